@@ -1,0 +1,101 @@
+"""What the entrypoints share: the schema's registration, one way to run a step, and one way to show an error."""
+
+import importlib
+import json
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fv.config import Config
+from fv.errors import FvError
+
+POINTER = "cell.json"
+ConfigStore.instance().store(name="config_schema", node=Config)
+
+
+class UserError(CompactHydraException):
+    """Hydra prints this kind without a traceback, unless HYDRA_FULL_ERROR=1."""
+
+
+def run(cfg: DictConfig, module: str, function: str) -> Path:
+    """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
+
+    In a sweep, jobs of Step6 write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them.
+    """
+    try:
+        config = typed(cfg)
+        from fv.logs import log_to_terminal
+
+        log_to_terminal()
+        step = getattr(importlib.import_module(module), function)
+        if not _in_sweep() or function not in ("run_step6", "run_pipeline"):
+            return step(config)
+        cell = step(config, as_cell=True)
+        pointer = {"cell": str(cell.absolute()), "overwrite": config.overwrite}
+        (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
+        return cell
+    except FvError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{error.strerror or error}: {error.filename or ''}. What was finished is kept.") from error
+    except Exception as error:
+        if isinstance(error, CompactHydraException):
+            raise
+        raise UserError(f"Unexpected {type(error).__name__}: {error}") from error
+
+
+def typed(cfg: DictConfig) -> Config:
+    """The configuration as checked dataclasses.
+
+    Raises:
+        FvError: a value or a combination of values is not possible.
+        UserError: a value is missing or cannot be resolved.
+    """
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, FvError):
+            raise error.__cause__ from None
+        raise UserError(str(error)) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+class GatherSweep(Callback):
+    """After a sweep without failures, gathers its Step6 cells into one summary a run and tag."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        del kwargs
+        groups: dict[Path, list[Path]] = defaultdict(list)
+        overwrite = False
+        for pointer in sorted(Path(config.hydra.sweep.dir).glob(f"*/{POINTER}")):
+            found = json.loads(pointer.read_text(encoding="utf-8"))
+            cell = Path(found["cell"])
+            groups[cell.parent.parent].append(cell)
+            overwrite |= found["overwrite"]
+        if not groups:
+            return
+        from fv.steps.gather import gather_cells
+
+        try:
+            for folder, cells in groups.items():
+                gather_cells(folder, cells, overwrite)
+        except FvError as error:
+            # Hydra turns a callback's exception into a warning; a sweep without its summary has failed.
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            sys.exit(f"{error}")

@@ -1,0 +1,18 @@
+"""StepD, StepE and Step6 with one model load, then a table of what was found."""
+
+import hydra
+from omegaconf import DictConfig
+
+from entrypoints.app import run
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="pipeline")
+def main(cfg: DictConfig) -> None:
+    folder = run(cfg, "fv.steps.pipeline", "run_pipeline")
+    from fv.report import print_report
+
+    print_report(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Edits of a running model, as context managers that refuse to be silent no-ops.
+
+A hook that never ran means the numbers after it are wrong, so each context manager counts its calls and
+raises `ModelError` on a normal exit with none.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from fv.errors import ModelError
+from fv.models.language_model import LanguageModel
+
+Edit = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def edit_head_outputs(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[None]:
+    """Replace the head outputs of `layer` by `edit(head_outputs)`.
+
+    `edit` maps the projection's input (batch, positions, n_heads * head_dim) to a tensor of the same shape.
+
+    Raises:
+        ModelError: the projection was never called with a tensor inside the block.
+    """
+    with _hooked(lm.out_projs[layer], edit, f"{lm.spec.blocks}.{layer}.{lm.spec.out_proj}", on_input=True):
+        yield
+
+
+@contextmanager
+def edit_block_output(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[None]:
+    """Replace the residual stream after block `layer`, (batch, positions, d_model), by `edit(residual)`.
+
+    Raises:
+        ModelError: the block was never called, or returned something that holds no residual stream.
+    """
+    with _hooked(lm.blocks[layer], edit, f"{lm.spec.blocks}.{layer}", on_input=False):
+        yield
+
+
+@contextmanager
+def record_head_outputs(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[None]:
+    """Store each layer's last-position head outputs, (batch, n_heads * head_dim), in `into[layer]`."""
+
+    def recorder(layer: int) -> Edit:
+        def record(head_outputs: Tensor) -> Tensor:
+            into[layer] = head_outputs[:, -1].detach().clone()
+            return head_outputs
+
+        return record
+
+    handles = [
+        projection.register_forward_pre_hook(_pre_hook(recorder(layer), [0]))
+        for layer, projection in enumerate(lm.out_projs)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(into) != lm.n_layers:
+        missing = sorted(set(range(lm.n_layers)) - set(into))
+        raise ModelError(f"{lm.spec.blocks}.*.{lm.spec.out_proj} was never called in layers {missing}.")
+
+
+def residual_of(output: Any, path: str) -> Tensor:
+    """The residual stream in a block's output: the tensor itself or the first item of a tuple."""
+    residual = output[0] if isinstance(output, tuple) and output else output
+    if not isinstance(residual, Tensor) or residual.ndim != 3:
+        raise ModelError(f"{path} returned {type(output).__name__}, where a (batch, positions, d_model) tensor is due.")
+    return residual
+
+
+@contextmanager
+def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool) -> Iterator[None]:
+    calls = [0]
+    if on_input:
+        handle = module.register_forward_pre_hook(_pre_hook(edit, calls))
+    else:
+
+        def post_hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+            calls[0] += 1
+            edited = edit(residual_of(output, path))
+            return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+        handle = module.register_forward_hook(post_hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if not calls[0]:
+        raise ModelError(f"The hook on {path} never ran: this module takes no part in the model's forward pass.")
+
+
+def _pre_hook(edit: Edit, calls: list[int]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not args or not isinstance(args[0], Tensor):
+            raise ModelError(f"{type(module).__name__} was not called with a tensor first, so it cannot be edited.")
+        calls[0] += 1
+        return (edit(args[0]), *args[1:])
+
+    return hook

@@ -1,0 +1,130 @@
+"""Causal indirect effect of heads: per trial, per relation (CIE), over relations (AIE). Spec sections 1 and 2.
+
+CIE(q, layer, head) is the mean over q's trials of
+log p(target | corrupted prompt, head's output := clean mean of q) - log p(target | corrupted prompt).
+After Todd et al., "Function Vectors in Large Language Models" (ICLR 2024), section 3.1, on log probabilities.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from fv.artifacts import write_npz
+from fv.errors import ArtifactError
+from fv.sweep import Advance, Head, Prompt, Sweep, TargetScores
+
+SCORES = ["mean_delta_logprob", "mean_delta_p"]
+CIE_COLUMNS = ["q_id", "layer", "head", "n_trials", *SCORES]
+AIE_COLUMNS = ["layer", "head", "n_qids", *SCORES]
+
+
+@dataclass(frozen=True)
+class TrialEffects:
+    """Effects of patching each swept head, trial by trial.
+
+    Attributes:
+        delta_logprob: (n_trials, n_layers, n_heads) float64, NaN where not swept.
+        delta_p: the same in probability.
+    """
+
+    delta_logprob: np.ndarray
+    delta_p: np.ndarray
+
+    @property
+    def n_trials(self) -> int:
+        return len(self.delta_logprob)
+
+    @classmethod
+    def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
+        return cls(np.concatenate([e.delta_logprob for e in parts]), np.concatenate([e.delta_p for e in parts]))
+
+
+def trial_effects(
+    sweep: Sweep,
+    corrupted: Sequence[Prompt],
+    clean_mean: Tensor,
+    heads: Sequence[Head],
+    advance: Advance,
+) -> tuple[TrialEffects, TargetScores]:
+    """Patch every head of `heads` in every corrupted prompt.
+
+    Args:
+        sweep: the engine.
+        corrupted: the relation's corrupted prompts.
+        clean_mean: (n_layers, n_heads, head_dim).
+        heads: the heads to sweep.
+        advance: progress callback, called with prompts done.
+
+    Returns:
+        the effects, and the corrupted prompts' own scores (n_prompts,).
+    """
+    before, after = sweep.patch_heads(corrupted, clean_mean, heads, advance)
+    n_layers, n_heads, _ = clean_mean.shape
+    effects = TrialEffects(*(np.full((len(corrupted), n_layers, n_heads), np.nan) for _ in range(2)))
+    layer, head = np.array(heads).T
+    effects.delta_logprob[:, layer, head] = (after.logprob - before.logprob).numpy()
+    effects.delta_p[:, layer, head] = (after.p - before.p).numpy()
+    return effects, before[:, 0]
+
+
+def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:
+    """One relation's rows of `cie_scores.csv`, the swept heads by layer and head."""
+    swept = ~np.isnan(effects.delta_logprob[0])
+    layer, head = np.nonzero(swept)
+    return pd.DataFrame(
+        {
+            "q_id": q_id,
+            "layer": layer,
+            "head": head,
+            "n_trials": effects.n_trials,
+            "mean_delta_logprob": effects.delta_logprob[:, swept].mean(0),
+            "mean_delta_p": effects.delta_p[:, swept].mean(0),
+        }
+    )[CIE_COLUMNS]
+
+
+def aie_table(cie: pd.DataFrame, qids: Sequence[str] | None = None) -> pd.DataFrame:
+    """Unweighted mean of CIE over relations (all, or the given ones), as rows of `aie_scores.csv`."""
+    chosen = cie if qids is None else cie[cie["q_id"].isin(qids)]
+    means = chosen.groupby(["layer", "head"], sort=True).agg(
+        n_qids=("q_id", "nunique"), **{score: (score, "mean") for score in SCORES}
+    )
+    return means.reset_index()[AIE_COLUMNS]
+
+
+def read_cie_table(path: Path) -> pd.DataFrame:
+    """Read `cie_scores.csv`.
+
+    Raises:
+        ArtifactError: the file is missing or has other columns.
+    """
+    try:
+        # round_trip: the default parser may be off in the last bit, and ties must stay ties.
+        table = pd.read_csv(path, dtype={"q_id": str}, keep_default_na=False, float_precision="round_trip")
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    if list(table.columns) != CIE_COLUMNS:
+        raise ArtifactError(f"{path} has columns {list(table.columns)}, where {CIE_COLUMNS} are due.")
+    return table
+
+
+def write_trial_effects(
+    path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects
+) -> None:
+    """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled."""
+    swept = ~np.isnan(effects.delta_logprob[0])
+    write_npz(
+        path,
+        trial_id=np.array(trial_ids, dtype=np.str_),
+        q_id=np.array(q_ids, dtype=np.str_),
+        delta_logprob=effects.delta_logprob,
+        delta_p=effects.delta_p,
+        layers=np.nonzero(swept.any(1))[0],
+        heads=np.nonzero(swept.any(0))[0],
+    )

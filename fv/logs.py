@@ -1,0 +1,47 @@
+"""Logs: to the terminal, and to the step's own file in the run (spec section 4)."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.logging import RichHandler
+
+from fv.progress import console
+
+LOGGER = logging.getLogger("fv")
+TERMINAL = "fv-terminal"
+
+
+def log_to_terminal() -> None:
+    """Show the package's log lines on standard error, once however often it is called."""
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False  # Hydra's own handler on the root logger would show every line twice
+    if any(handler.name == TERMINAL for handler in LOGGER.handlers):
+        return
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    handler.name = TERMINAL
+    LOGGER.addHandler(handler)
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append the package's log lines to `path`, an error that ends the step included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        # To the file only: the entrypoint shows the message on the terminal.
+        record = LOGGER.makeRecord(LOGGER.name, logging.ERROR, "", 0, "%s: %s", (type(error).__name__, error), None)
+        handler.emit(record)
+        raise
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()

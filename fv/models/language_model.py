@@ -1,0 +1,113 @@
+"""A loaded causal language model together with the modules its spec names."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fv.errors import ModelError
+from fv.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal LM, its tokenizer, and where its heads are.
+
+    Attributes:
+        model: a Hugging Face `...ForCausalLM` in `eval()` mode.
+        tokenizer: its tokenizer.
+        spec: the module paths of its family.
+        name: short name used in file names and tables.
+        fingerprint: what identifies weights and tokenizer: source, revision, SHA-256 of the files.
+        selfcheck: what the self-check at load measured (`fv.models.selfcheck`).
+    """
+
+    model: Any
+    tokenizer: Any
+    spec: ModelSpec
+    name: str
+    fingerprint: dict[str, str]
+    selfcheck: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def blocks(self) -> list[nn.Module]:
+        """The decoder blocks, first to last."""
+        return list(self._module(self.model, self.spec.blocks))
+
+    @cached_property
+    def out_projs(self) -> list[nn.Module]:
+        """The attention output projection of each block."""
+        return [self._module(block, self.spec.out_proj) for block in self.blocks]
+
+    @cached_property
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the unembedding."""
+        return self._module(self.model, self.spec.final_norm)
+
+    @property
+    def unembedding(self) -> nn.Module:
+        """The LM head, `d_model` to vocabulary."""
+        return self.model.get_output_embeddings()
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @cached_property
+    def n_heads(self) -> int:
+        return int(self.model.config.num_attention_heads)
+
+    @cached_property
+    def head_dim(self) -> int:
+        """Width of one head's output: the projection's input over the heads, never `hidden_size / n_heads`."""
+        width, rest = divmod(self.out_weight(0).shape[1], self.n_heads)
+        if rest:
+            raise ModelError(
+                f"{self.spec.blocks}.0.{self.spec.out_proj} has {self.out_weight(0).shape[1]} inputs, "
+                f"which {self.n_heads} heads do not divide: model.spec={self.spec.name} does not fit this model."
+            )
+        return width
+
+    @property
+    def d_model(self) -> int:
+        return self.out_weight(0).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Longest prompt the model has positions for."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+
+    def out_weight(self, layer: int) -> Tensor:
+        """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it."""
+        module = self.out_projs[layer]
+        weight = module.weight
+        # nn.Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
+        return weight if isinstance(module, nn.Linear) else weight.T
+
+    def head_slice(self, head: int) -> slice:
+        """The columns of the projection's input that belong to `head`."""
+        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Token ids of `text`, as a plain list."""
+        return self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+
+    def _module(self, root: nn.Module, path: str) -> Any:
+        try:
+            return attrgetter(path)(root)
+        except AttributeError as error:
+            raise ModelError(
+                f"{type(root).__name__} has no module {path!r}, which model.spec={self.spec.name} names "
+                f"(blocks {self.spec.blocks}, projection {self.spec.out_proj}, norm {self.spec.final_norm})."
+            ) from error

@@ -1,0 +1,140 @@
+"""Finding and loading a model: embedded, from the hub or its cache, or from a local folder."""
+
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from fv.artifacts import digest_of, sha256_of
+from fv.config import Config, ModelConfig
+from fv.errors import ModelError
+from fv.models.embedded import SCHEME, converted_folder, find_packaged
+from fv.models.language_model import LanguageModel
+from fv.models.selfcheck import selfcheck
+from fv.models.spec import find_spec
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Never pickled weights: a snapshot is fetched without them.
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+def load_model(config: Config) -> LanguageModel:
+    """Load, place and check the model of `config`; the last one loaded is kept for the next job.
+
+    Raises:
+        ModelError: it cannot be found, is of an unknown family, or fails its self-check.
+    """
+    model, compute = config.model, config.compute
+    key = {**config.resolved()["model"], "device": compute.device, "dtype": compute.dtype.value}
+    lm = _load(json.dumps(key, sort_keys=True))
+    if not compute.selfcheck:
+        return replace(lm, name=model.name, selfcheck={"skipped": True})
+    return replace(lm, name=model.name, selfcheck=_checked(lm))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(key: str) -> LanguageModel:
+    settings = json.loads(key)
+    device, dtype = settings.pop("device"), settings.pop("dtype")
+    model_config = ModelConfig(**settings)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    folder, fingerprint = _locate(model_config)
+    with _explained(folder):
+        hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        spec = find_spec(hf_config.model_type, model_config.spec)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            # The one implementation every family has, and the oracle of the self-check.
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if info["missing_keys"]:
+        raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
+    try:
+        model = model.to(device).eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
+    fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
+    return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
+
+
+@functools.lru_cache(maxsize=1)
+def _checked(lm: LanguageModel) -> dict[str, Any]:
+    return selfcheck(lm)
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """What identifies a tokenizer: the SHA-256 of its full definition, or of its vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return digest_of(backend.to_str() if backend is not None else tokenizer.get_vocab())
+
+
+def _locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
+    """The model's folder, and what identifies its weights."""
+    if config.path is not None:
+        folder = Path(config.path)
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"model.path={config.path} is not a model folder: there is no {folder.absolute() / 'config.json'}. "
+                "Save one with save_pretrained, or use model=smollm2, or model.id=<hub id>."
+            )
+        return folder, {"source": "local", "weights_sha256": _digest_weights(folder)}
+    assert config.id is not None  # ModelConfig has checked it
+    if config.id.startswith(SCHEME):
+        folder, weights = converted_folder(find_packaged(config.id), config.sha256)
+        return folder, {"source": config.id, "weights_sha256": weights}
+    folder = _from_hub(config.id, config.revision)
+    return folder, {"source": config.id, "revision": folder.name, "weights_sha256": _digest_weights(folder)}
+
+
+def _from_hub(model_id: str, revision: str | None) -> Path:
+    """The hub's cached snapshot if it is complete, else a download of it."""
+    for local_only in (True, False):
+        try:
+            folder = Path(
+                snapshot_download(model_id, revision=revision, local_files_only=local_only, allow_patterns=HUB_FILES)
+            )
+        except Exception as error:  # whatever the hub's client raises when the network is not there
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            continue
+        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+            return folder
+        reason = "its snapshot has no config.json and *.safetensors files (pickled weights are not loaded)"
+    raise ModelError(
+        f"Model {model_id} (revision {revision or 'main'}) is neither in the hub cache {HF_HUB_CACHE} nor reachable: "
+        f"{reason} Provide it in one of three ways: (1) on a machine with network, run the same command once to fill "
+        "the cache; (2) copy a model folder here and say model=local model.path=<folder>; "
+        "(3) use the embedded model, model=smollm2."
+    )
+
+
+def _digest_weights(folder: Path) -> str:
+    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    return digest_of({path.name: sha256_of(path) for path in files})
+
+
+class _explained:
+    """Turns whatever a loader raises about a folder into one `ModelError`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ModelError):
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"{self.folder} could not be loaded as a causal language model: {first_line}") from error

@@ -1,0 +1,89 @@
+"""The oracle: one full forward, batch of one, for every edit. Slow and obviously right.
+
+`fv.shared_prefix` must agree with it; tests and the self-check at load compare the two.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fv.hooks import edit_block_output, edit_head_outputs, record_head_outputs
+from fv.models.language_model import LanguageModel
+from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, ignore_progress
+
+
+class NaiveSweep:
+    """Implements `fv.sweep.Sweep` with nothing shared between forwards."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+
+    @torch.no_grad()
+    def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
+        lm, scores, outputs = self.lm, [], []
+        for prompt in prompts:
+            recorded: dict[int, Tensor] = {}
+            with record_head_outputs(lm, recorded):
+                scores.append(self._forward(prompt))
+            layers = torch.cat([recorded[layer] for layer in range(lm.n_layers)])  # (n_layers, n_heads * head_dim)
+            outputs.append(layers.view(lm.n_layers, lm.n_heads, lm.head_dim))
+        return TargetScores.cat(scores), torch.stack(outputs)
+
+    @torch.no_grad()
+    def patch_heads(
+        self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        baseline, patched = [], []
+        for prompt in prompts:
+            baseline.append(self._forward(prompt))
+            for head in heads:
+                with edit_head_outputs(self.lm, head.layer, self._patch(head, head_values)):
+                    patched.append(self._forward(prompt))
+            advance(1)
+        shape = (len(prompts), len(heads))
+        unpatched = TargetScores.cat(baseline)
+        repeated = TargetScores(
+            unpatched.logprob[:, None].expand(shape).clone(), unpatched.rank[:, None].expand(shape).clone()
+        )
+        return repeated, TargetScores.cat(patched).reshape(*shape)
+
+    @torch.no_grad()
+    def inject(
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        baseline, injected = [], []
+        for prompt in prompts:
+            baseline.append(self._forward(prompt))
+            for vector in vectors.to(self.lm.device, self.lm.dtype):
+                for cell in cells:
+                    with edit_block_output(self.lm, cell.layer, self._add(cell.alpha * vector)):
+                        injected.append(self._forward(prompt))
+                    advance(1)
+        shape = (len(prompts), len(vectors), len(cells))
+        return TargetScores.cat(baseline), TargetScores.cat(injected).reshape(*shape)
+
+    def _forward(self, prompt: Prompt) -> TargetScores:
+        ids = torch.tensor([prompt.token_ids], device=self.lm.device)  # (1, n_tokens)
+        logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits  # (1, 1, vocabulary)
+        return TargetScores.of_logits(logits[:, -1], torch.tensor([prompt.target], device=self.lm.device))
+
+    def _patch(self, head: Head, head_values: Tensor):
+        value = head_values[head.layer, head.head].to(self.lm.device, self.lm.dtype)
+        columns = self.lm.head_slice(head.head)
+
+        def edit(head_outputs: Tensor) -> Tensor:
+            edited = head_outputs.clone()
+            edited[:, -1, columns] = value
+            return edited
+
+        return edit
+
+    @staticmethod
+    def _add(vector: Tensor):
+        def edit(residual: Tensor) -> Tensor:
+            edited = residual.clone()
+            edited[:, -1] += vector
+            return edited
+
+        return edit

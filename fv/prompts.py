@@ -1,0 +1,54 @@
+"""Prompts: from pairs to text to token ids (spec section 5)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fv.config import TemplateConfig
+from fv.errors import TrialError
+from fv.models.language_model import LanguageModel
+from fv.relations import Pair
+
+
+def render(template: TemplateConfig, demos: Sequence[Pair], query: str) -> str:
+    """Text of a prompt: the demonstrations, then the query's input."""
+    shown = "".join(_fill(template.demo, pair.exA, pair.exB) for pair in demos)
+    return shown + _fill(template.query, query, "")
+
+
+def render_target(template: TemplateConfig, output: str) -> str:
+    """Text of the right answer as it follows a prompt."""
+    return _fill(template.target, "", output)
+
+
+def _fill(text: str, ex_a: str, ex_b: str) -> str:
+    # One pass over the template, so that braces inside a pair stay what they are.
+    head, *rest = text.split("{exA}")
+    return ex_a.join(part.replace("{exB}", ex_b) for part in [head, *rest])
+
+
+class Tokens(NamedTuple):
+    """Token ids of a prompt and of the answer that follows it."""
+
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+def tokenize(lm: LanguageModel, prompt: str, target: str, add_special_tokens: bool) -> Tokens:
+    """Token ids of `prompt` and of `target` right behind it.
+
+    Raises:
+        TrialError: the tokens of prompt + target do not start with the tokens of the prompt, or the prompt is
+            longer than the model takes.
+    """
+    alone = lm.encode(prompt, add_special_tokens)
+    both = lm.encode(prompt + target, add_special_tokens)
+    if both[: len(alone)] != alone or len(both) == len(alone):
+        same = next((i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b), len(alone))
+        start = max(0, same - 3)
+        raise TrialError(
+            f"target boundary mismatch for target {target!r} after {prompt[-20:]!r}: from token {start} on, "
+            f"the prompt is {alone[start:]} and prompt + target is {both[start:]}"
+        )
+    if len(alone) > lm.max_tokens:
+        raise TrialError(f"the prompt has {len(alone)} tokens, and the model takes {lm.max_tokens}")
+    return Tokens(tuple(alone), tuple(both[len(alone) :]))

@@ -1,0 +1,81 @@
+"""From a sweep's cells to the one summary that a single job over the same layers and alphas writes."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fv.artifacts import RunPaths, locked, read_jsonl, verify_outputs
+from fv.config import Config
+from fv.errors import ArtifactError
+from fv.evaluation import sort_trials
+from fv.logs import log_to_file
+from fv.run import now, read_meta, refuse_difference
+from fv.steps.step6 import REMEDY, step6_settings, write_results
+
+SWEPT = ("injection.layer", "injection.alpha")
+log = logging.getLogger(__name__)
+
+
+def run_gather(config: Config) -> Path:
+    """Gather all finished cells of `config`'s run and tag that differ in layer and alpha only.
+
+    Raises:
+        ArtifactError: there are none, or another summary is in the way.
+    """
+    folder = RunPaths.of(config).step6
+    base = _base(step6_settings(config))
+    cells = [cell for cell in _finished(folder) if _base(read_meta(cell / "eval_meta.json")["settings"]) == base]
+    if not cells:
+        raise ArtifactError(
+            f"There are no finished cells in {folder / 'cells'} with these settings. A sweep makes them: "
+            "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
+        )
+    return gather_cells(folder, cells, config.overwrite)
+
+
+def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool) -> Path:
+    """Write the summary of `cells` into `folder`.
+
+    Raises:
+        ArtifactError: cells differ in more than layer and alpha, a cell's files changed, or another summary is in
+            the way and `overwrite` is false.
+    """
+    metas = {cell: read_meta(cell / "eval_meta.json") for cell in sorted(set(cells))}
+    first = next(iter(metas.values()))
+    for cell, meta in metas.items():
+        tell = "A sweep over other settings than layer and alpha needs a tag for each: tag=<name>."
+        refuse_difference(_base(first["settings"]), _base(meta["settings"]), f"Cell {cell}", tell)
+        refuse_difference(first["inputs"], meta["inputs"], f"Cell {cell} (made from other files)", tell)
+        verify_outputs(cell, meta["outputs"], "Step6")
+    settings = {**first["settings"], **{key: _union(metas.values(), key) for key in SWEPT}}
+    with locked(folder), log_to_file(folder / "step6.log"):
+        if (folder / "eval_meta.json").exists() and not overwrite:
+            there = read_meta(folder / "eval_meta.json")
+            refuse_difference(there["settings"], settings, f"Step6 in {folder}", f"The sweep's cells are kept. {REMEDY}")
+            refuse_difference(there["inputs"], first["inputs"], f"Step6 in {folder} (made from other files)", REMEDY)
+        tables = [pd.DataFrame(read_jsonl(cell / "eval_trials.jsonl")) for cell in metas]
+        rows = sort_trials(pd.concat(tables, ignore_index=True).drop_duplicates(["trial_id", "fv", "layer", "alpha"]))
+        swept = {key.removeprefix("injection."): settings[key] for key in SWEPT}
+        config = {**first["config"], "injection": {**first["config"]["injection"], **swept}}
+        own = {"gathered_cells": [cell.name for cell in metas], "finished": now()}
+        meta = {**first, "config": config, "settings": settings, **own}
+        write_results(folder, rows, meta, first["config"]["model"]["name"])
+        log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
+    return folder
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in (folder / "cells").glob("*/eval_meta.json"))
+
+
+def _base(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in SWEPT}
+
+
+def _union(metas: Any, key: str) -> Any:
+    """All values that the cells have for a swept key, sorted; `all` stays `all`."""
+    values = [meta["settings"][key] for meta in metas]
+    return "all" if "all" in values else sorted({item for value in values for item in value})

@@ -1,0 +1,15 @@
+"""The three steps in one process, with one model load."""
+
+from pathlib import Path
+
+from fv.config import Config
+from fv.steps.step6 import run_step6
+from fv.steps.stepd import run_stepd
+from fv.steps.stepe import run_stepe
+
+
+def run_pipeline(config: Config, as_cell: bool = False) -> Path:
+    """StepD, StepE, Step6; returns Step6's folder. The model stays loaded between them (`load_model`)."""
+    run_stepd(config)
+    run_stepe(config)
+    return run_step6(config, as_cell)

@@ -1,0 +1,156 @@
+"""The first part of StepD: from a relation CSV, or a replayed snapshot, to this run's snapshot."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from fv.artifacts import read_json, sha256_of
+from fv.config import Config, Split
+from fv.errors import ArtifactError, TrialError
+from fv.models.language_model import LanguageModel
+from fv.prompts import render, render_target, tokenize
+from fv.relations import Relation, RelationFile, normalise
+from fv.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
+from fv.sweep import Prompt
+from fv.trials import QidTrials, RelationSampler
+
+MAX_OUTPUTS_CHECKED = 2000
+log = logging.getLogger(__name__)
+
+
+def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Snapshot:
+    """Sample every relation's trials.
+
+    Raises:
+        TrialError: a relation cannot give its trials, or none is left.
+    """
+    data, special = config.data, config.model.add_special_tokens
+    sampled = {r.q_id: RelationSampler(r, data, config.seed, lm, special).sample() for r in file.relations}
+    dropped = [q_id for q_id, result in sampled.items() if not result.count("fit")]
+    kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
+    if not kept:
+        reasons = "; ".join(reason for result in sampled.values() for reason in result.reasons[:1])
+        raise TrialError(f"No relation of {file.path} gives a single trial. First reasons: {reasons or 'too few pairs'}")
+    relations = {relation.q_id: relation for relation in file.relations}
+    meta = Meta(
+        schema_version=1,
+        seed=config.seed,
+        n_demos=data.n_demos,
+        split_policy=data.split.value,
+        add_special_tokens=special,
+        template=dataclasses.asdict(data.template),
+        tokenizer=_tokenizer_identity(lm),
+        relation_csv=SourceFile(path=data.relation_csv_path, sha256=file.sha256),
+        columns=dataclasses.asdict(data.columns),
+        counts={q_id: _counts(result, config) for q_id, result in sampled.items()},
+        dropped_qids=dropped,
+        rejections={q: Rejections(n_rejected=r.n_rejected, reasons=r.reasons) for q, r in sampled.items() if r.n_rejected},
+        duplicates={q: r.n_duplicates for q, r in relations.items() if r.n_duplicates},
+        one_to_many={q: r.n_one_to_many for q, r in relations.items() if r.n_one_to_many},
+        first_token_collisions={q_id: first_token_collisions(relations[q_id], config, lm) for q_id in kept},
+        replayed_from=None,
+    )
+    return Snapshot(meta=meta, trials=[trial for result in kept.values() for trial in result.trials])
+
+
+def replay_snapshot(path: Path, config: Config, lm: LanguageModel) -> Snapshot:
+    """Take the trials of another snapshot instead of sampling (debugging only).
+
+    Raises:
+        ArtifactError: the file does not fit the schema, lacks a wanted relation, or its token ids are not this
+            tokenizer's.
+    """
+    value = read_json(path)
+    snapshot = parse_snapshot(value, path)
+    if config.data.qids is not None:
+        unknown = sorted(set(config.data.qids) - set(snapshot.qids))
+        if unknown:
+            raise ArtifactError(f"{path} has no trials of {', '.join(unknown)}; it has {', '.join(snapshot.qids)}.")
+        kept = [trial for trial in snapshot.trials if trial.q_id in config.data.qids]
+        snapshot = snapshot.model_copy(update={"trials": kept})
+    check_tokens(snapshot, lm, path)
+    source = SourceFile(path=str(path), sha256=sha256_of(path))
+    return snapshot.model_copy(update={"meta": snapshot.meta.model_copy(update={"replayed_from": source})})
+
+
+def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
+    """Refuse a snapshot whose target tokens are not what this model's tokenizer gives.
+
+    Raises:
+        ArtifactError: naming the first trial that differs, and both tokenizers.
+    """
+    special = snapshot.meta.add_special_tokens
+    for trial in snapshot.trials:
+        for text in (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str):
+            try:
+                found = list(tokenize(lm, text, trial.target_str, special).target)
+            except TrialError as error:
+                raise ArtifactError(f"{path}: trial {trial.trial_id}: {error}") from None
+            if found != trial.target_token_ids:
+                raise ArtifactError(
+                    f"{path}: trial {trial.trial_id} has target tokens {trial.target_token_ids}, and {lm.name} gives "
+                    f"{found}. The snapshot was made with tokenizer {snapshot.meta.tokenizer}, this one is "
+                    f"{_tokenizer_identity(lm)}."
+                )
+
+
+def prompt_of(lm: LanguageModel, snapshot: Snapshot, text: str, target: int) -> Prompt:
+    """A prompt text of the snapshot as token ids."""
+    return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), target)
+
+
+def first_token_collisions(relation: Relation, config: Config, lm: LanguageModel) -> Collisions:
+    """How many of a relation's distinct outputs share their first token with another one.
+
+    Tokenises at most 2,000 outputs, behind the relation's own zero-shot prompts; outputs that fail the boundary
+    check are left out.
+    """
+    first_tokens: dict[str, int] = {}
+    for pair in relation.pairs:
+        output = normalise(pair.exB)
+        if output in first_tokens or len(first_tokens) >= MAX_OUTPUTS_CHECKED:
+            continue
+        prompt = render(config.data.template, [], pair.exA)
+        target = render_target(config.data.template, pair.exB)
+        try:
+            first_tokens[output] = tokenize(lm, prompt, target, config.model.add_special_tokens).target[0]
+        except TrialError:
+            continue
+    tokens = list(first_tokens.values())
+    colliding = sum(tokens.count(token) > 1 for token in tokens)
+    return Collisions(n_outputs=len(tokens), n_colliding=colliding, rate=colliding / len(tokens) if tokens else 0.0)
+
+
+def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
+    """Tell the user what the snapshot records about its relations."""
+    for line in file.warnings() if file else []:
+        log.warning(line)
+    meta = snapshot.meta
+    for q_id, collisions in meta.first_token_collisions.items():
+        if collisions.n_colliding:
+            log.warning(
+                f"{q_id}: the first target tokens of {collisions.n_colliding} of {collisions.n_outputs} outputs collide "
+                f"({collisions.rate:.0%}); the score cannot tell these apart."
+            )
+    for q_id, rejections in meta.rejections.items():
+        log.warning(f"{q_id}: {rejections.n_rejected} candidate trials rejected; first: {rejections.reasons[0]}")
+    for q_id, counts in meta.counts.items():
+        if (counts.fit, counts.eval) != (counts.fit_asked, counts.eval_asked):
+            log.warning(
+                f"{q_id}: {counts.fit} of {counts.fit_asked} fit and {counts.eval} of {counts.eval_asked} eval trials"
+                f"{' - dropped' if q_id in meta.dropped_qids else ''} (data.allow_drop=true)."
+            )
+
+
+def _counts(result: QidTrials, config: Config) -> QidCounts:
+    held_out = config.data.split is Split.held_out
+    return QidCounts(
+        fit_asked=config.data.n_trials_per_q,
+        fit=result.count("fit"),
+        eval_asked=config.data.n_eval_trials_per_q if held_out else 0,
+        eval=result.count("eval"),
+    )
+
+
+def _tokenizer_identity(lm: LanguageModel) -> dict[str, str]:
+    return {"class": type(lm.tokenizer).__name__, "sha256": lm.fingerprint["tokenizer_sha256"]}

@@ -1,0 +1,270 @@
+"""StepD: relation CSV -> trials -> clean means -> CIE of every head for every relation -> AIE (spec section 2).
+
+Each relation is a unit of its own, written when done; giving the same command again after a kill goes on with
+the relations that are missing and ends with the same bytes.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fv.activations import mean_head_outputs, mean_of_means, write_clean_mean
+from fv.artifacts import (
+    RunPaths,
+    digest_of,
+    hash_outputs,
+    locked,
+    safe_name,
+    sha256_of,
+    verify_outputs,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_npz,
+    write_torch,
+)
+from fv.config import Config
+from fv.errors import ArtifactError, ConfigError
+from fv.heads import heads_to_sweep
+from fv.indirect_effect import TrialEffects, aie_table, cie_table, trial_effects, write_trial_effects
+from fv.logs import log_to_file
+from fv.models.language_model import LanguageModel
+from fv.models.loading import load_model
+from fv.progress import progress_bar
+from fv.relations import RelationFile, read_relations
+from fv.run import (
+    clear_run,
+    identity,
+    now,
+    read_meta,
+    refuse_other_model,
+    refuse_other_run,
+    start_job,
+    step_meta,
+    sweep_settings,
+)
+from fv.snapshot import Snapshot, Trial, write_snapshot
+from fv.steps.sampling import log_warnings, prompt_of, replay_snapshot, sample_snapshot
+from fv.sweep import Advance, Head, Sweep, TargetScores, make_sweep
+
+PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What StepD computes for one relation.
+
+    Attributes:
+        effects: per patched trial and head.
+        clean_mean: (n_layers, n_heads, head_dim).
+        metrics: per prompt kind, the fit trials' scores (n_fit,).
+    """
+
+    effects: TrialEffects
+    clean_mean: Tensor
+    metrics: dict[str, TargetScores]
+
+
+def run_stepd(config: Config) -> Path:
+    """Run StepD, or what is missing of it.
+
+    Returns:
+        the run's folder.
+
+    Raises:
+        FvError: any row of spec section 7 that concerns inputs, model or run directory.
+    """
+    start_job(config)
+    paths = RunPaths.of(config)
+    file = None if config.data.fixed_trials_path else read_relations(config.data)
+    wanted = {**identity(config), **sweep_settings(config), "data.sha256": _source_digest(config, file)}
+    done = _refuse_or_find(paths, config, wanted)
+    if done:
+        log.info("StepD in %s is complete already.", paths.root)
+        return paths.root
+    lm = load_model(config)
+    if file is None:
+        snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config, lm)
+    else:
+        snapshot = sample_snapshot(file, config, lm)
+    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
+    if config.score.k > len(heads):
+        raise ConfigError(f"score.k={config.score.k} is more than the {len(heads)} heads swept; allowed: 1 to {len(heads)}.")
+    with locked(paths.root):
+        if config.overwrite:
+            clear_run(paths)
+        with log_to_file(paths.logs / "stepD_aie.log"):
+            _run(config, paths, lm, snapshot, heads, wanted, file)
+    return paths.root
+
+
+def _refuse_or_find(paths: RunPaths, config: Config, wanted: dict[str, Any]) -> bool:
+    """Whether this very StepD is complete; refuses a run directory of another configuration."""
+    if config.overwrite or not paths.stepd_meta.exists():
+        return False
+    meta = read_meta(paths.stepd_meta)
+    refuse_other_run(paths, {**meta["identity"], **meta["sweep_identity"]}, wanted)
+    if meta["status"] != "ok":
+        return False
+    try:
+        verify_outputs(paths.artifacts, meta["outputs"], "StepD")
+    except ArtifactError as error:
+        log.warning("%s Making it again from the finished relations.", str(error).split(". ")[0])
+        return False
+    return True
+
+
+def _run(
+    config: Config,
+    paths: RunPaths,
+    lm: LanguageModel,
+    snapshot: Snapshot,
+    heads: list[Head],
+    wanted: dict[str, Any],
+    file: RelationFile | None,
+) -> None:
+    shared = identity(config)
+    meta = step_meta(
+        "stepD", config, lm, identity=shared, sweep_identity={k: v for k, v in wanted.items() if k not in shared}
+    )
+    if paths.stepd_meta.exists():
+        refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
+    write_json(paths.stepd_meta, meta)
+    write_snapshot(paths.snapshot, snapshot)
+    log_warnings(file, snapshot)
+    log.info(
+        "StepD: %d relations, %d fit trials, %d heads of %s (%d layers x %d heads, %s sweep) in %s",
+        *(len(snapshot.qids), sum(t.split == "fit" for t in snapshot.trials), len(heads)),
+        *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
+    )
+    sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
+    units: dict[str, Unit] = {}
+    n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
+    with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):
+        for q_id in snapshot.qids:
+            rename(q_id)
+            trials = snapshot.of(q_id, "fit")
+            path = paths.units / f"qid_{safe_name(q_id)}.npz"
+            key = digest_of([wanted, lm.fingerprint, [t.model_dump(mode="json") for t in trials], [*map(list, heads)]])
+            unit = _read_unit(path, key)
+            if unit is not None:
+                log.info("%s: found finished", q_id)
+                advance(n_patched[q_id])
+            else:
+                unit = _compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
+                _write_unit(path, key, unit)
+                log.info("%s: %d trials done", q_id, unit.effects.n_trials)
+            units[q_id] = unit
+    names = _write_outputs(config, paths, lm, snapshot, units)
+    write_json(paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)})
+
+
+def _compute_unit(
+    config: Config,
+    lm: LanguageModel,
+    snapshot: Snapshot,
+    trials: list[Trial],
+    heads: list[Head],
+    sweep: Sweep,
+    advance: Advance,
+) -> Unit:
+    prompts = {
+        kind: [prompt_of(lm, snapshot, getattr(t, f"{kind}_prompt_str"), t.target_first_token_id) for t in trials]
+        for kind in PROMPT_KINDS
+    }
+    clean, head_outputs = sweep.last_token(prompts["clean"])
+    clean_mean = mean_head_outputs(head_outputs[: config.data.n_mean_trials]).cpu()
+    zero_shot, _ = sweep.last_token(prompts["zero_shot"])
+    n_patched = config.score.n_trials or len(trials)
+    effects, corrupted = trial_effects(sweep, prompts["corrupted"][:n_patched], clean_mean, heads, advance)
+    if rest := prompts["corrupted"][n_patched:]:
+        corrupted = TargetScores.cat([corrupted, sweep.last_token(rest)[0]])
+    return Unit(effects, clean_mean, {"clean": clean, "corrupted": corrupted, "zero_shot": zero_shot})
+
+
+def _write_unit(path: Path, key: str, unit: Unit) -> None:
+    arrays = {f"{kind}_{part}": getattr(scores, part).numpy() for kind, scores in unit.metrics.items() for part in ("logprob", "rank")}
+    write_npz(
+        path,
+        key=np.array(key),
+        delta_logprob=unit.effects.delta_logprob,
+        delta_p=unit.effects.delta_p,
+        clean_mean=unit.clean_mean.numpy(),
+        **arrays,
+    )
+
+
+def _read_unit(path: Path, key: str) -> Unit | None:
+    """A finished relation, if it is the one that `key` names; anything else is computed again."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["key"]) != key:
+                log.warning("%s is of other trials or settings; computing it again.", path.name)
+                return None
+            effects = TrialEffects(arrays["delta_logprob"], arrays["delta_p"])
+            metrics = {
+                kind: TargetScores(torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"]))
+                for kind in PROMPT_KINDS
+            }
+            return Unit(effects, torch.from_numpy(arrays["clean_mean"]), metrics)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged zip fails in many ways; all of them mean "not finished"
+        log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
+        return None
+
+
+def _write_outputs(
+    config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot, units: dict[str, Unit]
+) -> list[str]:
+    """Write StepD's artifacts from its units; returns their names."""
+    cie = pd.concat([cie_table(q_id, unit.effects) for q_id, unit in units.items()], ignore_index=True)
+    write_csv(paths.artifacts / "cie_scores.csv", cie)
+    write_csv(paths.artifacts / "aie_scores.csv", aie_table(cie))
+    patched = [trial for q_id in units for trial in snapshot.of(q_id, "fit", config.score.n_trials)]
+    write_trial_effects(
+        paths.artifacts / "cie_trials.npz",
+        [trial.trial_id for trial in patched],
+        [trial.q_id for trial in patched],
+        TrialEffects.cat([unit.effects for unit in units.values()]),
+    )
+    write_jsonl(paths.artifacts / "trial_metrics.jsonl", _metric_rows(snapshot, units))
+    for q_id, unit in units.items():
+        write_clean_mean(paths.qid_mean(q_id), unit.clean_mean, lm.d_model)
+    global_mean = mean_of_means([unit.clean_mean for unit in units.values()])
+    write_clean_mean(paths.mean_acts / "global_clean_mean.pt", global_mean, lm.d_model)
+    # The public reference code expects a token-slot axis before head_dim.
+    write_torch(paths.artifacts / "mean_activations.pt", global_mean[:, :, None, :].clone())
+    means = [path.relative_to(paths.artifacts).as_posix() for path in sorted(paths.mean_acts.glob("*.pt"))]
+    return [
+        *("sampled_trials.json", "cie_scores.csv", "aie_scores.csv", "cie_trials.npz", "trial_metrics.jsonl"),
+        *("mean_activations.pt", *means),
+    ]
+
+
+def _metric_rows(snapshot: Snapshot, units: dict[str, Unit]):
+    for q_id, unit in units.items():
+        for i, trial in enumerate(snapshot.of(q_id, "fit")):
+            row: dict[str, Any] = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}
+            for kind, scores in unit.metrics.items():
+                row[f"{kind}_logprob"] = float(scores.logprob[i])
+                row[f"{kind}_p"] = float(scores.p[i])
+                row[f"{kind}_rank"] = int(scores.rank[i])
+                row[f"{kind}_correct"] = bool(scores.correct[i])
+            yield row
+
+
+def _source_digest(config: Config, file: RelationFile | None) -> str:
+    if file is not None:
+        return file.sha256
+    path = Path(str(config.data.fixed_trials_path))
+    if not path.is_file():
+        raise ArtifactError(f"data.fixed_trials_path={path} does not exist.")
+    return sha256_of(path)

@@ -1,0 +1,195 @@
+"""StepE: StepD's scores and clean means -> top-k heads -> function vectors (spec section 2).
+
+Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from fv.activations import mean_of_means, read_clean_mean
+from fv.artifacts import (
+    AIE_META,
+    FV_META,
+    RunPaths,
+    digest_of,
+    hash_outputs,
+    locked,
+    verify_outputs,
+    write_csv,
+    write_json,
+    write_torch,
+)
+from fv.config import Config
+from fv.errors import ConfigError, shorten
+from fv.evaluation import summary_json
+from fv.function_vector import function_vector, vector_by_layer
+from fv.heads import describe_heads, top_heads
+from fv.indirect_effect import aie_table, read_cie_table
+from fv.injection import Vector, grid
+from fv.logs import log_to_file
+from fv.models.language_model import LanguageModel
+from fv.models.loading import load_model
+from fv.run import finished_stepd, now, read_meta, refuse_difference, refuse_other_model, start_job, step_meta
+from fv.snapshot import Snapshot, read_snapshot
+from fv.steps.step6 import evaluate_vectors
+from fv.sweep import Head
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepdResults:
+    """StepD's artifacts, verified.
+
+    Attributes:
+        snapshot: the trials.
+        cie: rows of `cie_scores.csv`.
+        clean_means: {q_id: (n_layers, n_heads, head_dim)}.
+        hashes: SHA-256 of every StepD file, by name.
+    """
+
+    snapshot: Snapshot
+    cie: pd.DataFrame
+    clean_means: dict[str, Tensor]
+    hashes: dict[str, str]
+
+    @classmethod
+    def read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
+        verify_outputs(paths.artifacts, meta["outputs"], "StepD")
+        snapshot = read_snapshot(paths.snapshot)
+        means = {q_id: read_clean_mean(paths.qid_mean(q_id)) for q_id in snapshot.qids}
+        return cls(snapshot, read_cie_table(paths.artifacts / "cie_scores.csv"), means, meta["outputs"])
+
+    def cie_of(self, q_id: str) -> pd.DataFrame:
+        return self.cie[self.cie["q_id"] == q_id]
+
+
+def run_stepe(config: Config) -> Path:
+    """Run StepE, and the AIE subset package when `score.aie_qids` names one.
+
+    Returns:
+        the folder of its artifacts.
+
+    Raises:
+        FvError: StepD has not run, is of another configuration, or its files changed; `score.k` or a q_id is not
+            possible; StepE ran here with other settings.
+    """
+    start_job(config)
+    paths = RunPaths.of(config)
+    stepd_meta = finished_stepd(paths, config)
+    with locked(paths.stepe), log_to_file(paths.logs / "stepE.log"):
+        stepd = StepdResults.read(paths, stepd_meta)
+        fv_done = _is_done(paths.stepe / FV_META, _settings(config), stepd, config.overwrite)
+        aie_folder = _aie_folder(config, paths, stepd)
+        aie_done = aie_folder is None or _is_done(
+            aie_folder / AIE_META, _aie_settings(config), stepd, config.overwrite
+        )
+        if fv_done and aie_done:
+            log.info("StepE in %s is complete already.", paths.stepe)
+            return paths.stepe
+        lm = load_model(config)
+        refuse_other_model(stepd_meta, lm, paths)
+        if not fv_done:
+            _write_vectors(config, paths, lm, stepd)
+        if aie_folder is not None and not aie_done:
+            _write_aie_package(config, aie_folder, lm, stepd)
+    return paths.stepe
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    settings: dict[str, Any] = {"score.key": config.score.key.value, "score.k": config.score.k}
+    injection = config.injection
+    settings["injection.quick_eval"] = injection.quick_eval
+    if injection.quick_eval:
+        settings |= {f"injection.{key}": getattr(injection, key) for key in ("layer", "alpha", "n_eval")}
+    return settings
+
+
+def _is_done(meta_path: Path, settings: dict[str, Any], stepd: StepdResults, overwrite: bool) -> bool:
+    """Whether these very outputs are there; refuses other ones unless `overwrite`."""
+    if overwrite or not meta_path.exists():
+        return False
+    meta = read_meta(meta_path)
+    remedy = "Use another tag (tag=<name>), or overwrite=true."
+    refuse_difference(meta["settings"], settings, f"StepE in {meta_path.parent}", remedy)
+    refuse_difference(meta["inputs"], stepd.hashes, f"StepE in {meta_path.parent} (made from other StepD files)", remedy)
+    verify_outputs(meta_path.parent, meta["outputs"], "StepE")
+    return True
+
+
+def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> None:
+    key, k, folder = config.score.key.value, config.score.k, paths.stepe
+    meta = step_meta("stepE", config, lm, settings=_settings(config), inputs=stepd.hashes)
+    aie = aie_table(stepd.cie)
+    global_heads = top_heads(aie, key, k)
+    heads = {q_id: top_heads(stepd.cie_of(q_id), key, k) for q_id in stepd.snapshot.qids}
+    qid_vectors = {q_id: function_vector(lm, stepd.clean_means[q_id], heads[q_id]) for q_id in heads}
+    by_layer = vector_by_layer(lm, mean_of_means(list(stepd.clean_means.values())), global_heads)
+
+    # The metadata goes last: a StepE that was killed has none, and is made again.
+    (folder / FV_META).unlink(missing_ok=True)
+    described = {
+        "score_key": key,
+        "k": k,
+        "global": describe_heads(global_heads, aie, key),
+        "per_qid": {q_id: describe_heads(heads[q_id], stepd.cie_of(q_id), key) for q_id in heads},
+    }
+    write_json(folder / "top_heads.json", described)
+    write_torch(folder / "fv_by_layer.pt", by_layer)
+    write_torch(folder / "fv_global_resid.pt", by_layer.sum(0))
+    write_torch(
+        folder / "fv_qid.pt",
+        {q_id: {"vector": qid_vectors[q_id], "heads": [tuple(h) for h in heads[q_id]], "k": k} for q_id in heads},
+    )
+    names = ["top_heads.json", "fv_by_layer.pt", "fv_global_resid.pt", "fv_qid.pt"]
+    if config.injection.quick_eval:
+        vector = Vector("global", "global", None, by_layer.sum(0))
+        plan = [(vector, stepd.snapshot.qids)]
+        rows = evaluate_vectors("StepE", config, lm, stepd.snapshot, plan, grid(config.injection, lm.n_layers))
+        write_json(folder / "stepE_eval.json", summary_json(rows))
+        names.append("stepE_eval.json")
+    outputs = hash_outputs(folder, names)
+    own = {"d_model": lm.d_model, "k": k, "score_key": key, "heads": described["global"], "norm": float(by_layer.sum(0).norm())}
+    write_json(folder / FV_META, {**meta, **own, "status": "ok", "finished": now(), "outputs": outputs})
+    log.info("StepE: top %d heads, %d relation vectors and the global one in %s", k, len(heads), folder)
+
+
+def _aie_settings(config: Config) -> dict[str, Any]:
+    score = config.score
+    return {"qids": score.aie_qids, "score_key": score.key.value, "k": score.k, "fv": score.aie_fv}
+
+
+def _aie_folder(config: Config, paths: RunPaths, stepd: StepdResults) -> Path | None:
+    """Where the AIE subset's package belongs; None when no subset is named."""
+    if config.score.aie_qids is None:
+        return None
+    unknown = sorted(set(config.score.aie_qids) - set(stepd.snapshot.qids))
+    if unknown:
+        known = shorten(stepd.snapshot.qids, 40)
+        raise ConfigError(f"score.aie_qids: {', '.join(unknown)} not in the snapshot; it has {known}.")
+    aie_id = digest_of([_aie_settings(config), stepd.hashes["cie_scores.csv"]])[:16]
+    return paths.artifacts / "aie" / aie_id
+
+
+def _write_aie_package(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:
+    """`artifacts/aie/<aie_id>/` (spec sections 2 and 4.1): AIE over the subset, its ranking, its vector."""
+    settings = _aie_settings(config)
+    qids, key, k = settings["qids"], settings["score_key"], settings["k"]
+    meta = step_meta("stepE-aie", config, lm, aie_id=folder.name, settings=settings, inputs=stepd.hashes)
+    aie = aie_table(stepd.cie, qids)
+    heads: list[Head] = top_heads(aie, key, k)
+    write_json(folder / "selected_qids.json", {"aie_id": folder.name, "selected_qids": qids})
+    write_csv(folder / "aie_scores.csv", aie)
+    write_json(folder / "top_heads.json", {"score_key": key, "k": k, "heads": describe_heads(heads, aie, key)})
+    names = ["selected_qids.json", "aie_scores.csv", "top_heads.json"]
+    if config.score.aie_fv:
+        subset_mean = mean_of_means([stepd.clean_means[q_id] for q_id in qids])
+        write_torch(folder / "fv_global_resid.pt", function_vector(lm, subset_mean, heads))
+        names.append("fv_global_resid.pt")
+    write_json(folder / AIE_META, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(folder, names)})
+    log.info("AIE over %s: %s", ", ".join(qids), folder)

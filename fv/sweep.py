@@ -1,0 +1,147 @@
+"""What a sweep computes, whichever engine runs it.
+
+Two engines offer the same three calls and agree within float32 rounding:
+`fv.naive.NaiveSweep`, one full forward per edit, the readable oracle; and
+`fv.shared_prefix.SharedPrefixSweep`, which runs each prompt's prefix once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fv.errors import ConfigError
+from fv.models.language_model import LanguageModel
+
+
+class Prompt(NamedTuple):
+    """A prompt as token ids, and the first token id of its right answer."""
+
+    token_ids: tuple[int, ...]
+    target: int
+
+
+class Cell(NamedTuple):
+    """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`."""
+
+    layer: int
+    alpha: float
+
+
+class Head(NamedTuple):
+    """One attention head."""
+
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True)
+class TargetScores:
+    """How the model rates target tokens; both tensors have the shape of the rows asked about.
+
+    Attributes:
+        logprob: natural log probability of the target, float64.
+        rank: number of tokens rated above the target, int64; 0 means the argmax is right.
+    """
+
+    logprob: Tensor
+    rank: Tensor
+
+    @property
+    def p(self) -> Tensor:
+        return self.logprob.exp()
+
+    @property
+    def correct(self) -> Tensor:
+        return self.rank == 0
+
+    @classmethod
+    def of_logits(cls, logits: Tensor, targets: Tensor) -> "TargetScores":
+        """Score `targets` (rows,) under `logits` (rows, vocabulary)."""
+        target_logit = logits.gather(-1, targets[:, None])  # (rows, 1)
+        logprob = target_logit[:, 0] - logits.logsumexp(-1)
+        return cls(logprob.double().cpu(), (logits > target_logit).sum(-1).cpu())
+
+    @classmethod
+    def cat(cls, parts: Sequence["TargetScores"]) -> "TargetScores":
+        """Join along the first axis."""
+        return cls(torch.cat([s.logprob for s in parts]), torch.cat([s.rank for s in parts]))
+
+    def __getitem__(self, index: Any) -> "TargetScores":
+        return TargetScores(self.logprob[index], self.rank[index])
+
+    def reshape(self, *shape: int) -> "TargetScores":
+        return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
+
+
+def ignore_progress(_steps: int) -> None:
+    """The progress callback of a caller who does not show any."""
+
+
+Advance = Callable[[int], None]
+
+
+class Sweep(Protocol):
+    """Runs prompts with and without edits at their last token."""
+
+    def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
+        """Run unedited prompts.
+
+        Returns:
+            scores (n_prompts,) and head outputs (n_prompts, n_layers, n_heads, head_dim).
+        """
+        ...
+
+    def patch_heads(
+        self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        """Set one head's last-token output to its value in `head_values`, one head at a time.
+
+        Args:
+            prompts: the (corrupted) prompts.
+            head_values: (n_layers, n_heads, head_dim), the values to patch in.
+            heads: the heads to patch, each on its own.
+            advance: called with the number of prompts done.
+
+        Returns:
+            unpatched and patched scores, each (n_prompts, n_heads_asked); the unpatched ones come from the same
+            pass as the patched ones they are compared with.
+        """
+        ...
+
+    def inject(
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        """Add each vector to the last token's residual stream at each cell.
+
+        Args:
+            prompts: the (zero-shot) prompts.
+            vectors: (n_vectors, d_model).
+            cells: the (layer, alpha) pairs.
+            advance: called with the number of (prompt, vector, cell) rows done.
+
+        Returns:
+            baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).
+        """
+        ...
+
+
+def make_sweep(lm: LanguageModel, mode: str, max_rows: int) -> Sweep:
+    """The engine for `compute.sweep=mode`: `naive`, `shared_prefix`, or `auto` for the fastest the family allows.
+
+    Raises:
+        ConfigError: `shared_prefix` was asked of a family whose spec does not allow it.
+    """
+    from fv.naive import NaiveSweep
+    from fv.shared_prefix import SharedPrefixSweep
+
+    if mode == "naive" or (mode == "auto" and not lm.spec.shared_prefix):
+        return NaiveSweep(lm)
+    if not lm.spec.shared_prefix:
+        raise ConfigError(
+            f"compute.sweep=shared_prefix is not exact for model.spec={lm.spec.name}. "
+            "Use compute.sweep=naive, or auto to let the spec decide."
+        )
+    return SharedPrefixSweep(lm, max_rows)

@@ -1,0 +1,251 @@
+"""Sampling trials from relations: splits, demonstrations, corruption (spec section 5).
+
+Every relation draws from its own generator, seeded by (seed, q_id), so that adding or dropping a relation
+changes no other relation's trials.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from fv.config import DataConfig, Split
+from fv.errors import TrialError
+from fv.models.language_model import LanguageModel
+from fv.prompts import render, render_target, tokenize
+from fv.relations import Pair, Relation, normalise
+from fv.snapshot import Example, Trial
+
+MAX_REASONS = 3
+
+
+@dataclass
+class QidTrials:
+    """What sampling one relation gave.
+
+    Attributes:
+        trials: fit trials, then eval trials.
+        n_rejected: candidate queries that could not be used.
+        reasons: the first reasons, at most three.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    n_rejected: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def count(self, split: str) -> int:
+        return sum(trial.split == split for trial in self.trials)
+
+
+def generator_for(seed: int, q_id: str) -> np.random.Generator:
+    """The random generator of one relation."""
+    words = np.frombuffer(hashlib.sha256(q_id.encode()).digest(), dtype="<u4")
+    return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))
+
+
+def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
+    """Number the groups of pairs that would leak into one another, one number a pair.
+
+    Two pairs are kin when, in normalised form, they have the same input or are each other's reverse; kinship
+    is passed on.
+    """
+    inputs = [normalise(pair.exA) for pair in pairs]
+    unordered = [tuple(sorted((normalise(pair.exA), normalise(pair.exB)))) for pair in pairs]
+    links: list[tuple[int, int]] = []
+    for keys in (inputs, unordered):
+        first: dict[object, int] = {}
+        links += [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
+    rows, columns = zip(*links, strict=True)
+    graph = coo_array((np.ones(len(links), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
+    return connected_components(graph, directed=False)[1]
+
+
+class OutputTable:
+    """Which outputs are right for an input, and which there are to draw wrong ones from."""
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        pairs = list(pairs)
+        self._right: dict[str, set[str]] = {}
+        for pair in pairs:
+            self._right.setdefault(normalise(pair.exA), set()).add(normalise(pair.exB))
+        self.choices = sorted({pair.exB for pair in pairs})
+
+    def is_wrong(self, demo: Pair, output: str) -> bool:
+        """Whether `output` is neither the demonstration's own output nor another right one for its input."""
+        wrong_for = self._right.get(normalise(demo.exA), set()) | {normalise(demo.exB)}
+        return normalise(output) not in wrong_for
+
+    def draw_wrong(self, demo: Pair, rng: np.random.Generator) -> str:
+        """A wrong output for `demo`, each of the relation's distinct ones equally likely."""
+        for _ in range(20):
+            output = self.choices[rng.integers(len(self.choices))]
+            if self.is_wrong(demo, output):
+                return output
+        wrong = [output for output in self.choices if self.is_wrong(demo, output)]
+        if not wrong:
+            raise TrialError(f"cannot corrupt: every output of the relation is right for {demo.exA!r}")
+        return wrong[rng.integers(len(wrong))]
+
+
+def corrupt(
+    demos: Sequence[Pair], outputs: OutputTable, rng: np.random.Generator
+) -> tuple[list[Pair], Literal["deranged", "relation"]]:
+    """Give every demonstration a wrong output.
+
+    Outputs are deranged among the demonstrations when there are two or more and all differ; otherwise each is
+    drawn from the relation's distinct outputs. No demonstration keeps an output that is right for its input.
+
+    Args:
+        demos: the demonstrations with their right outputs.
+        outputs: the relation's outputs.
+        rng: the relation's generator.
+
+    Returns:
+        the corrupted demonstrations, and `deranged` or `relation`.
+
+    Raises:
+        TrialError: a demonstration has no wrong output, as when the relation has one distinct output.
+    """
+    own = [demo.exB for demo in demos]
+    if len(demos) > 1 and len({normalise(output) for output in own}) == len(own):
+        # About one permutation in e is a derangement; ambiguous inputs may forbid all, then outputs are drawn.
+        for _ in range(200):
+            deranged = [Pair(demo.exA, own[i]) for demo, i in zip(demos, rng.permutation(len(demos)), strict=True)]
+            if all(outputs.is_wrong(demo, wrong.exB) for demo, wrong in zip(demos, deranged, strict=True)):
+                return deranged, "deranged"
+    return [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos], "relation"
+
+
+class RelationSampler:
+    """Samples the trials of one relation.
+
+    Eval queries are set aside with all their kin before anything else is drawn. Fit queries and all
+    demonstrations come from the rest, and no demonstration is kin of its trial's query or of another
+    demonstration.
+    """
+
+    def __init__(self, relation: Relation, data: DataConfig, seed: int, lm: LanguageModel, special: bool) -> None:
+        self.relation = relation
+        self.data = data
+        self.lm = lm
+        self.special = special
+        self.rng = generator_for(seed, relation.q_id)
+        self.groups = kin_groups(relation.pairs)
+        self.result = QidTrials()
+
+    def sample(self) -> QidTrials:
+        """Sample everything `data` asks for.
+
+        Raises:
+            TrialError: the relation cannot give it and `data.allow_drop` is false.
+        """
+        data, pairs = self.data, self.relation.pairs
+        order = self.rng.permutation(len(pairs))
+        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
+        eval_queries = self._pick_eval_queries(order, n_eval)
+        aside = {self.groups[i] for i in eval_queries}
+        self.pool = np.array([i for i in order if self.groups[i] not in aside], dtype=np.int64)
+        self.outputs = OutputTable(pairs[i] for i in self.pool)
+        self._add_trials("fit", self.pool.tolist(), data.n_trials_per_q)
+        self._add_trials("eval", eval_queries, n_eval)
+        for split, asked in (("fit", data.n_trials_per_q), ("eval", n_eval)):
+            if self.result.count(split) < asked and not data.allow_drop:
+                raise TrialError(self._too_few(split, asked))
+        return self.result
+
+    def _pick_eval_queries(self, order: np.ndarray, wanted: int) -> list[int]:
+        """One query a kin group, as long as the fit side keeps the groups it needs."""
+        spare = len(set(self.groups)) - max(self.data.n_demos + 1, self.data.n_trials_per_q)
+        picked: list[int] = []
+        seen: set[int] = set()
+        for i in order.tolist():
+            if len(picked) >= min(wanted, spare):
+                break
+            if self.groups[i] in seen:
+                continue
+            try:
+                self._tokenize([], self.relation.pairs[i])
+            except TrialError as error:
+                self._reject(i, error)
+                continue
+            seen.add(self.groups[i])
+            picked.append(i)
+        return picked
+
+    def _add_trials(self, split: Literal["fit", "eval"], candidates: list[int], wanted: int) -> None:
+        for i in candidates:
+            if self.result.count(split) >= wanted:
+                return
+            try:
+                trial = self._build(f"{self.relation.q_id}:{split}:{self.result.count(split):04d}", split, i)
+            except TrialError as error:
+                self._reject(i, error)
+                continue
+            self.result.trials.append(trial)
+
+    def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial:
+        query = self.relation.pairs[index]
+        demos = self._draw_demos(index)
+        wrong, corruption = corrupt(demos, self.outputs, self.rng)
+        prompts = {
+            "clean": self._tokenize(demos, query),
+            "corrupted": self._tokenize(wrong, query),
+            "zero_shot": self._tokenize([], query),
+        }
+        targets = {target for _, target in prompts.values()}
+        if len(targets) > 1:
+            raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(targets)}")
+        target_ids = list(targets.pop())
+        return Trial(
+            trial_id=trial_id,
+            q_id=self.relation.q_id,
+            split=split,
+            demos=[Example(**demo._asdict()) for demo in demos],
+            corrupted_demos=[Example(**demo._asdict()) for demo in wrong],
+            corruption=corruption,
+            target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
+            query=Example(**query._asdict()),
+            clean_prompt_str=prompts["clean"][0],
+            corrupted_prompt_str=prompts["corrupted"][0],
+            zero_shot_prompt_str=prompts["zero_shot"][0],
+            target_str=render_target(self.data.template, query.exB),
+            target_first_token_id=target_ids[0],
+            target_token_ids=target_ids,
+        )
+
+    def _draw_demos(self, query: int) -> list[Pair]:
+        demos: dict[int, Pair] = {}
+        for i in self.rng.permutation(self.pool).tolist():
+            group = int(self.groups[i])
+            if group != self.groups[query]:
+                demos.setdefault(group, self.relation.pairs[i])
+            if len(demos) == self.data.n_demos:
+                return list(demos.values())
+        raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
+
+    def _tokenize(self, demos: Sequence[Pair], query: Pair) -> tuple[str, tuple[int, ...]]:
+        """Text of a prompt, and the token ids of the answer behind it."""
+        text = render(self.data.template, demos, query.exA)
+        target = render_target(self.data.template, query.exB)
+        return text, tokenize(self.lm, text, target, self.special).target
+
+    def _reject(self, index: int, error: TrialError) -> None:
+        self.result.n_rejected += 1
+        if len(self.result.reasons) < MAX_REASONS:
+            self.result.reasons.append(f"{self.relation.pairs[index].exA!r}: {error}")
+
+    def _too_few(self, split: str, asked: int) -> str:
+        n_groups = len(set(self.groups))
+        reasons = "".join(f"\n  - {reason}" for reason in self.result.reasons)
+        held = f" and {self.data.n_eval_trials_per_q} held-out eval trials" if self.data.split is Split.held_out else ""
+        return (
+            f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its {len(self.relation.pairs)} "
+            f"pairs make {n_groups} groups that share no input and no reversed pair; asked are "
+            f"{self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
+            f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
+            "Ask for fewer trials or demonstrations, or say data.allow_drop=true."
+        )

