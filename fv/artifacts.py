@@ -214,7 +214,9 @@ def verify_outputs(folder: Path, hashes: dict[str, str], made_by: str) -> None:
     for name, recorded in hashes.items():
         path = folder / name
         if not path.exists():
-            raise ArtifactError(f"{path} is missing, though {made_by} wrote it. Run {made_by} again with overwrite=true.")
+            raise ArtifactError(
+                f"{path} is missing, though {made_by} wrote it. Run {made_by} again with overwrite=true."
+            )
         found = sha256_of(path)
         if found != recorded:
             raise ArtifactError(
@@ -235,7 +237,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ArtifactError(f"Another process is writing to {folder}. Wait for it, or use another run_id or tag.") from None
+        raise ArtifactError(
+            f"Another process is writing to {folder}. Wait for it, or use another run_id or tag."
+        ) from None
     try:
         yield
     finally:

@@ -153,7 +153,9 @@ class DataConfig:
         for name, least in (("n_trials_per_q", 1), ("n_demos", 1), ("n_eval_trials_per_q", 0), ("n_mean_trials", 1)):
             _check_at_least(f"data.{name}", getattr(self, name), least)
         if self.split is Split.held_out and self.n_eval_trials_per_q == 0:
-            raise ConfigError("data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared.")
+            raise ConfigError(
+                "data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared."
+            )
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
             _check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
         self.qids = _check_qids("data.qids", self.qids)

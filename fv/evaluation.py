@@ -61,7 +61,9 @@ def evaluate(
         values = torch.stack([vector.values for vector in vectors])
         before, after = sweep.inject([t.prompt for t in trials], values, cells, advance)
         # The product below runs over trials, then vectors, then cells, like `after`: (trials, vectors, cells).
-        index = pd.MultiIndex.from_product([range(len(trials)), range(len(vectors)), range(len(cells))]).to_frame(index=False)
+        index = pd.MultiIndex.from_product([range(len(trials)), range(len(vectors)), range(len(cells))]).to_frame(
+            index=False
+        )
         trial, vector, cell = (index[i] for i in range(3))
         table = pd.DataFrame(
             {
@@ -135,5 +137,7 @@ def best_cells(summary: pd.DataFrame) -> pd.DataFrame:
 
     The choice is made on the very trials it is reported on, so the number flatters; a reader must be told.
     """
-    ranked = summary.sort_values(["fv", "eval_qid", METRICS[0], "layer", "alpha"], ascending=[True, True, False, True, True])
+    ranked = summary.sort_values(
+        ["fv", "eval_qid", METRICS[0], "layer", "alpha"], ascending=[True, True, False, True, True]
+    )
     return ranked.drop_duplicates(["fv", "eval_qid"]).reset_index(drop=True)

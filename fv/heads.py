@@ -44,7 +44,9 @@ def top_heads(scores: pd.DataFrame, key: str, k: int) -> list[Head]:
         ConfigError: there are fewer than `k` scored heads.
     """
     if k > len(scores):
-        raise ConfigError(f"score.k={k} is more than the {len(scores)} heads that StepD swept; allowed are 1 to {len(scores)}.")
+        raise ConfigError(
+            f"score.k={k} is more than the {len(scores)} heads that StepD swept; allowed are 1 to {len(scores)}."
+        )
     best = rank_heads(scores, key).head(k)
     return [Head(int(row.layer), int(row.head)) for row in best.itertuples()]
 

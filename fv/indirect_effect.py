@@ -114,9 +114,7 @@ def read_cie_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_trial_effects(
-    path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects
-) -> None:
+def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:
     """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled."""
     swept = ~np.isnan(effects.delta_logprob[0])
     write_npz(

@@ -64,7 +64,9 @@ def scope_of(vector: Vector, scope: EvalScopeConfig, alone: bool, known: Sequenc
     wanted = scope.qids if mode is ScopeMode.qid_list else [str(vector.source_qid)]
     unknown = sorted(set(wanted or []) - set(known))
     if unknown:
-        raise ConfigError(f"q_id {shorten(unknown)} has no trials to evaluate on; the snapshot has {shorten(list(known), 40)}.")
+        raise ConfigError(
+            f"q_id {shorten(unknown)} has no trials to evaluate on; the snapshot has {shorten(list(known), 40)}."
+        )
     return list(wanted or [])
 
 

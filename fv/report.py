@@ -22,7 +22,13 @@ def print_report(step6: Path) -> None:
     heads = _top_heads(step6, meta)
     table = Table(title=f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected")
     for name, justify in (
-        *(("vector", "left"), ("relation", "left"), ("top heads (layer.head)", "left"), ("layer", "right"), ("alpha", "right")),
+        *(
+            ("vector", "left"),
+            ("relation", "left"),
+            ("top heads (layer.head)", "left"),
+            ("layer", "right"),
+            ("alpha", "right"),
+        ),
         *(("accuracy", "right"), ("Δ log p", "right"), ("trials", "right")),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

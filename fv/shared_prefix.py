@@ -248,7 +248,9 @@ class SharedPrefixSweep:
             batch = PromptBatch(self.lm, part)
             # Row 0 of each chunk is the unpatched last token, so that a patch which changes nothing scores 0 exactly.
             chunks = [batch.readout(_patched_rows(batch, chunk, values)) for chunk in self._chunks(by_layer, reserve=1)]
-            unpatched.append(_map(lambda s: torch.cat([c[:, :1].expand_as(c[:, 1:]) for c in s], 1)[:, columns], chunks))
+            unpatched.append(
+                _map(lambda s: torch.cat([c[:, :1].expand_as(c[:, 1:]) for c in s], 1)[:, columns], chunks)
+            )
             patched.append(_map(lambda s: torch.cat([c[:, 1:] for c in s], 1)[:, columns], chunks))
             advance(len(part))
         return TargetScores.cat(unpatched), TargetScores.cat(patched)

@@ -54,7 +54,9 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool) -> Path:
     with locked(folder), log_to_file(folder / "step6.log"):
         if (folder / "eval_meta.json").exists() and not overwrite:
             there = read_meta(folder / "eval_meta.json")
-            refuse_difference(there["settings"], settings, f"Step6 in {folder}", f"The sweep's cells are kept. {REMEDY}")
+            refuse_difference(
+                there["settings"], settings, f"Step6 in {folder}", f"The sweep's cells are kept. {REMEDY}"
+            )
             refuse_difference(there["inputs"], first["inputs"], f"Step6 in {folder} (made from other files)", REMEDY)
         tables = [pd.DataFrame(read_jsonl(cell / "eval_trials.jsonl")) for cell in metas]
         rows = sort_trials(pd.concat(tables, ignore_index=True).drop_duplicates(["trial_id", "fv", "layer", "alpha"]))

@@ -30,7 +30,9 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
     kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
     if not kept:
         reasons = "; ".join(reason for result in sampled.values() for reason in result.reasons[:1])
-        raise TrialError(f"No relation of {file.path} gives a single trial. First reasons: {reasons or 'too few pairs'}")
+        raise TrialError(
+            f"No relation of {file.path} gives a single trial. First reasons: {reasons or 'too few pairs'}"
+        )
     relations = {relation.q_id: relation for relation in file.relations}
     meta = Meta(
         schema_version=1,
@@ -44,7 +46,9 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         columns=dataclasses.asdict(data.columns),
         counts={q_id: _counts(result, config) for q_id, result in sampled.items()},
         dropped_qids=dropped,
-        rejections={q: Rejections(n_rejected=r.n_rejected, reasons=r.reasons) for q, r in sampled.items() if r.n_rejected},
+        rejections={
+            q: Rejections(n_rejected=r.n_rejected, reasons=r.reasons) for q, r in sampled.items() if r.n_rejected
+        },
         duplicates={q: r.n_duplicates for q, r in relations.items() if r.n_duplicates},
         one_to_many={q: r.n_one_to_many for q, r in relations.items() if r.n_one_to_many},
         first_token_collisions={q_id: first_token_collisions(relations[q_id], config, lm) for q_id in kept},

@@ -177,7 +177,9 @@ def _verify_beside(path: Path, snapshot_sha256: str) -> None:
             verify_outputs(path.parent, {path.name: meta["outputs"][path.name]}, "StepE")
             there = {"sampled_trials.json": meta["inputs"]["sampled_trials.json"]}
             here = {"sampled_trials.json": snapshot_sha256}
-            refuse_difference(there, here, f"The vector {path}", "It is of another run: artifacts of two runs are mixed.")
+            refuse_difference(
+                there, here, f"The vector {path}", "It is of another run: artifacts of two runs are mixed."
+            )
 
 
 def _read_vectors(config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
@@ -193,7 +195,9 @@ def _read_vectors(config: Config, paths: RunPaths, lm: LanguageModel, snapshot: 
         return [Vector(q_id, "qid", q_id, vectors[q_id]) for q_id in sorted(vectors)]
     source = str(injection.fv_source_qid)
     if source not in vectors:
-        raise ConfigError(f"injection.fv_source_qid={source} is not in the snapshot; it has {shorten(snapshot.qids, 40)}.")
+        raise ConfigError(
+            f"injection.fv_source_qid={source} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
+        )
     return [Vector(source, "qid", source, vectors[source])]
 
 
@@ -205,7 +209,9 @@ def _plan(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> list
     alone = config.injection.fv is not FvChoice["all_qids"]
     plan = [(vector, scope_of(vector, config.eval_scope, alone, known)) for vector in vectors]
     if not any(qids for _, qids in plan):
-        raise ConfigError("No relation of the snapshot has eval trials. Sample some: data.n_eval_trials_per_q, or data.split=shared.")
+        raise ConfigError(
+            "No relation of the snapshot has eval trials. Sample some: data.n_eval_trials_per_q, or data.split=shared."
+        )
     return plan
 
 

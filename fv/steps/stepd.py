@@ -96,7 +96,9 @@ def run_stepd(config: Config) -> Path:
         snapshot = sample_snapshot(file, config, lm)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
     if config.score.k > len(heads):
-        raise ConfigError(f"score.k={config.score.k} is more than the {len(heads)} heads swept; allowed: 1 to {len(heads)}.")
+        raise ConfigError(
+            f"score.k={config.score.k} is more than the {len(heads)} heads swept; allowed: 1 to {len(heads)}."
+        )
     with locked(paths.root):
         if config.overwrite:
             clear_run(paths)
@@ -163,7 +165,9 @@ def _run(
                 log.info("%s: %d trials done", q_id, unit.effects.n_trials)
             units[q_id] = unit
     names = _write_outputs(config, paths, lm, snapshot, units)
-    write_json(paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)})
+    write_json(
+        paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)}
+    )
 
 
 def _compute_unit(
@@ -190,7 +194,11 @@ def _compute_unit(
 
 
 def _write_unit(path: Path, key: str, unit: Unit) -> None:
-    arrays = {f"{kind}_{part}": getattr(scores, part).numpy() for kind, scores in unit.metrics.items() for part in ("logprob", "rank")}
+    arrays = {
+        f"{kind}_{part}": getattr(scores, part).numpy()
+        for kind, scores in unit.metrics.items()
+        for part in ("logprob", "rank")
+    }
     write_npz(
         path,
         key=np.array(key),
@@ -210,7 +218,9 @@ def _read_unit(path: Path, key: str) -> Unit | None:
                 return None
             effects = TrialEffects(arrays["delta_logprob"], arrays["delta_p"])
             metrics = {
-                kind: TargetScores(torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"]))
+                kind: TargetScores(
+                    torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"])
+                )
                 for kind in PROMPT_KINDS
             }
             return Unit(effects, torch.from_numpy(arrays["clean_mean"]), metrics)

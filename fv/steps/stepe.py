@@ -86,9 +86,7 @@ def run_stepe(config: Config) -> Path:
         stepd = StepdResults.read(paths, stepd_meta)
         fv_done = _is_done(paths.stepe / FV_META, _settings(config), stepd, config.overwrite)
         aie_folder = _aie_folder(config, paths, stepd)
-        aie_done = aie_folder is None or _is_done(
-            aie_folder / AIE_META, _aie_settings(config), stepd, config.overwrite
-        )
+        aie_done = aie_folder is None or _is_done(aie_folder / AIE_META, _aie_settings(config), stepd, config.overwrite)
         if fv_done and aie_done:
             log.info("StepE in %s is complete already.", paths.stepe)
             return paths.stepe
@@ -117,7 +115,9 @@ def _is_done(meta_path: Path, settings: dict[str, Any], stepd: StepdResults, ove
     meta = read_meta(meta_path)
     remedy = "Use another tag (tag=<name>), or overwrite=true."
     refuse_difference(meta["settings"], settings, f"StepE in {meta_path.parent}", remedy)
-    refuse_difference(meta["inputs"], stepd.hashes, f"StepE in {meta_path.parent} (made from other StepD files)", remedy)
+    refuse_difference(
+        meta["inputs"], stepd.hashes, f"StepE in {meta_path.parent} (made from other StepD files)", remedy
+    )
     verify_outputs(meta_path.parent, meta["outputs"], "StepE")
     return True
 
@@ -154,7 +154,13 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         write_json(folder / "stepE_eval.json", summary_json(rows))
         names.append("stepE_eval.json")
     outputs = hash_outputs(folder, names)
-    own = {"d_model": lm.d_model, "k": k, "score_key": key, "heads": described["global"], "norm": float(by_layer.sum(0).norm())}
+    own = {
+        "d_model": lm.d_model,
+        "k": k,
+        "score_key": key,
+        "heads": described["global"],
+        "norm": float(by_layer.sum(0).norm()),
+    }
     write_json(folder / FV_META, {**meta, **own, "status": "ok", "finished": now(), "outputs": outputs})
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", k, len(heads), folder)
 
