@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with LF line ends."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
@@ -130,7 +131,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON value a line; NaN is refused."""
+
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             for row in rows:
@@ -154,12 +157,14 @@ def write_csv(path: Path, table: Any) -> None:
 
 
 def write_torch(path: Path, value: Any) -> None:
+    """Write tensors and plain values with `torch.save`."""
     import torch
 
     write_whole(path, lambda temporary: torch.save(value, temporary))
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
+    """Write named NumPy arrays, compressed."""
     import numpy as np
 
     def write(temporary: Path) -> None:

@@ -5,52 +5,62 @@ Each group is one class; the YAML under `conf/` holds the values. Checks that lo
 """
 
 import dataclasses
-import math
-import re
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from fv.checks import check_at_least, check_at_most, check_name, check_qids, parse_alphas, parse_indices
 from fv.errors import ConfigError
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 RESERVED_TAGS = ("aie", "step6", "cells", "stepD_mean_acts", "stepD_units")
 
 
-class Quant(str, Enum):
+class Quant(StrEnum):
+    """How weights are quantised at load."""
+
     none = "none"
 
 
-class Split(str, Enum):
+class Split(StrEnum):
+    """Whether Step6's queries are held out from StepD."""
+
     held_out = "held_out"
     shared = "shared"
 
 
-class ScoreKey(str, Enum):
+class ScoreKey(StrEnum):
+    """The column that ranks heads."""
+
     mean_delta_logprob = "mean_delta_logprob"
     mean_delta_p = "mean_delta_p"
 
 
 # `global` is a Python keyword, so this one is made by call.
-FvChoice = Enum("FvChoice", {c: c for c in ("global", "qid", "all_qids", "file")}, type=str)
+FvChoice = Enum("FvChoice", {"global": "global", "qid": "qid", "all_qids": "all_qids", "file": "file"}, type=str)
 
 
-class ScopeMode(str, Enum):
+class ScopeMode(StrEnum):
+    """Which relations a vector is evaluated on."""
+
     auto = "auto"
     in_domain = "in_domain"
     all_qids = "all_qids"
     qid_list = "qid_list"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
+    """Number format of weights and activations."""
+
     fp32 = "fp32"
     fp64 = "fp64"
     bf16 = "bf16"
     fp16 = "fp16"
 
 
-class SweepMode(str, Enum):
+class SweepMode(StrEnum):
+    """The engine that runs edits."""
+
     auto = "auto"
     shared_prefix = "shared_prefix"
     naive = "naive"
@@ -78,7 +88,7 @@ class ModelConfig:
     """Whether the tokenizer adds its special tokens (BOS) to prompts."""
 
     def __post_init__(self) -> None:
-        _check_name("model.name", self.name)
+        check_name("model.name", self.name)
         if (self.id is None) == (self.path is None):
             given = "both" if self.id else "neither"
             raise ConfigError(
@@ -149,16 +159,16 @@ class DataConfig:
     """A snapshot to replay instead of sampling from the CSV (debugging only)."""
 
     def __post_init__(self) -> None:
-        _check_name("data.name", self.name)
+        check_name("data.name", self.name)
         for name, least in (("n_trials_per_q", 1), ("n_demos", 1), ("n_eval_trials_per_q", 0), ("n_mean_trials", 1)):
-            _check_at_least(f"data.{name}", getattr(self, name), least)
+            check_at_least(f"data.{name}", getattr(self, name), least)
         if self.split is Split.held_out and self.n_eval_trials_per_q == 0:
             raise ConfigError(
                 "data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared."
             )
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
-            _check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
-        self.qids = _check_qids("data.qids", self.qids)
+            check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
+        self.qids = check_qids("data.qids", self.qids)
 
 
 @dataclass
@@ -181,11 +191,11 @@ class ScoreConfig:
     """Whether the subset's package holds its function vector too."""
 
     def __post_init__(self) -> None:
-        _check_at_least("score.k", self.k, 1)
-        _check_at_least("score.n_trials", self.n_trials, 1)
-        self.layers = _parse_indices("score.layers", self.layers)
-        self.heads = _parse_indices("score.heads", self.heads)
-        self.aie_qids = _check_qids("score.aie_qids", self.aie_qids)
+        check_at_least("score.k", self.k, 1)
+        check_at_least("score.n_trials", self.n_trials, 1)
+        self.layers = parse_indices("score.layers", self.layers)
+        self.heads = parse_indices("score.heads", self.heads)
+        self.aie_qids = check_qids("score.aie_qids", self.aie_qids)
 
 
 @dataclass
@@ -208,9 +218,9 @@ class InjectionConfig:
     """Whether StepE evaluates the global vector at once, into `stepE_eval.json`."""
 
     def __post_init__(self) -> None:
-        self.layer = _parse_indices("injection.layer", self.layer)
-        self.alpha = _parse_alphas(self.alpha)
-        _check_at_least("injection.n_eval", self.n_eval, 1)
+        self.layer = parse_indices("injection.layer", self.layer)
+        self.alpha = parse_alphas(self.alpha)
+        check_at_least("injection.n_eval", self.n_eval, 1)
         if self.fv is FvChoice.qid and not self.fv_source_qid:
             raise ConfigError("injection.fv=qid needs injection.fv_source_qid=<q_id>.")
         if (self.fv is FvChoice.file) != (self.fv_path is not None):
@@ -232,7 +242,7 @@ class EvalScopeConfig:
     """The relations of `qid_list`."""
 
     def __post_init__(self) -> None:
-        self.qids = _check_qids("eval_scope.qids", self.qids)
+        self.qids = check_qids("eval_scope.qids", self.qids)
         if (self.mode is ScopeMode.qid_list) != (self.qids is not None):
             raise ConfigError(
                 "eval_scope=qid_list and eval_scope.qids=[a,b] go together; "
@@ -259,8 +269,8 @@ class ComputeConfig:
     """Prove at load that edits act and that the sweep equals the naive loop."""
 
     def __post_init__(self) -> None:
-        _check_at_least("compute.threads", self.threads, 1)
-        _check_at_least("compute.max_rows", self.max_rows, 2)
+        check_at_least("compute.threads", self.threads, 1)
+        check_at_least("compute.max_rows", self.max_rows, 2)
         if self.strict and (self.device != "cpu" or self.dtype is not Dtype.fp32):
             raise ConfigError(
                 f"compute.device={self.device} compute.dtype={self.dtype.value} is not canonical (cpu, fp32). "
@@ -288,14 +298,14 @@ class Config:
     """A further set of StepE and Step6 outputs beside the untagged one."""
 
     def __post_init__(self) -> None:
-        _check_name("run_id", self.run_id)
-        _check_at_least("seed", self.seed, 0)
+        check_name("run_id", self.run_id)
+        check_at_least("seed", self.seed, 0)
         if self.tag is not None:
-            _check_name("tag", self.tag)
+            check_name("tag", self.tag)
             if self.tag in RESERVED_TAGS or Path(self.tag).suffix in (".json", ".csv", ".pt", ".npz", ".jsonl", ".log"):
                 raise ConfigError(f"tag={self.tag} would collide with the run's own files; choose another.")
         if self.score.n_trials is not None and self.data.fixed_trials_path is None:
-            _check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
+            check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -304,55 +314,3 @@ class Config:
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in items}
-
-
-def _check_name(key: str, value: str) -> None:
-    if not SAFE_NAME.fullmatch(value) or len(value) > 120:
-        raise ConfigError(
-            f"{key}={value!r} must name a folder: letters, digits and . _ = + - only, starting with a letter or digit, "
-            "120 characters at most."
-        )
-
-
-def _check_at_least(key: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise ConfigError(f"{key}={value} must be {least} or more.")
-
-
-def _check_at_most(key: str, value: int, other_key: str, other: int) -> None:
-    if value > other:
-        raise ConfigError(f"{key}={value} is more than {other_key}={other}.")
-
-
-def _check_qids(key: str, qids: list[str] | None) -> list[str] | None:
-    """Sorted, so that the order of naming changes nothing."""
-    if qids is None:
-        return None
-    twice = sorted({q for q in qids if qids.count(q) > 1})
-    if not qids or twice:
-        problem = f"names {', '.join(twice)} twice" if twice else "is empty; name a relation, or use null for all"
-        raise ConfigError(f"{key} {problem}.")
-    return sorted(qids)
-
-
-def _parse_indices(key: str, value: Any) -> str | list[int]:
-    """`all`, one index or a list of them, to `all` or a sorted list."""
-    if value == "all":
-        return "all"
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in items):
-        raise ConfigError(f"{key}={value!r} must be all, a number from 0, or a list of such numbers, like [8,12,16].")
-    if len(set(items)) != len(items):
-        raise ConfigError(f"{key}={value!r} names a number twice.")
-    return sorted(items)
-
-
-def _parse_alphas(value: Any) -> list[float]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    numbers = [i for i in items if isinstance(i, int | float) and not isinstance(i, bool) and math.isfinite(i)]
-    if not items or len(numbers) != len(items):
-        raise ConfigError(f"injection.alpha={value!r} must be a finite number or a list of them, like [0.5,1.0,2.0].")
-    alphas = [float(i) for i in numbers]
-    if len(set(alphas)) != len(alphas):
-        raise ConfigError(f"injection.alpha={value!r} names a number twice.")
-    return sorted(alphas)

@@ -119,7 +119,7 @@ def summary_json(rows: pd.DataFrame) -> dict[str, Any]:
     summary = summarise(rows)
     matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
-        matrix.setdefault(str(fv), {})[str(eval_qid)] = cells[["layer", "alpha", *METRICS]].to_dict("records")
+        matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
     return {
         "schema_version": 1,
         "primary_metric": METRICS[0],
@@ -127,9 +127,14 @@ def summary_json(rows: pd.DataFrame) -> dict[str, Any]:
         "eval_qids": sorted(summary["eval_qid"].unique()),
         "layers": sorted(summary["layer"].unique().tolist()),
         "alphas": sorted(summary["alpha"].unique().tolist()),
-        "rows": summary.to_dict("records"),
+        "rows": records(summary),
         "matrix": matrix,
     }
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as JSON objects."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def best_cells(summary: pd.DataFrame) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def top_heads(scores: pd.DataFrame, key: str, k: int) -> list[Head]:
             f"score.k={k} is more than the {len(scores)} heads that StepD swept; allowed are 1 to {len(scores)}."
         )
     best = rank_heads(scores, key).head(k)
-    return [Head(int(row.layer), int(row.head)) for row in best.itertuples()]
+    return [Head(layer, head) for layer, head in best[["layer", "head"]].to_numpy().tolist()]
 
 
 def describe_heads(heads: Sequence[Head], scores: pd.DataFrame, key: str) -> list[dict[str, Any]]:

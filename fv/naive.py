@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fv.hooks import edit_block_output, edit_head_outputs, record_head_outputs
+from fv.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs
 from fv.models.language_model import LanguageModel
 from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, ignore_progress
 
@@ -68,7 +68,7 @@ class NaiveSweep:
         logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits  # (1, 1, vocabulary)
         return TargetScores.of_logits(logits[:, -1], torch.tensor([prompt.target], device=self.lm.device))
 
-    def _patch(self, head: Head, head_values: Tensor):
+    def _patch(self, head: Head, head_values: Tensor) -> Edit:
         value = head_values[head.layer, head.head].to(self.lm.device, self.lm.dtype)
         columns = self.lm.head_slice(head.head)
 
@@ -80,7 +80,7 @@ class NaiveSweep:
         return edit
 
     @staticmethod
-    def _add(vector: Tensor):
+    def _add(vector: Tensor) -> Edit:
         def edit(residual: Tensor) -> Tensor:
             edited = residual.clone()
             edited[:, -1] += vector

@@ -20,8 +20,8 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from fv.errors import ModelError
@@ -99,15 +99,13 @@ def _attend_prefix(query: Tensor, key: Tensor, value: Tensor, is_pad: Tensor, sc
     """Causal attention of left-padded prefixes; returns (batch, n_heads, prefix, head_dim)."""
     grouped = query.shape[1] != key.shape[1]
     if not is_pad.any():
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
     n = query.shape[2]
     causal = torch.ones(n, n, dtype=torch.bool, device=query.device).tril()
     # A padding position sees itself, so that its softmax stays finite; nothing reads it.
     own = torch.eye(n, dtype=torch.bool, device=query.device)
     allowed = (causal & ~is_pad[:, None, :]) | own  # (batch, prefix, prefix)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=allowed[:, None], scale=scale, enable_gqa=grouped
-    )
+    return scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None], scale=scale, enable_gqa=grouped)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, layer: int, scale: float) -> Tensor:
@@ -198,8 +196,7 @@ class PromptBatch:
     def readout(self, rows: Tensor) -> TargetScores:
         """Score each prompt's target under its rows (batch, n_rows, d_model); returns (batch, n_rows) scores."""
         batch, n_rows, _ = rows.shape
-        vocabulary = self.lm.unembedding.weight.shape[0]
-        step = max(1, MAX_LOGITS // (vocabulary * n_rows))
+        step = max(1, MAX_LOGITS // (self.lm.vocabulary * n_rows))
         scores = []
         for start in range(0, batch, step):
             part = rows[start : start + step].flatten(0, 1)  # (prompts * n_rows, d_model)

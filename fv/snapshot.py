@@ -132,6 +132,7 @@ class Snapshot(_Strict):
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write `sampled_trials.json`."""
     write_json(path, snapshot.model_dump(mode="json"))
 
 

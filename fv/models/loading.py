@@ -2,6 +2,8 @@
 
 import functools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,16 +127,13 @@ def _digest_weights(folder: Path) -> str:
     return digest_of({path.name: sha256_of(path) for path in files})
 
 
-class _explained:
-    """Turns whatever a loader raises about a folder into one `ModelError`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ModelError):
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"{self.folder} could not be loaded as a causal language model: {first_line}") from error
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn whatever a loader raises about a folder into one `ModelError`."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{folder} could not be loaded as a causal language model: {first_line}") from error

@@ -31,8 +31,7 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
     Raises:
         ModelError: naming the family, the module path and the number.
     """
-    vocabulary = lm.unembedding.weight.shape[0]
-    ids = [(7 + 11 * i) % vocabulary for i in range(6)]
+    ids = [(7 + 11 * i) % lm.vocabulary for i in range(6)]
     tokens = torch.tensor([ids], device=lm.device)
     layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
 
@@ -40,6 +39,7 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
         return lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0, -1]
 
     plain = logits()
+    direction = torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
     report: dict[str, Any] = {"identity_bit_equal": True, "zeroed_max_change": {}, "added_max_change": {}}
     for layer in layers:
         projection = f"{lm.spec.blocks}.{layer}.{lm.spec.out_proj}"
@@ -49,8 +49,7 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
         with edit_head_outputs(lm, layer, torch.zeros_like):
             report["zeroed_max_change"][str(layer)] = _changed(logits(), plain, lm, projection)
         block = f"{lm.spec.blocks}.{layer}"
-        direction = torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
-        with edit_block_output(lm, layer, lambda residual: residual + direction):
+        with edit_block_output(lm, layer, direction.add):
             report["added_max_change"][str(layer)] = _changed(logits(), plain, lm, block)
     if lm.spec.shared_prefix:
         report["sweep_vs_naive"] = _sweep_difference(lm, ids)

@@ -133,8 +133,8 @@ def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
     for q_id, collisions in meta.first_token_collisions.items():
         if collisions.n_colliding:
             log.warning(
-                f"{q_id}: the first target tokens of {collisions.n_colliding} of {collisions.n_outputs} outputs collide "
-                f"({collisions.rate:.0%}); the score cannot tell these apart."
+                f"{q_id}: the first target tokens of {collisions.n_colliding} of {collisions.n_outputs} outputs "
+                f"collide ({collisions.rate:.0%}); the score cannot tell these apart."
             )
     for q_id, rejections in meta.rejections.items():
         log.warning(f"{q_id}: {rejections.n_rejected} candidate trials rejected; first: {rejections.reasons[0]}")

@@ -26,7 +26,7 @@ from fv.artifacts import (
 )
 from fv.config import Config, FvChoice
 from fv.errors import ArtifactError, ConfigError, shorten
-from fv.evaluation import EvalTrial, evaluate, n_rows, summary_json
+from fv.evaluation import EvalTrial, evaluate, n_rows, records, summary_json
 from fv.injection import Vector, grid, read_vector, scope_of
 from fv.logs import log_to_file
 from fv.models.language_model import LanguageModel
@@ -112,7 +112,7 @@ def write_results(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], model_
     n_trials = rows["trial_id"].nunique()
     label = f"{model_name}_layer{_label(summary['layers'])}_n{n_trials}"
     write_json(folder / "eval_summary.json", summary)
-    write_jsonl(folder / "eval_trials.jsonl", iter(rows.to_dict("records")))
+    write_jsonl(folder / "eval_trials.jsonl", records(rows))
     write_json(folder / f"step6_results_{label}.json", summary)
     outputs = hash_outputs(folder, ["eval_summary.json", "eval_trials.jsonl", f"step6_results_{label}.json"])
     done = {**meta, "status": "ok", "n_eval_trials": n_trials, "outputs": outputs}

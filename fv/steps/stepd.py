@@ -5,6 +5,7 @@ the relations that are missing and ends with the same bytes.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from fv.artifacts import (
     write_torch,
 )
 from fv.config import Config
-from fv.errors import ArtifactError, ConfigError
+from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
 from fv.indirect_effect import TrialEffects, aie_table, cie_table, trial_effects, write_trial_effects
 from fv.logs import log_to_file
@@ -95,10 +96,6 @@ def run_stepd(config: Config) -> Path:
     else:
         snapshot = sample_snapshot(file, config, lm)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
-    if config.score.k > len(heads):
-        raise ConfigError(
-            f"score.k={config.score.k} is more than the {len(heads)} heads swept; allowed: 1 to {len(heads)}."
-        )
     with locked(paths.root):
         if config.overwrite:
             clear_run(paths)
@@ -259,7 +256,7 @@ def _write_outputs(
     ]
 
 
-def _metric_rows(snapshot: Snapshot, units: dict[str, Unit]):
+def _metric_rows(snapshot: Snapshot, units: dict[str, Unit]) -> Iterator[dict[str, Any]]:
     for q_id, unit in units.items():
         for i, trial in enumerate(snapshot.of(q_id, "fit")):
             row: dict[str, Any] = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}

@@ -1,0 +1,252 @@
+"""The flag-style scripts of the source (its sections 5.1 and 9): flags in, Hydra overrides out, the same code run.
+
+Each script is one table. A flag without a meaning here is refused by argparse; two flags that contradict each
+other are refused by name.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+import conf
+from fv.artifacts import AIE_META, FV_META
+from fv.checks import SAFE_NAME
+from fv.config import Config, ScopeMode
+from fv.errors import ConfigError, FvError
+
+MODEL_FLAGS = {
+    "--model": "model",
+    "--model_spec": "model.spec",
+    "--device": "compute.device",
+    "--dtype": "compute.dtype",
+    "--quant": "model.quant",
+    "--seed": "seed",
+}
+"""Flags that every script takes, with the key each sets."""
+
+STEPD_FLAGS = {
+    **MODEL_FLAGS,
+    "--relation_csv_path": "data.relation_csv_path",
+    "--relation_n_trials_per_q": "data.n_trials_per_q",
+    "--relation_n_demos": "data.n_demos",
+    "--fixed_trials_path": "data.fixed_trials_path",
+    "--n_mean_trials": "data.n_mean_trials",
+    "--n_trials": "score.n_trials",
+    "--layers": "score.layers",
+    "--heads": "score.heads",
+    "--score_key": "score.key",
+    "--out_base_dir": "base",
+    "--out_dir": "base",
+    "--fixed_out_dir": "base",
+}
+STEPE_FLAGS = {
+    **MODEL_FLAGS,
+    "--stepd_base_dir": "base",
+    "--stepd_artifacts_dir": "base",
+    "--sampled_trials_path": "base",
+    "--fixed_trials_path": "base",
+    "--run_id_stepD": "run_id",
+    "--out_dir": "out",
+    "--score_key": "score.key",
+    "--metric": "score.key",
+    "--k": "score.k",
+    "--layers": "injection.layer",
+    "--alpha": "injection.alpha",
+    "--n_eval_trials": "injection.n_eval",
+}
+STEP6_FLAGS = {
+    **MODEL_FLAGS,
+    "--sampled_trials_path": "base",
+    "--fixed_trials_path": "base",
+    "--out_dir": "out",
+    "--edit_layer": "injection.layer",
+    "--layers": "injection.layer",
+    "--alpha": "injection.alpha",
+    "--n_eval": "injection.n_eval",
+    "--fv_global_path": "fv_path",
+    "--fv_global_meta_path": "fv_meta",
+    "--fv_source_qid": "injection.fv_source_qid",
+    "--eval_scope": "eval_scope",
+    "--eval_qids": "eval_scope.qids",
+}
+SCRIPTS = {"stepd": STEPD_FLAGS, "stepe": STEPE_FLAGS, "step6": STEP6_FLAGS}
+LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "eval_scope.qids")
+
+
+def main(step: str) -> None:
+    """Run one script: translate `sys.argv`, print the equivalent command, run it."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see entrypoints.{step}.")
+    for flag, key in SCRIPTS[step].items():
+        parser.add_argument(flag, dest=flag, metavar="VALUE", help=f"sets {key}", default=argparse.SUPPRESS)
+    try:
+        overrides = translate(step, vars(parser.parse_args()))
+    except FvError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    module = f"entrypoints.{step}"
+    print(shlex.join(["python", "-m", module, *overrides]), flush=True)
+    sys.argv = [module, *overrides]
+    importlib.import_module(module).main()
+
+
+def translate(step: str, flags: dict[str, str]) -> list[str]:
+    """Hydra overrides that say what `flags` ({flag: value}) say.
+
+    Raises:
+        ConfigError: two flags contradict each other, or a path is not one of a run's own.
+    """
+    values = _by_key(SCRIPTS[step], flags)
+    overrides: dict[str, str] = {}
+    if model := values.pop("model", None):
+        overrides |= _model(model)
+    run = _run_of(step, values)
+    overrides |= {key: _quoted(value) for key, value in run.items()}
+    if step == "stepd":
+        overrides["data.split"] = "shared"
+        stem = Path(values.get("data.relation_csv_path", "")).stem
+        if SAFE_NAME.fullmatch(stem):
+            overrides["data.name"] = _quoted(stem)
+    if step == "stepe" and any(key.startswith("injection.") for key in values):
+        overrides["injection.quick_eval"] = "true"
+    if step == "step6":
+        overrides |= _vector(values, run)
+        if scope := values.pop("eval_scope", None):
+            if scope not in list(ScopeMode):
+                raise ConfigError(f"--eval_scope {scope}: choose from {', '.join(ScopeMode)}.")
+            overrides["eval_scope"] = scope
+    overrides |= {key: _list(key, value) if key in LISTS else _quoted(value) for key, value in values.items()}
+    if step != "stepd":
+        overrides = _settings_of_run(run, overrides) | overrides
+    return [f"{key}={value}" for key, value in overrides.items()]
+
+
+def _by_key(table: dict[str, str], flags: dict[str, str]) -> dict[str, str]:
+    """{key: value}; several flags of one key must say the same."""
+    found: dict[str, tuple[str, str]] = {}
+    for flag, value in flags.items():
+        key = table[flag]
+        if key == "base":
+            value = str(_base(flag, value))
+        other_flag, other = found.setdefault(key, (flag, value))
+        if other != value:
+            raise ConfigError(f"{other_flag} and {flag} contradict each other: {other} and {value}.")
+    return {key: value for key, (_, value) in found.items()}
+
+
+def _base(flag: str, value: str) -> Path:
+    """The run's folder, from itself, its artifacts folder, or its snapshot."""
+    path = Path(value)
+    if path.name == "sampled_trials.json":
+        path = path.parent
+    if path.name == "artifacts":
+        path = path.parent
+    if path.parent.name != "relation":
+        raise ConfigError(
+            f"{flag} {value}: a run's folder is <results_dir>/relation/<run_id>; this path has no such form."
+        )
+    return path
+
+
+def _run_of(step: str, values: dict[str, str]) -> dict[str, str]:
+    """`results_dir`, `run_id` and `tag`, from the flags that name folders (which are taken out of `values`)."""
+    base = Path(values.pop("base")) if "base" in values else None
+    if step == "step6" and base is None and "fv_path" in values:
+        base = _base("--fv_global_path", str(Path(values["fv_path"]).parent))
+    run_id = values.pop("run_id", base.name if base else None)
+    if run_id is None:
+        raise ConfigError(
+            "Say which run: " + " or ".join(f for f, key in SCRIPTS[step].items() if key in ("base", "run_id"))
+        )
+    if base is None:
+        base = Path(Config.results_dir) / "relation" / run_id
+    if base.name != run_id:
+        raise ConfigError(f"--run_id_stepD {run_id} contradicts the run's folder {base}.")
+    run = {"results_dir": str(base.parent.parent), "run_id": run_id}
+    if (out := values.pop("out", None)) is not None:
+        home = base / "artifacts" / "step6" if step == "step6" else base / "artifacts"
+        if Path(out) != home and Path(out).parent != home:
+            raise ConfigError(f"--out_dir {out}: outputs go to {home}, or to a folder in it (a tag).")
+        if Path(out) != home:
+            run["tag"] = Path(out).name
+    return run
+
+
+def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
+    """Which vector Step6 injects, from `--fv_global_path`, its metadata's path, and `--fv_source_qid`."""
+    path, meta = values.pop("fv_path", None), values.pop("fv_meta", None)
+    if meta is not None and (
+        path is None or Path(meta) not in [Path(path).parent / name for name in (FV_META, AIE_META)]
+    ):
+        raise ConfigError(f"--fv_global_meta_path {meta}: it must be the metadata beside --fv_global_path {path}.")
+    if path is None:
+        return {"injection.fv": "qid"} if "injection.fv_source_qid" in values else {}
+    artifacts = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts"
+    if Path(path) == artifacts / run.get("tag", "") / "fv_global_resid.pt":
+        if "injection.fv_source_qid" in values:
+            raise ConfigError("--fv_source_qid contradicts --fv_global_path: that file holds the global vector.")
+        return {"injection.fv": "global"}
+    return {"injection.fv": "file", "injection.fv_path": _quoted(path)}
+
+
+def _model(value: str) -> dict[str, str]:
+    """`--model`: a configured name, a folder, or a hub id."""
+    if (Path(conf.__file__).parent / "model" / f"{value}.yaml").exists():
+        return {"model": value}
+    name = Path(value).name
+    given = {"model.path": _quoted(value)} if Path(value).is_dir() else {"model.id": _quoted(value)}
+    return {"model": "local", "model.name": _quoted(name), **given}
+
+
+def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """The settings that StepD's run was made with and the flags do not name, where they are not the defaults."""
+    meta = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts" / "stepD_meta.json"
+    if not meta.exists():
+        return {}  # the step itself says which one to run first
+    stored = json.loads(meta.read_text(encoding="utf-8"))["identity"]
+    defaults = Config().resolved()
+    adopted = {}
+    for key, value in stored.items():
+        group, _, name = key.partition(".")
+        default = defaults[group][name] if name else defaults[group]
+        if value != default and key not in given and not (group == "model" and "model" in given):
+            adopted[key] = _any(value)
+    return adopted
+
+
+def _any(value: Any) -> str:
+    """A JSON value in Hydra's override grammar."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_any(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_any(item) for item in value) + "]"
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return _quoted(str(value))
+
+
+def _quoted(value: str) -> str:
+    """A string in Hydra's override grammar, quoted unless it can only be read as itself."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./+-]*|0|[1-9][0-9]*", value)
+    if plain and value.lower() not in ("null", "true", "false", "nan", "inf"):
+        return value
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def _list(key: str, value: str) -> str:
+    """A comma-separated flag as a list; `all` stays `all`."""
+    if value == "all":
+        return value
+    items = value.split(",")
+    if key == "eval_scope.qids":
+        return _any(items)
+    kind = float if key == "injection.alpha" else int
+    try:
+        return json.dumps([kind(item) for item in items], separators=(",", ":"))
+    except ValueError:
+        raise ConfigError(f"{key}: {value!r} must be all or numbers separated by commas.") from None

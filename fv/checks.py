@@ -1,0 +1,65 @@
+"""Checks on single settings, each with a message that names the key and what is allowed."""
+
+import math
+import re
+from typing import Any
+
+from fv.errors import ConfigError
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+
+
+def check_name(key: str, value: str) -> None:
+    """Refuse a value that could not be a folder's name."""
+    if not SAFE_NAME.fullmatch(value) or len(value) > 120:
+        raise ConfigError(
+            f"{key}={value!r} must name a folder: letters, digits and . _ = + - only, starting with a letter or digit, "
+            "120 characters at most."
+        )
+
+
+def check_at_least(key: str, value: int | None, least: int) -> None:
+    """Refuse a number below `least`; null passes."""
+    if value is not None and value < least:
+        raise ConfigError(f"{key}={value} must be {least} or more.")
+
+
+def check_at_most(key: str, value: int, other_key: str, other: int) -> None:
+    """Refuse a number above another setting's."""
+    if value > other:
+        raise ConfigError(f"{key}={value} is more than {other_key}={other}.")
+
+
+def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
+    """Sorted, so that the order of naming changes nothing."""
+    if qids is None:
+        return None
+    twice = sorted({q for q in qids if qids.count(q) > 1})
+    if not qids or twice:
+        problem = f"names {', '.join(twice)} twice" if twice else "is empty; name a relation, or use null for all"
+        raise ConfigError(f"{key} {problem}.")
+    return sorted(qids)
+
+
+def parse_indices(key: str, value: Any) -> str | list[int]:
+    """`all`, one index or a list of them, to `all` or a sorted list."""
+    if value == "all":
+        return "all"
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in items):
+        raise ConfigError(f"{key}={value!r} must be all, a number from 0, or a list of such numbers, like [8,12,16].")
+    if len(set(items)) != len(items):
+        raise ConfigError(f"{key}={value!r} names a number twice.")
+    return sorted(items)
+
+
+def parse_alphas(value: Any) -> list[float]:
+    """One finite number or a list of them, to a sorted list."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = [i for i in items if isinstance(i, int | float) and not isinstance(i, bool) and math.isfinite(i)]
+    if not items or len(numbers) != len(items):
+        raise ConfigError(f"injection.alpha={value!r} must be a finite number or a list of them, like [0.5,1.0,2.0].")
+    alphas = [float(i) for i in numbers]
+    if len(set(alphas)) != len(alphas):
+        raise ConfigError(f"injection.alpha={value!r} names a number twice.")
+    return sorted(alphas)

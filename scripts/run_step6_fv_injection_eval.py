@@ -1,0 +1,6 @@
+"""Flag-style step6: the source's own command line (`--help` lists the flags)."""
+
+from entrypoints.flags import main
+
+if __name__ == "__main__":
+    main("step6")

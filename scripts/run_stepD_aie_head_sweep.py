@@ -1,0 +1,6 @@
+"""Flag-style stepd: the source's own command line (`--help` lists the flags)."""
+
+from entrypoints.flags import main
+
+if __name__ == "__main__":
+    main("stepd")
