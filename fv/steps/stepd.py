@@ -115,7 +115,7 @@ def _refuse_or_find(paths: RunPaths, config: Config, wanted: dict[str, Any]) -> 
     try:
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
     except ArtifactError as error:
-        log.warning("%s Making it again from the finished relations.", str(error).split(". ")[0])
+        log.warning("%s. Making it again from the finished relations.", str(error).split(". ")[0].rstrip("."))
         return False
     return True
 
@@ -209,7 +209,7 @@ def _write_unit(path: Path, key: str, unit: Unit) -> None:
 def _read_unit(path: Path, key: str) -> Unit | None:
     """A finished relation, if it is the one that `key` names; anything else is computed again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if str(arrays["key"]) != key:
                 log.warning("%s is of other trials or settings; computing it again.", path.name)
                 return None
