@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import MakeConfig
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from conftest import MakeConfig
 from fv.artifacts import RunPaths, sha256_of
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError, FvError, ModelError, RelationError, TrialError

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY_QIDS, MakeConfig
 
 from fv.artifacts import RunPaths, sha256_of
 from fv.config import Config
@@ -18,7 +19,6 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from conftest import TINY_QIDS, MakeConfig
 
 N_LAYERS, N_HEADS, HEAD_DIM, D_MODEL = 3, 4, 12, 40
 

@@ -1,0 +1,124 @@
+"""The commands as a user types them: in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def run(*command: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository; its exit code must be `code`."""
+    env = {**os.environ, **OFFLINE, **environment}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def module(step: str, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
+    return run("-m", f"entrypoints.{step}", *overrides, **options)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.n_demo=3", "Key 'n_demo' not in 'DataConfig'"),
+        ("data.n_demos=many", "'many' of type 'str' could not be converted to Integer"),
+        ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, naive]"),
+        ("model=gpt5", "Available options in 'model'"),
+        ("injection.layer=[1,-2]", "injection.layer=[1, -2] must be all, a number from 0, or a list"),
+        ("eval_scope=qid_list", "eval_scope=qid_list and eval_scope.qids=[a,b] go together"),
+        ("compute.device=cuda", "compute.strict=false"),
+    ],
+)
+def test_a_wrong_setting_fails_before_torch_is_imported(override: str, message: str, tmp_path: Path) -> None:
+    # A torch that cannot be imported stands in front of the real one.
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = module("stepd", override, code=1, PYTHONPATH=str(tmp_path))
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr and "torch was imported" not in done.stderr
+
+
+def test_help_and_config_need_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    assert "injection" in module("step6", "--help", PYTHONPATH=str(tmp_path)).stdout
+    assert (
+        "run_id: smollm2-default-seed42"
+        in module("stepd", "--cfg", "job", "--resolve", PYTHONPATH=str(tmp_path)).stdout
+    )
+
+
+def test_an_error_prints_no_traceback_unless_asked(tiny_overrides: list[str]) -> None:
+    wrong = [*tiny_overrides, "data.qids=[nope]"]
+    done = module("stepd", *wrong, code=1)
+    assert "has no relation nope. It has: antonym" in done.stderr and "Traceback" not in done.stderr
+    assert "Traceback" in module("stepd", *wrong, code=1, HYDRA_FULL_ERROR="1").stderr
+
+
+def test_an_unreachable_hub_gives_one_line_with_three_ways(tmp_path: Path) -> None:
+    done = module("stepd", "model=gpt2", "seed=42", code=1, HF_HOME=str(tmp_path))
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Model ")]
+    assert "openai-community/gpt2" in line and str(tmp_path) in line
+    assert all(way in line for way in ("(1)", "(2)", "model.path=", "(3)", "model=smollm2"))
+
+
+def test_the_owners_own_example_runs(hub_cache: Path, tmp_path: Path, tiny_overrides: list[str]) -> None:
+    smaller = [o for o in tiny_overrides if not o.startswith("model")]
+    module("stepd", "model=gpt2", "seed=42", *smaller, HF_HOME=str(hub_cache))
+    meta = json.loads((tmp_path / "relation/r/artifacts/stepD_meta.json").read_text())
+    assert meta["model"]["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    assert meta["selfcheck"] != {}
+
+
+@pytest.mark.slow
+def test_a_sweep_is_gathered_into_what_a_single_job_writes(tiny_overrides: list[str], tmp_path: Path) -> None:
+    module("stepd", *tiny_overrides)
+    module("stepe", *tiny_overrides)
+    swept = module("step6", "-m", *tiny_overrides, "injection.layer=0,1,2", "injection.alpha=0.5,1.0,2.0")
+    assert "#8" in swept.stdout
+    module("step6", *tiny_overrides, "injection.layer=[0,1,2]", "injection.alpha=[0.5,1.0,2.0]", "tag=single")
+    step6 = tmp_path / "relation/r/artifacts/step6"
+    for name in ("eval_summary.json", "eval_trials.jsonl"):
+        assert (step6 / name).read_bytes() == (step6 / "single" / name).read_bytes()
+    gathered, single = (json.loads((f / "eval_meta.json").read_text()) for f in (step6, step6 / "single"))
+    assert gathered["settings"] == single["settings"] and len(gathered["gathered_cells"]) == 9
+
+    # A sweep with a failing job keeps the cells that are there.
+    cells = {p: p.stat().st_mtime_ns for p in step6.glob("cells/*/eval_summary.json")}
+    failed = module("step6", "-m", *tiny_overrides, "injection.layer=0,7,1", code=1)
+    assert "allows 0 to 2" in failed.stderr
+    assert {p: p.stat().st_mtime_ns for p in cells} == cells
+    summary = (step6 / "eval_summary.json").read_bytes()
+    module("gather", *tiny_overrides)
+    assert (step6 / "eval_summary.json").read_bytes() == summary
+
+
+def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str], tmp_path: Path) -> None:
+    module("pipeline", *tiny_overrides, "injection.layer=1")
+    summary = tmp_path / "relation/r/artifacts/step6/eval_summary.json"
+    before = summary.read_bytes()
+    done = module("step6", "-m", *tiny_overrides, "injection.layer=0,1", code=1)
+    assert "The sweep's cells are kept." in done.stderr and "Traceback" not in done.stderr
+    assert summary.read_bytes() == before
+    module("gather", *tiny_overrides, "overwrite=true")
+    assert json.loads(summary.read_text())["layers"] == [0, 1]
+
+
+def test_the_pipeline_ends_with_a_table_and_the_runs_path(tiny_overrides: list[str], tmp_path: Path) -> None:
+    done = module("pipeline", *tiny_overrides, "injection.fv=all_qids", "eval_scope=in_domain")
+    for word in ("antonym", "verb_past", "→", "top heads", "best of 3 cells", str(tmp_path / "relation" / "r")):
+        assert word in done.stdout
+    assert "\r" not in done.stderr and "━" not in done.stderr, "progress bars belong on terminals only"
+
+
+def test_console_scripts_are_installed() -> None:
+    script = Path(sys.executable).parent / "fv-stepd"
+    done = subprocess.run([script, "--cfg", "job", "--resolve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "relation_csv_path: datasets/relation/default.csv" in done.stdout

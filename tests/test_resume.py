@@ -1,0 +1,70 @@
+"""A run that is killed goes on where it stopped, and ends with the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, MakeConfig
+
+from fv.artifacts import RunPaths
+from fv.steps.stepd import run_stepd
+
+
+@pytest.mark.slow
+def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_bytes(
+    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    # Many trials, so that there is time to kill it between two relations; one pass a trial.
+    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.max_rows=40"]
+    command = [sys.executable, "-m", "entrypoints.stepd", *slow]
+    config = make_config(*slow)
+    paths = RunPaths.of(config)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    try:
+        deadline = time.monotonic() + 120
+        while not list(paths.units.glob("qid_*.npz")):
+            assert process.poll() is None and time.monotonic() < deadline, "StepD ended before it could be killed"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in paths.units.glob("qid_*.npz")}
+    assert 1 <= len(finished) < 3
+    assert not (paths.artifacts / "cie_scores.csv").exists()
+
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+    whole = make_config(*slow, f"results_dir={tmp_path / 'whole'}", "compute.threads=2")
+    run_stepd(whole)
+    for name in ("cie_scores.csv", "aie_scores.csv", "sampled_trials.json", "trial_metrics.jsonl"):
+        assert (paths.artifacts / name).read_bytes() == (RunPaths.of(whole).artifacts / name).read_bytes(), name
+    assert [path.name for path in paths.artifacts.rglob(".*") if path.name != ".lock"] == []
+
+
+def test_an_interrupted_stepd_leaves_no_half_written_file(
+    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fv.steps import stepd
+
+    config = make_config(*tiny_overrides)
+    compute, calls = stepd._compute_unit, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return compute(*args)
+
+    monkeypatch.setattr(stepd, "_compute_unit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stepd(config)
+    monkeypatch.setattr(stepd, "_compute_unit", lambda *args: (calls.append(args), compute(*args))[1])
+    run_stepd(config)
+    assert len(calls) == 4  # one finished, one interrupted, and the two that were missing
+    hidden = [path.name for path in RunPaths.of(config).root.rglob(".*") if path.name != ".lock"]
+    assert hidden == []
