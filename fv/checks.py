@@ -56,10 +56,12 @@ def parse_indices(key: str, value: Any) -> str | list[int]:
 def parse_alphas(value: Any) -> list[float]:
     """One finite number or a list of them, to a sorted list."""
     items = list(value) if isinstance(value, list | tuple) else [value]
-    numbers = [i for i in items if isinstance(i, int | float) and not isinstance(i, bool) and math.isfinite(i)]
-    if not items or len(numbers) != len(items):
+    try:
+        alphas = [float(i) for i in items if isinstance(i, int | float) and not isinstance(i, bool)]
+    except OverflowError:
+        alphas = []
+    if not items or len(alphas) != len(items) or not all(map(math.isfinite, alphas)):
         raise ConfigError(f"injection.alpha={value!r} must be a finite number or a list of them, like [0.5,1.0,2.0].")
-    alphas = [float(i) for i in numbers]
     if len(set(alphas)) != len(alphas):
         raise ConfigError(f"injection.alpha={value!r} names a number twice.")
     return sorted(alphas)

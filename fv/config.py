@@ -105,6 +105,12 @@ class ColumnsConfig:
     exA: str = "exA"  # noqa: N815 - the contract's own column name
     exB: str = "exB"  # noqa: N815
 
+    def __post_init__(self) -> None:
+        if len({self.q_id, self.exA, self.exB}) < 3:
+            raise ConfigError(
+                f"data.columns must name three different columns, not {self.q_id}, {self.exA}, {self.exB}."
+            )
+
 
 @dataclass
 class TemplateConfig:
@@ -299,7 +305,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_name("run_id", self.run_id)
-        check_at_least("seed", self.seed, 0)
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")
         if self.tag is not None:
             check_name("tag", self.tag)
             if self.tag in RESERVED_TAGS or Path(self.tag).suffix in (".json", ".csv", ".pt", ".npz", ".jsonl", ".log"):

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +102,14 @@ def _parse(path: Path, raw: bytes, columns: ColumnsConfig) -> list[tuple[str, Pa
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise RelationError(f"{path} is not UTF-8: line {line} holds byte 0x{raw[error.start]:02X}.") from None
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        byte = f"0x{raw[error.start]:02X}"
+        raise RelationError(f"{path} is not UTF-8: line {line} holds byte {byte} in column {column}.") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names = [columns.q_id, columns.exA, columns.exB]
     rows: list[tuple[str, Pair]] = []
     problems: list[str] = []
+    start = 1  # the line on which the record being read begins
     try:
         header = next(reader, [])
         missing = [name for name in names if name not in header]
@@ -131,7 +134,7 @@ def _parse(path: Path, raw: bytes, columns: ColumnsConfig) -> list[tuple[str, Pa
                 q_id, ex_a, ex_b = (cells[i] for i in at)
                 rows.append((q_id, Pair(ex_a, ex_b)))
     except csv.Error as error:
-        raise RelationError(f"{path}, line {reader.line_num}: {error}.") from None
+        raise RelationError(f"{path}: the row that begins on line {start} is not CSV: {error}.") from None
     if problems:
         more = f"\n  … and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise RelationError(f"{path} has bad rows:\n  " + "\n  ".join(problems[:MAX_PROBLEMS]) + more)
@@ -158,5 +161,7 @@ def _relation(q_id: str, pairs: list[Pair]) -> Relation:
 
 
 def _count_ambiguous(pairs: Iterable[Pair]) -> int:
-    outputs = Counter(normalise(pair.exA) for pair in pairs)
-    return sum(count > 1 for count in outputs.values())
+    outputs: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        outputs[normalise(pair.exA)].add(normalise(pair.exB))
+    return sum(len(several) > 1 for several in outputs.values())

@@ -5,7 +5,9 @@ changes no other relation's trials.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +23,8 @@ from fv.relations import Pair, Relation, normalise
 from fv.snapshot import Example, Trial
 
 MAX_REASONS = 3
+ATTEMPTS = 3
+"""How often a query's demonstrations are drawn before the query is rejected."""
 
 
 @dataclass
@@ -144,48 +148,69 @@ class RelationSampler:
             TrialError: the relation cannot give it and `data.allow_drop` is false.
         """
         data, pairs = self.data, self.relation.pairs
-        order = self.rng.permutation(len(pairs))
+        order = self.rng.permutation(len(pairs)).tolist()
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
-        eval_queries = self._pick_eval_queries(order, n_eval)
-        aside = {self.groups[i] for i in eval_queries}
-        self.pool = np.array([i for i in order if self.groups[i] not in aside], dtype=np.int64)
-        self.outputs = OutputTable(pairs[i] for i in self.pool)
-        self._add_trials("fit", self.pool.tolist(), data.n_trials_per_q)
-        self._add_trials("eval", eval_queries, n_eval)
+        candidates = self._eval_candidates(order)
+        self._set_aside(order, list(itertools.islice(candidates, n_eval)))
+        eval_trials = self._build_trials("eval", self.aside, n_eval)
+        # A candidate that could not be built stays aside; others take its place while the fit side can spare them.
+        while len(eval_trials) < n_eval and (another := next(candidates, None)) is not None:
+            self._set_aside(order, [*self.aside, another])
+            eval_trials += self._build_trials("eval", [another], 1, first=len(eval_trials))
+        fit_trials = self._build_trials("fit", self.pool.tolist(), data.n_trials_per_q)
+        self.result.trials = [*fit_trials, *eval_trials]
         for split, asked in (("fit", data.n_trials_per_q), ("eval", n_eval)):
             if self.result.count(split) < asked and not data.allow_drop:
                 raise TrialError(self._too_few(split, asked))
         return self.result
 
-    def _pick_eval_queries(self, order: np.ndarray, wanted: int) -> list[int]:
-        """One query a kin group, as long as the fit side keeps the groups it needs."""
-        spare = len(set(self.groups)) - max(self.data.n_demos + 1, self.data.n_trials_per_q)
-        picked: list[int] = []
+    def _eval_candidates(self, order: list[int]) -> Iterator[int]:
+        """One query a kin group, while the fit side keeps the groups and pairs that it needs."""
+        sizes = Counter(self.groups.tolist())
+        groups_left, pairs_left = len(sizes), len(order)
         seen: set[int] = set()
-        for i in order.tolist():
-            if len(picked) >= min(wanted, spare):
-                break
-            if self.groups[i] in seen:
+        for i in order:
+            group = int(self.groups[i])
+            if group in seen:
                 continue
+            if groups_left <= self.data.n_demos + 1 or pairs_left - sizes[group] < self.data.n_trials_per_q:
+                return
             try:
                 self._tokenize([], self.relation.pairs[i])
             except TrialError as error:
                 self._reject(i, error)
                 continue
-            seen.add(self.groups[i])
-            picked.append(i)
-        return picked
+            seen.add(group)
+            groups_left, pairs_left = groups_left - 1, pairs_left - sizes[group]
+            yield i
 
-    def _add_trials(self, split: Literal["fit", "eval"], candidates: list[int], wanted: int) -> None:
+    def _set_aside(self, order: list[int], queries: list[int]) -> None:
+        """Keep `queries` and their kin out of the pool that fit queries and demonstrations come from."""
+        self.aside = queries
+        groups = {int(self.groups[i]) for i in queries}
+        self.pool = np.array([i for i in order if int(self.groups[i]) not in groups], dtype=np.int64)
+        self.outputs = OutputTable(self.relation.pairs[i] for i in self.pool)
+
+    def _build_trials(
+        self, split: Literal["fit", "eval"], candidates: list[int], wanted: int, first: int = 0
+    ) -> list[Trial]:
+        trials: list[Trial] = []
         for i in candidates:
-            if self.result.count(split) >= wanted:
-                return
+            if len(trials) == wanted:
+                break
+            if trial := self._try_build(f"{self.relation.q_id}:{split}:{first + len(trials):04d}", split, i):
+                trials.append(trial)
+        return trials
+
+    def _try_build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial | None:
+        """A trial, with other demonstrations if the first ones do not do; None and a reason if none do."""
+        for attempt in range(ATTEMPTS):
             try:
-                trial = self._build(f"{self.relation.q_id}:{split}:{self.result.count(split):04d}", split, i)
+                return self._build(trial_id, split, index)
             except TrialError as error:
-                self._reject(i, error)
-                continue
-            self.result.trials.append(trial)
+                if attempt == ATTEMPTS - 1:
+                    self._reject(index, error)
+        return None
 
     def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial:
         query = self.relation.pairs[index]

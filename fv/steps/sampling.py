@@ -70,11 +70,19 @@ def replay_snapshot(path: Path, config: Config, lm: LanguageModel) -> Snapshot:
         unknown = sorted(set(config.data.qids) - set(snapshot.qids))
         if unknown:
             raise ArtifactError(f"{path} has no trials of {', '.join(unknown)}; it has {', '.join(snapshot.qids)}.")
-        kept = [trial for trial in snapshot.trials if trial.q_id in config.data.qids]
-        snapshot = snapshot.model_copy(update={"trials": kept})
+        snapshot = _only(snapshot, config.data.qids)
     check_tokens(snapshot, lm, path)
     source = SourceFile(path=str(path), sha256=sha256_of(path))
     return snapshot.model_copy(update={"meta": snapshot.meta.model_copy(update={"replayed_from": source})})
+
+
+def _only(snapshot: Snapshot, qids: list[str]) -> Snapshot:
+    """The snapshot with the trials and the records of some relations."""
+    by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions")
+    kept = {name: {q: value for q, value in getattr(snapshot.meta, name).items() if q in qids} for name in by_qid}
+    dropped = [q_id for q_id in snapshot.meta.dropped_qids if q_id in qids]
+    meta = snapshot.meta.model_copy(update={**kept, "dropped_qids": dropped})
+    return snapshot.model_copy(update={"trials": [t for t in snapshot.trials if t.q_id in qids], "meta": meta})
 
 
 def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:

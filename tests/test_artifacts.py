@@ -1,0 +1,344 @@
+"""Artifacts: safe names, files written whole or not at all, and damaged files refused (spec section 4)."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fv.artifacts import (
+    RunPaths,
+    digest_of,
+    hash_outputs,
+    locked,
+    read_json,
+    read_jsonl,
+    read_torch,
+    safe_name,
+    sha256_of,
+    verify_outputs,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_text,
+    write_torch,
+    write_whole,
+)
+from fv.config import Config
+from fv.errors import ArtifactError
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=15)
+long_names = st.text("ab~/é", min_size=200, max_size=400)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Names
+
+
+@given(names)
+def test_a_short_safe_name_decodes_to_the_name(name: str) -> None:
+    assert unquote(safe_name(name), errors="strict") == name
+
+
+@given(names | long_names)
+def test_a_safe_name_is_one_visible_file_name(name: str) -> None:
+    safe = safe_name(name)
+    assert safe.isascii() and not {"/", "\\", "\0", ":"} & set(safe)
+    assert safe and not safe.startswith(".")
+    assert len(f"qid_{safe}_clean_mean.pt") <= 255
+
+
+@given(names | long_names, names | long_names)
+def test_two_names_never_share_a_file(a: str, b: str) -> None:
+    # A safe form may itself be somebody's name.
+    everyone = {a, b, safe_name(a), safe_name(b)}
+    assert len({safe_name(name) for name in everyone}) == len(everyone)
+
+
+def test_long_names_with_one_beginning_stay_apart() -> None:
+    assert safe_name("x" * 500 + "a") != safe_name("x" * 500 + "b")
+
+
+@pytest.mark.parametrize("name", ["country_capital", "adj-adverb", "v1.2", "010", "NA"])
+def test_plain_names_stay_as_they_are(name: str) -> None:
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["../up", "..", "/etc/passwd", "a/b", ".hidden", "con\0", "x" * 300, "ü" * 90])
+def test_a_relations_file_stays_in_its_folder_whatever_its_name(folder: Path, name: str) -> None:
+    paths = RunPaths(folder)
+    path = paths.qid_mean(name)
+    write_text(path, "mean")
+    assert path.resolve().parent == paths.mean_acts.resolve()
+
+
+def test_tagged_outputs_are_beside_the_untagged_ones() -> None:
+    plain, tagged = RunPaths.of(Config(run_id="r")), RunPaths.of(Config(run_id="r", tag="k20"))
+    assert plain.stepe.as_posix() == "results_fv/relation/r/artifacts"
+    assert tagged.stepe.as_posix() == "results_fv/relation/r/artifacts/k20"
+    assert plain.step6.as_posix() == "results_fv/relation/r/artifacts/step6"
+    assert tagged.step6.as_posix() == "results_fv/relation/r/artifacts/step6/k20"
+    assert plain.snapshot == tagged.snapshot
+
+
+def test_step6_reads_its_own_tags_vectors_only_when_they_are_there(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path, "k20")
+    assert paths.stepe_to_read == paths.artifacts
+    write_json(paths.stepe / "fv_global_resid_meta.json", {})
+    assert paths.stepe_to_read == paths.stepe
+
+
+# Writing
+
+
+def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, fail)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert files_in(tmp_path) == ["table.csv"]
+
+
+def test_a_failing_writer_of_a_new_file_leaves_nothing(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"a": 1}
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_jsonl(tmp_path / "trials.jsonl", rows())
+    assert files_in(tmp_path) == []
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old", encoding="utf-8")
+    seen = []
+
+    def slowly(temporary: Path) -> None:
+        for text in ("", "half", "half and half"):
+            temporary.write_text(text, encoding="utf-8")
+            seen.append(path.read_text(encoding="utf-8"))
+
+    write_whole(path, slowly)
+    assert seen == ["old"] * 3
+    assert path.read_text(encoding="utf-8") == "half and half"
+    assert files_in(tmp_path) == ["a.json"]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+    code = (
+        "import os, sys; from pathlib import Path; from fv.artifacts import write_whole\n"
+        "def die(temporary):\n    temporary.write_text('half'); os._exit(9)\n"
+        "write_whole(Path(sys.argv[1]), die)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_text_keeps_its_line_ends(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "one\ntwo\r\nthree\u2028four")
+    assert (tmp_path / "a.txt").read_bytes() == "one\ntwo\r\nthree\u2028four".encode()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {"rows": [1.0, math.nan]}])
+def test_json_refuses_what_it_has_no_word_for_and_keeps_the_old_file(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"good": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, value)
+    with pytest.raises(ValueError, match="JSON"):
+        write_jsonl(tmp_path / "b.jsonl", iter([{"value": value}]))
+    assert read_json(path) == {"good": 1}
+    assert files_in(tmp_path) == ["a.json"]
+
+
+# Reading
+
+
+@settings(deadline=None, max_examples=40)
+@given(json_values)
+def test_json_comes_back_exactly(folder: Path, value: object) -> None:
+    write_json(folder / "a.json", value)
+    assert read_json(folder / "a.json") == value
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.dictionaries(names, json_values, max_size=3), max_size=4))
+def test_json_lines_come_back_exactly(folder: Path, rows: list[dict[str, Any]]) -> None:
+    write_jsonl(folder / "a.jsonl", iter(rows))
+    assert read_jsonl(folder / "a.jsonl") == rows
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_a_tables_floats_come_back_exactly(folder: Path, numbers: list[float]) -> None:
+    write_csv(folder / "a.csv", pd.DataFrame({"x": numbers}))
+    assert pd.read_csv(folder / "a.csv", float_precision="round_trip")["x"].tolist() == numbers
+
+
+def test_tensors_come_back_exactly(tmp_path: Path) -> None:
+    write_torch(tmp_path / "a.pt", {"mean": torch.tensor([0.1, -0.0, 3e-45]), "heads": [[0, 1]], "k": 2})
+    back = read_torch(tmp_path / "a.pt")
+    assert torch.equal(back["mean"], torch.tensor([0.1, -0.0, 3e-45]))
+    assert (back["heads"], back["k"]) == ([[0, 1]], 2)
+
+
+@pytest.mark.parametrize("read", [read_json, read_torch, read_jsonl])
+def test_a_missing_file_is_named(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"none\.xyz is missing"):
+        read(tmp_path / "none.xyz")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
+    write_json(tmp_path / "a.json", {"numbers": list(range(50))})
+    write_jsonl(tmp_path / "a.jsonl", iter([{"numbers": list(range(50))}]))
+    write_torch(tmp_path / "a.pt", torch.arange(50))
+    for name, read in (("a.json", read_json), ("a.jsonl", read_jsonl), ("a.pt", read_torch)):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        if name == "a.jsonl" and share == 0.0:
+            continue  # no line at all is a file of no rows
+        path.write_bytes(whole[: int((len(whole) - 2) * share)])
+        with pytest.raises(ArtifactError, match=rf"{name} is .*truncated"):
+            read(path)
+
+
+@pytest.mark.parametrize("content", [b"not a tensor", b"\x80\x04K\x01.", b"PK\x03\x04"])
+def test_a_file_of_another_kind_is_not_a_tensor_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"a\.pt is truncated or is not a tensor file"):
+        read_torch(tmp_path / "a.pt")
+
+
+class Mischief:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_of_arbitrary_objects_is_refused_and_does_nothing(tmp_path: Path) -> None:
+    torch.save({"mean": torch.zeros(2), "more": Mischief(tmp_path / "made")}, tmp_path / "a.pt")
+    with pytest.raises(ArtifactError, match=r"a\.pt is truncated or is not a tensor file"):
+        read_torch(tmp_path / "a.pt")
+    assert files_in(tmp_path) == ["a.pt"]
+    torch.load(tmp_path / "a.pt", weights_only=False)
+    assert files_in(tmp_path) == ["a.pt", "made"]  # it would have
+
+
+# Hashes
+
+
+def test_unchanged_outputs_are_accepted(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.csv", "1")
+    write_text(tmp_path / "sub" / "b.csv", "2")
+    verify_outputs(tmp_path, hash_outputs(tmp_path, ["a.csv", "sub/b.csv"]), "StepD")
+
+
+def test_a_changed_output_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_text(path, "before")
+    recorded = hash_outputs(tmp_path, ["a.csv"])
+    write_text(path, "after")
+    with pytest.raises(ArtifactError) as caught:
+        verify_outputs(tmp_path, recorded, "StepD")
+    for part in (str(path), recorded["a.csv"], sha256_of(path), "StepD"):
+        assert part in str(caught.value)
+
+
+def test_a_missing_output_is_refused_with_the_step_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"gone\.csv is missing, though StepD wrote it\. Run StepD again"):
+        verify_outputs(tmp_path, {"gone.csv": "0" * 64}, "StepD")
+
+
+def test_a_digest_is_of_the_value_and_not_of_the_order_of_its_keys() -> None:
+    assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
+    assert digest_of({"a": [1, 2]}) != digest_of({"a": [2, 1]})
+
+
+# Locks
+
+
+@contextmanager
+def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process holds `folder` until its standard input ends."""
+    code = (
+        "import sys; from pathlib import Path; from fv.artifacts import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with held_by_another_process(folder):
+        with pytest.raises(ArtifactError, match="Another process is writing to") as caught, locked(folder):
+            pytest.fail("two processes write to one folder")
+        assert str(folder) in str(caught.value)
+    with locked(folder):
+        pass
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    with held_by_another_process(tmp_path) as process:
+        process.kill()
+        process.wait()
+        with locked(tmp_path):
+            pass
+
+
+def test_a_failure_inside_gives_the_folder_back(tmp_path: Path) -> None:
+    with pytest.raises(json.JSONDecodeError), locked(tmp_path):
+        json.loads("{")
+    with locked(tmp_path):
+        pass
+
+
+def test_other_folders_are_free(tmp_path: Path) -> None:
+    with held_by_another_process(tmp_path / "one"), locked(tmp_path / "two"):
+        pass
