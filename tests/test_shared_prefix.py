@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 from transformers import MistralConfig, MistralForCausalLM
 from transformers.models.llama import modeling_llama
 
@@ -27,7 +27,7 @@ from fv.sweep import Cell, Head, Prompt, TargetScores, make_sweep
 TOLERANCE = 2e-5
 MAX_ROWS = [2, 3, 5, 17, 4096]
 
-few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**31)
 lengths_of_prompts = st.lists(st.integers(1, 14), min_size=1, max_size=4)
 
@@ -118,7 +118,7 @@ def written_out_gpt2(
     n = len(ids)
 
     def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, (40,), w[f"{name}.weight"], w[f"{name}.bias"])
+        return functional.layer_norm(x, (40,), w[f"{name}.weight"], w[f"{name}.bias"])
 
     def affine(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
@@ -133,7 +133,7 @@ def written_out_gpt2(
         if patch is not None and patch[0] == layer:
             z[-1, patch[1]] = patch[2]
         x = x + affine(z.reshape(n, 40), f"{block}.attn.c_proj")
-        hidden = F.gelu(affine(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"), approximate="tanh")
+        hidden = functional.gelu(affine(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc"), approximate="tanh")
         x = x + affine(hidden, f"{block}.mlp.c_proj")
         if add is not None and add[0] == layer:
             x[-1] += add[1]
@@ -236,7 +236,7 @@ def test_llama_in_float64_throughout_agrees_to_rounding(
         return (((query @ key.mT) * scaling + mask).softmax(-1) @ value).transpose(1, 2), None
 
     def norm(module: Any, hidden: Tensor) -> Tensor:
-        return F.rms_norm(hidden, hidden.shape[-1:], module.weight, module.variance_epsilon)
+        return functional.rms_norm(hidden, hidden.shape[-1:], module.weight, module.variance_epsilon)
 
     monkeypatch.setattr(modeling_llama, "eager_attention_forward", eager)
     monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", norm)
@@ -246,10 +246,7 @@ def test_llama_in_float64_throughout_agrees_to_rounding(
 
 
 REAL_PROMPTS = [
-    (
-        "Q: hot\nA: cold\n\nQ: big\nA: small\n\nQ: early\nA: late\n\nQ: open\nA: closed\n\nQ: full\nA: empty\n\nQ: dark\nA:",
-        " light",
-    ),
+    ("Q: hot\nA: cold\n\nQ: big\nA: small\n\nQ: early\nA: late\n\nQ: open\nA: closed\n\nQ: dark\nA:", " light"),
     ("Q: France\nA: Paris\n\nQ: Japan\nA: Tokyo\n\nQ: Egypt\nA: Cairo\n\nQ: Italy\nA:", " Rome"),
 ]
 
@@ -516,11 +513,17 @@ def test_attention_that_is_more_than_a_softmax_is_refused(tiny_llama: LanguageMo
 
 def test_a_model_with_a_sliding_window_is_refused() -> None:
     config = MistralConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, sliding_window=3, attn_implementation="eager",
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        sliding_window=3,
+        attn_implementation="eager",
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
-    with pytest.raises(ModelError, match="MistralAttention.*sliding_window"):
+    with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window"):
         SharedPrefixSweep(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
 
 

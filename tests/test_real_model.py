@@ -1,0 +1,39 @@
+"""The whole pipeline on the embedded model: known heads are found, and their vectors work on held-out queries."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import MakeConfig
+from fv.steps.pipeline import run_pipeline
+
+
+@pytest.fixture(scope="module")
+def step6(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_pipeline(
+        make_config(
+            *("model=smollm2", "data.qids=[country_demonym,country_language]", "run_id=real", "score.k=20"),
+            *("data.n_trials_per_q=5", "data.n_demos=8", "data.n_eval_trials_per_q=20"),
+            *("injection.fv=all_qids", "injection.layer=[12,14,16,18,20]", "injection.alpha=2.0"),
+            f"results_dir={tmp_path_factory.mktemp('real')}",
+        )
+    )
+
+
+@pytest.mark.slow
+def test_injected_vectors_answer_held_out_queries_that_the_model_gets_wrong(step6: Path) -> None:
+    rows = pd.DataFrame(json.loads((step6 / "eval_summary.json").read_text())["rows"])
+    in_domain = rows[rows["fv"] == rows["eval_qid"]]
+    best = in_domain.groupby("eval_qid")["accuracy_delta"].max()
+    assert (best >= 0.15).all(), best
+    assert (in_domain.groupby("eval_qid")["mean_delta_logprob"].max() > 1).all()
+
+
+@pytest.mark.slow
+def test_the_heads_that_carry_relations_in_smollm2_are_found(step6: Path) -> None:
+    top = json.loads((step6.parent / "top_heads.json").read_text())["per_qid"]
+    known = {(20, 5), (14, 1), (18, 6)}
+    for q_id, heads in top.items():
+        assert known <= {(head["layer"], head["head"]) for head in heads[:10]}, q_id
