@@ -108,11 +108,13 @@ def measure_injection(lm: LanguageModel, n_vectors: int, n_trials: int, max_rows
     _, zero_shot = prompts(lm, 5, n_trials)
     cells = [Cell(layer, alpha) for layer in range(lm.n_layers) for alpha in (0.5, 1.0, 2.0)]
     torch.manual_seed(0)
-    vectors = torch.randn(n_vectors, lm.d_model)
+    vectors = torch.randn(n_vectors, lm.d_model).expand(n_trials, -1, -1)
     sweep = SharedPrefixSweep(lm, max_rows)
     ours = seconds(lambda: sweep.inject(zero_shot, vectors, cells), repeats=2)
     sampled = cells[:: max(1, len(cells) // SAMPLED_CELLS)][:SAMPLED_CELLS]
-    naive = seconds(lambda: NaiveSweep(lm).inject(zero_shot[:1], vectors[:1], sampled), repeats=2) / (len(sampled) + 1)
+    naive = seconds(lambda: NaiveSweep(lm).inject(zero_shot[:1], vectors[:1, :1], sampled), repeats=2) / (
+        len(sampled) + 1
+    )
     n_rows = n_trials * n_vectors * len(cells)
     flops = sum(injection_flops(lm, len(p.token_ids), n_vectors, cells) for p in zero_shot)
     return {

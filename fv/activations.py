@@ -46,6 +46,10 @@ def read_clean_mean(path: Path) -> Tensor:
     """
     value = read_torch(path)
     mean = value.get("clean_mean") if isinstance(value, dict) else None
-    if not isinstance(mean, Tensor) or mean.ndim != 3 or mean.shape[1:] != (value["n_heads"], value["head_dim"]):
+    if (
+        not isinstance(mean, Tensor)
+        or mean.ndim != 3
+        or mean.shape[1:] != (value.get("n_heads"), value.get("head_dim"))
+    ):
         raise ArtifactError(f"{path} does not hold a (n_layers, n_heads, head_dim) clean mean.")
     return mean

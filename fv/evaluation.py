@@ -44,7 +44,7 @@ def evaluate(
 ) -> pd.DataFrame:
     """Inject every vector of `plan` into its trials at every cell.
 
-    Vectors with the same trials share the prompts' prefixes and baselines.
+    A trial's prefix and baseline are run once, whatever the number of vectors it takes.
 
     Args:
         sweep: the engine.
@@ -55,32 +55,30 @@ def evaluate(
     Returns:
         trial rows with `TRIAL_COLUMNS`, sorted.
     """
+    vectors_of: dict[EvalTrial, list[Vector]] = {}
+    for vector, trials in plan:
+        for trial in trials:
+            vectors_of.setdefault(trial, []).append(vector)
+    # A pass takes prompts with equally many vectors.
+    by_count = groupby(sorted(vectors_of, key=lambda t: len(vectors_of[t])), key=lambda t: len(vectors_of[t]))
     tables = []
-    for trials, group in groupby(plan, key=lambda item: list(item[1])):
-        vectors = [vector for vector, _ in group]
-        values = torch.stack([vector.values for vector in vectors])
+    for _, group in by_count:
+        trials = list(group)
+        values = torch.stack([torch.stack([v.values for v in vectors_of[t]]) for t in trials])
         before, after = sweep.inject([t.prompt for t in trials], values, cells, advance)
-        # The product below runs over trials, then vectors, then cells, like `after`: (trials, vectors, cells).
-        index = pd.MultiIndex.from_product([range(len(trials)), range(len(vectors)), range(len(cells))]).to_frame(
-            index=False
-        )
-        trial, vector, cell = (index[i] for i in range(3))
-        table = pd.DataFrame(
-            {
-                "trial_id": trial.map(lambda i, trials=trials: trials[i].trial_id),
-                "fv": vector.map(lambda i, vectors=vectors: vectors[i].name),
-                "fv_kind": vector.map(lambda i, vectors=vectors: vectors[i].kind),
-                "eval_qid": trial.map(lambda i, trials=trials: trials[i].q_id),
-                "layer": cell.map(lambda i: cells[i].layer),
-                "alpha": cell.map(lambda i: cells[i].alpha),
-                "baseline_logprob": before.logprob.numpy()[trial],
-                "injected_logprob": after.logprob.flatten().numpy(),
-                "baseline_p": before.p.numpy()[trial],
-                "injected_p": after.p.flatten().numpy(),
-                "baseline_rank": before.rank.numpy()[trial],
-                "injected_rank": after.rank.flatten().numpy(),
-            }
-        )
+        # One row a (trial, vector, cell), in the order of `after`.
+        keys = [
+            (trial.trial_id, vector.name, vector.kind, trial.q_id, cell.layer, cell.alpha)
+            for trial in trials
+            for vector in vectors_of[trial]
+            for cell in cells
+        ]
+        table = pd.DataFrame(keys, columns=["trial_id", "fv", "fv_kind", "eval_qid", "layer", "alpha"])
+        repeats = after.logprob[0].numel()
+        for name, scores in (("baseline", before), ("injected", after)):
+            times = repeats if name == "baseline" else 1
+            for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
+                table[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
         tables.append(table)
     rows = pd.concat(tables, ignore_index=True)
     rows["delta_logprob"] = rows["injected_logprob"] - rows["baseline_logprob"]
@@ -97,15 +95,20 @@ def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over trials, one row a (fv, eval_qid, layer, alpha)."""
-    summary = rows.groupby(CELL, sort=True).agg(
-        fv_kind=("fv_kind", "first"),
-        n_trials=("trial_id", "size"),
-        baseline_logprob=("baseline_logprob", "mean"),
-        injected_logprob=("injected_logprob", "mean"),
-        mean_delta_logprob=("delta_logprob", "mean"),
-        baseline_accuracy=("baseline_correct", "mean"),
-        injected_accuracy=("injected_correct", "mean"),
-        mean_delta_p=("delta_p", "mean"),
+    # The order of a sum decides its last bit: always that of the files.
+    summary = (
+        sort_trials(rows)
+        .groupby(CELL, sort=True)
+        .agg(
+            fv_kind=("fv_kind", "first"),
+            n_trials=("trial_id", "size"),
+            baseline_logprob=("baseline_logprob", "mean"),
+            injected_logprob=("injected_logprob", "mean"),
+            mean_delta_logprob=("delta_logprob", "mean"),
+            baseline_accuracy=("baseline_correct", "mean"),
+            injected_accuracy=("injected_correct", "mean"),
+            mean_delta_p=("delta_p", "mean"),
+        )
     )
     summary["accuracy_delta"] = summary["injected_accuracy"] - summary["baseline_accuracy"]
     return summary.reset_index()

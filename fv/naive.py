@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fv.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs
 from fv.models.language_model import LanguageModel
-from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, ignore_progress
+from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, check_vectors, ignore_progress
 
 
 class NaiveSweep:
@@ -52,15 +52,16 @@ class NaiveSweep:
     def inject(
         self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
+        check_vectors(prompts, vectors, self.lm.d_model)
         baseline, injected = [], []
-        for prompt in prompts:
+        for prompt, own in zip(prompts, vectors.to(self.lm.device, self.lm.dtype), strict=True):
             baseline.append(self._forward(prompt))
-            for vector in vectors.to(self.lm.device, self.lm.dtype):
+            for vector in own:
                 for cell in cells:
                     with edit_block_output(self.lm, cell.layer, self._add(cell.alpha * vector)):
                         injected.append(self._forward(prompt))
                     advance(1)
-        shape = (len(prompts), len(vectors), len(cells))
+        shape = (len(prompts), vectors.shape[1], len(cells))
         return TargetScores.cat(baseline), TargetScores.cat(injected).reshape(*shape)
 
     def _forward(self, prompt: Prompt) -> TargetScores:

@@ -13,123 +13,25 @@ final norm and the unembedding of the prefix. Measured: spec section 1's CIE agr
 within 2e-5 in log p (`tests/test_shared_prefix.py`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from fv.errors import ModelError
 from fv.hooks import edit_head_outputs, record_head_outputs, residual_of
 from fv.models.language_model import LanguageModel
-from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, ignore_progress
+from fv.prefix_attention import PrefixCache, PrefixDoneError, shared_prefix_mode
+from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, check_vectors, ignore_progress
 
-ATTENTION = "fv_shared_prefix"
 MAX_LOGITS = 2**25
 """Most logits alive at once (128 MB in float32)."""
 
 
-@dataclass
-class PrefixCache:
-    """Keys and values of a batch of prefixes, and which phase the attention is in.
-
-    Attributes:
-        is_pad: (batch, prefix) bool, true at left-padding.
-        kept: per layer (keys, values), each (batch, n_kv_heads, prefix, head_dim).
-        stop_after: the layer whose keys and values end the prefix phase; None once rows are run.
-    """
-
-    is_pad: Tensor
-    stop_after: int | None
-    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-
-class PrefixDoneError(Exception):
-    """Ends the prefix forward as soon as the last layer's keys and values are known."""
-
-
-def shared_prefix_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    fv_prefix: PrefixCache | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention over a prefix, or of independent rows over (prefix, self).
-
-    Args:
-        module: the attention module; its `layer_idx` says which layer this is.
-        query: (batch, n_heads, positions, head_dim).
-        key: (batch, n_kv_heads, positions, head_dim).
-        value: like `key`.
-        attention_mask: unused; the cache knows the padding.
-        scaling: factor on the scores.
-        fv_prefix: the cache, handed through the model's own keyword arguments.
-        **kwargs: must not hold anything that changes attention (windows, sinks, soft-capping).
-
-    Returns:
-        (batch, positions, n_heads, head_dim), and None for the weights.
-    """
-    del attention_mask
-    odd = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
-    if fv_prefix is None or odd:
-        raise ModelError(f"{type(module).__name__} cannot run the shared-prefix sweep (unsupported: {odd or 'cache'}).")
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if fv_prefix.stop_after is None:
-        return _attend_rows(query, key, value, fv_prefix, layer, scale).transpose(1, 2), None
-    fv_prefix.kept[layer] = (key, value)
-    if layer == fv_prefix.stop_after:
-        raise PrefixDoneError
-    return _attend_prefix(query, key, value, fv_prefix.is_pad, scale).transpose(1, 2), None
-
-
-AttentionInterface.register(ATTENTION, shared_prefix_attention)
-
-
-def _attend_prefix(query: Tensor, key: Tensor, value: Tensor, is_pad: Tensor, scale: float) -> Tensor:
-    """Causal attention of left-padded prefixes; returns (batch, n_heads, prefix, head_dim)."""
-    grouped = query.shape[1] != key.shape[1]
-    if not is_pad.any():
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
-    n = query.shape[2]
-    causal = torch.ones(n, n, dtype=torch.bool, device=query.device).tril()
-    # A padding position sees itself, so that its softmax stays finite; nothing reads it.
-    own = torch.eye(n, dtype=torch.bool, device=query.device)
-    allowed = (causal & ~is_pad[:, None, :]) | own  # (batch, prefix, prefix)
-    return scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None], scale=scale, enable_gqa=grouped)
-
-
-def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, layer: int, scale: float) -> Tensor:
-    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows, head_dim)."""
-    batch, n_heads, rows, width = query.shape
-    n_kv = key.shape[1]
-    group = n_heads // n_kv  # query heads that share one key-value head, adjacent in the head axis
-    prefix_key, prefix_value = cache.kept.get(layer, (key[:, :, :0], value[:, :, :0]))
-    grouped_query = query.reshape(batch, n_kv, group, rows, width) * scale
-    flat_query = grouped_query.reshape(batch, n_kv, group * rows, width)
-    to_prefix = flat_query @ prefix_key.transpose(-1, -2)  # (batch, n_kv, group * rows, prefix)
-    if cache.is_pad.any():
-        to_prefix = to_prefix.masked_fill_(cache.is_pad[:, None, None, :], float("-inf"))
-    to_self = (grouped_query * key[:, :, None]).sum(-1).reshape(batch, n_kv, group * rows, 1)
-    softmax_dtype = torch.promote_types(query.dtype, torch.float32)
-    weights = torch.cat([to_prefix, to_self], -1).softmax(-1, dtype=softmax_dtype).to(query.dtype)
-    from_prefix = weights[..., :-1] @ prefix_value  # (batch, n_kv, group * rows, head_dim)
-    from_self = weights[..., -1:].view(batch, n_kv, group, rows, 1) * value[:, :, None]
-    # (batch, n_kv, group, rows, head_dim) -> (batch, n_heads, rows, head_dim)
-    return (from_prefix.view_as(from_self) + from_self).view(batch, n_heads, rows, width)
-
-
 class PromptBatch:
-    """Prompts run once, unedited, ready for rows on top of their last token.
+    """Prompts run once, unedited, ready for rows on top of their last token; lives in `shared_prefix_mode`.
 
     Attributes:
         residual: per layer the residual stream entering it, and last the one leaving the last block;
@@ -151,11 +53,10 @@ class PromptBatch:
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.residual: list[Tensor] = []
         self.head_outputs: dict[int, Tensor] = {}
-        with shared_prefix_mode(lm):
-            if n_prefix:
-                self._run_prefix(ids[:, :-1], positions[:, :-1].clamp(min=0))
-            self._cache.stop_after = None
-            self._run_last_token(ids[:, -1:], positions[:, -1:])
+        if n_prefix:
+            self._run_prefix(ids[:, :-1], positions[:, :-1].clamp(min=0))
+        self._cache.stop_after = None
+        self._run_last_token(ids[:, -1:], positions[:, -1:])
 
     def _run_prefix(self, ids: Tensor, positions: Tensor) -> None:
         try:
@@ -205,17 +106,6 @@ class PromptBatch:
         return TargetScores.cat(scores).reshape(batch, n_rows)
 
 
-@contextmanager
-def shared_prefix_mode(lm: LanguageModel) -> Iterator[None]:
-    """Switch the model to `shared_prefix_attention`, and back."""
-    before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation(ATTENTION)
-    try:
-        yield
-    finally:
-        lm.model.set_attn_implementation(before)
-
-
 class SharedPrefixSweep:
     """Implements `fv.sweep.Sweep`; at most `max_rows` token rows go through the model in one pass."""
 
@@ -227,7 +117,8 @@ class SharedPrefixSweep:
     def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
         lm, scores, outputs = self.lm, [], []
         for part in self._batches(prompts, rows_each=1):
-            batch = PromptBatch(lm, part)
+            with shared_prefix_mode(lm):
+                batch = PromptBatch(lm, part)
             scores.append(batch.readout(batch.residual[-1])[:, 0])
             stacked = torch.stack([batch.head_outputs[layer] for layer in range(lm.n_layers)], 1)
             outputs.append(stacked.view(len(part), lm.n_layers, lm.n_heads, lm.head_dim))
@@ -242,13 +133,18 @@ class SharedPrefixSweep:
         columns = [by_layer.index(head) for head in heads]
         unpatched, patched = [], []
         for part in self._batches(prompts, rows_each=1 + len(heads)):
-            batch = PromptBatch(self.lm, part)
-            # Row 0 of each chunk is the unpatched last token, so that a patch which changes nothing scores 0 exactly.
-            chunks = [batch.readout(_patched_rows(batch, chunk, values)) for chunk in self._chunks(by_layer, reserve=1)]
-            unpatched.append(
-                _map(lambda s: torch.cat([c[:, :1].expand_as(c[:, 1:]) for c in s], 1)[:, columns], chunks)
-            )
-            patched.append(_map(lambda s: torch.cat([c[:, 1:] for c in s], 1)[:, columns], chunks))
+            before, after = [], []
+            with shared_prefix_mode(self.lm):
+                batch = PromptBatch(self.lm, part)
+                for chunk in self._chunks(by_layer):
+                    scores = batch.readout(_patched_rows(batch, chunk, values))
+                    # Row 0 is unpatched. A patch that adds exactly nothing is unpatched too: equal rows of one
+                    # matrix product may still differ in their last bits.
+                    rows = torch.arange(1, len(chunk) + 1).where(_changes_residual(batch, chunk, values), 0)
+                    before.append(scores[:, [0] * len(chunk)])
+                    after.append(scores.take_along(rows))
+            unpatched.append(TargetScores.cat(before, 1)[:, columns])
+            patched.append(TargetScores.cat(after, 1)[:, columns])
             advance(len(part))
         return TargetScores.cat(unpatched), TargetScores.cat(patched)
 
@@ -256,18 +152,24 @@ class SharedPrefixSweep:
     def inject(
         self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
+        check_vectors(prompts, vectors, self.lm.d_model)
         vectors = vectors.to(self.lm.device, self.lm.dtype)
-        baseline, injected = [], []
-        for part in self._batches(prompts, rows_each=len(vectors)):
-            batch = PromptBatch(self.lm, part)
-            baseline.append(batch.readout(batch.residual[-1]).reshape(len(part)))
+        n_vectors = vectors.shape[1]
+        baseline, injected, done = [], [], 0
+        for part in self._batches(prompts, rows_each=n_vectors):
+            own = vectors[done : done + len(part)]  # (batch, n_vectors, d_model)
+            done += len(part)
             grid = []
-            # A pass holds one cell: its numbers do not depend on which other cells were asked for.
-            for cell in cells:
-                chunks = [batch.readout(_injected_rows(batch, chunk, cell)) for chunk in self._chunks(vectors)]
-                grid.append(_map(lambda s: torch.cat(s, 1), chunks))  # (prompts, n_vectors)
-                advance(len(part) * len(vectors))
-            injected.append(_map(lambda s: torch.stack(s, 2), grid))  # (prompts, n_vectors, n_cells)
+            with shared_prefix_mode(self.lm):
+                batch = PromptBatch(self.lm, part)
+                baseline.append(batch.readout(batch.residual[-1])[:, 0])
+                # A pass holds one cell: its numbers do not depend on which other cells were asked for.
+                for cell in cells:
+                    chunks = own.split(self.max_rows, dim=1)
+                    scores = [batch.readout(_injected_rows(batch, chunk, cell)) for chunk in chunks]
+                    grid.append(TargetScores.cat(scores, 1))  # (batch, n_vectors)
+                    advance(len(part) * n_vectors)
+            injected.append(TargetScores.stack(grid, 2))  # (batch, n_vectors, n_cells)
         return TargetScores.cat(baseline), TargetScores.cat(injected)
 
     def _batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[Sequence[Prompt]]:
@@ -278,9 +180,10 @@ class SharedPrefixSweep:
         edges = [len(prompts) * i // n_batches for i in range(n_batches + 1)]
         return [prompts[a:b] for a, b in pairwise(edges)]
 
-    def _chunks(self, items: Any, reserve: int = 0) -> list[Any]:
-        step = max(1, self.max_rows - reserve)
-        return [items[start : start + step] for start in range(0, len(items), step)]
+    def _chunks(self, heads: Sequence[Head]) -> list[Sequence[Head]]:
+        """Heads in pieces that leave room for row 0."""
+        step = self.max_rows - 1
+        return [heads[start : start + step] for start in range(0, len(heads), step)]
 
 
 def _patched_rows(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> Tensor:
@@ -291,36 +194,44 @@ def _patched_rows(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> 
     lm, first = batch.lm, heads[0].layer
     rows = batch.residual[first]  # (batch, 1, d_model)
     entering = {layer: [h.head for h in group] for layer, group in groupby(heads, key=lambda h: h.layer)}
-    with shared_prefix_mode(lm):
-        for layer in range(first, lm.n_layers):
-            here = entering.get(layer, [])
-            if not here:
-                rows = batch.run_block(layer, rows)
-                continue
-            new = torch.arange(rows.shape[1], rows.shape[1] + len(here))
-            # A new row starts as a copy of row 0, the unpatched one.
-            rows = torch.cat([rows, rows[:, :1].expand(-1, len(here), -1)], 1)
+    for layer in range(first, lm.n_layers):
+        here = entering.get(layer, [])
+        if not here:
+            rows = batch.run_block(layer, rows)
+            continue
+        new = torch.arange(rows.shape[1], rows.shape[1] + len(here))
+        # A new row starts as a copy of row 0, the unpatched one.
+        rows = torch.cat([rows, rows[:, :1].expand(-1, len(here), -1)], 1)
 
-            def patch(head_outputs: Tensor, layer: int = layer, here: list[int] = here, new: Tensor = new) -> Tensor:
-                # (batch, rows, n_heads * head_dim) -> (batch, rows, n_heads, head_dim)
-                by_head = head_outputs.clone().view(*head_outputs.shape[:2], lm.n_heads, lm.head_dim)
-                by_head[:, new, here] = values[layer, here]
-                return by_head.view_as(head_outputs)
+        def patch(head_outputs: Tensor, layer: int = layer, here: list[int] = here, new: Tensor = new) -> Tensor:
+            # (batch, rows, n_heads * head_dim) -> (batch, rows, n_heads, head_dim)
+            by_head = head_outputs.clone().view(*head_outputs.shape[:2], lm.n_heads, lm.head_dim)
+            by_head[:, new, here] = values[layer, here]
+            return by_head.view_as(head_outputs)
 
-            with edit_head_outputs(lm, layer, patch):
-                rows = batch.run_block(layer, rows)
-    return rows
-
-
-def _injected_rows(batch: PromptBatch, vectors: Tensor, cell: Cell) -> Tensor:
-    """Final residual stream, (batch, n_vectors, d_model), after adding `alpha * vector` behind block `layer`."""
-    rows = batch.residual[cell.layer + 1] + cell.alpha * vectors  # (batch, n_vectors, d_model)
-    with shared_prefix_mode(batch.lm):
-        for layer in range(cell.layer + 1, batch.lm.n_layers):
+        with edit_head_outputs(lm, layer, patch):
             rows = batch.run_block(layer, rows)
     return rows
 
 
-def _map(combine: Callable[[list[Tensor]], Tensor], scores: Sequence[TargetScores]) -> TargetScores:
-    """Apply `combine` to the log probabilities of `scores`, and to their ranks."""
-    return TargetScores(combine([s.logprob for s in scores]), combine([s.rank for s in scores]))
+def _changes_residual(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> Tensor:
+    """Whether patching a head adds anything to the residual stream: (batch, n_heads) bool on the CPU."""
+    lm, changes = batch.lm, []
+    for layer, group in groupby(heads, key=lambda h: h.layer):
+        here = [h.head for h in group]
+        own = batch.head_outputs[layer].view(-1, lm.n_heads, lm.head_dim)  # (batch, n_heads, head_dim)
+        weight = lm.out_weight(layer).reshape(lm.d_model, lm.n_heads, lm.head_dim)
+        added = torch.einsum("bhk,dhk->bhd", values[layer, here] - own[:, here], weight[:, here])
+        changes.append((added != 0).any(-1))
+    return torch.cat(changes, 1).cpu()
+
+
+def _injected_rows(batch: PromptBatch, vectors: Tensor, cell: Cell) -> Tensor:
+    """Final residual stream of rows that start behind block `cell.layer` with `alpha * vector` added.
+
+    `vectors` and the result are (batch, n_vectors, d_model).
+    """
+    rows = batch.residual[cell.layer + 1] + cell.alpha * vectors
+    for layer in range(cell.layer + 1, batch.lm.n_layers):
+        rows = batch.run_block(layer, rows)
+    return rows

@@ -12,9 +12,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fv.errors import ConfigError
-from fv.models.language_model import LanguageModel
-
 
 class Prompt(NamedTuple):
     """A prompt as token ids, and the first token id of its right answer."""
@@ -65,15 +62,34 @@ class TargetScores:
         return cls(logprob.double().cpu(), (logits > target_logit).sum(-1).cpu())
 
     @classmethod
-    def cat(cls, parts: Sequence["TargetScores"]) -> "TargetScores":
-        """Join along the first axis."""
-        return cls(torch.cat([s.logprob for s in parts]), torch.cat([s.rank for s in parts]))
+    def cat(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+        """Join along an axis."""
+        return cls(torch.cat([s.logprob for s in parts], dim), torch.cat([s.rank for s in parts], dim))
+
+    @classmethod
+    def stack(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+        """Join along a new axis."""
+        return cls(torch.stack([s.logprob for s in parts], dim), torch.stack([s.rank for s in parts], dim))
 
     def __getitem__(self, index: Any) -> "TargetScores":
         return TargetScores(self.logprob[index], self.rank[index])
 
+    def take_along(self, columns: Tensor) -> "TargetScores":
+        """For each row the scores at its own `columns` (rows, n)."""
+        return TargetScores(self.logprob.gather(1, columns), self.rank.gather(1, columns))
+
     def reshape(self, *shape: int) -> "TargetScores":
         return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
+
+
+def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:
+    """Refuse vectors of a shape that would only seem to fit.
+
+    Raises:
+        ValueError: they are not (n_prompts, n_vectors, d_model).
+    """
+    if vectors.ndim != 3 or (len(vectors), vectors.shape[2]) != (len(prompts), d_model):
+        raise ValueError(f"vectors are {tuple(vectors.shape)}, where ({len(prompts)}, n_vectors, {d_model}) is due")
 
 
 def ignore_progress(_steps: int) -> None:
@@ -114,11 +130,11 @@ class Sweep(Protocol):
     def inject(
         self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
-        """Add each vector to the last token's residual stream at each cell.
+        """Add each of a prompt's vectors to its last token's residual stream at each cell.
 
         Args:
             prompts: the (zero-shot) prompts.
-            vectors: (n_vectors, d_model).
+            vectors: (n_prompts, n_vectors, d_model); prompts may have different vectors, but equally many.
             cells: the (layer, alpha) pairs.
             advance: called with the number of (prompt, vector, cell) rows done.
 
@@ -126,22 +142,3 @@ class Sweep(Protocol):
             baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).
         """
         ...
-
-
-def make_sweep(lm: LanguageModel, mode: str, max_rows: int) -> Sweep:
-    """The engine for `compute.sweep=mode`: `naive`, `shared_prefix`, or `auto` for the fastest the family allows.
-
-    Raises:
-        ConfigError: `shared_prefix` was asked of a family whose spec does not allow it.
-    """
-    from fv.naive import NaiveSweep
-    from fv.shared_prefix import SharedPrefixSweep
-
-    if mode == "naive" or (mode == "auto" and not lm.spec.shared_prefix):
-        return NaiveSweep(lm)
-    if not lm.spec.shared_prefix:
-        raise ConfigError(
-            f"compute.sweep=shared_prefix is not exact for model.spec={lm.spec.name}. "
-            "Use compute.sweep=naive, or auto to let the spec decide."
-        )
-    return SharedPrefixSweep(lm, max_rows)

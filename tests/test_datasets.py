@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
+
 from fv.relations import read_relations
 
 CARD = ROOT / "datasets" / "relation" / "README.md"

@@ -175,7 +175,7 @@ def test_a_block_that_returns_a_tuple_is_edited_in_its_first_item(tiny_gptj: Lan
         handle = tiny_gptj.blocks[layer].register_forward_hook(add)
         logits = tiny_gptj.model(torch.tensor([prompt.token_ids])).logits[0, -1]
         handle.remove()
-        after = NaiveSweep(tiny_gptj).inject([prompt], vector[None], [Cell(layer, 1.5)])[1]
+        after = NaiveSweep(tiny_gptj).inject([prompt], vector[None, None], [Cell(layer, 1.5)])[1]
         assert float(after.logprob) == pytest.approx(float(logits.double().log_softmax(-1)[3]), abs=5e-6)
     assert set(kinds) == {tuple}
 

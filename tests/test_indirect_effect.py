@@ -55,11 +55,10 @@ def test_a_head_that_was_not_swept_has_no_row() -> None:
 
 
 def test_aie_is_the_mean_over_relations_whatever_their_number_of_trials() -> None:
-    many = effects_of([[[1.0, 6.0]]] * 5)
-    few = effects_of([[[4.0, -2.0]]])
-    table = aie_table(pd.concat([cie_table("many", many), cie_table("few", few)]))
-    assert table[["layer", "head", "n_qids", "mean_delta_logprob"]].values.tolist() == [[0, 0, 2, 2.5], [0, 1, 2, 2.0]]
-    assert table["mean_delta_p"].tolist() == pytest.approx([0.25, 0.2])
+    trials = {"many": [[[1.0, 6.0]]] * 5, "few": [[[4.0, -2.0]]], "two": [[[9.0, 5.0]], [[11.0, 5.0]]]}
+    table = aie_table(pd.concat([cie_table(q_id, effects_of(deltas)) for q_id, deltas in trials.items()]))
+    assert table[["layer", "head", "n_qids", "mean_delta_logprob"]].values.tolist() == [[0, 0, 3, 5.0], [0, 1, 3, 3.0]]
+    assert table["mean_delta_p"].tolist() == pytest.approx([0.5, 0.3])
     assert list(table.columns) == ["layer", "head", "n_qids", "mean_delta_logprob", "mean_delta_p"]
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import GPTNeoXConfig
 
-from fv import shared_prefix
+from fv import prefix_attention
 from fv.artifacts import read_json, sha256_of
 from fv.config import Config
 from fv.errors import ModelError
@@ -135,24 +135,24 @@ def refuse_sweep(lm: LanguageModel) -> None:
 def test_the_selfcheck_refuses_rows_that_see_one_another(
     tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attend = shared_prefix._attend_rows
+    attend = prefix_attention._attend_rows
 
     def leaky(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
         kept = tuple(torch.cat([a, b[:, :, -1:]], 2) for a, b in zip(cache.kept[layer], (key, value), strict=True))
         is_pad = torch.cat([cache.is_pad, torch.zeros(len(query), 1, dtype=torch.bool)], 1)
         return attend(query, key, value, replace(cache, kept={layer: kept}, is_pad=is_pad), layer, scale)
 
-    monkeypatch.setattr(shared_prefix, "_attend_rows", leaky)
+    monkeypatch.setattr(prefix_attention, "_attend_rows", leaky)
     refuse_sweep(tiny_lm)
 
 
 def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    attend = shared_prefix._attend_rows
+    attend = prefix_attention._attend_rows
 
     def unmasked(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
         return attend(query, key, value, replace(cache, is_pad=torch.zeros_like(cache.is_pad)), layer, scale)
 
-    monkeypatch.setattr(shared_prefix, "_attend_rows", unmasked)
+    monkeypatch.setattr(prefix_attention, "_attend_rows", unmasked)
     refuse_sweep(tiny_lm)
 
 
@@ -163,7 +163,7 @@ def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
         return (query @ key.mT * scale).softmax(-1) @ value
 
-    monkeypatch.setattr(shared_prefix, "_attend_prefix", sees_the_future)
+    monkeypatch.setattr(prefix_attention, "_attend_prefix", sees_the_future)
     refuse_sweep(tiny_lm)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from conftest import MakeConfig
+
 from fv.steps.pipeline import run_pipeline
 
 

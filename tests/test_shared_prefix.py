@@ -15,14 +15,16 @@ from torch.nn import functional
 from transformers import MistralConfig, MistralForCausalLM
 from transformers.models.llama import modeling_llama
 
-from fv import shared_prefix
+from fv import prefix_attention, shared_prefix
+from fv.engine import make_sweep
 from fv.errors import ConfigError, ModelError
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
 from fv.models.spec import find_spec
 from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep, shared_prefix_attention
-from fv.sweep import Cell, Head, Prompt, TargetScores, make_sweep
+from fv.prefix_attention import shared_prefix_attention
+from fv.shared_prefix import SharedPrefixSweep
+from fv.sweep import Cell, Head, Prompt, TargetScores
 
 TOLERANCE = 2e-5
 MAX_ROWS = [2, 3, 5, 17, 4096]
@@ -47,6 +49,11 @@ def values_of(lm: LanguageModel, seed: int = 0) -> Tensor:
 
 def vectors_of(lm: LanguageModel, count: int = 2, seed: int = 0) -> Tensor:
     return torch.randn(count, lm.d_model, generator=torch.Generator().manual_seed(seed))
+
+
+def for_each(prompts: list[Prompt], vectors: Tensor) -> Tensor:
+    """The same vectors for every prompt: (n_prompts, n_vectors, d_model)."""
+    return vectors.expand(len(prompts), -1, -1)
 
 
 def all_heads(lm: LanguageModel) -> list[Head]:
@@ -80,8 +87,8 @@ def assert_patching_agrees(lm: LanguageModel, prompts: list[Prompt], max_rows: i
 
 def assert_injecting_agrees(lm: LanguageModel, prompts: list[Prompt], max_rows: int, seed: int = 0) -> None:
     vectors, cells = vectors_of(lm, seed=seed), all_cells(lm)
-    naive_before, naive_after = NaiveSweep(lm).inject(prompts, vectors, cells)
-    before, after = SharedPrefixSweep(lm, max_rows).inject(prompts, vectors, cells)
+    naive_before, naive_after = NaiveSweep(lm).inject(prompts, for_each(prompts, vectors), cells)
+    before, after = SharedPrefixSweep(lm, max_rows).inject(prompts, for_each(prompts, vectors), cells)
     assert_close(before, naive_before)
     assert_close(after, naive_after)
     assert (naive_after.logprob - naive_before.logprob[:, None, None]).abs().max() > 0.01
@@ -153,7 +160,7 @@ def test_naive_patch_equals_gpt2_written_out_by_hand(gpt2_64: LanguageModel) -> 
 
 def test_naive_injection_equals_gpt2_written_out_by_hand(gpt2_64: LanguageModel) -> None:
     (prompt,), (vector,) = prompts_of(gpt2_64, [5]), vectors_of(gpt2_64, 1).double()
-    before, after = NaiveSweep(gpt2_64).inject([prompt], vector[None], all_cells(gpt2_64))
+    before, after = NaiveSweep(gpt2_64).inject([prompt], for_each([prompt], vector[None]), all_cells(gpt2_64))
     assert before.logprob[0] == pytest.approx(
         float(written_out_gpt2(gpt2_64, prompt.token_ids)[prompt.target]), abs=1e-12
     )
@@ -217,8 +224,8 @@ def test_float64_gpt2_agrees_to_rounding(gpt2_64: LanguageModel) -> None:
     expected = NaiveSweep(gpt2_64).patch_heads(prompts, values, heads)[1]
     assert_close(SharedPrefixSweep(gpt2_64, 17).patch_heads(prompts, values, heads)[1], expected, 1e-12)
     vectors, cells = vectors_of(gpt2_64), all_cells(gpt2_64)
-    expected = NaiveSweep(gpt2_64).inject(prompts, vectors, cells)[1]
-    assert_close(SharedPrefixSweep(gpt2_64, 17).inject(prompts, vectors, cells)[1], expected, 1e-12)
+    expected = NaiveSweep(gpt2_64).inject(prompts, for_each(prompts, vectors), cells)[1]
+    assert_close(SharedPrefixSweep(gpt2_64, 17).inject(prompts, for_each(prompts, vectors), cells)[1], expected, 1e-12)
 
 
 def test_float64_llama_agrees_to_its_own_float32_parts(llama_64: LanguageModel) -> None:
@@ -280,8 +287,12 @@ def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
 @pytest.mark.slow
 def test_smollm2_injected_equals_the_naive_loop(smollm2: LanguageModel, real_prompts: list[Prompt]) -> None:
     cells = [Cell(layer, 1.0) for layer in (0, 9, 18, 29)]
-    before, after = SharedPrefixSweep(smollm2, 256).inject(real_prompts, vectors_of(smollm2, 1), cells)
-    naive_before, naive_after = NaiveSweep(smollm2).inject(real_prompts, vectors_of(smollm2, 1), cells)
+    before, after = SharedPrefixSweep(smollm2, 256).inject(
+        real_prompts, for_each(real_prompts, vectors_of(smollm2, 1)), cells
+    )
+    naive_before, naive_after = NaiveSweep(smollm2).inject(
+        real_prompts, for_each(real_prompts, vectors_of(smollm2, 1)), cells
+    )
     assert_close(before, naive_before)
     assert_close(after, naive_after)
     assert (naive_after.logprob - naive_before.logprob[:, None, None]).abs().max() > 0.01
@@ -302,15 +313,16 @@ def test_max_rows_changes_rounding_only(tiny_lm: LanguageModel, max_rows: int) -
     ):
         assert_close(found, expected)
     assert_close(
-        small.inject(prompts, vectors, all_cells(tiny_lm))[1], huge.inject(prompts, vectors, all_cells(tiny_lm))[1]
+        small.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))[1],
+        huge.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))[1],
     )
 
 
 def test_scoring_in_parts_changes_rounding_only(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, vectors = prompts_of(tiny_lm, [4, 1, 9, 6]), vectors_of(tiny_lm, 3)
-    expected = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, vectors, all_cells(tiny_lm))
+    expected = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))
     monkeypatch.setattr(shared_prefix, "MAX_LOGITS", 6 * tiny_lm.unembedding.weight.shape[0])
-    found = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, vectors, all_cells(tiny_lm))
+    found = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))
     assert_close(found[0], expected[0])
     assert_close(found[1], expected[1])
 
@@ -326,7 +338,10 @@ def test_other_prompts_in_the_batch_do_not_matter(
     assert_close(
         sweep.patch_heads(prompts, values, heads)[1][i : i + 1], sweep.patch_heads([prompts[i]], values, heads)[1]
     )
-    assert_close(sweep.inject(prompts, vectors, cells)[1][i : i + 1], sweep.inject([prompts[i]], vectors, cells)[1])
+    assert_close(
+        sweep.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],
+        sweep.inject([prompts[i]], for_each([prompts[i]], vectors), cells)[1],
+    )
     assert_close(sweep.last_token(prompts)[0][i : i + 1], sweep.last_token([prompts[i]])[0])
 
 
@@ -357,8 +372,14 @@ def test_two_runs_are_bit_equal(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts, values, vectors = prompts_of(tiny_lm, [5, 1, 9]), values_of(tiny_lm), vectors_of(tiny_lm)
     one, two = SharedPrefixSweep(tiny_lm, max_rows), SharedPrefixSweep(tiny_lm, max_rows)
     for found, expected in zip(
-        [*one.patch_heads(prompts, values, all_heads(tiny_lm)), *one.inject(prompts, vectors, all_cells(tiny_lm))],
-        [*two.patch_heads(prompts, values, all_heads(tiny_lm)), *two.inject(prompts, vectors, all_cells(tiny_lm))],
+        [
+            *one.patch_heads(prompts, values, all_heads(tiny_lm)),
+            *one.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm)),
+        ],
+        [
+            *two.patch_heads(prompts, values, all_heads(tiny_lm)),
+            *two.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm)),
+        ],
         strict=True,
     ):
         assert_bit_equal(found, expected)
@@ -374,8 +395,8 @@ def test_one_cell_is_bit_equal_to_the_same_cell_of_a_grid(
     some = data.draw(st.lists(st.sampled_from(cells), unique=True, min_size=1, max_size=3))
     prompts, vectors = prompts_of(tiny_lm, lengths), vectors_of(tiny_lm, 3)
     sweep = SharedPrefixSweep(tiny_lm, max_rows)
-    grid_before, grid_after = sweep.inject(prompts, vectors, cells)
-    before, after = sweep.inject(prompts, vectors, some)
+    grid_before, grid_after = sweep.inject(prompts, for_each(prompts, vectors), cells)
+    before, after = sweep.inject(prompts, for_each(prompts, vectors), some)
     assert_bit_equal(before, grid_before)
     assert_bit_equal(after, grid_after[:, :, [cells.index(cell) for cell in some]])
 
@@ -387,7 +408,7 @@ def test_progress_counts_every_prompt_and_every_row(tiny_llama: LanguageModel, e
     sweep.patch_heads(prompts, values_of(tiny_llama), [Head(0, 1), Head(2, 3)], done.append)
     assert sum(done) == 3
     done.clear()
-    sweep.inject(prompts, vectors_of(tiny_llama, 2), all_cells(tiny_llama), done.append)
+    sweep.inject(prompts, for_each(prompts, vectors_of(tiny_llama, 2)), all_cells(tiny_llama), done.append)
     assert sum(done) == 3 * 2 * 6
 
 
@@ -447,7 +468,7 @@ def test_patching_a_head_with_its_own_value_has_no_effect(tiny_lm: LanguageModel
 def test_alpha_zero_has_no_effect(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts = prompts_of(tiny_lm, [1, 4, 10])
     before, after = SharedPrefixSweep(tiny_lm, max_rows).inject(
-        prompts, vectors_of(tiny_lm, 3), all_cells(tiny_lm, (0.0,))
+        prompts, for_each(prompts, vectors_of(tiny_lm, 3)), all_cells(tiny_lm, (0.0,))
     )
     assert (after.logprob - before.logprob[:, None, None]).abs().max() < TOLERANCE
 
@@ -459,7 +480,9 @@ def test_injecting_behind_the_last_block_adds_to_what_the_final_norm_reads(tiny_
     tiny_lm.model(torch.tensor([prompt.token_ids]))
     handle.remove()
     logits = tiny_lm.unembedding(tiny_lm.final_norm(last[0] + 1.7 * vector))
-    after = SharedPrefixSweep(tiny_lm, 64).inject([prompt], vector[None], [Cell(tiny_lm.n_layers - 1, 1.7)])[1]
+    after = SharedPrefixSweep(tiny_lm, 64).inject(
+        [prompt], for_each([prompt], vector[None]), [Cell(tiny_lm.n_layers - 1, 1.7)]
+    )[1]
     assert float(after.logprob) == pytest.approx(float(logits.double().log_softmax(-1)[prompt.target]), abs=5e-6)
 
 
@@ -482,7 +505,7 @@ def test_a_sweep_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
     sweep, prompts = SharedPrefixSweep(tiny_lm, 64), prompts_of(tiny_lm, [4, 2])
     sweep.last_token(prompts)
     sweep.patch_heads(prompts, values_of(tiny_lm), all_heads(tiny_lm))
-    sweep.inject(prompts, vectors_of(tiny_lm), all_cells(tiny_lm))
+    sweep.inject(prompts, for_each(prompts, vectors_of(tiny_lm)), all_cells(tiny_lm))
 
 
 @pytest.mark.usefixtures("plain_forward")
@@ -503,7 +526,7 @@ def test_an_error_among_the_rows_leaves_the_model_as_it_was(tiny_lm: LanguageMod
 
 @pytest.mark.parametrize("name", ["sliding_window", "softcap", "s_aux", "position_bias"])
 def test_attention_that_is_more_than_a_softmax_is_refused(tiny_llama: LanguageModel, name: str) -> None:
-    cache = shared_prefix.PrefixCache(is_pad=torch.zeros(1, 3, dtype=torch.bool), stop_after=2)
+    cache = prefix_attention.PrefixCache(is_pad=torch.zeros(1, 3, dtype=torch.bool), stop_after=2)
     heads = torch.zeros(1, 2, 3, 12)
     with pytest.raises(ModelError, match=name):
         shared_prefix_attention(
@@ -528,7 +551,7 @@ def test_a_model_with_a_sliding_window_is_refused() -> None:
 
 
 def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageModel) -> None:
-    with shared_prefix.shared_prefix_mode(tiny_lm), pytest.raises(ModelError, match="cache"):
+    with prefix_attention.shared_prefix_mode(tiny_lm), pytest.raises(ModelError, match="cache"):
         tiny_lm.model(torch.tensor([[1, 2, 3]]))
 
 

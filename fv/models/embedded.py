@@ -33,7 +33,7 @@ def find_packaged(model_id: str) -> Path:
         ModelError: the package or the file is not there; says how to install it.
     """
     package, _, name = model_id.removeprefix(SCHEME).partition("/")
-    found = importlib.util.find_spec(package) if package and name else None
+    found = importlib.util.find_spec(package) if package.isidentifier() and name else None
     locations = list(found.submodule_search_locations or []) if found else []
     for location in locations:
         if (path := Path(location) / name).is_file():

@@ -66,7 +66,7 @@ def _load(key: str) -> LanguageModel:
         raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
     try:
         model = model.to(device).eval().requires_grad_(False)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
         raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
     fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)

@@ -25,6 +25,7 @@ from fv.artifacts import (
     write_jsonl,
 )
 from fv.config import Config, FvChoice
+from fv.engine import make_sweep
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.evaluation import EvalTrial, evaluate, n_rows, records, summary_json
 from fv.injection import Vector, grid, read_vector, scope_of
@@ -35,7 +36,7 @@ from fv.progress import progress_bar
 from fv.run import finished_stepd, now, read_meta, refuse_difference, refuse_other_model, start_job, step_meta
 from fv.snapshot import Snapshot, read_snapshot
 from fv.steps.sampling import check_tokens, prompt_of
-from fv.sweep import Cell, make_sweep
+from fv.sweep import Cell
 
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 log = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from fv.artifacts import (
     write_torch,
 )
 from fv.config import Config
+from fv.engine import make_sweep
 from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
 from fv.indirect_effect import TrialEffects, aie_table, cie_table, trial_effects, write_trial_effects
@@ -52,7 +53,7 @@ from fv.run import (
 )
 from fv.snapshot import Snapshot, Trial, write_snapshot
 from fv.steps.sampling import log_warnings, prompt_of, replay_snapshot, sample_snapshot
-from fv.sweep import Advance, Head, Sweep, TargetScores, make_sweep
+from fv.sweep import Advance, Head, Sweep, TargetScores
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
 log = logging.getLogger(__name__)
