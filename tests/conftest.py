@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
 TINY_QIDS = ["antonym", "country_capital", "verb_past"]
 
+THREADS = torch.get_num_threads()
+
 MakeConfig = Callable[..., Config]
 
 
@@ -143,15 +145,16 @@ def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> 
     """Overrides of a run that takes a second: tiny Llama, three relations, few trials."""
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}", "compute.selfcheck=false"),
+        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
+        *("compute.selfcheck=false", "compute.threads=1"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
     ]
 
 
 @pytest.fixture(autouse=True)
-def _steady_threads() -> Iterator[None]:
-    """A job may fix the thread count; the next test starts from this one."""
-    before = torch.get_num_threads()
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread for tiny models, whose matrices are not worth a second one; a job may have set another number."""
+    real = {"smollm2", "step6"} & set(request.fixturenames)
+    torch.set_num_threads(THREADS if real else 1)
     yield
-    if torch.get_num_threads() != before:
-        torch.set_num_threads(before)
+    torch.set_num_threads(THREADS)

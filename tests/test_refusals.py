@@ -26,7 +26,7 @@ def finished(tmp_path_factory, tiny_llama_folder: Path, small_csv: Path, make_co
     """Overrides of a finished run; tests copy it."""
     overrides = [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
-        *(f"data.relation_csv_path={small_csv}", "compute.selfcheck=false", "injection.layer=1"),
+        *(f"data.relation_csv_path={small_csv}", "compute.selfcheck=false", "injection.layer=1", "compute.threads=1"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
         f"results_dir={tmp_path_factory.mktemp('finished')}",
     ]
@@ -150,7 +150,7 @@ def test_another_configuration_in_the_same_run_is_refused_by_key(
     assert files_in(RunPaths.of(config).root) == before
 
 
-@pytest.mark.parametrize("change", ["compute.max_rows=50", "compute.sweep=naive", "compute.threads=1"])
+@pytest.mark.parametrize("change", ["compute.max_rows=50", "compute.sweep=naive", "compute.threads=2"])
 def test_what_changes_the_last_bits_is_refused_too(make_config: MakeConfig, finished: list[str], change: str) -> None:
     with pytest.raises(ArtifactError, match=change.partition("=")[0]):
         run_stepd(make_config(*finished, change))

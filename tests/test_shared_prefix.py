@@ -212,6 +212,15 @@ def test_unedited_prompts_equal_the_naive_loop(
     torch.testing.assert_close(outputs, expected_outputs, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("max_rows", MAX_ROWS)
+def test_each_prompt_gets_its_own_vectors(tiny_lm: LanguageModel, max_rows: int) -> None:
+    prompts, cells = prompts_of(tiny_lm, [4, 9, 1, 6]), all_cells(tiny_lm)
+    vectors = torch.stack([vectors_of(tiny_lm, 3, seed) for seed in range(4)])
+    found = SharedPrefixSweep(tiny_lm, max_rows).inject(prompts, vectors, cells)[1]
+    for i, prompt in enumerate(prompts):
+        assert_close(found[i : i + 1], NaiveSweep(tiny_lm).inject([prompt], vectors[i : i + 1], cells)[1])
+
+
 @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [1, 6], [8, 1, 3, 1]])
 def test_one_token_prompts_have_an_empty_prefix(tiny_lm: LanguageModel, lengths: list[int]) -> None:
     prompts = prompts_of(tiny_lm, lengths)

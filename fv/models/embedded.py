@@ -62,7 +62,7 @@ def converted_folder(gguf: Path, expected_sha256: str | None) -> tuple[Path, str
         raise ModelError(f"{gguf} has SHA-256 {found}, where {expected_sha256} is expected (model.sha256).")
     folder = cache_root() / "models" / f"{gguf.stem}-{found[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(folder.parent / f"{folder.name}.lock"):
         weights = _verified_weights(folder)
         if weights is None:
             log.info("Converting %s once to %s (half a minute)", gguf.name, folder)
@@ -108,6 +108,10 @@ def _convert(gguf: Path, gguf_sha256: str, folder: Path) -> None:
             "sha256": {name: sha256_of(temporary / name) for name in names},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        # A cache may be shared: a temporary folder is its maker's alone, and weights are saved so too.
+        temporary.chmod(0o755)
+        for path in temporary.iterdir():
+            path.chmod(0o644)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
