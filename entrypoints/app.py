@@ -44,6 +44,11 @@ def run(cfg: DictConfig, module: str, function: str) -> Path:
         pointer = {"cell": str(cell.absolute()), "overwrite": config.overwrite}
         (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
         return cell
+    except KeyboardInterrupt:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
     except FvError as error:
         raise UserError(str(error)) from error
     except OSError as error:

@@ -350,6 +350,14 @@ def test_a_damaged_unit_is_computed_again(make_config: MakeConfig, copied: list[
     assert np.load(unit)["delta_logprob"].shape == (3, 3, 4)
 
 
+def test_a_sweep_of_the_pipeline_does_not_overwrite_its_own_jobs(make_config: MakeConfig, copied: list[str]) -> None:
+    config = make_config(*copied, "overwrite=true")
+    before = files_in(RunPaths.of(config).root)
+    with pytest.raises(ConfigError, match="each job throw away"):
+        run_pipeline(config, as_cell=True)
+    assert files_in(RunPaths.of(config).root) == before
+
+
 def test_non_canonical_runs_must_be_asked_for_and_say_so(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"not canonical.*compute\.strict=false"):
         make_config(*tiny_overrides, "compute.dtype=fp64")

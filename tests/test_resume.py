@@ -67,3 +67,23 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
     assert len(calls) == 4  # one finished, one interrupted, and the two that were missing
     hidden = [path.name for path in RunPaths.of(config).root.rglob(".*") if path.name != ".lock"]
     assert hidden == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
+    make_config: MakeConfig, tiny_overrides: list[str]
+) -> None:
+    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.max_rows=40"]
+    command = [sys.executable, "-m", "entrypoints.stepd", *slow]
+    units = RunPaths.of(make_config(*slow)).units
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(units.glob("qid_*.npz")):
+        assert process.poll() is None and time.monotonic() < deadline, "StepD ended before it could be interrupted"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is kept" in errors and "Traceback" not in errors
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "found finished" in again.stderr
