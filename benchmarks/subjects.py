@@ -1,7 +1,5 @@
 """What is measured: two models, and few-shot prompts for them."""
 
-from pathlib import Path
-
 import torch
 from hydra import compose, initialize
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -43,6 +41,3 @@ def prompts(lm: LanguageModel, n_demos: int, n_trials: int) -> tuple[list[Prompt
     corrupted = [prompt_of(lm, snapshot, t.corrupted_prompt_str, t.target_first_token_id) for t in snapshot.trials]
     zero_shot = [prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in snapshot.trials]
     return corrupted, zero_shot
-
-
-RESULTS = Path("results_fv") / "bench.json"

@@ -5,11 +5,11 @@ is sampled: some heads or cells are timed and scaled to all of them, and the tab
 """
 
 import argparse
-import json
 import platform
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.flops import cie_flops, injection_flops
-from benchmarks.subjects import RESULTS, gpt2_shape, prompts, smollm2
+from benchmarks.subjects import gpt2_shape, prompts, smollm2
 from fv.artifacts import write_json
 from fv.heads import heads_to_sweep
 from fv.hooks import edit_head_outputs
@@ -27,6 +27,7 @@ from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep
 from fv.sweep import Cell, Head, Prompt
 
+RESULTS = Path("results_fv") / "bench.json"
 SAMPLED_HEADS = 10
 SAMPLED_CELLS = 10
 
@@ -59,16 +60,9 @@ def peak_memory() -> float:
 @torch.no_grad()
 def reference_manner(lm: LanguageModel, prompt: Prompt, heads: list[Head], values: Tensor) -> None:
     """One full forward a head with logits at every position, as the public reference does."""
-    ids = torch.tensor([prompt.token_ids])
+    ids, naive = torch.tensor([prompt.token_ids]), NaiveSweep(lm)
     for head in heads:
-        value, columns = values[head.layer, head.head], lm.head_slice(head.head)
-
-        def patch(head_outputs: Tensor, value: Tensor = value, columns: slice = columns) -> Tensor:
-            edited = head_outputs.clone()
-            edited[:, -1, columns] = value
-            return edited
-
-        with edit_head_outputs(lm, head.layer, patch):
+        with edit_head_outputs(lm, head.layer, naive.patch(head, values)):
             lm.model(input_ids=ids, use_cache=False).logits[:, -1].log_softmax(-1)
 
 
@@ -171,7 +165,7 @@ def main() -> None:
         show(console, "Growth with prompt length and trials", result["growth"])
     result["sgemm_peak_gflops_after"] = sgemm_peak() / 1e9
     result["peak_memory_mb"] = peak_memory()
-    write_json(RESULTS, json.loads(json.dumps(result)))
+    write_json(RESULTS, result)
     console.print(f"SGEMM peak at the end: {result['sgemm_peak_gflops_after']:.1f} GFLOP/s. Written to {RESULTS}.")
 
 

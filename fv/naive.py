@@ -38,7 +38,7 @@ class NaiveSweep:
         for prompt in prompts:
             baseline.append(self._forward(prompt))
             for head in heads:
-                with edit_head_outputs(self.lm, head.layer, self._patch(head, head_values)):
+                with edit_head_outputs(self.lm, head.layer, self.patch(head, head_values)):
                     patched.append(self._forward(prompt))
             advance(1)
         shape = (len(prompts), len(heads))
@@ -69,7 +69,8 @@ class NaiveSweep:
         logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits  # (1, 1, vocabulary)
         return TargetScores.of_logits(logits[:, -1], torch.tensor([prompt.target], device=self.lm.device))
 
-    def _patch(self, head: Head, head_values: Tensor) -> Edit:
+    def patch(self, head: Head, head_values: Tensor) -> Edit:
+        """The edit that sets one head's last-token output to its value in `head_values`."""
         value = head_values[head.layer, head.head].to(self.lm.device, self.lm.dtype)
         columns = self.lm.head_slice(head.head)
 

@@ -6,19 +6,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fv.artifacts import read_json
+from fv.artifacts import RunPaths, read_json
 from fv.evaluation import best_cells
-
-
-def report_rows(step6: Path) -> pd.DataFrame:
-    """The best cell of each (fv, relation) of a finished Step6."""
-    return best_cells(pd.DataFrame(read_json(step6 / "eval_summary.json")["rows"]))
 
 
 def print_report(step6: Path) -> None:
     """Print, per vector and relation: its top heads, best layer and alpha, and what the injection changed."""
     meta = read_json(step6 / "eval_meta.json")
-    best = report_rows(step6)
+    rows = pd.DataFrame(read_json(step6 / "eval_summary.json")["rows"])
+    best = best_cells(rows)
     heads = _top_heads(step6, meta)
     table = Table(title=f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected")
     for name, justify in (
@@ -40,17 +36,12 @@ def print_report(step6: Path) -> None:
         )
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    n_cells = len(best_grid(step6))
+    n_cells = len(rows[["layer", "alpha"]].drop_duplicates())
     console.print(
         f"Layer and alpha are the best of {n_cells} cells by mean Δ log p on the {meta['eval_split']} trials, the same "
         "trials the numbers are of: read them as an upper end. Every cell is in eval_summary.json."
     )
     console.print(f"Run: {_run_folder(step6)}", soft_wrap=True)
-
-
-def best_grid(step6: Path) -> set[tuple[int, float]]:
-    """The (layer, alpha) cells of a finished Step6."""
-    return {(row["layer"], row["alpha"]) for row in read_json(step6 / "eval_summary.json")["rows"]}
 
 
 def _run_folder(step6: Path) -> Path:
@@ -59,11 +50,7 @@ def _run_folder(step6: Path) -> Path:
 
 def _top_heads(step6: Path, meta: dict, count: int = 5) -> dict[str, str]:
     """{vector: its first heads}, from the `top_heads.json` the vectors were made with."""
-    artifacts = _run_folder(step6) / "artifacts"
-    tag = meta["config"]["tag"]
-    path = artifacts / tag / "top_heads.json" if tag else artifacts / "top_heads.json"
-    if not path.exists():
-        path = artifacts / "top_heads.json"
-    ranked = read_json(path)
+    paths = RunPaths(_run_folder(step6), meta["config"]["tag"])
+    ranked = read_json(paths.stepe_to_read / "top_heads.json")
     named = {"global": ranked["global"], **ranked["per_qid"]}
     return {name: " ".join(f"{h['layer']}.{h['head']}" for h in heads[:count]) for name, heads in named.items()}

@@ -60,8 +60,9 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
     start_job(config)
     paths = RunPaths.of(config)
     stepd_meta = finished_stepd(paths, config)
-    verify_outputs(paths.artifacts, {"sampled_trials.json": stepd_meta["outputs"]["sampled_trials.json"]}, "StepD")
-    inputs = {"sampled_trials.json": sha256_of(paths.snapshot), **_vector_inputs(config, paths)}
+    trials = {"sampled_trials.json": stepd_meta["outputs"]["sampled_trials.json"]}
+    verify_outputs(paths.artifacts, trials, "StepD")
+    inputs = trials | _vector_inputs(config, paths, trials)
     settings = step6_settings(config)
     folder = paths.step6 / "cells" / digest_of([settings, inputs])[:16] if as_cell else paths.step6
     with locked(folder), log_to_file(folder / "step6.log"):
@@ -143,14 +144,14 @@ def _is_done(folder: Path, settings: dict[str, Any], inputs: dict[str, str], ove
     return True
 
 
-def _vector_inputs(config: Config, paths: RunPaths) -> dict[str, str]:
+def _vector_inputs(config: Config, paths: RunPaths, trials: dict[str, str]) -> dict[str, str]:
     """{file: SHA-256} of the vectors' file, after refusing one that StepE did not make from this run's trials."""
-    injection, snapshot_sha256 = config.injection, sha256_of(paths.snapshot)
+    injection = config.injection
     if injection.fv is FvChoice["file"]:
         path = Path(str(injection.fv_path))
         if not path.is_file():
             raise ArtifactError(f"injection.fv_path={path} does not exist.")
-        _verify_beside(path, snapshot_sha256)
+        _verify_beside(path, trials)
         return {"fv_file": sha256_of(path)}
     folder = paths.stepe_to_read
     if not (folder / FV_META).exists():
@@ -159,11 +160,11 @@ def _vector_inputs(config: Config, paths: RunPaths) -> dict[str, str]:
     name = "fv_global_resid.pt" if injection.fv is FvChoice["global"] else "fv_qid.pt"
     if not (folder / name).exists():
         raise ArtifactError(f"{folder / name} is missing, though StepE wrote it. Run StepE again with overwrite=true.")
-    _verify_beside(folder / name, snapshot_sha256)
+    _verify_beside(folder / name, trials)
     return {name: sha256_of(folder / name)}
 
 
-def _verify_beside(path: Path, snapshot_sha256: str) -> None:
+def _verify_beside(path: Path, trials: dict[str, str]) -> None:
     """When a vector file has its metadata beside it, refuse it if it changed or is of another run's trials.
 
     Raises:
@@ -177,9 +178,8 @@ def _verify_beside(path: Path, snapshot_sha256: str) -> None:
         if path.name in meta["outputs"]:
             verify_outputs(path.parent, {path.name: meta["outputs"][path.name]}, "StepE")
             there = {"sampled_trials.json": meta["inputs"]["sampled_trials.json"]}
-            here = {"sampled_trials.json": snapshot_sha256}
             refuse_difference(
-                there, here, f"The vector {path}", "It is of another run: artifacts of two runs are mixed."
+                there, trials, f"The vector {path}", "It is of another run: artifacts of two runs are mixed."
             )
 
 
