@@ -4,10 +4,11 @@ A hook that never ran means the numbers after it are wrong, so each context mana
 raises `ModelError` on a normal exit with none.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fv.errors import ModelError
@@ -41,27 +42,33 @@ def edit_block_output(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[Non
 
 
 @contextmanager
-def record_head_outputs(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[None]:
-    """Store each layer's last-position head outputs, (batch, n_heads * head_dim), in `into[layer]`."""
+def record_head_outputs(
+    lm: LanguageModel, layers: Sequence[int], last: Tensor | None, into: dict[int, Tensor]
+) -> Iterator[None]:
+    """Store the last tokens' head outputs of each of `layers`, (batch, n_heads * head_dim), in `into[layer]`.
+
+    `last` is (batch,), the position of each last token; None means the end of the sequence.
+
+    Raises:
+        ModelError: a projection was never called.
+    """
 
     def recorder(layer: int) -> Edit:
         def record(head_outputs: Tensor) -> Tensor:
-            into[layer] = head_outputs[:, -1].detach().clone()
+            batch, positions, _ = head_outputs.shape
+            at = torch.full((batch,), positions - 1) if last is None else last
+            into[layer] = head_outputs[torch.arange(batch), at].detach()
             return head_outputs
 
         return record
 
-    handles = [
-        projection.register_forward_pre_hook(_pre_hook(recorder(layer), [0]))
-        for layer, projection in enumerate(lm.out_projs)
-    ]
+    handles = [lm.out_projs[layer].register_forward_pre_hook(_pre_hook(recorder(layer), [0])) for layer in layers]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-    if len(into) != lm.n_layers:
-        missing = sorted(set(range(lm.n_layers)) - set(into))
+    if missing := sorted(set(layers) - set(into)):
         raise ModelError(f"{lm.spec.blocks}.*.{lm.spec.out_proj} was never called in layers {missing}.")
 
 

@@ -62,13 +62,13 @@ def trial_effects(
     Returns:
         the effects, and the corrupted prompts' own scores (n_prompts,).
     """
-    before, after = sweep.patch_heads(corrupted, clean_mean, heads, advance)
+    scores = sweep.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
     effects = TrialEffects(*(np.full((len(corrupted), n_layers, n_heads), np.nan) for _ in range(2)))
     layer, head = np.array(heads).T
-    effects.delta_logprob[:, layer, head] = (after.logprob - before.logprob).numpy()
-    effects.delta_p[:, layer, head] = (after.p - before.p).numpy()
-    return effects, before[:, 0]
+    effects.delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
+    effects.delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
+    return effects, scores.unedited
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:

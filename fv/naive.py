@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fv.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs
 from fv.models.language_model import LanguageModel
-from fv.sweep import Advance, Cell, Head, Prompt, TargetScores, check_vectors, ignore_progress
+from fv.sweep import Advance, Cell, Head, PatchScores, Prompt, TargetScores, check_vectors, ignore_progress
 
 
 class NaiveSweep:
@@ -24,7 +24,7 @@ class NaiveSweep:
         lm, scores, outputs = self.lm, [], []
         for prompt in prompts:
             recorded: dict[int, Tensor] = {}
-            with record_head_outputs(lm, recorded):
+            with record_head_outputs(lm, range(lm.n_layers), None, recorded):
                 scores.append(self._forward(prompt))
             layers = torch.cat([recorded[layer] for layer in range(lm.n_layers)])  # (n_layers, n_heads * head_dim)
             outputs.append(layers.view(lm.n_layers, lm.n_heads, lm.head_dim))
@@ -33,20 +33,18 @@ class NaiveSweep:
     @torch.no_grad()
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
-    ) -> tuple[TargetScores, TargetScores]:
-        baseline, patched = [], []
+    ) -> PatchScores:
+        own, patched = [], []
         for prompt in prompts:
-            baseline.append(self._forward(prompt))
+            own.append(self._forward(prompt))
             for head in heads:
                 with edit_head_outputs(self.lm, head.layer, self.patch(head, head_values)):
-                    patched.append(self._forward(prompt))
+                    patched.append(self._forward(prompt).logprob)
             advance(1)
+        unedited = TargetScores.cat(own)
         shape = (len(prompts), len(heads))
-        unpatched = TargetScores.cat(baseline)
-        repeated = TargetScores(
-            unpatched.logprob[:, None].expand(shape).clone(), unpatched.rank[:, None].expand(shape).clone()
-        )
-        return repeated, TargetScores.cat(patched).reshape(*shape)
+        unpatched = unedited.logprob[:, None].expand(shape).clone()
+        return PatchScores(unedited, unpatched, torch.cat(patched).reshape(shape))
 
     @torch.no_grad()
     def inject(

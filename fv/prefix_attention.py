@@ -1,4 +1,4 @@
-"""Attention in which many copies of a last token share one prefix (step 3 of `fv.shared_prefix`)."""
+"""Attention in which many copies of a last token share one prefix (steps 1 and 3 of `fv.shared_prefix`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from fv.errors import ModelError
@@ -18,21 +18,37 @@ ATTENTION = "fv_shared_prefix"
 
 @dataclass
 class PrefixCache:
-    """Keys and values of a batch of prefixes, and which phase the attention is in.
+    """Keys and values of a batch of right-padded prompts, and which phase the attention is in.
 
     Attributes:
-        is_pad: (batch, prefix) bool, true at left-padding.
-        kept: per layer (keys, values), each (batch, n_kv_heads, prefix, head_dim).
-        stop_after: the layer whose keys and values end the prefix phase; None once rows are run.
+        lengths: (batch,) tokens of each prefix, that is of each prompt without its last token.
+        stop_after: the layer whose keys and values end the prompt phase; None once rows are run.
+        kept: per layer (keys, values), each (batch, n_kv_heads, longest prefix + 1, head_dim + 1); the extra
+            position and feature stand for a row's own key and value, see `_attend_rows`.
     """
 
-    is_pad: Tensor
+    lengths: Tensor
     stop_after: int | None
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        longest = int(self.lengths.max())
+        visible = torch.arange(longest + 1, device=self.lengths.device) < self.lengths[:, None]
+        visible[:, -1] = True
+        # (batch, 1, 1, longest + 1) bool, true where a row may look; None where that is everywhere.
+        self.visible = None if visible.all() else visible[:, None, None]
 
-class PrefixDoneError(Exception):
-    """Ends the prefix forward as soon as the last layer's keys and values are known."""
+    def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Store a layer's keys and values of all prompt tokens, (batch, n_kv_heads, tokens, head_dim)."""
+        # The last token's own are dropped: (batch, n_kv_heads, longest prefix + 1, head_dim + 1)
+        kept = [pad(part[:, :, :-1], (0, 1, 0, 1)) for part in (key, value)]
+        for part in kept:
+            part[:, :, -1, -1] = 1
+        self.kept[layer] = (kept[0], kept[1])
+
+
+class PromptDoneError(Exception):
+    """Ends the forward of the prompts as soon as the last layer's keys and values are known."""
 
 
 def shared_prefix_attention(
@@ -45,14 +61,14 @@ def shared_prefix_attention(
     fv_prefix: PrefixCache | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention over a prefix, or of independent rows over (prefix, self).
+    """Causal attention of prompts, or of independent rows over (prefix, self).
 
     Args:
         module: the attention module; its `layer_idx` says which layer this is.
         query: (batch, n_heads, positions, head_dim).
         key: (batch, n_kv_heads, positions, head_dim).
         value: like `key`.
-        attention_mask: unused; the cache knows the padding.
+        attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows.
         scaling: factor on the scores.
         fv_prefix: the cache, handed through the model's own keyword arguments.
         **kwargs: must not hold anything that changes attention (windows, sinks, soft-capping).
@@ -68,46 +84,34 @@ def shared_prefix_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if fv_prefix.stop_after is None:
         return _attend_rows(query, key, value, fv_prefix, layer, scale).transpose(1, 2), None
-    fv_prefix.kept[layer] = (key, value)
+    fv_prefix.keep(layer, key, value)
     if layer == fv_prefix.stop_after:
-        raise PrefixDoneError
-    return _attend_prefix(query, key, value, fv_prefix.is_pad, scale).transpose(1, 2), None
+        raise PromptDoneError
+    grouped = query.shape[1] != key.shape[1]
+    attended = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
+    return attended.transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
-def _attend_prefix(query: Tensor, key: Tensor, value: Tensor, is_pad: Tensor, scale: float) -> Tensor:
-    """Causal attention of left-padded prefixes; returns (batch, n_heads, prefix, head_dim)."""
-    grouped = query.shape[1] != key.shape[1]
-    if not is_pad.any():
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
-    n = query.shape[2]
-    causal = torch.ones(n, n, dtype=torch.bool, device=query.device).tril()
-    # A padding position sees itself, so that its softmax stays finite; nothing reads it.
-    own = torch.eye(n, dtype=torch.bool, device=query.device)
-    allowed = (causal & ~is_pad[:, None, :]) | own  # (batch, prefix, prefix)
-    return scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None], scale=scale, enable_gqa=grouped)
-
-
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, layer: int, scale: float) -> Tensor:
-    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows, head_dim)."""
-    batch, n_heads, rows, width = query.shape
-    n_kv = key.shape[1]
-    group = n_heads // n_kv  # query heads that share one key-value head, adjacent in the head axis
-    prefix_key, prefix_value = cache.kept.get(layer, (key[:, :, :0], value[:, :, :0]))
-    grouped_query = query.reshape(batch, n_kv, group, rows, width) * scale
-    flat_query = grouped_query.reshape(batch, n_kv, group * rows, width)
-    to_prefix = flat_query @ prefix_key.transpose(-1, -2)  # (batch, n_kv, group * rows, prefix)
-    if cache.is_pad.any():
-        to_prefix = to_prefix.masked_fill_(cache.is_pad[:, None, None, :], float("-inf"))
-    to_self = (grouped_query * key[:, :, None]).sum(-1).reshape(batch, n_kv, group * rows, 1)
-    softmax_dtype = torch.promote_types(query.dtype, torch.float32)
-    weights = torch.cat([to_prefix, to_self], -1).softmax(-1, dtype=softmax_dtype).to(query.dtype)
-    from_prefix = weights[..., :-1] @ prefix_value  # (batch, n_kv, group * rows, head_dim)
-    from_self = weights[..., -1:].view(batch, n_kv, group, rows, 1) * value[:, :, None]
-    # (batch, n_kv, group, rows, head_dim) -> (batch, n_heads, rows, head_dim)
-    return (from_prefix.view_as(from_self) + from_self).view(batch, n_heads, rows, width)
+    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows, head_dim).
+
+    Every row has a key of its own, which one matrix product over shared keys cannot hold. So a row's score on
+    itself becomes one more feature of its query, which only the kept extra key has; and the extra value has only
+    the extra feature, where the weight that the row gave itself comes out.
+    """
+    n_kv, rows = key.shape[1], query.shape[2]
+    keys, values = cache.kept[layer]
+    # Query heads that share a key-value head are adjacent: (batch, n_kv_heads, group, rows, head_dim)
+    grouped = query.unflatten(1, (n_kv, -1))
+    on_itself = (grouped * key[:, :, None]).sum(-1, keepdim=True)
+    # (batch, n_kv_heads, group * rows, head_dim + 1)
+    asking = torch.cat([grouped, on_itself], -1).flatten(2, 3)
+    attended = scaled_dot_product_attention(asking, keys, values, attn_mask=cache.visible, scale=scale)
+    attended = attended.unflatten(2, (-1, rows))  # (batch, n_kv_heads, group, rows, head_dim + 1)
+    return torch.addcmul(attended[..., :-1], attended[..., -1:], value[:, :, None]).flatten(1, 2)
 
 
 @contextmanager

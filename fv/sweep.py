@@ -57,6 +57,7 @@ class TargetScores:
     @classmethod
     def of_logits(cls, logits: Tensor, targets: Tensor) -> "TargetScores":
         """Score `targets` (rows,) under `logits` (rows, vocabulary)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target_logit = logits.gather(-1, targets[:, None])  # (rows, 1)
         logprob = target_logit[:, 0] - logits.logsumexp(-1)
         return cls(logprob.double().cpu(), (logits > target_logit).sum(-1).cpu())
@@ -74,12 +75,22 @@ class TargetScores:
     def __getitem__(self, index: Any) -> "TargetScores":
         return TargetScores(self.logprob[index], self.rank[index])
 
-    def take_along(self, columns: Tensor) -> "TargetScores":
-        """For each row the scores at its own `columns` (rows, n)."""
-        return TargetScores(self.logprob.gather(1, columns), self.rank.gather(1, columns))
-
     def reshape(self, *shape: int) -> "TargetScores":
         return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
+
+
+class PatchScores(NamedTuple):
+    """What patching heads, one at a time, does to prompts.
+
+    Attributes:
+        unedited: the prompts' own scores, (n_prompts,).
+        unpatched: log probability of the target in the pass that `patched` is from, (n_prompts, n_heads) float64.
+        patched: log probability of the target with the head patched, (n_prompts, n_heads) float64.
+    """
+
+    unedited: TargetScores
+    unpatched: Tensor
+    patched: Tensor
 
 
 def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:
@@ -112,7 +123,7 @@ class Sweep(Protocol):
 
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
-    ) -> tuple[TargetScores, TargetScores]:
+    ) -> PatchScores:
         """Set one head's last-token output to its value in `head_values`, one head at a time.
 
         Args:
@@ -120,10 +131,6 @@ class Sweep(Protocol):
             head_values: (n_layers, n_heads, head_dim), the values to patch in.
             heads: the heads to patch, each on its own.
             advance: called with the number of prompts done.
-
-        Returns:
-            unpatched and patched scores, each (n_prompts, n_heads_asked); the unpatched ones come from the same
-            pass as the patched ones they are compared with.
         """
         ...
 

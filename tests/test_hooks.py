@@ -83,7 +83,7 @@ def test_recorded_head_outputs_are_what_the_projection_reads_at_the_last_token(t
     recorded: dict[int, Tensor] = {}
     read: list[Tensor] = []
     handles = [p.register_forward_pre_hook(lambda _module, args: read.append(args[0])) for p in tiny_lm.out_projs]
-    with record_head_outputs(tiny_lm, recorded):
+    with record_head_outputs(tiny_lm, range(tiny_lm.n_layers), None, recorded):
         logits_of(tiny_lm)
     for handle in handles:
         handle.remove()
@@ -130,7 +130,7 @@ def test_hooks_are_gone_after_an_error_and_the_error_is_the_callers(tiny_lm: Lan
             logits_of(tiny_lm)
         with pytest.raises(KeyError), edit_at(tiny_lm, 0, torch.zeros_like):  # before any forward
             raise KeyError
-    with pytest.raises(KeyError), record_head_outputs(tiny_lm, {}):
+    with pytest.raises(KeyError), record_head_outputs(tiny_lm, [0], None, {}):
         raise KeyError
     assert without_hooks(tiny_lm)
     assert torch.equal(logits_of(tiny_lm), plain)

@@ -85,9 +85,9 @@ def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageMod
     own = naive.last_token(prompts)[0]
     assert torch.equal(before.logprob, own.logprob)
     for head in heads:
-        after = naive.patch_heads(prompts, mean, [head])[1][:, 0]
-        np.testing.assert_array_equal(effects.delta_logprob[:, head.layer, head.head], after.logprob - own.logprob)
-        np.testing.assert_array_equal(effects.delta_p[:, head.layer, head.head], after.p - own.p)
+        after = naive.patch_heads(prompts, mean, [head]).patched[:, 0]
+        np.testing.assert_array_equal(effects.delta_logprob[:, head.layer, head.head], after - own.logprob)
+        np.testing.assert_array_equal(effects.delta_p[:, head.layer, head.head], after.exp() - own.p)
     assert np.isnan(effects.delta_logprob).sum() == np.isnan(effects.delta_p).sum() == 2 * (12 - 2)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from fv.errors import ModelError
 from fv.models.spec import ModelSpec
@@ -99,6 +100,17 @@ class LanguageModel:
         weight: Tensor = module.weight  # type: ignore[assignment]
         # nn.Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
         return weight if isinstance(module, nn.Linear) else weight.T
+
+    def logits(self, hidden: Tensor, tokens: slice) -> Tensor:
+        """Logits, (n, n_tokens), of a range of the vocabulary; `hidden` is (n, d_model), behind the final norm."""
+        head = self.unembedding
+        return linear(hidden, head.weight[tokens], None if head.bias is None else head.bias[tokens])
+
+    def logits_of(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
+        """The logit of one token for each row: `hidden` is (n, d_model), `token_ids` and the result are (n,)."""
+        head = self.unembedding
+        logits = (hidden * head.weight[token_ids]).sum(-1)
+        return logits if head.bias is None else logits + head.bias[token_ids]
 
     def head_slice(self, head: int) -> slice:
         """The columns of the projection's input that belong to `head`."""

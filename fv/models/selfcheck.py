@@ -71,8 +71,8 @@ def _sweep_difference(lm: LanguageModel, ids: list[int]) -> float:
     heads = [Head(layer, lm.n_heads - 1) for layer in sorted({0, lm.n_layers // 2, lm.n_layers - 1})]
     # Values large enough to matter whatever the model's scale, and different in every head.
     values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim).view(lm.n_layers, lm.n_heads, lm.head_dim)
-    naive = NaiveSweep(lm).patch_heads(prompts, values, heads)[1].logprob
-    fast = SharedPrefixSweep(lm, max_rows=64).patch_heads(prompts, values, heads)[1].logprob
+    naive = NaiveSweep(lm).patch_heads(prompts, values, heads).patched
+    fast = SharedPrefixSweep(lm, max_rows=64).patch_heads(prompts, values, heads).patched
     difference = float((naive - fast).abs().max())
     if not difference <= TOLERANCE.get(lm.dtype, 0.3):
         raise ModelError(

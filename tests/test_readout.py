@@ -1,0 +1,91 @@
+"""Scores of target tokens: of whole logits, and streamed in tiles."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sweep_checks import assert_close, seeds
+
+from fv import readout
+from fv.models.language_model import LanguageModel
+from fv.sweep import TargetScores
+
+# Scores
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 6), width=st.integers(1, 40), scale=st.sampled_from([0.01, 1.0, 30.0]), seed=seeds)
+def test_scores_are_those_of_a_softmax(rows: int, width: int, scale: float, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(rows, width, generator=rng)
+    targets = torch.randint(0, width, (rows,), generator=rng)
+    scores = TargetScores.of_logits(logits, targets)
+    for i, target in enumerate(targets.tolist()):
+        assert float(scores.logprob[i]) == pytest.approx(float(logits[i].double().log_softmax(0)[target]), abs=2e-5)
+        assert float(scores.p[i]) == pytest.approx(float(logits[i].double().softmax(0)[target]), abs=2e-5)
+        assert bool(scores.correct[i]) == (int(logits[i].argmax()) == target)
+        assert logits[i].argsort(descending=True)[scores.rank[i]] == target
+
+
+def test_a_target_tied_for_the_top_counts_as_right() -> None:
+    scores = TargetScores.of_logits(torch.tensor([[1.0, 3.0, 3.0, 0.0]]), torch.tensor([2]))
+    assert scores.correct.tolist() == [True]
+
+
+def test_joined_scores_keep_their_order() -> None:
+    parts = [TargetScores(torch.tensor([-1.0 * i, -2.0 * i]), torch.tensor([i, 2 * i])) for i in range(3)]
+    joined = TargetScores.cat(parts).reshape(3, 2)
+    assert joined[1].logprob.tolist() == [-1.0, -2.0]
+    assert joined[:, 1].rank.tolist() == [0, 2, 4]
+
+
+# Streamed
+
+
+@pytest.mark.parametrize("tile", [1, 1000, 50_000, 2**21])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 40.0])
+def test_tiles_give_the_scores_of_whole_logits(
+    tiny_lm: LanguageModel, tile: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readout, "TILE_LOGITS", tile * 40)
+    rng = torch.Generator().manual_seed(0)
+    rows = scale * torch.randn(37, tiny_lm.d_model, generator=rng)
+    targets = torch.randint(0, tiny_lm.vocabulary, (37,), generator=rng)
+    if tile == 1:  # one column at a time takes a second: a few rows are enough
+        rows, targets = rows[:2], targets[:2]
+    whole = TargetScores.of_logits(tiny_lm.unembedding(tiny_lm.final_norm(rows)), targets)
+    assert_close(readout.target_scores(tiny_lm, rows, targets), whole)
+    assert torch.equal(
+        readout.target_logprobs(tiny_lm, rows, targets), readout.target_scores(tiny_lm, rows, targets).logprob
+    )
+
+
+def test_more_rows_than_a_tile_holds_keep_their_order(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "TILE_ROWS", 5)
+    rows = torch.randn(23, tiny_lm.d_model, generator=torch.Generator().manual_seed(1))
+    targets = torch.arange(23) * 1000
+    whole = TargetScores.of_logits(tiny_lm.unembedding(tiny_lm.final_norm(rows)), targets)
+    assert_close(readout.target_scores(tiny_lm, rows, targets), whole)
+
+
+def test_the_likeliest_token_has_rank_zero_whatever_the_tile(
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.randn(9, tiny_lm.d_model, generator=torch.Generator().manual_seed(2))
+    best = tiny_lm.unembedding(tiny_lm.final_norm(rows)).argmax(-1)
+    for tile in (2**10, 2**15, 2**21):
+        monkeypatch.setattr(readout, "TILE_LOGITS", tile)
+        assert readout.target_scores(tiny_lm, rows, best).correct.all()
+
+
+def test_a_bias_of_the_unembedding_counts(tiny_lm: LanguageModel) -> None:
+    lm = replace(tiny_lm, model=deepcopy(tiny_lm.model))
+    head = lm.unembedding
+    head.bias = torch.nn.Parameter(torch.linspace(-3, 3, lm.vocabulary), requires_grad=False)
+    rows, targets = torch.randn(4, lm.d_model), torch.tensor([0, 17, 4000, lm.vocabulary - 1])
+    with torch.no_grad():
+        whole = TargetScores.of_logits(head(lm.final_norm(rows)), targets)
+        assert_close(readout.target_scores(lm, rows, targets), whole)

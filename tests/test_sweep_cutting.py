@@ -1,0 +1,125 @@
+"""How a sweep is cut into batches, chunks and passes changes rounding at most, and where promised not a bit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweep_checks import (
+    MAX_ROWS,
+    all_cells,
+    all_heads,
+    assert_bit_equal,
+    assert_close,
+    assert_patches_bit_equal,
+    assert_patches_close,
+    few,
+    for_each,
+    lengths_of_prompts,
+    prompts_of,
+    seeds,
+    values_of,
+    vectors_of,
+)
+
+from fv.engine import make_sweep
+from fv.models.language_model import LanguageModel
+from fv.shared_prefix import SharedPrefixSweep
+from fv.sweep import Head, PatchScores
+
+# How the work is cut up changes nothing
+
+
+@pytest.mark.parametrize("max_rows", [2, 3, 7, 16, 33])
+def test_max_rows_changes_rounding_only(tiny_lm: LanguageModel, max_rows: int) -> None:
+    prompts = prompts_of(tiny_lm, [4, 1, 11, 7, 7])
+    values, vectors = values_of(tiny_lm), vectors_of(tiny_lm, 5)
+    small, huge = SharedPrefixSweep(tiny_lm, max_rows), SharedPrefixSweep(tiny_lm, 10**9)
+    assert_patches_close(
+        small.patch_heads(prompts, values, all_heads(tiny_lm)),
+        huge.patch_heads(prompts, values, all_heads(tiny_lm)),
+    )
+    assert_close(
+        small.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))[1],
+        huge.inject(prompts, for_each(prompts, vectors), all_cells(tiny_lm))[1],
+    )
+
+
+@few
+@given(lengths=st.lists(st.integers(1, 14), min_size=2, max_size=5), seed=seeds, data=st.data())
+def test_other_prompts_in_the_batch_do_not_matter(
+    tiny_lm: LanguageModel, lengths: list[int], seed: int, data: st.DataObject
+) -> None:
+    prompts, values, vectors = prompts_of(tiny_lm, lengths, seed), values_of(tiny_lm, seed), vectors_of(tiny_lm)
+    i = data.draw(st.integers(0, len(prompts) - 1))
+    sweep, heads, cells = SharedPrefixSweep(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
+    together, alone = sweep.patch_heads(prompts, values, heads), sweep.patch_heads([prompts[i]], values, heads)
+    assert_patches_close(PatchScores(*(part[i : i + 1] for part in together)), alone)
+    assert_close(
+        sweep.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],
+        sweep.inject([prompts[i]], for_each([prompts[i]], vectors), cells)[1],
+    )
+    assert_close(sweep.last_token(prompts)[0][i : i + 1], sweep.last_token([prompts[i]])[0])
+
+
+@few
+@given(data=st.data())
+def test_some_heads_alone_equal_the_same_heads_of_a_full_sweep(tiny_lm: LanguageModel, data: st.DataObject) -> None:
+    heads = all_heads(tiny_lm)
+    some = data.draw(st.lists(st.sampled_from(heads), unique=True, min_size=1))
+    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixSweep(tiny_lm, 4096)
+    full = sweep.patch_heads(prompts, values, heads)
+    columns = [heads.index(head) for head in some]
+    part = PatchScores(full.unedited, full.unpatched[:, columns], full.patched[:, columns])
+    assert_patches_close(sweep.patch_heads(prompts, values, some), part)
+
+
+@few
+@given(data=st.data(), max_rows=st.sampled_from(MAX_ROWS))
+def test_columns_come_in_the_order_asked(tiny_lm: LanguageModel, data: st.DataObject, max_rows: int) -> None:
+    heads = all_heads(tiny_lm)
+    shuffled = data.draw(st.permutations(heads))
+    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixSweep(tiny_lm, max_rows)
+    ordered = sweep.patch_heads(prompts, values, heads)
+    columns = [heads.index(head) for head in shuffled]
+    asked = PatchScores(ordered.unedited, ordered.unpatched[:, columns], ordered.patched[:, columns])
+    assert_patches_bit_equal(sweep.patch_heads(prompts, values, shuffled), asked)
+
+
+@pytest.mark.parametrize("max_rows", MAX_ROWS)
+def test_two_runs_are_bit_equal(tiny_lm: LanguageModel, max_rows: int) -> None:
+    prompts, values, vectors = prompts_of(tiny_lm, [5, 1, 9]), values_of(tiny_lm), vectors_of(tiny_lm)
+    one, two = SharedPrefixSweep(tiny_lm, max_rows), SharedPrefixSweep(tiny_lm, max_rows)
+    heads, cells = all_heads(tiny_lm), all_cells(tiny_lm)
+    assert_patches_bit_equal(one.patch_heads(prompts, values, heads), two.patch_heads(prompts, values, heads))
+    for found, expected in zip(
+        one.inject(prompts, for_each(prompts, vectors), cells),
+        two.inject(prompts, for_each(prompts, vectors), cells),
+        strict=True,
+    ):
+        assert_bit_equal(found, expected)
+
+
+@few
+@given(data=st.data(), max_rows=st.sampled_from(MAX_ROWS), lengths=lengths_of_prompts)
+def test_one_cell_is_bit_equal_to_the_same_cell_of_a_grid(
+    tiny_lm: LanguageModel, data: st.DataObject, max_rows: int, lengths: list[int]
+) -> None:
+    # A gathered multirun writes the same bytes as one job because of this.
+    cells = all_cells(tiny_lm, (-2.0, 0.3, 1.0))
+    some = data.draw(st.lists(st.sampled_from(cells), unique=True, min_size=1, max_size=3))
+    prompts, vectors = prompts_of(tiny_lm, lengths), vectors_of(tiny_lm, 3)
+    sweep = SharedPrefixSweep(tiny_lm, max_rows)
+    grid_before, grid_after = sweep.inject(prompts, for_each(prompts, vectors), cells)
+    before, after = sweep.inject(prompts, for_each(prompts, vectors), some)
+    assert_bit_equal(before, grid_before)
+    assert_bit_equal(after, grid_after[:, :, [cells.index(cell) for cell in some]])
+
+
+@pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
+def test_progress_counts_every_prompt_and_every_row(tiny_llama: LanguageModel, engine: str) -> None:
+    done: list[int] = []
+    sweep, prompts = make_sweep(tiny_llama, engine, 16), prompts_of(tiny_llama, [4, 2, 5])
+    sweep.patch_heads(prompts, values_of(tiny_llama), [Head(0, 1), Head(2, 3)], done.append)
+    assert sum(done) == 3
+    done.clear()
+    sweep.inject(prompts, for_each(prompts, vectors_of(tiny_llama, 2)), all_cells(tiny_llama), done.append)
+    assert sum(done) == 3 * 2 * 6
