@@ -1,5 +1,7 @@
 """What is measured: two models, and few-shot prompts for them."""
 
+from collections.abc import Sequence
+
 import torch
 from hydra import compose, initialize
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -13,13 +15,17 @@ from fv.relations import read_relations
 from fv.steps.sampling import prompt_of, sample_snapshot
 from fv.sweep import Prompt
 
-RELATION = "country_capital"
+ONE_RELATION = ("country_capital",)
+EIGHT_RELATIONS = (
+    *("antonym", "capitalize", "country_capital", "country_demonym"),
+    *("country_language", "english_french", "noun_plural", "verb_past"),
+)
 
 
 def configured(*overrides: str) -> Config:
     """A configuration, composed as the entrypoints do."""
     with initialize(version_base="1.3", config_path="../conf"):
-        return typed(compose("pipeline", overrides=[f"data.qids=[{RELATION}]", *overrides]))
+        return typed(compose("pipeline", overrides=list(overrides)))
 
 
 def smollm2() -> LanguageModel:
@@ -34,9 +40,12 @@ def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:
     return LanguageModel(model, tokenizer_of.tokenizer, find_spec("gpt2"), "gpt2-small shape", tokenizer_of.fingerprint)
 
 
-def prompts(lm: LanguageModel, n_demos: int, n_trials: int) -> tuple[list[Prompt], list[Prompt]]:
-    """Corrupted few-shot prompts and zero-shot prompts of real trials."""
-    config = configured(f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
+def prompts(
+    lm: LanguageModel, n_demos: int, n_trials: int, relations: Sequence[str] = ONE_RELATION
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Corrupted few-shot prompts and zero-shot prompts of real trials, `n_trials` a relation."""
+    qids = f"data.qids=[{','.join(relations)}]"
+    config = configured(qids, f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
     snapshot = sample_snapshot(read_relations(config.data), config, lm)
     corrupted = [prompt_of(lm, snapshot, t.corrupted_prompt_str, t.target_first_token_id) for t in snapshot.trials]
     zero_shot = [prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in snapshot.trials]

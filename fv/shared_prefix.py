@@ -14,8 +14,9 @@ unembedding of the prefix. `docs/engine.md` says why this is exact and where it 
 naive loop within 2e-5 in log p (`tests/test_sweep_parity.py`).
 """
 
+import math
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, zip_longest
 
 import torch
 from torch import Tensor
@@ -58,24 +59,28 @@ class SharedPrefixSweep:
         values = head_values.to(self.lm.device, self.lm.dtype)
         by_layer = sorted(heads)
         columns = [by_layer.index(head) for head in heads]
-        unedited, unpatched, patched = [], [], []
+        scored = []
         for part in self._batches(prompts, rows_each=1 + len(heads)):
-            before, after = [], []
             with shared_prefix_mode(self.lm):
-                batch = PromptBatch(self.lm, part)
-                for chunk in self._chunks(by_layer):
-                    rows = _patched_rows(batch, chunk, values)  # (batch, 1 + n_heads, d_model)
-                    logprob = _score_logprobs(batch, rows)
-                    # Row 0 is unpatched. A patch that adds exactly nothing is unpatched too: equal rows of one
-                    # matrix product may still differ in their last bits.
-                    column = torch.arange(1, len(chunk) + 1).where(_changes_residual(batch, chunk, values), 0)
-                    before.append(logprob[:, :1].expand(-1, len(chunk)))
-                    after.append(logprob.gather(1, column))
-            unedited.append(_unedited(batch))
-            unpatched.append(torch.cat(before, 1)[:, columns])
-            patched.append(torch.cat(after, 1)[:, columns])
+                scored.append(self._patch_batch(PromptBatch(self.lm, part), by_layer, values))
             advance(len(part))
-        return PatchScores(TargetScores.cat(unedited), torch.cat(unpatched), torch.cat(patched))
+        unedited, unpatched, patched = zip(*scored, strict=True)
+        return PatchScores(TargetScores.cat(unedited), torch.cat(unpatched)[:, columns], torch.cat(patched)[:, columns])
+
+    def _patch_batch(self, batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> PatchScores:
+        """Patch heads, sorted by layer, in chunks that leave room for row 0."""
+        before, after = [], []
+        step = self.max_rows - 1
+        for chunk in (heads[start : start + step] for start in range(0, len(heads), step)):
+            rows = _patched_rows(batch, chunk, values)  # (batch, 1 + n_heads, d_model)
+            targets = batch.targets.repeat_interleave(rows.shape[1])
+            logprob = target_logprobs(batch.lm, rows.flatten(0, 1), targets).reshape(rows.shape[:2])
+            # Row 0 is unpatched. A patch that adds exactly nothing is unpatched too: equal rows of one matrix
+            # product may still differ in their last bits.
+            column = torch.arange(1, len(chunk) + 1).where(_changes_residual(batch, chunk, values), 0)
+            before.append(logprob[:, :1].expand(-1, len(chunk)))
+            after.append(logprob.gather(1, column))
+        return PatchScores(_unedited(batch), torch.cat(before, 1), torch.cat(after, 1))
 
     @torch.no_grad()
     def inject(
@@ -83,21 +88,27 @@ class SharedPrefixSweep:
     ) -> tuple[TargetScores, TargetScores]:
         check_vectors(prompts, vectors, self.lm.d_model)
         vectors = vectors.to(self.lm.device, self.lm.dtype)
-        n_vectors = vectors.shape[1]
         baseline, injected, done = [], [], 0
-        for part in self._batches(prompts, rows_each=n_vectors):
+        for part in self._batches(prompts, rows_each=vectors.shape[1]):
             own = vectors[done : done + len(part)]  # (batch, n_vectors, d_model)
             done += len(part)
             with shared_prefix_mode(self.lm):
-                batch = PromptBatch(self.lm, part)
-                baseline.append(_unedited(batch))
-                grid: dict[Cell, TargetScores] = {}
-                for together in self._passes(cells, len(part) * n_vectors):
-                    scores = _inject_cells(batch, own, together, self.max_rows)
-                    grid.update({cell: scores[:, slot] for slot, cell in enumerate(together) if cell is not None})
-                    advance(len(part) * n_vectors * sum(cell is not None for cell in together))
-            injected.append(TargetScores.stack([grid[cell] for cell in cells], 2))  # (batch, n_vectors, n_cells)
+                before, after = self._inject_batch(PromptBatch(self.lm, part), own, cells, advance)
+            baseline.append(before)
+            injected.append(after)
         return TargetScores.cat(baseline), TargetScores.cat(injected)
+
+    def _inject_batch(
+        self, batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell], advance: Advance
+    ) -> tuple[TargetScores, TargetScores]:
+        """Scores without, (batch,), and with the vectors, (batch, n_vectors, n_cells)."""
+        rows_a_cell = vectors.shape[0] * vectors.shape[1]
+        grid: dict[Cell, TargetScores] = {}
+        for slots in self._passes(cells, rows_a_cell):
+            scores = _inject_cells(batch, vectors, slots, self.max_rows)  # (batch, n_slots, n_vectors)
+            grid.update({cell: scores[:, slot] for slot, cell in enumerate(slots) if cell is not None})
+            advance(rows_a_cell * sum(cell is not None for cell in slots))
+        return _unedited(batch), TargetScores.stack([grid[cell] for cell in cells], 2)
 
     def _batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[Sequence[Prompt]]:
         """Split prompts evenly so that neither rows nor prompt tokens of a batch exceed `max_rows`."""
@@ -107,35 +118,32 @@ class SharedPrefixSweep:
         edges = [len(prompts) * i // n_batches for i in range(n_batches + 1)]
         return [prompts[a:b] for a, b in pairwise(edges)]
 
-    def _chunks(self, heads: Sequence[Head]) -> list[Sequence[Head]]:
-        """Heads in pieces that leave room for row 0."""
-        step = self.max_rows - 1
-        return [heads[start : start + step] for start in range(0, len(heads), step)]
-
     def _passes(self, cells: Sequence[Cell], rows_a_cell: int) -> list[list[Cell | None]]:
         """Cells of one layer a pass, on a fixed number of slots, None where one stays empty.
 
-        The shape of a pass depends on prompts and vectors alone. So a cell's numbers do not depend on which other
-        cells were asked for, and the jobs of a multirun gather into the bytes of one job over all cells.
+        The shape of a pass depends on prompts and vectors alone, and a cell's slot on its alpha. So its numbers do
+        not depend on which other cells were asked for, although equal rows of a matrix product may differ in their
+        last bits: the jobs of a multirun gather into the bytes of one job over all cells.
         """
         slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, self.max_rows) // rows_a_cell))
         passes: list[list[Cell | None]] = []
-        for _, group in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
-            here: list[Cell | None] = list(group)
-            here += [None] * (-len(here) % slots)
-            passes += [here[start : start + slots] for start in range(0, len(here), slots)]
+        for _, here in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
+            of_slot: list[list[Cell]] = [[] for _ in range(slots)]
+            for cell in here:
+                of_slot[_slot(cell.alpha, slots)].append(cell)
+            passes += map(list, zip_longest(*of_slot))
         return passes
+
+
+def _slot(alpha: float, slots: int) -> int:
+    """A slot that depends on alpha alone, and that neighbours of the usual grids (1 2 3, or 0.5 1 2) do not share."""
+    mantissa, exponent = math.frexp(abs(alpha))  # |alpha| = mantissa * 2**exponent, mantissa in [0.5, 1)
+    return (exponent + int((2 * mantissa - 1) * slots) + (slots // 2 if alpha < 0 else 0)) % slots
 
 
 def _unedited(batch: PromptBatch) -> TargetScores:
     """The prompts' own scores, (batch,)."""
     return target_scores(batch.lm, batch.residual[-1][:, 0], batch.targets)
-
-
-def _score_logprobs(batch: PromptBatch, rows: Tensor) -> Tensor:
-    """Log probability of each prompt's target under its rows (batch, n_rows, d_model); returns (batch, n_rows)."""
-    targets = batch.targets.repeat_interleave(rows.shape[1])
-    return target_logprobs(batch.lm, rows.flatten(0, 1), targets).reshape(rows.shape[:2])
 
 
 def _patched_rows(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> Tensor:
