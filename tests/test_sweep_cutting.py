@@ -22,8 +22,9 @@ from sweep_checks import (
 
 from fv.engine import make_sweep
 from fv.models.language_model import LanguageModel
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Head, PatchScores
+from fv.naive import NaiveSweep
+from fv.shared_prefix import SharedPrefixSweep, _slot
+from fv.sweep import Cell, Head, PatchScores
 
 # How the work is cut up changes nothing
 
@@ -112,6 +113,20 @@ def test_one_cell_is_bit_equal_to_the_same_cell_of_a_grid(
     before, after = sweep.inject(prompts, for_each(prompts, vectors), some)
     assert_bit_equal(before, grid_before)
     assert_bit_equal(after, grid_after[:, :, [cells.index(cell) for cell in some]])
+
+
+@pytest.mark.parametrize("n_prompts", [1, 5, 12])
+def test_cells_that_share_a_pass_are_those_of_the_naive_loop(tiny_lm: LanguageModel, n_prompts: int) -> None:
+    # Alphas that share slots and that do not; several passes a layer, with slots left empty.
+    cells = [Cell(layer, alpha) for layer in (2, 0) for alpha in (3.0, 0.5, -1.0, 1.0, 2.0, 0.0, 1.5, 0.75, 6.0)]
+    prompts, vectors = prompts_of(tiny_lm, [3 + i % 4 for i in range(n_prompts)]), vectors_of(tiny_lm, 1)
+    found = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, for_each(prompts, vectors), cells)[1]
+    assert_close(found, NaiveSweep(tiny_lm).inject(prompts, for_each(prompts, vectors), cells)[1])
+
+
+@pytest.mark.parametrize("alphas", [(0.5, 1.0, 2.0), (1.0, 2.0, 3.0, 4.0), (0.5, 1.0, 1.5, 2.0), (-1.0, 1.0)])
+def test_the_usual_grids_fit_one_pass(alphas: tuple[float, ...]) -> None:
+    assert len({_slot(alpha, 4) for alpha in alphas}) == len(alphas)
 
 
 @pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
