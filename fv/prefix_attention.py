@@ -71,15 +71,21 @@ def shared_prefix_attention(
         attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows.
         scaling: factor on the scores.
         fv_prefix: the cache, handed through the model's own keyword arguments.
-        **kwargs: must not hold anything that changes attention (windows, sinks, soft-capping).
+        **kwargs: must not hold anything that changes attention (sinks, soft-capping, a window shorter than a prompt).
 
     Returns:
         (batch, positions, n_heads, head_dim), and None for the weights.
     """
     del attention_mask
-    odd = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    odd = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if fv_prefix is None or odd:
         raise ModelError(f"{type(module).__name__} cannot run the shared-prefix sweep (unsupported: {odd or 'cache'}).")
+    window, tokens = kwargs.get("sliding_window"), int(fv_prefix.lengths.max()) + 1
+    if window is not None and tokens > window:
+        raise ModelError(
+            f"{type(module).__name__} has a sliding_window of {window} tokens and a prompt has {tokens}: "
+            "the shared-prefix sweep would look past it. Use compute.sweep=expanded."
+        )
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if fv_prefix.stop_after is None:

@@ -45,7 +45,7 @@ class PromptBatch:
     def run_block(self, layer: int, rows: Tensor) -> Tensor:
         """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
         args, kwargs = self._calls[layer]
-        return residual_of(self.lm.blocks[layer](rows, *args, **kwargs), self.lm.spec.blocks)
+        return residual_of(self.lm.blocks[layer](rows, *args, **kwargs), self.lm.spec.blocks, False)
 
     def _record_calls(self, ids: Tensor, positions: Tensor) -> None:
         """Learn what each block is called with at the last tokens (positions, rotations), without running any."""
@@ -61,7 +61,7 @@ class PromptBatch:
         path = self.lm.spec.blocks
 
         def keep_residual(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            residual = residual_of(args[0] if args else None, path)  # (batch, tokens, d_model)
+            residual = residual_of(args[0] if args else None, path, False)  # (batch, tokens, d_model)
             self.residual.append(residual[self._each, self._last, None])
 
         handles = [block.register_forward_pre_hook(keep_residual) for block in self.lm.blocks]

@@ -3,6 +3,7 @@
 Spec sections 3, 4 and 6.
 """
 
+import dataclasses
 import importlib.metadata
 import platform
 import random
@@ -137,6 +138,7 @@ def step_meta(step: str, config: Config, lm: LanguageModel, **more: Any) -> dict
         "config": config.resolved(),
         "model": lm.fingerprint,
         "selfcheck": lm.selfcheck,
+        "spec": dataclasses.asdict(lm.spec),
         "compute": {**sweep_settings(config), "spec": lm.spec.name, "cpu": torch.backends.cpu.get_cpu_capability()},
         "versions": {
             "fv": fv.__version__,

@@ -106,4 +106,4 @@ class KeepFloat64(TorchFunctionMode):
         wide = {torch.float32: torch.float64}
         args = [wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args]
         kwargs = {k: wide.get(v, v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
-        return func(*args, **kwargs).double() if func is Tensor.float else func(*args, **kwargs)
+        return args[0].double() if func is Tensor.float else func(*args, **kwargs)

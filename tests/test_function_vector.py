@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fv.errors import ModelError
-from fv.function_vector import function_vector, head_contribution, vector_by_layer
+from fv.function_vector import function_vector, vector_by_layer
 from fv.models.language_model import LanguageModel
 from fv.sweep import Head
 
@@ -26,7 +26,7 @@ def mean_of(lm: LanguageModel) -> Tensor:
 @given(heads=chosen_heads)
 def test_the_vector_is_the_sum_of_what_its_heads_contribute(tiny_lm: LanguageModel, heads: list[Head]) -> None:
     mean = mean_of(tiny_lm)
-    expected = sum(head_contribution(tiny_lm, head, mean[head]) for head in heads)
+    expected = sum(tiny_lm.added_by(head.layer, mean[head.layer])[head.head] for head in heads)
     torch.testing.assert_close(function_vector(tiny_lm, mean, heads).double(), expected, rtol=0, atol=1e-5)
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from families import tiny
 from torch import Tensor, nn
-from transformers import GPTJConfig, GPTJForCausalLM
 
 from fv.errors import ModelError
 from fv.hooks import edit_block_output, edit_head_outputs, record_head_outputs
 from fv.models.language_model import LanguageModel
-from fv.models.spec import ModelSpec
 from fv.naive import NaiveSweep
 from fv.sweep import Cell, Prompt
 
@@ -139,28 +138,7 @@ def test_hooks_are_gone_after_an_error_and_the_error_is_the_callers(tiny_lm: Lan
 @pytest.fixture(scope="module")
 def tiny_gptj() -> LanguageModel:
     """A family whose blocks return a tuple."""
-    torch.manual_seed(2)
-    config = GPTJConfig(
-        vocab_size=97,
-        n_positions=64,
-        n_embd=32,
-        n_layer=3,
-        n_head=4,
-        rotary_dim=4,
-        initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-        attn_implementation="eager",
-    )
-    spec = ModelSpec(
-        name="gptj",
-        model_types=("gptj",),
-        blocks="transformer.h",
-        out_proj="attn.out_proj",
-        final_norm="transformer.ln_f",
-        shared_prefix=False,
-    )
-    return LanguageModel(GPTJForCausalLM(config).eval().requires_grad_(False), None, spec, "gptj", {})
+    return tiny("gptj")
 
 
 def test_a_block_that_returns_a_tuple_is_edited_in_its_first_item(tiny_gptj: LanguageModel) -> None:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPTNeoXConfig
+from transformers import XGLMConfig
 
 from fv import prefix_attention
 from fv.artifacts import read_json, sha256_of
@@ -46,16 +46,52 @@ def copy_of(lm: LanguageModel, **spec: Any) -> LanguageModel:
 @pytest.mark.parametrize("wanted", ["auto", "no_such_spec"])
 def test_an_unknown_family_is_refused_with_the_specs_and_paths_there_are(wanted: str) -> None:
     with pytest.raises(ModelError) as error:
-        find_spec("gpt_neox", wanted)
+        find_spec("mamba", wanted)
     for spec in SPECS:
         assert f"{spec.name} ({spec.blocks}.*.{spec.out_proj})" in str(error.value)
-    assert ("gpt_neox" if wanted == "auto" else "no_such_spec") in str(error.value)
+    assert ("mamba" if wanted == "auto" else "no_such_spec") in str(error.value)
+    assert "model.spec_file" in str(error.value) or wanted != "auto"
 
 
 def test_an_unknown_family_is_refused_at_load(make_config: MakeConfig, tmp_path: Path) -> None:
-    GPTNeoXConfig(vocab_size=50, hidden_size=16, num_attention_heads=2, num_hidden_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"'gpt_neox' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
+    XGLMConfig(vocab_size=50, d_model=16, attention_heads=2, num_layers=1, ffn_dim=16).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"'xglm' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
         load_model(local(make_config, tmp_path))
+
+
+def test_a_family_of_ones_own_is_read_from_a_file(
+    make_config: MakeConfig, tiny_gpt2_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nmodel_types: [gpt2]\nblocks: transformer.h\nout_proj: attn.c_proj\n"
+        "final_norm: transformer.ln_f\nconv1d: true\n"
+    )
+    lm = load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
+    assert (lm.spec.name, lm.spec.sweep) == ("mine", "expanded")
+    file.write_text(file.read_text().replace("conv1d: true", "conv1d: false"))
+    loading._load.cache_clear()
+    with pytest.raises(ModelError, match=r"model\.spec=mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
+        load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
+    loading._load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nblock: h\n", r"block: Unexpected.*|blocks: Field required"),
+        ("[]", "describes no family"),
+        ("name: [", "is not YAML"),
+        ("name: x\nmodel_types: [a]\nblocks: h\nout_proj: o\nfinal_norm: n\nsweep: fast\n", "sweep: Input should be"),
+    ],
+)
+def test_a_wrong_family_file_is_refused_with_its_keys(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ModelError, match=message):
+        find_spec("gpt2", file=str(file))
+    with pytest.raises(ModelError, match="cannot be read"):
+        find_spec("gpt2", file=str(tmp_path / "none.yaml"))
 
 
 def test_the_wrong_spec_is_refused_at_load_with_its_paths(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
@@ -86,9 +122,12 @@ def test_a_projection_that_the_heads_do_not_divide_is_refused(tiny_llama: Langua
 def test_the_selfcheck_reports_what_it_measured(tiny_lm: LanguageModel) -> None:
     report = tiny_lm.selfcheck
     assert report["identity_bit_equal"] is True
-    for measured in (report["zeroed_max_change"], report["added_max_change"]):
-        assert list(measured) == ["0", "1", "2"]
-        assert min(measured.values()) > 0.1
+    assert report["injection_read_back_exactly"] is True
+    assert list(report["zeroed_head_max_change"]) == list(report["sum_of_heads_error"]) == ["0", "1", "2"]
+    assert min(report["zeroed_head_max_change"].values()) > 0.1
+    assert max(report["sum_of_heads_error"].values()) < 1e-6
+    assert report["context_left_without_attention"] < 1e-6
+    assert report["logits_error"] < 1e-6
     assert report["sweep_vs_naive"] < 2e-5
     assert json.loads(json.dumps(report)) == report
 
@@ -115,7 +154,9 @@ def test_the_selfcheck_refuses_a_projection_that_never_runs(tiny_lm: LanguageMod
 def test_the_selfcheck_refuses_a_block_that_ignores_its_projection(tiny_lm: LanguageModel, layer: int) -> None:
     lm = copy_of(tiny_lm)
     lm.out_projs[layer].register_forward_hook(lambda _module, _args, output: torch.zeros_like(output))
-    with pytest.raises(ModelError, match=rf"{lm.spec.name}.*{lm.spec.blocks}\.{layer}\.{lm.spec.out_proj} changes no"):
+    with pytest.raises(
+        ModelError, match=rf"{lm.spec.name} at {lm.spec.blocks}\.{layer}\.{lm.spec.out_proj}: zeroing a"
+    ):
         selfcheck(lm)
 
 
@@ -128,7 +169,7 @@ def test_the_selfcheck_refuses_a_model_that_changes_under_an_identity_edit(tiny_
 
 
 def refuse_sweep(lm: LanguageModel) -> None:
-    with pytest.raises(ModelError, match=rf"{lm.spec.name}.* is \d\S* away from the naive loop.*compute\.sweep=naive"):
+    with pytest.raises(ModelError, match=rf"{lm.spec.name}.* sweep is \d\S* away from the naive loop.*sweep=naive"):
         selfcheck(lm)
 
 
@@ -138,9 +179,8 @@ def test_the_selfcheck_refuses_rows_that_see_one_another(
     attend = prefix_attention._attend_rows
 
     def leaky(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        kept = tuple(torch.cat([a, b[:, :, -1:]], 2) for a, b in zip(cache.kept[layer], (key, value), strict=True))
-        is_pad = torch.cat([cache.is_pad, torch.zeros(len(query), 1, dtype=torch.bool)], 1)
-        return attend(query, key, value, replace(cache, kept={layer: kept}, is_pad=is_pad), layer, scale)
+        # The last row's key and value stand for every row's own.
+        return attend(query, key[:, :, -1:].expand_as(key), value[:, :, -1:].expand_as(value), cache, layer, scale)
 
     monkeypatch.setattr(prefix_attention, "_attend_rows", leaky)
     refuse_sweep(tiny_lm)
@@ -150,7 +190,9 @@ def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel, mon
     attend = prefix_attention._attend_rows
 
     def unmasked(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        return attend(query, key, value, replace(cache, is_pad=torch.zeros_like(cache.is_pad)), layer, scale)
+        seeing = copy(cache)
+        seeing.visible = None
+        return attend(query, key, value, seeing, layer, scale)
 
     monkeypatch.setattr(prefix_attention, "_attend_rows", unmasked)
     refuse_sweep(tiny_lm)
@@ -159,11 +201,12 @@ def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel, mon
 def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
     tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sees_the_future(query: Tensor, key: Tensor, value: Tensor, _is_pad: Tensor, scale: float) -> Tensor:
-        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
-        return (query @ key.mT * scale).softmax(-1) @ value
+    attend = prefix_attention.scaled_dot_product_attention
 
-    monkeypatch.setattr(prefix_attention, "_attend_prefix", sees_the_future)
+    def sees_the_future(*args: Any, is_causal: bool = False, **kwargs: Any) -> Tensor:
+        return attend(*args, **kwargs)
+
+    monkeypatch.setattr(prefix_attention, "scaled_dot_product_attention", sees_the_future)
     refuse_sweep(tiny_lm)
 
 
@@ -179,6 +222,28 @@ def test_another_dtype_is_another_model(make_config: MakeConfig, tiny_gpt2_folde
     load_model(local(make_config, tiny_gpt2_folder))
     wide = load_model(local(make_config, tiny_gpt2_folder, "compute.dtype=fp64", "compute.strict=false"))
     assert wide.dtype == torch.float64
+
+
+def test_a_gguf_file_is_loaded_by_its_path(make_config: MakeConfig, smollm2_folder: Path) -> None:
+    file = find_packaged(PACKAGED)
+    lm = load_model(local(make_config, file))
+    assert (lm.n_layers, lm.fingerprint["source"]) == (30, "gguf")
+    with pytest.raises(ModelError, match=r"SHA-256 .*, where 00 is expected"):
+        load_model(local(make_config, file, "model.sha256='00'"))
+
+
+def test_pickled_weights_are_loaded_only_when_asked_for(
+    make_config: MakeConfig, tiny_gpt2_folder: Path, tiny_gpt2: LanguageModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_gpt2_folder, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_gpt2.model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(local(make_config, folder))
+    lm = load_model(local(make_config, folder, "model.allow_pickle=true"))
+    assert torch.equal(lm.out_weight(1), tiny_gpt2.out_weight(1))
+    assert len(lm.fingerprint["weights_sha256"]) == 64
 
 
 def test_a_loaded_model_is_frozen_in_eval_mode_on_eager_attention(tiny_lm: LanguageModel) -> None:

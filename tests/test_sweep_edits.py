@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sweep_checks import TOLERANCE, all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
+from sweep_checks import TOLERANCE, all_cells, all_heads, assert_close, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM
 
 from fv import prefix_attention
 from fv.engine import make_sweep
 from fv.errors import ConfigError, ModelError
+from fv.expanded_batch import ExpandedBatchSweep
 from fv.models.language_model import LanguageModel
-from fv.models.spec import find_spec
+from fv.models.spec import FastSweep, find_spec
 from fv.naive import NaiveSweep
 from fv.prefix_attention import shared_prefix_attention
 from fv.shared_prefix import SharedPrefixSweep
@@ -133,7 +134,7 @@ def test_an_error_among_the_rows_leaves_the_model_as_it_was(tiny_lm: LanguageMod
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["sliding_window", "softcap", "s_aux", "position_bias"])
+@pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
 def test_attention_that_is_more_than_a_softmax_is_refused(tiny_llama: LanguageModel, name: str) -> None:
     cache = prefix_attention.PrefixCache(lengths=torch.tensor([3]), stop_after=2)
     heads = torch.zeros(1, 2, 3, 12)
@@ -143,7 +144,7 @@ def test_attention_that_is_more_than_a_softmax_is_refused(tiny_llama: LanguageMo
         )
 
 
-def test_a_model_with_a_sliding_window_is_refused() -> None:
+def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
     config = MistralConfig(
         vocab_size=50,
         hidden_size=16,
@@ -155,8 +156,10 @@ def test_a_model_with_a_sliding_window_is_refused() -> None:
         attn_implementation="eager",
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
-    with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window"):
+    with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*compute\.sweep=expanded"):
         SharedPrefixSweep(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
+    short = [Prompt((1, 2, 3), 6), Prompt((4, 2), 6)]
+    assert_close(SharedPrefixSweep(lm, 64).last_token(short)[0], NaiveSweep(lm).last_token(short)[0])
 
 
 def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageModel) -> None:
@@ -165,9 +168,9 @@ def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageMode
 
 
 def test_the_spec_decides_which_engine_auto_is(tiny_llama: LanguageModel) -> None:
-    alone = replace(tiny_llama, spec=replace(tiny_llama.spec, shared_prefix=False))
+    alone = replace(tiny_llama, spec=replace(tiny_llama.spec, sweep=FastSweep.expanded))
     assert isinstance(make_sweep(tiny_llama, "auto", 64), SharedPrefixSweep)
     assert isinstance(make_sweep(tiny_llama, "naive", 64), NaiveSweep)
-    assert isinstance(make_sweep(alone, "auto", 64), NaiveSweep)
-    with pytest.raises(ConfigError, match=r"compute\.sweep=shared_prefix.*model\.spec=llama.*compute\.sweep=naive"):
+    assert isinstance(make_sweep(alone, "auto", 64), ExpandedBatchSweep)
+    with pytest.raises(ConfigError, match=r"compute\.sweep=shared_prefix.*model\.spec=llama.*compute\.sweep=expanded"):
         make_sweep(alone, "shared_prefix", 64)

@@ -36,7 +36,12 @@ class LanguageModel:
     @cached_property
     def blocks(self) -> list[nn.Module]:
         """The decoder blocks, first to last."""
-        return list(self._module(self.model, self.spec.blocks))
+        blocks = self._module(self.model, self.spec.blocks)
+        if not isinstance(blocks, nn.ModuleList):
+            raise ModelError(
+                f"{self.spec.blocks} is a {type(blocks).__name__}: model.spec={self.spec.name} needs a list of blocks."
+            )
+        return list(blocks)
 
     @cached_property
     def out_projs(self) -> list[nn.Module]:
@@ -89,6 +94,12 @@ class LanguageModel:
         """Number of tokens the model can predict."""
         return int(self.unembedding.weight.shape[0])
 
+    @property
+    def parallel(self) -> bool:
+        """Whether a block's MLP reads the block's input, and not the attention's result."""
+        declared = self.spec.parallel
+        return bool(getattr(self.model.config, declared)) if isinstance(declared, str) else declared
+
     @cached_property
     def max_tokens(self) -> int:
         """Longest prompt the model has positions for."""
@@ -96,21 +107,77 @@ class LanguageModel:
 
     def out_weight(self, layer: int) -> Tensor:
         """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it."""
-        module = self.out_projs[layer]
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        # nn.Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
-        return weight if isinstance(module, nn.Linear) else weight.T
+        weight: Tensor = self.out_projs[layer].weight  # type: ignore[assignment]
+        return weight.T if self.spec.conv1d else weight
+
+    def added_by(self, layer: int, head_outputs: Tensor) -> Tensor:
+        """What each head of a layer adds to the residual stream.
+
+        The projection is linear, so it is a sum over heads. Where a norm follows before the addition (post-norm
+        families), the norm's scale is that of all heads together, at these outputs: with it fixed, the sum over
+        heads and the projection's bias is what the norm returns.
+
+        Args:
+            layer: the layer.
+            head_outputs: (n_heads, head_dim).
+
+        Returns:
+            (n_heads, d_model), float64.
+        """
+        weight = self.out_weight(layer).double().unflatten(1, (self.n_heads, self.head_dim))
+        parts = torch.einsum("dhk,hk->hd", weight, head_outputs.to(weight.device).double())
+        if self.spec.post_norm:
+            parts = parts * self.norm_gain(layer, self.projected(layer, head_outputs))
+        if self.spec.attention_multiplier:
+            parts = parts * getattr(self.model.config, self.spec.attention_multiplier)
+        return parts
+
+    def projected(self, layer: int, head_outputs: Tensor) -> Tensor:
+        """The projection of a layer's head outputs (n_heads, head_dim), with its bias: (d_model,), float64."""
+        weight = self.out_weight(layer).double()
+        return weight @ head_outputs.to(weight.device).double().flatten() + self.out_bias(layer)
+
+    def out_bias(self, layer: int) -> Tensor:
+        """The projection's bias, (d_model,), float64; zeros where it has none."""
+        bias = getattr(self.out_projs[layer], "bias", None)
+        return torch.zeros(self.d_model, dtype=torch.float64, device=self.device) if bias is None else bias.double()
+
+    def norm_after(self, layer: int) -> nn.Module:
+        """The norm that a post-norm family's attention output passes."""
+        return self._module(self.blocks[layer], self.spec.post_norm)
+
+    def norm_gain(self, layer: int, attended: Tensor) -> Tensor:
+        """g with norm(x) = g * x at x = `attended`, (d_model,): the norm's weight over the root mean square of x."""
+        norm = self.norm_after(layer)
+
+        def normed(x: Tensor) -> Tensor:
+            return norm(x.to(self.dtype)).double()
+
+        # The norm of ones is its weight, up to a constant; the constant and the root mean square come from norm(x).
+        weight = normed(torch.ones_like(attended))
+        direction = weight * attended
+        return weight * (normed(attended) @ direction) / (direction @ direction)
 
     def logits(self, hidden: Tensor, tokens: slice) -> Tensor:
         """Logits, (n, n_tokens), of a range of the vocabulary; `hidden` is (n, d_model), behind the final norm."""
         head = self.unembedding
-        return linear(hidden, head.weight[tokens], None if head.bias is None else head.bias[tokens])
+        return self._finished(linear(hidden, head.weight[tokens], None if head.bias is None else head.bias[tokens]))
 
     def logits_of(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
         """The logit of one token for each row: `hidden` is (n, d_model), `token_ids` and the result are (n,)."""
         head = self.unembedding
         logits = (hidden * head.weight[token_ids]).sum(-1)
-        return logits if head.bias is None else logits + head.bias[token_ids]
+        return self._finished(logits if head.bias is None else logits + head.bias[token_ids])
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        """Scaled and soft-capped as the family does behind its unembedding."""
+        spec, config = self.spec, self.model.config
+        if spec.logit_multiplier:
+            logits = logits * getattr(config, spec.logit_multiplier)
+        if spec.logit_divisor:
+            logits = logits / getattr(config, spec.logit_divisor)
+        cap = getattr(config, spec.logit_softcap) if spec.logit_softcap else None
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def head_slice(self, head: int) -> slice:
         """The columns of the projection's input that belong to `head`."""

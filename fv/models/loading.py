@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from fv.models.spec import find_spec
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Never pickled weights: a snapshot is fetched without them.
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+PICKLES = ["*.bin"]
 
 
 def load_model(config: Config) -> LanguageModel:
@@ -51,24 +52,28 @@ def _load(key: str) -> LanguageModel:
     folder, fingerprint = _locate(model_config)
     with _explained(folder):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        spec = find_spec(hf_config.model_type, model_config.spec)
+        spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             # The one implementation every family has, and the oracle of the self-check.
             attn_implementation="eager",
-            use_safetensors=True,
+            use_safetensors=None if model_config.allow_pickle else True,
             trust_remote_code=False,
             output_loading_info=True,
         )
     if info["missing_keys"]:
         raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
+    if DTYPES[dtype] is torch.float64:
+        model.set_experts_implementation("eager")  # the grouped products of mixtures of experts know no float64
     try:
         model = model.to(device).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
         raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
     fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
+    if model_config.spec_file:
+        fingerprint["spec_sha256"] = digest_of(asdict(spec))
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
 
 
@@ -87,33 +92,38 @@ def _locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
     """The model's folder, and what identifies its weights."""
     if config.path is not None:
         folder = Path(config.path)
+        if folder.suffix == ".gguf" and folder.is_file():
+            folder, weights = converted_folder(folder, config.sha256)
+            return folder, {"source": "gguf", "weights_sha256": weights}
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"model.path={config.path} is not a model folder: there is no {folder.absolute() / 'config.json'}. "
-                "Save one with save_pretrained, or use model=smollm2, or model.id=<hub id>."
+                "Save one with save_pretrained, name a .gguf file, or use model=smollm2, or model.id=<hub id>."
             )
         return folder, {"source": "local", "weights_sha256": _digest_weights(folder)}
     assert config.id is not None  # ModelConfig has checked it
     if config.id.startswith(SCHEME):
         folder, weights = converted_folder(find_packaged(config.id), config.sha256)
         return folder, {"source": config.id, "weights_sha256": weights}
-    folder = _from_hub(config.id, config.revision)
+    folder = _from_hub(config.id, config.revision, ["*.safetensors", *(PICKLES if config.allow_pickle else [])])
     return folder, {"source": config.id, "revision": folder.name, "weights_sha256": _digest_weights(folder)}
 
 
-def _from_hub(model_id: str, revision: str | None) -> Path:
+def _from_hub(model_id: str, revision: str | None, weights: list[str]) -> Path:
     """The hub's cached snapshot if it is complete, else a download of it."""
     for local_only in (True, False):
         try:
             folder = Path(
-                snapshot_download(model_id, revision=revision, local_files_only=local_only, allow_patterns=HUB_FILES)
+                snapshot_download(
+                    model_id, revision=revision, local_files_only=local_only, allow_patterns=HUB_FILES + weights
+                )
             )
         except Exception as error:  # whatever the hub's client raises when the network is not there
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             continue
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+        if (folder / "config.json").exists() and any(any(folder.glob(pattern)) for pattern in weights):
             return folder
-        reason = "its snapshot has no config.json and *.safetensors files (pickled weights are not loaded)"
+        reason = f"its snapshot has no config.json and {' or '.join(weights)} files (model.allow_pickle allows *.bin)."
     raise ModelError(
         f"Model {model_id} (revision {revision or 'main'}) is neither in the hub cache {HF_HUB_CACHE} nor reachable: "
         f"{reason} Provide it in one of three ways: (1) on a machine with network, run the same command once to fill "
@@ -123,7 +133,8 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
 
 
 def _digest_weights(folder: Path) -> str:
-    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    files = [*weights, folder / "config.json"]
     return digest_of({path.name: sha256_of(path) for path in files})
 
 

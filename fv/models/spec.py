@@ -1,15 +1,34 @@
 """Where each model family keeps the modules that function vectors touch.
 
-A family is one declarative row. Nothing here guesses from a model's name: `config.model_type` picks the
-row, or `model.spec=<name>` forces it, and everything else is refused.
+A family is one declarative row. Nothing here guesses from a model's name: `config.model_type` picks the row, or
+`model.spec=<name>` forces it, and everything else is refused. The self-check at load (`fv.models.selfcheck`) proves
+each row on the model at hand.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from fv.errors import ModelError
 
 
-@dataclass(frozen=True, kw_only=True)
+class FastSweep(StrEnum):
+    """The fastest exact engine that a family allows; the naive loop is always allowed.
+
+    `shared_prefix`: rows share one prefix (`fv.shared_prefix`); needs transformers' attention interface.
+    `expanded`: the prefix's cache is repeated, one row a batch item (`fv.expanded_batch`); for windows, sinks,
+    soft-capped scores and position biases.
+    """
+
+    shared_prefix = "shared_prefix"
+    expanded = "expanded"
+
+
+@validated_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ModelSpec:
     """Module paths and properties of one decoder-only family.
 
@@ -19,8 +38,16 @@ class ModelSpec:
         blocks: path from the causal-LM model to the list of decoder blocks.
         out_proj: path from a block to its attention output projection (its input holds the head outputs).
         final_norm: path from the causal-LM model to the norm before the unembedding.
-        shared_prefix: whether last-token rows may share one prefix (`fv.shared_prefix`); true only where a
-            parity test against the naive loop exists.
+        sweep: the fastest exact engine.
+        conv1d: whether the projection stores (in, out) like GPT-2's Conv1D, and not (out, in).
+        tuple_output: whether a block returns a tuple that starts with the residual stream, and not the stream itself.
+        parallel: whether a block's MLP reads the block's input, and not the attention's result; a string names the
+            config attribute that says so.
+        post_norm: path from a block to the norm that the attention output passes before it is added; empty: none.
+        attention_multiplier: config attribute that scales the attention output before it is added; empty: none.
+        logit_multiplier: config attribute that the logits are multiplied by; empty: none.
+        logit_divisor: config attribute that the logits are divided by; empty: none.
+        logit_softcap: config attribute c of logits c * tanh(logits / c); empty: none.
     """
 
     name: str
@@ -28,35 +55,94 @@ class ModelSpec:
     blocks: str
     out_proj: str
     final_norm: str
-    shared_prefix: bool
+    sweep: FastSweep = FastSweep.expanded
+    conv1d: bool = False
+    tuple_output: bool = False
+    parallel: bool | str = False
+    post_norm: str = ""
+    attention_multiplier: str = ""
+    logit_multiplier: str = ""
+    logit_divisor: str = ""
+    logit_softcap: str = ""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Paths that several families share."""
+
+    blocks: str
+    out_proj: str
+    final_norm: str
+
+
+_LLAMA = _Layout("model.layers", "self_attn.o_proj", "model.norm")
+_GPT = _Layout("transformer.h", "attn.out_proj", "transformer.ln_f")
+_BLOOM = _Layout("transformer.h", "self_attention.dense", "transformer.ln_f")
+
+
+def _spec(
+    name: str, layout: _Layout, *, also: tuple[str, ...] = (), shared: bool = False, **properties: object
+) -> ModelSpec:
+    values: dict[str, object] = {"name": name, "model_types": (name, *also), **vars(layout), **properties}
+    values["sweep"] = FastSweep.shared_prefix if shared else FastSweep.expanded
+    return ModelSpec(**values)  # type: ignore[arg-type]
 
 
 SPECS: tuple[ModelSpec, ...] = (
-    ModelSpec(
-        name="gpt2",
-        model_types=("gpt2",),
-        blocks="transformer.h",
-        out_proj="attn.c_proj",
-        final_norm="transformer.ln_f",
-        shared_prefix=True,
+    _spec("gpt2", _Layout("transformer.h", "attn.c_proj", "transformer.ln_f"), shared=True, conv1d=True),
+    _spec("gptj", _GPT, tuple_output=True, parallel=True),
+    _spec("gpt_neo", _Layout("transformer.h", "attn.attention.out_proj", "transformer.ln_f"), tuple_output=True),
+    _spec(
+        "gpt_neox",
+        _Layout("gpt_neox.layers", "attention.dense", "gpt_neox.final_layer_norm"),
+        shared=True,
+        parallel="use_parallel_residual",
     ),
-    ModelSpec(
-        name="llama",
-        model_types=("llama",),
-        blocks="model.layers",
-        out_proj="self_attn.o_proj",
-        final_norm="model.norm",
-        shared_prefix=True,
+    _spec(
+        "opt",
+        _Layout("model.decoder.layers", "self_attn.out_proj", "model.decoder.final_layer_norm"),
+        shared=True,
     ),
+    _spec("bloom", _BLOOM, tuple_output=True),
+    _spec("falcon", _BLOOM, tuple_output=True, parallel="parallel_attn"),
+    _spec("mpt", _Layout("transformer.blocks", "attn.out_proj", "transformer.norm_f"), tuple_output=True),
+    _spec("codegen", _GPT, tuple_output=True, parallel=True),
+    _spec("phi", _Layout("model.layers", "self_attn.dense", "model.final_layernorm"), shared=True, parallel=True),
+    _spec("phi3", _LLAMA, shared=True),
+    _spec("llama", _LLAMA, shared=True),
+    _spec("mistral", _LLAMA, shared=True),
+    _spec("mixtral", _LLAMA, shared=True),
+    _spec("qwen2", _LLAMA, shared=True),
+    _spec("qwen2_moe", _LLAMA, shared=True),
+    _spec("qwen3", _LLAMA, shared=True),
+    _spec("qwen3_moe", _LLAMA, shared=True),
+    _spec("gemma", _LLAMA, shared=True),
+    _spec("gemma2", _LLAMA, post_norm="post_attention_layernorm", logit_softcap="final_logit_softcapping"),
+    _spec(
+        "gemma3_text",
+        _LLAMA,
+        shared=True,
+        post_norm="post_attention_layernorm",
+        logit_softcap="final_logit_softcapping",
+    ),
+    _spec("olmo", _LLAMA, shared=True),
+    _spec("olmo2", _LLAMA, shared=True, post_norm="post_attention_layernorm"),
+    _spec("stablelm", _LLAMA, parallel="use_parallel_residual"),
+    _spec("starcoder2", _LLAMA, shared=True),
+    _spec("cohere", _LLAMA, shared=True, parallel=True, logit_multiplier="logit_scale"),
+    _spec("gpt_oss", _LLAMA),
+    _spec("granite", _LLAMA, shared=True, attention_multiplier="residual_multiplier", logit_divisor="logits_scaling"),
 )
 
 
-def find_spec(model_type: str, wanted: str = "auto") -> ModelSpec:
-    """Return the spec called `wanted`, or with `auto` the one that serves `model_type`.
+def find_spec(model_type: str, wanted: str = "auto", file: str | None = None) -> ModelSpec:
+    """Return the spec called `wanted`, or with `auto` the one that serves `model_type`; or the one in `file`.
 
     Raises:
         ModelError: no such spec, or no family for this model type; names the specs and the paths they try.
     """
+    if file is not None:
+        return read_spec(Path(file))
     known = "; ".join(f"{s.name} ({s.blocks}.*.{s.out_proj})" for s in SPECS)
     for spec in SPECS:
         if spec.name == wanted or (wanted == "auto" and model_type in spec.model_types):
@@ -66,5 +152,23 @@ def find_spec(model_type: str, wanted: str = "auto") -> ModelSpec:
     raise ModelError(
         f"Models of type {model_type!r} have no spec, so nothing could be edited in them. "
         f"Known specs and the modules they use: {known}. "
-        f"If one of them fits, force it with model.spec=<name>; the self-check at load will prove it or refuse."
+        "If one of them fits, force it with model.spec=<name>; or describe the family in a file and say "
+        "model.spec_file=<file>.yaml (docs/models.md). The self-check at load will prove it or refuse."
     )
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read a family from a YAML file whose keys are the attributes of `ModelSpec`.
+
+    Raises:
+        ModelError: the file is missing, is not YAML, or has a wrong key or value; names all of them.
+    """
+    try:
+        return TypeAdapter(ModelSpec).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ModelError(f"model.spec_file={path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ModelError(f"model.spec_file={path} is not YAML: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"model.spec_file={path} describes no family: {wrong}.") from error

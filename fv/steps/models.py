@@ -1,0 +1,74 @@
+"""Lists the model configurations and families, and proves one model by its self-check."""
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from fv.config import Config
+from fv.models.spec import SPECS
+
+
+def list_models() -> None:
+    """Print the configurations of `conf/model/` and the families of `fv.models.spec`."""
+    models = Table(title="model=<name>")
+    for name in ("name", "id", "family", "BOS", "what it is"):
+        models.add_column(name)
+    for file in sorted(files("conf.model").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            text = file.read_text(encoding="utf-8")
+            values = yaml.safe_load(text)
+            bos = "yes" if values["add_special_tokens"] else "no"
+            comment = text.splitlines()[0].removeprefix("# ")
+            models.add_row(file.name.removesuffix(".yaml"), values["id"] or "–", values["spec"], bos, comment)
+    families = Table(title="families (model.spec)")
+    for name in ("family", "blocks", "output projection", "sweep", "properties"):
+        families.add_column(name)
+    for spec in SPECS:
+        families.add_row(spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec))))
+    console = _console()
+    console.print(models)
+    console.print(families)
+
+
+def check_model(config: Config) -> Path:
+    """Load the model of `config`, prove its spec, and print what was measured.
+
+    Returns:
+        the folder that runs would go to; nothing is written.
+
+    Raises:
+        ModelError: the model cannot be found or fails its self-check.
+    """
+    from fv.models.loading import load_model
+
+    lm = load_model(replace(config, compute=replace(config.compute, selfcheck=True)))
+    table = Table(title=f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}")
+    table.add_column("property")
+    table.add_column("measured", justify="right")
+    shape = f"{lm.n_layers} layers × {lm.n_heads} heads × {lm.head_dim}, d_model {lm.d_model}"
+    for name, value in {"shape": shape, **lm.fingerprint, **lm.selfcheck}.items():
+        table.add_row(name.replace("_", " "), _shown(value))
+    _console().print(table)
+    return Path(config.results_dir)
+
+
+def _console() -> Console:
+    return Console(width=None if Console().is_terminal else 160)
+
+
+def _properties(values: dict[str, Any]) -> list[str]:
+    """The declared properties that are not the default, by name."""
+    flags = [name for name in ("conv1d", "tuple_output") if values[name]]
+    named = ("parallel", "post_norm", "attention_multiplier", "logit_multiplier", "logit_divisor", "logit_softcap")
+    return flags + [f"{name}={values[name]}" for name in named if values[name]]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"layer {key}: {_shown(item)}" for key, item in value.items())
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
