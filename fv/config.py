@@ -20,6 +20,7 @@ class Quant(StrEnum):
     """How weights are quantised at load."""
 
     none = "none"
+    nf4 = "nf4"
 
 
 class Split(StrEnum):
@@ -88,7 +89,7 @@ class ModelConfig:
     allow_pickle: bool = False
     """Load pickled weights where there are no safetensors; a pickle can run any code, so only from those you trust."""
     quant: Quant = Quant.none
-    """Quantisation at load."""
+    """Quantisation at load: `nf4` keeps weights in 4 bits (needs the extra `quant`); never canonical."""
     add_special_tokens: bool = False
     """Whether the tokenizer adds its special tokens (BOS) to prompts."""
 
@@ -282,11 +283,6 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)
         check_at_least("compute.max_rows", self.max_rows, 2)
-        if self.strict and (self.device != "cpu" or self.dtype is not Dtype.fp32):
-            raise ConfigError(
-                f"compute.device={self.device} compute.dtype={self.dtype.value} is not canonical (cpu, fp32). "
-                "Say compute.strict=false to run it all the same; the metadata will say so."
-            )
 
 
 @dataclass
@@ -308,7 +304,18 @@ class Config:
     tag: str | None = None
     """A further set of StepE and Step6 outputs beside the untagged one."""
 
+    @property
+    def canonical(self) -> bool:
+        """Whether numbers are those of a canonical run: cpu, fp32, weights as they are."""
+        return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and self.model.quant is Quant.none
+
     def __post_init__(self) -> None:
+        if self.compute.strict and not self.canonical:
+            raise ConfigError(
+                f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
+                f"model.quant={self.model.quant.value} is not canonical (cpu, fp32, none). "
+                "Say compute.strict=false to run it all the same; the metadata will say so."
+            )
         check_name("run_id", self.run_id)
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")

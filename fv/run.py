@@ -17,7 +17,7 @@ import torch
 
 import fv
 from fv.artifacts import RunPaths, read_json
-from fv.config import Config, Dtype
+from fv.config import Config
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
 
@@ -133,7 +133,7 @@ def step_meta(step: str, config: Config, lm: LanguageModel, **more: Any) -> dict
         "schema_version": 1,
         "step": step,
         "status": "running",
-        "canonical": config.compute.device == "cpu" and config.compute.dtype is Dtype.fp32,
+        "canonical": config.canonical,
         "seed": config.seed,
         "config": config.resolved(),
         "model": lm.fingerprint,

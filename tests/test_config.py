@@ -126,7 +126,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_key(make_config: MakeConf
 @pytest.mark.parametrize(
     ("override", "choices"),
     [
-        ("model=gpt5", "gpt2\n\tlocal\n\tsmollm2"),
+        ("model=gpt5", "mistral_7b\n\tolmo2_1b"),
         ("eval_scope=most", "in_domain\n\tqid_list"),
         ("experiment=x", "demo"),
     ],
@@ -187,8 +187,14 @@ def test_a_check_of_ours_reaches_the_user_as_it_is(make_config: MakeConfig, over
         (lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list, qids=[]), r"eval_scope\.qids is empty"),
         (lambda: c.ComputeConfig(threads=0), r"compute\.threads=0 must be 1 or more"),
         (lambda: c.ComputeConfig(max_rows=1), r"compute\.max_rows=1 must be 2 or more"),
-        (lambda: c.ComputeConfig(device="cuda"), r"compute\.device=cuda .* not canonical.*compute\.strict=false"),
-        (lambda: c.ComputeConfig(dtype=c.Dtype.bf16), r"compute\.dtype=bf16 is not canonical.*compute\.strict=false"),
+        (
+            lambda: Config(compute=c.ComputeConfig(device="cuda")),
+            r"compute\.device=cuda .* not canonical.*compute\.strict=false",
+        ),
+        (
+            lambda: Config(compute=c.ComputeConfig(dtype=c.Dtype.bf16)),
+            r"compute\.dtype=bf16 .*is not canonical.*compute\.strict=false",
+        ),
         (lambda: Config(seed=-1), r"seed=-1 must be 0 or more"),
         (lambda: Config(score=ScoreConfig(n_trials=13)), r"score\.n_trials=13 is more than data\.n_trials_per_q=12"),
     ],

@@ -31,7 +31,7 @@ def module(step: str, *overrides: str, **options) -> subprocess.CompletedProcess
     [
         ("data.n_demo=3", "Key 'n_demo' not in 'DataConfig'"),
         ("data.n_demos=many", "'many' of type 'str' could not be converted to Integer"),
-        ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, naive]"),
+        ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, expanded, naive]"),
         ("model=gpt5", "Available options in 'model'"),
         ("injection.layer=[1,-2]", "injection.layer=[1, -2] must be all, a number from 0, or a list"),
         ("eval_scope=qid_list", "eval_scope=qid_list and eval_scope.qids=[a,b] go together"),

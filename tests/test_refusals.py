@@ -117,9 +117,9 @@ def test_colliding_first_tokens_are_warned_of_with_the_rate(
 def test_unknown_family_is_refused_with_the_paths_tried(make_config: MakeConfig, tiny_overrides, tmp_path) -> None:
     folder = tmp_path / "opt"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "opt", "architectures": ["OPTForCausalLM"]}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "xglm", "architectures": ["XGLMForCausalLM"]}))
     config = make_config(*tiny_overrides, f"model.path={folder}")
-    with pytest.raises(ModelError, match=r"'opt' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
+    with pytest.raises(ModelError, match=r"'xglm' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
         run_stepd(config)
 
 

@@ -1,7 +1,7 @@
 """A loaded causal language model together with the modules its spec names."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -107,8 +107,20 @@ class LanguageModel:
 
     def out_weight(self, layer: int) -> Tensor:
         """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it."""
-        weight: Tensor = self.out_projs[layer].weight  # type: ignore[assignment]
-        return weight.T if self.spec.conv1d else weight
+        module = self.out_projs[layer]
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        if weight.dtype.is_floating_point:
+            return weight.T if self.spec.conv1d else weight
+        return self._unpacked(layer)
+
+    @cache  # noqa: B019 - as many small matrices as layers, for as long as the model lives
+    def _unpacked(self, layer: int) -> Tensor:
+        """W_O of a quantised projection: what it makes of the identity."""
+        module = self.out_projs[layer]
+        width: int = module.in_features  # type: ignore[assignment]
+        identity = torch.eye(width, device=self.device, dtype=self.dtype)
+        with torch.no_grad():
+            return (module(identity) - self.out_bias(layer).to(self.dtype)).T
 
     def added_by(self, layer: int, head_outputs: Tensor) -> Tensor:
         """What each head of a layer adds to the residual stream.
@@ -138,9 +150,9 @@ class LanguageModel:
         return weight @ head_outputs.to(weight.device).double().flatten() + self.out_bias(layer)
 
     def out_bias(self, layer: int) -> Tensor:
-        """The projection's bias, (d_model,), float64; zeros where it has none."""
+        """The projection's bias, (d_model,), float64; a scalar zero where it has none."""
         bias = getattr(self.out_projs[layer], "bias", None)
-        return torch.zeros(self.d_model, dtype=torch.float64, device=self.device) if bias is None else bias.double()
+        return torch.zeros((), dtype=torch.float64, device=self.device) if bias is None else bias.double()
 
     def norm_after(self, layer: int) -> nn.Module:
         """The norm that a post-norm family's attention output passes."""

@@ -1,6 +1,7 @@
 """Finding and loading a model: embedded, from the hub or its cache, or from a local folder."""
 
 import functools
+import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from fv.artifacts import digest_of, sha256_of
-from fv.config import Config, ModelConfig
+from fv.config import Config, ModelConfig, Quant
 from fv.errors import ModelError
 from fv.models.embedded import SCHEME, converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
@@ -46,7 +47,7 @@ def load_model(config: Config) -> LanguageModel:
 def _load(key: str) -> LanguageModel:
     settings = json.loads(key)
     device, dtype = settings.pop("device"), settings.pop("dtype")
-    model_config = ModelConfig(**settings)
+    model_config = ModelConfig(**{**settings, "quant": Quant(settings["quant"])})
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     folder, fingerprint = _locate(model_config)
@@ -60,6 +61,7 @@ def _load(key: str) -> LanguageModel:
             # The one implementation every family has, and the oracle of the self-check.
             attn_implementation="eager",
             use_safetensors=None if model_config.allow_pickle else True,
+            **_quantised(model_config.quant, dtype, device),
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -68,13 +70,33 @@ def _load(key: str) -> LanguageModel:
     if DTYPES[dtype] is torch.float64:
         model.set_experts_implementation("eager")  # the grouped products of mixtures of experts know no float64
     try:
-        model = model.to(device).eval().requires_grad_(False)
+        # Quantised weights are where they belong already, and cannot be moved.
+        model = (model if model_config.quant is not Quant.none else model.to(device)).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
         raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
     fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
     if model_config.spec_file:
         fingerprint["spec_sha256"] = digest_of(asdict(spec))
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
+
+
+def _quantised(quant: Quant, dtype: str, device: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that quantise the weights.
+
+    Only the weights: LLM.int8 also rounds activations, by outliers of all rows together, so that a row's numbers would
+    depend on what shares its pass.
+    """
+    if quant is Quant.none:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("model.quant=nf4 needs bitsandbytes: pip install 'function-vectors[quant]'.")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=DTYPES[dtype],
+        bnb_4bit_use_double_quant=True,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 @functools.lru_cache(maxsize=1)

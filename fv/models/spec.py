@@ -135,6 +135,17 @@ SPECS: tuple[ModelSpec, ...] = (
 )
 
 
+UNSUPPORTED = {
+    **dict.fromkeys(
+        ("mamba", "mamba2", "rwkv", "recurrent_gemma", "jamba", "bamba"), "it has layers without attention"
+    ),
+    **dict.fromkeys(("t5", "bart", "mt5"), "it is an encoder-decoder model"),
+    **dict.fromkeys(("gemma3", "gemma3n", "llava", "mllama", "qwen2_vl"), "its blocks are inside a multimodal wrapper"),
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3"), "its heads share a latent space, for which nothing is tested"),
+}
+"""Model types that are known not to fit, with the reason."""
+
+
 def find_spec(model_type: str, wanted: str = "auto", file: str | None = None) -> ModelSpec:
     """Return the spec called `wanted`, or with `auto` the one that serves `model_type`; or the one in `file`.
 
@@ -149,8 +160,9 @@ def find_spec(model_type: str, wanted: str = "auto", file: str | None = None) ->
             return spec
     if wanted != "auto":
         raise ModelError(f"model.spec={wanted!r} is unknown. Known specs and the modules they use: {known}.")
+    reason = f" ({UNSUPPORTED[model_type]})" if model_type in UNSUPPORTED else ""
     raise ModelError(
-        f"Models of type {model_type!r} have no spec, so nothing could be edited in them. "
+        f"Models of type {model_type!r} have no spec{reason}, so nothing could be edited in them. "
         f"Known specs and the modules they use: {known}. "
         "If one of them fits, force it with model.spec=<name>; or describe the family in a file and say "
         "model.spec_file=<file>.yaml (docs/models.md). The self-check at load will prove it or refuse."
