@@ -64,13 +64,11 @@ def read_table(path: Path, columns: ColumnsConfig, as_csv: bool = False) -> Tabl
 
 def _gathered(path: Path, sha256: str, found: Iterator[Row | BadRow]) -> Table:
     table = Table(path, sha256, [], [])
-    names: dict[str, str] = {}
     for row in found:
         if isinstance(row, BadRow):
             table.bad.append(row)
         else:
-            # One string object a relation: a million rows name a few thousand.
-            table.rows.append(row._replace(q_id=names.setdefault(row.q_id, row.q_id)))
+            table.rows.append(row)
     return table
 
 

@@ -60,6 +60,8 @@ class RelationFile:
 
 def normalise(text: str) -> str:
     """The form under which two strings count as the same: NFKC, case-folded, single spaces."""
+    if text.isascii():  # where NFKC changes nothing and case-folding is lower case
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -131,7 +133,11 @@ def _relation(q_id: str, pairs: list[Pair]) -> Relation:
 
 
 def _count_ambiguous(pairs: Iterable[Pair]) -> int:
-    outputs: dict[str, set[str]] = defaultdict(set)
+    first: dict[str, str] = {}
+    ambiguous: set[str] = set()
     for pair in pairs:
-        outputs[normalise(pair.exA)].add(normalise(pair.exB))
-    return sum(len(several) > 1 for several in outputs.values())
+        key = normalise(pair.exA)
+        other = first.setdefault(key, pair.exB)
+        if other != pair.exB and key not in ambiguous and normalise(other) != normalise(pair.exB):
+            ambiguous.add(key)
+    return len(ambiguous)
