@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck bench clean
+.PHONY: help setup demo test lint format typecheck bench data clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,10 @@ typecheck: $(READY)  ## Check types
 
 bench: $(READY)  ## Measure the sweeps against one forward an edit
 	$(BIN)/python -m benchmarks.sweeps $(ARGS)
+
+data: $(READY)  ## Build the default relations from their sources and show what differs from the committed file
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[data]'
+	$(BIN)/python datasets/build/build.py $(ARGS)
 
 clean:  ## Remove .venv and caches (results_fv stays)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -149,6 +149,8 @@ class DataConfig:
     """Short name: part of `run_id`."""
     relation_csv_path: str = "datasets/relation/default.csv"
     """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
+    path: str | None = None
+    """A file or folder of any form that `fv.importers` knows, instead of `relation_csv_path`."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
     qids: list[str] | None = None
@@ -181,6 +183,14 @@ class DataConfig:
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
             check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
         self.qids = check_qids("data.qids", self.qids)
+        if self.path is not None:
+            if self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
+                raise ConfigError(
+                    f"Relations come from data.path={self.path} or from "
+                    f"data.relation_csv_path={self.relation_csv_path}; give one."
+                )
+            # What the snapshot names as its source.
+            self.relation_csv_path = self.path
 
 
 @dataclass

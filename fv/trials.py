@@ -4,6 +4,7 @@ Every relation draws from its own generator, seeded by (seed, q_id), so that add
 changes no other relation's trials.
 """
 
+import functools
 import hashlib
 import itertools
 from collections import Counter
@@ -57,26 +58,38 @@ def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
     Two pairs are kin when, in normalised form, they have the same input or are each other's reverse; kinship
     is passed on.
     """
-    inputs = [normalise(pair.exA) for pair in pairs]
-    unordered = [tuple(sorted((normalise(pair.exA), normalise(pair.exB)))) for pair in pairs]
-    links: list[tuple[int, int]] = []
-    for keys in (inputs, unordered):
-        first: dict[object, int] = {}
-        links += [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
-    rows, columns = zip(*links, strict=True)
-    graph = coo_array((np.ones(len(links), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
+    first: dict[str, int] = {}
+    same_input = [first.setdefault(normalise(pair.exA), i) for i, pair in enumerate(pairs)]
+    seen: dict[tuple[str, ...], int] = {}
+    reverse = list(range(len(pairs)))
+    for i, pair in enumerate(pairs):
+        # Only a pair whose output is also an input can have a reverse: the others need no key, which saves memory.
+        if (output := normalise(pair.exB)) in first:
+            reverse[i] = seen.setdefault(tuple(sorted((normalise(pair.exA), output))), i)
+    rows = np.array([*same_input, *reverse], dtype=np.int32)
+    columns = np.tile(np.arange(len(pairs), dtype=np.int32), 2)
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
     return connected_components(graph, directed=False)[1]
 
 
 class OutputTable:
-    """Which outputs are right for an input, and which there are to draw wrong ones from."""
+    """Which outputs are right for an input, and which there are to draw wrong ones from.
 
-    def __init__(self, pairs: Iterable[Pair]) -> None:
-        pairs = list(pairs)
+    Args:
+        pairs: the relation's pairs.
+        shared: those of them whose input may be another pair's input too; all unless given.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], shared: Iterable[Pair] | None = None) -> None:
+        self._pairs = pairs
         self._right: dict[str, set[str]] = {}
-        for pair in pairs:
+        for pair in pairs if shared is None else shared:
             self._right.setdefault(normalise(pair.exA), set()).add(normalise(pair.exB))
-        self.choices = sorted({pair.exB for pair in pairs})
+
+    @functools.cached_property
+    def choices(self) -> list[str]:
+        """The distinct outputs. Most relations are deranged and never ask."""
+        return sorted({pair.exB for pair in self._pairs})
 
     def is_wrong(self, demo: Pair, output: str) -> bool:
         """Whether `output` is neither the demonstration's own output nor another right one for its input."""
@@ -139,6 +152,7 @@ class RelationSampler:
         self.special = special
         self.rng = generator_for(seed, relation.q_id)
         self.groups = kin_groups(relation.pairs)
+        self.has_kin = np.bincount(self.groups)[self.groups] > 1
         self.result = QidTrials()
 
     def sample(self) -> QidTrials:
@@ -187,9 +201,11 @@ class RelationSampler:
     def _set_aside(self, order: list[int], queries: list[int]) -> None:
         """Keep `queries` and their kin out of the pool that fit queries and demonstrations come from."""
         self.aside = queries
-        groups = {int(self.groups[i]) for i in queries}
-        self.pool = np.array([i for i in order if int(self.groups[i]) not in groups], dtype=np.int64)
-        self.outputs = OutputTable(self.relation.pairs[i] for i in self.pool)
+        pool = np.array(order, dtype=np.int64)
+        self.pool = pool[~np.isin(self.groups[pool], self.groups[queries])]
+        pairs = self.relation.pairs
+        shared = (pairs[i] for i in self.pool[self.has_kin[self.pool]].tolist())
+        self.outputs = OutputTable([pairs[i] for i in self.pool.tolist()], shared)
 
     def _build_trials(
         self, split: Literal["fit", "eval"], candidates: list[int], wanted: int, first: int = 0
@@ -244,7 +260,8 @@ class RelationSampler:
 
     def _draw_demos(self, query: int) -> list[Pair]:
         demos: dict[int, Pair] = {}
-        for i in self.rng.permutation(self.pool).tolist():
+        # Not `tolist()`: of a million shuffled pairs the first dozen are looked at.
+        for i in self.rng.permutation(self.pool):
             group = int(self.groups[i])
             if group != self.groups[query]:
                 demos.setdefault(group, self.relation.pairs[i])

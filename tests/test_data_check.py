@@ -1,0 +1,274 @@
+"""Data checks: each flaw planted in a file is found with its lines, and the verdict is StepD's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, MakeConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fv.config import Config, DataConfig, Split
+from fv.data_check import check_rows
+from fv.errors import ConfigError, RelationError, TrialError
+from fv.models.language_model import LanguageModel
+from fv.relations import Pair, Relation
+from fv.rows import Row
+from fv.steps.data import mark_tokens, run_check, run_sample
+from fv.token_check import check_tokens
+from fv.tokenizer import load_tokenizer
+from fv.trials import RelationSampler
+
+CLEAN = [("q", f"in{i}", f"out{i}") for i in range(20)]
+
+
+def found(*rows: tuple[str, str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Kinds and places of what is found in `rows`, which stand on lines 2, 3, …"""
+    return [(f.kind, f.where) for f in check_rows([Row(*row, "", line) for line, row in enumerate(rows, 2)])]
+
+
+def test_a_clean_relation_has_no_findings() -> None:
+    assert found(*CLEAN) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind", "lines"),
+    [
+        ([("q", "a", "b"), ("q", "a", "b")], "duplicate pair", (7, 8)),
+        ([("q", "in1", "out1")], "duplicate pair", (3, 7)),
+        ([("q", "IN1", "out1")], "one pair in several spellings", (3, 7)),
+        ([("q", "in1", "other"), ("q", "in1", "third")], "input with several outputs", (3, 7, 8)),
+        ([("q", "out1", "in1")], "reversed pair", (3, 7)),
+        ([("q", "OUT2", "in2")], "reversed pair", (4, 7)),
+        ([("q", "same", "same")], "output equal to its input", (7,)),
+        ([("q", "a ", "b")], "outer or repeated spaces", (7,)),
+        ([("q", "a", "b  c")], "outer or repeated spaces", (7,)),
+        ([("q", "cafe\u0301", "b")], "not in Unicode NFC", (7,)),
+        ([("q", "a\u200bz", "b")], "invisible character or unusual space", (7,)),
+        ([("q", "a", "b\u00a0c")], "invisible character or unusual space", (7,)),
+        ([("q", "a", "b\x07")], "invisible character or unusual space", (7,)),
+    ],
+)
+def test_a_planted_flaw_is_found_with_all_its_lines(
+    planted: list[tuple[str, str, str]], kind: str, lines: tuple[int, ...]
+) -> None:
+    assert found(*CLEAN[:5], *planted) == [(kind, tuple(f"line {line}" for line in lines))]
+
+
+@pytest.mark.parametrize("text", ["👩🏽‍🚀", "می‌خواهم", "two\nlines", "한국", "naïve", "שלום"])
+def test_ordinary_text_of_any_script_is_not_suspicious(text: str) -> None:
+    assert found(("q", text, "b")) == []
+
+
+def test_flaws_of_one_relation_are_not_seen_across_relations() -> None:
+    assert found(("q", "a", "b"), ("r", "b", "a"), ("s", "a", "c"), ("t", "a", "b")) == []
+
+
+# Tokens and capacity
+
+
+def numbered(n: int, kin: int = 1) -> Relation:
+    """`n` pairs, each input `kin` times."""
+    return Relation("q", tuple(Pair(f"in {i // kin}", f"out {i}") for i in range(n)), 0, 0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(8, 30), kin=st.sampled_from([1, 2]), split=st.sampled_from(list(Split)), seed=st.integers(0, 10**6)
+)
+def test_every_maximum_can_be_sampled_and_no_more(
+    tiny_llama: LanguageModel, n: int, kin: int, split: Split, seed: int
+) -> None:
+    counts = {"n_demos": 2, "n_trials_per_q": 2, "n_eval_trials_per_q": 1}
+    relation = numbered(n, kin)
+
+    def refused(**changed: int) -> bool:
+        data = DataConfig(split=split, **{**counts, **changed})  # type: ignore[arg-type]
+        try:
+            RelationSampler(relation, data, seed, tiny_llama, False).sample()
+        except TrialError:
+            return True
+        return False
+
+    most = check_tokens(relation, Config(data=DataConfig(split=split, **counts)), tiny_llama).capacity  # type: ignore[arg-type]
+    asked = {"n_demos": most.demos, "n_trials_per_q": most.fit, "n_eval_trials_per_q": most.eval}
+    for key, maximum in asked.items():
+        if key == "n_eval_trials_per_q" and split is Split.shared:
+            continue
+        assert not refused(**{key: maximum}), (key, maximum)
+        # An odd pair out makes the worst draw of eval queries unlike the others.
+        if n % kin == 0:
+            assert refused(**{key: maximum + 1}), (key, maximum)
+
+
+def test_outputs_that_share_their_first_token_are_named_together(tiny_gpt2: LanguageModel) -> None:
+    pairs = (Pair("a", "New York"), Pair("b", "New Delhi"), Pair("c", "Rome"), Pair("d", "Rome"))
+    report = check_tokens(Relation("q", pairs, 0, 0), Config(), tiny_gpt2)
+    assert report.collisions == [("New York", "New Delhi")]
+    assert (report.n_outputs, report.majority) == (3, 0.5)
+
+
+def test_a_refusal_is_the_samplers_own(tiny_gpt2: LanguageModel) -> None:
+    report = check_tokens(numbered(5), Config(), tiny_gpt2)
+    assert report.refusal is not None and "0 of 12 fit trials" in report.refusal
+
+
+def test_tokens_are_marked_without_losing_text(tiny_gpt2: LanguageModel) -> None:
+    marked, count = mark_tokens(tiny_gpt2, "Q: Poland\nA:", " Warsaw", False)
+    assert marked == "Q|:| Poland|⏎\nA|:|[ Warsaw]"
+    assert count == len(tiny_gpt2.encode("Q: Poland\nA:", False))
+
+
+# The tokenizer without the weights
+
+
+def test_the_tokenizer_of_a_folder_is_the_models_own(
+    tiny_llama: LanguageModel, tiny_llama_folder: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("weights"))
+    lm = load_tokenizer(make_config("model=local", f"model.path={tiny_llama_folder}").model)
+    assert lm.fingerprint["tokenizer_sha256"] == tiny_llama.fingerprint["tokenizer_sha256"]
+    assert lm.max_tokens == tiny_llama.max_tokens
+
+
+def test_the_tokenizer_of_the_hub_cache_is_found(
+    hub_cache: Path, tiny_gpt2: LanguageModel, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    def from_cache(*args, **kwargs) -> str:
+        return snapshot_download(*args, **kwargs, cache_dir=hub_cache / "hub")
+
+    monkeypatch.setattr("fv.tokenizer.snapshot_download", from_cache)
+    lm = load_tokenizer(make_config("model=gpt2").model)
+    assert lm.fingerprint["tokenizer_sha256"] == tiny_gpt2.fingerprint["tokenizer_sha256"]
+
+
+@pytest.mark.slow
+def test_the_packaged_tokenizer_is_the_same_before_and_after_the_model_was_converted(
+    make_config: MakeConfig, smollm2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = load_tokenizer(make_config().model)
+    monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path))
+    packaged = load_tokenizer(make_config().model)
+    assert packaged.fingerprint == converted.fingerprint
+    assert packaged.max_tokens == converted.max_tokens
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+# The step
+
+
+@pytest.fixture
+def check_overrides(tiny_llama_folder: Path) -> list[str]:
+    return ["model=local", f"model.path={tiny_llama_folder}", "data.n_trials_per_q=3", "data.n_demos=3"]
+
+
+def test_every_problem_of_a_file_is_reported_at_once(
+    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "flawed.csv"
+    rows = [f"q,in {i},out {i}" for i in range(30)]
+    rows += ["q,x", "q,,y", "q,in 1,out 1", "q,out 2,in 2", "q,in 3,other", "small,a,b", "q,in 4 ,z"]
+    path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
+    with pytest.raises(RelationError) as caught:
+        run_check(make_config(*check_overrides, f"data.path={path}"))
+    refused, printed = str(caught.value), capsys.readouterr().out
+    assert "line 32: 2 cells" in refused and "line 33: column exA is empty" in refused
+    assert "small: 0 of 3 fit trials" in refused
+    assert "line 3, line 34: 'in 1' → 'out 1'" in printed and "line 4, line 35: 'out 2' → 'in 2'" in printed
+    assert "line 5, line 36" in printed and "line 38: 'in 4 '" in printed
+    assert "one first token" in printed  # " out 1" and " out 2" both start with " out"
+
+
+def test_a_reversed_pair_is_reported_with_both_lines(
+    make_config: MakeConfig, check_overrides: list[str], small_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_check(make_config(*check_overrides, f"data.path={small_csv}", "data.qids=[antonym]"))
+    printed = capsys.readouterr().out
+    assert "antonym: reversed pair" in printed and "StepD would take these data." in printed
+    assert "verb_past" not in printed
+
+
+def test_strict_makes_a_duplicate_a_refusal(
+    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "twice.csv"
+    rows = [f"q,in {i},out {i}" for i in range(30)]
+    path.write_text("\n".join(["q_id,exA,exB", *rows, rows[0]]), encoding="utf-8")
+    run_check(make_config(*check_overrides, f"data.path={path}"))
+    with pytest.raises(RelationError, match=r"1 duplicate pairs.*data\.strict=true"):
+        run_check(make_config(*check_overrides, f"data.path={path}", "data.strict=true"))
+
+
+def test_a_relation_that_may_be_dropped_is_no_refusal(
+    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "some.csv"
+    rows = [*(f"q,in {i},out {i}" for i in range(30)), "small,a,b"]
+    path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
+    run_check(make_config(*check_overrides, f"data.path={path}", "data.allow_drop=true"))
+    with pytest.raises(RelationError, match="small: "):
+        run_check(make_config(*check_overrides, f"data.path={path}", "data.allow_drop=true", "data.qids=[small]"))
+
+
+def test_the_sample_is_what_stepd_draws_first(
+    make_config: MakeConfig,
+    check_overrides: list[str],
+    small_csv: Path,
+    tiny_llama: LanguageModel,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fv.relations import read_relations
+    from fv.steps.sampling import sample_snapshot
+
+    config = make_config(*check_overrides, f"data.path={small_csv}", "seed=7")
+    run_sample(config)
+    printed = capsys.readouterr().out
+    snapshot = sample_snapshot(read_relations(config.data), config, tiny_llama)
+    for trial in snapshot.trials:
+        if trial.trial_id.endswith("fit:0000"):
+            plain = printed.replace("|", "").replace("[", "").replace("]", "").replace("⏎", "")
+            for text in (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str):
+                assert text + trial.target_str in plain
+
+
+def test_a_replayed_snapshot_is_no_relation_data(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.fixed_trials_path"):
+        run_check(make_config("data.fixed_trials_path=some.json"))
+
+
+# The command
+
+
+def command(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "entrypoints.data", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_the_list_needs_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = command("list", "data.relation_csv_path=datasets/relation/relationA_ex.csv", PYTHONPATH=str(tmp_path))
+    assert "3 relations, 36 pairs" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("chek",), ("data.path=x",)])
+def test_an_unknown_action_is_answered_with_the_known_ones(arguments: tuple[str, ...]) -> None:
+    assert "list | check | sample" in command(*arguments, code=1).stderr
+
+
+def test_the_exit_code_says_that_stepd_would_refuse(tiny_llama_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "few.csv"
+    path.write_text("q_id,exA,exB\nq,a,b\n", encoding="utf-8")
+    done = command("check", "model=local", f"model.path={tiny_llama_folder}", f"data.path={path}", code=1)
+    assert "StepD would refuse" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,70 @@
+"""Large files: what was made fast gives what the plain definition gives, and a million rows fit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fv.relations import Pair, normalise
+from fv.trials import OutputTable, kin_groups
+
+words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "ｂ"])
+pairs_of_few_words = st.lists(st.builds(Pair, words, words), min_size=1, max_size=25)
+ROWS = 1_000_000
+READ = """
+import resource, sys, time
+from fv.config import DataConfig
+from fv.relations import read_relations
+start = time.monotonic()
+file = read_relations(DataConfig(relation_csv_path=sys.argv[1]))
+seconds = time.monotonic() - start
+unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, kibibytes elsewhere
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+print(len(file.relations), sum(len(r.pairs) for r in file.relations), seconds, peak)
+"""
+
+
+@given(pairs=pairs_of_few_words)
+def test_kin_are_the_pairs_that_share_an_input_or_reverse_each_other(pairs: list[Pair]) -> None:
+    ends = [(normalise(pair.exA), normalise(pair.exB)) for pair in pairs]
+    expected = np.eye(len(pairs), dtype=bool)
+    for i, (a, b) in enumerate(ends):
+        for j, (c, d) in enumerate(ends):
+            expected[i, j] |= a == c or (a, b) == (d, c)
+    for middle in range(len(pairs)):  # kinship is passed on
+        expected |= np.outer(expected[:, middle], expected[middle])
+    groups = kin_groups(pairs)
+    assert (np.equal.outer(groups, groups) == expected).all()
+
+
+@given(pairs=pairs_of_few_words)
+def test_an_input_of_its_own_needs_no_entry_among_the_right_outputs(pairs: list[Pair]) -> None:
+    groups = kin_groups(pairs).tolist()
+    shared = [pair for pair, group in zip(pairs, groups, strict=True) if groups.count(group) > 1]
+    whole, lean = OutputTable(pairs), OutputTable(pairs, shared)
+    assert whole.choices == lean.choices
+    for demo in pairs:
+        for output in whole.choices:
+            assert whole.is_wrong(demo, output) == lean.is_wrong(demo, output)
+
+
+@given(text=st.text(st.characters(max_codepoint=127)))
+def test_the_short_way_to_normalise_plain_text_is_the_long_way(text: str) -> None:
+    assert normalise(text) == normalise(text + "\u00e9").removesuffix("\u00e9").rstrip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_qids", [2000, 1])
+def test_a_million_rows_are_read_within_a_minute_and_a_gigabyte(tmp_path: Path, n_qids: int) -> None:
+    path = tmp_path / "big.csv"
+    with path.open("w", encoding="utf-8") as file:
+        file.write("q_id,exA,exB\n")
+        file.writelines(f"rel{i % n_qids},input word {i},output {i}\n" for i in range(ROWS))
+    done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True)
+    relations, pairs, seconds, gigabytes = map(float, done.stdout.split())
+    assert (relations, pairs) == (n_qids, ROWS)
+    assert seconds < 60 and gigabytes < 1
