@@ -33,7 +33,7 @@ def test_the_sources_give_the_committed_bytes(tmp_path: Path) -> None:
 
 @installed
 def test_every_registered_relation_is_in_the_file_and_names_its_source() -> None:
-    script = "from relations import RECIPES; print(*(f'{q}:{bool(r.make.__doc__)}' for q, r in RECIPES.items()))"
+    script = "from build import RECIPES; print(*(f'{q}:{bool(r.make.__doc__)}' for q, r in RECIPES.items()))"
     done = subprocess.run([sys.executable, "-c", script], cwd=BUILD, capture_output=True, text=True, check=True)
     with DEFAULT_CSV.open(encoding="utf-8", newline="") as file:
         qids = {row["q_id"] for row in csv.DictReader(file)}

@@ -11,6 +11,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
+import algorithmic  # noqa: F401 - registers its relations
 import sources as src
 from relations import RECIPES, Recipe, chosen, dropped
 
