@@ -34,7 +34,7 @@ GROUPS = {
 GROUP_FILES = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 # What a choice cannot do without.
 NEEDED = {("model", "local"): ["model.path=/models/mine"], ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"]}
-ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather"]
+ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "data", "models"]
 
 
 # YAML
@@ -58,6 +58,10 @@ def test_every_choice_composes_to_the_values_in_its_file(make_config: MakeConfig
     needed = NEEDED.get((group, choice), [])
     found = make_config(f"{group}={choice}", *needed).resolved()[group]
     written = yaml.safe_load((ROOT / "conf" / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    for nested in written.pop("defaults", []):
+        for name, file in nested.items() if isinstance(nested, dict) else []:
+            path = ROOT / "conf" / group / name / f"{file}.yaml"
+            written[name] = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert written.keys() == {field.name for field in dataclasses.fields(GROUPS[group])}
     given_here = {override.split("=")[0].split(".")[1] for override in needed}
     # One alpha is a list of one.

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import pytest
+from conftest import MakeConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
@@ -113,3 +114,35 @@ def test_a_prompt_may_fill_the_models_positions_and_no_more(tiny_lm: LanguageMod
     assert len(tokenize(tiny_lm, longest, " b", False).prompt) == tiny_lm.max_tokens
     with pytest.raises(TrialError, match=f"{tiny_lm.max_tokens + 1} tokens, and the model takes {tiny_lm.max_tokens}"):
         tokenize(tiny_lm, longest + " a", " b", False)
+
+
+# The templates that ship
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("qa", "Q: hot\nA: cold\n\nQ: big\nA:"),
+        ("arrow", "hot → cold\nbig →"),
+        ("input_output", "Input: hot\nOutput: cold\n\nInput: big\nOutput:"),
+        ("bare", "hot cold\nbig"),
+        ("korean", "질문: hot\n답: cold\n\n질문: big\n답:"),
+    ],
+)
+def test_a_template_is_chosen_by_name(make_config: MakeConfig, name: str, clean: str) -> None:
+    template = make_config(f"data/template={name}").data.template
+    assert render(template, [Pair("hot", "cold")], "big") == clean
+    assert render_target(template, "small") == " small"
+    assert make_config().data.template == make_config("data/template=qa").data.template
+
+
+@pytest.mark.parametrize("tokenizer", ["tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize("name", ["qa", "arrow", "input_output", "bare", "korean"])
+def test_every_template_keeps_the_answers_border(
+    request: pytest.FixtureRequest, make_config: MakeConfig, name: str, tokenizer: str
+) -> None:
+    lm, template = request.getfixturevalue(tokenizer), make_config(f"data/template={name}").data.template
+    for pair in (Pair("France", "Paris"), Pair("사과", "apple"), Pair("big", "작다")):
+        prompt = render(template, [Pair("hot", "cold")], pair.exA)
+        tokens = tokenize(lm, prompt, render_target(template, pair.exB), False)
+        assert list(tokens.prompt + tokens.target) == lm.encode(prompt + f" {pair.exB}", False)
