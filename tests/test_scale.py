@@ -16,15 +16,15 @@ words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "
 pairs_of_few_words = st.lists(st.builds(Pair, words, words), min_size=1, max_size=25)
 ROWS = 1_000_000
 READ = """
-import resource, sys, time
+import sys
+from pathlib import Path
 from fv.config import DataConfig
 from fv.relations import read_relations
-start = time.monotonic()
 file = read_relations(DataConfig(relation_csv_path=sys.argv[1]))
-seconds = time.monotonic() - start
-unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, kibibytes elsewhere
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-print(len(file.relations), sum(len(r.pairs) for r in file.relations), seconds, peak)
+# Not getrusage: its peak is that of the process that started this one, where that was larger.
+status = Path("/proc/self/status").read_text()
+peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+print(len(file.relations), sum(len(r.pairs) for r in file.relations), peak)
 """
 
 
@@ -58,13 +58,14 @@ def test_the_short_way_to_normalise_plain_text_is_the_long_way(text: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize("n_qids", [2000, 1])
-def test_a_million_rows_are_read_within_a_minute_and_a_gigabyte(tmp_path: Path, n_qids: int) -> None:
+def test_a_million_rows_are_read_within_a_gigabyte(tmp_path: Path, n_qids: int) -> None:
     path = tmp_path / "big.csv"
     with path.open("w", encoding="utf-8") as file:
         file.write("q_id,exA,exB\n")
         file.writelines(f"rel{i % n_qids},input word {i},output {i}\n" for i in range(ROWS))
     done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True)
-    relations, pairs, seconds, gigabytes = map(float, done.stdout.split())
+    relations, pairs, gigabytes = map(float, done.stdout.split())
     assert (relations, pairs) == (n_qids, ROWS)
-    assert seconds < 60 and gigabytes < 1
+    assert gigabytes < 1
