@@ -44,7 +44,6 @@ bench: $(READY)  ## Measure the sweeps against one forward an edit
 	$(BIN)/python -m benchmarks.sweeps $(ARGS)
 
 data: $(READY)  ## Build the default relations from their sources and show what differs from the committed file
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[data]'
 	$(BIN)/python datasets/build/build.py $(ARGS)
 
 clean:  ## Remove .venv and caches (results_fv stays)

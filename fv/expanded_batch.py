@@ -5,18 +5,19 @@ right by construction. It costs more than `fv.shared_prefix`: the cache is repea
 through all layers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
-from itertools import groupby, product
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from fv.hooks import edit_block_output, edit_head_outputs
+from fv.hooks import edit_head_outputs
 from fv.models.language_model import LanguageModel
 from fv.naive import NaiveSweep
-from fv.sweep import Advance, Cell, Head, PatchScores, Prompt, TargetScores, check_vectors, ignore_progress
+from fv.sweep import Advance, Head, PatchScores, Prompt, TargetScores, ignore_progress
 
 Edits = Sequence[AbstractContextManager[None]]
 
@@ -59,22 +60,9 @@ class ExpandedBatchSweep(NaiveSweep):
             advance(1)
         return PatchScores(TargetScores.cat(unedited), torch.stack(unpatched), torch.stack(patched))
 
-    @torch.no_grad()
-    def inject(
-        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
-    ) -> tuple[TargetScores, TargetScores]:
-        check_vectors(prompts, vectors, self.lm.d_model)
-        baseline, injected = [], []
-        for prompt, own in zip(prompts, vectors.to(self.lm.device, self.lm.dtype), strict=True):
-            prefix = _Prefix(self.lm, prompt)
-            baseline.append(prefix.score(1, []))
-            # One row a pass and vector, so that a cell's numbers do not depend on which others were asked for.
-            scored = []
-            for vector, cell in product(own, cells):
-                scored.append(prefix.score(1, [edit_block_output(self.lm, cell.layer, self._add(cell.alpha * vector))]))
-                advance(1)
-            injected.append(TargetScores.cat(scored).reshape(len(own), len(cells)))
-        return TargetScores.cat(baseline), TargetScores.stack(injected)
+    def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
+        # One row a pass, so that an injected cell's numbers do not depend on which others were asked for.
+        return partial(_Prefix(self.lm, prompt).score, 1, [])
 
     def _chunks(self, prompt: Prompt, heads: Sequence[Head]) -> Iterator[Sequence[Head]]:
         step = max(1, self.max_rows // len(prompt.token_ids) - 1)

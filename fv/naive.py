@@ -3,7 +3,8 @@
 `fv.shared_prefix` must agree with it; tests and the self-check at load compare the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,14 +54,19 @@ class NaiveSweep:
         check_vectors(prompts, vectors, self.lm.d_model)
         baseline, injected = [], []
         for prompt, own in zip(prompts, vectors.to(self.lm.device, self.lm.dtype), strict=True):
-            baseline.append(self._forward(prompt))
+            forward = self._forward_of(prompt)
+            baseline.append(forward())
             for vector in own:
                 for cell in cells:
                     with edit_block_output(self.lm, cell.layer, self._add(cell.alpha * vector)):
-                        injected.append(self._forward(prompt))
+                        injected.append(forward())
                     advance(1)
         shape = (len(prompts), vectors.shape[1], len(cells))
         return TargetScores.cat(baseline), TargetScores.cat(injected).reshape(*shape)
+
+    def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
+        """How `inject` runs a prompt, again and again under different edits; returns (1,) scores."""
+        return partial(self._forward, prompt)
 
     def _forward(self, prompt: Prompt) -> TargetScores:
         ids = torch.tensor([prompt.token_ids], device=self.lm.device)  # (1, n_tokens)

@@ -80,8 +80,8 @@ def shared_prefix_attention(
     odd = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if fv_prefix is None or odd:
         raise ModelError(f"{type(module).__name__} cannot run the shared-prefix sweep (unsupported: {odd or 'cache'}).")
-    window, tokens = kwargs.get("sliding_window"), int(fv_prefix.lengths.max()) + 1
-    if window is not None and tokens > window:
+    window = kwargs.get("sliding_window")
+    if window is not None and (tokens := int(fv_prefix.lengths.max()) + 1) > window:
         raise ModelError(
             f"{type(module).__name__} has a sliding_window of {window} tokens and a prompt has {tokens}: "
             "the shared-prefix sweep would look past it. Use compute.sweep=expanded."

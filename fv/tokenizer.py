@@ -15,10 +15,9 @@ from fv.config import ModelConfig
 from fv.errors import ArtifactError, ModelError
 from fv.models.embedded import SCHEME, cache_root, find_packaged
 from fv.models.language_model import LanguageModel
-from fv.models.loading import tokenizer_digest
+from fv.models.loading import HUB_FILES, tokenizer_digest
 from fv.models.spec import find_spec
 
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 DEFINITIONS = ("tokenizer.json", "vocab.json", "tokenizer.model")
 """A folder with none of these has no tokenizer."""
 

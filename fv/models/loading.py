@@ -24,7 +24,7 @@ from fv.models.selfcheck import selfcheck
 from fv.models.spec import find_spec
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Never pickled weights: a snapshot is fetched without them.
+# What a snapshot holds beside its weights; pickled ones are fetched only when asked for.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 PICKLES = ["*.bin"]
 
