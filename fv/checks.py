@@ -30,6 +30,18 @@ def check_at_most(key: str, value: int, other_key: str, other: int) -> None:
         raise ConfigError(f"{key}={value} is more than {other_key}={other}.")
 
 
+def check_between(key: str, value: float, low: float, high: float) -> None:
+    """Refuse a number that is not strictly between two others."""
+    if not low < value < high:
+        raise ConfigError(f"{key}={value} must be above {low} and below {high}.")
+
+
+def check_fraction(key: str, value: float) -> None:
+    """Refuse a number that is no share below the whole."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"{key}={value} must be 0 or more and below 1.")
+
+
 def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
     """Sorted, so that the order of naming changes nothing."""
     if qids is None:
@@ -48,6 +60,18 @@ def parse_indices(key: str, value: Any) -> str | list[int]:
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in items):
         raise ConfigError(f"{key}={value!r} must be all, a number from 0, or a list of such numbers, like [8,12,16].")
+    if len(set(items)) != len(items):
+        raise ConfigError(f"{key}={value!r} names a number twice.")
+    return sorted(items)
+
+
+def parse_ks(key: str, value: Any) -> list[int] | None:
+    """One number from 1, or a list of them, to a sorted list; null passes."""
+    if value is None:
+        return None
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 1 for i in items):
+        raise ConfigError(f"{key}={value!r} must be a number from 1, or a list of such numbers, like [1,2,5,10,20].")
     if len(set(items)) != len(items):
         raise ConfigError(f"{key}={value!r} names a number twice.")
     return sorted(items)

@@ -29,6 +29,8 @@ GROUPS = {
     "score": c.ScoreConfig,
     "injection": c.InjectionConfig,
     "eval_scope": c.EvalScopeConfig,
+    "evaluation": c.EvaluationConfig,
+    "stats": c.StatsConfig,
     "compute": c.ComputeConfig,
 }
 GROUP_FILES = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]

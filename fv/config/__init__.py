@@ -1,0 +1,96 @@
+"""Typed configuration of every step. Plain dataclasses: no Hydra, no torch, so a mistake is found in a second.
+
+Each group is one class, in the file of its name; the YAML under `conf/` holds the values. Checks that look at one
+group live in its `__post_init__`, checks across groups in `Config.__post_init__`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from fv.checks import check_at_most, check_name
+from fv.config.data import ColumnsConfig, DataConfig, Split, TemplateConfig
+from fv.config.evaluation import BootstrapMethod, ControlsConfig, EvaluationConfig, StatsConfig
+from fv.config.injection import EvalScopeConfig, FvChoice, InjectionConfig, ScopeMode
+from fv.config.model import ComputeConfig, Dtype, ModelConfig, Quant, SweepMode
+from fv.config.score import ScoreConfig, ScoreKey
+from fv.errors import ConfigError
+
+__all__ = [
+    "BootstrapMethod",
+    "ColumnsConfig",
+    "ComputeConfig",
+    "Config",
+    "ControlsConfig",
+    "DataConfig",
+    "Dtype",
+    "EvalScopeConfig",
+    "EvaluationConfig",
+    "FvChoice",
+    "InjectionConfig",
+    "ModelConfig",
+    "Quant",
+    "ScopeMode",
+    "ScoreConfig",
+    "ScoreKey",
+    "Split",
+    "StatsConfig",
+    "SweepMode",
+    "TemplateConfig",
+]
+
+RESERVED_TAGS = ("aie", "step6", "cells", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+
+
+@dataclass
+class Config:
+    """Everything a step is told."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
+    eval_scope: EvalScopeConfig = field(default_factory=EvalScopeConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    seed: int = 42
+    run_id: str = "run"
+    """Name of the run's folder; made of model, data and seed unless given."""
+    results_dir: str = "results_fv"
+    overwrite: bool = False
+    """Throw away what is in the way of this configuration."""
+    tag: str | None = None
+    """A further set of StepE and Step6 outputs beside the untagged one."""
+
+    @property
+    def canonical(self) -> bool:
+        """Whether numbers are those of a canonical run: cpu, fp32, weights as they are."""
+        return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and self.model.quant is Quant.none
+
+    def __post_init__(self) -> None:
+        if self.compute.strict and not self.canonical:
+            raise ConfigError(
+                f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
+                f"model.quant={self.model.quant.value} is not canonical (cpu, fp32, none). "
+                "Say compute.strict=false to run it all the same; the metadata will say so."
+            )
+        check_name("run_id", self.run_id)
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")
+        if self.tag is not None:
+            check_name("tag", self.tag)
+            if self.tag in RESERVED_TAGS or Path(self.tag).suffix in (".json", ".csv", ".pt", ".npz", ".jsonl", ".log"):
+                raise ConfigError(f"tag={self.tag} would collide with the run's own files; choose another.")
+        if self.score.n_trials is not None and self.data.fixed_trials_path is None:
+            check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        return dataclasses.asdict(self, dict_factory=_plain)
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in items}

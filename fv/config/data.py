@@ -1,0 +1,104 @@
+"""Settings of the group `data`: which relations, and how trials are sampled from them."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fv.checks import check_at_least, check_at_most, check_name, check_qids
+from fv.errors import ConfigError
+
+
+class Split(StrEnum):
+    """Whether Step6's queries are held out from StepD."""
+
+    held_out = "held_out"
+    shared = "shared"
+
+
+@dataclass
+class ColumnsConfig:
+    """Names of the CSV's columns."""
+
+    q_id: str = "q_id"
+    exA: str = "exA"  # noqa: N815 - the contract's own column name
+    exB: str = "exB"  # noqa: N815
+
+    def __post_init__(self) -> None:
+        if len({self.q_id, self.exA, self.exB}) < 3:
+            raise ConfigError(
+                f"data.columns must name three different columns, not {self.q_id}, {self.exA}, {self.exB}."
+            )
+
+
+@dataclass
+class TemplateConfig:
+    """How pairs become text."""
+
+    demo: str = "Q: {exA}\nA: {exB}\n\n"
+    """One demonstration."""
+    query: str = "Q: {exA}\nA:"
+    """The query; a prompt ends here."""
+    target: str = " {exB}"
+    """The right answer, as it follows the prompt."""
+
+    def __post_init__(self) -> None:
+        for name, text, due in (
+            ("demo", self.demo, ("{exA}", "{exB}")),
+            ("query", self.query, ("{exA}",)),
+            ("target", self.target, ("{exB}",)),
+        ):
+            if any(part not in text for part in due):
+                raise ConfigError(f"data.template.{name}={text!r} must contain {' and '.join(due)}.")
+        if not self.target.startswith(" "):
+            raise ConfigError(f"data.template.target={self.target!r} must start with a space (spec section 1).")
+
+
+@dataclass
+class DataConfig:
+    """Which relations, and how trials are sampled from them."""
+
+    name: str = "default"
+    """Short name: part of `run_id`."""
+    relation_csv_path: str = "datasets/relation/default.csv"
+    """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
+    path: str | None = None
+    """A file or folder of any form that `fv.importers` knows, instead of `relation_csv_path`."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    qids: list[str] | None = None
+    """Relations to use; null means all in the file."""
+    n_trials_per_q: int = 12
+    """Trials a relation for finding heads (`split=fit`)."""
+    n_demos: int = 10
+    """Demonstrations in a few-shot prompt."""
+    n_mean_trials: int | None = None
+    """Fit trials whose clean prompts make the clean mean; null means all."""
+    n_eval_trials_per_q: int = 16
+    """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
+    split: Split = Split.held_out
+    """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
+    allow_drop: bool = False
+    """Go on with fewer trials where a relation cannot give all, and record it."""
+    strict: bool = False
+    """Refuse duplicate pairs and inputs with several outputs, instead of warning."""
+    fixed_trials_path: str | None = None
+    """A snapshot to replay instead of sampling from the CSV (debugging only)."""
+
+    def __post_init__(self) -> None:
+        check_name("data.name", self.name)
+        for name, least in (("n_trials_per_q", 1), ("n_demos", 1), ("n_eval_trials_per_q", 0), ("n_mean_trials", 1)):
+            check_at_least(f"data.{name}", getattr(self, name), least)
+        if self.split is Split.held_out and self.n_eval_trials_per_q == 0:
+            raise ConfigError(
+                "data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared."
+            )
+        if self.n_mean_trials is not None and self.fixed_trials_path is None:
+            check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
+        self.qids = check_qids("data.qids", self.qids)
+        if self.path is not None:
+            if self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
+                raise ConfigError(
+                    f"Relations come from data.path={self.path} or from "
+                    f"data.relation_csv_path={self.relation_csv_path}; give one."
+                )
+            # What the snapshot names as its source.
+            self.relation_csv_path = self.path

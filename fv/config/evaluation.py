@@ -1,0 +1,75 @@
+"""Settings of the groups `evaluation` and `stats`: what Step6 compares with what, and how sure it is of a mean."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fv.checks import check_at_least, check_between, check_fraction
+
+
+class BootstrapMethod(StrEnum):
+    """How an interval is read off a bootstrap distribution (`scipy.stats.bootstrap`)."""
+
+    BCa = "BCa"
+    percentile = "percentile"
+    basic = "basic"
+
+
+@dataclass
+class StatsConfig:
+    """Bootstrap intervals of every reported mean and difference."""
+
+    confidence: float = 0.95
+    """Level of the two-sided intervals."""
+    n_resamples: int = 2000
+    """Resamples a bootstrap."""
+    method: BootstrapMethod = BootstrapMethod.BCa
+
+    def __post_init__(self) -> None:
+        check_between("stats.confidence", self.confidence, 0, 1)
+        check_at_least("stats.n_resamples", self.n_resamples, 100)
+
+
+@dataclass
+class ControlsConfig:
+    """What else is injected where the function vector is; each is a row like the vector's."""
+
+    random_vectors: int = 5
+    """Gaussian vectors of the function vector's norm; 0 for none."""
+    random_heads: int = 3
+    """Vectors of as many random heads in the same layers; 0 for none. Also the control of `evaluation.necessity`."""
+    bottom_heads: bool = True
+    """The vector of the k heads that rank last."""
+    other_relation: bool = True
+    """The vector of one other relation of the run."""
+    mean_of_others: bool = True
+    """The mean of all other relations' vectors."""
+    corrupted: bool = True
+    """The vector that the same heads make from corrupted prompts."""
+
+    def __post_init__(self) -> None:
+        check_at_least("evaluation.controls.random_vectors", self.random_vectors, 0)
+        check_at_least("evaluation.controls.random_heads", self.random_heads, 0)
+
+
+@dataclass
+class EvaluationConfig:
+    """How Step6 chooses a layer and an alpha, and what it reports on the trials it kept aside."""
+
+    dev_fraction: float = 0.3
+    """Share of a relation's eval trials that choose layer, alpha and k; what is reported is of the others. With 0
+    nothing is chosen, so there may be one layer, one alpha and one k only."""
+    held_out: bool = True
+    """Whether to run the chosen cells again on the others, with everything below."""
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    baselines: bool = True
+    """Corrupted few-shot prompts with and without the vector, and a layer's mean residual stream as the vector."""
+    necessity: bool = True
+    """Ablate the top-k heads, and random ones, in the right few-shot prompts."""
+    n_unrelated: int = 12
+    """Unrelated texts on which the cost of an injection is measured; 0 for none."""
+    unrelated_path: str | None = None
+    """A UTF-8 file with one such text a line; null means the project's own."""
+
+    def __post_init__(self) -> None:
+        check_fraction("evaluation.dev_fraction", self.dev_fraction)
+        check_at_least("evaluation.n_unrelated", self.n_unrelated, 0)
