@@ -50,7 +50,7 @@ def measure_cie(
     corrupted, _ = prompts(lm, n_demos, n_trials)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)[::every]
     sweep = SharedPrefixSweep(lm, max_rows)
-    values = sweep.last_token(corrupted)[1].mean(0)
+    values = sweep.last_token(corrupted).head_outputs.mean(0)
     memory = extra_memory(lambda: sweep.patch_heads(corrupted, values, heads))
     ours, peak = seconds_and_speed(lambda: sweep.patch_heads(corrupted, values, heads))
     flops = sum(cie_flops(lm, len(p.token_ids), heads) for p in corrupted)

@@ -5,7 +5,7 @@ raises `ModelError` on a normal exit with none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -70,6 +70,27 @@ def record_head_outputs(
             handle.remove()
     if missing := sorted(set(layers) - set(into)):
         raise ModelError(f"{lm.spec.blocks}.*.{lm.spec.out_proj} was never called in layers {missing}.")
+
+
+@contextmanager
+def record_residuals(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[None]:
+    """Store the residual stream at the end of the sequence behind each block, (batch, d_model), in `into[layer]`.
+
+    Raises:
+        ModelError: a block was never called, or returned something that holds no residual stream.
+    """
+
+    def recorder(layer: int) -> Edit:
+        def record(residual: Tensor) -> Tensor:
+            into[layer] = residual[:, -1].detach()
+            return residual
+
+        return record
+
+    with ExitStack() as stack:
+        for layer in range(lm.n_layers):
+            stack.enter_context(edit_block_output(lm, layer, recorder(layer)))
+        yield
 
 
 def residual_of(output: Any, path: str, is_tuple: bool) -> Tensor:

@@ -9,9 +9,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fv.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs
+from fv.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
 from fv.models.language_model import LanguageModel
-from fv.sweep import Advance, Cell, Head, PatchScores, Prompt, TargetScores, check_vectors, ignore_progress
+from fv.sweep import (
+    Advance,
+    Cell,
+    Head,
+    LastToken,
+    PatchScores,
+    Prompt,
+    TargetScores,
+    check_vectors,
+    ignore_progress,
+)
 
 
 class NaiveSweep:
@@ -21,15 +31,18 @@ class NaiveSweep:
         self.lm = lm
 
     @torch.no_grad()
-    def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
-        lm, scores, outputs = self.lm, [], []
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        lm, found = self.lm, []
         for prompt in prompts:
-            recorded: dict[int, Tensor] = {}
-            with record_head_outputs(lm, range(lm.n_layers), None, recorded):
-                scores.append(self._forward(prompt))
-            layers = torch.cat([recorded[layer] for layer in range(lm.n_layers)])  # (n_layers, n_heads * head_dim)
-            outputs.append(layers.view(lm.n_layers, lm.n_heads, lm.head_dim))
-        return TargetScores.cat(scores), torch.stack(outputs)
+            outputs: dict[int, Tensor] = {}
+            residual: dict[int, Tensor] = {}
+            with record_head_outputs(lm, range(lm.n_layers), None, outputs), record_residuals(lm, residual):
+                scores = self._forward(prompt)
+            # (1, n_layers, n_heads * head_dim) -> (1, n_layers, n_heads, head_dim)
+            by_layer = torch.stack([outputs[layer] for layer in range(lm.n_layers)], 1)
+            by_head = by_layer.unflatten(-1, (lm.n_heads, lm.head_dim))
+            found.append(LastToken(scores, by_head, torch.stack([residual[layer] for layer in range(lm.n_layers)], 1)))
+        return LastToken.cat(found)
 
     @torch.no_grad()
     def patch_heads(
@@ -37,14 +50,14 @@ class NaiveSweep:
     ) -> PatchScores:
         own, patched = [], []
         for prompt in prompts:
-            own.append(self._forward(prompt))
+            own.append(self.last_token([prompt]))
             for head in heads:
                 with edit_head_outputs(self.lm, head.layer, self.patch(head, head_values)):
                     patched.append(self._forward(prompt).logprob)
             advance(1)
-        unedited = TargetScores.cat(own)
+        unedited = LastToken.cat(own)
         shape = (len(prompts), len(heads))
-        unpatched = unedited.logprob[:, None].expand(shape).clone()
+        unpatched = unedited.scores.logprob[:, None].expand(shape).clone()
         return PatchScores(unedited, unpatched, torch.cat(patched).reshape(shape))
 
     @torch.no_grad()

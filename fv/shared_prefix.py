@@ -26,7 +26,17 @@ from fv.models.language_model import LanguageModel
 from fv.prefix_attention import shared_prefix_mode
 from fv.prompt_batch import PromptBatch
 from fv.readout import target_logprobs, target_scores
-from fv.sweep import Advance, Cell, Head, PatchScores, Prompt, TargetScores, check_vectors, ignore_progress
+from fv.sweep import (
+    Advance,
+    Cell,
+    Head,
+    LastToken,
+    PatchScores,
+    Prompt,
+    TargetScores,
+    check_vectors,
+    ignore_progress,
+)
 
 PASS_ROWS = 64
 MAX_SLOTS = 8
@@ -42,15 +52,12 @@ class SharedPrefixSweep:
         self.max_rows = max_rows
 
     @torch.no_grad()
-    def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
-        lm, scores, outputs = self.lm, [], []
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        found = []
         for part in self._batches(prompts, rows_each=1):
-            with shared_prefix_mode(lm):
-                batch = PromptBatch(lm, part)
-            scores.append(_unedited(batch))
-            stacked = torch.stack([batch.head_outputs[layer] for layer in range(lm.n_layers)], 1)
-            outputs.append(stacked.view(len(part), lm.n_layers, lm.n_heads, lm.head_dim))
-        return TargetScores.cat(scores), torch.cat(outputs)
+            with shared_prefix_mode(self.lm):
+                found.append(_unedited(PromptBatch(self.lm, part)))
+        return LastToken.cat(found)
 
     @torch.no_grad()
     def patch_heads(
@@ -65,7 +72,7 @@ class SharedPrefixSweep:
                 scored.append(self._patch_batch(PromptBatch(self.lm, part), by_layer, values))
             advance(len(part))
         unedited, unpatched, patched = zip(*scored, strict=True)
-        return PatchScores(TargetScores.cat(unedited), torch.cat(unpatched)[:, columns], torch.cat(patched)[:, columns])
+        return PatchScores(LastToken.cat(unedited), torch.cat(unpatched)[:, columns], torch.cat(patched)[:, columns])
 
     def _patch_batch(self, batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> PatchScores:
         """Patch heads, sorted by layer, in chunks that leave room for row 0."""
@@ -108,7 +115,7 @@ class SharedPrefixSweep:
             scores = _inject_cells(batch, vectors, slots, self.max_rows)  # (batch, n_slots, n_vectors)
             grid.update({cell: scores[:, slot] for slot, cell in enumerate(slots) if cell is not None})
             advance(rows_a_cell * sum(cell is not None for cell in slots))
-        return _unedited(batch), TargetScores.stack([grid[cell] for cell in cells], 2)
+        return _own_scores(batch), TargetScores.stack([grid[cell] for cell in cells], 2)
 
     def _batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[Sequence[Prompt]]:
         """Split prompts evenly so that neither rows nor prompt tokens of a batch exceed `max_rows`."""
@@ -141,9 +148,17 @@ def _slot(alpha: float, slots: int) -> int:
     return (exponent + int((2 * mantissa - 1) * slots) + (slots // 2 if alpha < 0 else 0)) % slots
 
 
-def _unedited(batch: PromptBatch) -> TargetScores:
+def _own_scores(batch: PromptBatch) -> TargetScores:
     """The prompts' own scores, (batch,)."""
     return target_scores(batch.lm, batch.residual[-1][:, 0], batch.targets)
+
+
+def _unedited(batch: PromptBatch) -> LastToken:
+    lm = batch.lm
+    # (batch, n_layers, n_heads * head_dim) -> (batch, n_layers, n_heads, head_dim)
+    outputs = torch.stack([batch.head_outputs[layer] for layer in range(lm.n_layers)], 1)
+    residual = torch.cat(batch.residual[1:], 1)  # (batch, n_layers, d_model)
+    return LastToken(_own_scores(batch), outputs.unflatten(-1, (lm.n_heads, lm.head_dim)), residual)
 
 
 def _patched_rows(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> Tensor:

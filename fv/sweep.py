@@ -1,8 +1,8 @@
 """What a sweep computes, whichever engine runs it.
 
-Two engines offer the same three calls and agree within float32 rounding:
-`fv.naive.NaiveSweep`, one full forward per edit, the readable oracle; and
-`fv.shared_prefix.SharedPrefixSweep`, which runs each prompt's prefix once.
+The engines offer the same three calls and agree within float32 rounding: `fv.naive.NaiveSweep`, one full forward per
+edit, the readable oracle; `fv.shared_prefix.SharedPrefixSweep`, which runs each prompt's prefix once; and
+`fv.expanded_batch.ExpandedBatchSweep`, for families whose attention the shared prefix would not be exact for.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,16 +79,36 @@ class TargetScores:
         return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
 
 
+class LastToken(NamedTuple):
+    """What unedited prompts do at their last token.
+
+    Attributes:
+        scores: the prompts' scores, (n_prompts,).
+        head_outputs: (n_prompts, n_layers, n_heads, head_dim).
+        residual: the residual stream behind each block, (n_prompts, n_layers, d_model).
+    """
+
+    scores: TargetScores
+    head_outputs: Tensor
+    residual: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence["LastToken"]) -> "LastToken":
+        """Join along the prompts."""
+        scores, *tensors = zip(*parts, strict=True)
+        return cls(TargetScores.cat(scores), *map(torch.cat, tensors))
+
+
 class PatchScores(NamedTuple):
     """What patching heads, one at a time, does to prompts.
 
     Attributes:
-        unedited: the prompts' own scores, (n_prompts,).
+        unedited: the unedited prompts.
         unpatched: log probability of the target in the pass that `patched` is from, (n_prompts, n_heads) float64.
         patched: log probability of the target with the head patched, (n_prompts, n_heads) float64.
     """
 
-    unedited: TargetScores
+    unedited: LastToken
     unpatched: Tensor
     patched: Tensor
 
@@ -113,12 +133,8 @@ Advance = Callable[[int], None]
 class Sweep(Protocol):
     """Runs prompts with and without edits at their last token."""
 
-    def last_token(self, prompts: Sequence[Prompt]) -> tuple[TargetScores, Tensor]:
-        """Run unedited prompts.
-
-        Returns:
-            scores (n_prompts,) and head outputs (n_prompts, n_layers, n_heads, head_dim).
-        """
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        """Run unedited prompts."""
         ...
 
     def patch_heads(

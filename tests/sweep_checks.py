@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from fv.models.language_model import LanguageModel
 from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Head, PatchScores, Prompt, TargetScores
+from fv.sweep import Cell, Head, LastToken, PatchScores, Prompt, TargetScores
 
 TOLERANCE = 2e-5
 MAX_ROWS = [2, 3, 5, 17, 4096]
@@ -58,19 +58,26 @@ def assert_close(found: TargetScores, expected: TargetScores, tolerance: float =
     assert (found.rank - expected.rank).abs().max() <= 3
 
 
+def assert_last_tokens_close(found: LastToken, expected: LastToken, tolerance: float = TOLERANCE) -> None:
+    assert_close(found.scores, expected.scores, tolerance)
+    for values, due in ((found.head_outputs, expected.head_outputs), (found.residual, expected.residual)):
+        torch.testing.assert_close(values, due, rtol=0, atol=tolerance)
+
+
 def assert_bit_equal(found: TargetScores, expected: TargetScores) -> None:
     assert torch.equal(found.logprob, expected.logprob)
     assert torch.equal(found.rank, expected.rank)
 
 
 def assert_patches_close(found: PatchScores, expected: PatchScores, tolerance: float = TOLERANCE) -> None:
-    assert_close(found.unedited, expected.unedited, tolerance)
+    assert_last_tokens_close(found.unedited, expected.unedited, tolerance)
     torch.testing.assert_close(found.unpatched, expected.unpatched, rtol=0, atol=tolerance)
     torch.testing.assert_close(found.patched, expected.patched, rtol=0, atol=tolerance)
 
 
 def assert_patches_bit_equal(found: PatchScores, expected: PatchScores) -> None:
-    assert_bit_equal(found.unedited, expected.unedited)
+    assert_bit_equal(found.unedited.scores, expected.unedited.scores)
+    assert torch.equal(found.unedited.head_outputs, expected.unedited.head_outputs)
     assert torch.equal(found.unpatched, expected.unpatched)
     assert torch.equal(found.patched, expected.patched)
 

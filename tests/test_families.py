@@ -11,6 +11,7 @@ from sweep_checks import (
     all_cells,
     all_heads,
     assert_close,
+    assert_last_tokens_close,
     assert_patches_close,
     for_each,
     prompts_of,
@@ -48,10 +49,7 @@ def assert_engine_agrees(lm: LanguageModel, engine: str, tolerance: float) -> No
     vectors, cells = for_each(prompts, vectors_of(lm)), all_cells(lm)
     for found, due in zip(fast.inject(prompts, vectors, cells), naive.inject(prompts, vectors, cells), strict=True):
         assert_close(found, due, tolerance)
-    scores, outputs = fast.last_token(prompts)
-    expected_scores, expected_outputs = naive.last_token(prompts)
-    assert_close(scores, expected_scores, tolerance)
-    torch.testing.assert_close(outputs, expected_outputs, rtol=0, atol=tolerance)
+    assert_last_tokens_close(fast.last_token(prompts), naive.last_token(prompts), tolerance)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

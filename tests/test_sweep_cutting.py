@@ -24,7 +24,7 @@ from fv.engine import make_sweep
 from fv.models.language_model import LanguageModel
 from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep, _slot
-from fv.sweep import Cell, Head, PatchScores
+from fv.sweep import Cell, Head, LastToken, PatchScores
 
 # How the work is cut up changes nothing
 
@@ -53,12 +53,15 @@ def test_other_prompts_in_the_batch_do_not_matter(
     i = data.draw(st.integers(0, len(prompts) - 1))
     sweep, heads, cells = SharedPrefixSweep(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
     together, alone = sweep.patch_heads(prompts, values, heads), sweep.patch_heads([prompts[i]], values, heads)
-    assert_patches_close(PatchScores(*(part[i : i + 1] for part in together)), alone)
+    own = PatchScores(
+        LastToken(*(part[i : i + 1] for part in together.unedited)), *(p[i : i + 1] for p in together[1:])
+    )
+    assert_patches_close(own, alone)
     assert_close(
         sweep.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],
         sweep.inject([prompts[i]], for_each([prompts[i]], vectors), cells)[1],
     )
-    assert_close(sweep.last_token(prompts)[0][i : i + 1], sweep.last_token([prompts[i]])[0])
+    assert_close(sweep.last_token(prompts).scores[i : i + 1], sweep.last_token([prompts[i]]).scores)
 
 
 @few

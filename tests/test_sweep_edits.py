@@ -68,7 +68,7 @@ def test_zeroed_head_has_exactly_no_effect_in_the_fast_sweep(tiny_lm: LanguageMo
 def test_patching_a_head_with_its_own_value_has_no_effect(tiny_lm: LanguageModel, max_rows: int) -> None:
     sweep = SharedPrefixSweep(tiny_lm, max_rows)
     for prompt in prompts_of(tiny_lm, [1, 4, 10]):
-        own = NaiveSweep(tiny_lm).last_token([prompt])[1][0]
+        own = NaiveSweep(tiny_lm).last_token([prompt]).head_outputs[0]
         scores = sweep.patch_heads([prompt], own, all_heads(tiny_lm))
         assert (scores.patched - scores.unpatched).abs().max() < TOLERANCE
 
@@ -159,7 +159,7 @@ def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
     with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*compute\.sweep=expanded"):
         SharedPrefixSweep(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
     short = [Prompt((1, 2, 3), 6), Prompt((4, 2), 6)]
-    assert_close(SharedPrefixSweep(lm, 64).last_token(short)[0], NaiveSweep(lm).last_token(short)[0])
+    assert_close(SharedPrefixSweep(lm, 64).last_token(short).scores, NaiveSweep(lm).last_token(short).scores)
 
 
 def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageModel) -> None:

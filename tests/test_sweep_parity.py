@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_checks import (
     MAX_ROWS,
-    TOLERANCE,
     KeepFloat64,
     all_cells,
     all_heads,
     assert_close,
     assert_injecting_agrees,
+    assert_last_tokens_close,
     assert_patches_close,
     assert_patching_agrees,
     few,
@@ -146,10 +146,8 @@ def test_unedited_prompts_equal_the_naive_loop(
     tiny_lm: LanguageModel, lengths: list[int], max_rows: int, seed: int
 ) -> None:
     prompts = prompts_of(tiny_lm, lengths, seed)
-    expected_scores, expected_outputs = NaiveSweep(tiny_lm).last_token(prompts)
-    scores, outputs = SharedPrefixSweep(tiny_lm, max_rows).last_token(prompts)
-    assert_close(scores, expected_scores)
-    torch.testing.assert_close(outputs, expected_outputs, rtol=0, atol=TOLERANCE)
+    found = SharedPrefixSweep(tiny_lm, max_rows).last_token(prompts)
+    assert_last_tokens_close(found, NaiveSweep(tiny_lm).last_token(prompts))
 
 
 @pytest.mark.parametrize("max_rows", MAX_ROWS)
@@ -195,13 +193,13 @@ def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
     smollm2: LanguageModel, real_prompts: list[Prompt]
 ) -> None:
     sweep, naive = SharedPrefixSweep(smollm2, 256), NaiveSweep(smollm2)
-    scores, outputs = sweep.last_token(real_prompts)
-    expected_scores, expected_outputs = naive.last_token(real_prompts)
-    assert_close(scores, expected_scores)
-    assert (outputs - expected_outputs).abs().max() <= 1e-5 * expected_outputs.abs().max()
+    found, due = sweep.last_token(real_prompts), naive.last_token(real_prompts)
+    assert_close(found.scores, due.scores)
+    for values, expected in ((found.head_outputs, due.head_outputs), (found.residual, due.residual)):
+        assert (values - expected).abs().max() <= 1e-5 * expected.abs().max()
     heads = [Head(layer, (5 * i) % 9) for i, layer in enumerate([0, 1, 3, 7, 10, 13, 16, 19, 22, 25, 28, 29])]
     swapped = real_prompts[::-1]
-    for prompt, values in zip(swapped, outputs, strict=True):  # each prompt gets the other one's values
+    for prompt, values in zip(swapped, found.head_outputs, strict=True):  # each prompt gets the other one's values
         expected = naive.patch_heads([prompt], values, heads)
         assert_patches_close(sweep.patch_heads([prompt], values, heads), expected)
         assert (expected.patched - expected.unpatched).abs().max() > 0.01
