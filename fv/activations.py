@@ -1,6 +1,7 @@
-"""Clean means: head outputs at the last prompt token, averaged over a relation's clean prompts (spec section 1)."""
+"""Means over a relation's prompts: head outputs and residual stream at the last prompt token (spec section 1)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,30 @@ LAST_SLOT = 0
 """The clean mean has one slot, the last prompt token."""
 
 
-def mean_head_outputs(head_outputs: Tensor) -> Tensor:
-    """Average (n_prompts, n_layers, n_heads, head_dim) over prompts, in float64; returns float32 or wider."""
-    dtype = torch.promote_types(head_outputs.dtype, torch.float32)
-    return head_outputs.double().mean(0).to(dtype)
+@dataclass(frozen=True)
+class RelationMeans:
+    """What a relation's fit prompts average to.
+
+    Attributes:
+        clean: head outputs over the clean prompts, (n_layers, n_heads, head_dim).
+        corrupted: head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
+        residual: the residual stream behind each block over the clean prompts, (n_layers, d_model).
+    """
+
+    clean: Tensor
+    corrupted: Tensor
+    residual: Tensor
+
+
+def mean_over_prompts(values: Tensor) -> Tensor:
+    """Average (n_prompts, ...) over prompts, in float64; returns float32 or wider, on the CPU."""
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    return values.double().mean(0).to(dtype).cpu()
 
 
 def mean_of_means(clean_means: Sequence[Tensor]) -> Tensor:
     """Unweighted mean of relations' clean means, each (n_layers, n_heads, head_dim)."""
-    return mean_head_outputs(torch.stack(list(clean_means)))
+    return mean_over_prompts(torch.stack(list(clean_means)))
 
 
 def write_clean_mean(path: Path, clean_mean: Tensor, d_model: int) -> None:
@@ -53,3 +69,27 @@ def read_clean_mean(path: Path) -> Tensor:
     ):
         raise ArtifactError(f"{path} does not hold a (n_layers, n_heads, head_dim) clean mean.")
     return mean
+
+
+def write_other_means(path: Path, means: RelationMeans) -> None:
+    """Write what a relation's clean mean is compared with: `stepD_other_means/qid_<QID>.pt`."""
+    write_torch(path, {"corrupted_mean": means.corrupted, "residual_mean": means.residual})
+
+
+def read_relation_means(clean: Path, others: Path) -> RelationMeans:
+    """Read a relation's means from its two files.
+
+    Raises:
+        ArtifactError: a file is missing, truncated or of another shape.
+    """
+    mean, value = read_clean_mean(clean), read_torch(others)
+    if isinstance(value, dict):
+        corrupted, residual = value.get("corrupted_mean"), value.get("residual_mean")
+        if (
+            isinstance(corrupted, Tensor)
+            and isinstance(residual, Tensor)
+            and corrupted.shape == mean.shape
+            and (residual.ndim, len(residual)) == (2, len(mean))
+        ):
+            return RelationMeans(mean, corrupted, residual)
+    raise ArtifactError(f"{others} does not hold the means of {clean.name}'s prompts.")

@@ -66,6 +66,10 @@ class RunPaths:
     def qid_mean(self, qid: str) -> Path:
         return self.mean_acts / f"qid_{safe_name(qid)}_clean_mean.pt"
 
+    def qid_other_means(self, qid: str) -> Path:
+        """What Step6's controls and baselines need beside the clean mean."""
+        return self.artifacts / "stepD_other_means" / f"qid_{safe_name(qid)}.pt"
+
     @property
     def stepe(self) -> Path:
         """Where StepE writes: `artifacts/`, or `artifacts/<tag>/`."""

@@ -8,14 +8,17 @@ After Todd et al., "Function Vectors in Large Language Models" (ICLR 2024), sect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from fv.artifacts import write_npz
+from fv.config import StatsConfig
 from fv.errors import ArtifactError
-from fv.sweep import Advance, Head, Prompt, Sweep, TargetScores
+from fv.stats import Estimates, bootstrap_means
+from fv.sweep import Advance, Head, LastToken, Prompt, Sweep
 
 SCORES = ["mean_delta_logprob", "mean_delta_p"]
 CIE_COLUMNS = ["q_id", "layer", "head", "n_trials", *SCORES]
@@ -38,6 +41,11 @@ class TrialEffects:
     def n_trials(self) -> int:
         return len(self.delta_logprob)
 
+    @property
+    def swept(self) -> np.ndarray:
+        """Which heads were patched, (n_layers, n_heads) bool."""
+        return ~np.isnan(self.delta_logprob[0])
+
     @classmethod
     def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
         return cls(np.concatenate([e.delta_logprob for e in parts]), np.concatenate([e.delta_p for e in parts]))
@@ -49,7 +57,7 @@ def trial_effects(
     clean_mean: Tensor,
     heads: Sequence[Head],
     advance: Advance,
-) -> tuple[TrialEffects, TargetScores]:
+) -> tuple[TrialEffects, LastToken]:
     """Patch every head of `heads` in every corrupted prompt.
 
     Args:
@@ -60,7 +68,7 @@ def trial_effects(
         advance: progress callback, called with prompts done.
 
     Returns:
-        the effects, and the corrupted prompts' own scores (n_prompts,).
+        the effects, and the corrupted prompts as they are.
     """
     scores = sweep.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
@@ -73,7 +81,7 @@ def trial_effects(
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:
     """One relation's rows of `cie_scores.csv`, the swept heads by layer and head."""
-    swept = ~np.isnan(effects.delta_logprob[0])
+    swept = effects.swept
     layer, head = np.nonzero(swept)
     return pd.DataFrame(
         {
@@ -96,6 +104,37 @@ def aie_table(cie: pd.DataFrame, qids: Sequence[str] | None = None) -> pd.DataFr
     return means.reset_index()[AIE_COLUMNS]
 
 
+def cie_stats(effects: dict[str, TrialEffects], stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Each CIE with its interval over trials: one row a (relation, layer, head, metric), as in `cie_stats.csv`.
+
+    `p_positive` is the share of the bootstrap's resamples in which the mean effect is above zero.
+    """
+    tables = []
+    for q_id, found in effects.items():
+        layer, head = np.nonzero(found.swept)
+        values = np.concatenate([found.delta_logprob[:, found.swept], found.delta_p[:, found.swept]], 1)
+        estimates = bootstrap_means(values.T, stats, seed, "cie", q_id)
+        where = {"q_id": q_id, "layer": np.tile(layer, 2), "head": np.tile(head, 2)}
+        tables.append(_stats_table(where, np.repeat(SCORES, len(layer)), "n_trials", estimates))
+    return pd.concat(tables, ignore_index=True)
+
+
+def aie_stats(cie: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Each AIE with its interval over relations: one row a (layer, head, metric), as in `aie_stats.csv`."""
+    tables = []
+    for metric in SCORES:
+        wide = cie.pivot(index=["layer", "head"], columns="q_id", values=metric).sort_index()
+        estimates = bootstrap_means(wide.to_numpy(), stats, seed, "aie")
+        where = {name: wide.index.get_level_values(name).to_numpy() for name in ("layer", "head")}
+        tables.append(_stats_table(where, np.repeat(metric, len(wide)), "n_qids", estimates))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _stats_table(where: dict[str, Any], metric: np.ndarray, count: str, estimates: Estimates) -> pd.DataFrame:
+    table = pd.DataFrame({**where, "metric": metric, count: estimates.n})
+    return table.assign(**estimates.columns(), p_positive=estimates.p_positive)
+
+
 def read_cie_table(path: Path) -> pd.DataFrame:
     """Read `cie_scores.csv`.
 
@@ -116,7 +155,7 @@ def read_cie_table(path: Path) -> pd.DataFrame:
 
 def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:
     """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled."""
-    swept = ~np.isnan(effects.delta_logprob[0])
+    swept = effects.swept
     write_npz(
         path,
         trial_id=np.array(trial_ids, dtype=np.str_),
@@ -126,3 +165,18 @@ def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[st
         layers=np.nonzero(swept.any(1))[0],
         heads=np.nonzero(swept.any(0))[0],
     )
+
+
+def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
+    """Read `cie_trials.npz`: {q_id: effects of its trials, in their order}.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            q_ids = arrays["q_id"]
+            effects = [arrays[key] for key in ("delta_logprob", "delta_p")]
+    except Exception as error:  # a damaged zip fails in many ways
+        raise ArtifactError(f"{path} is missing, truncated or no array file ({type(error).__name__}).") from None
+    return {str(q): TrialEffects(*(array[q_ids == q] for array in effects)) for q in dict.fromkeys(q_ids.tolist())}

@@ -21,6 +21,7 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
 
+ADAPTIVE_KEYS = ("adaptive", "adaptive_step", "adaptive_inclusion", "key", "k")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 
 
@@ -50,11 +51,20 @@ def identity(config: Config) -> dict[str, Any]:
 
 def sweep_settings(config: Config) -> dict[str, Any]:
     """What else changes the last bits of StepD's numbers."""
-    return {
+    settings = {
         "compute.sweep": config.compute.sweep.value,
         "compute.max_rows": config.compute.max_rows,
         "compute.threads": torch.get_num_threads(),
     }
+    if config.score.adaptive:
+        # Then the ranking says how many trials are patched.
+        settings |= {f"score.{key}": config.resolved()["score"][key] for key in ADAPTIVE_KEYS}
+    return settings
+
+
+def stats_settings(config: Config) -> dict[str, Any]:
+    """The settings of the intervals."""
+    return {f"stats.{key}": value for key, value in config.resolved()["stats"].items()}
 
 
 def refuse_difference(there: dict[str, Any], here: dict[str, Any], what: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.activations import mean_head_outputs, mean_of_means, read_clean_mean, write_clean_mean
+from fv.activations import mean_of_means, mean_over_prompts, read_clean_mean, write_clean_mean
 from fv.errors import ArtifactError
 
 
@@ -16,12 +16,12 @@ def test_the_mean_runs_over_prompts() -> None:
     one = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])  # 1 layer, 2 heads, 2 wide
     two = torch.tensor([[[3.0, 2.0], [-3.0, 0.0]]])
     three = torch.tensor([[[5.0, 2.0], [3.0, 2.0]]])
-    assert mean_head_outputs(torch.stack([one, two, three])).tolist() == [[[3.0, 2.0], [1.0, 2.0]]]
+    assert mean_over_prompts(torch.stack([one, two, three])).tolist() == [[[3.0, 2.0], [1.0, 2.0]]]
 
 
 def test_the_mean_is_taken_in_float64() -> None:
     values = torch.tensor([1e8, 1.0, -1e8, 0.0]).view(4, 1, 1, 1)
-    assert float(mean_head_outputs(values)) == 0.25  # in float32 the 1 would be lost
+    assert float(mean_over_prompts(values)) == 0.25  # in float32 the 1 would be lost
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def test_the_mean_is_taken_in_float64() -> None:
     [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
 )
 def test_the_mean_is_kept_in_float32_or_wider(given_as: torch.dtype, kept_as: torch.dtype) -> None:
-    assert mean_head_outputs(torch.ones(2, 1, 1, 1, dtype=given_as)).dtype == kept_as
+    assert mean_over_prompts(torch.ones(2, 1, 1, 1, dtype=given_as)).dtype == kept_as
 
 
 def test_relations_weigh_the_same_whatever_their_number_of_prompts() -> None:
-    many = mean_head_outputs(torch.full((9, 1, 1, 1), 1.0))
-    few = mean_head_outputs(torch.full((1, 1, 1, 1), 4.0))
+    many = mean_over_prompts(torch.full((9, 1, 1, 1), 1.0))
+    few = mean_over_prompts(torch.full((1, 1, 1, 1), 4.0))
     assert float(mean_of_means([many, few])) == 2.5
 
 

@@ -82,8 +82,8 @@ def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageMod
     mean, heads = torch.ones(3, 4, 12), [Head(2, 1), Head(0, 3)]
     naive = NaiveSweep(tiny_llama)
     effects, before = trial_effects(naive, prompts, mean, heads, ignore_progress)
-    own = naive.last_token(prompts)[0]
-    assert torch.equal(before.logprob, own.logprob)
+    own = naive.last_token(prompts).scores
+    assert torch.equal(before.scores.logprob, own.logprob)
     for head in heads:
         after = naive.patch_heads(prompts, mean, [head]).patched[:, 0]
         np.testing.assert_array_equal(effects.delta_logprob[:, head.layer, head.head], after - own.logprob)

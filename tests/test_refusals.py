@@ -320,7 +320,7 @@ def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_over
 
     config = make_config(*tiny_overrides)
     paths = RunPaths.of(config)
-    write_unit, written = stepd._write_unit, []
+    write_unit, written = stepd.write_unit, []
 
     def full(path: Path, *rest) -> None:
         if len(written) == 2:
@@ -328,11 +328,11 @@ def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_over
         written.append(path)
         write_unit(path, *rest)
 
-    monkeypatch.setattr(stepd, "_write_unit", full)
+    monkeypatch.setattr(stepd, "write_unit", full)
     with pytest.raises(OSError, match="No space left"):
         run_stepd(config)
     assert sorted(path.name for path in paths.units.iterdir()) == ["qid_antonym.npz", "qid_country_capital.npz"]
-    monkeypatch.setattr(stepd, "_write_unit", lambda path, *rest: (written.append(path), write_unit(path, *rest)))
+    monkeypatch.setattr(stepd, "write_unit", lambda path, *rest: (written.append(path), write_unit(path, *rest)))
     run_stepd(config)
     assert [path.name for path in written[2:]] == ["qid_verb_past.npz"]
 

@@ -51,7 +51,7 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
     from fv.steps import stepd
 
     config = make_config(*tiny_overrides)
-    compute, calls = stepd._compute_unit, []
+    compute, calls = stepd.compute_unit, []
 
     def interrupted(*args):
         calls.append(args)
@@ -59,10 +59,10 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
             raise KeyboardInterrupt
         return compute(*args)
 
-    monkeypatch.setattr(stepd, "_compute_unit", interrupted)
+    monkeypatch.setattr(stepd, "compute_unit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_stepd(config)
-    monkeypatch.setattr(stepd, "_compute_unit", lambda *args: (calls.append(args), compute(*args))[1])
+    monkeypatch.setattr(stepd, "compute_unit", lambda *args: (calls.append(args), compute(*args))[1])
     run_stepd(config)
     assert len(calls) == 4  # one finished, one interrupted, and the two that were missing
     hidden = [path.name for path in RunPaths.of(config).root.rglob(".*") if path.name != ".lock"]

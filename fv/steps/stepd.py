@@ -6,16 +6,12 @@ the relations that are missing and ends with the same bytes.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from fv.activations import mean_head_outputs, mean_of_means, write_clean_mean
+from fv.activations import mean_of_means, write_clean_mean, write_other_means
 from fv.artifacts import (
     RunPaths,
     digest_of,
@@ -27,14 +23,13 @@ from fv.artifacts import (
     write_csv,
     write_json,
     write_jsonl,
-    write_npz,
     write_torch,
 )
 from fv.config import Config
 from fv.engine import make_sweep
 from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
-from fv.indirect_effect import TrialEffects, aie_table, cie_table, trial_effects, write_trial_effects
+from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, write_trial_effects
 from fv.logs import log_to_file
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
@@ -48,30 +43,16 @@ from fv.run import (
     refuse_other_model,
     refuse_other_run,
     start_job,
+    stats_settings,
     step_meta,
     sweep_settings,
 )
-from fv.snapshot import Snapshot, Trial, write_snapshot
-from fv.steps.sampling import log_warnings, prompt_of, replay_snapshot, sample_snapshot
-from fv.sweep import Advance, Head, Sweep, TargetScores
+from fv.snapshot import Snapshot, write_snapshot
+from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
+from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, compute_unit, read_unit, write_unit
+from fv.sweep import Head
 
-PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What StepD computes for one relation.
-
-    Attributes:
-        effects: per patched trial and head.
-        clean_mean: (n_layers, n_heads, head_dim).
-        metrics: per prompt kind, the fit trials' scores (n_fit,).
-    """
-
-    effects: TrialEffects
-    clean_mean: Tensor
-    metrics: dict[str, TargetScores]
 
 
 def run_stepd(config: Config) -> Path:
@@ -87,6 +68,7 @@ def run_stepd(config: Config) -> Path:
     paths = RunPaths.of(config)
     file = None if config.data.fixed_trials_path else read_relations(config.data)
     wanted = {**identity(config), **sweep_settings(config), "data.sha256": _source_digest(config, file)}
+    wanted |= stats_settings(config)
     done = _refuse_or_find(paths, config, wanted)
     if done:
         log.info("StepD in %s is complete already.", paths.root)
@@ -152,81 +134,21 @@ def _run(
             rename(q_id)
             trials = snapshot.of(q_id, "fit")
             path = paths.units / f"qid_{safe_name(q_id)}.npz"
-            key = digest_of([wanted, lm.fingerprint, [t.model_dump(mode="json") for t in trials], [*map(list, heads)]])
-            unit = _read_unit(path, key)
+            drawn = [trial.model_dump(mode="json") for trial in trials]
+            key = digest_of([UNIT_SCHEMA, wanted, lm.fingerprint, drawn, [*map(list, heads)]])
+            unit = read_unit(path, key)
             if unit is not None:
                 log.info("%s: found finished", q_id)
                 advance(n_patched[q_id])
             else:
-                unit = _compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
-                _write_unit(path, key, unit)
+                unit = compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
+                write_unit(path, key, unit)
                 log.info("%s: %d trials done", q_id, unit.effects.n_trials)
             units[q_id] = unit
     names = _write_outputs(config, paths, lm, snapshot, units)
     write_json(
         paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)}
     )
-
-
-def _compute_unit(
-    config: Config,
-    lm: LanguageModel,
-    snapshot: Snapshot,
-    trials: list[Trial],
-    heads: list[Head],
-    sweep: Sweep,
-    advance: Advance,
-) -> Unit:
-    prompts = {
-        kind: [prompt_of(lm, snapshot, getattr(t, f"{kind}_prompt_str"), t.target_first_token_id) for t in trials]
-        for kind in PROMPT_KINDS
-    }
-    clean, head_outputs = sweep.last_token(prompts["clean"])
-    clean_mean = mean_head_outputs(head_outputs[: config.data.n_mean_trials]).cpu()
-    zero_shot, _ = sweep.last_token(prompts["zero_shot"])
-    n_patched = config.score.n_trials or len(trials)
-    effects, corrupted = trial_effects(sweep, prompts["corrupted"][:n_patched], clean_mean, heads, advance)
-    if rest := prompts["corrupted"][n_patched:]:
-        corrupted = TargetScores.cat([corrupted, sweep.last_token(rest)[0]])
-    return Unit(effects, clean_mean, {"clean": clean, "corrupted": corrupted, "zero_shot": zero_shot})
-
-
-def _write_unit(path: Path, key: str, unit: Unit) -> None:
-    arrays = {
-        f"{kind}_{part}": getattr(scores, part).numpy()
-        for kind, scores in unit.metrics.items()
-        for part in ("logprob", "rank")
-    }
-    write_npz(
-        path,
-        key=np.array(key),
-        delta_logprob=unit.effects.delta_logprob,
-        delta_p=unit.effects.delta_p,
-        clean_mean=unit.clean_mean.numpy(),
-        **arrays,
-    )
-
-
-def _read_unit(path: Path, key: str) -> Unit | None:
-    """A finished relation, if it is the one that `key` names; anything else is computed again."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                log.warning("%s is of other trials or settings; computing it again.", path.name)
-                return None
-            effects = TrialEffects(arrays["delta_logprob"], arrays["delta_p"])
-            metrics = {
-                kind: TargetScores(
-                    torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"])
-                )
-                for kind in PROMPT_KINDS
-            }
-            return Unit(effects, torch.from_numpy(arrays["clean_mean"]), metrics)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # a damaged zip fails in many ways; all of them mean "not finished"
-        log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
-        return None
 
 
 def _write_outputs(
@@ -236,7 +158,10 @@ def _write_outputs(
     cie = pd.concat([cie_table(q_id, unit.effects) for q_id, unit in units.items()], ignore_index=True)
     write_csv(paths.artifacts / "cie_scores.csv", cie)
     write_csv(paths.artifacts / "aie_scores.csv", aie_table(cie))
-    patched = [trial for q_id in units for trial in snapshot.of(q_id, "fit", config.score.n_trials)]
+    patched = [trial for q_id, unit in units.items() for trial in snapshot.of(q_id, "fit", unit.effects.n_trials)]
+    stats = cie_stats({q_id: unit.effects for q_id, unit in units.items()}, config.stats, config.seed)
+    write_csv(paths.artifacts / "cie_stats.csv", stats)
+    write_csv(paths.artifacts / "aie_stats.csv", aie_stats(cie, config.stats, config.seed))
     write_trial_effects(
         paths.artifacts / "cie_trials.npz",
         [trial.trial_id for trial in patched],
@@ -245,15 +170,17 @@ def _write_outputs(
     )
     write_jsonl(paths.artifacts / "trial_metrics.jsonl", _metric_rows(snapshot, units))
     for q_id, unit in units.items():
-        write_clean_mean(paths.qid_mean(q_id), unit.clean_mean, lm.d_model)
-    global_mean = mean_of_means([unit.clean_mean for unit in units.values()])
+        write_clean_mean(paths.qid_mean(q_id), unit.means.clean, lm.d_model)
+        write_other_means(paths.qid_other_means(q_id), unit.means)
+    global_mean = mean_of_means([unit.means.clean for unit in units.values()])
     write_clean_mean(paths.mean_acts / "global_clean_mean.pt", global_mean, lm.d_model)
     # The public reference code expects a token-slot axis before head_dim.
     write_torch(paths.artifacts / "mean_activations.pt", global_mean[:, :, None, :].clone())
-    means = [path.relative_to(paths.artifacts).as_posix() for path in sorted(paths.mean_acts.glob("*.pt"))]
+    means = [*sorted(paths.mean_acts.glob("*.pt")), *map(paths.qid_other_means, units)]
     return [
-        *("sampled_trials.json", "cie_scores.csv", "aie_scores.csv", "cie_trials.npz", "trial_metrics.jsonl"),
-        *("mean_activations.pt", *means),
+        *("sampled_trials.json", "cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv"),
+        *("cie_trials.npz", "trial_metrics.jsonl", "mean_activations.pt"),
+        *(path.relative_to(paths.artifacts).as_posix() for path in means),
     ]
 
 

@@ -4,14 +4,12 @@ Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
-from fv.activations import mean_of_means, read_clean_mean
+from fv.activations import mean_of_means
 from fv.artifacts import (
     AIE_META,
     FV_META,
@@ -28,45 +26,28 @@ from fv.config import Config
 from fv.errors import ConfigError, shorten
 from fv.evaluation import summary_json
 from fv.function_vector import function_vector, vector_by_layer
-from fv.heads import describe_heads, top_heads
-from fv.indirect_effect import aie_table, read_cie_table
+from fv.heads import describe_heads, rank_heads, top_heads
+from fv.indirect_effect import aie_table
 from fv.injection import Vector, grid
 from fv.logs import log_to_file
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
-from fv.run import finished_stepd, now, read_meta, refuse_difference, refuse_other_model, start_job, step_meta
-from fv.snapshot import Snapshot, read_snapshot
-from fv.steps.step6 import evaluate_vectors
+from fv.run import (
+    finished_stepd,
+    now,
+    read_meta,
+    refuse_difference,
+    refuse_other_model,
+    start_job,
+    stats_settings,
+    step_meta,
+)
+from fv.stability import effects_of, stability_report
+from fv.steps.step6 import eval_parts, evaluate_vectors
+from fv.steps.stepd_results import StepdResults
 from fv.sweep import Head
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepdResults:
-    """StepD's artifacts, verified.
-
-    Attributes:
-        snapshot: the trials.
-        cie: rows of `cie_scores.csv`.
-        clean_means: {q_id: (n_layers, n_heads, head_dim)}.
-        hashes: SHA-256 of every StepD file, by name.
-    """
-
-    snapshot: Snapshot
-    cie: pd.DataFrame
-    clean_means: dict[str, Tensor]
-    hashes: dict[str, str]
-
-    @classmethod
-    def read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
-        verify_outputs(paths.artifacts, meta["outputs"], "StepD")
-        snapshot = read_snapshot(paths.snapshot)
-        means = {q_id: read_clean_mean(paths.qid_mean(q_id)) for q_id in snapshot.qids}
-        return cls(snapshot, read_cie_table(paths.artifacts / "cie_scores.csv"), means, meta["outputs"])
-
-    def cie_of(self, q_id: str) -> pd.DataFrame:
-        return self.cie[self.cie["q_id"] == q_id]
 
 
 def run_stepe(config: Config) -> Path:
@@ -101,10 +82,12 @@ def run_stepe(config: Config) -> Path:
 
 def _settings(config: Config) -> dict[str, Any]:
     settings: dict[str, Any] = {"score.key": config.score.key.value, "score.k": config.score.k}
+    settings |= stats_settings(config)
     injection = config.injection
     settings["injection.quick_eval"] = injection.quick_eval
     if injection.quick_eval:
         settings |= {f"injection.{key}": getattr(injection, key) for key in ("layer", "alpha", "n_eval")}
+        settings["evaluation.dev_fraction"] = config.evaluation.dev_fraction
     return settings
 
 
@@ -127,9 +110,9 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     meta = step_meta("stepE", config, lm, settings=_settings(config), inputs=stepd.hashes)
     aie = aie_table(stepd.cie)
     global_heads = top_heads(aie, key, k)
-    heads = {q_id: top_heads(stepd.cie_of(q_id), key, k) for q_id in stepd.snapshot.qids}
-    qid_vectors = {q_id: function_vector(lm, stepd.clean_means[q_id], heads[q_id]) for q_id in heads}
-    by_layer = vector_by_layer(lm, mean_of_means(list(stepd.clean_means.values())), global_heads)
+    heads = {q_id: top_heads(stepd.scores_of(q_id), key, k) for q_id in stepd.snapshot.qids}
+    qid_vectors = {q_id: function_vector(lm, stepd.means[q_id].clean, heads[q_id]) for q_id in heads}
+    by_layer = vector_by_layer(lm, mean_of_means([means.clean for means in stepd.means.values()]), global_heads)
 
     # The metadata goes last: a StepE that was killed has none, and is made again.
     (folder / FV_META).unlink(missing_ok=True)
@@ -137,7 +120,7 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         "score_key": key,
         "k": k,
         "global": describe_heads(global_heads, aie, key),
-        "per_qid": {q_id: describe_heads(heads[q_id], stepd.cie_of(q_id), key) for q_id in heads},
+        "per_qid": {q_id: describe_heads(heads[q_id], stepd.scores_of(q_id), key) for q_id in heads},
     }
     write_json(folder / "top_heads.json", described)
     write_torch(folder / "fv_by_layer.pt", by_layer)
@@ -147,11 +130,13 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         {q_id: {"vector": qid_vectors[q_id], "heads": [tuple(h) for h in heads[q_id]], "k": k} for q_id in heads},
     )
     names = ["top_heads.json", "fv_by_layer.pt", "fv_global_resid.pt", "fv_qid.pt"]
+    names += _write_stability(config, folder, stepd)
     if config.injection.quick_eval:
-        vector = Vector("global", "global", None, by_layer.sum(0))
-        plan = [(vector, stepd.snapshot.qids)]
-        rows = evaluate_vectors("StepE", config, lm, stepd.snapshot, plan, grid(config.injection, lm.n_layers))
-        write_json(folder / "stepE_eval.json", summary_json(rows))
+        vector = Vector("global", "global", None, by_layer.sum(0), k)
+        plan, cells = [(vector, stepd.snapshot.qids)], grid(config.injection, lm.n_layers)
+        parts = eval_parts(config, stepd.snapshot, stepd.snapshot.qids, len(cells) > 1)
+        rows = evaluate_vectors("StepE", config, lm, stepd.snapshot, plan, cells, parts)
+        write_json(folder / "stepE_eval.json", summary_json(rows, config.stats, config.seed))
         names.append("stepE_eval.json")
     outputs = hash_outputs(folder, names)
     own = {
@@ -163,6 +148,32 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     }
     write_json(folder / FV_META, {**meta, **own, "status": "ok", "finished": now(), "outputs": outputs})
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", k, len(heads), folder)
+
+
+def _write_stability(config: Config, folder: Path, stepd: StepdResults) -> list[str]:
+    """How stable each ranking is: `ranking_stability.json` and `head_stability.csv`; returns their names."""
+    key, k = config.score.key.value, config.score.k
+    reports, tables = {}, []
+    for name in ("global", *stepd.snapshot.qids):
+        qids = stepd.snapshot.qids if name == "global" else [name]
+        effects = [effects_of(stepd.effects[q_id], key) for q_id in qids]
+        scores = stepd.scores_of(None if name == "global" else name)
+        report, chances = stability_report(effects, k, config.stats, config.seed, name)
+        reports[name] = report
+        ranking = rank_heads(scores.assign(inclusion=chances), key)
+        tables.append(ranking.assign(ranking=name, rank=range(1, len(ranking) + 1)))
+        gap = report["gap"]
+        if gap is not None and gap["ci_low"] <= 0 <= gap["ci_high"]:
+            log.info(
+                "%s: k=%d cuts through a tie: the next head is %.2g below (%.0f%% interval %.2g to %.2g); "
+                "%d heads below k are within error of it.",
+                *(name, k, gap["mean"], 100 * config.stats.confidence, gap["ci_low"], gap["ci_high"]),
+                gap["n_within_error"],
+            )
+    write_json(folder / "ranking_stability.json", {"score_key": key, "k": k, "rankings": reports})
+    columns = ["ranking", "rank", "layer", "head", key, "inclusion"]
+    write_csv(folder / "head_stability.csv", pd.concat(tables, ignore_index=True)[columns])
+    return ["ranking_stability.json", "head_stability.csv"]
 
 
 def _aie_settings(config: Config) -> dict[str, Any]:
@@ -194,7 +205,7 @@ def _write_aie_package(config: Config, folder: Path, lm: LanguageModel, stepd: S
     write_json(folder / "top_heads.json", {"score_key": key, "k": k, "heads": describe_heads(heads, aie, key)})
     names = ["selected_qids.json", "aie_scores.csv", "top_heads.json"]
     if config.score.aie_fv:
-        subset_mean = mean_of_means([stepd.clean_means[q_id] for q_id in qids])
+        subset_mean = mean_of_means([stepd.means[q_id].clean for q_id in qids])
         write_torch(folder / "fv_global_resid.pt", function_vector(lm, subset_mean, heads))
         names.append("fv_global_resid.pt")
     write_json(folder / AIE_META, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(folder, names)})

@@ -1,0 +1,11 @@
+"""Random generators that depend on the seed and on what they are for, never on what was drawn before."""
+
+import hashlib
+
+import numpy as np
+
+
+def generator_for(seed: int, *names: object) -> np.random.Generator:
+    """The random generator of one purpose; the same names give the same numbers, whatever else a run does."""
+    words = np.frombuffer(hashlib.sha256("\0".join(map(str, names)).encode()).digest(), dtype="<u4")
+    return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))

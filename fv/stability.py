@@ -1,0 +1,171 @@
+"""How stable a ranking of heads is, from effects trial by trial (docs/methods.md, "Stability of a ranking").
+
+A ranking is of one relation, or of the mean over relations (AIE): then trials are drawn within each relation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from fv.config import ScoreConfig, StatsConfig
+from fv.indirect_effect import TrialEffects
+from fv.seeding import generator_for
+from fv.stats import bootstrap_means
+
+N_DRAWS = 100
+"""Subsets of trials a point of the convergence curve."""
+FEWEST_TRIALS = 4
+"""Below, no two halves of two trials exist, and nothing is called stable."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How well the top k of `n_trials` trials a relation agree.
+
+    Attributes:
+        n_trials: trials drawn a relation, without replacement.
+        overlap_with_all: share of the top k that is also in the top k of all trials; it ends at 1 by definition.
+        overlap_apart: share that two sets of so many trials, which have none in common, agree on; None where the
+            relation has not twice as many.
+        spearman_apart: rank correlation of all heads between the two sets.
+    """
+
+    n_trials: int
+    overlap_with_all: float
+    overlap_apart: float | None
+    spearman_apart: float | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Whether k cuts between heads that differ.
+
+    Attributes:
+        mean: score of the k-th head minus that of the next.
+        ci_low: lower end of its interval.
+        ci_high: upper end of its interval.
+        n_within_error: heads below the k-th whose difference from it has an interval that reaches zero.
+    """
+
+    mean: float
+    ci_low: float
+    ci_high: float
+    n_within_error: int
+
+
+Effects = Sequence[np.ndarray]
+"""Per relation, the effects of the swept heads in the order of layer and head: (n_trials, n_heads)."""
+
+
+def effects_of(effects: TrialEffects, key: str) -> np.ndarray:
+    """Effects of the swept heads, (n_trials, n_heads), of the column that ranks them (`score.key`)."""
+    values = effects.delta_p if key == "mean_delta_p" else effects.delta_logprob
+    return values[:, effects.swept]
+
+
+def ranked(scores: np.ndarray) -> np.ndarray:
+    """Heads by score descending, ties by position: (..., n_heads) int."""
+    return np.argsort(-scores, axis=-1, kind="stable")
+
+
+def inclusion(effects: Effects, k: int, n_resamples: int, seed: int, *purpose: object) -> np.ndarray:
+    """Probability, (n_heads,), that a head is among the top `k` when trials are drawn again with replacement."""
+    rng = generator_for(seed, "inclusion", *purpose)
+    scores = np.zeros((n_resamples, effects[0].shape[1]))
+    for values in effects:
+        n = len(values)
+        # How often each trial is drawn: (n_resamples, n_trials).
+        times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+        scores += times @ values / n
+    chosen = ranked(scores)[:, :k]
+    return np.bincount(chosen.ravel(), minlength=scores.shape[1]) / n_resamples
+
+
+def mean_scores(effects: Effects) -> np.ndarray:
+    """The ranking's scores, (n_heads,): the mean over trials, then over relations."""
+    return np.mean([values.mean(0) for values in effects], axis=0)
+
+
+def convergence(effects: Effects, k: int, seed: int, *purpose: object) -> list[Convergence]:
+    """The curve over the number of trials a relation, from 2 to as many as the smallest relation has."""
+    rng = generator_for(seed, "convergence", *purpose)
+    most = min(len(values) for values in effects)
+    everything = set(ranked(mean_scores(effects))[:k].tolist())
+    # Every size up to a dozen, then a dozen more; the halves of all trials among them.
+    sizes = {*range(2, 13), *np.linspace(2, most, 12).round().astype(int).tolist(), most // 2}
+    return [_point(effects, k, size, everything, rng) for size in sorted(sizes) if 2 <= size <= most]
+
+
+def _point(effects: Effects, k: int, size: int, everything: set[int], rng: np.random.Generator) -> Convergence:
+    with_all, apart, correlations = [], [], []
+    twice = 2 * size <= min(len(values) for values in effects)
+    for _ in range(N_DRAWS):
+        orders = [rng.permutation(len(values)) for values in effects]
+        one = mean_scores([values[order[:size]] for values, order in zip(effects, orders, strict=True)])
+        top = set(ranked(one)[:k].tolist())
+        with_all.append(len(top & everything) / k)
+        if twice:
+            other = mean_scores([values[order[size : 2 * size]] for values, order in zip(effects, orders, strict=True)])
+            apart.append(len(top & set(ranked(other)[:k].tolist())) / k)
+            correlations.append(_spearman(one, other))
+    return Convergence(
+        size,
+        float(np.mean(with_all)),
+        float(np.mean(apart)) if twice else None,
+        float(np.mean(correlations)) if twice else None,
+    )
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Rank correlation; 0 where one side ranks nothing."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(spearmanr(one, other).statistic)
+
+
+def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:
+    """The difference between the k-th head and those below; None where there is none below, or one trial only.
+
+    Over several relations the interval is over relations, whose CIEs the ranking averages.
+    """
+    order = ranked(mean_scores(effects))
+    units = effects[0] if len(effects) == 1 else np.stack([values.mean(0) for values in effects])
+    if k >= len(order) or len(units) < 2:
+        return None
+    differences = units[:, order[k - 1], None] - units[:, order[k:]]  # (n_units, n_heads - k)
+    found = bootstrap_means(differences.T, stats, seed, "gap", *purpose)
+    within = (found.ci_low <= 0) & (found.ci_high >= 0)
+    return Gap(float(found.mean[0]), float(found.ci_low[0]), float(found.ci_high[0]), int(within.sum()))
+
+
+def stability_report(
+    effects: Effects, k: int, stats: StatsConfig, seed: int, name: str
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Everything above for one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
+    chances = inclusion(effects, k, stats.n_resamples, seed, name)
+    curve = convergence(effects, k, seed, name)
+    gap = gap_at(effects, k, stats, seed, name)
+    halves = [point for point in curve if point.overlap_apart is not None]
+    top = ranked(mean_scores(effects))[:k]
+    report = {
+        "n_trials": min(len(values) for values in effects),
+        "mean_inclusion": float(chances[top].mean()),
+        "lowest_inclusion": float(chances[top].min()),
+        # Two halves without a trial in common, the largest that there are.
+        "split_half": asdict(halves[-1]) if halves else None,
+        "gap": asdict(gap) if gap else None,
+        "convergence": [asdict(point) for point in curve],
+    }
+    return report, chances
+
+
+def is_stable(effects: TrialEffects, score: ScoreConfig, seed: int) -> bool:
+    """Whether the top-k heads are drawn again often enough for `score.adaptive` to stop."""
+    if effects.n_trials < FEWEST_TRIALS:
+        return False
+    values = [effects_of(effects, score.key.value)]
+    chances = inclusion(values, score.k, 500, seed, "adaptive", effects.n_trials)
+    return float(np.sort(chances)[-score.k :].mean()) >= score.adaptive_inclusion
