@@ -11,23 +11,27 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from fv.config import StatsConfig
 from fv.injection import Vector
+from fv.selection import TEST, choose_cells, is_chosen
+from fv.stats import grouped_means
 from fv.sweep import Advance, Cell, Prompt, Sweep, ignore_progress
 
 METRICS = ["mean_delta_logprob", "accuracy_delta", "mean_delta_p"]
 CELL = ["fv", "eval_qid", "layer", "alpha"]
 TRIAL_COLUMNS = [
-    *("trial_id", "fv", "fv_kind", "eval_qid", "layer", "alpha"),
+    *("trial_id", "fv", "fv_kind", "fv_source", "k", "eval_qid", "part", "layer", "alpha"),
     *("baseline_logprob", "injected_logprob", "delta_logprob", "baseline_p", "injected_p", "delta_p"),
     *("baseline_rank", "injected_rank", "baseline_correct", "injected_correct"),
 ]
 
 
 class EvalTrial(NamedTuple):
-    """One eval trial with its zero-shot prompt."""
+    """One eval trial with its zero-shot prompt, and the part it belongs to: `dev` or `test`."""
 
     trial_id: str
     q_id: str
+    part: str
     prompt: Prompt
 
 
@@ -68,12 +72,12 @@ def evaluate(
         before, after = sweep.inject([t.prompt for t in trials], values, cells, advance)
         # One row a (trial, vector, cell), in the order of `after`.
         keys = [
-            (trial.trial_id, vector.name, vector.kind, trial.q_id, cell.layer, cell.alpha)
-            for trial in trials
-            for vector in vectors_of[trial]
+            (t.trial_id, v.name, v.kind, v.source, v.k, t.q_id, t.part, cell.layer, cell.alpha)
+            for t in trials
+            for v in vectors_of[t]
             for cell in cells
         ]
-        table = pd.DataFrame(keys, columns=["trial_id", "fv", "fv_kind", "eval_qid", "layer", "alpha"])
+        table = pd.DataFrame(keys, columns=TRIAL_COLUMNS[:9]).astype({"k": "Int64"})
         repeats = after.logprob[0].numel()
         for name, scores in (("baseline", before), ("injected", after)):
             times = repeats if name == "baseline" else 1
@@ -90,7 +94,7 @@ def evaluate(
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
     """Trial rows in the one order that files use, whatever order they were computed in."""
-    return rows[TRIAL_COLUMNS].sort_values([*CELL, "trial_id"], ignore_index=True)
+    return rows[TRIAL_COLUMNS].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +105,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         .groupby(CELL, sort=True)
         .agg(
             fv_kind=("fv_kind", "first"),
+            fv_source=("fv_source", "first"),
+            k=("k", "first"),
             n_trials=("trial_id", "size"),
             baseline_logprob=("baseline_logprob", "mean"),
             injected_logprob=("injected_logprob", "mean"),
@@ -111,41 +117,59 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         )
     )
     summary["accuracy_delta"] = summary["injected_accuracy"] - summary["baseline_accuracy"]
+    summary["harm_rate"] = rows.assign(worse=rows["delta_logprob"] < 0).groupby(CELL)["worse"].mean()
     return summary.reset_index()
 
 
-def summary_json(rows: pd.DataFrame) -> dict[str, Any]:
-    """`eval_summary.json`: long format and matrix[fv][eval_qid], the cells of each pair in order of layer and alpha.
+def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Summary rows with `<metric>_se`, `_ci_low` and `_ci_high` of each of `METRICS`, over the rows' trials."""
+    values = sort_trials(rows).astype({"baseline_correct": float, "injected_correct": float})
+    values["accuracy_delta"] = values["injected_correct"] - values["baseline_correct"]
+    values = values.rename(columns={"delta_logprob": METRICS[0], "delta_p": METRICS[2]})
+    estimates = grouped_means(values, CELL, METRICS, "trial_id", stats, seed)
+    wide = estimates.pivot(index=CELL, columns="metric", values=["se", "ci_low", "ci_high"])
+    wide.columns = pd.Index([f"{column[1]}_{column[0]}" for column in wide.columns])
+    ends = [f"{metric}_{end}" for metric in METRICS for end in ("se", "ci_low", "ci_high")]
+    return summary.merge(wide[ends].reset_index(), on=CELL)
 
-    It depends on the trial rows only, so a gathered sweep and a single job over the same grid write the same.
+
+def summary_json(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any]:
+    """`eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells in order of layer and alpha, and `chosen`.
+
+    `rows` are over all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with
+    its means over the test trials. It depends on the trial rows only, so a gathered sweep and a single job over the
+    same grid write the same.
     """
-    summary = summarise(rows)
+    summary = with_intervals(summarise(rows), rows, stats, seed)
     matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
         matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
     return {
         "schema_version": 1,
         "primary_metric": METRICS[0],
+        "confidence": stats.confidence,
         "fvs": sorted(summary["fv"].unique()),
         "eval_qids": sorted(summary["eval_qid"].unique()),
         "layers": sorted(summary["layer"].unique().tolist()),
         "alphas": sorted(summary["alpha"].unique().tolist()),
+        "chosen": records(chosen_cells(rows, stats, seed)),
         "rows": records(summary),
         "matrix": matrix,
     }
 
 
+def chosen_cells(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """The chosen cell of each (fv, eval_qid), `fv.selection.choose_cells`, with its summary over the test trials."""
+    chosen = choose_cells(rows)
+    test = rows[(rows["part"] == TEST) & is_chosen(rows, chosen)]
+    if test.empty:
+        return chosen
+    summary = with_intervals(summarise(test), test, stats, seed).drop(columns=["n_trials", "fv_kind", "fv_source", "k"])
+    return chosen.merge(summary, on=CELL)
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows as JSON objects."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def best_cells(summary: pd.DataFrame) -> pd.DataFrame:
-    """For each (fv, eval_qid) the cell with the highest `mean_delta_logprob`, ties by layer then alpha.
-
-    The choice is made on the very trials it is reported on, so the number flatters; a reader must be told.
-    """
-    ranked = summary.sort_values(
-        ["fv", "eval_qid", METRICS[0], "layer", "alpha"], ascending=[True, True, False, True, True]
-    )
-    return ranked.drop_duplicates(["fv", "eval_qid"]).reset_index(drop=True)
+    """A table's rows as JSON objects; null where there is no value."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
+    ]

@@ -19,16 +19,25 @@ class Vector:
     """A vector to inject.
 
     Attributes:
-        name: `global`, `file`, or the relation's q_id.
+        source: `global`, `file`, or the relation's q_id.
         kind: `global`, `qid` or `file`.
         source_qid: the relation it stands for, if any; its in-domain relation.
         values: (d_model,).
+        k: how many heads it is made of; None where that is not known.
+        of_several: whether there are vectors of other k from the same source, which names must tell apart.
     """
 
-    name: str
+    source: str
     kind: str
     source_qid: str | None
     values: Tensor
+    k: int | None = None
+    of_several: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tells the vector from every other one of the run."""
+        return f"{self.source}@k{self.k}" if self.of_several else self.source
 
 
 def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:

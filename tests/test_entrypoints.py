@@ -113,7 +113,7 @@ def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str]
 
 def test_the_pipeline_ends_with_a_table_and_the_runs_path(tiny_overrides: list[str], tmp_path: Path) -> None:
     done = module("pipeline", *tiny_overrides, "injection.fv=all_qids", "eval_scope=in_domain")
-    for word in ("antonym", "verb_past", "→", "top heads", "best of 3 cells", str(tmp_path / "relation" / "r")):
+    for word in ("antonym", "verb_past", "→", "top heads", "among 3 cells", str(tmp_path / "relation" / "r")):
         assert word in done.stdout
     assert "\r" not in done.stderr and "━" not in done.stderr, "progress bars belong on terminals only"
 

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from fv.artifacts import RunPaths, locked, read_jsonl, verify_outputs
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation import sort_trials
 from fv.logs import log_to_file
-from fv.run import now, read_meta, refuse_difference
-from fv.steps.step6 import REMEDY, step6_settings, write_results
+from fv.models.loading import load_model
+from fv.run import finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
+from fv.steps.step6 import REMEDY, eval_parts, has_choice, refuse_unfit_evaluation, step6_settings
+from fv.steps.stepd_results import StepdResults
+from fv.steps.summary import evaluate_held_out, write_results
+from fv.sweep import Cell
 
 SWEPT = ("injection.layer", "injection.alpha")
 log = logging.getLogger(__name__)
@@ -61,12 +66,30 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool) -> Path:
         tables = [pd.DataFrame(read_jsonl(cell / "eval_trials.jsonl")) for cell in metas]
         rows = sort_trials(pd.concat(tables, ignore_index=True).drop_duplicates(["trial_id", "fv", "layer", "alpha"]))
         swept = {key.removeprefix("injection."): settings[key] for key in SWEPT}
-        config = {**first["config"], "injection": {**first["config"]["injection"], **swept}}
-        own = {"gathered_cells": [cell.name for cell in metas], "finished": now()}
-        meta = {**first, "config": config, "settings": settings, **own}
-        write_results(folder, rows, meta, first["config"]["model"]["name"])
+        resolved = {**first["config"], "injection": {**first["config"]["injection"], **swept}}
+        config = TypeAdapter(Config).validate_python(resolved)
+        meta = {**first, "config": resolved, "settings": settings, "gathered_cells": [cell.name for cell in metas]}
+        _write(folder, config, rows, meta)
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
+
+
+def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any]) -> None:
+    """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
+    start_job(config)
+    paths = RunPaths.of(config)
+    stepd_meta = finished_stepd(paths, config)
+    stepd = StepdResults.read(paths, stepd_meta)
+    cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
+    parts = eval_parts(config, stepd.snapshot, sorted(rows["eval_qid"].unique()), has_choice(config, cells))
+    rows["part"] = rows["trial_id"].map(parts)
+    found = None
+    if config.evaluation.held_out:
+        refuse_unfit_evaluation(config, cells)
+        lm = load_model(config)
+        refuse_other_model(stepd_meta, lm, paths)
+        found = evaluate_held_out(config, lm, stepd, rows)
+    write_results(folder, config, stepd.snapshot, rows, found, meta)
 
 
 def _finished(folder: Path) -> list[Path]:

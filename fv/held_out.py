@@ -1,0 +1,112 @@
+"""Tables of what chosen injections do on test trials, beside controls and baselines (docs/methods.md).
+
+All of them come from trial rows alone, one row a (fv, relation, condition, draw, trial): the same rows give the same
+bytes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fv.answers import AnswerScores, score_columns
+from fv.config import StatsConfig
+from fv.stats import grouped_means
+
+NO_VECTOR = ""
+"""The `fv` of a condition without a function vector."""
+KEY = ["fv", "eval_qid", "condition"]
+ALL, FEW_SHOT_CORRECT = "all", "few_shot_correct"
+LEVELS = [
+    *("logprob", "p", "rank", "top1", "top3", "top5", "logit_difference", "candidate_accuracy"),
+    *("answer_logprob", "exact_match"),
+]
+"""What a condition is rated by, whatever it is compared with."""
+CHANGES = ["delta_logprob", "delta_p", "delta_top1", "delta_answer_logprob", "worse"]
+"""What a condition changes against its reference; the mean of `worse` is the harm rate."""
+CONTRASTED = ["logprob", "p", "top1", "candidate_accuracy", "answer_logprob", "exact_match"]
+"""What two conditions are compared by, trial by trial."""
+CONTRASTS = {
+    "fv": (
+        *("random_vector", "random_heads", "bottom_heads", "corrupted_prompts", "other_relation", "mean_of_others"),
+        *("layer_mean_added", "layer_mean_replaced", "few_shot"),
+    ),
+    "few_shot_corrupted_fv": ("few_shot_corrupted", "few_shot"),
+    "ablated_top_heads": ("ablated_random_heads", "few_shot"),
+}
+"""Each condition, and what it is compared with."""
+
+
+def condition_rows(
+    where: dict[str, object], trial_ids: Sequence[str], scores: AnswerScores, edit: int, reference: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Trial rows of one condition.
+
+    Args:
+        where: the columns that say which condition it is.
+        trial_ids: the trials, (n_trials,).
+        scores: (n_trials, n_edits).
+        edit: which of the edits.
+        reference: the rows of the condition it changes, on the same trials; None where there is none.
+    """
+    found = score_columns(scores, edit)
+    rows = pd.DataFrame({**where, "trial_id": list(trial_ids), **found})
+    rows["p"] = np.exp(rows["logprob"])
+    for n in (1, 3, 5):
+        rows[f"top{n}"] = (rows["rank"] < n).astype(float)
+    rows["candidate_accuracy"] = (rows["logit_difference"] > 0).astype(float).where(rows["logit_difference"].notna())
+    rows["exact_match"] = rows["exact_match"].astype(float)
+    for change in ("logprob", "p", "top1", "answer_logprob"):
+        rows[f"delta_{change}"] = np.nan if reference is None else rows[change] - reference[change].to_numpy()
+    rows["worse"] = np.nan if reference is None else (rows["delta_logprob"] < 0).astype(float)
+    return rows
+
+
+def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows once for all trials and once for those that the few-shot prompt gets right, named by `subset`."""
+    right = rows[rows["few_shot_correct"]]
+    return pd.concat([rows.assign(subset=ALL), right.assign(subset=FEW_SHOT_CORRECT)], ignore_index=True)
+
+
+def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Mean of every metric of every condition and draw, with its interval: `held_out.csv`."""
+    return grouped_means(in_subsets(rows), [*KEY, "draw", "subset"], [*LEVELS, *CHANGES], "trial_id", stats, seed)
+
+
+def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each trial's mean over the draws of a condition."""
+    return rows.groupby([*KEY, "trial_id", "few_shot_correct"])[CONTRASTED].mean().reset_index()
+
+
+def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Effect minus control, trial by trial, with its interval: `contrasts.csv`.
+
+    Where a control has several draws, a trial's value is its mean over them.
+    """
+    differences = contrast_rows(rows)
+    by = [*KEY, "minus", "subset"]
+    return grouped_means(in_subsets(differences), by, CONTRASTED, "trial_id", stats, seed)
+
+
+def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Differences of each trial, one row a (fv, relation, condition, minus, trial)."""
+    values = over_draws(rows)
+    tables = []
+    for condition, others in CONTRASTS.items():
+        own = values[values["condition"] == condition]
+        for other in others:
+            control = values[values["condition"] == other]
+            # A baseline has no vector of its own: it is compared with every vector on its relation.
+            shared = bool((control["fv"] == NO_VECTOR).all())
+            on = ["eval_qid", "trial_id"] if shared else ["fv", "eval_qid", "trial_id"]
+            paired = own.merge(control[[*on, *CONTRASTED]], on=on, suffixes=("", "_other"))
+            for metric in CONTRASTED:
+                paired[metric] -= paired[f"{metric}_other"]
+            tables.append(paired.assign(minus=other))
+    columns = [*KEY, "minus", "trial_id", "few_shot_correct", *CONTRASTED]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def cost_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Mean KL divergence on unrelated texts of every condition and draw, with its interval: `injection_cost.csv`."""
+    return grouped_means(rows, [*KEY, "draw"], ["kl"], "text", stats, seed)

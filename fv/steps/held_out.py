@@ -1,0 +1,263 @@
+"""The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from fv.answers import AnswerScores, first_token_logprobs, injection_cost, score_answers
+from fv.config import Config
+from fv.controls import Control, make_controls, random_head_sets
+from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.held_out import NO_VECTOR, condition_rows
+from fv.injection import Vector
+from fv.models.language_model import LanguageModel
+from fv.progress import progress_bar
+from fv.questions import RelationQuestions, read_unrelated
+from fv.selection import DEV, TEST
+from fv.snapshot import Trial
+from fv.steps.stepd_results import StepdResults
+from fv.steps.vectors import Ranking, made_of
+from fv.sweep import Cell
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to run a relation's prompts.
+
+    Attributes:
+        name: what it is.
+        edit: what it does to the last prompt token.
+        fv: the function vector it belongs to; empty where it belongs to none.
+        draw: which of several of its kind.
+        cell: layer and alpha, where there is one.
+        norm: of what is added or put in place, before alpha.
+        of: the other relation it is made of.
+    """
+
+    name: str
+    edit: LastTokenEdit
+    fv: str = NO_VECTOR
+    draw: int = 0
+    cell: Cell | None = None
+    norm: float | None = None
+    of: str | None = None
+
+    def where(self, eval_qid: str) -> dict[str, Any]:
+        """The columns that say which condition a row is of."""
+        layer, alpha = self.cell or (None, None)
+        own = {"layer": layer, "alpha": alpha, "norm": self.norm, "of": self.of}
+        return {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw, **own}
+
+
+@dataclass
+class HeldOutRows:
+    """What running the conditions gave.
+
+    Attributes:
+        trials: one row a (fv, relation, condition, draw, trial).
+        costs: one row a (fv, relation, condition, draw, unrelated text), with `kl` in nats.
+        relations: per relation, what its denominators and chances are.
+    """
+
+    trials: list[pd.DataFrame] = field(default_factory=list)
+    costs: list[pd.DataFrame] = field(default_factory=list)
+    relations: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HeldOutRun:
+    """What the conditions of every relation have in common.
+
+    Attributes:
+        config: the configuration.
+        lm: the model.
+        stepd: StepD's artifacts.
+        ranking: how heads were ranked.
+        vectors: the function vectors by name.
+        chosen: the chosen cell of each (fv, relation), `fv.selection.choose_cells`.
+        cells: all cells of the grid, from which a baseline may choose its own.
+        parts: {trial_id: `dev` or `test`}.
+    """
+
+    config: Config
+    lm: LanguageModel
+    stepd: StepdResults
+    ranking: Ranking
+    vectors: dict[str, Vector]
+    chosen: pd.DataFrame
+    cells: Sequence[Cell]
+    parts: dict[str, str]
+
+    def run(self) -> HeldOutRows:
+        """Run every condition of every relation that has a chosen cell."""
+        found = HeldOutRows()
+        qids = sorted(self.chosen["eval_qid"].unique())
+        with progress_bar("Step6 on test trials", len(qids)) as (advance, rename):
+            for q_id in qids:
+                rename(q_id)
+                self._run_relation(q_id, found)
+                advance(1)
+        return found
+
+    def _run_relation(self, q_id: str, found: HeldOutRows) -> None:
+        questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
+        trials = self._trials(questions, TEST)
+        chosen = self._chosen_vectors(q_id)
+        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen)]
+        few_shot = [Condition("few_shot", None)]
+        corrupted = []
+        in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
+        if self.config.evaluation.baselines:
+            zero_shot += self._layer_means(q_id, questions)
+            corrupted = [Condition("few_shot_corrupted", None)]
+            corrupted += [
+                Condition("few_shot_corrupted_fv", _added(v.values, cell), v.name, cell=cell, norm=_norm(v.values))
+                for v, cell in in_domain
+            ]
+        if self.config.evaluation.necessity:
+            few_shot += self._ablations(q_id, [vector for vector, _ in in_domain])
+
+        scores = {
+            prompt: self._score(questions, trials, prompt, conditions)
+            for prompt, conditions in (("zero_shot", zero_shot), ("clean", few_shot), ("corrupted", corrupted))
+            if conditions
+        }
+        right = scores["clean"].rank[:, 0] == 0
+        ids = [trial.trial_id for trial in trials]
+        tables: dict[str, pd.DataFrame] = {}
+        for prompt, conditions, reference in (
+            ("zero_shot", zero_shot, "zero_shot"),
+            ("clean", few_shot, "few_shot"),
+            ("corrupted", corrupted, "few_shot_corrupted"),
+        ):
+            for i, condition in enumerate(conditions):
+                # The unedited prompts are compared with the zero-shot ones.
+                against = tables.get(reference if i else "zero_shot")
+                rows = condition_rows(condition.where(q_id), ids, scores[prompt], i, against)
+                rows["few_shot_correct"] = right
+                tables.setdefault(condition.name, rows)
+                found.trials.append(rows)
+        found.costs += self._costs(q_id, zero_shot[1:])
+        found.relations.append(
+            {
+                "eval_qid": q_id,
+                "n_dev": sum(self.parts[t.trial_id] == DEV for t in questions.trials if t.trial_id in self.parts),
+                "n_test": len(trials),
+                "n_few_shot_correct": int(right.sum()),
+                "n_outputs": questions.n_outputs,
+                "majority_accuracy": questions.majority_accuracy(trials),
+                "target_in_corrupted": sum(trial.target_in_corrupted for trial in trials) / len(trials),
+            }
+        )
+
+    def _trials(self, questions: RelationQuestions, part: str) -> list[Trial]:
+        return [trial for trial in questions.trials if self.parts.get(trial.trial_id) == part]
+
+    def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
+        here = self.chosen[self.chosen["eval_qid"] == q_id]
+        return [
+            (self.vectors[fv], Cell(int(layer), float(alpha)))
+            for fv, layer, alpha in here[["fv", "layer", "alpha"]].itertuples(index=False)
+        ]
+
+    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]]) -> list[Condition]:
+        """Each vector with its controls, at its own cell; off the diagonal with random vectors only."""
+        found = []
+        for vector, cell in chosen:
+            found.append(
+                Condition("fv", _added(vector.values, cell), vector.name, cell=cell, norm=_norm(vector.values))
+            )
+            for control in self._controls(vector):
+                if vector.source_qid in (None, q_id) or control.name == "random_vector":
+                    edit = _added(control.values, cell)
+                    norm = _norm(control.values)
+                    found.append(Condition(control.name, edit, vector.name, control.draw, cell, norm, control.of))
+        return found
+
+    def _controls(self, vector: Vector) -> list[Control]:
+        heads = made_of(vector, self.stepd, self.ranking)
+        others: dict[str, Tensor] = {}
+        if vector.source_qid is not None:
+            k = vector.k or self.ranking.k
+            others = {
+                q_id: self.stepd.vector_of(self.lm, q_id, self.ranking.key, k)
+                for q_id in self.stepd.snapshot.qids
+                if q_id != vector.source_qid
+            }
+        return make_controls(self.lm, vector, heads, others, self.config.evaluation.controls, self.config.seed)
+
+    def _ablations(self, q_id: str, vectors: Sequence[Vector]) -> list[Condition]:
+        """Top-k heads, and random ones in the same layers, set to their mean over the corrupted prompts."""
+        found = []
+        values = self.stepd.means_of(q_id).corrupted
+        for vector in vectors:
+            heads = made_of(vector, self.stepd, self.ranking)
+            if heads is None:
+                continue
+            found.append(Condition("ablated_top_heads", SetHeads(heads.heads, values), vector.name))
+            draws = random_head_sets(vector, heads, self.config.evaluation.controls.random_heads, self.config.seed)
+            found += [
+                Condition("ablated_random_heads", SetHeads(drawn, values), vector.name, draw)
+                for draw, drawn in enumerate(draws)
+            ]
+        return found
+
+    def _layer_means(self, q_id: str, questions: RelationQuestions) -> list[Condition]:
+        """A layer's mean residual stream over the clean prompts, added and put in place, each at its own best cell."""
+        residual = self.stepd.means_of(q_id).residual  # (n_layers, d_model)
+        layers = sorted({cell.layer for cell in self.cells})
+        added = [
+            Condition("layer_mean_added", _added(residual[c.layer], c), cell=c, norm=_norm(residual[c.layer]))
+            for c in self.cells
+        ]
+        replaced = [
+            Condition(
+                "layer_mean_replaced", ReplaceResidual(i, residual[i]), cell=Cell(i, 1.0), norm=_norm(residual[i])
+            )
+            for i in layers
+        ]
+        dev = [questions.ask(trial, "zero_shot") for trial in self._trials(questions, DEV)]
+        best = []
+        for conditions in (added, replaced):
+            if len(conditions) > 1:
+                edits = [condition.edit for condition in conditions]
+                means = first_token_logprobs(self.lm, dev, edits, self.config.compute.max_rows).mean(0)
+                conditions = [conditions[int(means.argmax())]]  # ties to the lower layer, then alpha
+            best += conditions
+        return best
+
+    def _score(
+        self, questions: RelationQuestions, trials: Sequence[Trial], prompt: str, conditions: Sequence[Condition]
+    ) -> AnswerScores:
+        asked = [questions.ask(trial, prompt) for trial in trials]
+        edits = [condition.edit for condition in conditions]
+        return score_answers(self.lm, asked, edits, questions.ending, self.config.compute.max_rows)
+
+    def _costs(self, q_id: str, conditions: Sequence[Condition]) -> list[pd.DataFrame]:
+        """KL divergence on unrelated texts, where the edits should change nothing."""
+        evaluation = self.config.evaluation
+        if not evaluation.n_unrelated:
+            return []
+        special = self.stepd.snapshot.meta.add_special_tokens
+        texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
+        ids = [self.lm.encode(text, special) for text in texts]
+        edits = [condition.edit for condition in conditions]
+        costs = injection_cost(self.lm, ids, edits, self.config.compute.max_rows)  # (n_texts, n_conditions)
+        return [
+            pd.DataFrame({**condition.where(q_id), "text": range(len(texts)), "kl": costs[:, i]})
+            for i, condition in enumerate(conditions)
+        ]
+
+
+def _added(vector: Tensor, cell: Cell) -> AddVector:
+    return AddVector(cell.layer, cell.alpha * vector)
+
+
+def _norm(vector: Tensor) -> float:
+    return float(vector.double().norm())

@@ -1,0 +1,154 @@
+"""Step6's files from its trial rows: the grid's summary, and what the test trials say of the chosen cells.
+
+A single job and a gathered sweep write through here, so the same rows end as the same bytes.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fv.artifacts import RunPaths, digest_of, hash_outputs, write_csv, write_json, write_jsonl
+from fv.config import Config
+from fv.evaluation import records, summary_json
+from fv.held_out import KEY, contrasts_table, cost_table, means_table
+from fv.models.language_model import LanguageModel
+from fv.run import now
+from fv.selection import choose_cells
+from fv.snapshot import Snapshot
+from fv.stats import INTERVAL
+from fv.steps.held_out import HeldOutRows, HeldOutRun
+from fv.steps.stepd_results import StepdResults
+from fv.steps.vectors import Ranking, vectors_of
+from fv.sweep import Cell
+from fv.transfer import cosine_table, dominance, transfer_matrix, transfer_table
+
+WHERE = ["layer", "alpha", "norm", "of"]
+log = logging.getLogger(__name__)
+
+
+def evaluate_held_out(
+    config: Config, lm: LanguageModel, stepd: StepdResults, rows: pd.DataFrame
+) -> tuple[HeldOutRows, pd.DataFrame]:
+    """Choose a cell for each (fv, relation) from the grid's rows and run it on the test trials.
+
+    Returns:
+        the conditions' rows, and the cosine of each pair of vectors.
+    """
+    paths = RunPaths.of(config)
+    vectors = vectors_of(config, paths, lm, stepd)
+    cells = sorted({Cell(int(layer), float(alpha)) for layer, alpha in zip(rows["layer"], rows["alpha"], strict=True)})
+    parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
+    named = {vector.name: vector for vector in vectors}
+    run = HeldOutRun(config, lm, stepd, Ranking.of(config, paths), named, choose_cells(rows), cells, parts)
+    return run.run(), cosine_table(vectors)
+
+
+def write_results(
+    folder: Path,
+    config: Config,
+    snapshot: Snapshot,
+    rows: pd.DataFrame,
+    held_out: tuple[HeldOutRows, pd.DataFrame] | None,
+    meta: dict[str, Any],
+) -> None:
+    """Write Step6's files; the metadata last, for its `status: ok` says that the others are there.
+
+    Args:
+        folder: where to.
+        config: the configuration of the whole grid.
+        snapshot: the trials.
+        rows: trial rows of the grid.
+        held_out: what `evaluate_held_out` gave; None for the grid alone.
+        meta: the step's metadata so far.
+    """
+    summary = summary_json(rows, config.stats, config.seed)
+    n_trials = rows["trial_id"].nunique()
+    label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
+    write_jsonl(folder / "eval_trials.jsonl", records(rows))
+    names = ["eval_summary.json", "eval_trials.jsonl", f"step6_results_{label}.json"]
+    if held_out is not None:
+        found, names_found = _write_held_out(folder, config, *held_out)
+        summary |= found
+        names += names_found
+    write_json(folder / "eval_summary.json", summary)
+    write_json(folder / f"step6_results_{label}.json", summary)
+    done = {
+        **meta,
+        **_scope_meta(config, snapshot, summary["eval_qids"]),
+        "status": "ok",
+        "finished": now(),
+        "n_eval_trials": n_trials,
+        "outputs": hash_outputs(folder, names),
+    }
+    write_json(folder / f"metadata_step6_{label}.json", done)
+    write_json(folder / "eval_meta.json", done)
+
+
+def _write_held_out(
+    folder: Path, config: Config, found: HeldOutRows, cosines: pd.DataFrame
+) -> tuple[dict[str, Any], list[str]]:
+    """Write the tables of the test trials; returns what the summary says of them, and the files' names."""
+    stats, seed = config.stats, config.seed
+    trials = pd.concat(found.trials, ignore_index=True)
+    means, contrasts = means_table(trials, stats, seed), contrasts_table(trials, stats, seed)
+    where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
+    transfer = transfer_table(means, contrasts, cosines)
+    tables = {
+        "held_out": means.merge(where, on=[*KEY, "draw"]),
+        "contrasts": contrasts,
+        "transfer": transfer,
+        "transfer_matrix": transfer_matrix(transfer),
+        "fv_cosines": cosines,
+    }
+    if found.costs:
+        costs = cost_table(pd.concat(found.costs, ignore_index=True), stats, seed)
+        tables["injection_cost"] = costs.merge(where, on=[*KEY, "draw"])
+    write_jsonl(folder / "held_out_trials.jsonl", records(trials))
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    summary = {
+        "relations": found.relations,
+        "held_out": _nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
+        "contrasts": _nested(contrasts, [*KEY, "minus", "subset", "n"]),
+        "injection_cost": records(tables["injection_cost"]) if found.costs else [],
+        "transfer": {"dominance": dominance(trials, stats, seed), "rows": records(transfer)},
+    }
+    return summary, ["held_out_trials.jsonl", *(f"{name}.csv" for name in tables)]
+
+
+def _nested(table: pd.DataFrame, key: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of one metric each as one object a key, with its metrics inside."""
+    nested: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in records(table):
+        own = nested.setdefault(tuple(row[name] for name in key), {name: row[name] for name in key} | {"metrics": {}})
+        own["metrics"][row["metric"]] = {name: row[name] for name in INTERVAL}
+    return list(nested.values())
+
+
+def _label(layers: Sequence[int]) -> str:
+    """Layers in a file name: runs of neighbours as `0-29`, many scattered ones by their hash."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    label = ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return label if len(label) <= 60 else f"{len(layers)}x{digest_of(list(layers))[:12]}"
+
+
+def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict[str, Any]:
+    """The keys that spec sections 4 and 7.2 want in `eval_meta.json`."""
+    return {
+        "eval_scope": config.eval_scope.mode.value,
+        "eval_qids": list(qids),
+        "eval_split": snapshot.eval_split,
+        "fv": config.injection.fv.value,
+        "fv_source_qid": config.injection.fv_source_qid,
+        "trials_per_qid": {q: len(snapshot.of(q, snapshot.eval_split, config.injection.n_eval)) for q in qids},
+        "dropped_qids": snapshot.meta.dropped_qids,
+        "counts": {q: counts.model_dump() for q, counts in snapshot.meta.counts.items()},
+    }

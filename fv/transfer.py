@@ -1,0 +1,95 @@
+"""The transfer matrix: each relation's vector on each relation, at its chosen cell (docs/methods.md, "Transfer")."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fv.config import StatsConfig
+from fv.held_out import ALL
+from fv.injection import Vector
+from fv.metrics import cosine
+from fv.stats import INTERVAL, bootstrap_means
+
+PRIMARY = "delta_logprob"
+
+
+def cosine_table(vectors: Sequence[Vector]) -> pd.DataFrame:
+    """Cosine of each pair of vectors, as a square table with a column `fv`."""
+    names = [vector.name for vector in vectors]
+    rows = [[cosine(one.values, other.values) for other in vectors] for one in vectors]
+    return pd.DataFrame(rows, columns=names).assign(fv=names)[["fv", *names]]
+
+
+def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, cosines: pd.DataFrame) -> pd.DataFrame:
+    """One row a (fv, relation): the effect, the effect minus its random vectors', and the cosine with its own vector.
+
+    Args:
+        means: `fv.held_out.means_table`.
+        contrasts: `fv.held_out.contrasts_table`.
+        cosines: `cosine_table`.
+
+    Returns:
+        fv, eval_qid, n, effect and its interval, effect_minus_control and its interval (missing where there are no
+        random vectors), cosine (missing where the relation has no vector of its own).
+    """
+    pair = ["fv", "eval_qid"]
+    own = means[(means["condition"] == "fv") & (means["subset"] == ALL) & (means["metric"] == PRIMARY)]
+    effect = own[[*pair, "n", *INTERVAL]].rename(columns={"mean": "effect"})
+    against = contrasts[
+        (contrasts["condition"] == "fv")
+        & (contrasts["minus"] == "random_vector")
+        & (contrasts["subset"] == ALL)
+        # Both sides start from the same prompts, so log p differs by what the changes differ by.
+        & (contrasts["metric"] == "logprob")
+    ]
+    control = against[[*pair, *INTERVAL]].rename(
+        columns={"mean": "effect_minus_control", **{name: f"control_{name}" for name in INTERVAL[1:]}}
+    )
+    long = cosines.melt("fv", var_name="eval_qid", value_name="cosine")
+    return effect.merge(control, on=pair, how="left").merge(long, on=pair, how="left")
+
+
+def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
+    """The table as a matrix, a row a vector and a column a relation."""
+    return table.pivot(index="fv", columns="eval_qid", values=value).reset_index().rename_axis(columns=None)
+
+
+def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any] | None:
+    """How much better each relation's own vector is on it than the others' are.
+
+    For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. Its
+    mean over trials is the relation's dominance; over relations, the matrix's diagonal dominance, with an interval over
+    relations.
+
+    Args:
+        rows: trial rows of conditions (`fv.held_out.condition_rows`).
+        stats: level, resamples and method.
+        seed: the run's seed.
+
+    Returns:
+        `per_relation`, `mean` over relations with its interval, and `share_own_best`: of the relations, those whose own
+        vector has the largest mean change. None unless a relation has its own and another's vector.
+    """
+    effects = rows[rows["condition"] == "fv"]
+    per_relation: list[dict[str, Any]] = []
+    own_best = []
+    for eval_qid, here in effects.groupby("eval_qid", sort=True):
+        wide = here.pivot(index="trial_id", columns="fv", values=PRIMARY).sort_index()
+        if eval_qid not in wide or wide.shape[1] < 2:
+            continue
+        others = wide.drop(columns=[eval_qid])
+        difference = (wide[eval_qid] - others.mean(axis=1)).to_numpy()[None]
+        estimates = bootstrap_means(difference, stats, seed, "dominance", eval_qid)
+        per_relation.append({"eval_qid": str(eval_qid), "n": estimates.n, **estimates.of(0)})
+        own_best.append(bool(wide[eval_qid].mean() >= others.mean().max()))
+    if not per_relation:
+        return None
+    overall = bootstrap_means(np.array([[p["mean"] for p in per_relation]]), stats, seed, "dominance")
+    return {
+        "n_relations": len(per_relation),
+        **overall.of(0),
+        "share_own_best": float(np.mean(own_best)),
+        "per_relation": per_relation,
+    }
