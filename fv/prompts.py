@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fv.config import TemplateConfig
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair
@@ -40,8 +41,33 @@ def tokenize(lm: LanguageModel, prompt: str, target: str, add_special_tokens: bo
         TrialError: the tokens of prompt + target do not start with the tokens of the prompt, or the prompt is
             longer than the model takes.
     """
-    alone = lm.encode(prompt, add_special_tokens)
-    both = lm.encode(prompt + target, add_special_tokens)
+    return accepted(tokenize_all(Encoder(lm, add_special_tokens), [(prompt, target)])[0])
+
+
+def tokenize_all(encoder: Encoder, items: Sequence[tuple[str, str]]) -> list[Tokens | TrialError]:
+    """`tokenize` for many (prompt, target) in one call of the tokenizer; an error stands where it would be raised."""
+    borders = [encoder.is_border(prompt, target) for prompt, target in items]
+    texts = []
+    for (prompt, target), border in zip(items, borders, strict=True):
+        texts += [prompt, target if border else prompt + target]
+    ids = encoder.encode(texts)
+    found: list[Tokens | TrialError] = []
+    for (prompt, target), border, alone, rest in zip(items, borders, ids[::2], ids[1::2], strict=True):
+        try:
+            found.append(_parted(encoder.lm, prompt, target, alone, alone + rest if border else rest))
+        except TrialError as error:
+            found.append(error)
+    return found
+
+
+def accepted(found: Tokens | TrialError) -> Tokens:
+    """`found` if it is tokens; raises it if it is an error."""
+    if isinstance(found, TrialError):
+        raise found
+    return found
+
+
+def _parted(lm: LanguageModel, prompt: str, target: str, alone: list[int], both: list[int]) -> Tokens:
     if both[: len(alone)] != alone or len(both) == len(alone):
         same = next((i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b), len(alone))
         start = max(0, same - 3)

@@ -17,9 +17,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fv.config import DataConfig, Split
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import accepted, render, render_target, tokenize_all
 from fv.relations import Pair, Relation, normalise
 from fv.snapshot import Example, Trial
 
@@ -148,8 +149,7 @@ class RelationSampler:
     def __init__(self, relation: Relation, data: DataConfig, seed: int, lm: LanguageModel, special: bool) -> None:
         self.relation = relation
         self.data = data
-        self.lm = lm
-        self.special = special
+        self.encoder = Encoder(lm, special)
         self.rng = generator_for(seed, relation.q_id)
         self.groups = kin_groups(relation.pairs)
         self.has_kin = np.bincount(self.groups)[self.groups] > 1
@@ -190,7 +190,7 @@ class RelationSampler:
             if groups_left <= self.data.n_demos + 1 or pairs_left - sizes[group] < self.data.n_trials_per_q:
                 return
             try:
-                self._tokenize([], self.relation.pairs[i])
+                self._tokenize(self.relation.pairs[i], [])
             except TrialError as error:
                 self._reject(i, error)
                 continue
@@ -232,12 +232,8 @@ class RelationSampler:
         query = self.relation.pairs[index]
         demos = self._draw_demos(index)
         wrong, corruption = corrupt(demos, self.outputs, self.rng)
-        prompts = {
-            "clean": self._tokenize(demos, query),
-            "corrupted": self._tokenize(wrong, query),
-            "zero_shot": self._tokenize([], query),
-        }
-        targets = {target for _, target in prompts.values()}
+        (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
+        targets = set(found)
         if len(targets) > 1:
             raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(targets)}")
         target_ids = list(targets.pop())
@@ -250,9 +246,9 @@ class RelationSampler:
             corruption=corruption,
             target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
             query=Example(**query._asdict()),
-            clean_prompt_str=prompts["clean"][0],
-            corrupted_prompt_str=prompts["corrupted"][0],
-            zero_shot_prompt_str=prompts["zero_shot"][0],
+            clean_prompt_str=clean,
+            corrupted_prompt_str=corrupted,
+            zero_shot_prompt_str=zero_shot,
             target_str=render_target(self.data.template, query.exB),
             target_first_token_id=target_ids[0],
             target_token_ids=target_ids,
@@ -269,11 +265,12 @@ class RelationSampler:
                 return list(demos.values())
         raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
 
-    def _tokenize(self, demos: Sequence[Pair], query: Pair) -> tuple[str, tuple[int, ...]]:
-        """Text of a prompt, and the token ids of the answer behind it."""
-        text = render(self.data.template, demos, query.exA)
+    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[tuple[int, ...]]]:
+        """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""
+        texts = [render(self.data.template, demos, query.exA) for demos in shown]
         target = render_target(self.data.template, query.exB)
-        return text, tokenize(self.lm, text, target, self.special).target
+        found = tokenize_all(self.encoder, [(text, target) for text in texts])
+        return texts, [accepted(tokens).target for tokens in found]
 
     def _reject(self, index: int, error: TrialError) -> None:
         self.result.n_rejected += 1
