@@ -1,6 +1,7 @@
 """Prompts: from pairs to text to token ids (spec section 5)."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fv.config import TemplateConfig
@@ -8,6 +9,9 @@ from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair
+
+CHUNK = 100
+"""Pairs that are tokenised in one call."""
 
 
 def render(template: TemplateConfig, demos: Sequence[Pair], query: str) -> str:
@@ -58,6 +62,16 @@ def tokenize_all(encoder: Encoder, items: Sequence[tuple[str, str]]) -> list[Tok
         except TrialError as error:
             found.append(error)
     return found
+
+
+def zero_shot_tokens(
+    encoder: Encoder, template: TemplateConfig, pairs: Iterable[Pair]
+) -> Iterator[tuple[Pair, Tokens | TrialError]]:
+    """Each pair with its tokens behind its own zero-shot prompt, or why it has none; takes a hundred pairs at once."""
+    remaining = iter(pairs)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        items = [(render(template, [], pair.exA), render_target(template, pair.exB)) for pair in chunk]
+        yield from zip(chunk, tokenize_all(encoder, items), strict=True)
 
 
 def accepted(found: Tokens | TrialError) -> Tokens:

@@ -9,18 +9,19 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fv.capacity import advice, capacity
 from fv.config import DataConfig, Split
 from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import accepted, render, render_target, tokenize_all
+from fv.prompts import Tokens, accepted, render, render_target, tokenize_all, zero_shot_tokens
 from fv.relations import Pair, Relation, normalise
 from fv.snapshot import Example, Trial
 
@@ -149,6 +150,7 @@ class RelationSampler:
     def __init__(self, relation: Relation, data: DataConfig, seed: int, lm: LanguageModel, special: bool) -> None:
         self.relation = relation
         self.data = data
+        self._drawn_by = seed, lm, special
         self.encoder = Encoder(lm, special)
         self.rng = generator_for(seed, relation.q_id)
         self.groups = kin_groups(relation.pairs)
@@ -286,5 +288,16 @@ class RelationSampler:
             f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
             f"asked are {self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
             f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
-            "Ask for fewer trials or demonstrations, or say data.allow_drop=true."
+            f"{advice(capacity(self.groups, self._usable(), self.data), self.data, self._works)}"
         )
+
+    def _usable(self) -> np.ndarray:
+        """Whether each pair can be a query, (n_pairs,)."""
+        found = zero_shot_tokens(self.encoder, self.data.template, self.relation.pairs)
+        return np.array([isinstance(tokens, Tokens) for _, tokens in found])
+
+    def _works(self, data: DataConfig) -> bool:
+        """Whether the same seed gives all trials under other counts."""
+        result = RelationSampler(self.relation, replace(data, allow_drop=True), *self._drawn_by).sample()
+        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
+        return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)

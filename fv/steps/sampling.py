@@ -10,15 +10,13 @@ from fv.config import Config, Split, TemplateConfig
 from fv.encoding import Encoder
 from fv.errors import ArtifactError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import Tokens, render, render_target, tokenize, tokenize_all
+from fv.prompts import Tokens, tokenize, zero_shot_tokens
 from fv.relations import Relation, RelationFile, normalise
 from fv.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
 from fv.sweep import Prompt
 from fv.trials import QidTrials, RelationSampler
 
 MAX_OUTPUTS_CHECKED = 2000
-CHUNK = 100
-"""Pairs whose tokens are asked for at once."""
 log = logging.getLogger(__name__)
 
 
@@ -128,15 +126,12 @@ def first_token_collisions(relation: Relation, template: TemplateConfig, encoder
     check are left out.
     """
     first_tokens: dict[str, int] = {}
-    for start in range(0, len(relation.pairs), CHUNK):
-        if len(first_tokens) >= MAX_OUTPUTS_CHECKED:
+    new = (pair for pair in relation.pairs if normalise(pair.exB) not in first_tokens)
+    for pair, tokens in zero_shot_tokens(encoder, template, new):
+        if len(first_tokens) == MAX_OUTPUTS_CHECKED:
             break
-        named = [(normalise(pair.exB), pair) for pair in relation.pairs[start : start + CHUNK]]
-        new = [(output, pair) for output, pair in named if output not in first_tokens]
-        items = [(render(template, [], pair.exA), render_target(template, pair.exB)) for _, pair in new]
-        for (output, _), tokens in zip(new, tokenize_all(encoder, items), strict=True):
-            if isinstance(tokens, Tokens) and len(first_tokens) < MAX_OUTPUTS_CHECKED:
-                first_tokens.setdefault(output, tokens.target[0])
+        if isinstance(tokens, Tokens):
+            first_tokens.setdefault(normalise(pair.exB), tokens.target[0])
     counts = Counter(first_tokens.values())
     colliding = sum(count for count in counts.values() if count > 1)
     total = len(first_tokens)
