@@ -1,6 +1,8 @@
 """Prompts: from pairs to text to token ids (spec section 5)."""
 
+import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,9 +28,15 @@ def render_target(template: TemplateConfig, output: str) -> str:
 
 
 def _fill(text: str, ex_a: str, ex_b: str) -> str:
-    # One pass over the template, so that braces inside a pair stay what they are.
-    head, *rest = text.split("{exA}")
-    return ex_a.join(part.replace("{exB}", ex_b) for part in [head, *rest])
+    # Piece by piece, so that braces inside a pair stay what they are.
+    values = {"{exA}": ex_a, "{exB}": ex_b}
+    return "".join([values.get(piece, piece) for piece in _pieces(text)])
+
+
+@functools.cache
+def _pieces(text: str) -> list[str]:
+    """A template's text, its places for exA and exB apart."""
+    return re.split(r"(\{ex[AB]\})", text)
 
 
 class Tokens(NamedTuple):

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fv.config import Config, ModelConfig
+from fv.corruption import OutputTable
 from fv.encoding import _Words
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile, normalise
 from fv.snapshot import Snapshot
 from fv.steps.sampling import sample_snapshot
-from fv.trials import OutputTable, kin_groups
+from fv.trials import kin_groups
 
 words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "ｂ"])
 pairs_of_few_words = st.lists(st.builds(Pair, words, words), min_size=1, max_size=25)
