@@ -5,21 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fv.config import Config, DataConfig, Split
+from fv.capacity import Capacity, capacity
+from fv.config import Config
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import Tokens, zero_shot_tokens
 from fv.relations import Pair, Relation, normalise
 from fv.trials import RelationSampler, kin_groups
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """The most a relation supports of each count while the other two stay as configured, whatever the seed."""
-
-    demos: int
-    fit: int
-    eval: int
 
 
 @dataclass(frozen=True)
@@ -57,15 +50,13 @@ def check_tokens(relation: Relation, config: Config, lm: LanguageModel) -> Token
     mismatches: list[tuple[Pair, str]] = []
     outputs: dict[str, str] = {}
     sharing: dict[int, dict[str, None]] = defaultdict(dict)  # an ordered set
-    for pair in relation.pairs:
-        prompt, target = render(data.template, [], pair.exA), render_target(data.template, pair.exB)
-        try:
-            ids = tokenize(lm, prompt, target, config.model.add_special_tokens).target
-        except TrialError as error:
-            mismatches.append((pair, str(error)))
-            usable.append(False)
+    encoder = Encoder(lm, config.model.add_special_tokens)
+    for pair, tokens in zero_shot_tokens(encoder, data.template, relation.pairs):
+        usable.append(isinstance(tokens, Tokens))
+        if isinstance(tokens, TrialError):
+            mismatches.append((pair, str(tokens)))
             continue
-        usable.append(True)
+        ids = tokens.target
         lengths.append(len(ids))
         if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
             sharing[ids[0]][pair.exB] = None
@@ -80,34 +71,6 @@ def check_tokens(relation: Relation, config: Config, lm: LanguageModel) -> Token
         collisions=[tuple(several) for several in sharing.values() if len(several) > 1],
         capacity=capacity(kin_groups(relation.pairs), np.array(usable), data),
         refusal=_refusal(relation, config, lm),
-    )
-
-
-def capacity(groups: np.ndarray, usable: np.ndarray, data: DataConfig) -> Capacity:
-    """How far each count could be raised alone.
-
-    Args:
-        groups: the kin group of each pair, (n_pairs,).
-        usable: whether each pair can be a query, (n_pairs,).
-        data: the other counts and the split policy.
-    """
-    n_groups = len(np.unique(groups))
-    # Eval queries come from different groups, and each sets its whole group aside: the largest ones at worst.
-    sizes = sorted(Counter(groups[usable].tolist()).values(), reverse=True)
-    if data.split is Split.shared:
-        fit = sum(sizes) if n_groups > data.n_demos else 0
-        return Capacity(demos=max(0, n_groups - 1), fit=fit, eval=0)
-    n_eval = 0
-    left = int(usable.sum())
-    for size in sizes:
-        if n_groups - n_eval <= data.n_demos + 1 or left - size < data.n_trials_per_q:
-            break
-        n_eval, left = n_eval + 1, left - size
-    asked = data.n_eval_trials_per_q
-    return Capacity(
-        demos=max(0, n_groups - asked - 1),
-        fit=sum(sizes[asked:]) if n_groups - asked > data.n_demos else 0,
-        eval=n_eval,
     )
 
 

@@ -4,28 +4,31 @@ Every relation draws from its own generator, seeded by (seed, q_id), so that add
 changes no other relation's trials.
 """
 
-import functools
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fv.capacity import advice, capacity
 from fv.config import DataConfig, Split
+from fv.corruption import OutputTable, corrupt
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import Tokens, accepted, render, render_target, tokenize_all, zero_shot_tokens
 from fv.relations import Pair, Relation, normalise
 from fv.snapshot import Example, Trial
 
 MAX_REASONS = 3
 ATTEMPTS = 3
 """How often a query's demonstrations are drawn before the query is rejected."""
+_EXAMPLE_FIELDS = set(Example.model_fields)
 
 
 @dataclass
@@ -72,69 +75,12 @@ def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-class OutputTable:
-    """Which outputs are right for an input, and which there are to draw wrong ones from.
-
-    Args:
-        pairs: the relation's pairs.
-        shared: those of them whose input may be another pair's input too; all unless given.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], shared: Iterable[Pair] | None = None) -> None:
-        self._pairs = pairs
-        self._right: dict[str, set[str]] = {}
-        for pair in pairs if shared is None else shared:
-            self._right.setdefault(normalise(pair.exA), set()).add(normalise(pair.exB))
-
-    @functools.cached_property
-    def choices(self) -> list[str]:
-        """The distinct outputs. Most relations are deranged and never ask."""
-        return sorted({pair.exB for pair in self._pairs})
-
-    def is_wrong(self, demo: Pair, output: str) -> bool:
-        """Whether `output` is neither the demonstration's own output nor another right one for its input."""
-        wrong_for = self._right.get(normalise(demo.exA), set()) | {normalise(demo.exB)}
-        return normalise(output) not in wrong_for
-
-    def draw_wrong(self, demo: Pair, rng: np.random.Generator) -> str:
-        """A wrong output for `demo`, each of the relation's distinct ones equally likely."""
-        for _ in range(20):
-            output = self.choices[rng.integers(len(self.choices))]
-            if self.is_wrong(demo, output):
-                return output
-        wrong = [output for output in self.choices if self.is_wrong(demo, output)]
-        if not wrong:
-            raise TrialError(f"cannot corrupt: every output of the relation is right for {demo.exA!r}")
-        return wrong[rng.integers(len(wrong))]
-
-
-def corrupt(
-    demos: Sequence[Pair], outputs: OutputTable, rng: np.random.Generator
-) -> tuple[list[Pair], Literal["deranged", "relation"]]:
-    """Give every demonstration a wrong output.
-
-    Outputs are deranged among the demonstrations when there are two or more and all differ; otherwise each is
-    drawn from the relation's distinct outputs. No demonstration keeps an output that is right for its input.
-
-    Args:
-        demos: the demonstrations with their right outputs.
-        outputs: the relation's outputs.
-        rng: the relation's generator.
-
-    Returns:
-        the corrupted demonstrations, and `deranged` or `relation`.
-
-    Raises:
-        TrialError: a demonstration has no wrong output, as when the relation has one distinct output.
-    """
-    own = [demo.exB for demo in demos]
-    if len(demos) > 1 and len({normalise(output) for output in own}) == len(own):
-        # About one permutation in e is a derangement; ambiguous inputs may forbid all, then outputs are drawn.
-        for _ in range(200):
-            deranged = [Pair(demo.exA, own[i]) for demo, i in zip(demos, rng.permutation(len(demos)), strict=True)]
-            if all(outputs.is_wrong(demo, wrong.exB) for demo, wrong in zip(demos, deranged, strict=True)):
-                return deranged, "deranged"
-    return [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos], "relation"
+def _example(pair: Pair) -> Example:
+    """A pair as the snapshot has it."""
+    example = Example(exA=pair.exA, exB=pair.exB)
+    # One set of field names for all, instead of one each: a million examples take half the memory.
+    object.__setattr__(example, "__pydantic_fields_set__", _EXAMPLE_FIELDS)
+    return example
 
 
 class RelationSampler:
@@ -148,8 +94,8 @@ class RelationSampler:
     def __init__(self, relation: Relation, data: DataConfig, seed: int, lm: LanguageModel, special: bool) -> None:
         self.relation = relation
         self.data = data
-        self.lm = lm
-        self.special = special
+        self._drawn_by = seed, lm, special
+        self.encoder = Encoder(lm, special)
         self.rng = generator_for(seed, relation.q_id)
         self.groups = kin_groups(relation.pairs)
         self.has_kin = np.bincount(self.groups)[self.groups] > 1
@@ -190,7 +136,7 @@ class RelationSampler:
             if groups_left <= self.data.n_demos + 1 or pairs_left - sizes[group] < self.data.n_trials_per_q:
                 return
             try:
-                self._tokenize([], self.relation.pairs[i])
+                self._tokenize(self.relation.pairs[i], [])
             except TrialError as error:
                 self._reject(i, error)
                 continue
@@ -232,12 +178,8 @@ class RelationSampler:
         query = self.relation.pairs[index]
         demos = self._draw_demos(index)
         wrong, corruption = corrupt(demos, self.outputs, self.rng)
-        prompts = {
-            "clean": self._tokenize(demos, query),
-            "corrupted": self._tokenize(wrong, query),
-            "zero_shot": self._tokenize([], query),
-        }
-        targets = {target for _, target in prompts.values()}
+        (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
+        targets = set(found)
         if len(targets) > 1:
             raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(targets)}")
         target_ids = list(targets.pop())
@@ -245,14 +187,14 @@ class RelationSampler:
             trial_id=trial_id,
             q_id=self.relation.q_id,
             split=split,
-            demos=[Example(**demo._asdict()) for demo in demos],
-            corrupted_demos=[Example(**demo._asdict()) for demo in wrong],
+            demos=list(map(_example, demos)),
+            corrupted_demos=list(map(_example, wrong)),
             corruption=corruption,
             target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
-            query=Example(**query._asdict()),
-            clean_prompt_str=prompts["clean"][0],
-            corrupted_prompt_str=prompts["corrupted"][0],
-            zero_shot_prompt_str=prompts["zero_shot"][0],
+            query=_example(query),
+            clean_prompt_str=clean,
+            corrupted_prompt_str=corrupted,
+            zero_shot_prompt_str=zero_shot,
             target_str=render_target(self.data.template, query.exB),
             target_first_token_id=target_ids[0],
             target_token_ids=target_ids,
@@ -269,11 +211,12 @@ class RelationSampler:
                 return list(demos.values())
         raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
 
-    def _tokenize(self, demos: Sequence[Pair], query: Pair) -> tuple[str, tuple[int, ...]]:
-        """Text of a prompt, and the token ids of the answer behind it."""
-        text = render(self.data.template, demos, query.exA)
+    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[tuple[int, ...]]]:
+        """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""
+        texts = [render(self.data.template, demos, query.exA) for demos in shown]
         target = render_target(self.data.template, query.exB)
-        return text, tokenize(self.lm, text, target, self.special).target
+        found = tokenize_all(self.encoder, [(text, target) for text in texts])
+        return texts, [accepted(tokens).target for tokens in found]
 
     def _reject(self, index: int, error: TrialError) -> None:
         self.result.n_rejected += 1
@@ -289,5 +232,16 @@ class RelationSampler:
             f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
             f"asked are {self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
             f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
-            "Ask for fewer trials or demonstrations, or say data.allow_drop=true."
+            f"{advice(capacity(self.groups, self._usable(), self.data), self.data, self._works)}"
         )
+
+    def _usable(self) -> np.ndarray:
+        """Whether each pair can be a query, (n_pairs,)."""
+        found = zero_shot_tokens(self.encoder, self.data.template, self.relation.pairs)
+        return np.array([isinstance(tokens, Tokens) for _, tokens in found])
+
+    def _works(self, data: DataConfig) -> bool:
+        """Whether the same seed gives all trials under other counts."""
+        result = RelationSampler(self.relation, replace(data, allow_drop=True), *self._drawn_by).sample()
+        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
+        return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)

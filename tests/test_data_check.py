@@ -141,7 +141,7 @@ def test_the_tokenizer_of_the_hub_cache_is_found(
     def from_cache(*args, **kwargs) -> str:
         return snapshot_download(*args, **kwargs, cache_dir=hub_cache / "hub")
 
-    monkeypatch.setattr("fv.tokenizer.snapshot_download", from_cache)
+    monkeypatch.setattr("fv.models.files.snapshot_download", from_cache)
     lm = load_tokenizer(make_config("model=gpt2").model)
     assert lm.fingerprint["tokenizer_sha256"] == tiny_gpt2.fingerprint["tokenizer_sha256"]
 

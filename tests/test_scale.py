@@ -1,16 +1,24 @@
 """Large files: what was made fast gives what the plain definition gives, and a million rows fit."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fv.relations import Pair, normalise
-from fv.trials import OutputTable, kin_groups
+from fv.config import Config, ModelConfig
+from fv.corruption import OutputTable
+from fv.encoding import _Words
+from fv.models.language_model import LanguageModel
+from fv.relations import Pair, Relation, RelationFile, normalise
+from fv.snapshot import Snapshot
+from fv.steps.sampling import sample_snapshot
+from fv.trials import kin_groups
 
 words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "ｂ"])
 pairs_of_few_words = st.lists(st.builds(Pair, words, words), min_size=1, max_size=25)
@@ -55,6 +63,56 @@ def test_an_input_of_its_own_needs_no_entry_among_the_right_outputs(pairs: list[
 @given(text=st.text(st.characters(max_codepoint=127)))
 def test_the_short_way_to_normalise_plain_text_is_the_long_way(text: str) -> None:
     assert normalise(text) == normalise(text + "\u00e9").removesuffix("\u00e9").rstrip()
+
+
+class Counting:
+    """A tokenizer that keeps what it is asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.texts: list[str] = []
+        self.n_calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def encode(self, text: str, **options: Any) -> Any:
+        self.texts.append(text)
+        return self.tokenizer.encode(text, **options)
+
+    def __call__(self, texts: list[str], **options: Any) -> Any:
+        self.n_calls += 1
+        return self.tokenizer(texts, **options)
+
+
+def snapshot_of(lm: LanguageModel, special: bool) -> Snapshot:
+    """Two relations of 150 pairs, with the counts that are the default."""
+    relations = [Relation(q, tuple(Pair(f"in {i}", f"out {q} {i}") for i in range(150)), 0, 0) for q in ("a", "b")]
+    config = Config(model=ModelConfig(add_special_tokens=special))
+    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config, lm)
+
+
+def test_a_relations_words_are_tokenised_once_each(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = snapshot_of(tiny_lm, special=False)
+    backends: list[Counting] = []
+
+    def counted(backend: Any) -> _Words:
+        backends.append(Counting(backend))
+        return _Words(backends[-1])
+
+    monkeypatch.setattr("fv.encoding._Words", counted)
+    assert snapshot_of(tiny_lm, special=False) == expected
+    assert len(backends) == 2  # one a relation, and nothing else
+    for backend in backends:
+        assert len(set(backend.texts)) == len(backend.texts) < 150 + 20
+
+
+def test_without_words_a_trial_and_a_hundred_outputs_are_one_call_each(tiny_lm: LanguageModel) -> None:
+    tokenizer = Counting(tiny_lm.tokenizer)
+    snapshot = snapshot_of(dataclasses.replace(tiny_lm, tokenizer=tokenizer), special=True)
+    n_eval = sum(trial.split == "eval" for trial in snapshot.trials)
+    assert tokenizer.n_calls == len(snapshot.trials) + n_eval + 2 * 2
+    assert snapshot.meta.rejections == {}
 
 
 @pytest.mark.slow

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig, ModelConfig, Split
+from fv.corruption import OutputTable, corrupt
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile, normalise
 from fv.snapshot import Example, Snapshot, Trial
 from fv.steps.sampling import sample_snapshot
-from fv.trials import OutputTable, QidTrials, RelationSampler, corrupt, kin_groups
+from fv.trials import QidTrials, RelationSampler, kin_groups
 
 # Enough unrelated pairs for every request below, and noise that repeats, reverses, re-spells and contradicts them.
 BASE = [Pair(f"in{i}", f"out{i}") for i in range(16)]

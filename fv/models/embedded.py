@@ -45,6 +45,18 @@ def find_packaged(model_id: str) -> Path:
     )
 
 
+def conversion_of(gguf: Path, expected_sha256: str | None) -> tuple[Path, str]:
+    """The folder that `gguf` is converted into, be it there or not, and the SHA-256 of `gguf`.
+
+    Raises:
+        ModelError: the GGUF is not the expected file.
+    """
+    found = sha256_of(gguf)
+    if expected_sha256 and found != expected_sha256:
+        raise ModelError(f"{gguf} has SHA-256 {found}, where {expected_sha256} is expected (model.sha256).")
+    return cache_root() / "models" / f"{gguf.stem}-{found[:16]}", found
+
+
 def converted_folder(gguf: Path, expected_sha256: str | None) -> tuple[Path, str]:
     """The safetensors folder made from `gguf`, converting it now if this is the first time.
 
@@ -57,10 +69,7 @@ def converted_folder(gguf: Path, expected_sha256: str | None) -> tuple[Path, str
     Raises:
         ModelError: the GGUF is not the expected file, or cannot be converted.
     """
-    found = sha256_of(gguf)
-    if expected_sha256 and found != expected_sha256:
-        raise ModelError(f"{gguf} has SHA-256 {found}, where {expected_sha256} is expected (model.sha256).")
-    folder = cache_root() / "models" / f"{gguf.stem}-{found[:16]}"
+    folder, found = conversion_of(gguf, expected_sha256)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
         weights = _verified_weights(folder)

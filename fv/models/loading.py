@@ -1,4 +1,4 @@
-"""Finding and loading a model: embedded, from the hub or its cache, or from a local folder."""
+"""Loading a model, wherever its files are."""
 
 import functools
 import importlib.util
@@ -11,22 +11,18 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from fv.artifacts import digest_of, sha256_of
 from fv.config import Config, ModelConfig, Quant
 from fv.errors import ModelError
-from fv.models.embedded import SCHEME, converted_folder, find_packaged
+from fv.models.embedded import converted_folder
+from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.selfcheck import selfcheck
 from fv.models.spec import find_spec
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What a snapshot holds beside its weights; pickled ones are fetched only when asked for.
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
-PICKLES = ["*.bin"]
 
 
 def load_model(config: Config) -> LanguageModel:
@@ -112,46 +108,27 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 def _locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
     """The model's folder, and what identifies its weights."""
+    if gguf := gguf_of(config):
+        folder, weights = converted_folder(gguf, config.sha256)
+        return folder, {"source": "gguf" if config.path else str(config.id), "weights_sha256": weights}
     if config.path is not None:
         folder = Path(config.path)
-        if folder.suffix == ".gguf" and folder.is_file():
-            folder, weights = converted_folder(folder, config.sha256)
-            return folder, {"source": "gguf", "weights_sha256": weights}
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"model.path={config.path} is not a model folder: there is no {folder.absolute() / 'config.json'}. "
                 "Save one with save_pretrained, name a .gguf file, or use model=smollm2, or model.id=<hub id>."
             )
         return folder, {"source": "local", "weights_sha256": _digest_weights(folder)}
-    assert config.id is not None  # ModelConfig has checked it
-    if config.id.startswith(SCHEME):
-        folder, weights = converted_folder(find_packaged(config.id), config.sha256)
-        return folder, {"source": config.id, "weights_sha256": weights}
-    folder = _from_hub(config.id, config.revision, ["*.safetensors", *(PICKLES if config.allow_pickle else [])])
-    return folder, {"source": config.id, "revision": folder.name, "weights_sha256": _digest_weights(folder)}
+    # Pickled weights are fetched only when asked for.
+    patterns = ["*.safetensors", *(["*.bin"] if config.allow_pickle else [])]
 
+    def lack_of(folder: Path) -> str | None:
+        if (folder / "config.json").exists() and any(any(folder.glob(pattern)) for pattern in patterns):
+            return None
+        return f"its snapshot has no config.json and {' or '.join(patterns)} files (model.allow_pickle allows *.bin)."
 
-def _from_hub(model_id: str, revision: str | None, weights: list[str]) -> Path:
-    """The hub's cached snapshot if it is complete, else a download of it."""
-    for local_only in (True, False):
-        try:
-            folder = Path(
-                snapshot_download(
-                    model_id, revision=revision, local_files_only=local_only, allow_patterns=HUB_FILES + weights
-                )
-            )
-        except Exception as error:  # whatever the hub's client raises when the network is not there
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            continue
-        if (folder / "config.json").exists() and any(any(folder.glob(pattern)) for pattern in weights):
-            return folder
-        reason = f"its snapshot has no config.json and {' or '.join(weights)} files (model.allow_pickle allows *.bin)."
-    raise ModelError(
-        f"Model {model_id} (revision {revision or 'main'}) is neither in the hub cache {HF_HUB_CACHE} nor reachable: "
-        f"{reason} Provide it in one of three ways: (1) on a machine with network, run the same command once to fill "
-        "the cache; (2) copy a model folder here and say model=local model.path=<folder>; "
-        "(3) use the embedded model, model=smollm2."
-    )
+    folder = hub_folder(config, "Model", patterns, lack_of)
+    return folder, {"source": str(config.id), "revision": folder.name, "weights_sha256": _digest_weights(folder)}
 
 
 def _digest_weights(folder: Path) -> str:
@@ -168,5 +145,4 @@ def _explained(folder: Path) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{folder} could not be loaded as a causal language model: {first_line}") from error
+        raise ModelError(f"{folder} could not be loaded as a causal language model: {first_line(error)}") from error

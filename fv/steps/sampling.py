@@ -2,13 +2,15 @@
 
 import dataclasses
 import logging
+from collections import Counter
 from pathlib import Path
 
 from fv.artifacts import read_json, sha256_of
-from fv.config import Config, Split
+from fv.config import Config, Split, TemplateConfig
+from fv.encoding import Encoder
 from fv.errors import ArtifactError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import Tokens, tokenize, zero_shot_tokens
 from fv.relations import Relation, RelationFile, normalise
 from fv.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
 from fv.sweep import Prompt
@@ -25,7 +27,13 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         TrialError: a relation cannot give its trials, or none is left.
     """
     data, special = config.data, config.model.add_special_tokens
-    sampled = {r.q_id: RelationSampler(r, data, config.seed, lm, special).sample() for r in file.relations}
+    sampled: dict[str, QidTrials] = {}
+    collisions: dict[str, Collisions] = {}
+    for relation in file.relations:
+        sampler = RelationSampler(relation, data, config.seed, lm, special)
+        sampled[relation.q_id] = sampler.sample()
+        if sampled[relation.q_id].count("fit"):
+            collisions[relation.q_id] = first_token_collisions(relation, data.template, sampler.encoder)
     dropped = [q_id for q_id, result in sampled.items() if not result.count("fit")]
     kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
     if not kept:
@@ -51,7 +59,7 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         },
         duplicates={q: r.n_duplicates for q, r in relations.items() if r.n_duplicates},
         one_to_many={q: r.n_one_to_many for q, r in relations.items() if r.n_one_to_many},
-        first_token_collisions={q_id: first_token_collisions(relations[q_id], config, lm) for q_id in kept},
+        first_token_collisions=collisions,
         replayed_from=None,
     )
     return Snapshot(meta=meta, trials=[trial for result in kept.values() for trial in result.trials])
@@ -111,26 +119,23 @@ def prompt_of(lm: LanguageModel, snapshot: Snapshot, text: str, target: int) -> 
     return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), target)
 
 
-def first_token_collisions(relation: Relation, config: Config, lm: LanguageModel) -> Collisions:
+def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:
     """How many of a relation's distinct outputs share their first token with another one.
 
     Tokenises at most 2,000 outputs, behind the relation's own zero-shot prompts; outputs that fail the boundary
     check are left out.
     """
     first_tokens: dict[str, int] = {}
-    for pair in relation.pairs:
-        output = normalise(pair.exB)
-        if output in first_tokens or len(first_tokens) >= MAX_OUTPUTS_CHECKED:
-            continue
-        prompt = render(config.data.template, [], pair.exA)
-        target = render_target(config.data.template, pair.exB)
-        try:
-            first_tokens[output] = tokenize(lm, prompt, target, config.model.add_special_tokens).target[0]
-        except TrialError:
-            continue
-    tokens = list(first_tokens.values())
-    colliding = sum(tokens.count(token) > 1 for token in tokens)
-    return Collisions(n_outputs=len(tokens), n_colliding=colliding, rate=colliding / len(tokens) if tokens else 0.0)
+    new = (pair for pair in relation.pairs if normalise(pair.exB) not in first_tokens)
+    for pair, tokens in zero_shot_tokens(encoder, template, new):
+        if len(first_tokens) == MAX_OUTPUTS_CHECKED:
+            break
+        if isinstance(tokens, Tokens):
+            first_tokens.setdefault(normalise(pair.exB), tokens.target[0])
+    counts = Counter(first_tokens.values())
+    colliding = sum(count for count in counts.values() if count > 1)
+    total = len(first_tokens)
+    return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
 
 
 def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:

@@ -1,0 +1,70 @@
+"""Where a model's files are: in a package, in a local folder or GGUF file, in the hub's cache, or on the hub."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from fv.config import ModelConfig
+from fv.errors import ModelError
+from fv.models.embedded import SCHEME, find_packaged
+
+# What a snapshot holds beside its weights.
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+
+
+def gguf_of(model: ModelConfig) -> Path | None:
+    """The GGUF file that `model` names, in a package or by its path; None if it names a folder or the hub.
+
+    Raises:
+        ModelError: the package or the file is not there.
+    """
+    if model.path is None:
+        return find_packaged(str(model.id)) if str(model.id).startswith(SCHEME) else None
+    path = Path(model.path)
+    if path.suffix != ".gguf" or path.is_dir():
+        return None
+    if not path.is_file():
+        raise ModelError(f"model.path={path} does not exist.")
+    return path
+
+
+def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Callable[[Path], str | None]) -> Path:
+    """The hub's cached snapshot if it is complete, else a download of it.
+
+    Args:
+        model: names the hub id and the revision.
+        what: what is looked for, for the message: `Model`, or `The tokenizer of`.
+        weights: patterns of the files to fetch beside the small ones.
+        lack_of: what a snapshot lacks, as a sentence; None if it is complete.
+
+    Raises:
+        ModelError: it is neither in the cache nor reachable; names the three ways to provide it.
+    """
+    for local_only in (True, False):
+        try:
+            folder = Path(
+                snapshot_download(
+                    str(model.id),
+                    revision=model.revision,
+                    local_files_only=local_only,
+                    allow_patterns=HUB_FILES + weights,
+                )
+            )
+        except Exception as error:  # whatever the hub's client raises when the network is not there
+            reason: str | None = first_line(error)
+            continue
+        if (reason := lack_of(folder)) is None:
+            return folder
+    raise ModelError(
+        f"{what} {model.id} (revision {model.revision or 'main'}) is neither in the hub cache {HF_HUB_CACHE} nor "
+        f"reachable: {reason} Provide it in one of three ways: (1) on a machine with network, run the same command "
+        "once to fill the cache; (2) copy a model folder here and say model=local model.path=<folder>; "
+        "(3) use the embedded model, model=smollm2."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library says about a folder or a download."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
