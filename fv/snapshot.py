@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from fv.artifacts import read_json, write_json
 from fv.errors import ArtifactError
@@ -15,8 +16,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Example(_Strict):
-    """One pair, as shown in a prompt."""
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Example:
+    """One pair, as shown in a prompt. A dataclass with slots, for a large file has millions."""
 
     exA: str  # noqa: N815 - the contract's own names
     exB: str  # noqa: N815

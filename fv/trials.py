@@ -4,7 +4,6 @@ Every relation draws from its own generator, seeded by (seed, q_id), so that add
 changes no other relation's trials.
 """
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,12 +22,12 @@ from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.prompts import Tokens, accepted, render, render_target, tokenize_all, zero_shot_tokens
 from fv.relations import Pair, Relation, normalise
+from fv.seeding import generator_for
 from fv.snapshot import Example, Trial
 
 MAX_REASONS = 3
 ATTEMPTS = 3
 """How often a query's demonstrations are drawn before the query is rejected."""
-_EXAMPLE_FIELDS = set(Example.model_fields)
 
 
 @dataclass
@@ -49,12 +48,6 @@ class QidTrials:
         return sum(trial.split == split for trial in self.trials)
 
 
-def generator_for(seed: int, q_id: str) -> np.random.Generator:
-    """The random generator of one relation."""
-    words = np.frombuffer(hashlib.sha256(q_id.encode()).digest(), dtype="<u4")
-    return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))
-
-
 def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
     """Number the groups of pairs that would leak into one another, one number a pair.
 
@@ -73,14 +66,6 @@ def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
     columns = np.tile(np.arange(len(pairs), dtype=np.int32), 2)
     graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
     return connected_components(graph, directed=False)[1]
-
-
-def _example(pair: Pair) -> Example:
-    """A pair as the snapshot has it."""
-    example = Example(exA=pair.exA, exB=pair.exB)
-    # One set of field names for all, instead of one each: a million examples take half the memory.
-    object.__setattr__(example, "__pydantic_fields_set__", _EXAMPLE_FIELDS)
-    return example
 
 
 class RelationSampler:
@@ -187,11 +172,11 @@ class RelationSampler:
             trial_id=trial_id,
             q_id=self.relation.q_id,
             split=split,
-            demos=list(map(_example, demos)),
-            corrupted_demos=list(map(_example, wrong)),
+            demos=[Example(*demo) for demo in demos],
+            corrupted_demos=[Example(*demo) for demo in wrong],
             corruption=corruption,
             target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
-            query=_example(query),
+            query=Example(*query),
             clean_prompt_str=clean,
             corrupted_prompt_str=corrupted,
             zero_shot_prompt_str=zero_shot,
