@@ -92,7 +92,7 @@ def _write_held_out(
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the tables of the test trials; returns what the summary says of them, and the files' names."""
     stats, seed = config.stats, config.seed
-    trials = pd.concat(found.trials, ignore_index=True)
+    trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
     means, contrasts = means_table(trials, stats, seed), contrasts_table(trials, stats, seed)
     where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
     transfer = transfer_table(means, contrasts, cosines)

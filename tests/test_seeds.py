@@ -1,0 +1,67 @@
+"""Runs that differ in their seed only, averaged over their seeds."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import MakeConfig
+
+from fv.artifacts import RunPaths, read_json
+from fv.config import Config
+from fv.errors import ArtifactError
+from fv.steps.gather import run_gather
+from fv.steps.pipeline import run_pipeline
+from fv.steps.seeds import seeds_of_one_setting
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return [
+        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "compute.selfcheck=false"),
+        *("compute.threads=1", "stats.n_resamples=200", "evaluation.n_unrelated=0", "data.qids=[antonym,verb_past]"),
+        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
+        *("data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=5", "score.k=2"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def configs(make_config: MakeConfig, overrides: list[str]) -> list[Config]:
+    made = [make_config(*overrides, f"seed={seed}", f"run_id=seed{seed}") for seed in SEEDS]
+    for config in made:
+        run_pipeline(config)
+    return made
+
+
+def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
+    make_config: MakeConfig, overrides: list[str], configs: list[Config]
+) -> None:
+    folder = run_gather(make_config(*overrides, "runs=[seed1,seed2,seed3]"))
+    for name, key in (("held_out.csv", ["draw"]), ("contrasts.csv", ["minus"])):
+        by = ["fv", "eval_qid", "condition", *key, "subset", "metric"]
+        runs = [pd.read_csv(RunPaths.of(config).step6 / name, keep_default_na=False) for config in configs]
+        due = pd.concat(runs).groupby(by)["mean"].agg(["mean", "size"])
+        found = pd.read_csv(folder / name, keep_default_na=False).set_index(by)
+        assert len(found) == (due["size"] == 3).sum() > 0
+        assert (found["n_seeds"] == 3).all()
+        assert found["mean"].to_numpy() == pytest.approx(due.loc[found.index, "mean"].to_numpy(), rel=1e-12)
+        assert ((found["ci_low"] <= found["mean"] + 1e-12) & (found["mean"] <= found["ci_high"] + 1e-12)).all()
+    heads = pd.read_csv(folder / "top_heads.csv")
+    assert heads.groupby("ranking")["n_runs"].sum().to_dict() == {"antonym": 6, "global": 6, "verb_past": 6}
+    assert read_json(folder / "over_seeds.json")["seeds"] == [1, 2, 3]
+
+
+def test_runs_of_other_settings_are_not_averaged(
+    make_config: MakeConfig, overrides: list[str], configs: list[Config]
+) -> None:
+    run_pipeline(make_config(*overrides, "seed=4", "run_id=other", "score.k=1"))
+    with pytest.raises(ArtifactError, match=r"score\.k: there 1, here 2|score\.k: there 2, here 1"):
+        run_gather(make_config(*overrides, "runs=[seed1,other]"))
+    with pytest.raises(ArtifactError, match="each of another seed"):
+        run_gather(make_config(*overrides, "runs=[seed1,seed1]"))
+    with pytest.raises(ArtifactError, match=r"no Step6 in .*nowhere"):
+        run_gather(make_config(*overrides, "runs=[seed1,nowhere]"))
+    folders = [RunPaths.of(config).step6 for config in configs]
+    other = RunPaths(folders[0].parents[2] / "other").step6
+    assert seeds_of_one_setting([*folders, other]) == [folders]
