@@ -88,7 +88,7 @@ def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[
         warnings.simplefilter("ignore", DegenerateDataWarning)
         found = bootstrap(
             (values,),
-            np.mean,
+            _mean,
             axis=-1,
             vectorized=True,
             n_resamples=stats.n_resamples,
@@ -105,6 +105,11 @@ def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[
     low = np.where(np.isnan(low), np.quantile(means, tail, axis=-1), low)
     high = np.where(np.isnan(high), np.quantile(means, 1 - tail, axis=-1), high)
     return np.stack([found.standard_error, low, high, (means > 0).mean(-1)])
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean, summed in one order: a resample's layout in memory depends on how many series are drawn together."""
+    return np.ascontiguousarray(values).mean(axis)
 
 
 def grouped_means(
