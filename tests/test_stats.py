@@ -116,6 +116,15 @@ def test_values_that_differ_by_rounding_have_finite_intervals(method: BootstrapM
     np.testing.assert_allclose([found.ci_low, found.ci_high], 0.1, rtol=1e-12)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_last_bit_moves_no_interval(method: BootstrapMethod) -> None:
+    # Of four trials, one resample in ten holds the sample's own values and must not count as below or above it; nor
+    # must one of other values with the same mean, as thirds have many.
+    values = np.concatenate([some_values(30, 4), np.random.default_rng(0).integers(0, 4, (30, 4)) / 3])
+    one, other = (bootstrap_means(v, replace(QUICK, method=method), 0) for v in (values, np.nextafter(values, np.inf)))
+    np.testing.assert_allclose([one.ci_low, one.ci_high], [other.ci_low, other.ci_high], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "values", [np.zeros((2, 0)), np.array([[1.0, np.nan]]), np.array([[0.0, 1.0], [1.0, np.inf]]), np.array([[np.nan]])]
 )
