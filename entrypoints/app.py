@@ -81,7 +81,7 @@ def _in_sweep() -> bool:
 
 
 class GatherSweep(Callback):
-    """After a sweep without failures, gathers its Step6 cells into one summary a run and tag."""
+    """After a sweep without failures, gathers its Step6 cells into one summary a run and tag, and runs over seeds."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         del kwargs
@@ -95,10 +95,13 @@ class GatherSweep(Callback):
         if not groups:
             return
         from fv.steps.gather import gather_cells
+        from fv.steps.seeds import gather_seeds, seeds_of_one_setting
 
         try:
             for folder, cells in groups.items():
                 gather_cells(folder, cells, overwrite)
+            for folders in seeds_of_one_setting(list(groups)):
+                gather_seeds(folders)
         except FvError as error:
             # Hydra turns a callback's exception into a warning; a sweep without its summary has failed.
             if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -74,8 +74,13 @@ def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFra
 
 
 def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each trial's mean over the draws of a condition."""
-    return rows.groupby([*KEY, "trial_id", "few_shot_correct"])[CONTRASTED].mean().reset_index()
+    """Each trial's mean over the draws of a condition.
+
+    `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
+    """
+    with_own = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
+    by = [*KEY, "compared_with", "trial_id", "few_shot_correct"]
+    return with_own.groupby(by)[CONTRASTED].mean().reset_index()
 
 
 def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
@@ -99,7 +104,8 @@ def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:
             control = values[values["condition"] == other]
             # A baseline has no vector of its own: it is compared with every vector on its relation.
             shared = bool((control["fv"] == NO_VECTOR).all())
-            on = ["eval_qid", "trial_id"] if shared else ["fv", "eval_qid", "trial_id"]
+            on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
+            control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
             paired = own.merge(control[[*on, *CONTRASTED]], on=on, suffixes=("", "_other"))
             for metric in CONTRASTED:
                 paired[metric] -= paired[f"{metric}_other"]

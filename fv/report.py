@@ -10,8 +10,8 @@ from rich.table import Table
 from fv.artifacts import RunPaths, read_json
 
 COLUMNS = (
-    *(("vector", "left"), ("relation", "left"), ("top heads", "left"), ("layer", "right"), ("alpha", "right")),
-    *(("accuracy", "right"), ("few-shot", "right"), ("Δ log p", "right"), ("minus random", "right")),
+    *(("vector → relation", "left"), ("top heads", "left"), ("layer", "right"), ("alpha", "right")),
+    *(("accuracy (few-shot)", "right"), ("Δ log p", "right"), ("minus random", "right")),
     *(("minus corrupted", "right"), ("n", "right")),
 )
 
@@ -19,7 +19,7 @@ COLUMNS = (
 def print_report(step6: Path) -> None:
     """Print, per vector and relation, what its chosen injection changed on the test trials."""
     meta, summary = read_json(step6 / "eval_meta.json"), read_json(step6 / "eval_summary.json")
-    console = Console(width=None if Console().is_terminal else 150)
+    console = Console(width=None if Console().is_terminal else 132)
     chosen = summary["chosen"]
     if chosen and "mean_delta_logprob" in chosen[0]:
         console.print(_table(step6, meta, summary))
@@ -49,9 +49,10 @@ def _table(step6: Path, meta: dict[str, Any], summary: dict[str, Any]) -> Table:
         pair = (row["fv"], row["eval_qid"])
         shot = few_shot.get(row["eval_qid"])
         table.add_row(
-            *(*pair, heads.get(row["fv_source"], "–"), str(row["layer"]), f"{row['alpha']:g}"),
-            f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}",
-            f"{shot['metrics']['top1']['mean']:.2f}" if shot else "–",
+            row["fv"] if row["fv"] == row["eval_qid"] else " → ".join(pair),
+            *(heads.get(row["fv_source"], "–"), str(row["layer"]), f"{row['alpha']:g}"),
+            f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}"
+            + (f" ({shot['metrics']['top1']['mean']:.2f})" if shot else ""),
             _interval(row["mean_delta_logprob"], row["mean_delta_logprob_ci_low"], row["mean_delta_logprob_ci_high"]),
             *(_contrast(minus.get((*pair, control))) for control in ("random_vector", "corrupted_prompts")),
             str(row["n_test"]),
@@ -68,7 +69,7 @@ def _contrast(found: dict[str, Any] | None) -> str:
 
 
 def _interval(mean: float, low: float | None, high: float | None) -> str:
-    return f"{mean:+.2f}" if low is None or high is None else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{mean:+.1f}" if low is None or high is None else f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _range(numbers: Iterable[int]) -> str:

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.stats import DegenerateDataWarning, bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap, norm
+from scipy.stats import t as student_t
 
 from fv.config import StatsConfig
 from fv.seeding import generator_for
@@ -86,8 +87,21 @@ def bootstrap_means(values: np.ndarray, stats: StatsConfig, seed: int, *purpose:
     return Estimates(n, mean, *found)
 
 
+def expanded_level(confidence: float, n: int) -> float:
+    """The level to read off a bootstrap of `n` values so that the interval covers `confidence`.
+
+    A bootstrap knows neither that it divides by n instead of n - 1 nor that the spread is estimated, so its intervals
+    are too narrow: at 95 % and n = 10 they cover about 90 %. Read at the level at which the normal quantile is the
+    one of Student's t, they cover what they say (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
+    2014, section 3.2, "expanded percentile").
+    """
+    quantile = np.sqrt(n / (n - 1)) * student_t.ppf((1 + confidence) / 2, n - 1)
+    return float(min(2 * norm.cdf(quantile) - 1, 1 - 1e-12))
+
+
 def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...]) -> np.ndarray:
     """Standard error, interval and share above zero of some series: (4, n_series)."""
+    level = expanded_level(stats.confidence, values.shape[1])
     own, rounding = values.mean(-1), _ROUNDING * np.ptp(values, -1)
 
     def mean(resamples: np.ndarray, axis: int) -> np.ndarray:
@@ -104,7 +118,7 @@ def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[
             axis=-1,
             vectorized=True,
             n_resamples=stats.n_resamples,
-            confidence_level=stats.confidence,
+            confidence_level=level,
             method=stats.method.value,
             batch=max(1, _MOST_NUMBERS // values.size),
             # Every part of the series sees the same resamples.
@@ -113,7 +127,7 @@ def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[
     means = found.bootstrap_distribution  # (n_series, n_resamples)
     low, high = found.confidence_interval
     # BCa has no interval where values differ by rounding alone; their percentiles are as good as equal.
-    tail = (1 - stats.confidence) / 2
+    tail = (1 - level) / 2
     low = np.where(np.isnan(low), np.quantile(means, tail, axis=-1), low)
     high = np.where(np.isnan(high), np.quantile(means, 1 - tail, axis=-1), high)
     return np.stack([found.standard_error, low, high, (means > 0).mean(-1)])

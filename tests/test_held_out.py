@@ -97,7 +97,7 @@ def rows_of(condition: str, fv: str, eval_qid: str = "q", n_draws: int = 1, seed
         for i in range(N_TRIALS)
     ]
     where = ["fv", "eval_qid", "condition", "draw", "trial_id", "few_shot_correct"]
-    return pd.DataFrame(rows, columns=[*where, *metrics])
+    return pd.DataFrame(rows, columns=[*where, *metrics]).assign(compared_with=None)
 
 
 def many() -> pd.DataFrame:

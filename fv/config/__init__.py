@@ -12,7 +12,7 @@ from typing import Any
 
 from fv.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, DataConfig, Split, TemplateConfig
-from fv.config.evaluation import BootstrapMethod, ControlsConfig, EvaluationConfig, StatsConfig
+from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.injection import EvalScopeConfig, FvChoice, InjectionConfig, ScopeMode
 from fv.config.model import ComputeConfig, Dtype, ModelConfig, Quant, SweepMode
 from fv.config.score import ScoreConfig, ScoreKey
@@ -23,6 +23,7 @@ __all__ = [
     "ColumnsConfig",
     "ComputeConfig",
     "Config",
+    "ControlCell",
     "ControlsConfig",
     "DataConfig",
     "Dtype",
@@ -64,6 +65,8 @@ class Config:
     """Throw away what is in the way of this configuration."""
     tag: str | None = None
     """A further set of StepE and Step6 outputs beside the untagged one."""
+    runs: list[str] | None = None
+    """For `entrypoints.gather`: the run_ids whose Step6 results are averaged over their seeds."""
 
     @property
     def canonical(self) -> bool:
@@ -80,6 +83,8 @@ class Config:
         check_name("run_id", self.run_id)
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")
+        for run_id in self.runs or []:
+            check_name("runs", run_id)
         if self.tag is not None:
             check_name("tag", self.tag)
             if self.tag in RESERVED_TAGS or Path(self.tag).suffix in (".json", ".csv", ".pt", ".npz", ".jsonl", ".log"):

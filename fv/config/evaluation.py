@@ -29,10 +29,20 @@ class StatsConfig:
         check_at_least("stats.n_resamples", self.n_resamples, 100)
 
 
+class ControlCell(StrEnum):
+    """At which layer and alpha a control is injected."""
+
+    own = "own"
+    same = "same"
+
+
 @dataclass
 class ControlsConfig:
-    """What else is injected where the function vector is; each is a row like the vector's."""
+    """What else is injected in the function vector's place; each is a row like the vector's."""
 
+    cell: ControlCell = ControlCell.own
+    """`own`: the cell that the dev trials choose for the control, as they do for the vector, which favours the control;
+    `same`: the vector's cell, which costs less."""
     random_vectors: int = 5
     """Gaussian vectors of the function vector's norm; 0 for none."""
     random_heads: int = 3

@@ -15,6 +15,7 @@ from fv.evaluation import sort_trials
 from fv.logs import log_to_file
 from fv.models.loading import load_model
 from fv.run import finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
+from fv.steps.seeds import run_seeds
 from fv.steps.step6 import REMEDY, eval_parts, has_choice, refuse_unfit_evaluation, step6_settings
 from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import evaluate_held_out, write_results
@@ -25,11 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def run_gather(config: Config) -> Path:
-    """Gather all finished cells of `config`'s run and tag that differ in layer and alpha only.
+    """Gather all finished cells of `config`'s run and tag that differ in layer and alpha only; or the runs of
+    `config.runs` over their seeds.
 
     Raises:
         ArtifactError: there are none, or another summary is in the way.
     """
+    if config.runs is not None:
+        return run_seeds(config)
     folder = RunPaths.of(config).step6
     base = _base(step6_settings(config))
     cells = [cell for cell in _finished(folder) if _base(read_meta(cell / "eval_meta.json")["settings"]) == base]

@@ -3,15 +3,18 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
-from fv.answers import AnswerScores, first_token_logprobs, injection_cost, score_answers
-from fv.config import Config
+from fv.answers import AnswerScores, Question, first_token_logprobs, injection_cost, score_answers
+from fv.config import Config, ControlCell
 from fv.controls import Control, make_controls, random_head_sets
 from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.engine import make_sweep
 from fv.held_out import NO_VECTOR, condition_rows
 from fv.injection import Vector
 from fv.models.language_model import LanguageModel
@@ -19,9 +22,10 @@ from fv.progress import progress_bar
 from fv.questions import RelationQuestions, read_unrelated
 from fv.selection import DEV, TEST
 from fv.snapshot import Trial
+from fv.steps.sampling import prompt_of
 from fv.steps.stepd_results import StepdResults
 from fv.steps.vectors import Ranking, made_of
-from fv.sweep import Cell
+from fv.sweep import Cell, Sweep
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class Condition:
         cell: layer and alpha, where there is one.
         norm: of what is added or put in place, before alpha.
         of: the other relation it is made of.
+        compared_with: the vector whose controls a vector is compared with.
     """
 
     name: str
@@ -47,11 +52,12 @@ class Condition:
     cell: Cell | None = None
     norm: float | None = None
     of: str | None = None
+    compared_with: str | None = None
 
     def where(self, eval_qid: str) -> dict[str, Any]:
         """The columns that say which condition a row is of."""
         layer, alpha = self.cell or (None, None)
-        own = {"layer": layer, "alpha": alpha, "norm": self.norm, "of": self.of}
+        own = {"layer": layer, "alpha": alpha, "norm": self.norm, "of": self.of, "compared_with": self.compared_with}
         return {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw, **own}
 
 
@@ -70,7 +76,7 @@ class HeldOutRows:
     relations: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldOutRun:
     """What the conditions of every relation have in common.
 
@@ -94,6 +100,11 @@ class HeldOutRun:
     cells: Sequence[Cell]
     parts: dict[str, str]
 
+    @cached_property
+    def sweep(self) -> Sweep:
+        """The engine of the grid."""
+        return make_sweep(self.lm, self.config.compute.sweep.value, self.config.compute.max_rows)
+
     def run(self) -> HeldOutRows:
         """Run every condition of every relation that has a chosen cell."""
         found = HeldOutRows()
@@ -107,18 +118,17 @@ class HeldOutRun:
 
     def _run_relation(self, q_id: str, found: HeldOutRows) -> None:
         questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
-        trials = self._trials(questions, TEST)
+        trials, dev = self._trials(questions, TEST), self._trials(questions, DEV)
         chosen = self._chosen_vectors(q_id)
-        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen)]
+        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen, dev)]
         few_shot = [Condition("few_shot", None)]
         corrupted = []
         in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
         if self.config.evaluation.baselines:
-            zero_shot += self._layer_means(q_id, questions)
+            zero_shot += self._layer_means(q_id, [questions.ask(trial, "zero_shot") for trial in dev])
             corrupted = [Condition("few_shot_corrupted", None)]
             corrupted += [
-                Condition("few_shot_corrupted_fv", _added(v.values, cell), v.name, cell=cell, norm=_norm(v.values))
-                for v, cell in in_domain
+                _injected("few_shot_corrupted_fv", vector.values, cell, vector.name) for vector, cell in in_domain
             ]
         if self.config.evaluation.necessity:
             few_shot += self._ablations(q_id, [vector for vector, _ in in_domain])
@@ -147,7 +157,7 @@ class HeldOutRun:
         found.relations.append(
             {
                 "eval_qid": q_id,
-                "n_dev": sum(self.parts[t.trial_id] == DEV for t in questions.trials if t.trial_id in self.parts),
+                "n_dev": len(dev),
                 "n_test": len(trials),
                 "n_few_shot_correct": int(right.sum()),
                 "n_outputs": questions.n_outputs,
@@ -166,19 +176,40 @@ class HeldOutRun:
             for fv, layer, alpha in here[["fv", "layer", "alpha"]].itertuples(index=False)
         ]
 
-    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]]) -> list[Condition]:
-        """Each vector with its controls, at its own cell; off the diagonal with random vectors only."""
+    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]], dev: Sequence[Trial]) -> list[Condition]:
+        """Each vector at its cell, with its controls where it has any of its own."""
         found = []
         for vector, cell in chosen:
-            found.append(
-                Condition("fv", _added(vector.values, cell), vector.name, cell=cell, norm=_norm(vector.values))
-            )
-            for control in self._controls(vector):
-                if vector.source_qid in (None, q_id) or control.name == "random_vector":
-                    edit = _added(control.values, cell)
-                    norm = _norm(control.values)
-                    found.append(Condition(control.name, edit, vector.name, control.draw, cell, norm, control.of))
+            compared = self._compared_with(vector, q_id, [v for v, _ in chosen])
+            found.append(_injected("fv", vector.values, cell, vector.name, compared_with=compared.name))
+            if compared is not vector:
+                continue
+            in_domain = vector.source_qid in (None, q_id)
+            controls = [c for c in self._controls(vector) if in_domain or c.name == "random_vector"]
+            cells = self._cells_of(controls, cell, dev)
+            found += [
+                _injected(control.name, control.values, own, vector.name, control.draw, control.of)
+                for control, own in zip(controls, cells, strict=True)
+            ]
         return found
+
+    @staticmethod
+    def _compared_with(vector: Vector, q_id: str, here: Sequence[Vector]) -> Vector:
+        """The vector whose controls a vector is compared with: the relation's own of the same k, or itself."""
+        if vector.source_qid in (None, q_id):
+            return vector
+        return next((other for other in here if other.source_qid == q_id and other.k == vector.k), vector)
+
+    def _cells_of(self, controls: Sequence[Control], cell: Cell, dev: Sequence[Trial]) -> list[Cell]:
+        """Where each control is injected: at its own best cell on dev trials, or at the vector's."""
+        if not controls or not dev or self.config.evaluation.controls.cell is ControlCell.same:
+            return [cell] * len(controls)
+        snapshot = self.stepd.snapshot
+        prompts = [prompt_of(self.lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in dev]
+        vectors = torch.stack([control.values for control in controls])  # (n_controls, d_model)
+        _, after = self.sweep.inject(prompts, vectors.expand(len(prompts), -1, -1), self.cells)
+        best = after.logprob.mean(0).argmax(1)  # (n_controls,); ties to the lower layer, then alpha
+        return [self.cells[i] for i in best.tolist()]
 
     def _controls(self, vector: Vector) -> list[Control]:
         heads = made_of(vector, self.stepd, self.ranking)
@@ -208,21 +239,17 @@ class HeldOutRun:
             ]
         return found
 
-    def _layer_means(self, q_id: str, questions: RelationQuestions) -> list[Condition]:
+    def _layer_means(self, q_id: str, dev: Sequence[Question]) -> list[Condition]:
         """A layer's mean residual stream over the clean prompts, added and put in place, each at its own best cell."""
         residual = self.stepd.means_of(q_id).residual  # (n_layers, d_model)
         layers = sorted({cell.layer for cell in self.cells})
-        added = [
-            Condition("layer_mean_added", _added(residual[c.layer], c), cell=c, norm=_norm(residual[c.layer]))
-            for c in self.cells
-        ]
+        added = [_injected("layer_mean_added", residual[cell.layer], cell) for cell in self.cells]
         replaced = [
             Condition(
                 "layer_mean_replaced", ReplaceResidual(i, residual[i]), cell=Cell(i, 1.0), norm=_norm(residual[i])
             )
             for i in layers
         ]
-        dev = [questions.ask(trial, "zero_shot") for trial in self._trials(questions, DEV)]
         best = []
         for conditions in (added, replaced):
             if len(conditions) > 1:
@@ -255,8 +282,17 @@ class HeldOutRun:
         ]
 
 
-def _added(vector: Tensor, cell: Cell) -> AddVector:
-    return AddVector(cell.layer, cell.alpha * vector)
+def _injected(
+    name: str,
+    vector: Tensor,
+    cell: Cell,
+    fv: str = NO_VECTOR,
+    draw: int = 0,
+    of: str | None = None,
+    compared_with: str | None = None,
+) -> Condition:
+    edit = AddVector(cell.layer, cell.alpha * vector)
+    return Condition(name, edit, fv, draw, cell, _norm(vector), of, compared_with)
 
 
 def _norm(vector: Tensor) -> float:

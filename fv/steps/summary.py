@@ -25,7 +25,7 @@ from fv.steps.vectors import Ranking, vectors_of
 from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance, transfer_matrix, transfer_table
 
-WHERE = ["layer", "alpha", "norm", "of"]
+WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
 log = logging.getLogger(__name__)
 
 

@@ -1,0 +1,153 @@
+"""Several runs that differ in their seed only -> means over seeds, with intervals over seeds."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from fv.artifacts import (
+    RunPaths,
+    digest_of,
+    hash_outputs,
+    locked,
+    read_json,
+    sha256_of,
+    verify_outputs,
+    write_csv,
+    write_json,
+)
+from fv.config import Config, StatsConfig
+from fv.errors import ArtifactError
+from fv.evaluation import records
+from fv.held_out import KEY
+from fv.run import now, read_meta, refuse_difference
+from fv.stats import grouped_means
+
+TABLES = {"held_out.csv": [*KEY, "draw", "subset"], "contrasts.csv": [*KEY, "minus", "subset"]}
+"""The tables of a run that are averaged over runs, and what names their rows."""
+log = logging.getLogger(__name__)
+
+
+def run_seeds(config: Config) -> Path:
+    """Gather the Step6 results of `config.runs`, under `config.tag`, over their seeds.
+
+    Returns:
+        the folder of the gathered tables.
+
+    Raises:
+        ArtifactError: a run is missing or has no held-out results, or runs differ in more than their seed.
+    """
+    assert config.runs is not None
+    root = Path(config.results_dir)
+    folders = [RunPaths(root / "relation" / run_id, config.tag).step6 for run_id in config.runs]
+    return gather_seeds(folders)
+
+
+def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
+    """Step6 folders with held-out results in groups that differ in their seed only, of two seeds or more."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        meta = read_meta(folder / "eval_meta.json")
+        if set(TABLES) <= set(meta["outputs"]):
+            groups[digest_of(_without_seed(meta))].append(folder)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def gather_seeds(folders: Sequence[Path]) -> Path:
+    """Average the held-out tables of Step6 folders over their seeds.
+
+    Into `<results_dir>/over_seeds/<digest of the runs>/`: `held_out.csv` and `contrasts.csv` with the mean over seeds,
+    `n` seeds and the interval over them; `top_heads.csv`, in how many runs a head is among the top k; and
+    `over_seeds.json`, which names every input.
+
+    Raises:
+        ArtifactError: a folder has no held-out results or files that changed, two runs have one seed, or runs differ
+            in more than their seed.
+    """
+    folders = sorted(set(folders))
+    metas = {folder: _meta_of(folder) for folder in folders}
+    first = folders[0]
+    seeds = {folder: meta["seed"] for folder, meta in metas.items()}
+    if len(set(seeds.values())) < len(folders) or len(folders) < 2:
+        given = sorted(seeds.values())
+        raise ArtifactError(f"Seeds are gathered over two runs or more, each of another seed; given: {given}.")
+    for folder in folders[1:]:
+        tell = "Only runs of one model, data and settings are averaged over their seeds."
+        refuse_difference(_without_seed(metas[first]), _without_seed(metas[folder]), f"{folder}", tell)
+    stats = TypeAdapter(StatsConfig).validate_python(metas[first]["config"]["stats"])
+    root = _results_dir(first) / "over_seeds" / digest_of([str(folder) for folder in folders])[:16]
+    with locked(root):
+        tables = {name: _over_seeds(seeds, name, by, stats) for name, by in TABLES.items()}
+        for name, table in tables.items():
+            write_csv(root / name, table)
+        write_csv(root / "top_heads.csv", _top_heads(metas))
+        names = [*tables, "top_heads.csv"]
+        write_json(
+            root / "over_seeds.json",
+            {
+                "schema_version": 1,
+                "status": "ok",
+                "seeds": sorted(seeds.values()),
+                "runs": {str(folder): sha256_of(folder / "eval_summary.json") for folder in folders},
+                "finished": now(),
+                "outputs": hash_outputs(root, names),
+                **{Path(name).stem: records(table) for name, table in tables.items()},
+            },
+        )
+    log.info("%d seeds gathered into %s", len(folders), root)
+    return root
+
+
+def _meta_of(folder: Path) -> dict[str, Any]:
+    if not (folder / "eval_meta.json").exists():
+        raise ArtifactError(f"There is no Step6 in {folder}. Run it for each seed first.")
+    meta = read_meta(folder / "eval_meta.json")
+    missing = sorted(set(TABLES) - set(meta["outputs"]))
+    if missing:
+        raise ArtifactError(f"{folder} has no {', '.join(missing)}: its Step6 ran with evaluation.held_out=false.")
+    verify_outputs(folder, {name: meta["outputs"][name] for name in TABLES}, "Step6")
+    return meta
+
+
+def _without_seed(meta: dict[str, Any]) -> dict[str, Any]:
+    """The settings that runs of different seeds have in common."""
+    config = meta["config"]
+    shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
+    return {**meta["settings"], **shared, "tag": config["tag"]}
+
+
+def _over_seeds(seeds: dict[Path, int], name: str, by: list[str], stats: StatsConfig) -> pd.DataFrame:
+    """One table over runs: a row for each (what it is, metric) that every run has."""
+    # keep_default_na: a condition without a vector has an empty `fv`.
+    tables = [
+        pd.read_csv(folder / name, keep_default_na=False, float_precision="round_trip").assign(seed=seed)
+        for folder, seed in seeds.items()
+    ]
+    rows = pd.concat(tables, ignore_index=True).rename(columns={"metric": "of_metric"})
+    found = grouped_means(rows, [*by, "of_metric"], ["mean"], "seed", stats, seed=0)
+    found = found[found["n"] == len(seeds)].drop(columns="metric")
+    return found.rename(columns={"of_metric": "metric", "n": "n_seeds"}).reset_index(drop=True)
+
+
+def _top_heads(metas: dict[Path, dict[str, Any]]) -> pd.DataFrame:
+    """How many runs have a head among the top k of each ranking."""
+    rows = []
+    for folder, meta in metas.items():
+        paths = RunPaths(_run_folder(folder), meta["config"]["tag"])
+        ranked = read_json(paths.stepe_to_read / "top_heads.json")
+        for ranking, heads in {"global": ranked["global"], **ranked["per_qid"]}.items():
+            rows += [{"ranking": ranking, "layer": head["layer"], "head": head["head"]} for head in heads]
+    counts = pd.DataFrame(rows).value_counts(["ranking", "layer", "head"]).rename("n_runs").reset_index()
+    return counts.sort_values(["ranking", "n_runs", "layer", "head"], ascending=[True, False, True, True])
+
+
+def _run_folder(step6: Path) -> Path:
+    return next(parent.parent for parent in step6.parents if parent.name == "artifacts")
+
+
+def _results_dir(step6: Path) -> Path:
+    return _run_folder(step6).parent.parent

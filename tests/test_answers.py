@@ -1,0 +1,180 @@
+"""Rows of edited last tokens with answers behind them, against one full forward an edit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, tiny
+from sweep_checks import TOLERANCE, all_heads, prompts_of, values_of, vectors_of
+from torch import Tensor
+
+from fv.answers import Question, first_token_logprobs, injection_cost, score_answers
+from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.hooks import edit_block_output, edit_head_outputs
+from fv.models.language_model import LanguageModel
+from fv.prompt_cache import PromptCache
+from fv.sweep import Head
+
+
+def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastTokenEdit) -> Tensor:
+    """Logits from the last prompt token on, (1 + n_behind, vocabulary), of one full forward without a cache."""
+    at = len(ids) - 1
+
+    def change(residual: Tensor) -> Tensor:
+        edited = residual.clone()
+        edited[0, at] = edit.vector if isinstance(edit, ReplaceResidual) else residual[0, at] + edit.vector
+        return edited
+
+    def run() -> Tensor:
+        return lm.model(input_ids=torch.tensor([ids + behind]), use_cache=False).logits[0, at:]
+
+    if isinstance(edit, SetHeads):
+        return set_heads(lm, edit, at, sorted({head.layer for head in edit.heads}), run)
+    if edit is None:
+        return run()
+    with edit_block_output(lm, edit.layer, change):
+        return run()
+
+
+def set_heads(lm: LanguageModel, edit: SetHeads, at: int, layers: list[int], run) -> Tensor:
+    if not layers:
+        return run()
+
+    def change(head_outputs: Tensor) -> Tensor:
+        edited = head_outputs.clone()
+        for head in edit.heads:
+            if head.layer == layers[0]:
+                edited[0, at, lm.head_slice(head.head)] = edit.values[head.layer, head.head]
+        return edited
+
+    with edit_head_outputs(lm, layers[0], change):
+        return set_heads(lm, edit, at, layers[1:], run)
+
+
+def edits_of(lm: LanguageModel) -> list[LastTokenEdit]:
+    one, two = vectors_of(lm)
+    values = values_of(lm)
+    return [
+        None,
+        AddVector(0, one),
+        ReplaceResidual(1, two),
+        AddVector(lm.n_layers - 1, two),
+        AddVector(1, one),
+        SetHeads((Head(0, 1), Head(2, 0), Head(2, 3)), values),
+        SetHeads(tuple(all_heads(lm)), values),
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_behind_a_cached_prefix_equal_full_forwards(family: str) -> None:
+    lm = tiny(family)
+    behind, edits = [[5, 11, 3], [40, 2, 8]], edits_of(lm)
+    for length in (1, 9):
+        prompts = [list(p.token_ids) for p in prompts_of(lm, [length, length])]
+        with torch.no_grad():
+            found = PromptCache(lm, prompts).logits(edits, torch.tensor(behind))
+            for ids, after, own in zip(prompts, behind, found, strict=True):
+                due = torch.stack([oracle(lm, ids, after, edit) for edit in edits])
+                torch.testing.assert_close(own, due, rtol=0, atol=5e-5)
+        # Every edit acts at the last prompt token.
+        assert (found[:, 1:, 0] - found[:, :1, 0]).abs().amax(-1).min() > 1e-3
+
+
+def test_a_row_does_not_depend_on_the_other_rows(tiny_lm: LanguageModel) -> None:
+    prompts = [list(p.token_ids) for p in prompts_of(tiny_lm, [6])]
+    edits = edits_of(tiny_lm)
+    together = PromptCache(tiny_lm, prompts).logits(edits)[0]
+    for row, edit in enumerate(edits):
+        torch.testing.assert_close(PromptCache(tiny_lm, prompts).logits([edit])[0, 0], together[row], rtol=0, atol=2e-5)
+
+
+def questions_of(lm: LanguageModel) -> list[Question]:
+    """Prompts of several lengths with answers of one to three tokens."""
+    prompts = prompts_of(lm, [4, 7, 4, 1, 7, 4])
+    answers = [(9,), (31, 8), (700, 44, 5), (12,), (3, 3), (81, 2)]
+    return [Question(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
+
+
+@pytest.mark.parametrize("max_rows", [1, 30, 4096])
+def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, max_rows: int) -> None:
+    questions, edits = questions_of(tiny_lm), edits_of(tiny_lm)
+    done: list[int] = []
+    scores = score_answers(tiny_lm, questions, edits, "\n\n", max_rows, done.append)
+    assert sum(done) == len(questions) * len(edits)
+    for i, question in enumerate(questions):
+        for j, edit in enumerate(edits):
+            with torch.no_grad():
+                logits = oracle(tiny_lm, list(question.token_ids), list(question.answer), edit)
+            logprobs = logits.double().log_softmax(-1).numpy()
+            target = question.answer[0]
+            assert scores.logprob[i, j] == pytest.approx(logprobs[0, target], abs=TOLERANCE)
+            assert abs(scores.rank[i, j] - (logits[0] > logits[0, target]).sum().item()) <= 3
+            best_wrong = max(float(logits[0, token]) for token in question.wrong)
+            assert scores.logit_difference[i, j] == pytest.approx(float(logits[0, target]) - best_wrong, abs=5e-5)
+            whole = sum(logprobs[at, token] for at, token in enumerate(question.answer))
+            assert scores.answer_logprob[i, j] == pytest.approx(whole, abs=3 * TOLERANCE)
+    assert np.array_equal(first_token_logprobs(tiny_lm, questions, edits, 4096).round(3), scores.logprob.round(3))
+
+
+def greedy(lm: LanguageModel, ids: list[int], n_tokens: int) -> list[int]:
+    """What greedy decoding says, by transformers' own `generate`."""
+    with torch.no_grad():
+        said = lm.model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=n_tokens,
+            min_new_tokens=n_tokens,
+            pad_token_id=0,
+        )
+    return said[0, len(ids) :].tolist()
+
+
+def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageModel) -> None:
+    texts = {
+        "Q: walk\nA: walked\n\nQ: jump\nA: jumped\n\nQ: open\nA:": [" opened", " open", " opened up"],
+        "Q: 1\nA: one\n\nQ: 2\nA: two\n\nQ: 3\nA:": [" three", " 3"],
+        "The capital of France is": [" Paris", " a city"],
+    }
+    matched = set()
+    for text, answers in texts.items():
+        ids = smollm2.encode(text, False)
+        said = smollm2.tokenizer.decode(greedy(smollm2, ids, 6))
+        for answer in answers:
+            question = Question(tuple(ids), tuple(smollm2.encode(answer, False)), ())
+            scores = score_answers(smollm2, [question], [None], "\n\n", 4096)
+            assert scores.exact_match[0, 0] == said.startswith(answer + "\n")
+            # The text goes on as long as both agree, and ends with the first token that is not the answer's.
+            assert said.startswith(scores.text[0, 0].rstrip("\n")) and len(scores.text[0, 0]) > 0
+            assert np.isnan(scores.logit_difference[0, 0])
+            matched |= {(answer, bool(scores.exact_match[0, 0]))}
+    assert (" opened", True) in matched and (" opened up", False) in matched
+
+
+def test_the_end_of_text_ends_an_answer_too(tiny_llama: LanguageModel) -> None:
+    with torch.no_grad():
+        first = oracle(tiny_llama, [5, 17, 300], [], None)[0].argmax().item()
+        second = oracle(tiny_llama, [5, 17, 300], [first], None)[1].argmax().item()
+    asked = Question((5, 17, 300), (first,), ())
+    assert not score_answers(tiny_llama, [asked], [None], "\0", 64).exact_match[0, 0]
+    model = tiny_llama.model
+    before = model.generation_config.eos_token_id
+    try:
+        model.generation_config.eos_token_id = second
+        assert score_answers(replace(tiny_llama), [asked], [None], "\0", 64).exact_match[0, 0]
+    finally:
+        model.generation_config.eos_token_id = before
+
+
+def test_cost_is_zero_without_an_edit_and_the_divergence_with_one(tiny_lm: LanguageModel) -> None:
+    texts = [list(p.token_ids) for p in prompts_of(tiny_lm, [3, 8, 3])]
+    edits = edits_of(tiny_lm)
+    costs = injection_cost(tiny_lm, texts, edits, 40)
+    assert costs.shape == (3, len(edits))
+    assert costs[:, 0] == pytest.approx(0, abs=1e-9)
+    for text, row in zip(texts, costs, strict=True):
+        with torch.no_grad():
+            p, q = (oracle(tiny_lm, text, [], edit)[0].double().log_softmax(-1) for edit in (None, edits[1]))
+        assert row[1] == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-3)
+    assert costs[:, 1:].min() > 1e-4

@@ -1,0 +1,146 @@
+"""Runs whose right answer is known: one head carries the relation, or there is nothing to find."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import DEFAULT_CSV, MakeConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fv.artifacts import RunPaths, read_json
+from fv.config import Config
+from fv.engine import make_sweep
+from fv.heads import heads_to_sweep
+from fv.held_out import contrasts_table
+from fv.indirect_effect import cie_table
+from fv.injection import Vector, grid
+from fv.models.language_model import LanguageModel
+from fv.relations import Pair, Relation, RelationFile
+from fv.selection import choose_cells
+from fv.steps.held_out import HeldOutRun
+from fv.steps.pipeline import run_pipeline
+from fv.steps.sampling import sample_snapshot
+from fv.steps.step6 import eval_parts, evaluate_vectors
+from fv.steps.stepd_results import StepdResults
+from fv.steps.stepd_unit import compute_unit
+from fv.steps.vectors import Ranking
+from fv.sweep import Head, ignore_progress
+
+PLANTED = Head(0, 1)
+
+
+def words_of(column: str, *q_ids: str) -> list[str]:
+    with DEFAULT_CSV.open(encoding="utf-8", newline="") as file:
+        return list(dict.fromkeys(row[column] for row in csv.DictReader(file) if row["q_id"] in q_ids))
+
+
+@pytest.fixture(scope="module")
+def planted_folder(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama in which one head counts the demonstrations that say " yes" and speaks for " yes"."""
+    folder = tmp_path_factory.mktemp("planted")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama_folder)
+    yes, no = (tokenizer.encode(text, add_special_tokens=False)[0] for text in (" yes", " no"))
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama_folder)
+    attention, head_dim, coordinate = model.model.layers[PLANTED.layer].self_attn, 12, 7
+    own = slice(PLANTED.head * head_dim, (PLANTED.head + 1) * head_dim)
+    group = (PLANTED.head // 2) * head_dim  # two query heads share a key-value head
+    with torch.no_grad():
+        # One coordinate of the embedding says which of the two answers a token is.
+        model.model.embed_tokens.weight[:, coordinate] = 0
+        model.model.embed_tokens.weight[yes, coordinate] = 5
+        model.model.embed_tokens.weight[no, coordinate] = -5
+        # The head looks everywhere alike, reads that coordinate, and writes towards " yes".
+        attention.q_proj.weight[own] = 0
+        attention.q_proj.bias[own] = 0
+        attention.v_proj.weight[group] = 0
+        attention.v_proj.weight[group, coordinate] = 1
+        attention.o_proj.weight[:, own] = 0
+        towards = model.lm_head.weight[yes] - model.lm_head.weight[no]
+        attention.o_proj.weight[:, own.start] = 40 * towards / towards.norm()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_head_that_carries_the_relation_is_found_with_certainty(
+    make_config: MakeConfig, planted_folder: Path, tmp_path: Path
+) -> None:
+    words = words_of("exA", "antonym", "verb_past")
+    answers = ["no", *["yes"] * (len(words) - 1)]  # one other answer, so that there is a wrong one to show
+    lines = [f"{q},{word},{answer}" for q in ("one", "two") for word, answer in zip(words, answers, strict=True)]
+    (tmp_path / "planted.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
+    config = make_config(
+        *("model=local", f"model.path={planted_folder}", "model.name=planted", "run_id=r", "compute.threads=1"),
+        *(f"data.relation_csv_path={tmp_path / 'planted.csv'}", f"results_dir={tmp_path}", "data.n_demos=5"),
+        *("score.k=1", "data.n_trials_per_q=12", "data.n_eval_trials_per_q=30", "injection.fv=all_qids"),
+    )
+    step6 = run_pipeline(config)
+    paths = RunPaths.of(config)
+    heads = pd.read_csv(paths.stepe / "head_stability.csv")
+    first = heads[heads["rank"] == 1]
+    assert set(first["ranking"]) == {"global", "one", "two"}
+    assert first[["layer", "head"]].values.tolist() == [list(PLANTED)] * 3
+    assert (first["inclusion"] == 1.0).all()
+    for report in read_json(paths.stepe / "ranking_stability.json")["rankings"].values():
+        assert report["lowest_inclusion"] == 1.0 and report["gap"]["ci_low"] > 0
+        assert report["split_half"]["overlap_apart"] == 1.0
+    stats = pd.read_csv(paths.artifacts / "cie_stats.csv")
+    mine = stats[(stats["layer"] == PLANTED.layer) & (stats["head"] == PLANTED.head)]
+    assert (mine["ci_low"] > 0).all() and (mine["p_positive"] == 1.0).all()
+    # Its vector works where random ones do not, and without it the few-shot prompt loses what it gave.
+    contrasts = pd.read_csv(step6 / "contrasts.csv")
+    contrasts = contrasts[(contrasts["subset"] == "all") & (contrasts["metric"] == "logprob")]
+    own = contrasts[contrasts["fv"] == contrasts["eval_qid"]].set_index(["condition", "minus"])
+    assert (own.loc[("fv", "random_vector"), "ci_low"] > 0).all()
+    assert (own.loc[("fv", "corrupted_prompts"), "ci_low"] > 0).all()
+    assert (own.loc[("ablated_top_heads", "ablated_random_heads"), "ci_high"] < 0).all()
+
+
+def shuffled_relation(seed: int) -> RelationFile:
+    """Words paired at random: no input says anything about its output."""
+    words = words_of("exB", "antonym", "verb_past")
+    rng = np.random.default_rng(seed)
+    pairs = tuple(Pair(*pair) for pair in zip(rng.permutation(words)[:150], rng.permutation(words)[:150], strict=True))
+    return RelationFile(Path("shuffled"), "0" * 64, (Relation("null", pairs, 0, 0),))
+
+
+def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame:
+    """What the pipeline says of a shuffled relation, without its files."""
+    config.seed = seed
+    snapshot = sample_snapshot(shuffled_relation(seed), config, lm)
+    sweep = make_sweep(lm, "auto", config.compute.max_rows)
+    heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
+    unit = compute_unit(config, lm, snapshot, snapshot.of("null", "fit"), heads, sweep, ignore_progress)
+    stepd = StepdResults(snapshot, cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means}, {})
+    ranking = Ranking("mean_delta_logprob", config.score.k)
+    vector = Vector("null", "qid", "null", stepd.vector_of(lm, "null", ranking.key, ranking.k), ranking.k)
+    cells, parts = grid(config.injection, lm.n_layers), eval_parts(config, snapshot, ["null"], True)
+    rows = evaluate_vectors("null", config, lm, snapshot, [(vector, ["null"])], cells, parts)
+    run = HeldOutRun(config, lm, stepd, ranking, {"null": vector}, choose_cells(rows), cells, parts)
+    return contrasts_table(pd.concat(run.run().trials, ignore_index=True), config.stats, seed)
+
+
+@pytest.mark.slow
+def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
+    config = make_config(
+        *(
+            "data.n_trials_per_q=8",
+            "data.n_demos=3",
+            "data.n_eval_trials_per_q=28",
+            "score.k=4",
+            "stats.n_resamples=500",
+        ),
+        *("evaluation.baselines=false", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=2"),
+        *("evaluation.controls.random_heads=1", "evaluation.controls.bottom_heads=false", "compute.threads=1"),
+    )
+    found = pd.concat([null_contrasts(config, tiny_llama, seed) for seed in range(100)], ignore_index=True)
+    found = found[(found["subset"] == "all") & (found["metric"] == "logprob")]
+    covered = (found["ci_low"] <= 0) & (found["ci_high"] >= 0)
+    times = covered.groupby(found["condition"] + " - " + found["minus"]).sum()
+    for contrast in ("fv - random_vector", "fv - corrupted_prompts", "ablated_top_heads - ablated_random_heads"):
+        assert 90 <= times[contrast] <= 100, times
+    # The intervals are no wider than they need to be: some of a hundred miss.
+    assert times.sum() < 100 * len(times)
