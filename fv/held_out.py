@@ -95,7 +95,8 @@ def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.Dat
 
 def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Differences of each trial, one row a (fv, relation, condition, minus, trial)."""
-    values = over_draws(rows)
+    # The order of a sum decides its last bit: always that of the draws.
+    values = over_draws(rows.sort_values("draw"))
     tables = []
     for condition, others in CONTRASTS.items():
         own = values[values["condition"] == condition]

@@ -70,7 +70,8 @@ def choose_cells(rows: pd.DataFrame) -> pd.DataFrame:
         is chosen: a pair is in the table only if it has a single cell.
     """
     cell = [*CHOICE, "layer", "alpha"]
-    dev = rows[rows["part"] == DEV]
+    # The order of a sum decides its last bit, and that would decide ties: always that of the files.
+    dev = rows[rows["part"] == DEV].sort_values([*cell, "trial_id"])
     n_test = rows[rows["part"] == TEST].groupby(CHOICE)["trial_id"].nunique().rename("n_test")
     if dev.empty:
         cells = rows.drop_duplicates(cell)

@@ -27,7 +27,8 @@ class Convergence:
 
     Attributes:
         n_trials: trials drawn a relation, without replacement.
-        overlap_with_all: share of the top k that is also in the top k of all trials; it ends at 1 by definition.
+        overlap_with_all: share of the top k that is also in the top k of all trials; it ends at 1 where all relations
+            have equally many trials.
         overlap_apart: share that two sets of so many trials, which have none in common, agree on; None where the
             relation has not twice as many.
         spearman_apart: rank correlation of all heads between the two sets.

@@ -20,6 +20,9 @@ from fv.seeding import generator_for
 INTERVAL = ["mean", "se", "ci_low", "ci_high"]
 _MOST_NUMBERS = 4_000_000
 """Numbers held at once, which bounds memory at some tens of megabytes."""
+_ROUNDING = 1e-9
+"""Share of a series' range within which a resample's mean is the sample's own. BCa counts resamples below the sample:
+one of the same values in another order must not be counted so by its last bit."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def bootstrap_means(values: np.ndarray, stats: StatsConfig, seed: int, *purpose:
     Raises:
         ValueError: there is no trial, or a value is not finite.
     """
+    values = np.ascontiguousarray(values)
     n_series, n = values.shape
     if not n or not np.isfinite(values).all():
         raise ValueError(f"{n_series} series of {n} trials: one or more finite values each are due")
@@ -98,11 +102,19 @@ def expanded_level(confidence: float, n: int) -> float:
 def _interval(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...]) -> np.ndarray:
     """Standard error, interval and share above zero of some series: (4, n_series)."""
     level = expanded_level(stats.confidence, values.shape[1])
+    own, rounding = values.mean(-1), _ROUNDING * np.ptp(values, -1)
+
+    def mean(resamples: np.ndarray, axis: int) -> np.ndarray:
+        # How a resample lies in memory depends on how many are drawn together, and decides the last bit of a sum.
+        found = np.ascontiguousarray(resamples).mean(axis)  # (n_series, ...)
+        centre, near = (a.reshape(-1, *[1] * (found.ndim - 1)) for a in (own, rounding))
+        return np.where(np.abs(found - centre) <= near, centre, found)
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
         found = bootstrap(
             (values,),
-            np.mean,
+            mean,
             axis=-1,
             vectorized=True,
             n_resamples=stats.n_resamples,
