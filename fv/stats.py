@@ -93,7 +93,7 @@ def expanded_level(confidence: float, n: int) -> float:
     A bootstrap knows neither that it divides by n instead of n - 1 nor that the spread is estimated, so its intervals
     are too narrow: at 95 % and n = 10 they cover about 90 %. Read at the level at which the normal quantile is the
     one of Student's t, they cover what they say (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
-    2014, section 3.2, "expanded percentile").
+    2014: expanded percentile intervals).
     """
     quantile = np.sqrt(n / (n - 1)) * student_t.ppf((1 + confidence) / 2, n - 1)
     return float(min(2 * norm.cdf(quantile) - 1, 1 - 1e-12))

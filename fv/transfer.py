@@ -16,19 +16,18 @@ PRIMARY = "delta_logprob"
 
 
 def cosine_table(vectors: Sequence[Vector]) -> pd.DataFrame:
-    """Cosine of each pair of vectors, as a square table with a column `fv`."""
-    names = [vector.name for vector in vectors]
-    rows = [[cosine(one.values, other.values) for other in vectors] for one in vectors]
-    return pd.DataFrame(rows, columns=names).assign(fv=names)[["fv", *names]]
+    """Cosine of each pair of vectors, as a square table behind a first column `fv`."""
+    rows = [[one.name, *(cosine(one.values, other.values) for other in vectors)] for one in vectors]
+    return pd.DataFrame(rows, columns=["fv", *(vector.name for vector in vectors)])
 
 
-def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, cosines: pd.DataFrame) -> pd.DataFrame:
+def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequence[Vector]) -> pd.DataFrame:
     """One row a (fv, relation): the effect, the effect minus its random vectors', and the cosine with its own vector.
 
     Args:
         means: `fv.held_out.means_table`.
         contrasts: `fv.held_out.contrasts_table`.
-        cosines: `cosine_table`.
+        vectors: the vectors; a relation's own one is of the same k.
 
     Returns:
         fv, eval_qid, n, effect and its interval, effect_minus_control and its interval (missing where there are no
@@ -47,13 +46,23 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, cosines: pd.Dat
     control = against[[*pair, *INTERVAL]].rename(
         columns={"mean": "effect_minus_control", **{name: f"control_{name}" for name in INTERVAL[1:]}}
     )
-    long = cosines.melt("fv", var_name="eval_qid", value_name="cosine")
-    return effect.merge(control, on=pair, how="left").merge(long, on=pair, how="left")
+    table = effect.merge(control, on=pair, how="left")
+    named = {vector.name: vector for vector in vectors}
+    own_of = {(vector.source_qid, vector.k): vector for vector in vectors}
+    cosines = []
+    for fv, eval_qid in table[pair].itertuples(index=False):
+        own_vector = own_of.get((eval_qid, named[fv].k))
+        cosines.append(np.nan if own_vector is None else cosine(named[fv].values, own_vector.values))
+    return table.assign(cosine=cosines)
 
 
 def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
     """The table as a matrix, a row a vector and a column a relation."""
-    return table.pivot(index="fv", columns="eval_qid", values=value).reset_index().rename_axis(columns=None)
+    return (
+        table.pivot(index="fv", columns="eval_qid", values=value)
+        .reset_index(allow_duplicates=True)
+        .rename_axis(columns=None)
+    )
 
 
 def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any] | None:
@@ -64,7 +73,7 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
     relations.
 
     Args:
-        rows: trial rows of conditions (`fv.held_out.condition_rows`).
+        rows: trial rows of conditions (`fv.held_out.condition_rows`), `fv` being the relation a vector is of.
         stats: level, resamples and method.
         seed: the run's seed.
 
@@ -93,3 +102,16 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
         "share_own_best": float(np.mean(own_best)),
         "per_relation": per_relation,
     }
+
+
+def dominance_of_each_k(
+    rows: pd.DataFrame, vectors: Sequence[Vector], stats: StatsConfig, seed: int
+) -> list[dict[str, Any]]:
+    """`dominance` among the vectors of each k."""
+    found = []
+    for k in sorted({vector.k for vector in vectors if vector.k is not None}):
+        source = {vector.name: vector.source for vector in vectors if vector.k == k}
+        own = rows[rows["fv"].isin(source)].replace({"fv": source})
+        if (one := dominance(own, stats, seed)) is not None:
+            found.append({"k": k, **one})
+    return found

@@ -180,7 +180,7 @@ def test_the_summary_has_every_section(run: RunPaths) -> None:
         assert row["n_dev"] + row["n_test"] == 7 and 0 <= row["majority_accuracy"] <= 1
     minus = {r["minus"] for r in summary["contrasts"] if r["condition"] == "fv"}
     assert {"random_vector", "random_heads", "bottom_heads", "corrupted_prompts", "other_relation"} <= minus
-    dominance = summary["transfer"]["dominance"]
+    (dominance,) = summary["transfer"]["dominance"]
     assert dominance["n_relations"] == 3 and dominance["ci_low"] <= dominance["mean"] <= dominance["ci_high"]
     assert {r["condition"] for r in summary["injection_cost"]} >= {"fv", "random_vector", "layer_mean_added"}
     assert all(r["mean"] >= 0 for r in summary["injection_cost"])

@@ -11,7 +11,7 @@ from fv.config import StatsConfig
 from fv.held_out import ALL, FEW_SHOT_CORRECT
 from fv.injection import Vector
 from fv.stats import INTERVAL, bootstrap_means
-from fv.transfer import cosine_table, dominance, transfer_matrix, transfer_table
+from fv.transfer import cosine_table, dominance, dominance_of_each_k, transfer_matrix, transfer_table
 
 QUICK = StatsConfig(n_resamples=200)
 
@@ -82,11 +82,11 @@ def other_rows(own: dict[str, str], **others: str) -> list[pd.DataFrame]:
     return [means_of(NOISE, **{**own, column: value}) for column, value in others.items()]
 
 
-def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def tables() -> tuple[pd.DataFrame, pd.DataFrame, list[Vector]]:
     means = [means_of(MEANS, **OWN), *other_rows(OWN, condition="random_vector", subset=FEW_SHOT_CORRECT, metric="p")]
     left_out = other_rows(AGAINST, minus="few_shot", subset=FEW_SHOT_CORRECT, metric="p", condition="other")
     contrasts = [means_of({key: mean / 2 for key, mean in MEANS.items()}, **AGAINST), *left_out]
-    return pd.concat(means), pd.concat(contrasts), cosine_table([vector("a", 1, 0), vector("b", 1, 1)])
+    return pd.concat(means), pd.concat(contrasts), [vector("a", 1, 0), vector("b", 1, 1)]
 
 
 def test_a_row_has_the_effect_the_effect_minus_random_vectors_and_the_cosine() -> None:
@@ -109,17 +109,18 @@ def test_a_row_has_the_effect_the_effect_minus_random_vectors_and_the_cosine() -
 
 
 def test_without_random_vectors_the_effect_stands_alone() -> None:
-    means, contrasts, cosines = tables()
-    found = transfer_table(means, contrasts[contrasts["minus"] != "random_vector"], cosines)
+    means, contrasts, vectors = tables()
+    found = transfer_table(means, contrasts[contrasts["minus"] != "random_vector"], vectors)
     assert found.set_index(["fv", "eval_qid"])["effect"].to_dict() == MEANS
     assert found[["effect_minus_control", "control_ci_low", "control_ci_high"]].isna().all(axis=None)
 
 
 def test_a_relation_without_a_vector_has_no_cosine() -> None:
     means, contrasts, _ = tables()
-    found = transfer_table(means, contrasts, cosine_table([vector("a", 1, 0)])).set_index(["fv", "eval_qid"])["cosine"]
-    assert found["a", "a"] == 1.0
-    assert found.drop(("a", "a")).isna().all()
+    found = transfer_table(means, contrasts, [vector("a", 1, 0), Vector("b", "file", None, torch.ones(2))])
+    cosines = found.set_index(["fv", "eval_qid"])["cosine"]
+    assert cosines["a", "a"] == 1.0 and math.isnan(cosines["a", "b"])
+    assert cosines["b", "a"] == pytest.approx(0.5**0.5) and math.isnan(cosines["b", "b"])
 
 
 def test_the_matrix_has_a_row_a_vector_and_a_column_a_relation() -> None:
@@ -191,3 +192,22 @@ def test_where_no_relation_has_its_own_and_anothers_vector_there_is_no_dominance
 def test_a_relation_without_its_own_vector_is_left_out() -> None:
     found = dominance(rows_of({**TWO, ("a", "z"): [1.0], ("b", "z"): [2.0]}), QUICK, 0)
     assert found == dominance(rows_of(TWO), QUICK, 0)
+
+
+def test_vectors_of_several_k_are_compared_with_those_of_their_own_k() -> None:
+    def of_k(k: int, source: str, *values: float) -> Vector:
+        return Vector(source, "qid", source, torch.tensor(values), k, of_several=True)
+
+    vectors = [of_k(1, "a", 1, 0), of_k(1, "b", 0, 1), of_k(5, "a", 1, 1), of_k(5, "b", 1, 1)]
+    rows = pd.concat([rows_of(TWO).replace({"fv": {"a": f"a@k{k}", "b": f"b@k{k}"}}) for k in (1, 5)])
+    found = dominance_of_each_k(rows, vectors, QUICK, 0)
+    assert [one["k"] for one in found] == [1, 5]
+    assert [{**one, "k": None} for one in found] == [{**(dominance(rows_of(TWO), QUICK, 0) or {}), "k": None}] * 2
+    means = pd.concat([means_of({(f"a@k{k}", "b"): 1.0}, **OWN) for k in (1, 5)])
+    assert transfer_table(means, means_of({}, **AGAINST), vectors)["cosine"].tolist() == [0.0, pytest.approx(1.0)]
+
+
+def test_a_relation_may_be_called_like_a_column() -> None:
+    assert list(cosine_table([vector("fv", 1, 0), vector("b", 0, 1)]).columns) == ["fv", "fv", "b"]
+    table = pd.DataFrame({"fv": ["fv", "b"], "eval_qid": ["fv", "fv"], "effect": [1.0, 2.0]})
+    assert transfer_matrix(table).to_numpy().tolist() == [["b", 2.0], ["fv", 1.0]]

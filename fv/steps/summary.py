@@ -14,6 +14,7 @@ from fv.artifacts import RunPaths, digest_of, hash_outputs, write_csv, write_jso
 from fv.config import Config
 from fv.evaluation import records, summary_json
 from fv.held_out import KEY, contrasts_table, cost_table, means_table
+from fv.injection import Vector
 from fv.models.language_model import LanguageModel
 from fv.run import now
 from fv.selection import choose_cells
@@ -23,7 +24,7 @@ from fv.steps.held_out import HeldOutRows, HeldOutRun
 from fv.steps.stepd_results import StepdResults
 from fv.steps.vectors import Ranking, vectors_of
 from fv.sweep import Cell
-from fv.transfer import cosine_table, dominance, transfer_matrix, transfer_table
+from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
 WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
 log = logging.getLogger(__name__)
@@ -31,11 +32,11 @@ log = logging.getLogger(__name__)
 
 def evaluate_held_out(
     config: Config, lm: LanguageModel, stepd: StepdResults, rows: pd.DataFrame
-) -> tuple[HeldOutRows, pd.DataFrame]:
+) -> tuple[HeldOutRows, list[Vector]]:
     """Choose a cell for each (fv, relation) from the grid's rows and run it on the test trials.
 
     Returns:
-        the conditions' rows, and the cosine of each pair of vectors.
+        the conditions' rows, and the vectors.
     """
     paths = RunPaths.of(config)
     vectors = vectors_of(config, paths, lm, stepd)
@@ -43,7 +44,7 @@ def evaluate_held_out(
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     named = {vector.name: vector for vector in vectors}
     run = HeldOutRun(config, lm, stepd, Ranking.of(config, paths), named, choose_cells(rows), cells, parts)
-    return run.run(), cosine_table(vectors)
+    return run.run(), vectors
 
 
 def write_results(
@@ -51,7 +52,7 @@ def write_results(
     config: Config,
     snapshot: Snapshot,
     rows: pd.DataFrame,
-    held_out: tuple[HeldOutRows, pd.DataFrame] | None,
+    held_out: tuple[HeldOutRows, list[Vector]] | None,
     meta: dict[str, Any],
 ) -> None:
     """Write Step6's files; the metadata last, for its `status: ok` says that the others are there.
@@ -88,20 +89,20 @@ def write_results(
 
 
 def _write_held_out(
-    folder: Path, config: Config, found: HeldOutRows, cosines: pd.DataFrame
+    folder: Path, config: Config, found: HeldOutRows, vectors: Sequence[Vector]
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the tables of the test trials; returns what the summary says of them, and the files' names."""
     stats, seed = config.stats, config.seed
     trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
     means, contrasts = means_table(trials, stats, seed), contrasts_table(trials, stats, seed)
     where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
-    transfer = transfer_table(means, contrasts, cosines)
+    transfer = transfer_table(means, contrasts, vectors)
     tables = {
         "held_out": means.merge(where, on=[*KEY, "draw"]),
         "contrasts": contrasts,
         "transfer": transfer,
         "transfer_matrix": transfer_matrix(transfer),
-        "fv_cosines": cosines,
+        "fv_cosines": cosine_table(vectors),
     }
     if found.costs:
         costs = cost_table(pd.concat(found.costs, ignore_index=True), stats, seed)
@@ -114,7 +115,7 @@ def _write_held_out(
         "held_out": _nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
         "contrasts": _nested(contrasts, [*KEY, "minus", "subset", "n"]),
         "injection_cost": records(tables["injection_cost"]) if found.costs else [],
-        "transfer": {"dominance": dominance(trials, stats, seed), "rows": records(transfer)},
+        "transfer": {"dominance": dominance_of_each_k(trials, vectors, stats, seed), "rows": records(transfer)},
     }
     return summary, ["held_out_trials.jsonl", *(f"{name}.csv" for name in tables)]
 
