@@ -4,8 +4,12 @@ With a module on disk, accelerate's hooks really act on a machine with a CPU alo
 module's forward, and every module's inputs pass a hook.
 """
 
+import json
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import dispatch_model
-from conftest import MakeConfig
+from conftest import ROOT, MakeConfig
 from families import FAMILIES, tiny
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
@@ -62,11 +66,11 @@ def offloaded(lm: LanguageModel, folder: Path) -> LanguageModel:
     return lm
 
 
-def numbers_of(lm: LanguageModel, mode: str) -> list[Tensor]:
+def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4096)) -> list[Tensor]:
     """What an engine computes of two prompts, in small batches and in one."""
     prompts, found = prompts_of(lm, [5, 3]), []
     heads, cells = all_heads(lm)[::3], all_cells(lm)[::2]
-    for max_rows in (8, 4096):
+    for max_rows in all_max_rows:
         sweep = make_sweep(lm, mode, max_rows)
         last = sweep.last_token(prompts)
         patched = sweep.patch_heads(prompts, values_of(lm), heads)
@@ -107,6 +111,27 @@ def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_pa
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2", "bloom", "cohere"])
 def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_path: Path) -> None:
     assert selfcheck(offloaded(tiny(family), tmp_path)) == selfcheck(tiny(family))
+
+
+# Several devices, pretended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "bloom", "gemma2", "olmo2", "mixtral", "cohere"])
+def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> None:
+    # A process of its own, since it adds a kind of device to torch.
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "pretended_devices.py", family],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    differences = json.loads(done.stdout)[family]
+    assert differences.keys() == {"naive", "auto", "expanded", "weights", "selfcheck"}
+    # Attention has other kernels there, so not the last bits.
+    assert max(differences.values()) <= 2e-5, differences
 
 
 # Loading
