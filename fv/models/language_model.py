@@ -182,6 +182,7 @@ class LanguageModel:
 
         # The norm of ones is its weight, up to a constant; the constant and the root mean square come from norm(x).
         weight = normed(torch.ones_like(attended))
+        attended = attended.to(weight.device)
         direction = weight * attended
         return weight * (normed(attended) @ direction) / (direction @ direction)
 
