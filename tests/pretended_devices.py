@@ -42,6 +42,9 @@ class Placed(Tensor):
         placed.held = held
         return placed
 
+    def __deepcopy__(self, memo: Any) -> "Placed":
+        return Placed(self.held.clone(), self.device)
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return computed(func, args, kwargs or {})

@@ -117,7 +117,7 @@ def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "bloom", "olmo2", "mixtral", "cohere"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "bloom", "gemma2", "olmo2", "mixtral", "cohere"])
 def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> None:
     # A process of its own, since it adds a kind of device to torch.
     done = subprocess.run(
