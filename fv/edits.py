@@ -79,7 +79,7 @@ def _set_heads(
     def edit(head_outputs: Tensor) -> Tensor:
         # (n_prompts * n_rows, positions, n_heads * head_dim) -> (n_prompts, n_rows, positions, n_heads, head_dim)
         by_row = head_outputs.clone().unflatten(0, (-1, len(edits))).unflatten(-1, (lm.n_heads, lm.head_dim))
-        by_row[:, list(rows), at, list(heads)] = values
+        by_row[:, list(rows), at, list(heads)] = values.to(by_row.device)
         return by_row.flatten(-2).flatten(0, 1)
 
     return edit
@@ -95,7 +95,8 @@ def _change_residual(
         # (n_prompts * n_rows, positions, d_model) -> (n_prompts, n_rows, positions, d_model)
         by_row = residual.clone().unflatten(0, (-1, len(edits)))
         here = by_row[:, rows, at]
-        by_row[:, rows, at] = torch.where(kept, here + vectors, vectors)
+        there = vectors.to(here.device)
+        by_row[:, rows, at] = torch.where(kept.to(here.device), here + there, there)
         return by_row.flatten(0, 1)
 
     return edit

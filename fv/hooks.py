@@ -47,6 +47,7 @@ def record_head_outputs(
 ) -> Iterator[None]:
     """Store the last tokens' head outputs of each of `layers`, (batch, n_heads * head_dim), in `into[layer]`.
 
+    They stay on the device of their block, as do the residuals of `record_residuals`.
     `last` is (batch,), the position of each last token; None means the end of the sequence.
 
     Raises:
@@ -56,7 +57,7 @@ def record_head_outputs(
     def recorder(layer: int) -> Edit:
         def record(head_outputs: Tensor) -> Tensor:
             batch, positions, _ = head_outputs.shape
-            at = torch.full((batch,), positions - 1) if last is None else last
+            at = torch.full((batch,), positions - 1) if last is None else last.to(head_outputs.device)
             into[layer] = head_outputs[torch.arange(batch), at].detach()
             return head_outputs
 

@@ -39,9 +39,10 @@ class NaiveSweep:
             with record_head_outputs(lm, range(lm.n_layers), None, outputs), record_residuals(lm, residual):
                 scores = self._forward(prompt)
             # (1, n_layers, n_heads * head_dim) -> (1, n_layers, n_heads, head_dim)
-            by_layer = torch.stack([outputs[layer] for layer in range(lm.n_layers)], 1)
+            by_layer = torch.stack([outputs[layer].to(lm.device) for layer in range(lm.n_layers)], 1)
             by_head = by_layer.unflatten(-1, (lm.n_heads, lm.head_dim))
-            found.append(LastToken(scores, by_head, torch.stack([residual[layer] for layer in range(lm.n_layers)], 1)))
+            residuals = torch.stack([residual[layer].to(lm.device) for layer in range(lm.n_layers)], 1)
+            found.append(LastToken(scores, by_head, residuals))
         return LastToken.cat(found)
 
     @torch.no_grad()
@@ -93,7 +94,7 @@ class NaiveSweep:
 
         def edit(head_outputs: Tensor) -> Tensor:
             edited = head_outputs.clone()
-            edited[:, -1, columns] = value
+            edited[:, -1, columns] = value.to(edited.device)
             return edited
 
         return edit
@@ -102,7 +103,7 @@ class NaiveSweep:
     def _add(vector: Tensor) -> Edit:
         def edit(residual: Tensor) -> Tensor:
             edited = residual.clone()
-            edited[:, -1] += vector
+            edited[:, -1] += vector.to(edited.device)
             return edited
 
         return edit

@@ -24,7 +24,7 @@ class PrefixCache:
         lengths: (batch,) tokens of each prefix, that is of each prompt without its last token.
         stop_after: the layer whose keys and values end the prompt phase; None once rows are run.
         kept: per layer (keys, values), each (batch, n_kv_heads, longest prefix + 1, head_dim + 1); the extra
-            position and feature stand for a row's own key and value, see `_attend_rows`.
+            position and feature stand for a row's own key and value, see `_attend_rows`. On the layer's device.
     """
 
     lengths: Tensor
@@ -115,7 +115,8 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, 
     on_itself = (grouped * key[:, :, None]).sum(-1, keepdim=True)
     # (batch, n_kv_heads, group * rows, head_dim + 1)
     asking = torch.cat([grouped, on_itself], -1).flatten(2, 3)
-    attended = scaled_dot_product_attention(asking, keys, values, attn_mask=cache.visible, scale=scale)
+    visible = None if cache.visible is None else cache.visible.to(keys.device)
+    attended = scaled_dot_product_attention(asking, keys, values, attn_mask=visible, scale=scale)
     attended = attended.unflatten(2, (-1, rows))  # (batch, n_kv_heads, group, rows, head_dim + 1)
     return torch.addcmul(attended[..., :-1], attended[..., -1:], value[:, :, None]).flatten(1, 2)
 

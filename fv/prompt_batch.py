@@ -20,8 +20,8 @@ class PromptBatch:
     Attributes:
         targets: (batch,) target token ids.
         residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
-            each (batch, 1, d_model).
-        head_outputs: per layer the last token's head outputs, (batch, n_heads * head_dim).
+            each (batch, 1, d_model), on the device of the block that it leaves.
+        head_outputs: per layer the last token's head outputs, (batch, n_heads * head_dim), on the layer's device.
     """
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
@@ -62,7 +62,8 @@ class PromptBatch:
 
         def keep_residual(_module: nn.Module, args: tuple[Any, ...]) -> None:
             residual = residual_of(args[0] if args else None, path, False)  # (batch, tokens, d_model)
-            self.residual.append(residual[self._each, self._last, None])
+            each, last = self._each.to(residual.device), self._last.to(residual.device)
+            self.residual.append(residual[each, last, None])
 
         handles = [block.register_forward_pre_hook(keep_residual) for block in self.lm.blocks]
         try:
@@ -94,8 +95,13 @@ def _recorded_call(block: nn.Module, calls: list[tuple[tuple[Any, ...], dict[str
         calls.append((args, kwargs))
         return hidden_states
 
+    # accelerate keeps a forward of its own on the block, which moves what it is called with (`model.device_map`).
+    before = vars(block).get("forward")
     block.forward = note
     try:
         yield
     finally:
-        del block.forward
+        if before is None:
+            del block.forward
+        else:
+            block.forward = before

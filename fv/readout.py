@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fv.models.language_model import LanguageModel
+from fv.models.placement import at_hand
 from fv.sweep import TargetScores
 
 TILE_ROWS = 1024
@@ -19,14 +20,16 @@ TILE_LOGITS = 2**21
 
 def target_scores(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TargetScores:
     """Log probability and rank of each row's target; rows is (n, d_model), before the final norm, targets (n,)."""
-    scored = [_score(lm, *part, ranked=True) for part in _tiled(rows, targets)]
+    with at_hand(lm.unembedding):
+        scored = [_score(lm, *part, ranked=True) for part in _tiled(rows, targets)]
     logprob, above = (torch.cat(parts) for parts in zip(*scored, strict=True))
     return TargetScores(logprob.double().cpu(), above.long().cpu())
 
 
 def target_logprobs(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
     """Log probability, (n,) float64 on the CPU, of each row's target; arguments as for `target_scores`."""
-    scored = [_score(lm, *part, ranked=False)[0] for part in _tiled(rows, targets)]
+    with at_hand(lm.unembedding):
+        scored = [_score(lm, *part, ranked=False)[0] for part in _tiled(rows, targets)]
     return torch.cat(scored).double().cpu()
 
 
@@ -36,8 +39,12 @@ def _tiled(rows: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _score(lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor]:
-    """Log probability of each target, and number of tokens rated above it (zeros unless `ranked`), each (n,)."""
-    hidden = lm.final_norm(rows)  # (n, d_model)
+    """Log probability of each target, and number of tokens rated above it (zeros unless `ranked`), each (n,).
+
+    The unembedding is at hand: it may be a file's, which is not read for every tile.
+    """
+    head = lm.unembedding.weight.device
+    hidden, targets = lm.final_norm(rows).to(head), targets.to(head)  # (n, d_model), (n,)
     exact = torch.promote_types(hidden.dtype, torch.float32)
     target_logit = lm.logits_of(hidden, targets).to(exact)[:, None]  # (n, 1)
     highest = torch.full_like(target_logit, -torch.inf)

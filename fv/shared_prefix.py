@@ -156,8 +156,8 @@ def _own_scores(batch: PromptBatch) -> TargetScores:
 def _unedited(batch: PromptBatch) -> LastToken:
     lm = batch.lm
     # (batch, n_layers, n_heads * head_dim) -> (batch, n_layers, n_heads, head_dim)
-    outputs = torch.stack([batch.head_outputs[layer] for layer in range(lm.n_layers)], 1)
-    residual = torch.cat(batch.residual[1:], 1)  # (batch, n_layers, d_model)
+    outputs = torch.stack([batch.head_outputs[layer].to(lm.device) for layer in range(lm.n_layers)], 1)
+    residual = torch.cat([part.to(lm.device) for part in batch.residual[1:]], 1)  # (batch, n_layers, d_model)
     return LastToken(_own_scores(batch), outputs.unflatten(-1, (lm.n_heads, lm.head_dim)), residual)
 
 
@@ -182,7 +182,7 @@ def _patched_rows(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> 
             # In place: the attention made this tensor for the projection alone.
             # (batch, rows, n_heads * head_dim) -> (batch, rows, n_heads, head_dim)
             by_head = head_outputs.view(*head_outputs.shape[:2], lm.n_heads, lm.head_dim)
-            by_head[:, new, here] = values[layer, here]
+            by_head[:, new, here] = values[layer, here].to(by_head.device)
             return head_outputs
 
         with edit_head_outputs(lm, layer, patch):
@@ -197,9 +197,10 @@ def _changes_residual(batch: PromptBatch, heads: Sequence[Head], values: Tensor)
         here = [h.head for h in group]
         own = batch.head_outputs[layer].view(-1, lm.n_heads, lm.head_dim)  # (batch, n_heads, head_dim)
         weight = lm.out_weight(layer).reshape(lm.d_model, lm.n_heads, lm.head_dim)
-        added = torch.einsum("bhk,dhk->bhd", values[layer, here] - own[:, here], weight[:, here])
-        changes.append((added != 0).any(-1))
-    return torch.cat(changes, 1).cpu()
+        change = values[layer, here].to(own.device) - own[:, here]
+        added = torch.einsum("bhk,dhk->bhd", change, weight[:, here])
+        changes.append((added != 0).any(-1).cpu())
+    return torch.cat(changes, 1)
 
 
 def _inject_cells(batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell | None], max_rows: int) -> TargetScores:
@@ -208,12 +209,14 @@ def _inject_cells(batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell | No
     `vectors` is (batch, n_vectors, d_model). The cells are of one layer; an empty one is computed as alpha 0.
     """
     layer = next(cell.layer for cell in cells if cell is not None)
+    start = batch.residual[layer + 1]  # (batch, 1, d_model)
+    vectors = vectors.to(start.device)
     alphas = torch.tensor([cell.alpha if cell else 0.0 for cell in cells], device=vectors.device, dtype=vectors.dtype)
     scores = []
     for chunk in vectors.split(max_rows, dim=1):
         added = alphas[:, None, None] * chunk[:, None]  # (batch, n_cells, n_vectors, d_model)
         # (batch, n_cells * n_vectors, d_model)
-        rows = (batch.residual[layer + 1][:, None] + added).flatten(1, 2)
+        rows = (start[:, None] + added).flatten(1, 2)
         for above in range(layer + 1, batch.lm.n_layers):
             rows = batch.run_block(above, rows)
         targets = batch.targets.repeat_interleave(rows.shape[1])

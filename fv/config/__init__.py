@@ -14,7 +14,15 @@ from fv.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, DataConfig, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.injection import EvalScopeConfig, FvChoice, InjectionConfig, ScopeMode
-from fv.config.model import ComputeConfig, Dtype, ModelConfig, Quant, SweepMode
+from fv.config.model import (
+    ComputeConfig,
+    Dtype,
+    ModelConfig,
+    Quant,
+    SweepMode,
+    check_one_placement,
+    shown_map,
+)
 from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
@@ -70,16 +78,19 @@ class Config:
 
     @property
     def canonical(self) -> bool:
-        """Whether numbers are those of a canonical run: cpu, fp32, weights as they are."""
-        return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and self.model.quant is Quant.none
+        """Whether numbers are those of a canonical run: cpu, fp32, weights as they are and all in one place."""
+        whole = self.model.quant is Quant.none and self.model.device_map is None
+        return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
 
     def __post_init__(self) -> None:
         if self.compute.strict and not self.canonical:
             raise ConfigError(
                 f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
-                f"model.quant={self.model.quant.value} is not canonical (cpu, fp32, none). "
+                f"model.device_map={shown_map(self.model.device_map)} "
+                f"model.quant={self.model.quant.value} is not canonical (cpu, fp32, null, none). "
                 "Say compute.strict=false to run it all the same; the metadata will say so."
             )
+        check_one_placement(self.model, self.compute)
         check_name("run_id", self.run_id)
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")

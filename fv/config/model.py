@@ -1,10 +1,14 @@
 """Settings of the groups `model` and `compute`: which model, and how exactly it is run."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from fv.checks import check_at_least, check_name
 from fv.errors import ConfigError
+
+AUTOMATIC_MAPS = ("auto", "balanced", "sequential")
 
 
 class Quant(StrEnum):
@@ -54,16 +58,40 @@ class ModelConfig:
     """Load pickled weights where there are no safetensors; a pickle can run any code, so only from those you trust."""
     quant: Quant = Quant.none
     """Quantisation at load: `nf4` keeps weights in 4 bits (needs the extra `quant`); never canonical."""
+    device_map: Any = None
+    """For a model larger than one device: `auto`, `balanced`, `sequential`, or {module path: device number, `cpu` or
+    `disk`}; null: all of it on `compute.device`. Never canonical (docs/models.md)."""
+    max_memory: Any = None
+    """What `auto`, `balanced` and `sequential` may use: {device number or `cpu`: size such as `10GiB`}; null: all."""
+    offload_folder: str | None = None
+    """Where weights of `disk` modules are written that cannot be read from the model's own files as they are there."""
     add_special_tokens: bool = False
     """Whether the tokenizer adds its special tokens (BOS) to prompts."""
 
     def __post_init__(self) -> None:
         check_name("model.name", self.name)
+        self.device_map = parse_device_map(self.device_map)
+        self.max_memory = parse_max_memory(self.max_memory)
+        self._check_placement()
         if (self.id is None) == (self.path is None):
             given = "both" if self.id else "neither"
             raise ConfigError(
                 f"A model comes from model.id (hub id or package file) or from model.path (a local folder); {given} "
                 "is given. For example: model=gpt2, or model=local model.path=/path/to/folder."
+            )
+
+    def _check_placement(self) -> None:
+        if self.max_memory is not None and not isinstance(self.device_map, str):
+            raise ConfigError(
+                "model.max_memory is what model.device_map=auto, balanced or sequential may use; "
+                f"it says nothing about model.device_map={shown_map(self.device_map)}."
+            )
+        if self.offload_folder is not None and self.device_map is None:
+            raise ConfigError("model.offload_folder is for modules on disk; give a model.device_map as well.")
+        if self.device_map is not None and self.quant is not Quant.none:
+            raise ConfigError(
+                f"model.device_map and model.quant={self.quant.value} do not go together: moving quantised weights "
+                "between devices is not tested. Leave one of them out."
             )
 
 
@@ -87,3 +115,67 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)
         check_at_least("compute.max_rows", self.max_rows, 2)
+
+
+def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:
+    """Refuse a device for the whole model beside a map of it."""
+    if model.device_map is not None and compute.device != "cpu":
+        raise ConfigError(
+            f"model.device_map={shown_map(model.device_map)} places the model, and so does "
+            f"compute.device={compute.device}. Leave compute.device at cpu; the map names devices itself."
+        )
+
+
+def parse_device_map(value: Any) -> str | dict[str, int | str] | None:
+    """`auto`, `balanced` or `sequential`, or {module path: device}, with device numbers as numbers; null passes."""
+    if value is None or value in AUTOMATIC_MAPS:
+        return value
+    allowed = (
+        f"{', '.join(AUTOMATIC_MAPS)}, or a mapping from module paths to a device number, cpu or disk, like "
+        "{model.embed_tokens: 0, model.layers.0: 0, model.layers.1: cpu, model.norm: 0, lm_head: 0}"
+    )
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(f"model.device_map={value!r} must be {allowed}.")
+    found: dict[str, int | str] = {}
+    for path, device in value.items():
+        if not isinstance(path, str):
+            raise ConfigError(f"model.device_map names {path!r}, which is no module path. It must be {allowed}.")
+        name = _device_name(device)
+        if name is None:
+            raise ConfigError(f"model.device_map places {path!r} on {device!r}. It must be {allowed}.")
+        found[path] = int(name) if name.isdigit() else name
+    return found
+
+
+def parse_max_memory(value: Any) -> dict[str, int | str] | None:
+    """{device number or `cpu`: bytes, or a size such as `10GiB`}, with devices as text, as JSON has them."""
+    if value is None:
+        return None
+    example = "a mapping from a device number or cpu to a size, like {0: 10GiB, cpu: 30GiB}"
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(f"model.max_memory={value!r} must be {example}.")
+    found: dict[str, int | str] = {}
+    for device, size in value.items():
+        name = _device_name(device)
+        if name is None or name == "disk":
+            raise ConfigError(f"model.max_memory names the device {device!r}. It must be {example}.")
+        number = isinstance(size, int) and not isinstance(size, bool) and size >= 0
+        if not number and not (isinstance(size, str) and re.fullmatch(r"\d+(\.\d+)?([KMG]i?B)", size)):
+            raise ConfigError(
+                f"model.max_memory gives {device} {size!r}. It must be {example}: bytes, or KB, MB, GB, KiB, MiB, GiB."
+            )
+        found[name] = size
+    return found
+
+
+def shown_map(device_map: str | dict[str, int | str] | None) -> str:
+    """A device map in a message."""
+    return "null" if device_map is None else device_map if isinstance(device_map, str) else "{…}"
+
+
+def _device_name(device: Any) -> str | None:
+    """`cpu`, `disk` or a number as text; None if it is no such device."""
+    if isinstance(device, bool) or not isinstance(device, int | str):
+        return None
+    name = str(device)
+    return str(int(name)) if name.isascii() and name.isdigit() else name if name in ("cpu", "disk") else None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fv.errors import ModelError
+from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 
 
@@ -69,21 +70,31 @@ class LanguageModel:
     @cached_property
     def head_dim(self) -> int:
         """Width of one head's output: the projection's input over the heads, never `hidden_size / n_heads`."""
-        width, rest = divmod(self.out_weight(0).shape[1], self.n_heads)
+        inputs = self._out_shape[1]
+        width, rest = divmod(inputs, self.n_heads)
         if rest:
             raise ModelError(
-                f"{self.spec.blocks}.0.{self.spec.out_proj} has {self.out_weight(0).shape[1]} inputs, "
+                f"{self.spec.blocks}.0.{self.spec.out_proj} has {inputs} inputs, "
                 f"which {self.n_heads} heads do not divide: model.spec={self.spec.name} does not fit this model."
             )
         return width
 
     @property
     def d_model(self) -> int:
-        return self.out_weight(0).shape[0]
+        return self._out_shape[0]
+
+    @property
+    def _out_shape(self) -> torch.Size:
+        """(d_model, n_heads * head_dim); reads no weight, which would be a file's where one is offloaded."""
+        weight: Tensor = self.out_projs[0].weight  # type: ignore[assignment]
+        if not weight.dtype.is_floating_point:
+            return self.out_weight(0).shape
+        return weight.T.shape if self.spec.conv1d else weight.shape
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where token ids go; with a device map, blocks and the unembedding may be elsewhere."""
+        return runs_on(self.model.get_input_embeddings()) or self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -106,9 +117,10 @@ class LanguageModel:
         return int(getattr(self.model.config, "max_position_embeddings", 2**31))
 
     def out_weight(self, layer: int) -> Tensor:
-        """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it."""
+        """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it, where it runs."""
         module = self.out_projs[layer]
-        weight: Tensor = module.weight  # type: ignore[assignment]
+        with at_hand(module):
+            weight: Tensor = module.weight  # type: ignore[assignment]
         if weight.dtype.is_floating_point:
             return weight.T if self.spec.conv1d else weight
         return self._unpacked(layer)
@@ -151,8 +163,11 @@ class LanguageModel:
 
     def out_bias(self, layer: int) -> Tensor:
         """The projection's bias, (d_model,), float64; a scalar zero where it has none."""
-        bias = getattr(self.out_projs[layer], "bias", None)
-        return torch.zeros((), dtype=torch.float64, device=self.device) if bias is None else bias.double()
+        module = self.out_projs[layer]
+        with at_hand(module):
+            bias = getattr(module, "bias", None)
+        # A scalar on the CPU goes with tensors of any device.
+        return torch.zeros((), dtype=torch.float64) if bias is None else bias.double()
 
     def norm_after(self, layer: int) -> nn.Module:
         """The norm that a post-norm family's attention output passes."""
@@ -167,19 +182,25 @@ class LanguageModel:
 
         # The norm of ones is its weight, up to a constant; the constant and the root mean square come from norm(x).
         weight = normed(torch.ones_like(attended))
+        attended = attended.to(weight.device)
         direction = weight * attended
         return weight * (normed(attended) @ direction) / (direction @ direction)
 
     def logits(self, hidden: Tensor, tokens: slice) -> Tensor:
         """Logits, (n, n_tokens), of a range of the vocabulary; `hidden` is (n, d_model), behind the final norm."""
         head = self.unembedding
-        return self._finished(linear(hidden, head.weight[tokens], None if head.bias is None else head.bias[tokens]))
+        with at_hand(head):
+            weight, bias = head.weight[tokens], None if head.bias is None else head.bias[tokens]
+        return self._finished(linear(hidden.to(weight.device), weight, bias))
 
     def logits_of(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
         """The logit of one token for each row: `hidden` is (n, d_model), `token_ids` and the result are (n,)."""
         head = self.unembedding
-        logits = (hidden * head.weight[token_ids]).sum(-1)
-        return self._finished(logits if head.bias is None else logits + head.bias[token_ids])
+        with at_hand(head):
+            token_ids = token_ids.to(head.weight.device)
+            weight, bias = head.weight[token_ids], None if head.bias is None else head.bias[token_ids]
+        logits = (hidden.to(weight.device) * weight).sum(-1)
+        return self._finished(logits if bias is None else logits + bias)
 
     def _finished(self, logits: Tensor) -> Tensor:
         """Scaled and soft-capped as the family does behind its unembedding."""

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -19,9 +20,11 @@ from fv.errors import ModelError
 from fv.models.embedded import converted_folder
 from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
+from fv.models.placement import check_blocks, placement_of
 from fv.models.selfcheck import selfcheck
 from fv.models.spec import find_spec
 
+log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,6 +61,7 @@ def _load(key: str) -> LanguageModel:
             attn_implementation="eager",
             use_safetensors=None if model_config.allow_pickle else True,
             **_quantised(model_config.quant, dtype, device),
+            **placement_of(model_config, hf_config, spec),
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -65,9 +69,13 @@ def _load(key: str) -> LanguageModel:
         raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
     if DTYPES[dtype] is torch.float64:
         model.set_experts_implementation("eager")  # the grouped products of mixtures of experts know no float64
+    # Quantised and mapped weights are where they belong already, and cannot be moved.
+    placed = model_config.quant is not Quant.none or model_config.device_map is not None
+    if devices := getattr(model, "hf_device_map", None):
+        check_blocks(devices, spec)
+        log.info("Modules are on: %s", ", ".join(f"{path or 'all'} {device}" for path, device in devices.items()))
     try:
-        # Quantised weights are where they belong already, and cannot be moved.
-        model = (model if model_config.quant is not Quant.none else model.to(device)).eval().requires_grad_(False)
+        model = (model if placed else model.to(device)).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
         raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
     fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
@@ -145,4 +153,9 @@ def _explained(folder: Path) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
+        if "offload_folder" in str(error):
+            raise ModelError(
+                f"{folder} holds weights that cannot be read one by one as the model has them (pickles, experts), so "
+                "modules on disk need a folder to write them to: model.offload_folder=<folder>."
+            ) from error
         raise ModelError(f"{folder} could not be loaded as a causal language model: {first_line(error)}") from error

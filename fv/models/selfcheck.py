@@ -146,9 +146,9 @@ class _SelfCheck:
         vector = torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
         with _recorded(reader) as before:
             self._logits()
-        with edit_block_output(lm, layer, vector.add), _recorded(reader) as after:
+        with edit_block_output(lm, layer, _adding(vector)), _recorded(reader) as after:
             self._logits()
-        if not torch.equal(after[0][0][0], vector + before[0][0][0]):
+        if not torch.equal(after[0][0][0], _adding(vector)(before[0][0][0])):
             raise self.refused(f"{lm.spec.blocks}.{layer}", "a vector added behind it is not what is read next")
         return True
 
@@ -162,10 +162,10 @@ class _SelfCheck:
             self._logits()
         size = float(attention[0][1].abs().max())
         vector = size * torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
-        with _recorded(lm.out_projs[0], vector.add), _recorded(lm.blocks[0]) as moved:
+        with _recorded(lm.out_projs[0], _adding(vector)), _recorded(lm.blocks[0]) as moved:
             self._logits()
         before, after = (residual_of(calls[0][1], spec.blocks, spec.tuple_output) for calls in (plain, moved))
-        error = float((after - before - scale * vector)[0, -1].abs().max()) / size
+        error = float((after - before - scale * vector.to(after.device))[0, -1].abs().max()) / size
         if (error <= self.tolerance) is not lm.parallel:
             kind = "parallel" if lm.parallel else "sequential"
             raise self.refused(f"{spec.blocks}.0", f"it is not {kind}: its MLP answers to attention by {error:.2g}")
@@ -178,7 +178,7 @@ class _SelfCheck:
             plain = self._logits()
         hidden = lm.final_norm(calls[0][0][0][:, -1])  # (1, d_model)
         found = lm.logits(hidden, slice(0, lm.vocabulary))[0]
-        error = float((found - plain).abs().max() / plain.abs().max())
+        error = float((found.to(plain.device) - plain).abs().max() / plain.abs().max())
         if not error <= self.tolerance:
             raise self.refused(lm.spec.final_norm, f"logits made from it are {error:.2g} away from the model's")
         return error
@@ -218,6 +218,11 @@ class _SelfCheck:
             f"Self-check of model.spec={spec.name} at {path}: {reason}. The spec does not fit this model "
             f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
         )
+
+
+def _adding(vector: Tensor) -> Edit:
+    """The edit that adds a vector, on whatever device the block is."""
+    return lambda hidden: vector.to(hidden.device) + hidden
 
 
 @contextmanager

@@ -1,0 +1,295 @@
+"""Models over several devices: an offloaded model gives the numbers of a whole one, and an impossible map is refused.
+
+With a module on disk, accelerate's hooks really act on a machine with a CPU alone: weights are on `meta` outside a
+module's forward, and every module's inputs pass a hook.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from accelerate import dispatch_model
+from conftest import ROOT, MakeConfig
+from families import FAMILIES, tiny
+from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
+from torch import Tensor
+
+from fv.artifacts import read_json
+from fv.config import ComputeConfig, Config, ModelConfig, Quant
+from fv.engine import make_sweep
+from fv.errors import ConfigError, ModelError
+from fv.models.language_model import LanguageModel
+from fv.models.loading import load_model
+from fv.models.selfcheck import selfcheck
+from fv.steps.pipeline import run_pipeline
+
+LLAMA_MAP = (
+    "model.device_map={model.embed_tokens: disk, model.layers.0: disk, model.layers.1: cpu, model.layers.2: disk, "
+    "model.norm: disk, lm_head: disk}"
+)
+GPT2_MAP = (
+    "model.device_map={transformer.wte: disk, transformer.wpe: cpu, transformer.h.0: cpu, transformer.h.1: disk, "
+    "transformer.h.2: disk, transformer.ln_f: disk, lm_head: disk}"
+)
+FREE = "compute.strict=false"
+
+
+def whole_modules(lm: LanguageModel) -> list[str]:
+    """The modules around the blocks, and each block."""
+    found = []
+    for path, module in lm.model.named_modules():
+        inside = path == lm.spec.blocks or path.startswith(f"{lm.spec.blocks}.")
+        around = lm.spec.blocks.startswith(f"{path}.") or path == ""
+        if (not inside and not around and path.rpartition(".")[0] in ("", lm.spec.blocks.rpartition(".")[0])) or any(
+            module is block for block in lm.blocks
+        ):
+            found.append(path)
+    return found
+
+
+def offloaded(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model with every other block in memory and all else on disk."""
+    paths = whole_modules(lm)
+    kept = {f"{lm.spec.blocks}.{layer}" for layer in range(1, lm.n_layers, 2)}
+    places = {path: "cpu" if path in kept else "disk" for path in paths}
+    dispatch_model(lm.model, places, offload_dir=folder, skip_keys=lm.model._skip_keys_device_placement)
+    assert all(parameter.is_meta for parameter in lm.blocks[0].parameters())
+    assert not any(parameter.is_meta for parameter in lm.blocks[1].parameters())
+    return lm
+
+
+def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4096)) -> list[Tensor]:
+    """What an engine computes of two prompts, in small batches and in one."""
+    prompts, found = prompts_of(lm, [5, 3]), []
+    heads, cells = all_heads(lm)[::3], all_cells(lm)[::2]
+    for max_rows in all_max_rows:
+        sweep = make_sweep(lm, mode, max_rows)
+        last = sweep.last_token(prompts)
+        patched = sweep.patch_heads(prompts, values_of(lm), heads)
+        before, after = sweep.inject(prompts, for_each(prompts, vectors_of(lm, 2)), cells)
+        found += [last.scores.logprob, last.head_outputs, last.residual, patched.unpatched, patched.patched]
+        found += [before.logprob, before.rank, after.logprob, after.rank]
+    return found
+
+
+def parts_of(lm: LanguageModel) -> list[Tensor]:
+    """What is read of a model's weights outside its forward."""
+    heads = values_of(lm)[1]
+    hidden = vectors_of(lm, 2)
+    found = [lm.out_weight(0), lm.out_bias(0), lm.projected(2, heads), lm.added_by(2, heads)]
+    found += [lm.logits(hidden, slice(3, 40)), lm.logits_of(hidden, torch.tensor([4, 9]))]
+    if lm.spec.post_norm:
+        found.append(lm.norm_gain(0, vectors_of(lm, 1)[0].double()))
+    return [*found, torch.tensor([lm.d_model, lm.head_dim, lm.vocabulary])]
+
+
+# Every family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_path: Path) -> None:
+    lm, whole = offloaded(tiny(family), tmp_path), tiny(family)
+    away = [parameter.is_meta for parameter in lm.model.parameters()]
+    assert lm.device == torch.device("cpu")
+    with torch.no_grad():
+        for found, due in zip(parts_of(lm), parts_of(whole), strict=True):
+            assert torch.equal(found, due)
+    for mode in {"naive", "expanded", whole.spec.sweep.value}:
+        for found, due in zip(numbers_of(lm, mode), numbers_of(whole, mode), strict=True):
+            assert torch.equal(found, due)
+    assert [parameter.is_meta for parameter in lm.model.parameters()] == away
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2", "bloom", "cohere"])
+def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_path: Path) -> None:
+    assert selfcheck(offloaded(tiny(family), tmp_path)) == selfcheck(tiny(family))
+
+
+# Several devices, pretended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "bloom", "gemma2", "olmo2", "mixtral", "cohere"])
+def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> None:
+    # A process of its own, since it adds a kind of device to torch.
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "pretended_devices.py", family],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    differences = json.loads(done.stdout)[family]
+    assert differences.keys() == {"naive", "auto", "expanded", "weights", "selfcheck"}
+    # Attention has other kernels there, so not the last bits.
+    assert max(differences.values()) <= 2e-5, differences
+
+
+# Loading
+
+
+@pytest.mark.parametrize(
+    ("overrides", "n_away"),
+    [
+        ([LLAMA_MAP], 29),
+        (["model.device_map={model: disk, lm_head: cpu}"], 38),
+        (["model.device_map={model: cpu, lm_head: cpu}"], 0),
+        (["model.device_map=auto"], 0),
+        (["model.device_map=auto", "model.max_memory={cpu: 200KiB}"], 1),
+        (["model.device_map=sequential", "model.max_memory={cpu: 1000}"], 1),
+        (["model.device_map=balanced", "model.max_memory={cpu: 1GB}"], 0),
+    ],
+)
+def test_a_map_places_a_model_that_gives_the_same_numbers(
+    make_config: MakeConfig, tiny_llama_folder: Path, tiny_llama: LanguageModel, overrides: list[str], n_away: int
+) -> None:
+    lm = load_model(make_config("model=local", f"model.path={tiny_llama_folder}", FREE, *overrides))
+    away = sum(parameter.is_meta for parameter in lm.model.parameters())
+    assert away >= n_away and bool(away) == bool(n_away)
+    assert lm.selfcheck == tiny_llama.selfcheck
+    assert lm.fingerprint == tiny_llama.fingerprint
+    for found, due in zip(numbers_of(lm, "auto"), numbers_of(tiny_llama, "auto"), strict=True):
+        assert torch.equal(found, due)
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "bf16"])
+def test_weights_on_disk_have_the_dtype_of_the_run(
+    make_config: MakeConfig, tiny_llama_folder: Path, dtype: str
+) -> None:
+    given = ["model=local", f"model.path={tiny_llama_folder}", FREE, f"compute.dtype={dtype}"]
+    whole = load_model(make_config(*given))
+    lm = load_model(make_config(*given, LLAMA_MAP))
+    assert lm.dtype == whole.dtype == lm.out_weight(0).dtype
+    assert lm.selfcheck == whole.selfcheck
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "places"), [("tiny_llama_folder", LLAMA_MAP), ("tiny_gpt2_folder", GPT2_MAP)])
+def test_all_steps_with_a_map_give_the_numbers_of_the_run_without(
+    request: pytest.FixtureRequest, make_config: MakeConfig, tiny_overrides: list[str], folder: str, places: str
+) -> None:
+    path = request.getfixturevalue(folder)
+    given = [*tiny_overrides, f"model.path={path}", "compute.selfcheck=true", "injection.layer=[0,2]"]
+    tables = []
+    for name, more in (("whole", []), ("mapped", [FREE, places])):
+        run = run_pipeline(make_config(*given, f"run_id={name}", *more))
+        root = next(path for path in [run, *run.parents] if (path / "artifacts").is_dir())
+        meta = read_json(root / "artifacts" / "stepD_meta.json")
+        assert meta["selfcheck"]["identity_bit_equal"] and meta["canonical"] == (name == "whole")
+        scores = pd.read_csv(root / "artifacts" / "cie_scores.csv")
+        summary = pd.DataFrame(read_json(root / "artifacts" / "step6" / "eval_summary.json")["rows"])
+        tables.append((scores, summary))
+    (scores, summary), (mapped_scores, mapped_summary) = tables
+    pd.testing.assert_frame_equal(mapped_scores, scores, check_exact=True)
+    pd.testing.assert_frame_equal(mapped_summary, summary, check_exact=True)
+    assert scores["mean_delta_logprob"].abs().max() > 0.001
+
+
+def saved(lm: LanguageModel, tokenizer_of: Path, folder: Path) -> Path:
+    lm.model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer_of / name, folder / name)
+    return folder
+
+
+def test_tied_weights_on_disk_are_read_for_both_their_uses(
+    make_config: MakeConfig, tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    path = saved(tiny("llama", tie_word_embeddings=True), tiny_llama_folder, tmp_path)
+    given = ["model=local", f"model.path={path}", FREE]
+    whole = load_model(make_config(*given))
+    lm = load_model(make_config(*given, LLAMA_MAP))
+    assert lm.selfcheck == whole.selfcheck
+    with pytest.raises(ModelError, match=r"lm_head\.weight on cpu and .* on disk, but they are one tensor"):
+        load_model(make_config(*given, "model.device_map={model: disk, lm_head: cpu}"))
+
+
+def test_experts_on_disk_need_a_folder_to_be_written_to(
+    make_config: MakeConfig, tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    path = saved(tiny("mixtral"), tiny_llama_folder, tmp_path / "model")
+    given = ["model=local", f"model.path={path}", FREE]
+    whole = load_model(make_config(*given))
+    with pytest.raises(ModelError, match=r"model\.offload_folder=<folder>"):
+        load_model(make_config(*given, LLAMA_MAP))
+    lm = load_model(make_config(*given, LLAMA_MAP, f"model.offload_folder={tmp_path / 'away'}"))
+    assert lm.selfcheck == whole.selfcheck
+    assert any((tmp_path / "away").iterdir())
+
+
+# Maps that are not possible
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ("{modle: disk, lm_head: cpu}", r"names modle, which LlamaForCausalLM does not have. It has model, lm_head"),
+        (
+            "{model.layers: disk}",
+            r"places no model\.embed_tokens\.weight, model\.norm\.weight, lm_head\.weight\. Every",
+        ),
+        ("{model: cpu, model.layers.0: disk, lm_head: cpu}", r"model\.layers\.0 and also model, which it is in"),
+        ("{model.layers.0.mlp: disk}", r"model\.layers\.0\.mlp, a part of model\.layers\.0\. A block stays whole"),
+        ("{model: 7, lm_head: cpu}", r"model\.device_map names device 7, but torch finds .* here"),
+    ],
+)
+def test_a_map_that_does_not_fit_the_model_is_refused(
+    make_config: MakeConfig, tiny_llama_folder: Path, places: str, told: str
+) -> None:
+    config = make_config("model=local", f"model.path={tiny_llama_folder}", FREE, f"model.device_map={places}")
+    with pytest.raises(ModelError, match=told) as error:
+        load_model(config)
+    assert "\n" not in str(error.value)
+
+
+def test_memory_of_a_device_that_is_not_there_is_refused(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
+    given = ["model=local", f"model.path={tiny_llama_folder}", FREE, "model.device_map=auto"]
+    with pytest.raises(ModelError, match=r"model\.max_memory names device 7"):
+        load_model(make_config(*given, "model.max_memory={7: 1GiB, cpu: 1GiB}"))
+
+
+MAKE: list[tuple[Callable[[], Any], str]] = [
+    (lambda: ModelConfig(device_map="best"), r"model\.device_map='best' must be auto, balanced, sequential, or"),
+    (lambda: ModelConfig(device_map={}), r"model\.device_map=\{\} must be"),
+    (lambda: ModelConfig(device_map=[0, 1]), r"model\.device_map=\[0, 1\] must be"),
+    (lambda: ModelConfig(device_map={3: "cpu"}), r"names 3, which is no module path"),
+    (lambda: ModelConfig(device_map={"model": "dsk"}), r"places 'model' on 'dsk'"),
+    (lambda: ModelConfig(device_map={"model": -1}), r"places 'model' on -1"),
+    (lambda: ModelConfig(device_map={"model": True}), r"places 'model' on True"),
+    (lambda: ModelConfig(device_map="auto", max_memory={"gpu": "1GiB"}), r"names the device 'gpu'"),
+    (lambda: ModelConfig(device_map="auto", max_memory={0: "much"}), r"gives 0 'much'.*KiB, MiB, GiB"),
+    (lambda: ModelConfig(device_map="auto", max_memory="10GiB"), r"model\.max_memory='10GiB' must be a mapping"),
+    (lambda: ModelConfig(max_memory={0: "1GiB"}), r"says nothing about model\.device_map=null"),
+    (lambda: ModelConfig(device_map={"model": 0}, max_memory={0: "1GiB"}), r"says nothing about model\.device_map=\{"),
+    (lambda: ModelConfig(offload_folder="x"), r"model\.offload_folder .* give a model\.device_map"),
+    (lambda: ModelConfig(device_map="auto", quant=Quant.nf4), r"model\.quant=nf4 do not go together"),
+    (lambda: Config(model=ModelConfig(device_map="auto")), r"model\.device_map=auto .*not canonical.*strict=false"),
+    (
+        lambda: Config(model=ModelConfig(device_map="auto"), compute=ComputeConfig(device="cuda", strict=False)),
+        r"model\.device_map=auto places the model, and so does compute\.device=cuda",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "told"), MAKE)
+def test_a_wrong_setting_is_refused_before_a_model_is_sought(make: Callable[[], Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_device_numbers_are_numbers_however_they_are_typed(make_config: MakeConfig) -> None:
+    config = make_config(FREE, "model.device_map={model.layers.0: 0, model.layers.1: '1', lm_head: cpu}")
+    assert config.model.device_map == {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
+    assert not config.canonical
+    memory = make_config(FREE, "model.device_map=auto", "model.max_memory={0: 10GiB, cpu: 1.5GB}").model.max_memory
+    assert memory == {"0": "10GiB", "cpu": "1.5GB"}
