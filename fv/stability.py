@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, rankdata
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.indirect_effect import TrialEffects
@@ -94,37 +94,45 @@ def convergence(effects: Effects, k: int, seed: int, *purpose: object) -> list[C
     """The curve over the number of trials a relation, from 2 to as many as the smallest relation has."""
     rng = generator_for(seed, "convergence", *purpose)
     most = min(len(values) for values in effects)
-    everything = set(ranked(mean_scores(effects))[:k].tolist())
+    everything = _in_top(mean_scores(effects), k)
     # Every size up to a dozen, then a dozen more; the halves of all trials among them.
     sizes = {*range(2, 13), *np.linspace(2, most, 12).round().astype(int).tolist(), most // 2}
     return [_point(effects, k, size, everything, rng) for size in sorted(sizes) if 2 <= size <= most]
 
 
-def _point(effects: Effects, k: int, size: int, everything: set[int], rng: np.random.Generator) -> Convergence:
-    with_all, apart, correlations = [], [], []
-    twice = 2 * size <= min(len(values) for values in effects)
-    for _ in range(N_DRAWS):
-        orders = [rng.permutation(len(values)) for values in effects]
-        one = mean_scores([values[order[:size]] for values, order in zip(effects, orders, strict=True)])
-        top = set(ranked(one)[:k].tolist())
-        with_all.append(len(top & everything) / k)
-        if twice:
-            other = mean_scores([values[order[size : 2 * size]] for values, order in zip(effects, orders, strict=True)])
-            apart.append(len(top & set(ranked(other)[:k].tolist())) / k)
-            correlations.append(_spearman(one, other))
-    return Convergence(
-        size,
-        float(np.mean(with_all)),
-        float(np.mean(apart)) if twice else None,
-        float(np.mean(correlations)) if twice else None,
-    )
+def _point(effects: Effects, k: int, size: int, everything: np.ndarray, rng: np.random.Generator) -> Convergence:
+    orders = [[rng.permutation(len(values)) for values in effects] for _ in range(N_DRAWS)]
+
+    def scores(chosen: slice) -> np.ndarray:
+        """Scores of so many trials of each draw, (N_DRAWS, n_heads)."""
+        drawn = ([v[order[chosen]] for v, order in zip(effects, draw, strict=True)] for draw in orders)
+        return np.stack([mean_scores(values) for values in drawn])
+
+    one = scores(slice(size))
+    top = _in_top(one, k)  # (N_DRAWS, n_heads)
+    with_all = float((top & everything).sum(-1).mean() / k)
+    if 2 * size > min(len(values) for values in effects):
+        return Convergence(size, with_all, None, None)
+    other = scores(slice(size, 2 * size))
+    apart = float((top & _in_top(other, k)).sum(-1).mean() / k)
+    return Convergence(size, with_all, apart, float(_spearman(one, other).mean()))
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Rank correlation; 0 where one side ranks nothing."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 0.0
-    return float(spearmanr(one, other).statistic)
+def _in_top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Which heads are among the top `k` of (..., n_heads) scores, bool of the same shape."""
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, ranked(scores)[..., :k], True, axis=-1)
+    return chosen
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Rank correlation of each row, (n,), which is Pearson's of the ranks; 0 where one side ranks nothing."""
+    varied = (np.ptp(one, -1) > 0) & (np.ptp(other, -1) > 0)
+    found = np.zeros(len(one))
+    if varied.any():
+        ranks = (rankdata(side[varied], axis=-1) for side in (one, other))
+        found[varied] = pearsonr(*ranks, axis=-1).statistic
+    return found
 
 
 def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:

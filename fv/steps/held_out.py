@@ -274,6 +274,9 @@ class HeldOutRun:
         special = self.stepd.snapshot.meta.add_special_tokens
         texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
         ids = [self.lm.encode(text, special) for text in texts]
+        # Cut to the shortest, they run as one batch; any beginning of a text is as unrelated as the whole.
+        shortest = min(map(len, ids))
+        ids = [one[:shortest] for one in ids]
         edits = [condition.edit for condition in conditions]
         costs = injection_cost(self.lm, ids, edits, self.config.compute.max_rows)  # (n_texts, n_conditions)
         return [
