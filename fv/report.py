@@ -4,22 +4,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from fv.artifacts import RunPaths, read_json
 
 COLUMNS = (
-    *(("vector → relation", "left"), ("top heads", "left"), ("layer", "right"), ("alpha", "right")),
-    *(("accuracy (few-shot)", "right"), ("Δ log p", "right"), ("minus random", "right")),
-    *(("minus corrupted", "right"), ("n", "right")),
+    *(("relation", "left"), ("top heads", "left"), ("layer", "right"), ("α", "right"), ("accuracy", "right")),
+    *(("few-shot", "right"), ("Δ log p", "right"), ("minus random", "right"), ("minus corrupted", "right")),
+    ("n", "right"),
 )
 
 
 def print_report(step6: Path) -> None:
     """Print, per vector and relation, what its chosen injection changed on the test trials."""
     meta, summary = read_json(step6 / "eval_meta.json"), read_json(step6 / "eval_summary.json")
-    console = Console(width=None if Console().is_terminal else 132)
+    console = Console(width=None if Console().is_terminal else 140)
     chosen = summary["chosen"]
     if chosen and "mean_delta_logprob" in chosen[0]:
         console.print(_table(step6, meta, summary))
@@ -35,9 +36,11 @@ def print_report(step6: Path) -> None:
 
 
 def _table(step6: Path, meta: dict[str, Any], summary: dict[str, Any]) -> Table:
-    table = Table(title=f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected")
+    table = Table(
+        box=SIMPLE_HEAD, title=f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected"
+    )
     for name, justify in COLUMNS:
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=name == "relation")  # type: ignore[arg-type]
     heads = _top_heads(step6, meta)
     few_shot = {row["eval_qid"]: row for row in summary.get("held_out", []) if _is(row, condition="few_shot")}
     minus = {
@@ -51,8 +54,8 @@ def _table(step6: Path, meta: dict[str, Any], summary: dict[str, Any]) -> Table:
         table.add_row(
             row["fv"] if row["fv"] == row["eval_qid"] else " → ".join(pair),
             *(heads.get(row["fv_source"], "–"), str(row["layer"]), f"{row['alpha']:g}"),
-            f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}"
-            + (f" ({shot['metrics']['top1']['mean']:.2f})" if shot else ""),
+            f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}",
+            f"{shot['metrics']['top1']['mean']:.2f}" if shot else "–",
             _interval(row["mean_delta_logprob"], row["mean_delta_logprob_ci_low"], row["mean_delta_logprob_ci_high"]),
             *(_contrast(minus.get((*pair, control))) for control in ("random_vector", "corrupted_prompts")),
             str(row["n_test"]),
@@ -81,7 +84,7 @@ def _run_folder(step6: Path) -> Path:
     return next((parent.parent for parent in step6.parents if parent.name == "artifacts"), step6)
 
 
-def _top_heads(step6: Path, meta: dict[str, Any], count: int = 4) -> dict[str, str]:
+def _top_heads(step6: Path, meta: dict[str, Any], count: int = 3) -> dict[str, str]:
     """{vector: its first heads as layer.head}, from the `top_heads.json` the vectors were made with."""
     paths = RunPaths(_run_folder(step6), meta["config"]["tag"])
     ranked = read_json(paths.stepe_to_read / "top_heads.json")
