@@ -142,8 +142,9 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny Llama, three relations, few trials."""
+    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone."""
     return [
+        "evaluation=grid",
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
         *("compute.selfcheck=false", "compute.threads=1"),

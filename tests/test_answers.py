@@ -134,8 +134,6 @@ def greedy(lm: LanguageModel, ids: list[int], n_tokens: int) -> list[int]:
 def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageModel) -> None:
     texts = {
         "Q: walk\nA: walked\n\nQ: jump\nA: jumped\n\nQ: open\nA:": [" opened", " open", " opened up"],
-        "Q: 1\nA: one\n\nQ: 2\nA: two\n\nQ: 3\nA:": [" three", " 3"],
-        "The capital of France is": [" Paris", " a city"],
     }
     matched = set()
     for text, answers in texts.items():

@@ -108,7 +108,7 @@ def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_pa
     assert [parameter.is_meta for parameter in lm.model.parameters()] == away
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2", "bloom", "cohere"])
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_path: Path) -> None:
     assert selfcheck(offloaded(tiny(family), tmp_path)) == selfcheck(tiny(family))
 
@@ -117,7 +117,7 @@ def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "bloom", "gemma2", "olmo2", "mixtral", "cohere"])
+@pytest.mark.parametrize("family", ["llama", "bloom", "olmo2"])
 def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> None:
     # A process of its own, since it adds a kind of device to torch.
     done = subprocess.run(

@@ -37,3 +37,15 @@ def test_the_heads_that_carry_relations_in_smollm2_are_found(step6: Path) -> Non
     known = {(20, 5), (14, 1), (18, 6)}
     for q_id, heads in top.items():
         assert known <= {(head["layer"], head["head"]) for head in heads[:10]}, q_id
+
+
+@pytest.mark.slow
+def test_vectors_beat_their_controls_on_trials_that_chose_nothing(step6: Path) -> None:
+    contrasts = pd.read_csv(step6 / "contrasts.csv")
+    own = contrasts[(contrasts["fv"] == contrasts["eval_qid"]) & (contrasts["subset"] == "all")]
+    own = own[own["metric"] == "logprob"].set_index(["condition", "minus"])
+    for control in ("random_vector", "random_heads", "bottom_heads", "corrupted_prompts"):
+        assert (own.loc[("fv", control), "ci_low"] > 0).all(), control
+    # The heads are used where the examples are right, too.
+    assert (own.loc[("ablated_top_heads", "ablated_random_heads"), "mean"] < 0).all()
+    assert (own["n"] == 14).all()

@@ -27,7 +27,7 @@ N_LAYERS, N_HEADS, HEAD_DIM, D_MODEL = 3, 4, 12, 40
 def config(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory) -> Config:
     return make_config(
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        "compute.threads=1",
+        *("compute.threads=1", "evaluation=grid"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=4", "score.k=3"),
         *("injection.fv=all_qids", "injection.alpha=[0.5,1.0]", "injection.quick_eval=true"),
