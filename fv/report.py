@@ -76,8 +76,8 @@ def _interval(mean: float, low: float | None, high: float | None) -> str:
 
 
 def _range(numbers: Iterable[int]) -> str:
-    least, *_, most = sorted({*numbers}) * 2
-    return str(least) if least == most else f"{least} to {most}"
+    there = sorted(set(numbers))
+    return str(there[0]) if len(there) == 1 else f"{there[0]} to {there[-1]}"
 
 
 def _run_folder(step6: Path) -> Path:
