@@ -61,7 +61,8 @@ def assert_close(found: TargetScores, expected: TargetScores, tolerance: float =
 def assert_last_tokens_close(found: LastToken, expected: LastToken, tolerance: float = TOLERANCE) -> None:
     assert_close(found.scores, expected.scores, tolerance)
     for values, due in ((found.head_outputs, expected.head_outputs), (found.residual, expected.residual)):
-        torch.testing.assert_close(values, due, rtol=0, atol=tolerance)
+        # The residual stream of a real model is in the hundreds.
+        torch.testing.assert_close(values, due, rtol=0, atol=tolerance * max(1.0, float(due.abs().max())))
 
 
 def assert_bit_equal(found: TargetScores, expected: TargetScores) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from conftest import ROOT, MakeConfig
-from families import FAMILIES, tiny
+from families import tiny
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
 
@@ -94,7 +94,8 @@ def parts_of(lm: LanguageModel) -> list[Tensor]:
 # Every family
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# One of each kind of projection, position, norm and block output; all families did when the map was built.
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neo", "bloom", "mpt", "gemma2", "olmo2", "mixtral"])
 def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_path: Path) -> None:
     lm, whole = offloaded(tiny(family), tmp_path), tiny(family)
     away = [parameter.is_meta for parameter in lm.model.parameters()]

@@ -23,7 +23,7 @@ texts = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=15)
 @given(parts=texts, cut=st.integers(0, 14))
 def test_a_text_has_the_tokens_of_its_words(
     tiny_llama: LanguageModel, tiny_gpt2: LanguageModel, parts: list[str], cut: int
@@ -52,7 +52,7 @@ def with_backend(lm: LanguageModel, **parts: Any) -> LanguageModel:
         {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])},
     ],
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=15)
 @given(fragments=texts)
 def test_composition_and_single_digits_keep_the_words(
     tiny_gpt2: LanguageModel, parts: dict[str, Any], fragments: list[str]

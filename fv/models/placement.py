@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights  # type: ignore[import-untyped]
-from accelerate.utils import align_module_device  # type: ignore[import-untyped]
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -25,6 +23,9 @@ def at_hand(module: nn.Module) -> Iterator[None]:
     if not any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         yield
         return
+    # Imported where it is needed: it takes a while, and most models are on one device.
+    from accelerate.utils import align_module_device  # type: ignore[import-untyped]
+
     with align_module_device(module):
         yield
 
@@ -47,6 +48,8 @@ def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[st
     _check_devices("model.max_memory", list(memory))
     if isinstance(model.device_map, dict):
         _check_devices("model.device_map", list(model.device_map.values()))
+        from accelerate import init_empty_weights  # type: ignore[import-untyped]
+
         check_blocks(model.device_map, spec)
         with init_empty_weights():
             empty = AutoModelForCausalLM.from_config(hf_config, trust_remote_code=False)

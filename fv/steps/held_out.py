@@ -99,6 +99,7 @@ class HeldOutRun:
     chosen: pd.DataFrame
     cells: Sequence[Cell]
     parts: dict[str, str]
+    _made: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -119,41 +120,21 @@ class HeldOutRun:
     def _run_relation(self, q_id: str, found: HeldOutRows) -> None:
         questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
         trials, dev = self._trials(questions, TEST), self._trials(questions, DEV)
-        chosen = self._chosen_vectors(q_id)
-        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen, dev)]
-        few_shot = [Condition("few_shot", None)]
-        corrupted = []
-        in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
-        if self.config.evaluation.baselines:
-            zero_shot += self._layer_means(q_id, [questions.ask(trial, "zero_shot") for trial in dev])
-            corrupted = [Condition("few_shot_corrupted", None)]
-            corrupted += [
-                _injected("few_shot_corrupted_fv", vector.values, cell, vector.name) for vector, cell in in_domain
-            ]
-        if self.config.evaluation.necessity:
-            few_shot += self._ablations(q_id, [vector for vector, _ in in_domain])
-
-        scores = {
-            prompt: self._score(questions, trials, prompt, conditions)
-            for prompt, conditions in (("zero_shot", zero_shot), ("clean", few_shot), ("corrupted", corrupted))
-            if conditions
-        }
-        right = scores["clean"].rank[:, 0] == 0
+        by_prompt = self._conditions(q_id, [questions.ask(trial, "zero_shot") for trial in dev], dev)
         ids = [trial.trial_id for trial in trials]
-        tables: dict[str, pd.DataFrame] = {}
-        for prompt, conditions, reference in (
-            ("zero_shot", zero_shot, "zero_shot"),
-            ("clean", few_shot, "few_shot"),
-            ("corrupted", corrupted, "few_shot_corrupted"),
-        ):
+        tables: list[pd.DataFrame] = []
+        unedited: dict[str, pd.DataFrame] = {}
+        for prompt, conditions in by_prompt.items():
+            scores = self._score(questions, trials, prompt, conditions)
             for i, condition in enumerate(conditions):
-                # The unedited prompts are compared with the zero-shot ones.
-                against = tables.get(reference if i else "zero_shot")
-                rows = condition_rows(condition.where(q_id), ids, scores[prompt], i, against)
-                rows["few_shot_correct"] = right
-                tables.setdefault(condition.name, rows)
-                found.trials.append(rows)
-        found.costs += self._costs(q_id, zero_shot[1:])
+                # An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
+                reference = unedited.get(prompt if i else "zero_shot")
+                rows = condition_rows(condition.where(q_id), ids, scores, i, reference)
+                unedited.setdefault(prompt, rows)
+                tables.append(rows)
+        right = unedited["clean"]["top1"].to_numpy() == 1
+        found.trials += [rows.assign(few_shot_correct=right) for rows in tables]
+        found.costs += self._costs(q_id, by_prompt["zero_shot"][1:])
         found.relations.append(
             {
                 "eval_qid": q_id,
@@ -165,6 +146,21 @@ class HeldOutRun:
                 "target_in_corrupted": sum(trial.target_in_corrupted for trial in trials) / len(trials),
             }
         )
+
+    def _conditions(self, q_id: str, asked: Sequence[Question], dev: Sequence[Trial]) -> dict[str, list[Condition]]:
+        """The conditions of each kind of prompt, the unedited one first; `asked` are the zero-shot `dev` trials."""
+        evaluation, chosen = self.config.evaluation, self._chosen_vectors(q_id)
+        in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
+        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen, dev)]
+        clean = [Condition("few_shot", None)]
+        if evaluation.necessity:
+            clean += self._ablations(q_id, [vector for vector, _ in in_domain])
+        if not evaluation.baselines:
+            return {"zero_shot": zero_shot, "clean": clean}
+        zero_shot += self._layer_means(q_id, asked)
+        corrupted = [Condition("few_shot_corrupted", None)]
+        corrupted += [_injected("few_shot_corrupted_fv", v.values, cell, v.name) for v, cell in in_domain]
+        return {"zero_shot": zero_shot, "clean": clean, "corrupted": corrupted}
 
     def _trials(self, questions: RelationQuestions, part: str) -> list[Trial]:
         return [trial for trial in questions.trials if self.parts.get(trial.trial_id) == part]
@@ -216,12 +212,14 @@ class HeldOutRun:
         others: dict[str, Tensor] = {}
         if vector.source_qid is not None:
             k = vector.k or self.ranking.k
-            others = {
-                q_id: self.stepd.vector_of(self.lm, q_id, self.ranking.key, k)
-                for q_id in self.stepd.snapshot.qids
-                if q_id != vector.source_qid
-            }
+            others = {q: self._vector_of(q, k) for q in self.stepd.snapshot.qids if q != vector.source_qid}
         return make_controls(self.lm, vector, heads, others, self.config.evaluation.controls, self.config.seed)
+
+    def _vector_of(self, q_id: str, k: int) -> Tensor:
+        """A relation's vector of `k` heads, made once: every other relation asks for it."""
+        if (q_id, k) not in self._made:
+            self._made[q_id, k] = self.stepd.vector_of(self.lm, q_id, self.ranking.key, k)
+        return self._made[q_id, k]
 
     def _ablations(self, q_id: str, vectors: Sequence[Vector]) -> list[Condition]:
         """Top-k heads, and random ones in the same layers, set to their mean over the corrupted prompts."""
