@@ -23,7 +23,7 @@ texts = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=300)
 @given(parts=texts, cut=st.integers(0, 14))
 def test_a_text_has_the_tokens_of_its_words(
     tiny_llama: LanguageModel, tiny_gpt2: LanguageModel, parts: list[str], cut: int
