@@ -16,6 +16,8 @@ from fv.stats import grouped_means
 NO_VECTOR = ""
 """The `fv` of a condition without a function vector."""
 KEY = ["fv", "eval_qid", "condition"]
+MEANS_KEY = [*KEY, "draw", "subset"]
+CONTRASTS_KEY = [*KEY, "minus", "subset"]
 ALL, FEW_SHOT_CORRECT = "all", "few_shot_correct"
 LEVELS = [
     *("logprob", "p", "rank", "top1", "top3", "top5", "logit_difference", "candidate_accuracy"),
@@ -70,7 +72,7 @@ def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
 
 def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
     """Mean of every metric of every condition and draw, with its interval: `held_out.csv`."""
-    return grouped_means(in_subsets(rows), [*KEY, "draw", "subset"], [*LEVELS, *CHANGES], "trial_id", stats, seed)
+    return grouped_means(in_subsets(rows), MEANS_KEY, [*LEVELS, *CHANGES], "trial_id", stats, seed)
 
 
 def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,8 +91,7 @@ def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.Dat
     Where a control has several draws, a trial's value is its mean over them.
     """
     differences = contrast_rows(rows)
-    by = [*KEY, "minus", "subset"]
-    return grouped_means(in_subsets(differences), by, CONTRASTED, "trial_id", stats, seed)
+    return grouped_means(in_subsets(differences), CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed)
 
 
 def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,20 +1,19 @@
 """From trials to questions: prompts with their whole answers, and the relation's outputs that would be wrong there."""
 
-from collections import defaultdict
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
 from fv.answers import Question
 from fv.config import TemplateConfig
+from fv.corruption import OutputTable
+from fv.encoding import Encoder
 from fv.errors import ConfigError, TrialError
 from fv.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import zero_shot_tokens
 from fv.relations import Pair, normalise
 from fv.snapshot import Snapshot, Trial
-
-PROMPTS = ("zero_shot", "clean", "corrupted")
 
 
 class RelationQuestions:
@@ -27,7 +26,7 @@ class RelationQuestions:
     """
 
     def __init__(self, lm: LanguageModel, snapshot: Snapshot, q_id: str) -> None:
-        self.lm, self.q_id = lm, q_id
+        self.lm = lm
         self.special = snapshot.meta.add_special_tokens
         self.template = TemplateConfig(**snapshot.meta.template)
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
@@ -60,30 +59,20 @@ class RelationQuestions:
         return list(dict.fromkeys(Pair(e.exA, e.exB) for e in shown))
 
     @cached_property
-    def _right(self) -> dict[str, set[str]]:
-        """Which outputs are right for an input; both in normal form."""
-        right = defaultdict(set)
-        for pair in self._pairs:
-            right[normalise(pair.exA)].add(normalise(pair.exB))
-        return right
+    def _outputs(self) -> OutputTable:
+        return OutputTable(self._pairs)
 
     @cached_property
     def _first_tokens(self) -> dict[str, int]:
         """The first token of each output, in normal form, behind the prompt of an input it is right for."""
         tokens: dict[str, int] = {}
-        for pair in self._pairs:
-            output = normalise(pair.exB)
-            if output in tokens:
-                continue
-            prompt, target = render(self.template, [], pair.exA), render_target(self.template, pair.exB)
-            try:
-                tokens[output] = tokenize(self.lm, prompt, target, self.special).target[0]
-            except TrialError:
-                continue  # an output that no trial could ask for
+        for pair, found in zero_shot_tokens(Encoder(self.lm, self.special), self.template, self._pairs):
+            if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
+                tokens.setdefault(normalise(pair.exB), found.target[0])
         return tokens
 
     def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:
-        right = self._right[normalise(trial.query.exA)]
+        right = self._outputs.right_for(Pair(trial.query.exA, trial.query.exB))
         wrong = {token for output, token in self._first_tokens.items() if output not in right}
         # An output that shares its first token with a right one cannot be told from it.
         known = {self._first_tokens[output] for output in right if output in self._first_tokens}

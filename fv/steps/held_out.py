@@ -1,6 +1,5 @@
 """The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,12 +21,9 @@ from fv.progress import progress_bar
 from fv.questions import RelationQuestions, read_unrelated
 from fv.selection import DEV, TEST
 from fv.snapshot import Trial
-from fv.steps.sampling import prompt_of
 from fv.steps.stepd_results import StepdResults
 from fv.steps.vectors import Ranking, made_of
-from fv.sweep import Cell, Sweep
-
-log = logging.getLogger(__name__)
+from fv.sweep import Cell, Prompt, Sweep
 
 
 @dataclass(frozen=True)
@@ -106,6 +102,18 @@ class HeldOutRun:
         """The engine of the grid."""
         return make_sweep(self.lm, self.config.compute.sweep.value, self.config.compute.max_rows)
 
+    @cached_property
+    def unrelated(self) -> list[list[int]]:
+        """Token ids of the unrelated texts, the same for every relation.
+
+        Cut to the shortest, they run as one batch; any beginning of a text is as unrelated as the whole.
+        """
+        evaluation, special = self.config.evaluation, self.stepd.snapshot.meta.add_special_tokens
+        texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
+        ids = [self.lm.encode(text, special) for text in texts]
+        shortest = min(map(len, ids))
+        return [one[:shortest] for one in ids]
+
     def run(self) -> HeldOutRows:
         """Run every condition of every relation that has a chosen cell."""
         found = HeldOutRows()
@@ -120,7 +128,7 @@ class HeldOutRun:
     def _run_relation(self, q_id: str, found: HeldOutRows) -> None:
         questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
         trials, dev = self._trials(questions, TEST), self._trials(questions, DEV)
-        by_prompt = self._conditions(q_id, [questions.ask(trial, "zero_shot") for trial in dev], dev)
+        by_prompt = self._conditions(q_id, [questions.ask(trial, "zero_shot") for trial in dev])
         ids = [trial.trial_id for trial in trials]
         tables: list[pd.DataFrame] = []
         unedited: dict[str, pd.DataFrame] = {}
@@ -147,8 +155,8 @@ class HeldOutRun:
             }
         )
 
-    def _conditions(self, q_id: str, asked: Sequence[Question], dev: Sequence[Trial]) -> dict[str, list[Condition]]:
-        """The conditions of each kind of prompt, the unedited one first; `asked` are the zero-shot `dev` trials."""
+    def _conditions(self, q_id: str, dev: Sequence[Question]) -> dict[str, list[Condition]]:
+        """The conditions of each kind of prompt, the unedited one first; `dev` are zero-shot questions."""
         evaluation, chosen = self.config.evaluation, self._chosen_vectors(q_id)
         in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
         zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen, dev)]
@@ -157,7 +165,7 @@ class HeldOutRun:
             clean += self._ablations(q_id, [vector for vector, _ in in_domain])
         if not evaluation.baselines:
             return {"zero_shot": zero_shot, "clean": clean}
-        zero_shot += self._layer_means(q_id, asked)
+        zero_shot += self._layer_means(q_id, dev)
         corrupted = [Condition("few_shot_corrupted", None)]
         corrupted += [_injected("few_shot_corrupted_fv", v.values, cell, v.name) for v, cell in in_domain]
         return {"zero_shot": zero_shot, "clean": clean, "corrupted": corrupted}
@@ -172,7 +180,7 @@ class HeldOutRun:
             for fv, layer, alpha in here[["fv", "layer", "alpha"]].itertuples(index=False)
         ]
 
-    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]], dev: Sequence[Trial]) -> list[Condition]:
+    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]], dev: Sequence[Question]) -> list[Condition]:
         """Each vector at its cell, with its controls where it has any of its own."""
         found = []
         for vector, cell in chosen:
@@ -196,12 +204,11 @@ class HeldOutRun:
             return vector
         return next((other for other in here if other.source_qid == q_id and other.k == vector.k), vector)
 
-    def _cells_of(self, controls: Sequence[Control], cell: Cell, dev: Sequence[Trial]) -> list[Cell]:
+    def _cells_of(self, controls: Sequence[Control], cell: Cell, dev: Sequence[Question]) -> list[Cell]:
         """Where each control is injected: at its own best cell on dev trials, or at the vector's."""
         if not controls or not dev or self.config.evaluation.controls.cell is ControlCell.same:
             return [cell] * len(controls)
-        snapshot = self.stepd.snapshot
-        prompts = [prompt_of(self.lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in dev]
+        prompts = [Prompt(question.token_ids, question.answer[0]) for question in dev]
         vectors = torch.stack([control.values for control in controls])  # (n_controls, d_model)
         _, after = self.sweep.inject(prompts, vectors.expand(len(prompts), -1, -1), self.cells)
         best = after.logprob.mean(0).argmax(1)  # (n_controls,); ties to the lower layer, then alpha
@@ -266,19 +273,12 @@ class HeldOutRun:
 
     def _costs(self, q_id: str, conditions: Sequence[Condition]) -> list[pd.DataFrame]:
         """KL divergence on unrelated texts, where the edits should change nothing."""
-        evaluation = self.config.evaluation
-        if not evaluation.n_unrelated:
+        if not self.config.evaluation.n_unrelated:
             return []
-        special = self.stepd.snapshot.meta.add_special_tokens
-        texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
-        ids = [self.lm.encode(text, special) for text in texts]
-        # Cut to the shortest, they run as one batch; any beginning of a text is as unrelated as the whole.
-        shortest = min(map(len, ids))
-        ids = [one[:shortest] for one in ids]
         edits = [condition.edit for condition in conditions]
-        costs = injection_cost(self.lm, ids, edits, self.config.compute.max_rows)  # (n_texts, n_conditions)
+        costs = injection_cost(self.lm, self.unrelated, edits, self.config.compute.max_rows)  # (n_texts, n_conditions)
         return [
-            pd.DataFrame({**condition.where(q_id), "text": range(len(texts)), "kl": costs[:, i]})
+            pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
             for i, condition in enumerate(conditions)
         ]
 

@@ -23,11 +23,11 @@ from fv.artifacts import (
 from fv.config import Config, StatsConfig
 from fv.errors import ArtifactError
 from fv.evaluation import records
-from fv.held_out import KEY
+from fv.held_out import CONTRASTS_KEY, MEANS_KEY
 from fv.run import now, read_meta, refuse_difference
 from fv.stats import grouped_means
 
-TABLES = {"held_out.csv": [*KEY, "draw", "subset"], "contrasts.csv": [*KEY, "minus", "subset"]}
+TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
 """The tables of a run that are averaged over runs, and what names their rows."""
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 A single job and a gathered sweep write through here, so the same rows end as the same bytes.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
 WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
-log = logging.getLogger(__name__)
 
 
 def evaluate_held_out(
