@@ -86,6 +86,11 @@ class RunPaths:
         return base / self.tag if self.tag else base
 
 
+def run_folder(step6: Path) -> Path:
+    """The run that a Step6 folder belongs to; the folder itself where it is in none."""
+    return next((parent.parent for parent in step6.parents if parent.name == "artifacts"), step6)
+
+
 def safe_name(name: str) -> str:
     """A file-name form of `name`: percent-encoded, so `urllib.parse.unquote` gives the name back.
 

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fv.artifacts import RunPaths, read_json
+from fv.artifacts import RunPaths, read_json, run_folder
 
 COLUMNS = (
     *(("relation", "left"), ("top heads", "left"), ("layer", "right"), ("α", "right"), ("accuracy", "right")),
@@ -32,7 +32,7 @@ def print_report(step6: Path) -> None:
         )
     else:
         console.print("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
-    console.print(f"Run: {_run_folder(step6)}", soft_wrap=True)
+    console.print(f"Run: {run_folder(step6)}", soft_wrap=True)
 
 
 def _table(step6: Path, meta: dict[str, Any], summary: dict[str, Any]) -> Table:
@@ -80,13 +80,9 @@ def _range(numbers: Iterable[int]) -> str:
     return str(there[0]) if len(there) == 1 else f"{there[0]} to {there[-1]}"
 
 
-def _run_folder(step6: Path) -> Path:
-    return next((parent.parent for parent in step6.parents if parent.name == "artifacts"), step6)
-
-
 def _top_heads(step6: Path, meta: dict[str, Any], count: int = 3) -> dict[str, str]:
     """{vector: its first heads as layer.head}, from the `top_heads.json` the vectors were made with."""
-    paths = RunPaths(_run_folder(step6), meta["config"]["tag"])
+    paths = RunPaths(run_folder(step6), meta["config"]["tag"])
     ranked = read_json(paths.stepe_to_read / "top_heads.json")
     named = {"global": ranked["global"], **ranked["per_qid"]}
     return {name: " ".join(f"{h['layer']}.{h['head']}" for h in heads[:count]) for name, heads in named.items()}

@@ -15,6 +15,7 @@ from fv.artifacts import (
     hash_outputs,
     locked,
     read_json,
+    run_folder,
     sha256_of,
     verify_outputs,
     write_csv,
@@ -79,7 +80,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
         tell = "Only runs of one model, data and settings are averaged over their seeds."
         refuse_difference(_without_seed(metas[first]), _without_seed(metas[folder]), f"{folder}", tell)
     stats = TypeAdapter(StatsConfig).validate_python(metas[first]["config"]["stats"])
-    root = _results_dir(first) / "over_seeds" / digest_of([str(folder) for folder in folders])[:16]
+    root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in folders])[:16]
     with locked(root):
         tables = {name: _over_seeds(seeds, name, by, stats) for name, by in TABLES.items()}
         for name, table in tables.items():
@@ -137,17 +138,9 @@ def _top_heads(metas: dict[Path, dict[str, Any]]) -> pd.DataFrame:
     """How many runs have a head among the top k of each ranking."""
     rows = []
     for folder, meta in metas.items():
-        paths = RunPaths(_run_folder(folder), meta["config"]["tag"])
+        paths = RunPaths(run_folder(folder), meta["config"]["tag"])
         ranked = read_json(paths.stepe_to_read / "top_heads.json")
         for ranking, heads in {"global": ranked["global"], **ranked["per_qid"]}.items():
             rows += [{"ranking": ranking, "layer": head["layer"], "head": head["head"]} for head in heads]
     counts = pd.DataFrame(rows).value_counts(["ranking", "layer", "head"]).rename("n_runs").reset_index()
     return counts.sort_values(["ranking", "n_runs", "layer", "head"], ascending=[True, False, True, True])
-
-
-def _run_folder(step6: Path) -> Path:
-    return next(parent.parent for parent in step6.parents if parent.name == "artifacts")
-
-
-def _results_dir(step6: Path) -> Path:
-    return _run_folder(step6).parent.parent
