@@ -1,21 +1,24 @@
-"""Token ids of many texts at once, each word tokenised once where that gives the same tokens."""
+"""Where the tokens of a prompt's answer can be found without tokenising the prompt."""
 
 import json
 import re
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 from fv.models.language_model import LanguageModel
 
-MAX_WORDS = 50_000
-"""Words that are remembered; beyond it all are forgotten, so that a million pairs do not fill the memory."""
-_CUT = re.compile(r"(?<=\S)(?=[ \n])")
-"""Where a text falls into words: before a space or a newline that follows a visible character."""
+MAX_TARGETS = 50_000
+"""Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill the memory."""
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPACE_PATTERNS = (_LLAMA3, _LLAMA3.replace("{1,3}", ""))
+"""Patterns of Llama-3 and of Qwen: like GPT-2's, but a newline may belong to the punctuation before it."""
 
 
 class Encoder:
-    """Encodes texts that share words, such as the prompts of one relation.
+    """Encodes prompts and targets with one tokenizer.
 
     Args:
         lm: whose tokenizer it is.
@@ -25,61 +28,73 @@ class Encoder:
     def __init__(self, lm: LanguageModel, special: bool) -> None:
         self.lm = lm
         self._special = special
-        self._words = None if special or not splits_at_words(lm.tokenizer) else _Words(lm.tokenizer.backend_tokenizer)
+        self._borders = borders_of(lm.tokenizer)
+        self._n_before = 0
+        if special and self._borders:
+            plain, framed = lm.encode("a", False), lm.encode("a", True)
+            self._n_before = len(framed) - len(plain)
+            if framed[self._n_before :] != plain:  # something is added behind a text: nothing can follow it
+                self._borders = ""
+        # A byte-level token stands for a byte or more; composition makes at most three bytes of one.
+        self._growth = 3 if self._borders and lm.tokenizer.backend_tokenizer.normalizer else 1
+        self._apart: dict[str, list[int]] = {}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text: what `LanguageModel.encode` gives."""
-        if self._words is None:
-            if not texts:
-                return []
-            return self.lm.tokenizer(list(texts), add_special_tokens=self._special)["input_ids"]
-        if len(self._words) > MAX_WORDS:
-            self._words.clear()
-        ids_of = self._words.__getitem__
-        return [list(chain.from_iterable(map(ids_of, _CUT.split(text)))) for text in texts]
+        """Token ids of each text: what `LanguageModel.encode` gives, in one call."""
+        return self.lm.tokenizer(list(texts), add_special_tokens=self._special)["input_ids"] if texts else []
 
-    def is_border(self, before: str, after: str) -> bool:
-        """Whether the tokens of `before + after` are known to be those of `before`, then those of `after`."""
-        return self._words is not None and before[-1:].strip() != "" and after[:1] in (" ", "\n")
+    def is_apart(self, prompt: str, target: str) -> bool:
+        """Whether it is known without tokenising that `prompt` fits into the model and `target` follows it cleanly.
 
+        Then the tokens of `prompt + target` are those of `prompt` and `encode_apart(target)`.
+        """
+        if not (target[:1] and target[0] in self._borders and prompt[-1:].strip()):
+            return False
+        return self._growth * len(prompt.encode()) + self._n_before <= self.lm.max_tokens
 
-class _Words(dict[str, list[int]]):
-    """Token ids of words, found when they are first asked for."""
-
-    def __init__(self, backend: Any) -> None:
-        super().__init__()
-        self._backend = backend
-
-    def __missing__(self, word: str) -> list[int]:
-        # The backend itself, and one by one: what surrounds it, and its threads, cost more than a short word.
-        ids: list[int] = self._backend.encode(word, add_special_tokens=False).ids
-        self[word] = ids
+    def encode_apart(self, target: str) -> list[int]:
+        """Token ids of a target by itself."""
+        if (ids := self._apart.get(target)) is None:
+            if len(self._apart) >= MAX_TARGETS:
+                self._apart.clear()
+            # The backend itself, for what surrounds it costs more than a short text.
+            ids = self.lm.tokenizer.backend_tokenizer.encode(target, add_special_tokens=False).ids
+            self._apart[target] = ids
         return ids
 
 
-def splits_at_words(tokenizer: Any) -> bool:
-    """Whether a tokenizer gives a text the tokens of its words, one word after the other.
+def borders_of(tokenizer: Any) -> str:
+    """The characters before which a tokenizer always cuts when a visible character stands before them.
 
-    True of the byte-level tokenizers with GPT-2's pattern. No match of that pattern holds a space or a newline behind
-    a visible character, and what it looks ahead at is only whether white space goes on; so a match always ends where
-    a word does. Merges stay inside a match, NFC composes nothing with a space or newline before it, and a token that
-    was added holds no white space and takes none from its sides. Of others it is not known, and they are said False.
+    Space and newline for byte-level tokenizers with GPT-2's pattern, space for those with Llama-3's or Qwen's. No match
+    of these patterns holds such a character behind a visible one, and what they look ahead at is only whether white
+    space goes on; so a match always ends there. Merges stay inside a match, NFC composes nothing with a space or
+    newline before it, and a token that was added holds no white space and takes none from its sides. Of other
+    tokenizers it is not known: none.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.pre_tokenizer is None:
-        return False
+        return ""
     if backend.truncation or backend.padding or backend.encode_special_tokens or tokenizer.split_special_tokens:
-        return False
+        return ""
     if backend.normalizer is not None and _state(backend.normalizer)["type"] != "NFC":
-        return False
+        return ""
+    added = backend.get_added_tokens_decoder().values()
+    if any(t.lstrip or t.rstrip or t.single_word or re.search(r"\s", t.content) for t in added):
+        return ""
     split = _state(backend.pre_tokenizer)
     *before, last = split["pretokenizers"] if split["type"] == "Sequence" else [split]
-    if any(part["type"] != "Digits" for part in before) or last["type"] != "ByteLevel":
+    if last["type"] != "ByteLevel" or last["add_prefix_space"] or getattr(backend.model, "dropout", None):
+        return ""
+    if last.get("use_regex", True):
+        return " \n" if all(part["type"] == "Digits" for part in before) else ""
+    return " " if len(before) == 1 and _splits_before_spaces(before[0]) else ""
+
+
+def _splits_before_spaces(part: dict[str, Any]) -> bool:
+    if part["type"] != "Split" or part["behavior"] != "Isolated" or part["invert"]:
         return False
-    if last["add_prefix_space"] or not last.get("use_regex", True) or getattr(backend.model, "dropout", None):
-        return False
-    added = backend.get_added_tokens_decoder().values()
-    return not any(t.lstrip or t.rstrip or t.single_word or re.search(r"\s", t.content) for t in added)
+    return part["pattern"].get("Regex") in SPACE_PATTERNS
 
 
 def _state(part: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fv.encoding import Encoder
 from fv.errors import ConfigError, TrialError
 from fv.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
-from fv.prompts import zero_shot_tokens
+from fv.prompts import zero_shot_targets
 from fv.relations import Pair, normalise
 from fv.snapshot import Snapshot, Trial
 
@@ -66,9 +66,9 @@ class RelationQuestions:
     def _first_tokens(self) -> dict[str, int]:
         """The first token of each output, in normal form, behind the prompt of an input it is right for."""
         tokens: dict[str, int] = {}
-        for pair, found in zero_shot_tokens(Encoder(self.lm, self.special), self.template, self._pairs):
+        for pair, found in zero_shot_targets(Encoder(self.lm, self.special), self.template, self._pairs):
             if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
-                tokens.setdefault(normalise(pair.exB), found.target[0])
+                tokens.setdefault(normalise(pair.exB), found[0])
         return tokens
 
     def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:

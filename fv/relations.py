@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from fv.collector import paused_collector
 from fv.config import DataConfig
 from fv.errors import RelationError, shorten
 from fv.importers import read_table
@@ -81,6 +82,7 @@ def read_relations(data: DataConfig) -> RelationFile:
     return file
 
 
+@paused_collector()
 def read_rows(data: DataConfig) -> Table:
     """The rows of `data.path`, or of `data.relation_csv_path`, usable and bad.
 
@@ -100,6 +102,7 @@ def bad_rows(table: Table, limit: int) -> str:
     return f"{table.path} has bad rows:\n  " + "\n  ".join(lines)
 
 
+@paused_collector()
 def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
     """Group a table's rows into relations.
 

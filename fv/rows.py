@@ -3,7 +3,10 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 
 class Row(NamedTuple):
@@ -50,28 +53,37 @@ def place(file: str, line: int) -> str:
 
 
 def make_row(file: str, line: int, names: list[str], values: tuple[Any, Any, Any]) -> Row | BadRow:
-    """A row, or what is wrong with it."""
-    q_id, ex_a, ex_b = values
-    if not (isinstance(q_id, str) and isinstance(ex_a, str) and isinstance(ex_b, str)):
-        kind = [name for name, value in zip(names, values, strict=True) if not isinstance(value, str)]
-        return BadRow(file, line, f"column {', '.join(kind)} does not hold text")
-    if q_id.strip() and ex_a.strip() and ex_b.strip() and not ("\0" in q_id or "\0" in ex_a or "\0" in ex_b):
-        # Half a surrogate pair, which JSON can spell, is no character: it could never be written out again.
-        if not (q_id.isascii() and ex_a.isascii() and ex_b.isascii()) and not all(map(_encodes, values)):
-            halves = [name for name, value in zip(names, values, strict=True) if not _encodes(value)]
-            return BadRow(file, line, f"column {', '.join(halves)} holds half a surrogate pair")
-        # One string object a relation: a million rows name a few thousand.
-        return Row(sys.intern(q_id), ex_a, ex_b, file, line)
-    empty = [name for name, value in zip(names, values, strict=True) if not value.strip()]
-    if empty:
-        return BadRow(file, line, f"column {', '.join(empty)} is empty")
-    control = [name for name, value in zip(names, values, strict=True) if "\0" in value]
-    return BadRow(file, line, f"column {', '.join(control)} holds a NUL character")
-
-
-def _encodes(value: str) -> bool:
+    """A row, or all that is wrong with it."""
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        q_id, ex_a, ex_b = _validate(values)
+    except ValidationError as error:
+        return BadRow(file, line, _wrong(error, names))
+    # One string object a relation: a million rows name a few thousand.
+    return Row(sys.intern(q_id), ex_a, ex_b, file, line)
+
+
+def _whole_text(cell: str) -> str:
+    if not cell.strip():
+        raise PydanticCustomError("cell", "is empty")
+    if "\0" in cell:
+        raise PydanticCustomError("cell", "holds a NUL character")
+    if not cell.isascii():
+        try:
+            cell.encode()
+        except UnicodeEncodeError:
+            # JSON can spell it, and it is no character: it could never be written out again.
+            raise PydanticCustomError("cell", "holds half a surrogate pair") from None
+    return cell
+
+
+_Cell = Annotated[str, Strict(), AfterValidator(_whole_text)]
+_validate = TypeAdapter(tuple[_Cell, _Cell, _Cell]).validator.validate_python
+
+
+def _wrong(error: ValidationError, names: list[str]) -> str:
+    """What is wrong with a row's cells, each flaw with its columns."""
+    columns: dict[str, list[str]] = {}
+    for found in error.errors(include_url=False, include_input=False):
+        flaw = found["msg"] if found["type"] == "cell" else "does not hold text"
+        columns.setdefault(flaw, []).append(names[int(found["loc"][0])])
+    return "; ".join(f"column {', '.join(several)} {flaw}" for flaw, several in columns.items())

@@ -9,8 +9,7 @@ from fv.capacity import Capacity, capacity
 from fv.config import Config
 from fv.encoding import Encoder
 from fv.errors import TrialError
-from fv.models.language_model import LanguageModel
-from fv.prompts import Tokens, zero_shot_tokens
+from fv.prompts import zero_shot_targets
 from fv.relations import Pair, Relation, normalise
 from fv.trials import RelationSampler, kin_groups
 
@@ -42,7 +41,7 @@ class TokenReport:
     refusal: str | None
 
 
-def check_tokens(relation: Relation, config: Config, lm: LanguageModel) -> TokenReport:
+def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenReport:
     """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials as StepD would."""
     data = config.data
     lengths: list[int] = []
@@ -50,13 +49,11 @@ def check_tokens(relation: Relation, config: Config, lm: LanguageModel) -> Token
     mismatches: list[tuple[Pair, str]] = []
     outputs: dict[str, str] = {}
     sharing: dict[int, dict[str, None]] = defaultdict(dict)  # an ordered set
-    encoder = Encoder(lm, config.model.add_special_tokens)
-    for pair, tokens in zero_shot_tokens(encoder, data.template, relation.pairs):
-        usable.append(isinstance(tokens, Tokens))
-        if isinstance(tokens, TrialError):
-            mismatches.append((pair, str(tokens)))
+    for pair, ids in zero_shot_targets(encoder, data.template, relation.pairs):
+        usable.append(not isinstance(ids, TrialError))
+        if isinstance(ids, TrialError):
+            mismatches.append((pair, str(ids)))
             continue
-        ids = tokens.target
         lengths.append(len(ids))
         if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
             sharing[ids[0]][pair.exB] = None
@@ -70,13 +67,13 @@ def check_tokens(relation: Relation, config: Config, lm: LanguageModel) -> Token
         mismatches=mismatches,
         collisions=[tuple(several) for several in sharing.values() if len(several) > 1],
         capacity=capacity(kin_groups(relation.pairs), np.array(usable), data),
-        refusal=_refusal(relation, config, lm),
+        refusal=_refusal(relation, config, encoder),
     )
 
 
-def _refusal(relation: Relation, config: Config, lm: LanguageModel) -> str | None:
+def _refusal(relation: Relation, config: Config, encoder: Encoder) -> str | None:
     try:
-        sampler = RelationSampler(relation, config.data, config.seed, lm, config.model.add_special_tokens)
+        sampler = RelationSampler(relation, config.data, config.seed, encoder)
         return None if sampler.sample().count("fit") else f"{relation.q_id}: no fit trial (data.allow_drop=true)"
     except TrialError as error:
         return str(error)

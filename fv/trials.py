@@ -19,8 +19,7 @@ from fv.config import DataConfig, Split
 from fv.corruption import OutputTable, corrupt
 from fv.encoding import Encoder
 from fv.errors import TrialError
-from fv.models.language_model import LanguageModel
-from fv.prompts import Tokens, accepted, render, render_target, tokenize_all, zero_shot_tokens
+from fv.prompts import TargetIds, accepted, render, render_target, target_tokens, zero_shot_targets
 from fv.relations import Pair, Relation, normalise
 from fv.seeding import generator_for
 from fv.snapshot import Example, Trial
@@ -76,11 +75,11 @@ class RelationSampler:
     demonstration.
     """
 
-    def __init__(self, relation: Relation, data: DataConfig, seed: int, lm: LanguageModel, special: bool) -> None:
+    def __init__(self, relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> None:
         self.relation = relation
         self.data = data
-        self._drawn_by = seed, lm, special
-        self.encoder = Encoder(lm, special)
+        self.seed = seed
+        self.encoder = encoder
         self.rng = generator_for(seed, relation.q_id)
         self.groups = kin_groups(relation.pairs)
         self.has_kin = np.bincount(self.groups)[self.groups] > 1
@@ -196,12 +195,12 @@ class RelationSampler:
                 return list(demos.values())
         raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
 
-    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[tuple[int, ...]]]:
+    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
         """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""
         texts = [render(self.data.template, demos, query.exA) for demos in shown]
         target = render_target(self.data.template, query.exB)
-        found = tokenize_all(self.encoder, [(text, target) for text in texts])
-        return texts, [accepted(tokens).target for tokens in found]
+        found = target_tokens(self.encoder, [(text, target) for text in texts])
+        return texts, [accepted(ids) for ids in found]
 
     def _reject(self, index: int, error: TrialError) -> None:
         self.result.n_rejected += 1
@@ -222,11 +221,11 @@ class RelationSampler:
 
     def _usable(self) -> np.ndarray:
         """Whether each pair can be a query, (n_pairs,)."""
-        found = zero_shot_tokens(self.encoder, self.data.template, self.relation.pairs)
-        return np.array([isinstance(tokens, Tokens) for _, tokens in found])
+        found = zero_shot_targets(self.encoder, self.data.template, self.relation.pairs)
+        return np.array([not isinstance(ids, TrialError) for _, ids in found])
 
     def _works(self, data: DataConfig) -> bool:
         """Whether the same seed gives all trials under other counts."""
-        result = RelationSampler(self.relation, replace(data, allow_drop=True), *self._drawn_by).sample()
+        result = RelationSampler(self.relation, replace(data, allow_drop=True), self.seed, self.encoder).sample()
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
         return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import DataConfig, Split
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation
@@ -26,7 +27,7 @@ def numbered(n: int) -> Relation:
 
 
 def sample(lm: LanguageModel, of: Relation, seed: int = 0, **data: Any) -> QidTrials:
-    return RelationSampler(of, DataConfig(**data), seed, lm, special=False).sample()
+    return RelationSampler(of, DataConfig(**data), seed, Encoder(lm, special=False)).sample()
 
 
 def named_in(error: TrialError) -> dict[str, int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig, Split
 from fv.data_check import check_rows
+from fv.encoding import Encoder
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation
@@ -87,12 +88,14 @@ def test_every_maximum_can_be_sampled_and_no_more(
     def refused(**changed: int) -> bool:
         data = DataConfig(split=split, **{**counts, **changed})  # type: ignore[arg-type]
         try:
-            RelationSampler(relation, data, seed, tiny_llama, False).sample()
+            RelationSampler(relation, data, seed, Encoder(tiny_llama, special=False)).sample()
         except TrialError:
             return True
         return False
 
-    most = check_tokens(relation, Config(data=DataConfig(split=split, **counts)), tiny_llama).capacity  # type: ignore[arg-type]
+    most = check_tokens(
+        relation, Config(data=DataConfig(split=split, **counts)), Encoder(tiny_llama, special=False)
+    ).capacity  # type: ignore[arg-type]
     asked = {"n_demos": most.demos, "n_trials_per_q": most.fit, "n_eval_trials_per_q": most.eval}
     for key, maximum in asked.items():
         if key == "n_eval_trials_per_q" and split is Split.shared:
@@ -105,13 +108,13 @@ def test_every_maximum_can_be_sampled_and_no_more(
 
 def test_outputs_that_share_their_first_token_are_named_together(tiny_gpt2: LanguageModel) -> None:
     pairs = (Pair("a", "New York"), Pair("b", "New Delhi"), Pair("c", "Rome"), Pair("d", "Rome"))
-    report = check_tokens(Relation("q", pairs, 0, 0), Config(), tiny_gpt2)
+    report = check_tokens(Relation("q", pairs, 0, 0), Config(), Encoder(tiny_gpt2, special=False))
     assert report.collisions == [("New York", "New Delhi")]
     assert (report.n_outputs, report.majority) == (3, 0.5)
 
 
 def test_a_refusal_is_the_samplers_own(tiny_gpt2: LanguageModel) -> None:
-    report = check_tokens(numbered(5), Config(), tiny_gpt2)
+    report = check_tokens(numbered(5), Config(), Encoder(tiny_gpt2, special=False))
     assert report.refusal is not None and "0 of 12 fit trials" in report.refusal
 
 

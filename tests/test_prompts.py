@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from fv.config import TemplateConfig
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import render, render_target, tokenize
+from fv.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.relations import Pair
 
 DEFAULT = TemplateConfig()
@@ -21,6 +22,11 @@ braced = st.one_of(texts, st.sampled_from(["{exA}", "{exB}", "{", "}", "{{exA}}"
 words = st.text("abcdefghijklmnopqrstuvwxyzABCXYZéñß -'0123456789", min_size=1, max_size=12).filter(
     lambda text: text == text.strip()
 )
+
+
+def target_of(lm: LanguageModel, prompt: str, target: str, special: bool = False) -> TargetIds:
+    """The tokens of one target behind its prompt."""
+    return accepted(target_tokens(Encoder(lm, special), [(prompt, target)])[0])
 
 
 def test_a_prompt_is_the_demonstrations_then_the_query() -> None:
@@ -56,10 +62,9 @@ def test_ordinary_pairs_have_a_clean_boundary_on_real_tokenizers(
 ) -> None:
     prompt = render(DEFAULT, [Pair(*demo) for demo in demos], query)
     for lm in (tiny_llama, tiny_gpt2):
-        tokens = tokenize(lm, prompt, " " + output, False)
-        assert [*tokens.prompt, *tokens.target] == lm.encode(prompt + " " + output, False)
-        assert lm.tokenizer.decode(tokens.prompt) == prompt
-        assert lm.tokenizer.decode(tokens.target) == " " + output
+        target = target_of(lm, prompt, " " + output)
+        assert [*lm.encode(prompt, False), *target] == lm.encode(prompt + " " + output, False)
+        assert lm.tokenizer.decode(target) == " " + output
 
 
 @settings(deadline=None, max_examples=100)
@@ -68,15 +73,14 @@ def test_tokens_of_prompt_and_target_are_tokens_of_both_or_it_is_refused(
     tiny_gpt2: LanguageModel, prompt: str, target: str
 ) -> None:
     try:
-        tokens = tokenize(tiny_gpt2, prompt, target, False)
+        found = target_of(tiny_gpt2, prompt, target)
     except TrialError as error:
         assert "target boundary mismatch" in str(error)
         alone, both = tiny_gpt2.encode(prompt, False), tiny_gpt2.encode(prompt + target, False)
         assert alone == both or both[: len(alone)] != alone
     else:
-        assert list(tokens.prompt) == tiny_gpt2.encode(prompt, False)
-        assert [*tokens.prompt, *tokens.target] == tiny_gpt2.encode(prompt + target, False)
-        assert tokens.target
+        assert [*tiny_gpt2.encode(prompt, False), *found] == tiny_gpt2.encode(prompt + target, False)
+        assert found
 
 
 @pytest.mark.parametrize(
@@ -86,17 +90,17 @@ def test_an_answer_that_merges_into_the_prompt_is_a_boundary_mismatch(
     tiny_lm: LanguageModel, prompt: str, target: str
 ) -> None:
     with pytest.raises(TrialError, match="target boundary mismatch"):
-        tokenize(tiny_lm, prompt, target, False)
+        target_of(tiny_lm, prompt, target)
 
 
 def test_a_boundary_mismatch_shows_both_token_lists(tiny_gpt2: LanguageModel) -> None:
     # On GPT-2, "12" is token 1105 and "123" is token 17031.
     with pytest.raises(TrialError, match=r"target boundary mismatch.*'3'.*\[48, 25, 1105\].*\[48, 25, 17031\]"):
-        tokenize(tiny_gpt2, "Q: 12", "3", False)
+        target_of(tiny_gpt2, "Q: 12", "3")
 
 
 def test_tokenizers_disagree_on_where_digits_merge(tiny_llama: LanguageModel) -> None:
-    assert len(tokenize(tiny_llama, "Q: 12", "3", False).target) == 1
+    assert len(target_of(tiny_llama, "Q: 12", "3")) == 1
 
 
 def test_special_tokens_come_once_and_before_the_prompt(tiny_gpt2: LanguageModel) -> None:
@@ -104,16 +108,16 @@ def test_special_tokens_come_once_and_before_the_prompt(tiny_gpt2: LanguageModel
     begin = ("<|endoftext|>", 50256)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
     lm = dataclasses.replace(tiny_gpt2, tokenizer=tokenizer)
-    plain, special = (tokenize(lm, "Q: up\nA:", " down", add) for add in (False, True))
-    assert special.prompt == (50256, *plain.prompt)
-    assert special.target == plain.target
+    assert lm.encode("Q: up\nA:", True) == [50256, *lm.encode("Q: up\nA:", False)]
+    assert target_of(lm, "Q: up\nA:", " down", special=True) == target_of(lm, "Q: up\nA:", " down")
 
 
 def test_a_prompt_may_fill_the_models_positions_and_no_more(tiny_lm: LanguageModel) -> None:
     longest = " a" * tiny_lm.max_tokens
-    assert len(tokenize(tiny_lm, longest, " b", False).prompt) == tiny_lm.max_tokens
+    assert len(tiny_lm.encode(longest, False)) == tiny_lm.max_tokens
+    assert list(target_of(tiny_lm, longest, " b")) == tiny_lm.encode(" b", False)
     with pytest.raises(TrialError, match=f"{tiny_lm.max_tokens + 1} tokens, and the model takes {tiny_lm.max_tokens}"):
-        tokenize(tiny_lm, longest + " a", " b", False)
+        target_of(tiny_lm, longest + " a", " b")
 
 
 # The templates that ship
@@ -144,5 +148,5 @@ def test_every_template_keeps_the_answers_border(
     lm, template = request.getfixturevalue(tokenizer), make_config(f"data/template={name}").data.template
     for pair in (Pair("France", "Paris"), Pair("사과", "apple"), Pair("big", "작다")):
         prompt = render(template, [Pair("hot", "cold")], pair.exA)
-        tokens = tokenize(lm, prompt, render_target(template, pair.exB), False)
-        assert list(tokens.prompt + tokens.target) == lm.encode(prompt + f" {pair.exB}", False)
+        target = target_of(lm, prompt, render_target(template, pair.exB))
+        assert [*lm.encode(prompt, False), *target] == lm.encode(prompt + f" {pair.exB}", False)

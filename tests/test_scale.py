@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fv.config import Config, ModelConfig
 from fv.corruption import OutputTable
-from fv.encoding import _Words
+from fv.encoding import Encoder
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile, normalise
 from fv.snapshot import Snapshot
@@ -66,19 +66,14 @@ def test_the_short_way_to_normalise_plain_text_is_the_long_way(text: str) -> Non
 
 
 class Counting:
-    """A tokenizer that keeps what it is asked for."""
+    """A tokenizer that counts its calls."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.texts: list[str] = []
         self.n_calls = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)
-
-    def encode(self, text: str, **options: Any) -> Any:
-        self.texts.append(text)
-        return self.tokenizer.encode(text, **options)
 
     def __call__(self, texts: list[str], **options: Any) -> Any:
         self.n_calls += 1
@@ -92,27 +87,30 @@ def snapshot_of(lm: LanguageModel, special: bool) -> Snapshot:
     return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config, lm)
 
 
-def test_a_relations_words_are_tokenised_once_each(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = snapshot_of(tiny_lm, special=False)
-    backends: list[Counting] = []
+    encoded: list[str] = []
 
-    def counted(backend: Any) -> _Words:
-        backends.append(Counting(backend))
-        return _Words(backends[-1])
+    def apart(encoder: Encoder, target: str) -> list[int]:
+        encoded.append(target)
+        return encoder.lm.encode(target, False)
 
-    monkeypatch.setattr("fv.encoding._Words", counted)
+    monkeypatch.setattr("fv.encoding.Encoder.encode_apart", apart)
+    monkeypatch.setattr("fv.encoding.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])
     assert snapshot_of(tiny_lm, special=False) == expected
-    assert len(backends) == 2  # one a relation, and nothing else
-    for backend in backends:
-        assert len(set(backend.texts)) == len(backend.texts) < 150 + 20
+    assert set(encoded) == {f" out {q} {i}" for q in ("a", "b") for i in range(150)}
 
 
-def test_without_words_a_trial_and_a_hundred_outputs_are_one_call_each(tiny_lm: LanguageModel) -> None:
+def test_without_a_known_border_a_trial_and_a_hundred_outputs_are_one_call_each(
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = snapshot_of(tiny_lm, special=False)
+    monkeypatch.setattr("fv.encoding.borders_of", lambda _: "")
     tokenizer = Counting(tiny_lm.tokenizer)
-    snapshot = snapshot_of(dataclasses.replace(tiny_lm, tokenizer=tokenizer), special=True)
+    snapshot = snapshot_of(dataclasses.replace(tiny_lm, tokenizer=tokenizer), special=False)
+    assert snapshot.trials == expected.trials
     n_eval = sum(trial.split == "eval" for trial in snapshot.trials)
     assert tokenizer.n_calls == len(snapshot.trials) + n_eval + 2 * 2
-    assert snapshot.meta.rejections == {}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig, ModelConfig, Split
 from fv.corruption import OutputTable, corrupt
+from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile, normalise
@@ -46,7 +47,7 @@ def request(**data: Any) -> DataConfig:
 
 
 def sample(lm: LanguageModel, of: Relation, seed: int = 0, **data: Any) -> QidTrials:
-    return RelationSampler(of, request(**data), seed, lm, special=False).sample()
+    return RelationSampler(of, request(**data), seed, Encoder(lm, special=False)).sample()
 
 
 def snapshot_of(lm: LanguageModel, relations: list[Relation], seed: int = 0, **data: Any) -> Snapshot:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 
+from fv.collector import paused_collector
 from fv.config import Config
 from fv.data_check import Finding, check_rows
 from fv.errors import ConfigError, RelationError, TrialError
@@ -60,11 +61,13 @@ def run_check(config: Config) -> None:
     wanted = {relation.q_id for relation in file.relations}
     rows = [row for row in table.rows if row.q_id in wanted]
     # Here and not above: torch comes with these, and a table that cannot be read needs none.
+    from fv.encoding import Encoder
     from fv.token_check import check_tokens
     from fv.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    reports = [check_tokens(relation, config, lm) for relation in file.relations]
+    encoder = Encoder(lm, config.model.add_special_tokens)
+    reports = [check_tokens(relation, config, encoder) for relation in file.relations]
     _print_reports(f"{file.path} for {lm.name}", reports)
     _print_findings([*check_rows(rows), *_token_findings(rows, reports)])
     if config.data.strict:
@@ -77,6 +80,7 @@ def run_check(config: Config) -> None:
     print("StepD would take these data.")
 
 
+@paused_collector()
 def run_sample(config: Config) -> None:
     """Print each relation's first clean, corrupted and zero-shot prompt, its tokens marked.
 
@@ -85,15 +89,17 @@ def run_sample(config: Config) -> None:
     """
     _refuse_replay(config)
     file = read_relations(config.data)
+    from fv.encoding import Encoder
     from fv.tokenizer import load_tokenizer
     from fv.trials import RelationSampler
 
     lm, special = load_tokenizer(config.model), config.model.add_special_tokens
+    encoder = Encoder(lm, special)
     print("| stands between tokens, ⏎ for a newline, [ ] around the token that is scored.")
     refusals = []
     for relation in file.relations:
         try:
-            trials = RelationSampler(relation, config.data, config.seed, lm, special).sample().trials
+            trials = RelationSampler(relation, config.data, config.seed, encoder).sample().trials
         except TrialError as error:
             refusals.append(str(error))
             continue
@@ -109,7 +115,7 @@ def run_sample(config: Config) -> None:
 def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) -> tuple[str, int]:
     """A prompt and its answer with the tokens' borders marked, and the number of the prompt's tokens."""
     spans = lm.tokenizer(prompt + target, add_special_tokens=special, return_offsets_mapping=True)["offset_mapping"]
-    count = len(lm.encode(prompt, special))
+    count = sum(end <= len(prompt) for _, end in spans)  # no token of a trial spans the border
     shown = ""
     before = (-1, -1)
     for i, (start, end) in enumerate(spans):

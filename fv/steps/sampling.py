@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 from fv.artifacts import read_json, sha256_of
+from fv.collector import paused_collector
 from fv.config import Config, Split, TemplateConfig
 from fv.encoding import Encoder
 from fv.errors import ArtifactError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import Tokens, tokenize, zero_shot_tokens
-from fv.relations import Relation, RelationFile, normalise
+from fv.prompts import accepted, target_tokens, zero_shot_targets
+from fv.relations import Pair, Relation, RelationFile, normalise
 from fv.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
 from fv.sweep import Prompt
 from fv.trials import QidTrials, RelationSampler
@@ -20,6 +21,7 @@ MAX_OUTPUTS_CHECKED = 2000
 log = logging.getLogger(__name__)
 
 
+@paused_collector()
 def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Snapshot:
     """Sample every relation's trials.
 
@@ -27,13 +29,14 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         TrialError: a relation cannot give its trials, or none is left.
     """
     data, special = config.data, config.model.add_special_tokens
+    encoder = Encoder(lm, special)
     sampled: dict[str, QidTrials] = {}
     collisions: dict[str, Collisions] = {}
     for relation in file.relations:
-        sampler = RelationSampler(relation, data, config.seed, lm, special)
+        sampler = RelationSampler(relation, data, config.seed, encoder)
         sampled[relation.q_id] = sampler.sample()
         if sampled[relation.q_id].count("fit"):
-            collisions[relation.q_id] = first_token_collisions(relation, data.template, sampler.encoder)
+            collisions[relation.q_id] = first_token_collisions(relation, data.template, encoder)
     dropped = [q_id for q_id, result in sampled.items() if not result.count("fit")]
     kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
     if not kept:
@@ -99,11 +102,12 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
     Raises:
         ArtifactError: naming the first trial that differs, and both tokenizers.
     """
-    special = snapshot.meta.add_special_tokens
+    encoder = Encoder(lm, snapshot.meta.add_special_tokens)
     for trial in snapshot.trials:
-        for text in (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str):
+        prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
+        for ids in target_tokens(encoder, [(text, trial.target_str) for text in prompts]):
             try:
-                found = list(tokenize(lm, text, trial.target_str, special).target)
+                found = list(accepted(ids))
             except TrialError as error:
                 raise ArtifactError(f"{path}: trial {trial.trial_id}: {error}") from None
             if found != trial.target_token_ids:
@@ -122,19 +126,18 @@ def prompt_of(lm: LanguageModel, snapshot: Snapshot, text: str, target: int) -> 
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:
     """How many of a relation's distinct outputs share their first token with another one.
 
-    Tokenises at most 2,000 outputs, behind the relation's own zero-shot prompts; outputs that fail the boundary
-    check are left out.
+    Tokenises at most 2,000 outputs, each behind its first input's zero-shot prompt; outputs that fail the boundary
+    check there are left out.
     """
-    first_tokens: dict[str, int] = {}
-    new = (pair for pair in relation.pairs if normalise(pair.exB) not in first_tokens)
-    for pair, tokens in zero_shot_tokens(encoder, template, new):
-        if len(first_tokens) == MAX_OUTPUTS_CHECKED:
+    outputs: dict[str, Pair] = {}
+    for pair in relation.pairs:
+        outputs.setdefault(normalise(pair.exB), pair)
+        if len(outputs) == MAX_OUTPUTS_CHECKED:
             break
-        if isinstance(tokens, Tokens):
-            first_tokens.setdefault(normalise(pair.exB), tokens.target[0])
-    counts = Counter(first_tokens.values())
+    found = [ids for _, ids in zero_shot_targets(encoder, template, outputs.values())]
+    counts = Counter(ids[0] for ids in found if not isinstance(ids, TrialError))
     colliding = sum(count for count in counts.values() if count > 1)
-    total = len(first_tokens)
+    total = counts.total()
     return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
 
 
