@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import HUB, ROOT
 from hydra import compose, initialize
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
 
@@ -17,7 +18,6 @@ from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
 
-ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
 TINY_QIDS = ["antonym", "country_capital", "verb_past"]
 
@@ -116,15 +116,14 @@ def tiny_lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 @pytest.fixture(scope="session")
-def hub_cache(tiny_gpt2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub_cache(tiny_gpt2_folder: Path) -> Path:
     """A hub cache that holds `openai-community/gpt2` (the tiny one), as a download would leave it."""
-    root = tmp_path_factory.mktemp("hub")
-    model = root / "hub" / "models--openai-community--gpt2"
+    model = HUB / "hub" / "models--openai-community--gpt2"
     commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
     shutil.copytree(tiny_gpt2_folder, model / "snapshots" / commit)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(commit)
-    return root
+    return HUB
 
 
 @pytest.fixture(scope="session")

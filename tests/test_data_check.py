@@ -1,12 +1,10 @@
 """Data checks: each flaw planted in a file is found with its lines, and the verdict is StepD's."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, MakeConfig
+from commands import module
+from conftest import MakeConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,32 +244,19 @@ def test_a_replayed_snapshot_is_no_relation_data(make_config: MakeConfig) -> Non
 # The command
 
 
-def command(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "entrypoints.data", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
 def test_the_list_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    done = command("list", "data.relation_csv_path=datasets/relation/relationA_ex.csv", PYTHONPATH=str(tmp_path))
+    done = module("data", "list", "data.relation_csv_path=datasets/relation/relationA_ex.csv", PYTHONPATH=str(tmp_path))
     assert "3 relations, 36 pairs" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("chek",), ("data.path=x",)])
 def test_an_unknown_action_is_answered_with_the_known_ones(arguments: tuple[str, ...]) -> None:
-    assert "list | check | sample" in command(*arguments, code=1).stderr
+    assert "list | check | sample" in module("data", *arguments, code=1).stderr
 
 
 def test_the_exit_code_says_that_stepd_would_refuse(tiny_llama_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "few.csv"
     path.write_text("q_id,exA,exB\nq,a,b\n", encoding="utf-8")
-    done = command("check", "model=local", f"model.path={tiny_llama_folder}", f"data.path={path}", code=1)
+    done = module("data", "check", "model=local", f"model.path={tiny_llama_folder}", f"data.path={path}", code=1)
     assert "StepD would refuse" in done.stderr and "Traceback" not in done.stderr

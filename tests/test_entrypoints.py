@@ -1,29 +1,12 @@
 """The commands as a user types them: in a process of their own."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
-
-
-def run(*command: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the repository; its exit code must be `code`."""
-    env = {**os.environ, **OFFLINE, **environment}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def module(step: str, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
-    return run("-m", f"entrypoints.{step}", *overrides, **options)
+from commands import ROOT, module
 
 
 @pytest.mark.parametrize(
@@ -69,9 +52,10 @@ def test_an_unreachable_hub_gives_one_line_with_three_ways(tmp_path: Path) -> No
     assert all(way in line for way in ("(1)", "(2)", "model.path=", "(3)", "model=smollm2"))
 
 
-def test_the_owners_own_example_runs(hub_cache: Path, tmp_path: Path, tiny_overrides: list[str]) -> None:
+@pytest.mark.usefixtures("hub_cache")
+def test_the_owners_own_example_runs(tmp_path: Path, tiny_overrides: list[str]) -> None:
     smaller = [o for o in tiny_overrides if not o.startswith("model")]
-    module("stepd", "model=gpt2", "seed=42", *smaller, HF_HOME=str(hub_cache))
+    module("stepd", "model=gpt2", "seed=42", *smaller)
     meta = json.loads((tmp_path / "relation/r/artifacts/stepD_meta.json").read_text())
     assert meta["model"]["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
     assert meta["selfcheck"] != {}

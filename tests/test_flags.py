@@ -7,11 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from commands import ROOT, run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_entrypoints import run
 
 from entrypoints.flags import SCRIPTS, _any, translate
 from fv.errors import ConfigError
@@ -50,12 +49,13 @@ def test_every_flag_of_the_source_is_in_the_table(step: str) -> None:
 
 
 @pytest.mark.slow
-def test_section_9_runs_word_for_word(hub_cache: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub_cache")
+def test_section_9_runs_word_for_word(tmp_path: Path) -> None:
     base = tmp_path / "results_fv" / "relation" / "from-flags"
     printed = {}
     for step, flags in SECTION_9.items():
         words = shlex.split(flags.format(base=base))
-        printed[step] = run(f"scripts/{NAMES[step]}", *words, HF_HOME=str(hub_cache)).stdout.splitlines()[0]
+        printed[step] = run(f"scripts/{NAMES[step]}", *words).stdout.splitlines()[0]
     summary = json.loads((base / "artifacts/step6/eval_summary.json").read_text())
     assert [(row["fv"], row["layer"], row["alpha"], row["n_trials"]) for row in summary["rows"]] == [
         ("global", 0, 1.0, 1)
@@ -66,7 +66,7 @@ def test_section_9_runs_word_for_word(hub_cache: Path, tmp_path: Path) -> None:
     for step, line in printed.items():
         command = shlex.split(line)
         assert command[:3] == ["python", "-m", f"entrypoints.{step}"]
-        assert "is complete already" in run(*command[1:], HF_HOME=str(hub_cache)).stderr
+        assert "is complete already" in run(*command[1:]).stderr
 
 
 @pytest.mark.parametrize(

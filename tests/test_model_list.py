@@ -1,10 +1,10 @@
 """`python -m entrypoints.models`, and the configurations it lists."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import module
 from conftest import ROOT, MakeConfig
 
 from fv.models.spec import SPECS
@@ -13,9 +13,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
 def models(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "entrypoints.models", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return module("models", *words, code=None)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,0 +1,76 @@
+"""Commands in processes of their own, most of them forked from one that has imported the slow libraries already."""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing import forkserver
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+HUB = Path(tempfile.mkdtemp(prefix="function-vectors-hub-"))
+"""What commands find at HF_HOME: the fixture `hub_cache` fills it."""
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(HUB)}
+AT_IMPORT = {"HF_HOME", "PYTHONPATH", "OMP_NUM_THREADS"}
+"""Variables that are read while the libraries are imported: too late for a forked process."""
+
+atexit.register(shutil.rmtree, HUB, ignore_errors=True)
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["fv.models.loading", "fv.steps.pipeline", "fv.steps.gather", "fv.steps.models"])
+
+
+def run(*command: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python <command>` in the repository; its exit code must be `code`, unless that is None."""
+    run_it = _run_fresh if environment.keys() & AT_IMPORT or command[0] == "-c" else _run_forked
+    done = run_it(command, {**ENVIRONMENT, **environment})
+    assert code is None or done.returncode == code, done.stderr
+    return done
+
+
+def module(name: str, *words: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m entrypoints.<name> <words>`."""
+    return run("-m", f"entrypoints.{name}", *words, code=code, **environment)
+
+
+def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    with mock.patch.dict(os.environ, ENVIRONMENT):
+        forkserver.ensure_running()  # the first time, it starts with this environment
+    with tempfile.TemporaryDirectory() as folder:
+        process = _context.Process(target=_command, args=(list(command), environment, folder))
+        process.start()
+        process.join()
+        out, err = (Path(folder, name).read_text(encoding="utf-8") for name in ("out", "err"))
+    assert process.exitcode is not None
+    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+
+def _command(command: list[str], environment: dict[str, str], folder: str) -> None:
+    """In the forked process: what `python <command>` does."""
+    for descriptor, name in ((1, "out"), (2, "err")):
+        with Path(folder, name).open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(ROOT)
+    os.environ.update(environment)
+    if command[0] == "-m":
+        sys.argv, sys.path[0] = command[1:], str(ROOT)
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = command, str(Path(command[0]).parent.absolute())
+        runpy.run_path(command[0], run_name="__main__")
