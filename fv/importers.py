@@ -1,13 +1,13 @@
 """Importers: files of several forms, read into the same rows of (q_id, exA, exB), each with its file and line.
 
-| form | recognised by | relation's name |
+| `data.form` | without it recognised by | relation's name |
 | --- | --- | --- |
-| CSV, TSV | suffix; any other text by its first line | column `q_id` |
-| JSON list of `{"input": …, "output": …}` (function-vectors) | `[` | key `q_id`, else the file's name |
-| JSON object with `samples` of `{"subject": …, "object": …}` (LRE) | `{` and `samples` | the same |
-| JSON lines | suffix, or objects behind one another | the same |
-| Parquet | its first bytes | column `q_id`; a "line" is a row |
-| a folder of these | | each file by its own form; other suffixes are passed over |
+| `csv`, `tsv` | suffix; any other text by its first line | column `q_id` |
+| `function_vectors`: JSON list of `{"input": …, "output": …}` | `[` | key `q_id`, else the file's name |
+| `lre`: JSON object with `samples` of `{"subject": …, "object": …}` | `{` and `samples` | the same |
+| `jsonl`: a JSON object a line | suffix, or objects behind one another | the same |
+| `parquet` | its first bytes | column `q_id`; a "line" is a row |
+| `folder` of these | | each file by its own form; other suffixes are passed over |
 
 A cell is taken exactly as written, newlines and spaces included, or its row is bad and named.
 """
@@ -16,46 +16,60 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from fv.config import ColumnsConfig
+from fv.config import ColumnsConfig, Form
 from fv.errors import RelationError, shorten
 from fv.json_rows import json_line_rows, json_rows
 from fv.rows import BadRow, Row, Table, make_row
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = {
+    Form.csv: (".csv",),
+    Form.tsv: (".tsv",),
+    Form.function_vectors: (".json",),
+    Form.lre: (".json",),
+    Form.jsonl: (".jsonl", ".ndjson"),
+    Form.parquet: (".parquet",),
+}
+"""What files of a form are called in a folder."""
+TEXT_FORMS = {suffix: form for form in (Form.csv, Form.tsv, Form.jsonl) for suffix in SUFFIXES[form]}
+"""Forms that a suffix alone tells."""
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
 
 
-def read_table(path: Path, columns: ColumnsConfig, as_csv: bool = False) -> Table:
+def read_table(path: Path, columns: ColumnsConfig, form: Form = Form.auto) -> Table:
     """Read a file, or every file of a known suffix in a folder and its subfolders.
 
     Args:
         path: the file or folder.
         columns: names of the three columns.
-        as_csv: read `path` as CSV whatever it looks like.
+        form: what each file must be; of a folder, those with another suffix are passed over.
 
     Raises:
         RelationError: a file is not UTF-8, not of its form, or lacks a column; a folder has no file to read, or two
             files that give one relation its name.
     """
     if not path.is_dir():
+        if form is Form.folder:
+            raise RelationError(f"{path} is a file, and data.form=folder reads folders.")
         raw = path.read_bytes()
-        return _gathered(path, hashlib.sha256(raw).hexdigest(), _rows_of(path, raw, "", columns, as_csv))
+        return _gathered(path, hashlib.sha256(raw).hexdigest(), _rows_of(path, raw, "", columns, form))
+    suffixes = SUFFIXES.get(form) or tuple(dict.fromkeys(chain.from_iterable(SUFFIXES.values())))
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
+        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
     )
     if not names:
-        raise RelationError(f"{path} holds no file to read; known are {', '.join(SUFFIXES)}.")
+        raise RelationError(f"{path} holds no file to read; known are {', '.join(suffixes)}.")
     digest = hashlib.sha256()
 
     def rows() -> Iterator[Row | BadRow]:
         for name in names:
             raw = (path / name).read_bytes()
             digest.update(f"{name}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
-            yield from _rows_of(path / name, raw, name, columns, as_csv=False)
+            yield from _rows_of(path / name, raw, name, columns, form)
 
     table = _gathered(path, "", rows())
     _check_names(table)
@@ -86,22 +100,23 @@ def _check_names(table: Table) -> None:
             )
 
 
-def _rows_of(path: Path, raw: bytes, file: str, columns: ColumnsConfig, as_csv: bool) -> Iterator[Row | BadRow]:
-    """The rows of one file, in whichever form it is."""
+def _rows_of(path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Form) -> Iterator[Row | BadRow]:
+    """The rows of one file, of the form that is asked for or in whichever form it is."""
     suffix = path.suffix.lower()
-    if not as_csv and (suffix == ".parquet" or raw.startswith(b"PAR1")):
+    known = form not in (Form.auto, Form.folder)
+    if form is Form.parquet or (not known and (suffix == ".parquet" or raw.startswith(b"PAR1"))):
         return _parquet_rows(path, raw, file, columns)
     text = _decoded(path, raw)
-    if as_csv or suffix == ".csv":
-        return _csv_rows(path, text, file, columns, ",")
-    if suffix == ".tsv":
-        return _csv_rows(path, text, file, columns, "\t")
-    if suffix in (".jsonl", ".ndjson"):
+    if not known:
+        # A .json file may hold a list, an object, or objects behind one another.
+        if suffix == ".json" or (suffix not in TEXT_FORMS and text.lstrip()[:1] in ("[", "{")):
+            return json_rows(path, text, file, columns)
+        form = TEXT_FORMS.get(suffix) or (Form.tsv if "\t" in text.partition("\n")[0] else Form.csv)
+    if form is Form.jsonl:
         return json_line_rows(path, text, file, columns)
-    start = text.lstrip()[:1]
-    if suffix == ".json" or start in ("[", "{"):
-        return json_rows(path, text, file, columns)
-    return _csv_rows(path, text, file, columns, "\t" if "\t" in text.partition("\n")[0] else ",")
+    if form in (Form.csv, Form.tsv):
+        return _csv_rows(path, text, file, columns, "," if form is Form.csv else "\t")
+    return json_rows(path, text, file, columns, form)
 
 
 def _decoded(path: Path, raw: bytes) -> str:

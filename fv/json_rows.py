@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fv.config import ColumnsConfig
+from fv.config import ColumnsConfig, Form
 from fv.errors import RelationError, shorten
 from fv.rows import BadRow, Row, make_row
 
@@ -43,18 +43,29 @@ def json_line_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> 
     return _item_rows(path, items(), file, columns)
 
 
-def json_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> Iterator[Row | BadRow]:
+def json_rows(
+    path: Path, text: str, file: str, columns: ColumnsConfig, form: Form = Form.auto
+) -> Iterator[Row | BadRow]:
     """Rows of a list, of an object with `samples`, or of objects behind one another.
 
+    Args:
+        path: for messages, and for the name of a relation that has none.
+        text: the file's text.
+        file: the file's name in its folder.
+        columns: names of the three columns.
+        form: `function_vectors` takes lists only, `lre` objects with `samples` only.
+
     Raises:
-        RelationError: the text is not JSON, or the first item lacks a key.
+        RelationError: the text is not JSON or not of its form, or the first item lacks a key.
     """
     try:
         at = _skip(text, 0)
+        if form is not Form.auto and text[at : at + 1] != (due := "[" if form is Form.function_vectors else "{"):
+            raise RelationError(f"{path} is not of data.form={form.value}: it does not begin with {due}.")
         if text[at : at + 1] == "{":
             first, end = _DECODER.raw_decode(text, at)
             if not isinstance(first.get("samples"), list):
-                if _skip(text, end) == len(text) and not _names(first, columns):
+                if form is Form.lre or (_skip(text, end) == len(text) and not _names(first, columns)):
                     raise RelationError(f"{path} is a JSON object without a list `samples`.")
                 yield from json_line_rows(path, text, file, columns)
                 return

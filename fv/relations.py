@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fv.collector import paused_collector
-from fv.config import DataConfig
+from fv.config import DataConfig, Form
 from fv.errors import RelationError, shorten
 from fv.importers import read_table
 from fv.rows import Table
@@ -90,8 +90,9 @@ def read_rows(data: DataConfig) -> Table:
         RelationError: there is no such file, or it cannot be read as a table at all.
     """
     if data.path is None:
-        return read_table(_find(data.relation_csv_path, "relation CSV", "data.relation_csv_path"), data.columns, True)
-    return read_table(_find(data.path, "file or folder", "data.path"), data.columns)
+        csv = _find(data.relation_csv_path, "relation CSV", "data.relation_csv_path")
+        return read_table(csv, data.columns, Form.csv)
+    return read_table(_find(data.path, "file or folder", "data.path"), data.columns, data.form)
 
 
 def bad_rows(table: Table, limit: int) -> str:

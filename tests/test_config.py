@@ -35,7 +35,11 @@ GROUPS = {
 }
 GROUP_FILES = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 # What a choice cannot do without.
-NEEDED = {("model", "local"): ["model.path=/models/mine"], ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"]}
+NEEDED = {
+    ("model", "local"): ["model.path=/models/mine"],
+    ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"],
+    **{("data", form.value): ["data.path=p", "data.relation_csv_path=p"] for form in c.Form if form is not c.Form.auto},
+}
 ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "data", "models"]
 
 
@@ -55,15 +59,23 @@ def test_every_group_has_its_choices() -> None:
     }
 
 
+def values_in(group: str, choice: str) -> dict[str, object]:
+    """What a file says, over what the files say that it builds on."""
+    own = yaml.safe_load((ROOT / "conf" / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    values: dict[str, object] = {}
+    for below in own.pop("defaults", []):
+        if isinstance(below, dict):
+            values |= {name: values_in(f"{group}/{name}", file) for name, file in below.items()}
+        elif below != "_self_":
+            values |= values_in(group, below)
+    return values | own
+
+
 @pytest.mark.parametrize(("group", "choice"), GROUP_FILES)
 def test_every_choice_composes_to_the_values_in_its_file(make_config: MakeConfig, group: str, choice: str) -> None:
     needed = NEEDED.get((group, choice), [])
     found = make_config(f"{group}={choice}", *needed).resolved()[group]
-    written = yaml.safe_load((ROOT / "conf" / group / f"{choice}.yaml").read_text(encoding="utf-8"))
-    for nested in written.pop("defaults", []):
-        for name, file in nested.items() if isinstance(nested, dict) else []:
-            path = ROOT / "conf" / group / name / f"{file}.yaml"
-            written[name] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    written = values_in(group, choice)
     assert written.keys() == {field.name for field in dataclasses.fields(GROUPS[group])}
     given_here = {override.split("=")[0].split(".")[1] for override in needed}
     # One alpha is a list of one.

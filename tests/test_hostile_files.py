@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fv.config import ColumnsConfig
+from fv.config import ColumnsConfig, Form
 from fv.errors import RelationError
 from fv.importers import read_table
 
@@ -72,7 +72,7 @@ def test_a_csv_gives_the_cells_that_a_strict_reader_gives(content: bytes, tmp_pa
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     try:
-        table = read_table(path, ColumnsConfig(), as_csv=True)
+        table = read_table(path, ColumnsConfig(), Form.csv)
     except RelationError as error:
         assert "line" in str(error)
         return

@@ -12,7 +12,7 @@ from conftest import MakeConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fv.config import ColumnsConfig, DataConfig
+from fv.config import ColumnsConfig, DataConfig, Form
 from fv.errors import ConfigError, RelationError
 from fv.importers import read_table
 from fv.relations import read_relations
@@ -24,16 +24,16 @@ tables = st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=8)
 PASSAGE = 'He said: "Go."\nThen, a new line.\n\n\tAnd a third paragraph; 中文, عربى 👩🏽‍🚀.'
 
 
-def read(path: Path, content: str | bytes, columns: ColumnsConfig | None = None) -> Table:
+def read(path: Path, content: str | bytes, columns: ColumnsConfig | None = None, form: Form = Form.auto) -> Table:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_table(path, columns or ColumnsConfig())
+    return read_table(path, columns or ColumnsConfig(), form)
 
 
-def refusal(path: Path, content: str | bytes, columns: ColumnsConfig | None = None) -> str:
+def refusal(path: Path, content: str | bytes, columns: ColumnsConfig | None = None, form: Form = Form.auto) -> str:
     """The message about a file that is no table at all; it always names the file."""
     with pytest.raises(RelationError) as caught:
-        read(path, content, columns)
+        read(path, content, columns, form)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -250,3 +250,66 @@ def test_a_csv_given_as_such_is_read_as_one_whatever_its_name(tmp_path: Path) ->
     path = tmp_path / "rows.json"
     path.write_text("q_id,exA,exB\nq,a,b\n", encoding="utf-8")
     assert read_relations(DataConfig(relation_csv_path=str(path))).relations[0].q_id == "q"
+
+
+# Forms that are asked for: data=<name> data.path=…
+
+CONTENTS: dict[Form, str | bytes] = {
+    Form.csv: "q_id,exA,exB\nq,a\tc,b\n",
+    Form.tsv: "q_id\texA\texB\nq\ta,c\tb\n",
+    Form.function_vectors: '[{"input": "a", "output": "b"}]',
+    Form.lre: '{"name": "x", "samples": [{"subject": "a", "object": "b"}]}',
+    Form.jsonl: '{"input": "a", "output": "b"}\n{"input": "c", "output": "d"}\n',
+    Form.parquet: parquet([("q", "a", "b")]),
+}
+
+
+@pytest.mark.parametrize("form", CONTENTS)
+def test_a_form_that_is_asked_for_needs_no_suffix_and_takes_no_other(form: Form, tmp_path: Path) -> None:
+    for other, content in CONTENTS.items():
+        path = tmp_path / other / "q.txt"
+        if other is form:
+            found = triples(read(path, content, form=form))
+            assert found == triples(read(path, content)) and found[0][0] == "q"
+        elif (table := attempt(path, content, form)) is not None:
+            assert not table.rows and table.bad  # JSON lines say of every line that it is none
+
+
+def attempt(path: Path, content: str | bytes, form: Form) -> Table | None:
+    """The table, or None and a message that names the file."""
+    try:
+        return read(path, content, form=form)
+    except RelationError as error:
+        assert str(path) in str(error)
+        return None
+
+
+@pytest.mark.parametrize("name", Form)
+def test_each_importer_is_chosen_by_name(name: Form, make_config: MakeConfig, tmp_path: Path) -> None:
+    if name is Form.auto:
+        return
+    suffix = {Form.function_vectors: "json", Form.lre: "json"}.get(name, name.value)
+    content = CONTENTS.get(name, "q_id,exA,exB\nq,a,b\n")
+    read(tmp_path / f"q.{'csv' if name is Form.folder else suffix}", content)
+    (tmp_path / "q.md").write_text("passed over")
+    config = make_config(f"data={name}", f"data.path={tmp_path}")
+    assert config.data.name == name and config.run_id == f"smollm2-{name}-seed42"
+    assert [relation.q_id for relation in read_relations(config.data).relations] == ["q"]
+
+
+@pytest.mark.parametrize("override", ["data=lre", "data.form=lre"])
+def test_an_importer_without_a_path_is_told_so(make_config: MakeConfig, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.form=lre needs data\.path="):
+        make_config(override)
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    assert "is a file, and data.form=folder" in refusal(tmp_path / "t.csv", "q_id,exA,exB\n", form=Form.folder)
+
+
+def test_a_folder_of_one_form_passes_over_the_others(tmp_path: Path) -> None:
+    read(tmp_path / "in" / "one.json", CONTENTS[Form.lre])
+    read(tmp_path / "in" / "two.csv", CONTENTS[Form.csv])
+    assert [row.q_id for row in read_table(tmp_path / "in", ColumnsConfig(), Form.lre).rows] == ["one"]
+    with pytest.raises(RelationError, match=r"known are \.tsv"):
+        read_table(tmp_path / "in", ColumnsConfig(), Form.tsv)

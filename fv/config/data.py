@@ -14,6 +14,23 @@ class Split(StrEnum):
     shared = "shared"
 
 
+class Form(StrEnum):
+    """What `data.path` holds."""
+
+    auto = "auto"
+    """Each file as its suffix or its beginning says."""
+    csv = "csv"
+    tsv = "tsv"
+    function_vectors = "function_vectors"
+    """A JSON list of `{"input", "output"}`."""
+    lre = "lre"
+    """A JSON object with `samples` of `{"subject", "object"}`."""
+    jsonl = "jsonl"
+    parquet = "parquet"
+    folder = "folder"
+    """A folder of files, each as `auto` takes it."""
+
+
 @dataclass
 class ColumnsConfig:
     """Names of the CSV's columns."""
@@ -62,6 +79,8 @@ class DataConfig:
     """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
     path: str | None = None
     """A file or folder of any form that `fv.importers` knows, instead of `relation_csv_path`."""
+    form: Form = Form.auto
+    """What `path` must be, file or folder of files; `auto` finds out."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
     qids: list[str] | None = None
@@ -94,6 +113,8 @@ class DataConfig:
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
             check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
         self.qids = check_qids("data.qids", self.qids)
+        if self.path is None and self.form is not Form.auto:
+            raise ConfigError(f"data.form={self.form.value} needs data.path=<file or folder>.")
         if self.path is not None:
             if self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
                 raise ConfigError(
