@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 import fv
-from fv.artifacts import RunPaths, read_json
+from fv.artifacts import RunPaths, read_json, verify_outputs
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
 
+REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 ADAPTIVE_KEYS = ("adaptive", "adaptive_step", "adaptive_inclusion", "key", "k")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 
@@ -115,6 +116,21 @@ def read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("schema_version") != 1 or "status" not in meta:
         raise ArtifactError(f"{path} is not the metadata of a step (schema 1).")
     return meta
+
+
+def is_complete(step: str, meta_path: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> bool:
+    """Whether the outputs beside `meta_path` are a step's, made with these settings and inputs, and unchanged.
+
+    Raises:
+        ArtifactError: they are of other settings or inputs, or were changed, and `overwrite` is false.
+    """
+    if overwrite or not meta_path.exists():
+        return False
+    meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
+    refuse_difference(meta["settings"], settings, what, REMEDY)
+    refuse_difference(meta["inputs"], inputs, f"{what} (made from other files)", REMEDY)
+    verify_outputs(meta_path.parent, meta["outputs"], step)
+    return True
 
 
 def clear_run(paths: RunPaths) -> None:

@@ -51,7 +51,7 @@ __all__ = [
     "TemplateConfig",
 ]
 
-RESERVED_TAGS = ("aie", "step6", "cells", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+RESERVED_TAGS = ("aie", "step6", "cells", "units", "stepD_mean_acts", "stepD_other_means", "stepD_units")
 
 
 @dataclass

@@ -14,11 +14,13 @@ from fv.errors import ArtifactError
 from fv.evaluation import sort_trials
 from fv.logs import log_to_file
 from fv.models.loading import load_model
-from fv.run import finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
+from fv.run import REMEDY, finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
+from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
-from fv.steps.step6 import REMEDY, eval_parts, has_choice, refuse_unfit_evaluation, step6_settings
+from fv.steps.step6 import refuse_unfit_evaluation, step6_settings
 from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import evaluate_held_out, write_results
+from fv.steps.units import clear_units, units_of
 from fv.sweep import Cell
 
 SWEPT = ("injection.layer", "injection.alpha")
@@ -92,8 +94,9 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
         refuse_unfit_evaluation(config, cells)
         lm = load_model(config)
         refuse_other_model(stepd_meta, lm, paths)
-        found = evaluate_held_out(config, lm, stepd, rows)
+        found = evaluate_held_out(config, lm, stepd, rows, units_of(folder, config, lm, meta))
     write_results(folder, config, stepd.snapshot, rows, found, meta)
+    clear_units(folder)
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,49 +13,22 @@ from torch import Tensor
 from fv.answers import AnswerScores, Question, first_token_logprobs, injection_cost, score_answers
 from fv.config import Config, ControlCell
 from fv.controls import Control, make_controls, random_head_sets
-from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.edits import ReplaceResidual, SetHeads
 from fv.engine import make_sweep
-from fv.held_out import NO_VECTOR, condition_rows
+from fv.held_out import condition_rows
 from fv.injection import Vector
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.questions import RelationQuestions, read_unrelated
 from fv.selection import DEV, TEST
 from fv.snapshot import Trial
+from fv.steps.conditions import Condition, injected, norm_of
 from fv.steps.stepd_results import StepdResults
+from fv.steps.units import Tables, UnitStore
 from fv.steps.vectors import Ranking, made_of
 from fv.sweep import Cell, Prompt, Sweep
 
-
-@dataclass(frozen=True)
-class Condition:
-    """One way to run a relation's prompts.
-
-    Attributes:
-        name: what it is.
-        edit: what it does to the last prompt token.
-        fv: the function vector it belongs to; empty where it belongs to none.
-        draw: which of several of its kind.
-        cell: layer and alpha, where there is one.
-        norm: of what is added or put in place, before alpha.
-        of: the other relation it is made of.
-        compared_with: the vector whose controls a vector is compared with.
-    """
-
-    name: str
-    edit: LastTokenEdit
-    fv: str = NO_VECTOR
-    draw: int = 0
-    cell: Cell | None = None
-    norm: float | None = None
-    of: str | None = None
-    compared_with: str | None = None
-
-    def where(self, eval_qid: str) -> dict[str, Any]:
-        """The columns that say which condition a row is of."""
-        layer, alpha = self.cell or (None, None)
-        own = {"layer": layer, "alpha": alpha, "norm": self.norm, "of": self.of, "compared_with": self.compared_with}
-        return {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw, **own}
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -64,12 +38,19 @@ class HeldOutRows:
     Attributes:
         trials: one row a (fv, relation, condition, draw, trial).
         costs: one row a (fv, relation, condition, draw, unrelated text), with `kl` in nats.
-        relations: per relation, what its denominators and chances are.
+        relations: one row a relation: what its denominators and chances are.
     """
 
     trials: list[pd.DataFrame] = field(default_factory=list)
     costs: list[pd.DataFrame] = field(default_factory=list)
-    relations: list[dict[str, Any]] = field(default_factory=list)
+    relations: list[pd.DataFrame] = field(default_factory=list)
+
+    def add(self, tables: Tables) -> None:
+        """Add one relation's."""
+        self.trials.append(tables["trials"])
+        self.relations.append(tables["relation"])
+        if "costs" in tables:
+            self.costs.append(tables["costs"])
 
 
 @dataclass
@@ -114,18 +95,30 @@ class HeldOutRun:
         shortest = min(map(len, ids))
         return [one[:shortest] for one in ids]
 
-    def run(self) -> HeldOutRows:
-        """Run every condition of every relation that has a chosen cell."""
+    def run(self, units: UnitStore) -> HeldOutRows:
+        """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
         found = HeldOutRows()
         qids = sorted(self.chosen["eval_qid"].unique())
         with progress_bar("Step6 on test trials", len(qids)) as (advance, rename):
             for q_id in qids:
                 rename(q_id)
-                self._run_relation(q_id, found)
+                name, made_from = f"held_out {q_id}", self._made_from(q_id)
+                tables = units.find(name, made_from)
+                log.info("%s: %s", q_id, "found finished" if tables else "running on test trials")
+                if tables is None:
+                    tables = self._run_relation(q_id)
+                    units.keep(name, made_from, tables)
+                found.add(tables)
                 advance(1)
         return found
 
-    def _run_relation(self, q_id: str, found: HeldOutRows) -> None:
+    def _made_from(self, q_id: str) -> list[Any]:
+        """What the rows of a relation depend on beside settings and inputs: the grid, its parts, the chosen cells."""
+        chosen = [[vector.name, *cell] for vector, cell in self._chosen_vectors(q_id)]
+        parts = sorted((trial, part) for trial, part in self.parts.items() if trial.startswith(f"{q_id}:"))
+        return [chosen, parts, [list(cell) for cell in self.cells]]
+
+    def _run_relation(self, q_id: str) -> Tables:
         questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
         trials, dev = self._trials(questions, TEST), self._trials(questions, DEV)
         by_prompt = self._conditions(q_id, [questions.ask(trial, "zero_shot") for trial in dev])
@@ -141,19 +134,22 @@ class HeldOutRun:
                 unedited.setdefault(prompt, rows)
                 tables.append(rows)
         right = unedited["clean"]["top1"].to_numpy() == 1
-        found.trials += [rows.assign(few_shot_correct=right) for rows in tables]
-        found.costs += self._costs(q_id, by_prompt["zero_shot"][1:])
-        found.relations.append(
-            {
-                "eval_qid": q_id,
-                "n_dev": len(dev),
-                "n_test": len(trials),
-                "n_few_shot_correct": int(right.sum()),
-                "n_outputs": questions.n_outputs,
-                "majority_accuracy": questions.majority_accuracy(trials),
-                "target_in_corrupted": sum(trial.target_in_corrupted for trial in trials) / len(trials),
-            }
-        )
+        relation = {
+            "eval_qid": q_id,
+            "n_dev": len(dev),
+            "n_test": len(trials),
+            "n_few_shot_correct": int(right.sum()),
+            "n_outputs": questions.n_outputs,
+            "majority_accuracy": questions.majority_accuracy(trials),
+            "target_in_corrupted": sum(trial.target_in_corrupted for trial in trials) / len(trials),
+        }
+        found = {
+            "trials": pd.concat([rows.assign(few_shot_correct=right) for rows in tables], ignore_index=True),
+            "relation": pd.DataFrame([relation]),
+        }
+        if costs := self._costs(q_id, by_prompt["zero_shot"][1:]):
+            found["costs"] = pd.concat(costs, ignore_index=True)
+        return found
 
     def _conditions(self, q_id: str, dev: Sequence[Question]) -> dict[str, list[Condition]]:
         """The conditions of each kind of prompt, the unedited one first; `dev` are zero-shot questions."""
@@ -167,7 +163,7 @@ class HeldOutRun:
             return {"zero_shot": zero_shot, "clean": clean}
         zero_shot += self._layer_means(q_id, dev)
         corrupted = [Condition("few_shot_corrupted", None)]
-        corrupted += [_injected("few_shot_corrupted_fv", v.values, cell, v.name) for v, cell in in_domain]
+        corrupted += [injected("few_shot_corrupted_fv", v.values, cell, v.name) for v, cell in in_domain]
         return {"zero_shot": zero_shot, "clean": clean, "corrupted": corrupted}
 
     def _trials(self, questions: RelationQuestions, part: str) -> list[Trial]:
@@ -185,14 +181,14 @@ class HeldOutRun:
         found = []
         for vector, cell in chosen:
             compared = self._compared_with(vector, q_id, [v for v, _ in chosen])
-            found.append(_injected("fv", vector.values, cell, vector.name, compared_with=compared.name))
+            found.append(injected("fv", vector.values, cell, vector.name, compared_with=compared.name))
             if compared is not vector:
                 continue
             in_domain = vector.source_qid in (None, q_id)
             controls = [c for c in self._controls(vector) if in_domain or c.name == "random_vector"]
             cells = self._cells_of(controls, cell, dev)
             found += [
-                _injected(control.name, control.values, own, vector.name, control.draw, control.of)
+                injected(control.name, control.values, own, vector.name, control.draw, control.of)
                 for control, own in zip(controls, cells, strict=True)
             ]
         return found
@@ -248,10 +244,10 @@ class HeldOutRun:
         """A layer's mean residual stream over the clean prompts, added and put in place, each at its own best cell."""
         residual = self.stepd.means_of(q_id).residual  # (n_layers, d_model)
         layers = sorted({cell.layer for cell in self.cells})
-        added = [_injected("layer_mean_added", residual[cell.layer], cell) for cell in self.cells]
+        added = [injected("layer_mean_added", residual[cell.layer], cell) for cell in self.cells]
         replaced = [
             Condition(
-                "layer_mean_replaced", ReplaceResidual(i, residual[i]), cell=Cell(i, 1.0), norm=_norm(residual[i])
+                "layer_mean_replaced", ReplaceResidual(i, residual[i]), cell=Cell(i, 1.0), norm=norm_of(residual[i])
             )
             for i in layers
         ]
@@ -281,20 +277,3 @@ class HeldOutRun:
             pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
             for i, condition in enumerate(conditions)
         ]
-
-
-def _injected(
-    name: str,
-    vector: Tensor,
-    cell: Cell,
-    fv: str = NO_VECTOR,
-    draw: int = 0,
-    of: str | None = None,
-    compared_with: str | None = None,
-) -> Condition:
-    edit = AddVector(cell.layer, cell.alpha * vector)
-    return Condition(name, edit, fv, draw, cell, _norm(vector), of, compared_with)
-
-
-def _norm(vector: Tensor) -> float:
-    return float(vector.double().norm())

@@ -10,37 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from fv.artifacts import RunPaths, digest_of, locked, verify_outputs
 from fv.config import Config
-from fv.engine import make_sweep
 from fv.errors import ConfigError
-from fv.evaluation import EvalTrial, evaluate, n_rows
-from fv.injection import Vector, grid
+from fv.injection import grid
 from fv.logs import log_to_file
-from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
-from fv.progress import progress_bar
 from fv.questions import read_unrelated
 from fv.run import (
     finished_stepd,
-    read_meta,
-    refuse_difference,
+    is_complete,
     refuse_other_model,
     start_job,
     stats_settings,
     step_meta,
 )
-from fv.selection import TEST, parts_of
-from fv.snapshot import Snapshot, Trial
-from fv.steps.sampling import check_tokens, prompt_of
+from fv.steps.grid import eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
+from fv.steps.sampling import check_tokens
 from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import evaluate_held_out, write_results
+from fv.steps.units import clear_units, units_of
 from fv.steps.vectors import plan_of, vector_inputs, vectors_of
 from fv.sweep import Cell
 
-REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +60,7 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
     settings = step6_settings(config)
     folder = paths.step6 / "cells" / digest_of([settings, inputs])[:16] if as_cell else paths.step6
     with locked(folder), log_to_file(folder / "step6.log"):
-        if _is_done(folder, settings, inputs, config.overwrite):
+        if is_complete("Step6", folder / "eval_meta.json", settings, inputs, config.overwrite):
             log.info("Step6 in %s is complete already.", folder)
             return folder
         lm = load_model(config)
@@ -84,9 +76,14 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
         parts = eval_parts(config, stepd.snapshot, qids_of(plan), as_cell or has_choice(config, cells))
         (folder / "eval_meta.json").unlink(missing_ok=True)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs)
-        rows = evaluate_vectors("Step6", config, lm, stepd.snapshot, plan, cells, parts)
-        found = evaluate_held_out(config, lm, stepd, rows) if held_out else None
+        if config.overwrite:
+            clear_units(folder)
+        units = units_of(folder, config, lm, meta)
+        trials = trials_of(config, lm, stepd.snapshot, qids_of(plan), parts)
+        rows = evaluate_vectors("Step6", config, lm, plan, trials, cells, units)
+        found = evaluate_held_out(config, lm, stepd, rows, units) if held_out else None
         write_results(folder, config, stepd.snapshot, rows, found, meta)
+        clear_units(folder)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
     return folder
 
@@ -108,70 +105,6 @@ def step6_inputs(config: Config, paths: RunPaths, stepd_meta: dict[str, Any]) ->
     return {**trials, **vector_inputs(config, paths, trials), "stepD": digest_of(outputs)}
 
 
-def evaluate_vectors(
-    step: str,
-    config: Config,
-    lm: LanguageModel,
-    snapshot: Snapshot,
-    plan: Sequence[tuple[Vector, Sequence[str]]],
-    cells: Sequence[Cell],
-    parts: dict[str, str],
-) -> pd.DataFrame:
-    """Evaluate vectors on the eval trials of their relations; returns trial rows (`fv.evaluation`)."""
-    trials = {
-        q_id: [
-            EvalTrial(
-                *(t.trial_id, q_id, parts[t.trial_id]),
-                prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id),
-            )
-            for t in eval_trials(config, snapshot, q_id)
-        ]
-        for q_id in qids_of(plan)
-    }
-    with_trials = [(vector, [trial for q_id in qids for trial in trials[q_id]]) for vector, qids in plan]
-    sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    with progress_bar(step, n_rows(with_trials, cells)) as (advance, _):
-        return evaluate(sweep, with_trials, cells, advance)
-
-
-def eval_trials(config: Config, snapshot: Snapshot, q_id: str) -> list[Trial]:
-    """The trials of a relation that vectors are evaluated on."""
-    return snapshot.of(q_id, snapshot.eval_split, config.injection.n_eval)
-
-
-def eval_parts(config: Config, snapshot: Snapshot, qids: Sequence[str], several: bool) -> dict[str, str]:
-    """{trial_id: `dev` or `test`} of relations' eval trials; all `test` where there is no choice to be made.
-
-    Args:
-        config: the configuration.
-        snapshot: the trials.
-        qids: the relations.
-        several: whether there is more than one layer, alpha or k to choose from.
-
-    Raises:
-        TrialError: a relation has too few trials for two parts.
-    """
-    fraction = config.evaluation.dev_fraction if several else 0.0
-    parts: dict[str, str] = {}
-    for q_id in qids:
-        trials = eval_trials(config, snapshot, q_id)
-        if fraction:
-            parts |= parts_of(snapshot, q_id, trials, fraction, config.seed)
-        else:
-            parts |= {trial.trial_id: TEST for trial in trials}
-    return parts
-
-
-def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
-    """Whether there is more than one layer, alpha or k to choose from."""
-    return len(cells) > 1 or len(config.injection.k or []) > 1
-
-
-def qids_of(plan: Sequence[tuple[Vector, Sequence[str]]]) -> list[str]:
-    """All relations that a plan evaluates on, sorted."""
-    return sorted({q_id for _, qids in plan for q_id in qids})
-
-
 def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
     """Refuse, before anything is computed, what could not be evaluated afterwards.
 
@@ -187,13 +120,3 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
         )
     if evaluation.n_unrelated:
         read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
-
-
-def _is_done(folder: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> bool:
-    if overwrite or not (folder / "eval_meta.json").exists():
-        return False
-    meta = read_meta(folder / "eval_meta.json")
-    refuse_difference(meta["settings"], settings, f"Step6 in {folder}", REMEDY)
-    refuse_difference(meta["inputs"], inputs, f"Step6 in {folder} (made from other files)", REMEDY)
-    verify_outputs(folder, meta["outputs"], "Step6")
-    return True

@@ -17,7 +17,6 @@ from fv.artifacts import (
     digest_of,
     hash_outputs,
     locked,
-    verify_outputs,
     write_csv,
     write_json,
     write_torch,
@@ -34,17 +33,17 @@ from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
 from fv.run import (
     finished_stepd,
+    is_complete,
     now,
-    read_meta,
-    refuse_difference,
     refuse_other_model,
     start_job,
     stats_settings,
     step_meta,
 )
 from fv.stability import effects_of, stability_report
-from fv.steps.step6 import eval_parts, evaluate_vectors
+from fv.steps.grid import eval_parts, evaluate_vectors, trials_of
 from fv.steps.stepd_results import StepdResults
+from fv.steps.units import NO_UNITS
 from fv.sweep import Head
 
 log = logging.getLogger(__name__)
@@ -65,9 +64,11 @@ def run_stepe(config: Config) -> Path:
     stepd_meta = finished_stepd(paths, config)
     with locked(paths.stepe), log_to_file(paths.logs / "stepE.log"):
         stepd = StepdResults.read(paths, stepd_meta)
-        fv_done = _is_done(paths.stepe / FV_META, _settings(config), stepd, config.overwrite)
+        fv_done = is_complete("StepE", paths.stepe / FV_META, _settings(config), stepd.hashes, config.overwrite)
         aie_folder = _aie_folder(config, paths, stepd)
-        aie_done = aie_folder is None or _is_done(aie_folder / AIE_META, _aie_settings(config), stepd, config.overwrite)
+        aie_done = aie_folder is None or is_complete(
+            "StepE", aie_folder / AIE_META, _aie_settings(config), stepd.hashes, config.overwrite
+        )
         if fv_done and aie_done:
             log.info("StepE in %s is complete already.", paths.stepe)
             return paths.stepe
@@ -89,20 +90,6 @@ def _settings(config: Config) -> dict[str, Any]:
         settings |= {f"injection.{key}": getattr(injection, key) for key in ("layer", "alpha", "n_eval")}
         settings["evaluation.dev_fraction"] = config.evaluation.dev_fraction
     return settings
-
-
-def _is_done(meta_path: Path, settings: dict[str, Any], stepd: StepdResults, overwrite: bool) -> bool:
-    """Whether these very outputs are there; refuses other ones unless `overwrite`."""
-    if overwrite or not meta_path.exists():
-        return False
-    meta = read_meta(meta_path)
-    remedy = "Use another tag (tag=<name>), or overwrite=true."
-    refuse_difference(meta["settings"], settings, f"StepE in {meta_path.parent}", remedy)
-    refuse_difference(
-        meta["inputs"], stepd.hashes, f"StepE in {meta_path.parent} (made from other StepD files)", remedy
-    )
-    verify_outputs(meta_path.parent, meta["outputs"], "StepE")
-    return True
 
 
 def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> None:
@@ -135,7 +122,8 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         vector = Vector("global", "global", None, by_layer.sum(0), k)
         plan, cells = [(vector, stepd.snapshot.qids)], grid(config.injection, lm.n_layers)
         parts = eval_parts(config, stepd.snapshot, stepd.snapshot.qids, len(cells) > 1)
-        rows = evaluate_vectors("StepE", config, lm, stepd.snapshot, plan, cells, parts)
+        trials = trials_of(config, lm, stepd.snapshot, stepd.snapshot.qids, parts)
+        rows = evaluate_vectors("StepE", config, lm, plan, trials, cells, NO_UNITS)
         write_json(folder / "stepE_eval.json", summary_json(rows, config.stats, config.seed))
         names.append("stepE_eval.json")
     outputs = hash_outputs(folder, names)

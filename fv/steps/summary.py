@@ -21,6 +21,7 @@ from fv.snapshot import Snapshot
 from fv.stats import INTERVAL
 from fv.steps.held_out import HeldOutRows, HeldOutRun
 from fv.steps.stepd_results import StepdResults
+from fv.steps.units import UnitStore
 from fv.steps.vectors import Ranking, vectors_of
 from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
@@ -29,9 +30,16 @@ WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
 
 
 def evaluate_held_out(
-    config: Config, lm: LanguageModel, stepd: StepdResults, rows: pd.DataFrame
+    config: Config, lm: LanguageModel, stepd: StepdResults, rows: pd.DataFrame, units: UnitStore
 ) -> tuple[HeldOutRows, list[Vector]]:
     """Choose a cell for each (fv, relation) from the grid's rows and run it on the test trials.
+
+    Args:
+        config: the configuration of the whole grid.
+        lm: the model.
+        stepd: StepD's artifacts.
+        rows: trial rows of the grid.
+        units: finished relations, to read and to add to.
 
     Returns:
         the conditions' rows, and the vectors.
@@ -42,7 +50,7 @@ def evaluate_held_out(
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     named = {vector.name: vector for vector in vectors}
     run = HeldOutRun(config, lm, stepd, Ranking.of(config, paths), named, choose_cells(rows), cells, parts)
-    return run.run(), vectors
+    return run.run(units), vectors
 
 
 def write_results(
@@ -109,7 +117,7 @@ def _write_held_out(
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     summary = {
-        "relations": found.relations,
+        "relations": records(pd.concat(found.relations, ignore_index=True)),
         "held_out": _nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
         "contrasts": _nested(contrasts, [*KEY, "minus", "subset", "n"]),
         "injection_cost": records(tables["injection_cost"]) if found.costs else [],

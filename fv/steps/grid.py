@@ -1,0 +1,140 @@
+"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials, a share of the relations at a time."""
+
+import logging
+from collections.abc import Sequence
+
+import pandas as pd
+
+from fv.config import Config
+from fv.engine import make_sweep
+from fv.evaluation import EvalTrial, evaluate, n_rows, sort_trials
+from fv.injection import Vector
+from fv.models.language_model import LanguageModel
+from fv.progress import progress_bar
+from fv.selection import TEST, parts_of
+from fv.snapshot import Snapshot, Trial
+from fv.steps.sampling import prompt_of
+from fv.steps.units import UnitStore
+from fv.sweep import Cell
+
+Plan = Sequence[tuple[Vector, Sequence[str]]]
+"""Vectors with the relations that they are evaluated on."""
+SHARE_ROWS = 256
+"""(vector, prompt) pairs of a share of the relations: passes of fewer rows waste a processor."""
+log = logging.getLogger(__name__)
+
+
+def trials_of(
+    config: Config, lm: LanguageModel, snapshot: Snapshot, qids: Sequence[str], parts: dict[str, str]
+) -> dict[str, list[EvalTrial]]:
+    """Each relation's eval trials with their zero-shot prompts; `parts` is {trial_id: `dev` or `test`}."""
+    return {
+        q_id: [
+            EvalTrial(
+                *(t.trial_id, q_id, parts[t.trial_id]),
+                prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id),
+            )
+            for t in eval_trials(config, snapshot, q_id)
+        ]
+        for q_id in qids
+    }
+
+
+def evaluate_vectors(
+    step: str,
+    config: Config,
+    lm: LanguageModel,
+    plan: Plan,
+    trials: dict[str, list[EvalTrial]],
+    cells: Sequence[Cell],
+    units: UnitStore,
+) -> pd.DataFrame:
+    """Evaluate vectors on the eval trials of their relations.
+
+    Args:
+        step: what the progress bar is called.
+        config: the configuration.
+        lm: the model.
+        plan: vectors with their relations.
+        trials: each relation's, `trials_of`.
+        cells: the (layer, alpha) grid.
+        units: finished shares of the relations, to read and to add to.
+
+    Returns:
+        trial rows (`fv.evaluation`).
+    """
+    sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
+    tables = []
+    with progress_bar(step, sum(n_rows([(v, trials[q])], cells) for v, qids in plan for q in qids)) as (advance, _):
+        for qids in shares_of(plan, {q_id: len(own) for q_id, own in trials.items()}):
+            own = [(vector, [trial for q in qids if q in on for trial in trials[q]]) for vector, on in plan]
+            own = [(vector, on) for vector, on in own if on]
+            name = f"grid {qids[0]}"
+            made_from = [
+                qids,
+                [[v.name, [[t.trial_id, t.part] for t in on]] for v, on in own],
+                [list(c) for c in cells],
+            ]
+            if found := units.find(name, made_from):
+                rows = found["rows"]
+                advance(len(rows))
+            else:
+                rows = evaluate(sweep, own, cells, advance)
+                units.keep(name, made_from, {"rows": rows})
+            log.info("%s: %s%s on all eval trials", step, ", ".join(qids), " found finished" if found else "")
+            tables.append(rows)
+    return sort_trials(pd.concat(tables, ignore_index=True))
+
+
+def shares_of(plan: Plan, n_trials: dict[str, int]) -> list[list[str]]:
+    """The relations of a plan, in order, as many together as fill a pass: each share is finished by itself.
+
+    They depend on vectors and trials alone, so a sweep's jobs compute the same passes as a single job.
+    """
+    shares: list[list[str]] = []
+    filled = SHARE_ROWS
+    for q_id in qids_of(plan):
+        if filled >= SHARE_ROWS:
+            shares.append([])
+            filled = 0
+        shares[-1].append(q_id)
+        filled += n_trials[q_id] * sum(q_id in on for _, on in plan)
+    return shares
+
+
+def eval_trials(config: Config, snapshot: Snapshot, q_id: str) -> list[Trial]:
+    """The trials of a relation that vectors are evaluated on."""
+    return snapshot.of(q_id, snapshot.eval_split, config.injection.n_eval)
+
+
+def eval_parts(config: Config, snapshot: Snapshot, qids: Sequence[str], several: bool) -> dict[str, str]:
+    """{trial_id: `dev` or `test`} of relations' eval trials; all `test` where there is no choice to be made.
+
+    Args:
+        config: the configuration.
+        snapshot: the trials.
+        qids: the relations.
+        several: whether there is more than one layer, alpha or k to choose from.
+
+    Raises:
+        TrialError: a relation has too few trials for two parts.
+    """
+    fraction = config.evaluation.dev_fraction if several else 0.0
+    parts: dict[str, str] = {}
+    for q_id in qids:
+        trials = eval_trials(config, snapshot, q_id)
+        if fraction:
+            parts |= parts_of(snapshot, q_id, trials, fraction, config.seed)
+        else:
+            parts |= {trial.trial_id: TEST for trial in trials}
+    return parts
+
+
+def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
+    """Whether there is more than one layer, alpha or k to choose from."""
+    return len(cells) > 1 or len(config.injection.k or []) > 1
+
+
+def qids_of(plan: Sequence[tuple[Vector, Sequence[str]]]) -> list[str]:
+    """All relations that a plan evaluates on, sorted."""
+    return sorted({q_id for _, qids in plan for q_id in qids})
