@@ -20,7 +20,7 @@ COLUMNS = (
 def print_report(step6: Path) -> None:
     """Print, per vector and relation, what its chosen injection changed on the test trials."""
     meta, summary = read_json(step6 / "eval_meta.json"), read_json(step6 / "eval_summary.json")
-    console = Console(width=None if Console().is_terminal else 140)
+    console = Console(width=None if Console().is_terminal else 160)
     chosen = summary["chosen"]
     if chosen and "mean_delta_logprob" in chosen[0]:
         console.print(_table(step6, meta, summary))
