@@ -26,8 +26,9 @@ setup: $(READY)  ## Make .venv with pinned dependencies and the embedded model
 demo: $(READY)  ## Find heads, build vectors, inject them: eight relations on a real model, minutes
 	$(BIN)/python -m entrypoints.pipeline experiment=demo $(ARGS)
 
+# A process a core, each with one thread: threads that share a core wait for one another.
 test: $(READY)  ## Run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .

@@ -66,33 +66,36 @@ def trained(pattern: str) -> models.BPE:
     return backend.model
 
 
-@pytest.mark.parametrize(
-    ("parts", "borders"),
-    [
-        ({"normalizer": normalizers.NFC()}, " \n"),
+LLAMA3, QWEN = SPACE_PATTERNS
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        (" \n", {"normalizer": normalizers.NFC()}),
         (
-            {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])},
             " \n",
+            {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])},
         ),
-        ({"pre_tokenizer": split_by(SPACE_PATTERNS[0]), "model": trained(SPACE_PATTERNS[0])}, " "),
-        (
-            {
-                "pre_tokenizer": split_by(SPACE_PATTERNS[1]),
-                "model": trained(SPACE_PATTERNS[1]),
-                "normalizer": normalizers.NFC(),
-            },
-            " ",
-        ),
+        (" ", {"pre_tokenizer": split_by(LLAMA3), "model": trained(LLAMA3)}),
+        (" ", {"pre_tokenizer": split_by(QWEN), "model": trained(QWEN), "normalizer": normalizers.NFC()}),
     ],
+    ids=["nfc", "digits", "llama3", "qwen"],
 )
+def known(request: pytest.FixtureRequest, tiny_gpt2: LanguageModel) -> LanguageModel:
+    """A model with a tokenizer of another known pattern."""
+    borders, parts = request.param
+    lm = with_backend(tiny_gpt2, **parts)
+    assert borders_of(lm.tokenizer) == borders
+    return lm
+
+
 @settings(deadline=None, max_examples=100)
 @given(prompt=texts, space=st.sampled_from([" ", "\n"]), rest=texts)
 def test_so_it_has_under_other_known_patterns(
-    tiny_gpt2: LanguageModel, parts: dict[str, Any], borders: str, prompt: list[str], space: str, rest: list[str]
+    known: LanguageModel, prompt: list[str], space: str, rest: list[str]
 ) -> None:
-    lm = with_backend(tiny_gpt2, **parts)
-    assert borders_of(lm.tokenizer) == borders
-    assert_same_apart(lm, "".join(prompt), space + "".join(rest))
+    assert_same_apart(known, "".join(prompt), space + "".join(rest))
 
 
 def test_a_newline_is_no_border_where_punctuation_takes_it(tiny_gpt2: LanguageModel) -> None:

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import MakeConfig
@@ -13,33 +12,10 @@ from tokenizers.processors import TemplateProcessing
 
 from fv.artifacts import RunPaths, sha256_of
 from fv.config import Config
-from fv.errors import ArtifactError, ConfigError, FvError, ModelError, RelationError, TrialError
-from fv.steps.gather import run_gather
-from fv.steps.pipeline import run_pipeline
+from fv.errors import ArtifactError, ConfigError, ModelError, RelationError, TrialError
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_llama_folder: Path, small_csv: Path, make_config: MakeConfig) -> list[str]:
-    """Overrides of a finished run; tests copy it."""
-    overrides = [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
-        *(f"data.relation_csv_path={small_csv}", "compute.selfcheck=false", "injection.layer=1", "compute.threads=1"),
-        *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
-        f"results_dir={tmp_path_factory.mktemp('finished')}",
-    ]
-    run_pipeline(make_config(*overrides))
-    return overrides
-
-
-@pytest.fixture
-def copied(finished: list[str], tmp_path: Path) -> list[str]:
-    """The finished run in a folder of this test's own."""
-    source = finished[-1].removeprefix("results_dir=")
-    shutil.copytree(source, tmp_path / "copy")
-    return [*finished[:-1], f"results_dir={tmp_path / 'copy'}"]
 
 
 def files_in(folder: Path) -> dict[Path, str]:
@@ -129,112 +105,6 @@ def test_a_model_that_is_not_there_says_where_it_was_looked_for(make_config: Mak
         run_stepd(config)
 
 
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        ("data.n_demos=2", "data.n_demos: there 3, here 2"),
-        ("seed=7", "seed: there 42, here 7"),
-        ("model.name=other", "model.name: there 'tiny', here 'other'"),
-        ("data.qids=[antonym]", r"data.qids: there None, here \['antonym'\]"),
-        ("score.layers=1", r"score.layers: there 'all', here \[1\]"),
-    ],
-)
-@pytest.mark.parametrize("step", [run_stepd, run_stepe, run_step6])
-def test_another_configuration_in_the_same_run_is_refused_by_key(
-    make_config: MakeConfig, finished: list[str], change: str, key: str, step
-) -> None:
-    config = make_config(*finished, change)
-    before = files_in(RunPaths.of(config).root)
-    with pytest.raises(ArtifactError, match=key):
-        step(config)
-    assert files_in(RunPaths.of(config).root) == before
-
-
-@pytest.mark.parametrize("change", ["compute.max_rows=50", "compute.sweep=naive", "compute.threads=2"])
-def test_what_changes_the_last_bits_is_refused_too(make_config: MakeConfig, finished: list[str], change: str) -> None:
-    with pytest.raises(ArtifactError, match=change.partition("=")[0]):
-        run_stepd(make_config(*finished, change))
-
-
-def test_another_csv_behind_the_same_path_is_refused(
-    make_config: MakeConfig, copied: list[str], small_csv: Path, tmp_path: Path
-) -> None:
-    moved = tmp_path / "moved.csv"
-    shutil.copy(small_csv, moved)
-    overrides = [*copied, f"data.relation_csv_path={moved}", "run_id=moved"]
-    run_stepd(make_config(*overrides))
-    moved.write_text(small_csv.read_text() + "antonym,zig,zag\n")
-    with pytest.raises(ArtifactError, match=r"data\.sha256: there '[0-9a-f]{64}', here '[0-9a-f]{64}'"):
-        run_stepd(make_config(*overrides))
-
-
-def test_overwrite_starts_the_run_anew(make_config: MakeConfig, copied: list[str]) -> None:
-    config = make_config(*copied, "data.n_demos=2", "overwrite=true")
-    run_stepd(config)
-    assert json.loads(RunPaths.of(config).snapshot.read_text())["meta"]["n_demos"] == 2
-    assert not RunPaths.of(config).step6.exists()
-    with pytest.raises(ArtifactError, match="Run StepE first"):
-        run_step6(make_config(*copied, "data.n_demos=2"))
-
-
-@pytest.mark.parametrize(
-    ("step", "change"),
-    [(run_stepe, "score.k=2"), (run_step6, "injection.alpha=2"), (run_step6, "injection.layer=[0,1]")],
-)
-def test_other_settings_at_the_same_place_are_refused_unless_overwritten(
-    make_config: MakeConfig, copied: list[str], step, change: str
-) -> None:
-    with pytest.raises(
-        ArtifactError,
-        match=rf"{change.partition('=')[0]}: there .*tag=<name>.*overwrite=true".replace(".*t", "(?s:.*)t"),
-    ):
-        step(make_config(*copied, change))
-    step(make_config(*copied, change, "overwrite=true"))
-
-
-@pytest.mark.parametrize(
-    ("name", "step", "by"),
-    [
-        ("sampled_trials.json", run_stepe, "StepD"),
-        ("sampled_trials.json", run_step6, "StepD"),
-        ("cie_scores.csv", run_stepe, "StepD"),
-        ("stepD_mean_acts/qid_antonym_clean_mean.pt", run_stepe, "StepD"),
-        ("fv_global_resid.pt", run_step6, "StepE"),
-        ("step6/eval_summary.json", run_step6, "Step6"),
-    ],
-)
-def test_a_truncated_artifact_is_refused_with_both_hashes(
-    make_config: MakeConfig, copied: list[str], name: str, step, by: str
-) -> None:
-    config = make_config(*copied)
-    path = RunPaths.of(config).artifacts / name
-    whole = sha256_of(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(
-        ArtifactError, match=rf"not the file {by} wrote: recorded SHA-256 {whole}, found {sha256_of(path)}"
-    ):
-        step(config)
-
-
-def test_stepd_mends_its_own_truncated_artifact(make_config: MakeConfig, copied: list[str]) -> None:
-    config = make_config(*copied)
-    path = RunPaths.of(config).artifacts / "cie_scores.csv"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    run_stepd(config)
-    assert path.read_bytes() == whole
-
-
-def test_a_vector_of_another_run_is_refused(make_config: MakeConfig, copied: list[str], finished: list[str]) -> None:
-    other = make_config(*copied, "run_id=other", "data.n_demos=2")
-    run_stepd(other)
-    run_stepe(other)
-    for name in ("fv_global_resid.pt", "fv_global_resid_meta.json", "fv_qid.pt"):
-        shutil.copy(RunPaths.of(make_config(*finished)).artifacts / name, RunPaths.of(other).artifacts / name)
-    with pytest.raises(ArtifactError, match=r"sampled_trials\.json: there '[0-9a-f]{64}', here '[0-9a-f]{64}'"):
-        run_step6(other)
-
-
 def test_changed_weights_behind_the_same_path_are_refused(
     make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tiny_llama, tmp_path: Path
 ) -> None:
@@ -265,37 +135,6 @@ def test_step6_before_stepe_names_the_command(make_config: MakeConfig, tiny_over
         run_step6(make_config(*tiny_overrides))
 
 
-@pytest.mark.parametrize(
-    ("step", "overrides", "message"),
-    [
-        (run_stepd, ["data.qids=[nope]", "run_id=x"], r"no relation nope. It has: antonym, country_capital, verb_past"),
-        (run_stepd, ["score.layers=3", "run_id=x"], r"score\.layers=\[3\].*allows 0 to 2"),
-        (run_stepd, ["score.heads=[0,9]", "run_id=x"], r"score\.heads.*\[9\].*allows 0 to 3"),
-        (run_stepe, ["score.k=13", "tag=x"], r"score\.k=13 is more than the 12 heads.*1 to 12"),
-        (run_stepe, ["score.aie_qids=[antonym,nope]"], r"aie_qids: nope not in the snapshot; it has antonym"),
-        (run_step6, ["injection.layer=3", "tag=x"], r"injection\.layer=\[3\].*allows 0 to 2"),
-        (
-            run_step6,
-            ["injection.fv=qid", "injection.fv_source_qid=nope", "tag=x"],
-            r"nope is not in the snapshot; it has antonym",
-        ),
-        (run_step6, ["eval_scope=qid_list", "eval_scope.qids=[nope]", "tag=x"], r"q_id nope.*the snapshot has antonym"),
-        (
-            run_step6,
-            ["eval_scope=in_domain", "tag=x"],
-            r"in_domain needs a vector of one relation.*eval_scope=all_qids",
-        ),
-        (run_step6, ["injection.fv=file", "injection.fv_path=/nowhere.pt", "tag=x"], r"/nowhere\.pt does not exist"),
-        (run_gather, [], r"no finished cells"),
-    ],
-)
-def test_impossible_choices_name_the_allowed_values(
-    make_config: MakeConfig, copied: list[str], step, overrides: list[str], message: str
-) -> None:
-    with pytest.raises(FvError, match=message):
-        step(make_config(*copied, *overrides))
-
-
 def test_a_relation_too_small_fails_fast_with_the_count(
     make_config: MakeConfig, tiny_overrides: list[str], tmp_path
 ) -> None:
@@ -305,57 +144,6 @@ def test_a_relation_too_small_fails_fast_with_the_count(
     with pytest.raises(TrialError, match=r"(?s)tiny: 1 of 3 eval trials.*5 pairs make 5 groups.*data\.allow_drop=true"):
         run_stepd(config)
     assert not RunPaths.of(config).root.exists()
-
-
-def test_two_processes_do_not_write_to_one_run(make_config: MakeConfig, copied: list[str]) -> None:
-    from fv.artifacts import locked
-
-    config = make_config(*copied, "run_id=busy")
-    with locked(RunPaths.of(config).root), pytest.raises(ArtifactError, match="Another process is writing"):
-        run_stepd(config)
-
-
-def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_overrides, monkeypatch) -> None:
-    from fv.steps import stepd
-
-    config = make_config(*tiny_overrides)
-    paths = RunPaths.of(config)
-    write_unit, written = stepd.write_unit, []
-
-    def full(path: Path, *rest) -> None:
-        if len(written) == 2:
-            raise OSError(28, "No space left on device", str(path))
-        written.append(path)
-        write_unit(path, *rest)
-
-    monkeypatch.setattr(stepd, "write_unit", full)
-    with pytest.raises(OSError, match="No space left"):
-        run_stepd(config)
-    assert sorted(path.name for path in paths.units.iterdir()) == ["qid_antonym.npz", "qid_country_capital.npz"]
-    monkeypatch.setattr(stepd, "write_unit", lambda path, *rest: (written.append(path), write_unit(path, *rest)))
-    run_stepd(config)
-    assert [path.name for path in written[2:]] == ["qid_verb_past.npz"]
-
-
-def test_a_damaged_unit_is_computed_again(make_config: MakeConfig, copied: list[str]) -> None:
-    config = make_config(*copied)
-    paths = RunPaths.of(config)
-    scores = paths.artifacts / "cie_scores.csv"
-    whole = scores.read_bytes()
-    unit = paths.units / "qid_antonym.npz"
-    unit.write_bytes(unit.read_bytes()[:200])
-    scores.unlink()
-    run_stepd(config)
-    assert scores.read_bytes() == whole
-    assert np.load(unit)["delta_logprob"].shape == (3, 3, 4)
-
-
-def test_a_sweep_of_the_pipeline_does_not_overwrite_its_own_jobs(make_config: MakeConfig, copied: list[str]) -> None:
-    config = make_config(*copied, "overwrite=true")
-    before = files_in(RunPaths.of(config).root)
-    with pytest.raises(ConfigError, match="each job throw away"):
-        run_pipeline(config, as_cell=True)
-    assert files_in(RunPaths.of(config).root) == before
 
 
 def test_non_canonical_runs_must_be_asked_for_and_say_so(make_config: MakeConfig, tiny_overrides: list[str]) -> None:

@@ -279,35 +279,10 @@ def test_in_domain_matrix_is_its_diagonal(run: RunPaths, config: Config, make_co
         assert row["mean_delta_logprob"] == pytest.approx(same, abs=2e-5)
 
 
-def test_shared_split_evaluates_on_the_fit_trials(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "data.split=shared")
-    folder = run_pipeline(config)
-    trials = {json.loads(line)["trial_id"] for line in (folder / "eval_trials.jsonl").read_text().splitlines()}
-    assert trials == {trial.trial_id for trial in read_snapshot(RunPaths.of(config).snapshot).trials}
-
-
 def test_n_eval_takes_the_first_trials_of_each_relation(run: RunPaths, config: Config) -> None:
     fewer = make_again(config, tag="n2")
     fewer.injection.n_eval = 2
     assert {row["n_trials"] for row in load(run_step6(fewer) / "eval_summary.json")["rows"]} == {2}
-
-
-def test_layers_and_heads_not_swept_are_nan(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "score.layers=[0,2]", "score.heads=1", "score.k=2", "score.n_trials=2")
-    run_pipeline(config)
-    arrays = np.load(RunPaths.of(config).artifacts / "cie_trials.npz")
-    swept = ~np.isnan(arrays["delta_logprob"])
-    assert swept.sum() == 3 * 2 * 2 and swept[:, [0, 2], 1].all()
-    assert (arrays["layers"].tolist(), arrays["heads"].tolist()) == ([0, 2], [1])
-
-
-def test_n_mean_trials_averages_the_first_clean_prompts(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    one = make_config(*tiny_overrides, "data.n_mean_trials=1")
-    run_stepd(one)
-    few = make_config(*tiny_overrides, "data.n_trials_per_q=1", "run_id=few")
-    run_stepd(few)
-    means = [torch.load(RunPaths.of(c).qid_mean("antonym"), weights_only=True)["clean_mean"] for c in (one, few)]
-    torch.testing.assert_close(means[0], means[1], rtol=0, atol=2e-5)
 
 
 def test_a_replayed_snapshot_gives_the_same_scores(
@@ -317,34 +292,3 @@ def test_a_replayed_snapshot_gives_the_same_scores(
     run_stepd(replay)
     scores = RunPaths.of(replay).artifacts / "cie_scores.csv"
     assert scores.read_bytes() == (run.artifacts / "cie_scores.csv").read_bytes()
-
-
-def test_dropped_trials_are_recorded_in_snapshot_and_metadata(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
-) -> None:
-    csv = tmp_path / "short.csv"
-    pairs = [f"big,in{i},out{i}" for i in range(12)] + [f"small,a{i},b{i}" for i in range(6)]
-    csv.write_text("q_id,exA,exB\n" + "\n".join([*pairs, "single,x,y"]) + "\n")
-    config = make_config(*tiny_overrides, f"data.relation_csv_path={csv}", "data.allow_drop=true")
-    folder = run_pipeline(config)
-    meta = read_snapshot(RunPaths.of(config).snapshot).meta
-    assert meta.dropped_qids == ["single"]
-    assert (meta.counts["small"].eval_asked, meta.counts["small"].eval) == (3, 2)
-    written = load(folder / "eval_meta.json")
-    assert written["dropped_qids"] == ["single"]
-    assert written["trials_per_qid"] == {"big": 3, "small": 2}
-    aie = pd.read_csv(RunPaths.of(config).artifacts / "aie_scores.csv")
-    assert (aie["n_qids"] == 2).all()
-
-
-def test_no_global_generator_decides_a_trial(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    torch.manual_seed(123)
-    np.random.seed(5)
-    config = make_config(*tiny_overrides)
-    run_stepd(config)
-    first = RunPaths.of(config).snapshot.read_bytes()
-    torch.manual_seed(7)
-    np.random.seed(6)
-    again = make_config(*tiny_overrides, "run_id=again")
-    run_stepd(again)
-    assert RunPaths.of(again).snapshot.read_bytes() == first

@@ -1,0 +1,175 @@
+"""Checks of settings: what is impossible is refused with the settings to change, what is sound is accepted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeConfig
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fv import config as c
+from fv.config import Config, DataConfig, EvalScopeConfig, InjectionConfig, ModelConfig, ScoreConfig, TemplateConfig
+from fv.errors import ConfigError
+
+# Checks of one group and across groups
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: ModelConfig(id=None), r"model\.id .* or from model\.path .* neither is given"),
+        (lambda: ModelConfig(path="/models/mine"), r"model\.id .* or from model\.path .* both is given"),
+        (lambda: ModelConfig(name="a/b"), r"model\.name='a/b'"),
+        (lambda: DataConfig(name=".."), r"data\.name='\.\.'"),
+        (lambda: TemplateConfig(demo="Q: {exA}\n"), r"data\.template\.demo=.* must contain \{exA\} and \{exB\}"),
+        (lambda: TemplateConfig(query="Q:"), r"data\.template\.query='Q:' must contain \{exA\}"),
+        (lambda: TemplateConfig(target=" x"), r"data\.template\.target=' x' must contain \{exB\}"),
+        (lambda: TemplateConfig(target="{exB}"), r"data\.template\.target='\{exB\}' must start with a space"),
+        (lambda: DataConfig(n_trials_per_q=0), r"data\.n_trials_per_q=0 must be 1 or more"),
+        (lambda: DataConfig(n_demos=0), r"data\.n_demos=0 must be 1 or more"),
+        (lambda: DataConfig(n_eval_trials_per_q=-1), r"data\.n_eval_trials_per_q=-1 must be 0 or more"),
+        (lambda: DataConfig(n_mean_trials=0), r"data\.n_mean_trials=0 must be 1 or more"),
+        (lambda: DataConfig(n_eval_trials_per_q=0), r"data\.split=held_out needs data\.n_eval_trials_per_q"),
+        (lambda: DataConfig(n_mean_trials=13), r"data\.n_mean_trials=13 is more than data\.n_trials_per_q=12"),
+        (lambda: DataConfig(qids=[]), r"data\.qids is empty"),
+        (lambda: DataConfig(qids=["a", "b", "a"]), r"data\.qids names a twice"),
+        (lambda: ScoreConfig(k=0), r"score\.k=0 must be 1 or more"),
+        (lambda: ScoreConfig(n_trials=0), r"score\.n_trials=0 must be 1 or more"),
+        (lambda: ScoreConfig(aie_qids=[]), r"score\.aie_qids is empty"),
+        (lambda: ScoreConfig(aie_qids=["a", "a"]), r"score\.aie_qids names a twice"),
+        (lambda: ScoreConfig(heads=[1, 1]), r"score\.heads=\[1, 1\] names a number twice"),
+        (lambda: InjectionConfig(n_eval=0), r"injection\.n_eval=0 must be 1 or more"),
+        (lambda: InjectionConfig(fv=c.FvChoice.qid), r"injection\.fv=qid needs injection\.fv_source_qid"),
+        (lambda: InjectionConfig(fv=c.FvChoice.file), r"injection\.fv=file and injection\.fv_path=.* go together"),
+        (lambda: InjectionConfig(fv_path="a.pt"), r"injection\.fv=file and injection\.fv_path=.* go together"),
+        (lambda: InjectionConfig(fv_source_qid="a"), r"injection\.fv_source_qid=a says nothing about .*fv=global"),
+        (
+            lambda: InjectionConfig(fv=c.FvChoice.all_qids, fv_source_qid="a"),
+            r"injection\.fv_source_qid=a says nothing about injection\.fv=all_qids",
+        ),
+        (
+            lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list),
+            r"eval_scope=qid_list and eval_scope\.qids=\[a,b\] go together.*auto, in_domain, all_qids, qid_list",
+        ),
+        (lambda: EvalScopeConfig(qids=["a"]), r"go together; given: eval_scope=auto, eval_scope\.qids=\['a'\]"),
+        (lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list, qids=[]), r"eval_scope\.qids is empty"),
+        (lambda: c.ComputeConfig(threads=0), r"compute\.threads=0 must be 1 or more"),
+        (lambda: c.ComputeConfig(max_rows=1), r"compute\.max_rows=1 must be 2 or more"),
+        (
+            lambda: Config(compute=c.ComputeConfig(device="cuda")),
+            r"compute\.device=cuda .* not canonical.*compute\.strict=false",
+        ),
+        (
+            lambda: Config(compute=c.ComputeConfig(dtype=c.Dtype.bf16)),
+            r"compute\.dtype=bf16 .*is not canonical.*compute\.strict=false",
+        ),
+        (lambda: Config(seed=-1), r"seed=-1 must be 0 or more"),
+        (lambda: Config(score=ScoreConfig(n_trials=13)), r"score\.n_trials=13 is more than data\.n_trials_per_q=12"),
+    ],
+)
+def test_a_contradiction_is_refused_with_the_settings_to_change(make: Callable[[], object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ModelConfig(id=None, path="/models/mine"),
+        lambda: DataConfig(n_eval_trials_per_q=0, split=c.Split.shared),
+        lambda: DataConfig(n_mean_trials=12),
+        lambda: DataConfig(n_mean_trials=13, fixed_trials_path="a.json"),
+        lambda: InjectionConfig(fv=c.FvChoice.qid, fv_source_qid="a"),
+        lambda: InjectionConfig(fv=c.FvChoice.file, fv_path="a.pt", fv_source_qid="a"),
+        lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list, qids=["a"]),
+        lambda: c.ComputeConfig(device="cuda", dtype=c.Dtype.bf16, strict=False),
+        lambda: Config(score=ScoreConfig(n_trials=12)),
+        lambda: Config(score=ScoreConfig(n_trials=13), data=DataConfig(fixed_trials_path="a.json")),
+        lambda: Config(seed=0, tag="k20", run_id="2024-01-01_a.b=c+d"),
+    ],
+)
+def test_a_sound_combination_is_accepted(make: Callable[[], object]) -> None:
+    assert make() == make()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "/a", ".hidden", "-x", "a b", "a\n", "é", "x" * 121]
+)
+@pytest.mark.parametrize("key", ["run_id", "tag"])
+def test_a_name_that_could_leave_its_folder_is_refused(key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}="):
+        Config(**{key: name})  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=8))
+def test_an_accepted_name_is_one_visible_folder(name: str) -> None:
+    try:
+        Config(run_id=name, tag=name)
+    except ConfigError:
+        return
+    assert Path("base", name).resolve().parent == Path("base").resolve()
+    assert not name.startswith(".")
+
+
+@pytest.mark.parametrize("tag", [*c.RESERVED_TAGS, "cie_scores.csv", "fv_qid.pt", "x.json"])
+def test_a_tag_cannot_be_one_of_the_runs_own_files(tag: str) -> None:
+    with pytest.raises(ConfigError, match=f"tag={tag} would collide"):
+        Config(tag=tag)
+
+
+# Layers and alphas
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("all", "all"), ("0", [0]), ("[5]", [5]), ("[16,8,12]", [8, 12, 16]), ('"all"', "all")],
+)
+def test_layers_are_all_one_or_a_list(make_config: MakeConfig, text: str, found: object) -> None:
+    config = make_config(f"injection.layer={text}", f"score.layers={text}", f"score.heads={text}")
+    assert (config.injection.layer, config.score.layers, config.score.heads) == (found, found, found)
+
+
+@pytest.mark.parametrize("value", [-1, [0, -1], True, [True], 1.0, [1.5], "3", ["all"], "some", [], None, [None], {}])
+def test_anything_else_is_no_layer(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^injection\.layer=.* must be all, a number from 0, or a list"):
+        InjectionConfig(layer=value)
+    with pytest.raises(ConfigError, match=r"^score\.layers=.* must be all, a number from 0, or a list"):
+        ScoreConfig(layers=value)
+
+
+def test_a_layer_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"injection\.layer=\[3, 1, 3\] names a number twice"):
+        InjectionConfig(layer=[3, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1", [1.0]), ("0.5", [0.5]), ("[2,0.5,-1]", [-1.0, 0.5, 2.0]), ("0", [0.0]), ("1e-3", [0.001])]
+)
+def test_alphas_are_one_number_or_a_list(make_config: MakeConfig, text: str, found: list[float]) -> None:
+    alphas = make_config(f"injection.alpha={text}").injection.alpha
+    assert alphas == found
+    assert all(type(alpha) is float for alpha in alphas)
+
+
+@pytest.mark.parametrize("value", [True, "1.0", "all", [], None, [1.0, None], float("nan"), [float("inf")], ["2"]])
+def test_anything_else_is_no_alpha(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"injection\.alpha=.* must be a finite number or a list"):
+        InjectionConfig(alpha=value)
+
+
+def test_an_alpha_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"injection\.alpha="):
+        InjectionConfig(alpha=10**400)
+
+
+def test_a_seed_too_large_for_torch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed="):
+        Config(seed=2**64)
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0, 1.0], [1, 1.0], [0.0, -0.0]])
+def test_an_alpha_named_twice_is_refused(value: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"injection\.alpha=.* names a number twice"):
+        InjectionConfig(alpha=value)
