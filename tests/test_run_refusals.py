@@ -10,6 +10,7 @@ from conftest import MakeConfig
 
 from fv.artifacts import RunPaths, sha256_of
 from fv.errors import ArtifactError, ConfigError, FvError
+from fv.steps import units
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -192,23 +193,21 @@ def test_two_processes_do_not_write_to_one_run(make_config: MakeConfig, copied: 
 
 
 def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_overrides, monkeypatch) -> None:
-    from fv.steps import stepd
-
     config = make_config(*tiny_overrides)
     paths = RunPaths.of(config)
-    write_unit, written = stepd.write_unit, []
+    write_npz, written = units.write_npz, []
 
-    def full(path: Path, *rest) -> None:
+    def full(path: Path, **arrays) -> None:
         if len(written) == 2:
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
-        write_unit(path, *rest)
+        write_npz(path, **arrays)
 
-    monkeypatch.setattr(stepd, "write_unit", full)
+    monkeypatch.setattr(units, "write_npz", full)
     with pytest.raises(OSError, match="No space left"):
         run_stepd(config)
     assert sorted(path.name for path in paths.units.iterdir()) == ["qid_antonym.npz", "qid_country_capital.npz"]
-    monkeypatch.setattr(stepd, "write_unit", lambda path, *rest: (written.append(path), write_unit(path, *rest)))
+    monkeypatch.setattr(units, "write_npz", lambda path, **arrays: (written.append(path), write_npz(path, **arrays)))
     run_stepd(config)
     assert [path.name for path in written[2:]] == ["qid_verb_past.npz"]
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeConfig
@@ -15,6 +16,7 @@ from fv.steps.held_out import HeldOutRun
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.units import NO_UNITS, UnitStore
+from fv.tables import arrays_of, tables_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 VALUES = {
@@ -35,15 +37,17 @@ columns = st.one_of(
 def test_tables_are_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, of: dict) -> None:
     table = pd.DataFrame({name: pd.Series(values, dtype=dtype) for name, (dtype, values) in of.items()})
     store = UnitStore(tmp_path_factory.mktemp("units"), {"seed": 1})
-    store.keep("a/b", [1], {"rows": table, "empty": pd.DataFrame()})
-    found = store.find("a/b", [1])
-    assert found is not None and found.keys() == {"rows", "empty"}
+    store.keep("a/b", [1], arrays_of({"rows": table, "empty": pd.DataFrame()}))
+    arrays = store.find("a/b", [1])
+    assert arrays is not None
+    found = tables_of(arrays)
+    assert found.keys() == {"rows", "empty"}
     pd.testing.assert_frame_equal(found["rows"], table, check_exact=True)
 
 
 def test_a_unit_of_other_settings_or_a_damaged_one_is_not_found(tmp_path: Path) -> None:
-    table = pd.DataFrame({"x": [0.1]})
-    UnitStore(tmp_path, "a").keep("u", [1], {"rows": table})
+    arrays = {"x": np.array([0.1])}
+    UnitStore(tmp_path, "a").keep("u", [1], arrays)
     assert UnitStore(tmp_path, "a").find("u", [1]) is not None
     assert UnitStore(tmp_path, "b").find("u", [1]) is None
     assert UnitStore(tmp_path, "a").find("u", [2]) is None
@@ -51,7 +55,7 @@ def test_a_unit_of_other_settings_or_a_damaged_one_is_not_found(tmp_path: Path) 
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-30])
     assert UnitStore(tmp_path, "a").find("u", [1]) is None
-    NO_UNITS.keep("u", [1], {"rows": table})
+    NO_UNITS.keep("u", [1], arrays)
     assert NO_UNITS.find("u", [1]) is None
 
 

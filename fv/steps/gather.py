@@ -19,8 +19,7 @@ from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
 from fv.steps.step6 import refuse_unfit_evaluation, step6_settings
 from fv.steps.stepd_results import StepdResults
-from fv.steps.summary import evaluate_held_out, write_results
-from fv.steps.units import clear_units, units_of
+from fv.steps.summary import clear_units, evaluate_held_out, units_of, write_results
 from fv.sweep import Cell
 
 SWEPT = ("injection.layer", "injection.alpha")

@@ -16,6 +16,7 @@ from fv.snapshot import Snapshot, Trial
 from fv.steps.sampling import prompt_of
 from fv.steps.units import UnitStore
 from fv.sweep import Cell
+from fv.tables import arrays_of, tables_of
 
 Plan = Sequence[tuple[Vector, Sequence[str]]]
 """Vectors with the relations that they are evaluated on."""
@@ -76,11 +77,11 @@ def evaluate_vectors(
                 [list(c) for c in cells],
             ]
             if found := units.find(name, made_from):
-                rows = found["rows"]
+                rows = tables_of(found)["rows"]
                 advance(len(rows))
             else:
                 rows = evaluate(sweep, own, cells, advance)
-                units.keep(name, made_from, {"rows": rows})
+                units.keep(name, made_from, arrays_of({"rows": rows}))
             log.info("%s: %s%s on all eval trials", step, ", ".join(qids), " found finished" if found else "")
             tables.append(rows)
     return sort_trials(pd.concat(tables, ignore_index=True))

@@ -24,9 +24,10 @@ from fv.selection import DEV, TEST
 from fv.snapshot import Trial
 from fv.steps.conditions import Condition, injected, norm_of
 from fv.steps.stepd_results import StepdResults
-from fv.steps.units import Tables, UnitStore
+from fv.steps.units import UnitStore
 from fv.steps.vectors import Ranking, made_of
 from fv.sweep import Cell, Prompt, Sweep
+from fv.tables import Tables, arrays_of, tables_of
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,11 @@ class HeldOutRun:
             for q_id in qids:
                 rename(q_id)
                 name, made_from = f"held_out {q_id}", self._made_from(q_id)
-                tables = units.find(name, made_from)
-                log.info("%s: %s", q_id, "found finished" if tables else "running on test trials")
-                if tables is None:
-                    tables = self._run_relation(q_id)
-                    units.keep(name, made_from, tables)
+                arrays = units.find(name, made_from)
+                log.info("%s: %s", q_id, "found finished" if arrays else "running on test trials")
+                tables = tables_of(arrays) if arrays else self._run_relation(q_id)
+                if not arrays:
+                    units.keep(name, made_from, arrays_of(tables))
                 found.add(tables)
                 advance(1)
         return found

@@ -28,8 +28,7 @@ from fv.run import (
 from fv.steps.grid import eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
 from fv.steps.sampling import check_tokens
 from fv.steps.stepd_results import StepdResults
-from fv.steps.summary import evaluate_held_out, write_results
-from fv.steps.units import clear_units, units_of
+from fv.steps.summary import clear_units, evaluate_held_out, units_of, write_results
 from fv.steps.vectors import plan_of, vector_inputs, vectors_of
 from fv.sweep import Cell
 

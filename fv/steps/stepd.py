@@ -14,10 +14,8 @@ import pandas as pd
 from fv.activations import mean_of_means, write_clean_mean, write_other_means
 from fv.artifacts import (
     RunPaths,
-    digest_of,
     hash_outputs,
     locked,
-    safe_name,
     sha256_of,
     verify_outputs,
     write_csv,
@@ -49,7 +47,8 @@ from fv.run import (
 )
 from fv.snapshot import Snapshot, write_snapshot
 from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
-from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, compute_unit, read_unit, write_unit
+from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, arrays_of_unit, compute_unit, unit_of_arrays
+from fv.steps.units import UnitStore
 from fv.sweep import Head
 
 log = logging.getLogger(__name__)
@@ -127,24 +126,22 @@ def _run(
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
+    store = UnitStore(paths.units, [UNIT_SCHEMA, wanted, lm.fingerprint, [*map(list, heads)]])
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
     with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):
         for q_id in snapshot.qids:
             rename(q_id)
             trials = snapshot.of(q_id, "fit")
-            path = paths.units / f"qid_{safe_name(q_id)}.npz"
-            drawn = [trial.model_dump(mode="json") for trial in trials]
-            key = digest_of([UNIT_SCHEMA, wanted, lm.fingerprint, drawn, [*map(list, heads)]])
-            unit = read_unit(path, key)
-            if unit is not None:
+            name, drawn = f"qid_{q_id}", [trial.model_dump(mode="json") for trial in trials]
+            if arrays := store.find(name, drawn):
+                units[q_id] = unit_of_arrays(arrays)
                 log.info("%s: found finished", q_id)
                 advance(n_patched[q_id])
             else:
-                unit = compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
-                write_unit(path, key, unit)
+                units[q_id] = unit = compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
+                store.keep(name, drawn, arrays_of_unit(unit))
                 log.info("%s: %d trials done", q_id, unit.effects.n_trials)
-            units[q_id] = unit
     names = _write_outputs(config, paths, lm, snapshot, units)
     write_json(
         paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)}

@@ -1,14 +1,12 @@
 """StepD's unit of work: one relation's prompts, run, averaged and patched; written when done, read on resume."""
 
-import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from fv.activations import RelationMeans, mean_over_prompts
-from fv.artifacts import write_npz
 from fv.config import Config
 from fv.indirect_effect import TrialEffects, trial_effects
 from fv.models.language_model import LanguageModel
@@ -18,9 +16,8 @@ from fv.steps.sampling import prompt_of
 from fv.sweep import Advance, Head, LastToken, Sweep, TargetScores
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
-UNIT_SCHEMA = 2
+UNIT_SCHEMA = 3
 """Part of a unit's key: units of an older layout are computed again."""
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,35 +80,22 @@ def compute_unit(
     return Unit(TrialEffects.cat(effects), means, metrics)
 
 
-def write_unit(path: Path, key: str, unit: Unit) -> None:
-    """Write a finished relation; `key` names trials, model and settings."""
+def arrays_of_unit(unit: Unit) -> dict[str, np.ndarray]:
+    """A finished relation as arrays for a file."""
     scores = {
         f"{kind}_{part}": getattr(scores, part).numpy()
         for kind, scores in unit.metrics.items()
         for part in ("logprob", "rank")
     }
     means = {f"mean_{field.name}": getattr(unit.means, field.name).numpy() for field in fields(RelationMeans)}
-    effects = {field.name: getattr(unit.effects, field.name) for field in fields(TrialEffects)}
-    write_npz(path, key=np.array(key), **effects, **means, **scores)
+    return {field.name: getattr(unit.effects, field.name) for field in fields(TrialEffects)} | means | scores
 
 
-def read_unit(path: Path, key: str) -> Unit | None:
-    """A finished relation, if it is the one that `key` names; anything else is computed again."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                log.warning("%s is of other trials or settings; computing it again.", path.name)
-                return None
-            metrics = {
-                kind: TargetScores(
-                    torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"])
-                )
-                for kind in PROMPT_KINDS
-            }
-            means = RelationMeans(*(torch.from_numpy(arrays[f"mean_{field.name}"]) for field in fields(RelationMeans)))
-            return Unit(TrialEffects(arrays["delta_logprob"], arrays["delta_p"]), means, metrics)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # a damaged zip fails in many ways; all of them mean "not finished"
-        log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
-        return None
+def unit_of_arrays(arrays: Mapping[str, np.ndarray]) -> Unit:
+    """The relation that `arrays_of_unit` took apart."""
+    scores = {
+        kind: TargetScores(torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"]))
+        for kind in PROMPT_KINDS
+    }
+    means = RelationMeans(*(torch.from_numpy(arrays[f"mean_{field.name}"]) for field in fields(RelationMeans)))
+    return Unit(TrialEffects(*(arrays[field.name] for field in fields(TrialEffects))), means, scores)

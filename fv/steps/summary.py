@@ -3,6 +3,7 @@
 A single job and a gathered sweep write through here, so the same rows end as the same bytes.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fv.evaluation import records, summary_json
 from fv.held_out import KEY, contrasts_table, cost_table, means_table
 from fv.injection import Vector
 from fv.models.language_model import LanguageModel
-from fv.run import now
+from fv.run import now, sweep_settings
 from fv.selection import choose_cells
 from fv.snapshot import Snapshot
 from fv.stats import INTERVAL
@@ -26,7 +27,21 @@ from fv.steps.vectors import Ranking, vectors_of
 from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
+UNITS = "units"
+UNIT_SCHEMA = 1
+"""Part of a unit's key: units of an older layout are computed again."""
 WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
+
+
+def units_of(folder: Path, config: Config, lm: LanguageModel, meta: dict[str, Any]) -> UnitStore:
+    """The units of the Step6 that `meta` describes and `folder` will hold."""
+    made_with = [UNIT_SCHEMA, meta["settings"], meta["inputs"], lm.fingerprint, sweep_settings(config)]
+    return UnitStore(folder / UNITS, made_with)
+
+
+def clear_units(folder: Path) -> None:
+    """Throw a Step6's units away: its files hold all that they do, or it is to start over."""
+    shutil.rmtree(folder / UNITS, ignore_errors=True)
 
 
 def evaluate_held_out(
