@@ -4,14 +4,13 @@ import ast
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from enum import Enum
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, MakeConfig
+from commands import ROOT, run
+from conftest import MakeConfig
 from hydra.errors import HydraException
 
 import fv
@@ -195,7 +194,7 @@ def test_a_configuration_is_checked_without_loading_torch() -> None:
         "    print(typed(compose('pipeline', ['seed=3'])).run_id)\n"
         "print(*{'torch', 'transformers', 'pandas', 'scipy'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run("-c", code)
     assert done.stdout == "smollm2-default-seed3\n\n"
 
 

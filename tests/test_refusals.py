@@ -10,20 +10,12 @@ from conftest import MakeConfig
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from fv.artifacts import RunPaths, sha256_of
+from fv.artifacts import RunPaths
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError, ModelError, RelationError, TrialError
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-
-
-def files_in(folder: Path) -> dict[Path, str]:
-    return {
-        path: sha256_of(path)
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".log" and path.name != ".lock"
-    }
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, MakeConfig
+from commands import ROOT, module
+from conftest import MakeConfig
 
 from fv.artifacts import RunPaths
 from fv.steps.stepd import run_stepd
@@ -35,7 +36,7 @@ def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_b
     assert 1 <= len(finished) < 3
     assert not (paths.artifacts / "cie_scores.csv").exists()
 
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    module("stepd", *slow)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
     whole = make_config(*slow, f"results_dir={tmp_path / 'whole'}")
@@ -85,5 +86,4 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     _, errors = process.communicate()
     assert process.returncode == 130
     assert "Interrupted. What was finished is kept" in errors and "Traceback" not in errors
-    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "found finished" in again.stderr
+    assert "found finished" in module("stepd", *slow).stderr

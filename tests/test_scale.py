@@ -1,13 +1,13 @@
 """Large files: what was made fast gives what the plain definition gives, and a million rows fit."""
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,7 +121,7 @@ def test_a_million_rows_are_read_within_a_gigabyte(tmp_path: Path, n_qids: int) 
     with path.open("w", encoding="utf-8") as file:
         file.write("q_id,exA,exB\n")
         file.writelines(f"rel{i % n_qids},input word {i},output {i}\n" for i in range(ROWS))
-    done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True)
+    done = run("-c", READ, str(path))
     relations, pairs, gigabytes = map(float, done.stdout.split())
     assert (relations, pairs) == (n_qids, ROWS)
     assert gigabytes < 1

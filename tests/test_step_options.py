@@ -8,16 +8,10 @@ import pandas as pd
 import torch
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths
+from fv.artifacts import RunPaths, read_json
 from fv.snapshot import read_snapshot
 from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
-
-N_LAYERS, N_HEADS, HEAD_DIM, D_MODEL = 3, 4, 12, 40
-
-
-def load(path: Path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_shared_split_evaluates_on_the_fit_trials(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
@@ -56,7 +50,7 @@ def test_dropped_trials_are_recorded_in_snapshot_and_metadata(
     meta = read_snapshot(RunPaths.of(config).snapshot).meta
     assert meta.dropped_qids == ["single"]
     assert (meta.counts["small"].eval_asked, meta.counts["small"].eval) == (3, 2)
-    written = load(folder / "eval_meta.json")
+    written = read_json(folder / "eval_meta.json")
     assert written["dropped_qids"] == ["single"]
     assert written["trials_per_qid"] == {"big": 3, "small": 2}
     aie = pd.read_csv(RunPaths.of(config).artifacts / "aie_scores.csv")

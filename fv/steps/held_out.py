@@ -104,10 +104,12 @@ class HeldOutRun:
             for q_id in qids:
                 rename(q_id)
                 name, made_from = f"held_out {q_id}", self._made_from(q_id)
-                arrays = units.find(name, made_from)
-                log.info("%s: %s", q_id, "found finished" if arrays else "running on test trials")
-                tables = tables_of(arrays) if arrays else self._run_relation(q_id)
-                if not arrays:
+                if arrays := units.find(name, made_from):
+                    tables = tables_of(arrays)
+                    log.info("%s: found finished", q_id)
+                else:
+                    log.info("%s: running on test trials", q_id)
+                    tables = self._run_relation(q_id)
                     units.keep(name, made_from, arrays_of(tables))
                 found.add(tables)
                 advance(1)
