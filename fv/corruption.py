@@ -1,13 +1,18 @@
-"""Corruption: demonstrations with wrong outputs (spec section 5)."""
+"""Corruption: demonstrations with other outputs than their own (spec section 5)."""
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
+from fv.config import Corruption
 from fv.errors import TrialError
 from fv.relations import Pair, normalise
+from fv.snapshot import WrongOutputs
+
+RANDOM_ORDERS = 1000
+"""Orders tried before an assignment is searched for."""
 
 
 class OutputTable:
@@ -26,7 +31,7 @@ class OutputTable:
 
     @functools.cached_property
     def choices(self) -> list[str]:
-        """The distinct outputs. Most relations are deranged and never ask."""
+        """The distinct outputs."""
         return sorted({pair.exB for pair in self._pairs})
 
     def is_wrong(self, demo: Pair, output: str) -> bool:
@@ -50,30 +55,65 @@ class OutputTable:
 
 
 def corrupt(
-    demos: Sequence[Pair], outputs: OutputTable, rng: np.random.Generator
-) -> tuple[list[Pair], Literal["deranged", "relation"]]:
-    """Give every demonstration a wrong output.
+    demos: Sequence[Pair], outputs: OutputTable, rng: np.random.Generator, policy: Corruption = Corruption.derange
+) -> tuple[list[Pair], WrongOutputs]:
+    """Give the demonstrations of a prompt other outputs.
 
-    Outputs are deranged among the demonstrations when there are two or more and all differ; otherwise each is
-    drawn from the relation's distinct outputs. No demonstration keeps an output that is right for its input.
+    Under `derange` no demonstration gets an output that is right for its input. The demonstrations' own outputs are
+    rearranged, however often one is repeated, if any arrangement does; only where none does, each is drawn from the
+    relation's distinct outputs. Under `permute` their own outputs are permuted and may stay right.
 
     Args:
         demos: the demonstrations with their right outputs.
         outputs: the relation's outputs.
         rng: the relation's generator.
+        policy: which outputs will do.
 
     Returns:
-        the corrupted demonstrations, and `deranged` or `relation`.
+        the corrupted demonstrations, and `deranged`, `relation` or `permuted`.
 
     Raises:
-        TrialError: a demonstration has no wrong output, as when the relation has one distinct output.
+        TrialError: a demonstration has no wrong output, as when the relation has one distinct output; under `derange`.
     """
+    if policy is Corruption.permute:
+        return _rearranged(demos, rng.permutation(len(demos))), "permuted"
     own = [normalise(demo.exB) for demo in demos]
+    allowed = np.array([[output not in right for output in own] for right in map(outputs.right_for, demos)])
     if len(demos) > 1 and len(set(own)) == len(own):
-        right = [outputs.right_for(demo) for demo in demos]
-        # About one permutation in e is a derangement; ambiguous inputs may forbid all, then outputs are drawn.
+        # About one permutation in e is a derangement.
         for _ in range(200):
-            order = rng.permutation(len(demos)).tolist()
-            if all(own[i] not in known for i, known in zip(order, right, strict=True)):
-                return [Pair(demo.exA, demos[i].exB) for demo, i in zip(demos, order, strict=True)], "deranged"
-    return [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos], "relation"
+            order = rng.permutation(len(demos))
+            if allowed[np.arange(len(demos)), order].all():
+                return _rearranged(demos, order), "deranged"
+    # Drawn before the search, which has a generator of its own: so `rng` moves as it did when repeated outputs were
+    # never rearranged, and the trials behind this one stay the ones they were.
+    drawn = [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos]
+    found = admissible_order(allowed, rng.spawn(1)[0])
+    return (drawn, "relation") if found is None else (_rearranged(demos, found), "deranged")
+
+
+def admissible_order(allowed: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """A random order of n items that puts each in a place where it is allowed; None if there is none.
+
+    Args:
+        allowed: whether place i may take item j, (n, n) bool.
+        rng: decides which; every order that will do can come up, each equally likely unless they are very rare among
+            all orders.
+
+    Returns:
+        the item of each place, (n,).
+    """
+    places = np.arange(len(allowed))
+    orders = rng.permuted(np.tile(places, (RANDOM_ORDERS, 1)), axis=1)
+    good = allowed[places, orders].all(axis=1)
+    if good.any():
+        return orders[good.argmax()]
+    # Too rare to meet by chance, or not there: an assignment of finite cost is one, and is found if there is one.
+    try:
+        return linear_sum_assignment(np.where(allowed, rng.random(allowed.shape), np.inf))[1]
+    except ValueError:  # every assignment costs infinitely much
+        return None
+
+
+def _rearranged(demos: Sequence[Pair], order: np.ndarray) -> list[Pair]:
+    return [Pair(demo.exA, demos[i].exB) for demo, i in zip(demos, order.tolist(), strict=True)]

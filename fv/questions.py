@@ -4,6 +4,8 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from fv.answers import Question
 from fv.config import TemplateConfig
 from fv.corruption import OutputTable
@@ -14,6 +16,7 @@ from fv.models.language_model import LanguageModel
 from fv.prompts import zero_shot_targets
 from fv.relations import Pair, normalise
 from fv.snapshot import Snapshot, Trial
+from fv.trials import kin_groups
 
 
 class RelationQuestions:
@@ -48,10 +51,18 @@ class RelationQuestions:
         return len(self._first_tokens)
 
     def majority_accuracy(self, trials: list[Trial]) -> float:
-        """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs."""
+        """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs.
+
+        Pairs that `trials` ask for, and their kin (`fv.trials.kin_groups`), are not counted: with `data.split=shared`
+        they are fit pairs, and would tell the answers. NaN where no pair is left to count.
+        """
+        asked = [Pair(t.query.exA, t.query.exB) for t in trials]
         fit = [t for t in self.trials if t.split == "fit"]
-        pairs = {Pair(e.exA, e.exB): None for t in fit for e in (t.query, *t.demos)}
-        return majority_accuracy([normalise(p.exB) for p in pairs], [normalise(t.query.exB) for t in trials])
+        pairs = list({Pair(e.exA, e.exB): None for t in fit for e in (t.query, *t.demos)})
+        groups = kin_groups([*asked, *pairs])
+        known = np.isin(groups[len(asked) :], groups[: len(asked)])
+        seen = [normalise(pair.exB) for pair, is_known in zip(pairs, known, strict=True) if not is_known]
+        return majority_accuracy(seen, [normalise(pair.exB) for pair in asked]) if seen else float("nan")
 
     @cached_property
     def _pairs(self) -> list[Pair]:

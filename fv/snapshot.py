@@ -10,6 +10,8 @@ from fv.artifacts import read_json, write_json
 from fv.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+WrongOutputs = Literal["deranged", "relation", "permuted"]
+"""Where a corrupted prompt's outputs come from."""
 
 
 class _Strict(BaseModel):
@@ -27,8 +29,9 @@ class Example:
 class Trial(_Strict):
     """One query with its demonstrations, right and wrong, as text and as token ids.
 
-    `corruption` says where the wrong outputs come from: `deranged` among the demonstrations, or drawn from the
-    `relation`. `target_in_corrupted` says whether the right answer is visible as a wrong output there.
+    `corruption` says where the wrong outputs come from: `deranged` among the demonstrations, drawn from the `relation`,
+    or `permuted` among the demonstrations, right ones included. `target_in_corrupted` says whether the right answer is
+    visible as an output there.
     """
 
     trial_id: str
@@ -36,7 +39,7 @@ class Trial(_Strict):
     split: Literal["fit", "eval"]
     demos: list[Example]
     corrupted_demos: list[Example]
-    corruption: Literal["deranged", "relation"]
+    corruption: WrongOutputs
     target_in_corrupted: bool
     query: Example
     clean_prompt_str: str
@@ -85,12 +88,17 @@ class Collisions(_Strict):
 
 
 class Meta(_Strict):
-    """What the trials were sampled from and how."""
+    """What the trials were sampled from and how.
+
+    `corruption` is `data.corruption`; null in a snapshot from before there was a choice, where one repeated output
+    among the demonstrations had all of a prompt's outputs drawn from the relation.
+    """
 
     schema_version: Literal[1]
     seed: int
     n_demos: int
     split_policy: Literal["held_out", "shared"]
+    corruption: Literal["derange", "permute"] | None = None
     add_special_tokens: bool
     template: dict[str, str]
     tokenizer: dict[str, str]

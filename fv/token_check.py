@@ -7,10 +7,12 @@ import numpy as np
 
 from fv.capacity import Capacity, capacity
 from fv.config import Config
+from fv.corruption_report import CorruptionReport, corruption_report
 from fv.encoding import Encoder
 from fv.errors import TrialError
 from fv.prompts import zero_shot_targets
 from fv.relations import Pair, Relation, normalise
+from fv.snapshot import Trial
 from fv.trials import RelationSampler, kin_groups
 
 
@@ -27,6 +29,7 @@ class TokenReport:
         mismatches: the pairs that cannot be queries, and why (target boundary, prompt too long).
         collisions: outputs that share their first token, one tuple a token.
         capacity: how many demonstrations and trials there could be.
+        corruption: what the corrupted prompts of the trials as configured show; null without trials.
         refusal: why trials cannot be sampled as configured; null when they can.
     """
 
@@ -38,6 +41,7 @@ class TokenReport:
     mismatches: list[tuple[Pair, str]]
     collisions: list[tuple[str, ...]]
     capacity: Capacity
+    corruption: CorruptionReport | None
     refusal: str | None
 
 
@@ -58,6 +62,7 @@ def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenR
         if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
             sharing[ids[0]][pair.exB] = None
     counts = Counter(normalise(pair.exB) for pair in relation.pairs)
+    trials, refusal = _trials(relation, config, encoder)
     return TokenReport(
         q_id=relation.q_id,
         n_pairs=len(relation.pairs),
@@ -67,13 +72,15 @@ def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenR
         mismatches=mismatches,
         collisions=[tuple(several) for several in sharing.values() if len(several) > 1],
         capacity=capacity(kin_groups(relation.pairs), np.array(usable), data),
-        refusal=_refusal(relation, config, encoder),
+        corruption=corruption_report(trials, len(counts)) if trials else None,
+        refusal=refusal,
     )
 
 
-def _refusal(relation: Relation, config: Config, encoder: Encoder) -> str | None:
+def _trials(relation: Relation, config: Config, encoder: Encoder) -> tuple[list[Trial], str | None]:
+    """The trials that StepD would take, or none and why."""
     try:
-        sampler = RelationSampler(relation, config.data, config.seed, encoder)
-        return None if sampler.sample().count("fit") else f"{relation.q_id}: no fit trial (data.allow_drop=true)"
+        found = RelationSampler(relation, config.data, config.seed, encoder).sample()
     except TrialError as error:
-        return str(error)
+        return [], str(error)
+    return found.trials, None if found.count("fit") else f"{relation.q_id}: no fit trial (data.allow_drop=true)"

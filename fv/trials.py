@@ -161,7 +161,7 @@ class RelationSampler:
     def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial:
         query = self.relation.pairs[index]
         demos = self._draw_demos(index)
-        wrong, corruption = corrupt(demos, self.outputs, self.rng)
+        wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
         (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
         targets = set(found)
         if len(targets) > 1:

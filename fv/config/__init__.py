@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fv.checks import check_at_most, check_name
-from fv.config.data import ColumnsConfig, DataConfig, Form, Split, TemplateConfig
+from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.injection import EvalScopeConfig, FvChoice, InjectionConfig, ScopeMode
 from fv.config.model import (
@@ -33,6 +33,7 @@ __all__ = [
     "Config",
     "ControlCell",
     "ControlsConfig",
+    "Corruption",
     "DataConfig",
     "Dtype",
     "EvalScopeConfig",

@@ -14,6 +14,15 @@ class Split(StrEnum):
     shared = "shared"
 
 
+class Corruption(StrEnum):
+    """How the demonstrations of a corrupted prompt get their outputs."""
+
+    derange = "derange"
+    """No demonstration keeps an output that is right for its input."""
+    permute = "permute"
+    """A plain permutation of the demonstrations' outputs, as in the function-vectors paper's code; some stay right."""
+
+
 class Form(StrEnum):
     """What `data.path` holds."""
 
@@ -95,6 +104,8 @@ class DataConfig:
     """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
     split: Split = Split.held_out
     """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
+    corruption: Corruption = Corruption.derange
+    """What a corrupted prompt's outputs are (spec section 5)."""
     allow_drop: bool = False
     """Go on with fewer trials where a relation cannot give all, and record it."""
     strict: bool = False

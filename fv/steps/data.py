@@ -13,8 +13,10 @@ from fv.data_check import Finding, check_rows
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.relations import bad_rows, read_relations, read_rows, relations_of
 from fv.rows import Row, place
+from fv.token_text import shown_token
 
 if TYPE_CHECKING:
+    from fv.corruption_report import CorruptionReport
     from fv.models.language_model import LanguageModel
     from fv.token_check import TokenReport
 
@@ -69,6 +71,7 @@ def run_check(config: Config) -> None:
     encoder = Encoder(lm, config.model.add_special_tokens)
     reports = [check_tokens(relation, config, encoder) for relation in file.relations]
     _print_reports(f"{file.path} for {lm.name}", reports)
+    _print_corruption([report.corruption for report in reports if report.corruption])
     _print_findings([*check_rows(rows), *_token_findings(rows, reports)])
     if config.data.strict:
         refusals += [f"{line} (data.strict=true)" for line in file.warnings()]
@@ -95,7 +98,10 @@ def run_sample(config: Config) -> None:
 
     lm, special = load_tokenizer(config.model), config.model.add_special_tokens
     encoder = Encoder(lm, special)
-    print("| stands between tokens, ⏎ for a newline, [ ] around the token that is scored.")
+    print(
+        "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
+        "of a character is shown as bytes, as in \\xea."
+    )
     refusals = []
     for relation in file.relations:
         try:
@@ -107,24 +113,33 @@ def run_sample(config: Config) -> None:
             prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
             for name, prompt in zip(("clean", "corrupted", "zero-shot"), prompts, strict=True):
                 marked, count = mark_tokens(lm, prompt, trial.target_str, special)
-                print(f"\n── {trial.trial_id}, {name} prompt, {count} tokens\n{marked}")
+                print(f"\n── {trial.trial_id}, {name} prompt, {count} tokens, answer {trial.target_str!r}\n{marked}")
     if refusals:
         raise TrialError("\n".join(refusals))
 
 
 def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) -> tuple[str, int]:
-    """A prompt and its answer with the tokens' borders marked, and the number of the prompt's tokens."""
-    spans = lm.tokenizer(prompt + target, add_special_tokens=special, return_offsets_mapping=True)["offset_mapping"]
-    count = sum(end <= len(prompt) for _, end in spans)  # no token of a trial spans the border
+    """A prompt and its answer with the tokens' borders marked, and the number of the prompt's tokens.
+
+    The answer's tokens are shown as they are, in bytes where they are parts of a character; in the prompt, a character
+    stands whole at its first token.
+    """
+    text = prompt + target
+    tokens = lm.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    count = sum(end <= len(prompt) for _, end in tokens["offset_mapping"])  # no token of a trial spans the border
     shown = ""
-    before = (-1, -1)
-    for i, (start, end) in enumerate(spans):
-        # A special token covers no text; a further token of one character covers what the one before did.
-        piece = "<special>" if start == end else "…" if (start, end) == before else (prompt + target)[start:end]
+    covered = 0
+    for i, (token, (start, end)) in enumerate(zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)):
+        if start == end:  # a special token covers no text
+            piece = "<special>"
+        elif i < count:
+            piece = text[max(start, covered) : end] or "…"
+        else:
+            piece = shown_token(lm.tokenizer, token, text[start:end])
         piece = piece.replace("\n", "⏎") + ("\n" if "\n" in piece else "")
         border = "" if i == 0 or shown.endswith("\n") else "|"
         shown += border + (f"[{piece}]" if i == count else piece)
-        before = (start, end)
+        covered = max(covered, end)
     return shown, count
 
 
@@ -170,6 +185,21 @@ def _print_reports(title: str, reports: "list[TokenReport]") -> None:
     ]
     _print_table(title, (*columns, "max eval"), rows)
     print("Each maximum holds for any seed while the other two counts stay as configured.")
+
+
+def _print_corruption(reports: "list[CorruptionReport]") -> None:
+    columns = ("relation", "prompts", "deranged", "from the relation", "permuted", "outputs right")
+    rows = [
+        (
+            *(report.q_id, report.n_trials, report.n_deranged, report.n_relation, report.n_permuted),
+            *(f"{report.right:.0%}", f"{report.n_visible} ({report.n_visible_clean} clean)"),
+        )
+        for report in reports
+    ]
+    _print_table("Corrupted prompts of the trials as configured", (*columns, "answer visible"), rows)
+    for report in reports:
+        for line in report.warnings():
+            print(f"\n{line}")
 
 
 def _print_findings(findings: list[Finding]) -> None:

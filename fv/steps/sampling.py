@@ -1,13 +1,16 @@
 """The first part of StepD: from a relation CSV, or a replayed snapshot, to this run's snapshot."""
 
 import dataclasses
+import itertools
 import logging
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 
 from fv.artifacts import read_json, sha256_of
 from fv.collector import paused_collector
 from fv.config import Config, Split, TemplateConfig
+from fv.corruption_report import corruption_report
 from fv.encoding import Encoder
 from fv.errors import ArtifactError, TrialError
 from fv.models.language_model import LanguageModel
@@ -50,6 +53,7 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         seed=config.seed,
         n_demos=data.n_demos,
         split_policy=data.split.value,
+        corruption=data.corruption.value,
         add_special_tokens=special,
         template=dataclasses.asdict(data.template),
         tokenizer=_tokenizer_identity(lm),
@@ -152,6 +156,14 @@ def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
                 f"{q_id}: the first target tokens of {collisions.n_colliding} of {collisions.n_outputs} outputs "
                 f"collide ({collisions.rate:.0%}); the score cannot tell these apart."
             )
+    for q_id, of_relation in itertools.groupby(sorted(snapshot.trials, key=attrgetter("q_id")), attrgetter("q_id")):
+        trials, recorded = list(of_relation), meta.first_token_collisions.get(q_id)
+        shown = {normalise(demo.exB) for trial in trials for demo in trial.demos}
+        report = corruption_report(trials, max(len(shown), recorded.n_outputs if recorded else 0))
+        for line in report.warnings():
+            log.warning(line)
+        for line in report.notes():
+            log.info(line)
     for q_id, rejections in meta.rejections.items():
         log.warning(f"{q_id}: {rejections.n_rejected} candidate trials rejected; first: {rejections.reasons[0]}")
     for q_id, counts in meta.counts.items():
