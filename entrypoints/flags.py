@@ -109,6 +109,7 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
     overrides |= {key: _quoted(value) for key, value in run.items()}
     if step == "stepd":
         overrides["data.split"] = "shared"
+        overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns where the tokenizer would
         stem = Path(values.get("data.relation_csv_path", "")).stem
         if SAFE_NAME.fullmatch(stem):
             overrides["data.name"] = _quoted(stem)
@@ -214,7 +215,9 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
     for key, value in stored.items():
         group, _, name = key.partition(".")
         default = defaults[group][name] if name else defaults[group]
-        if value != default and key not in given and not (group == "model" and "model" in given):
+        # A configured model says all of its group but this, which StepD's script sets for every model.
+        named = group == "model" and "model" in given and name != "add_special_tokens"
+        if value != default and key not in given and not named:
             adopted[key] = _any(value)
     return adopted
 

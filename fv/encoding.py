@@ -23,16 +23,20 @@ class Encoder:
     Args:
         lm: whose tokenizer it is.
         special: whether the tokenizer adds its special tokens.
+
+    Attributes:
+        closes: whether the tokenizer puts a token of its own behind a text, where an answer would have to follow.
     """
 
     def __init__(self, lm: LanguageModel, special: bool) -> None:
         self.lm = lm
         self._special = special
         self._borders = borders_of(lm.tokenizer)
-        self._n_before = 0
-        if special and self._borders:
+        self._n_before, self.closes = 0, False
+        if special:
             plain, framed = lm.encode("a", False), lm.encode("a", True)
             self._n_before = len(framed) - len(plain)
+            self.closes = framed[-1:] != plain[-1:]
             if framed[self._n_before :] != plain:  # something is added behind a text: nothing can follow it
                 self._borders = ""
         # A byte-level token stands for a byte or more; composition makes at most three bytes of one.

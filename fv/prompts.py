@@ -53,9 +53,7 @@ def target_tokens(encoder: Encoder, items: Sequence[tuple[str, str]]) -> list[Ta
     for (prompt, target), clear in zip(items, apart, strict=True):
         try:
             found.append(
-                tuple(encoder.encode_apart(target))
-                if clear
-                else _parted(prompt, target, next(ids), next(ids), encoder.lm.max_tokens)
+                tuple(encoder.encode_apart(target)) if clear else _parted(encoder, prompt, target, next(ids), next(ids))
             )
         except TrialError as error:
             found.append(error)
@@ -79,15 +77,17 @@ def accepted(found: TargetIds | TrialError) -> TargetIds:
     return found
 
 
-def _parted(prompt: str, target: str, alone: list[int], both: list[int], max_tokens: int) -> TargetIds:
+def _parted(encoder: Encoder, prompt: str, target: str, alone: list[int], both: list[int]) -> TargetIds:
     """What `both`, the tokens of prompt + target, has behind `alone`, those of the prompt."""
     if both[: len(alone)] != alone or len(both) == len(alone):
         same = next((i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b), len(alone))
         start = max(0, same - 3)
+        advice = "; the tokenizer closes every text with a token; model.add_special_tokens=false leaves it out"
         raise TrialError(
             f"target boundary mismatch for target {target!r} after {prompt[-20:]!r}: from token {start} on, "
             f"the prompt is {alone[start:]} and prompt + target is {both[start:]}"
+            f"{advice if encoder.closes else ''}"
         )
-    if len(alone) > max_tokens:
+    if len(alone) > (max_tokens := encoder.lm.max_tokens):
         raise TrialError(f"the prompt has {len(alone)} tokens, and the model takes {max_tokens}")
     return tuple(both[len(alone) :])

@@ -17,9 +17,11 @@ import torch
 
 import fv
 from fv.artifacts import RunPaths, read_json, verify_outputs
-from fv.config import Config
+from fv.config import Config, ModelConfig
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
+from fv.models.special_tokens import SETTING, adds_special_tokens
+from fv.tokenizer import load_tokenizer
 
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 ADAPTIVE_KEYS = ("adaptive", "adaptive_step", "adaptive_inclusion", "key", "k")
@@ -80,14 +82,24 @@ def refuse_difference(there: dict[str, Any], here: dict[str, Any], what: str, re
         raise ArtifactError(f"{what} belongs to another configuration:{lines}\n{remedy}")
 
 
-def refuse_other_run(paths: RunPaths, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """`refuse_difference` for a run directory."""
-    refuse_difference(
-        there,
-        here,
-        f"The run in {paths.root}",
-        "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away.",
-    )
+def refuse_other_run(paths: RunPaths, there: dict[str, Any], here: dict[str, Any], model: ModelConfig) -> None:
+    """`refuse_difference` for a run directory.
+
+    `model.add_special_tokens` may be spelled otherwise, if it gives the same tokens: with `false` as with `auto`, no
+    tokens where the tokenizer adds none. Only to tell that is the tokenizer of `model` read, and never the weights.
+    """
+    what = f"The run in {paths.root}"
+    remedy = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
+    # Each setting without this one, then this one by itself.
+    rest_there, rest_here = ({k: v for k, v in values.items() if k != SETTING} for values in (there, here))
+    refuse_difference(rest_there, rest_here, what, remedy)
+    if there[SETTING] != here[SETTING] and not _same_special_tokens(there[SETTING], here[SETTING], model):
+        refuse_difference({SETTING: there[SETTING]}, {SETTING: here[SETTING]}, what, remedy)
+
+
+def _same_special_tokens(one: str | bool, other: str | bool, model: ModelConfig) -> bool:
+    tokenizer = load_tokenizer(model).tokenizer
+    return adds_special_tokens(tokenizer, one) == adds_special_tokens(tokenizer, other)
 
 
 def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
@@ -100,7 +112,7 @@ def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
     if not paths.stepd_meta.exists():
         raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {command}")
     meta = read_meta(paths.stepd_meta)
-    refuse_other_run(paths, meta["identity"], identity(config))
+    refuse_other_run(paths, meta["identity"], identity(config), config.model)
     if meta["status"] != "ok":
         raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {command}")
     return meta

@@ -10,9 +10,12 @@ import pytest
 import torch
 from commands import HUB, ROOT
 from hydra import compose, initialize
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
 
 from entrypoints.app import typed
+from fv.artifacts import RunPaths
 from fv.config import Config
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
@@ -20,6 +23,9 @@ from fv.models.loading import load_model
 
 DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
 TINY_QIDS = ["antonym", "country_capital", "verb_past"]
+
+BOS, BOS_ID = "<|endoftext|>", 0
+"""The token that `bos_folder` puts before a text."""
 
 THREADS = torch.get_num_threads()
 
@@ -72,6 +78,20 @@ def tiny_llama_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFac
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(smollm2_folder / name, folder / name)
     return folder
+
+
+def with_template(folder: Path, source: Path, template: str) -> Path:
+    """A copy of a model's folder whose tokenizer puts BOS around a text as `template` says."""
+    shutil.copytree(source, folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[(BOS, BOS_ID)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bos_folder(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_template(tmp_path_factory.mktemp("with_bos") / "model", tiny_llama_folder, f"{BOS} $A")
 
 
 @pytest.fixture(scope="session")
@@ -158,3 +178,8 @@ def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(THREADS if real else 1)
     yield
     torch.set_num_threads(THREADS)
+
+
+def stepd_log(config: Config) -> str:
+    """What StepD wrote into its log."""
+    return (RunPaths.of(config).logs / "stepD_aie.log").read_text(encoding="utf-8")

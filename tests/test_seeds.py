@@ -52,6 +52,15 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     assert read_json(folder / "over_seeds.json")["seeds"] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("configs")
+def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(
+    make_config: MakeConfig, overrides: list[str]
+) -> None:
+    run_pipeline(make_config(*overrides, "seed=5", "run_id=spelled", "model.add_special_tokens=false"))
+    folder = run_gather(make_config(*overrides, "runs=[seed1,spelled]"))
+    assert read_json(folder / "over_seeds.json")["seeds"] == [1, 5]
+
+
 def test_runs_of_other_settings_are_not_averaged(
     make_config: MakeConfig, overrides: list[str], configs: list[Config]
 ) -> None:

@@ -65,14 +65,20 @@ class ModelConfig:
     """What `auto`, `balanced` and `sequential` may use: {device number or `cpu`: size such as `10GiB`}; null: all."""
     offload_folder: str | None = None
     """Where weights of `disk` modules are written that cannot be read from the model's own files as they are there."""
-    add_special_tokens: bool = False
-    """Whether the tokenizer adds its special tokens (BOS) to prompts."""
+    add_special_tokens: Any = "auto"
+    """Special tokens (BOS) around prompts: `auto` or true, those the tokenizer adds by itself; false, none."""
 
     def __post_init__(self) -> None:
         check_name("model.name", self.name)
         self.device_map = parse_device_map(self.device_map)
         self.max_memory = parse_max_memory(self.max_memory)
         self._check_placement()
+        # Not `in`, which would take 1 for true.
+        if self.add_special_tokens != "auto" and not isinstance(self.add_special_tokens, bool):
+            raise ConfigError(
+                f"model.add_special_tokens={self.add_special_tokens!r} must be auto (what the tokenizer does by "
+                "itself), true or false."
+            )
         if (self.id is None) == (self.path is None):
             given = "both" if self.id else "neither"
             raise ConfigError(

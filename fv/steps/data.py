@@ -1,5 +1,6 @@
 """Looking at relation data: list it, check it against a tokenizer, show prompts. Prints; writes no artifact."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fv.models.language_model import LanguageModel
     from fv.token_check import TokenReport
 
+log = logging.getLogger(__name__)
 MAX_SHOWN = 20
 """Findings of one kind that are shown for a relation; the others are counted."""
 
@@ -68,7 +70,7 @@ def run_check(config: Config) -> None:
     from fv.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    encoder = Encoder(lm, config.model.add_special_tokens)
+    encoder = Encoder(lm, _special_tokens(lm, config))
     reports = [check_tokens(relation, config, encoder) for relation in file.relations]
     _print_reports(f"{file.path} for {lm.name}", reports)
     _print_corruption([report.corruption for report in reports if report.corruption])
@@ -96,7 +98,8 @@ def run_sample(config: Config) -> None:
     from fv.tokenizer import load_tokenizer
     from fv.trials import RelationSampler
 
-    lm, special = load_tokenizer(config.model), config.model.add_special_tokens
+    lm = load_tokenizer(config.model)
+    special = _special_tokens(lm, config)
     encoder = Encoder(lm, special)
     print(
         "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
@@ -141,6 +144,16 @@ def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) ->
         shown += border + (f"[{piece}]" if i == count else piece)
         covered = max(covered, end)
     return shown, count
+
+
+def _special_tokens(lm: "LanguageModel", config: Config) -> bool:
+    """Whether prompts get special tokens; warns where the tokenizer would have it otherwise."""
+    from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
+
+    used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
+    if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
+        log.warning(warning)
+    return used
 
 
 def _refuse_replay(config: Config) -> None:

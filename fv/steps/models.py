@@ -1,5 +1,6 @@
 """Lists the model configurations and families, and proves one model by its self-check."""
 
+import logging
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.table import Table
 from fv.config import Config
 from fv.models.spec import SPECS
 
+log = logging.getLogger(__name__)
+
 
 def list_models() -> None:
     """Print the configurations of `conf/model/` and the families of `fv.models.spec`."""
@@ -22,7 +25,8 @@ def list_models() -> None:
         if file.name.endswith(".yaml"):
             text = file.read_text(encoding="utf-8")
             values = yaml.safe_load(text)
-            bos = "yes" if values["add_special_tokens"] else "no"
+            special = values["add_special_tokens"]
+            bos = special if special == "auto" else "yes" if special else "no"
             comment = text.splitlines()[0].removeprefix("# ")
             models.add_row(file.name.removesuffix(".yaml"), values["id"] or "–", values["spec"], bos, comment)
     families = Table(title="families (model.spec)")
@@ -45,13 +49,18 @@ def check_model(config: Config) -> Path:
         ModelError: the model cannot be found or fails its self-check.
     """
     from fv.models.loading import load_model
+    from fv.models.special_tokens import adds_special_tokens, special_tokens_warning, used_tokens
 
     lm = load_model(replace(config, compute=replace(config.compute, selfcheck=True)))
+    used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
+    if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
+        log.warning(warning)
+    special = " ".join(used_tokens(lm.tokenizer, used)) or "none"
     table = Table(title=f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}")
     table.add_column("property")
     table.add_column("measured", justify="right")
     shape = f"{lm.n_layers} layers × {lm.n_heads} heads × {lm.head_dim}, d_model {lm.d_model}"
-    for name, value in {"shape": shape, **lm.fingerprint, **lm.selfcheck}.items():
+    for name, value in {"shape": shape, "special tokens": special, **lm.fingerprint, **lm.selfcheck}.items():
         table.add_row(name.replace("_", " "), _shown(value))
     _console().print(table)
     return Path(config.results_dir)

@@ -14,6 +14,7 @@ from fv.corruption_report import corruption_report
 from fv.encoding import Encoder
 from fv.errors import ArtifactError, TrialError
 from fv.models.language_model import LanguageModel
+from fv.models.special_tokens import adds_special_tokens
 from fv.prompts import accepted, target_tokens, zero_shot_targets
 from fv.relations import Pair, Relation, RelationFile, normalise
 from fv.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
@@ -31,7 +32,7 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
     Raises:
         TrialError: a relation cannot give its trials, or none is left.
     """
-    data, special = config.data, config.model.add_special_tokens
+    data, special = config.data, adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
     encoder = Encoder(lm, special)
     sampled: dict[str, QidTrials] = {}
     collisions: dict[str, Collisions] = {}

@@ -25,6 +25,7 @@ from fv.config import Config, StatsConfig
 from fv.errors import ArtifactError
 from fv.evaluation import records
 from fv.held_out import CONTRASTS_KEY, MEANS_KEY
+from fv.models.special_tokens import SETTING
 from fv.run import now, read_meta, refuse_difference
 from fv.stats import grouped_means
 
@@ -54,7 +55,7 @@ def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
     for folder in folders:
         meta = read_meta(folder / "eval_meta.json")
         if set(TABLES) <= set(meta["outputs"]):
-            groups[digest_of(_without_seed(meta))].append(folder)
+            groups[digest_of(_without_seed(folder, meta))].append(folder)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -76,9 +77,10 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
     if len(set(seeds.values())) < len(folders) or len(folders) < 2:
         given = sorted(seeds.values())
         raise ArtifactError(f"Seeds are gathered over two runs or more, each of another seed; given: {given}.")
+    settings = _without_seed(first, metas[first])
     for folder in folders[1:]:
         tell = "Only runs of one model, data and settings are averaged over their seeds."
-        refuse_difference(_without_seed(metas[first]), _without_seed(metas[folder]), f"{folder}", tell)
+        refuse_difference(settings, _without_seed(folder, metas[folder]), f"{folder}", tell)
     stats = TypeAdapter(StatsConfig).validate_python(metas[first]["config"]["stats"])
     root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in folders])[:16]
     with locked(root):
@@ -114,10 +116,12 @@ def _meta_of(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _without_seed(meta: dict[str, Any]) -> dict[str, Any]:
+def _without_seed(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
     """The settings that runs of different seeds have in common."""
     config = meta["config"]
     shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
+    # What the setting came to: runs may spell it differently and have the same tokens.
+    shared[SETTING] = read_json(RunPaths(run_folder(folder)).snapshot)["meta"]["add_special_tokens"]
     return {**meta["settings"], **shared, "tag": config["tag"]}
 
 

@@ -16,6 +16,7 @@ from fv.errors import ConfigError
 from fv.injection import grid
 from fv.logs import log_to_file
 from fv.models.loading import load_model
+from fv.models.special_tokens import used_tokens
 from fv.questions import read_unrelated
 from fv.run import (
     finished_stepd,
@@ -74,7 +75,8 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
         # The cells of a sweep belong to a choice that none of them sees.
         parts = eval_parts(config, stepd.snapshot, qids_of(plan), as_cell or has_choice(config, cells))
         (folder / "eval_meta.json").unlink(missing_ok=True)
-        meta = step_meta("step6", config, lm, settings=settings, inputs=inputs)
+        special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
+        meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         if config.overwrite:
             clear_units(folder)
         units = units_of(folder, config, lm, meta)

@@ -31,6 +31,7 @@ from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, ci
 from fv.logs import log_to_file
 from fv.models.language_model import LanguageModel
 from fv.models.loading import load_model
+from fv.models.special_tokens import SETTING, special_tokens_warning, used_tokens
 from fv.progress import progress_bar
 from fv.relations import RelationFile, read_relations
 from fv.run import (
@@ -91,7 +92,7 @@ def _refuse_or_find(paths: RunPaths, config: Config, wanted: dict[str, Any]) -> 
     if config.overwrite or not paths.stepd_meta.exists():
         return False
     meta = read_meta(paths.stepd_meta)
-    refuse_other_run(paths, {**meta["identity"], **meta["sweep_identity"]}, wanted)
+    refuse_other_run(paths, {**meta["identity"], **meta["sweep_identity"]}, wanted, config.model)
     if meta["status"] != "ok":
         return False
     try:
@@ -111,22 +112,25 @@ def _run(
     wanted: dict[str, Any],
     file: RelationFile | None,
 ) -> None:
-    shared = identity(config)
-    meta = step_meta(
-        "stepD", config, lm, identity=shared, sweep_identity={k: v for k, v in wanted.items() if k not in shared}
-    )
+    shared, special = identity(config), snapshot.meta.add_special_tokens
+    sweep_identity = {k: v for k, v in wanted.items() if k not in shared}
+    special_tokens = used_tokens(lm.tokenizer, special)
+    meta = step_meta("stepD", config, lm, identity=shared, sweep_identity=sweep_identity, special_tokens=special_tokens)
     if paths.stepd_meta.exists():
         refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
     write_json(paths.stepd_meta, meta)
     write_snapshot(paths.snapshot, snapshot)
     log_warnings(file, snapshot)
+    if warning := special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens):
+        log.warning(warning)
     log.info(
         "StepD: %d relations, %d fit trials, %d heads of %s (%d layers x %d heads, %s sweep) in %s",
         *(len(snapshot.qids), sum(t.split == "fit" for t in snapshot.trials), len(heads)),
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    store = UnitStore(paths.units, [UNIT_SCHEMA, wanted, lm.fingerprint, [*map(list, heads)]])
+    # What the setting came to, and not its spelling: a unit is the same under each that gives the same tokens.
+    store = UnitStore(paths.units, [UNIT_SCHEMA, {**wanted, SETTING: special}, lm.fingerprint, [*map(list, heads)]])
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
     with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):

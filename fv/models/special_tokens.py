@@ -1,0 +1,49 @@
+"""Special tokens around a prompt (BOS): those a tokenizer adds by itself, whether they are used, and what is warned of.
+
+`model.add_special_tokens` is a wish; what the snapshot records, and every prompt is encoded with, is what it comes to.
+"""
+
+from collections import Counter
+from typing import Any
+
+SETTING = "model.add_special_tokens"
+
+
+def added_tokens(tokenizer: Any) -> list[str]:
+    """The special tokens that a tokenizer puts around a text by itself, in order of first appearance."""
+    plain, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    return tokenizer.convert_ids_to_tokens(list((Counter(framed) - Counter(plain)).elements()))
+
+
+def used_tokens(tokenizer: Any, used: bool) -> list[str]:
+    """The special tokens around each prompt, as text; `used` is what a snapshot records."""
+    return added_tokens(tokenizer) if used else []
+
+
+def adds_special_tokens(tokenizer: Any, setting: str | bool) -> bool:
+    """Whether prompts get special tokens under a setting: False too where the tokenizer has none to add.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        setting: `model.add_special_tokens`, or what a snapshot recorded of it.
+    """
+    return setting is not False and bool(added_tokens(tokenizer))
+
+
+def special_tokens_warning(tokenizer: Any, used: bool, setting: str | bool = "auto") -> str | None:
+    """One line about special tokens that are missing from the prompts; None where they are as the tokenizer has them.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        used: whether prompts have special tokens, as a snapshot records it.
+        setting: `model.add_special_tokens`, where it is known: `true` cannot add what the tokenizer does not have.
+    """
+    added = added_tokens(tokenizer)
+    if added and not used:
+        return (
+            f"Prompts are encoded without {' '.join(added)}, which this tokenizer adds to every text by itself; the "
+            f"model may do far worse so. {SETTING}=auto adds it (in another run_id)."
+        )
+    if setting is True and not added:
+        return f"{SETTING}=true adds nothing: this tokenizer adds no special tokens by itself. Say auto or false."
+    return None

@@ -1,0 +1,178 @@
+"""`model.add_special_tokens`: BOS where the tokenizer adds it, and a warning where it is left out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from commands import module
+from conftest import BOS, BOS_ID, MakeConfig, stepd_log, with_template
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
+
+from fv.artifacts import RunPaths, read_json
+from fv.config import ModelConfig
+from fv.errors import ConfigError, TrialError
+from fv.models.language_model import LanguageModel
+from fv.models.loading import load_model
+from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens
+from fv.questions import RelationQuestions
+from fv.relations import read_relations
+from fv.snapshot import Snapshot
+from fv.steps.held_out import HeldOutRun
+from fv.steps.sampling import prompt_of, sample_snapshot
+from fv.steps.stepd import run_stepd
+
+SPELLINGS = ("auto", "true", "false")
+
+
+@pytest.fixture
+def bos_overrides(tiny_overrides: list[str], bos_folder: Path) -> list[str]:
+    """A run of a second on a local folder whose tokenizer adds BOS; nothing is said of special tokens."""
+    return [*tiny_overrides, f"model.path={bos_folder}"]
+
+
+# The setting
+
+
+def test_special_tokens_are_the_tokenizers_own_by_default(make_config: MakeConfig, bos_folder: Path) -> None:
+    assert make_config().model.add_special_tokens == "auto"
+    assert make_config("model=local", f"model.path={bos_folder}").model.add_special_tokens == "auto"
+    for value in (True, False):
+        assert make_config(f"model.add_special_tokens={value}").model.add_special_tokens is value
+
+
+@pytest.mark.parametrize("value", ["yes", "Auto", "true", "", 1, 0, 1.0, None, ["auto"], {"auto": True}])
+def test_any_other_value_is_refused_with_the_three_there_are(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"model\.add_special_tokens=.* must be auto .* true or false"):
+        ModelConfig(add_special_tokens=value)
+
+
+@given(template=st.lists(st.sampled_from([BOS, "<|im_end|>"]), max_size=3), closing=st.booleans())
+def test_the_tokens_a_tokenizer_adds_are_named_in_order(
+    smollm2_folder: Path, template: list[str], closing: bool
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+    words = ["$A", *template] if closing else [*template, "$A"]
+    ids = [(BOS, BOS_ID), ("<|im_end|>", 2)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=" ".join(words), special_tokens=ids)
+    added = added_tokens(tokenizer)
+    assert sorted(added) == sorted(template) and list(dict.fromkeys(added)) == list(dict.fromkeys(template))
+    found = [adds_special_tokens(tokenizer, setting) for setting in ("auto", True, False)]
+    assert found == [bool(template), bool(template), False]
+    assert used_tokens(tokenizer, True) == added and used_tokens(tokenizer, False) == []
+    warning = special_tokens_warning(tokenizer, used=False)
+    assert (warning is not None) == bool(template)
+    assert all(token in str(warning) for token in template)
+    assert special_tokens_warning(tokenizer, used=bool(template)) is None
+
+
+def test_the_models_that_ship_have_no_special_tokens_to_add(tiny_lm: LanguageModel, smollm2_folder: Path) -> None:
+    for tokenizer in (tiny_lm.tokenizer, AutoTokenizer.from_pretrained(smollm2_folder)):
+        assert added_tokens(tokenizer) == []
+        assert not any(adds_special_tokens(tokenizer, setting) for setting in ("auto", True, False))
+
+
+# Prompts
+
+
+def sampled(make_config: MakeConfig, overrides: list[str], spelling: str) -> tuple[LanguageModel, Snapshot]:
+    config = make_config(*overrides, f"model.add_special_tokens={spelling}")
+    lm = load_model(config)
+    return lm, sample_snapshot(read_relations(config.data), config, lm)
+
+
+@pytest.mark.parametrize(("spelling", "used"), [("auto", True), ("true", True), ("false", False)])
+def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
+    make_config: MakeConfig, bos_overrides: list[str], spelling: str, used: bool
+) -> None:
+    lm, snapshot = sampled(make_config, bos_overrides, spelling)
+    assert snapshot.meta.add_special_tokens is used
+    trial = snapshot.trials[0]
+    asked = RelationQuestions(lm, snapshot, trial.q_id)
+    prompts = {
+        "clean": prompt_of(lm, snapshot, trial.clean_prompt_str, trial.target_first_token_id).token_ids,
+        "corrupted": prompt_of(lm, snapshot, trial.corrupted_prompt_str, trial.target_first_token_id).token_ids,
+        **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
+    }
+    config = make_config(*bos_overrides, "evaluation=full", "evaluation.n_unrelated=2")
+    held_out: Any = HeldOutRun(config, lm, SimpleNamespace(snapshot=snapshot), *[None] * 3, [], {})  # type: ignore
+    prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(held_out.unrelated)}
+    assert {name: ids[:1] == (BOS_ID,) for name, ids in prompts.items()} == dict.fromkeys(prompts, used)
+    assert all(BOS_ID not in ids[1:] for ids in prompts.values())
+
+
+def test_auto_and_true_give_one_snapshot_and_false_the_same_trials(
+    make_config: MakeConfig, bos_overrides: list[str]
+) -> None:
+    auto, true, false = (sampled(make_config, bos_overrides, spelling)[1] for spelling in SPELLINGS)
+    assert auto == true
+    assert auto.trials == false.trials and auto.meta != false.meta
+
+
+def test_a_tokenizer_that_adds_nothing_has_one_snapshot_under_every_spelling(
+    make_config: MakeConfig, tiny_overrides: list[str]
+) -> None:
+    auto, true, false = (sampled(make_config, tiny_overrides, spelling)[1] for spelling in SPELLINGS)
+    assert auto == true == false and auto.meta.add_special_tokens is False
+
+
+def test_a_tokenizer_that_closes_every_text_is_refused_with_the_setting_that_helps(
+    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    folder = with_template(tmp_path / "closing", tiny_llama_folder, f"$A {BOS}")
+    with pytest.raises(TrialError, match=r"boundary mismatch.*model\.add_special_tokens=false leaves it out"):
+        run_stepd(make_config(*tiny_overrides, f"model.path={folder}"))
+    run_stepd(make_config(*tiny_overrides, f"model.path={folder}", "model.add_special_tokens=false"))
+
+
+# What is told
+
+
+def test_stepd_warns_of_a_bos_left_out_once_and_by_name(make_config: MakeConfig, bos_overrides: list[str]) -> None:
+    left_out = make_config(*bos_overrides, "model.add_special_tokens=false")
+    run_stepd(left_out)
+    warnings = [line for line in stepd_log(left_out).splitlines() if "special_tokens" in line]
+    assert len(warnings) == 1
+    assert f"WARNING fv.steps.stepd: Prompts are encoded without {BOS}" in warnings[0]
+    assert "model.add_special_tokens=auto" in warnings[0]
+
+
+@pytest.mark.parametrize("spelling", ["auto", "true"])
+def test_stepd_is_silent_where_the_tokenizer_has_its_way(
+    make_config: MakeConfig, bos_overrides: list[str], spelling: str
+) -> None:
+    config = make_config(*bos_overrides, f"model.add_special_tokens={spelling}")
+    run_stepd(config)
+    assert "special_tokens" not in stepd_log(config)
+    assert read_json(RunPaths.of(config).stepd_meta)["special_tokens"] == [BOS]
+
+
+def test_a_true_that_adds_nothing_is_told(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
+    config = make_config(*tiny_overrides, "model.add_special_tokens=true")
+    run_stepd(config)
+    assert "model.add_special_tokens=true adds nothing" in stepd_log(config)
+    assert read_json(RunPaths.of(config).stepd_meta)["special_tokens"] == []
+
+
+@pytest.mark.parametrize(("entrypoint", "action"), [("data", "check"), ("data", "sample"), ("models", "check")])
+def test_looking_at_data_or_a_model_warns_of_a_bos_left_out(
+    bos_folder: Path, small_csv: Path, entrypoint: str, action: str
+) -> None:
+    words = [action, "model=local", f"model.path={bos_folder}"]
+    if entrypoint == "data":
+        words += [f"data.relation_csv_path={small_csv}", "data.n_trials_per_q=3", "data.n_eval_trials_per_q=3"]
+    shown, left_out = module(entrypoint, *words), module(entrypoint, *words, "model.add_special_tokens=false")
+    assert f"Prompts are encoded without {BOS}" in left_out.stderr
+    assert "Prompts are encoded without" not in shown.stderr
+    if action == "sample":
+        assert "<special>|Q" in shown.stdout and "<special>" not in left_out.stdout
+    if entrypoint == "models":
+        assert BOS in shown.stdout and BOS not in left_out.stdout
+
+
+def test_the_list_of_models_says_what_their_configurations_say() -> None:
+    (row,) = [line for line in module("models", "list").stdout.splitlines() if " gemma3_270m " in line]
+    assert [cell.strip() for cell in row.split("│")[3:5]] == ["gemma3_text", "auto"]

@@ -1,0 +1,144 @@
+"""Runs and their special tokens: each goes on under the settings that give the same tokens, and under no others."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BOS, MakeConfig, stepd_log
+
+from entrypoints.flags import translate
+from fv.artifacts import RunPaths, read_json
+from fv.errors import ArtifactError
+from fv.run import finished_stepd
+from fv.steps import stepd
+from fv.steps.step6 import run_step6
+from fv.steps.stepd import run_stepd
+from fv.steps.stepe import run_stepe
+
+SPELLINGS = ("auto", "true", "false")
+
+# Runs of another spelling
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_config: MakeConfig,
+    tiny_llama_folder: Path,
+    bos_folder: Path,
+    small_csv: Path,
+) -> dict[str, list[str]]:
+    """Overrides of runs with a finished StepD, by tokenizer: one run a spelling, named after it."""
+    results = tmp_path_factory.mktemp("finished")
+    overrides = {
+        name: [
+            *("evaluation=grid", "model=local", f"model.path={folder}", f"model.name={name}", "data.name=small"),
+            *(f"data.relation_csv_path={small_csv}", f"results_dir={results / name}", "data.qids=[antonym]"),
+            *("compute.selfcheck=false", "compute.threads=1", "score.k=3", "injection.layer=1"),
+            *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3"),
+        ]
+        for name, folder in (("plain", tiny_llama_folder), ("bos", bos_folder))
+    }
+    for name, spelling in itertools.product(overrides, SPELLINGS):
+        run_stepd(make_config(*overrides[name], f"run_id={spelling}", f"model.add_special_tokens={spelling}"))
+    return overrides
+
+
+@pytest.mark.parametrize(("there", "here"), itertools.product(SPELLINGS, SPELLINGS))
+@pytest.mark.parametrize("name", ["plain", "bos"])
+def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
+    make_config: MakeConfig,
+    finished: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    there: str,
+    here: str,
+) -> None:
+    config = make_config(*finished[name], f"run_id={there}", f"model.add_special_tokens={here}")
+    # Weights are not needed to tell.
+    monkeypatch.setattr(stepd, "load_model", lambda _: pytest.fail("the model was loaded"))
+    if name == "plain" or (there == "false") == (here == "false"):
+        assert run_stepd(config) == RunPaths.of(config).root
+        assert finished_stepd(RunPaths.of(config), config)["status"] == "ok"
+        return
+    spelled = {"auto": "'auto'", "true": "True", "false": "False"}
+    told = rf"(?s)model\.add_special_tokens: there {spelled[there]}, here {spelled[here]}\n.*another run_id"
+    for step in (run_stepd, run_stepe, run_step6):
+        with pytest.raises(ArtifactError, match=told):
+            step(config)
+
+
+def test_a_run_of_the_old_default_is_finished_under_the_new_one(
+    make_config: MakeConfig, finished: dict[str, list[str]]
+) -> None:
+    config = make_config(*finished["plain"], "run_id=false")
+    assert read_json(RunPaths.of(config).stepd_meta)["identity"]["model.add_special_tokens"] is False
+    run_stepe(config)
+    run_step6(config)
+    assert read_json(RunPaths.of(config).step6 / "eval_meta.json")["special_tokens"] == []
+
+
+def test_other_differences_are_told_without_a_look_at_the_tokenizer(
+    make_config: MakeConfig, finished: dict[str, list[str]]
+) -> None:
+    config = make_config(*finished["plain"], "run_id=false", "model.path=/nowhere", "seed=7")
+    with pytest.raises(ArtifactError, match=r"(?s)model\.path: there .*seed: there 42, here 7") as refused:
+        run_stepd(config)
+    assert "add_special_tokens" not in str(refused.value)
+
+
+def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
+    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, asked = stepd.compute_unit, []
+
+    def interrupted(*args: Any) -> Any:
+        asked.append(args)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return compute(*args)
+
+    monkeypatch.setattr(stepd, "compute_unit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stepd(make_config(*tiny_overrides, "model.add_special_tokens=false"))
+    run_stepd(make_config(*tiny_overrides))
+    assert len(asked) == 4  # one finished, one interrupted, and the two that were missing
+
+
+# Flag-style scripts
+
+
+def test_flag_scripts_add_no_bos_warn_of_it_and_find_their_run_again(
+    make_config: MakeConfig, bos_folder: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "relation" / "r"
+    model = {"--model": str(bos_folder), "--seed": "42"}
+    counts = {"--relation_n_trials_per_q": "3", "--relation_n_demos": "3"}
+    flags = {**model, **counts, "--out_base_dir": str(base), "--relation_csv_path": str(small_csv)}
+    light = ["compute.selfcheck=false", "compute.threads=1", "evaluation=grid"]
+    config = make_config(*translate("stepd", flags), *light, entrypoint="stepd")
+    assert config.model.add_special_tokens is False
+    run_stepd(config)
+    assert f"Prompts are encoded without {BOS}" in stepd_log(config)
+    assert json.loads(RunPaths.of(config).snapshot.read_text())["meta"]["add_special_tokens"] is False
+
+    for step, named in (("stepe", "--stepd_base_dir"), ("step6", "--sampled_trials_path")):
+        where = {named: str(base if step == "stepe" else base / "artifacts" / "sampled_trials.json")}
+        for given_model in (model, {}):
+            found = make_config(*translate(step, {**given_model, **where}), *light, entrypoint=step)
+            assert found.model == config.model
+            assert finished_stepd(RunPaths.of(found), found)["status"] == "ok"
+
+
+def test_flag_scripts_adopt_the_special_tokens_of_a_run_made_otherwise(
+    make_config: MakeConfig, finished: dict[str, list[str]], bos_folder: Path
+) -> None:
+    for spelling in SPELLINGS:
+        paths = RunPaths.of(make_config(*finished["bos"], f"run_id={spelling}"))
+        due = {"auto": "auto", "true": True, "false": False}[spelling]
+        overrides = translate("stepe", {"--stepd_base_dir": str(paths.root), "--model": str(bos_folder)})
+        config = make_config(*overrides, "model.name=bos", entrypoint="stepe")
+        assert config.model.add_special_tokens == due
+        assert finished_stepd(paths, config)["status"] == "ok"
