@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck bench data clean
+.PHONY: help setup demo test lint format typecheck bench coverage data clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ typecheck: $(READY)  ## Check types
 
 bench: $(READY)  ## Measure the sweeps against one forward an edit
 	$(BIN)/python -m benchmarks.sweeps $(ARGS)
+
+coverage: $(READY)  ## Measure how often the intervals hold the truth: the table of docs/methods.md
+	$(BIN)/python -m benchmarks.coverage $(ARGS)
 
 data: $(READY)  ## Build the default relations from their sources and show what differs from the committed file
 	$(BIN)/python datasets/build/build.py $(ARGS)

@@ -23,11 +23,14 @@ class RelationMeans:
         clean: head outputs over the clean prompts, (n_layers, n_heads, head_dim).
         corrupted: head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
         residual: the residual stream behind each block over the clean prompts, (n_layers, d_model).
+        residual_norm: the norm of the residual stream behind each block over the zero-shot prompts, (n_layers,): what
+            the norm of an injected vector is told against. None in runs that did not measure it.
     """
 
     clean: Tensor
     corrupted: Tensor
     residual: Tensor
+    residual_norm: Tensor | None = None
 
 
 def mean_over_prompts(values: Tensor) -> Tensor:
@@ -73,7 +76,10 @@ def read_clean_mean(path: Path) -> Tensor:
 
 def write_other_means(path: Path, means: RelationMeans) -> None:
     """Write what a relation's clean mean is compared with: `stepD_other_means/qid_<QID>.pt`."""
-    write_torch(path, {"corrupted_mean": means.corrupted, "residual_mean": means.residual})
+    value = {"corrupted_mean": means.corrupted, "residual_mean": means.residual}
+    if means.residual_norm is not None:
+        value["residual_norm"] = means.residual_norm
+    write_torch(path, value)
 
 
 def read_relation_means(clean: Path, others: Path) -> RelationMeans:
@@ -84,12 +90,13 @@ def read_relation_means(clean: Path, others: Path) -> RelationMeans:
     """
     mean, value = read_clean_mean(clean), read_torch(others)
     if isinstance(value, dict):
-        corrupted, residual = value.get("corrupted_mean"), value.get("residual_mean")
+        corrupted, residual, norm = (value.get(name) for name in ("corrupted_mean", "residual_mean", "residual_norm"))
         if (
             isinstance(corrupted, Tensor)
             and isinstance(residual, Tensor)
             and corrupted.shape == mean.shape
             and (residual.ndim, len(residual)) == (2, len(mean))
+            and (norm is None or (isinstance(norm, Tensor) and norm.shape == mean.shape[:1]))
         ):
-            return RelationMeans(mean, corrupted, residual)
+            return RelationMeans(mean, corrupted, residual, norm)
     raise ArtifactError(f"{others} does not hold the means of {clean.name}'s prompts.")

@@ -121,22 +121,6 @@ def _fill(
 
 
 @torch.no_grad()
-def first_token_logprobs(
-    lm: LanguageModel, questions: Sequence[Question], edits: Sequence[LastTokenEdit], max_rows: int
-) -> np.ndarray:
-    """Log probability of each answer's first token under each edit, (n_questions, n_edits)."""
-    found = np.zeros((len(questions), len(edits)))
-    for batch in _batches(lm, [q.token_ids for q in questions], [0] * len(questions), edits, max_rows):
-        cache = PromptCache(lm, [questions[i].token_ids for i in batch])
-        targets = torch.tensor([questions[i].answer[0] for i in batch], device=lm.device)
-        for start, chunk in _chunks(lm, len(cache.ids[0]), 0, edits, max_rows):
-            logits = cache.logits(chunk)[:, :, 0]  # (batch, n_chunk, vocabulary)
-            scores = target_logprob(logits, targets[:, None].expand(logits.shape[:2]))
-            found[batch, start : start + len(chunk)] = scores.double().cpu()
-    return found
-
-
-@torch.no_grad()
 def injection_cost(
     lm: LanguageModel, texts: Sequence[Sequence[int]], edits: Sequence[LastTokenEdit], max_rows: int
 ) -> np.ndarray:

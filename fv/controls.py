@@ -20,6 +20,9 @@ from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
 from fv.sweep import Head
 
+MOST_REPEATS = 200
+"""Draws in a row that were drawn before, after which there are no new ones."""
+
 
 class Control(NamedTuple):
     """A vector injected in the function vector's place.
@@ -29,12 +32,14 @@ class Control(NamedTuple):
         draw: which of several of its kind.
         values: (d_model,).
         of: the relation it is of, where it is of one.
+        all_draws: whether there are no other draws of its kind than those that are made.
     """
 
     name: str
     draw: int
     values: Tensor
     of: str | None = None
+    all_draws: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,28 @@ def layer_matched_heads(
     return tuple(sorted(drawn))
 
 
-def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int) -> list[tuple[Head, ...]]:
-    """`count` draws of layer-matched random heads; none where there are too few heads outside."""
+class HeadSets(NamedTuple):
+    """Distinct draws of random heads, and whether there are no others."""
+
+    sets: list[tuple[Head, ...]]
+    all_draws: bool
+
+
+def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int) -> HeadSets:
+    """At most `count` distinct draws of layer-matched random heads; none where there are too few heads outside."""
     rng = generator_for(seed, "random_heads", vector.name)
-    drawn = [layer_matched_heads(made_of.heads, made_of.ranking, rng) for _ in range(count)]
-    return [heads for heads in drawn if heads is not None]
+    sets: list[tuple[Head, ...]] = []
+    repeats = 0
+    while len(sets) < count and repeats < MOST_REPEATS:
+        heads = layer_matched_heads(made_of.heads, made_of.ranking, rng)
+        if heads is None:
+            return HeadSets([], True)
+        if heads in sets:
+            repeats += 1
+        else:
+            sets.append(heads)
+            repeats = 0
+    return HeadSets(sets, len(sets) < count)
 
 
 def make_controls(
@@ -109,21 +131,21 @@ def make_controls(
     """
     rng = generator_for(seed, "random_vector", vector.name)
     found = [
-        Control("random_vector", draw, values)
+        Control("random_vector", draw, values, all_draws=False)
         for draw, values in enumerate(norm_matched(vector.values, config.random_vectors, rng))
     ]
     if made_of is not None:
         clean = made_of.means.clean
-        for draw, heads in enumerate(random_head_sets(vector, made_of, config.random_heads, seed)):
-            found.append(Control("random_heads", draw, function_vector(lm, clean, heads)))
+        sets, every = random_head_sets(vector, made_of, config.random_heads, seed)
+        for draw, heads in enumerate(sets):
+            found.append(Control("random_heads", draw, function_vector(lm, clean, heads), all_draws=every))
         k = len(made_of.heads)
         if config.bottom_heads and 2 * k <= len(made_of.ranking):
             found.append(Control("bottom_heads", 0, function_vector(lm, clean, made_of.ranking[-k:])))
         if config.corrupted:
             found.append(Control("corrupted_prompts", 0, function_vector(lm, made_of.means.corrupted, made_of.heads)))
     if others and config.other_relation:
-        name = generator_for(seed, "other_relation", vector.name).choice(sorted(others))
-        found.append(Control("other_relation", 0, others[name], str(name)))
+        found += [Control("other_relation", draw, others[name], name) for draw, name in enumerate(sorted(others))]
     if others and config.mean_of_others:
         stacked = torch.stack([others[name] for name in sorted(others)])
         found.append(Control("mean_of_others", 0, stacked.double().mean(0).to(stacked.dtype)))

@@ -26,10 +26,14 @@ class AddVector:
 
 @dataclass(frozen=True, eq=False)
 class ReplaceResidual:
-    """Put a vector, (d_model,), in the place of the residual stream behind block `layer`."""
+    """Move the residual stream h behind block `layer` towards a vector, (d_model,): h + share * (vector - h).
+
+    With `share` 1 the vector is put in its place.
+    """
 
     layer: int
     vector: Tensor
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +93,20 @@ def _change_residual(
     lm: LanguageModel, edits: Sequence[LastTokenEdit], rows: list[int], at: int
 ) -> Callable[[Tensor], Tensor]:
     vectors = torch.stack([edits[row].vector for row in rows]).to(lm.device, lm.dtype)  # type: ignore[union-attr]
-    kept = torch.tensor([isinstance(edits[row], AddVector) for row in rows], device=lm.device)[:, None]  # (n, 1)
+    # How much of a replaced residual stream goes; an added vector takes nothing away.
+    shares = torch.tensor(
+        [own.share if isinstance(own := edits[row], ReplaceResidual) else torch.nan for row in rows],
+        device=lm.device,
+        dtype=lm.dtype,
+    )[:, None]  # (n_rows_here, 1)
 
     def edit(residual: Tensor) -> Tensor:
         # (n_prompts * n_rows, positions, d_model) -> (n_prompts, n_rows, positions, d_model)
         by_row = residual.clone().unflatten(0, (-1, len(edits)))
         here = by_row[:, rows, at]
-        there = vectors.to(here.device)
-        by_row[:, rows, at] = torch.where(kept.to(here.device), here + there, there)
+        there, share = vectors.to(here.device), shares.to(here.device)
+        replaced = torch.where(share == 1, there, here + share * (there - here))
+        by_row[:, rows, at] = torch.where(share.isnan(), here + there, replaced)
         return by_row.flatten(0, 1)
 
     return edit

@@ -4,23 +4,30 @@ One trial row is one (vector, trial, layer, alpha); one summary row is its mean 
 Metrics: spec section 2 (`mean_delta_logprob` primary, `accuracy_delta`, `mean_delta_p`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from fv.config import StatsConfig
-from fv.injection import Vector
+from fv.injection import Vector, norm_of
+from fv.intervals import Kind
 from fv.selection import TEST, choose_cells, is_chosen
 from fv.stats import grouped_means
-from fv.sweep import Advance, Cell, Prompt, Sweep, ignore_progress
+from fv.sweep import Advance, Cell, Prompt, Sweep, TargetScores, ignore_progress
 
 METRICS = ["mean_delta_logprob", "accuracy_delta", "mean_delta_p"]
+KINDS = dict(zip(METRICS, (Kind.mean, Kind.proportion_difference, Kind.mean), strict=True))
 CELL = ["fv", "eval_qid", "layer", "alpha"]
+WHICH = ["trial_id", "fv", "fv_kind", "fv_source", "k", "norm", "eval_qid", "part", "layer", "alpha"]
+"""What names a trial row; `norm` is the vector's own, before alpha."""
 TRIAL_COLUMNS = [
-    *("trial_id", "fv", "fv_kind", "fv_source", "k", "eval_qid", "part", "layer", "alpha"),
+    *WHICH,
     *("baseline_logprob", "injected_logprob", "delta_logprob", "baseline_p", "injected_p", "delta_p"),
     *("baseline_rank", "injected_rank", "baseline_correct", "injected_correct"),
 ]
@@ -44,6 +51,7 @@ def evaluate(
     sweep: Sweep,
     plan: Sequence[tuple[Vector, Sequence[EvalTrial]]],
     cells: Sequence[Cell],
+    residual_norm: Tensor | None = None,
     advance: Advance = ignore_progress,
 ) -> pd.DataFrame:
     """Inject every vector of `plan` into its trials at every cell.
@@ -54,6 +62,7 @@ def evaluate(
         sweep: the engine.
         plan: vectors with the trials they are evaluated on.
         cells: the (layer, alpha) grid.
+        residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
         advance: progress callback, called with trial rows done.
 
     Returns:
@@ -65,19 +74,20 @@ def evaluate(
             vectors_of.setdefault(trial, []).append(vector)
     # A pass takes prompts with equally many vectors.
     by_count = groupby(sorted(vectors_of, key=lambda t: len(vectors_of[t])), key=lambda t: len(vectors_of[t]))
+    norms = {vector.name: norm_of(vector.values) for vector, _ in plan}
     tables = []
     for _, group in by_count:
         trials = list(group)
         values = torch.stack([torch.stack([v.values for v in vectors_of[t]]) for t in trials])
-        before, after = sweep.inject([t.prompt for t in trials], values, cells, advance)
+        before, after = inject_at(sweep, [t.prompt for t in trials], values, cells, residual_norm, advance)
         # One row a (trial, vector, cell), in the order of `after`.
         keys = [
-            (t.trial_id, v.name, v.kind, v.source, v.k, t.q_id, t.part, cell.layer, cell.alpha)
+            (t.trial_id, v.name, v.kind, v.source, v.k, norms[v.name], t.q_id, t.part, cell.layer, cell.alpha)
             for t in trials
             for v in vectors_of[t]
             for cell in cells
         ]
-        table = pd.DataFrame(keys, columns=TRIAL_COLUMNS[:9]).astype({"k": "Int64"})
+        table = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
         repeats = after.logprob[0].numel()
         for name, scores in (("baseline", before), ("injected", after)):
             times = repeats if name == "baseline" else 1
@@ -90,6 +100,21 @@ def evaluate(
     rows["baseline_correct"] = rows["baseline_rank"] == 0
     rows["injected_correct"] = rows["injected_rank"] == 0
     return sort_trials(rows)
+
+
+def inject_at(
+    sweep: Sweep,
+    prompts: Sequence[Prompt],
+    vectors: Tensor,
+    cells: Sequence[Cell],
+    residual_norm: Tensor | None,
+    advance: Advance = ignore_progress,
+) -> tuple[TargetScores, TargetScores]:
+    """`Sweep.inject`, with alpha as a multiple of the residual stream's norm at each layer, (n_layers,), if given."""
+    if residual_norm is not None:
+        vectors = normalize(vectors, dim=-1)
+        cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
+    return sweep.inject(prompts, vectors, cells, advance)
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
@@ -107,6 +132,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             fv_kind=("fv_kind", "first"),
             fv_source=("fv_source", "first"),
             k=("k", "first"),
+            norm=("norm", "first"),
             n_trials=("trial_id", "size"),
             baseline_logprob=("baseline_logprob", "mean"),
             injected_logprob=("injected_logprob", "mean"),
@@ -126,21 +152,36 @@ def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig
     values = sort_trials(rows).astype({"baseline_correct": float, "injected_correct": float})
     values["accuracy_delta"] = values["injected_correct"] - values["baseline_correct"]
     values = values.rename(columns={"delta_logprob": METRICS[0], "delta_p": METRICS[2]})
-    estimates = grouped_means(values, CELL, METRICS, "trial_id", stats, seed)
+    estimates = grouped_means(values, CELL, KINDS, "trial_id", stats, seed)
     wide = estimates.pivot(index=CELL, columns="metric", values=["se", "ci_low", "ci_high"])
     wide.columns = pd.Index([f"{column[1]}_{column[0]}" for column in wide.columns])
     ends = [f"{metric}_{end}" for metric in METRICS for end in ("se", "ci_low", "ci_high")]
     return summary.merge(wide[ends].reset_index(), on=CELL)
 
 
-def summary_json(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any]:
+def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor | None]) -> pd.DataFrame:
+    """A table of cells with `relative_norm`: the vector's norm, before alpha, over the residual stream's mean norm.
+
+    Args:
+        table: rows with `eval_qid`, `layer` and `norm`.
+        residual_norms: {q_id: mean norm behind each block at the last token of its zero-shot fit prompts, (n_layers,)};
+            None where it was not measured.
+    """
+    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items() if norm is not None}
+    cells = zip(table["eval_qid"], table["layer"], table["norm"], strict=True)
+    return table.assign(relative_norm=[norm / known[q][layer] if q in known else np.nan for q, layer, norm in cells])
+
+
+def summary_json(
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+) -> dict[str, Any]:
     """`eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells in order of layer and alpha, and `chosen`.
 
     `rows` are over all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with
-    its means over the test trials. It depends on the trial rows only, so a gathered sweep and a single job over the
-    same grid write the same.
+    its means over the test trials. It depends on the trial rows and norms only, so a gathered sweep and a single job
+    over the same grid write the same.
     """
-    summary = with_intervals(summarise(rows), rows, stats, seed)
+    summary = with_relative_norms(with_intervals(summarise(rows), rows, stats, seed), residual_norms)
     matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
         matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
@@ -152,20 +193,22 @@ def summary_json(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str,
         "eval_qids": sorted(summary["eval_qid"].unique()),
         "layers": sorted(summary["layer"].unique().tolist()),
         "alphas": sorted(summary["alpha"].unique().tolist()),
-        "chosen": records(chosen_cells(rows, stats, seed)),
+        "chosen": records(chosen_cells(rows, residual_norms, stats, seed)),
         "rows": records(summary),
         "matrix": matrix,
     }
 
 
-def chosen_cells(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+def chosen_cells(
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+) -> pd.DataFrame:
     """The chosen cell of each (fv, eval_qid), `fv.selection.choose_cells`, with its summary over the test trials."""
     chosen = choose_cells(rows)
     test = rows[(rows["part"] == TEST) & is_chosen(rows, chosen)]
     if test.empty:
         return chosen
-    summary = with_intervals(summarise(test), test, stats, seed).drop(columns=["n_trials", "fv_kind", "fv_source", "k"])
-    return chosen.merge(summary, on=CELL)
+    summary = with_intervals(summarise(test), test, stats, seed).drop(columns=["n_trials", "fv_source", "k"])
+    return with_relative_norms(chosen.merge(summary, on=CELL), residual_norms)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fv.answers import AnswerScores, score_columns
 from fv.config import StatsConfig
+from fv.intervals import Kind
 from fv.stats import grouped_means
 
 NO_VECTOR = ""
@@ -19,14 +20,21 @@ KEY = ["fv", "eval_qid", "condition"]
 MEANS_KEY = [*KEY, "draw", "subset"]
 CONTRASTS_KEY = [*KEY, "minus", "subset"]
 ALL, FEW_SHOT_CORRECT = "all", "few_shot_correct"
-LEVELS = [
-    *("logprob", "p", "rank", "top1", "top3", "top5", "logit_difference", "candidate_accuracy"),
-    *("answer_logprob", "exact_match"),
-]
-"""What a condition is rated by, whatever it is compared with."""
-CHANGES = ["delta_logprob", "delta_p", "delta_top1", "delta_answer_logprob", "worse"]
+LEVELS = {
+    **dict.fromkeys(("logprob", "p", "rank", "logit_difference", "answer_logprob"), Kind.mean),
+    **dict.fromkeys(("top1", "top3", "top5", "candidate_accuracy", "exact_match"), Kind.proportion),
+}
+"""What a condition is rated by, whatever it is compared with, and what kind of mean each is."""
+CHANGES = {
+    **dict.fromkeys(("delta_logprob", "delta_p", "delta_answer_logprob"), Kind.mean),
+    "delta_top1": Kind.proportion_difference,
+    "worse": Kind.proportion,
+}
 """What a condition changes against its reference; the mean of `worse` is the harm rate."""
-CONTRASTED = ["logprob", "p", "top1", "candidate_accuracy", "answer_logprob", "exact_match"]
+CONTRASTED = {
+    **dict.fromkeys(("logprob", "p", "answer_logprob"), Kind.mean),
+    **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
+}
 """What two conditions are compared by, trial by trial."""
 CONTRASTS = {
     "fv": (
@@ -72,49 +80,40 @@ def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
 
 def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
     """Mean of every metric of every condition and draw, with its interval: `held_out.csv`."""
-    return grouped_means(in_subsets(rows), MEANS_KEY, [*LEVELS, *CHANGES], "trial_id", stats, seed)
-
-
-def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each trial's mean over the draws of a condition.
-
-    `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
-    """
-    with_own = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
-    by = [*KEY, "compared_with", "trial_id", "few_shot_correct"]
-    return with_own.groupby(by)[CONTRASTED].mean().reset_index()
+    return grouped_means(in_subsets(rows), MEANS_KEY, {**LEVELS, **CHANGES}, "trial_id", stats, seed)
 
 
 def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Effect minus control, trial by trial, with its interval: `contrasts.csv`.
+    """Effect minus control with its interval over trials and over the control's draws: `contrasts.csv`.
 
-    Where a control has several draws, a trial's value is its mean over them.
+    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw.
     """
     differences = contrast_rows(rows)
-    return grouped_means(in_subsets(differences), CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed)
+    return grouped_means(in_subsets(differences), CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed, draw="draw")
 
 
 def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Differences of each trial, one row a (fv, relation, condition, minus, trial)."""
-    # The order of a sum decides its last bit: always that of the draws.
-    values = over_draws(rows.sort_values("draw"))
+    """Differences of each trial, one row a (fv, relation, condition, minus, trial, draw of the control)."""
+    # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
+    values = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
+    values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", "few_shot_correct", *CONTRASTED]]
     tables = []
     for condition, others in CONTRASTS.items():
-        own = values[values["condition"] == condition]
+        own = values[values["condition"] == condition].drop(columns=["draw", "all_draws"])
         for other in others:
             control = values[values["condition"] == other]
             # A baseline has no vector of its own: it is compared with every vector on its relation.
             shared = bool((control["fv"] == NO_VECTOR).all())
             on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
             control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
-            paired = own.merge(control[[*on, *CONTRASTED]], on=on, suffixes=("", "_other"))
+            paired = own.merge(control[[*on, "draw", "all_draws", *CONTRASTED]], on=on, suffixes=("", "_other"))
             for metric in CONTRASTED:
                 paired[metric] -= paired[f"{metric}_other"]
             tables.append(paired.assign(minus=other))
-    columns = [*KEY, "minus", "trial_id", "few_shot_correct", *CONTRASTED]
+    columns = [*KEY, "minus", "trial_id", "draw", "all_draws", "few_shot_correct", *CONTRASTED]
     return pd.concat(tables, ignore_index=True)[columns]
 
 
 def cost_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
     """Mean KL divergence on unrelated texts of every condition and draw, with its interval: `injection_cost.csv`."""
-    return grouped_means(rows, [*KEY, "draw"], ["kl"], "text", stats, seed)
+    return grouped_means(rows, [*KEY, "draw"], {"kl": Kind.mean}, "text", stats, seed)

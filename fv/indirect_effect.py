@@ -17,7 +17,7 @@ from torch import Tensor
 from fv.artifacts import write_npz
 from fv.config import StatsConfig
 from fv.errors import ArtifactError
-from fv.stats import Estimates, bootstrap_means
+from fv.intervals import Estimates, estimate_means
 from fv.sweep import Advance, Head, LastToken, Prompt, Sweep
 
 SCORES = ["mean_delta_logprob", "mean_delta_p"]
@@ -113,7 +113,7 @@ def cie_stats(effects: dict[str, TrialEffects], stats: StatsConfig, seed: int) -
     for q_id, found in effects.items():
         layer, head = np.nonzero(found.swept)
         values = np.concatenate([found.delta_logprob[:, found.swept], found.delta_p[:, found.swept]], 1)
-        estimates = bootstrap_means(values.T, stats, seed, "cie", q_id)
+        estimates = estimate_means(values.T, stats, seed, "cie", q_id)
         where = {"q_id": q_id, "layer": np.tile(layer, 2), "head": np.tile(head, 2)}
         tables.append(_stats_table(where, np.repeat(SCORES, len(layer)), "n_trials", estimates))
     return pd.concat(tables, ignore_index=True)
@@ -124,7 +124,7 @@ def aie_stats(cie: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
     tables = []
     for metric in SCORES:
         wide = cie.pivot(index=["layer", "head"], columns="q_id", values=metric).sort_index()
-        estimates = bootstrap_means(wide.to_numpy(), stats, seed, "aie")
+        estimates = estimate_means(wide.to_numpy(), stats, seed, "aie")
         where = {name: wide.index.get_level_values(name).to_numpy() for name in ("layer", "head")}
         tables.append(_stats_table(where, np.repeat(metric, len(wide)), "n_qids", estimates))
     return pd.concat(tables, ignore_index=True)

@@ -19,12 +19,13 @@ class Vector:
     """A vector to inject.
 
     Attributes:
-        source: `global`, `file`, or the relation's q_id.
-        kind: `global`, `qid` or `file`.
+        source: `global`, `file`, the relation's q_id, or `<q_id>@aie` for the AIE's heads with the relation's means.
+        kind: `global`, `qid`, `aie_qid` or `file`.
         source_qid: the relation it stands for, if any; its in-domain relation.
         values: (d_model,).
         k: how many heads it is made of; None where that is not known.
         of_several: whether there are vectors of other k from the same source, which names must tell apart.
+        in_matrix: whether it is one of the transfer matrix's (`injection.fv=all_qids`).
     """
 
     source: str
@@ -33,6 +34,7 @@ class Vector:
     values: Tensor
     k: int | None = None
     of_several: bool = False
+    in_matrix: bool = False
 
     @property
     def name(self) -> str:
@@ -50,18 +52,49 @@ def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:
     return [Cell(layer, alpha) for layer in layers for alpha in injection.alpha]
 
 
-def scope_of(vector: Vector, scope: EvalScopeConfig, alone: bool, known: Sequence[str]) -> list[str]:
+def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
+    """The factor on `vector` at a cell.
+
+    Args:
+        vector: (d_model,).
+        cell: layer and alpha.
+        residual_norm: the mean norm of the residual stream behind each block, (n_layers,), where alpha is a multiple of
+            it (`injection.alpha_unit=residual`); None where alpha is a factor on the vector as it is.
+    """
+    if residual_norm is None:
+        return cell.alpha
+    norm = norm_of(vector)
+    return cell.alpha * float(residual_norm[cell.layer]) / norm if norm else 0.0
+
+
+def norm_of(vector: Tensor) -> float:
+    """A vector's length."""
+    return float(vector.double().norm())
+
+
+def weaker_cells(cells: Sequence[Cell], shares: Sequence[float]) -> list[Cell]:
+    """The cells, and in each of their layers `shares` of the weakest alpha of each sign, by layer then alpha.
+
+    What a vector is compared with may choose among these: at the vector's own strengths it may do nothing but harm.
+    """
+    alphas = sorted({cell.alpha for cell in cells if cell.alpha}, key=abs)
+    weakest = [*[a for a in alphas if a > 0][:1], *[a for a in alphas if a < 0][:1]]
+    more = {Cell(layer, alpha * share) for layer in {c.layer for c in cells} for alpha in weakest for share in shares}
+    return sorted({*cells, *more})
+
+
+def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> list[str]:
     """The relations one vector is evaluated on.
 
-    `auto` is `in_domain` for one relation's vector, and `all_qids` for the global vector and for the transfer
-    matrix (`alone=False`).
+    `auto` is `in_domain` for one relation's vector, and `all_qids` for the global vector and for those of the transfer
+    matrix.
 
     Raises:
         ConfigError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
     """
     mode = scope.mode
     if mode is ScopeMode.auto:
-        mode = ScopeMode.in_domain if vector.source_qid is not None and alone else ScopeMode.all_qids
+        mode = ScopeMode.all_qids if vector.source_qid is None or vector.in_matrix else ScopeMode.in_domain
     if mode is ScopeMode.all_qids:
         return list(known)
     if mode is ScopeMode.in_domain and vector.source_qid is None:

@@ -13,6 +13,7 @@ from fv.errors import TrialError
 from fv.relations import Pair
 from fv.seeding import generator_for
 from fv.snapshot import Snapshot, Trial
+from fv.sweep import Cell
 from fv.trials import kin_groups
 
 DEV, TEST = "dev", "test"
@@ -95,6 +96,18 @@ def choose_cells(rows: pd.DataFrame) -> pd.DataFrame:
     best["best_k"] = best.index.isin(of_source.drop_duplicates(["fv_source", "eval_qid"]).index)
     columns = [*CHOICE, "fv_source", "k", "layer", "alpha", "n_dev", "n_test", "dev_mean_delta_logprob", "best_k"]
     return best[columns].sort_values(CHOICE, ignore_index=True)
+
+
+def best_cell(cells: Sequence[Cell], means: Sequence[float], unedited: float) -> Cell:
+    """The cell with the highest mean, ties to the earlier one; alpha 0 where none does better than no injection.
+
+    Args:
+        cells: (n_cells,), by layer then alpha.
+        means: mean log p on dev trials at each, (n_cells,).
+        unedited: the same without an injection.
+    """
+    best = int(np.argmax(means))
+    return cells[best] if means[best] > unedited else Cell(cells[0].layer, 0.0)
 
 
 def is_chosen(rows: pd.DataFrame, chosen: pd.DataFrame) -> np.ndarray:

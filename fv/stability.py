@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import pearsonr, rankdata
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.indirect_effect import TrialEffects
+from fv.intervals import estimate_means
 from fv.seeding import generator_for
-from fv.stats import bootstrap_means
 
 N_DRAWS = 100
 """Subsets of trials a point of the convergence curve."""
@@ -32,12 +33,16 @@ class Convergence:
         overlap_apart: share that two sets of so many trials, which have none in common, agree on; None where the
             relation has not twice as many.
         spearman_apart: rank correlation of all heads between the two sets.
+        top_mean_choosing: mean score of the top k of one of the two sets, in that set: what choosing makes of it.
+        top_mean_apart: mean score of the same heads in the other set, which had no part in choosing them.
     """
 
     n_trials: int
     overlap_with_all: float
     overlap_apart: float | None
     spearman_apart: float | None
+    top_mean_choosing: float | None = None
+    top_mean_apart: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,55 @@ def _point(effects: Effects, k: int, size: int, everything: np.ndarray, rng: np.
         return Convergence(size, with_all, None, None)
     other = scores(slice(size, 2 * size))
     apart = float((top & _in_top(other, k)).sum(-1).mean() / k)
-    return Convergence(size, with_all, apart, float(_spearman(one, other).mean()))
+    top_means = (float(side[top].mean()) for side in (one, other))
+    return Convergence(size, with_all, apart, float(_spearman(one, other).mean()), *top_means)
+
+
+def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndarray:
+    """Each head's mean effect on trials that had no part in ranking it so high, (n_heads,).
+
+    The trials are halved at random, many times over; of the halves in which the head ranks as high as among all trials
+    or higher, its mean over the other half is averaged. A mean over all trials flatters the heads that these trials put
+    first; this does not. Both halves share the clean mean that is patched in.
+
+    Args:
+        values: (n_trials, n_heads).
+        seed: the run's seed.
+        purpose: what the halves are for.
+
+    Returns:
+        NaN for a head that no half ranks so high, and for all heads where there is one trial.
+    """
+    rng = generator_for(seed, "other_half", *purpose)
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1], np.nan)
+    overall = _ranks(values.mean(0))
+    total, times = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for _ in range(N_DRAWS):
+        order = rng.permutation(n)
+        choosing, other = values[order[: n // 2]].mean(0), values[order[n // 2 :]].mean(0)
+        high = _ranks(choosing) <= overall
+        total[high] += other[high]
+        times += high
+    return np.divide(total, times, out=np.full(len(times), np.nan), where=times > 0)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """The place of each head, (n_heads,) int, 0 for the best."""
+    places = np.empty(len(scores), dtype=np.int64)
+    places[ranked(scores)] = np.arange(len(scores))
+    return places
+
+
+def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], seed: int) -> pd.DataFrame:
+    """`fv.indirect_effect.cie_stats` with the column `other_half_mean`, `other_half_means` by each of its metrics."""
+    means = {}
+    for key, rows in stats.groupby(["q_id", "metric"], sort=False):
+        q_id, metric = map(str, key)
+        found = other_half_means(effects_of(effects[q_id], metric), seed, q_id, metric)
+        means[key] = pd.Series(found, index=rows.index)
+    return stats.assign(other_half_mean=pd.concat(means.values()))
 
 
 def _in_top(scores: np.ndarray, k: int) -> np.ndarray:
@@ -145,7 +198,7 @@ def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: ob
     if k >= len(order) or len(units) < 2:
         return None
     differences = units[:, order[k - 1], None] - units[:, order[k:]]  # (n_units, n_heads - k)
-    found = bootstrap_means(differences.T, stats, seed, "gap", *purpose)
+    found = estimate_means(differences.T, stats, seed, "gap", *purpose)
     within = (found.ci_low <= 0) & (found.ci_high >= 0)
     return Gap(float(found.mean[0]), float(found.ci_low[0]), float(found.ci_high[0]), int(within.sum()))
 

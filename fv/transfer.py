@@ -9,8 +9,8 @@ import pandas as pd
 from fv.config import StatsConfig
 from fv.held_out import ALL
 from fv.injection import Vector
+from fv.intervals import INTERVAL, estimate_means
 from fv.metrics import cosine
-from fv.stats import INTERVAL, bootstrap_means
 
 PRIMARY = "delta_logprob"
 
@@ -27,7 +27,7 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequen
     Args:
         means: `fv.held_out.means_table`.
         contrasts: `fv.held_out.contrasts_table`.
-        vectors: the vectors; a relation's own one is of the same k.
+        vectors: the vectors; a relation's own one is of the same k, by its own ranking where there is one.
 
     Returns:
         fv, eval_qid, n, effect and its interval, effect_minus_control and its interval (missing where there are no
@@ -48,10 +48,11 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequen
     )
     table = effect.merge(control, on=pair, how="left")
     named = {vector.name: vector for vector in vectors}
-    own_of = {(vector.source_qid, vector.k): vector for vector in vectors}
+    own_of = {(vector.source_qid, vector.kind, vector.k): vector for vector in vectors}
     cosines = []
     for fv, eval_qid in table[pair].itertuples(index=False):
-        own_vector = own_of.get((eval_qid, named[fv].k))
+        k = named[fv].k
+        own_vector = own_of.get((eval_qid, "qid", k)) or own_of.get((eval_qid, named[fv].kind, k))
         cosines.append(np.nan if own_vector is None else cosine(named[fv].values, own_vector.values))
     return table.assign(cosine=cosines)
 
@@ -90,12 +91,12 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
             continue
         others = wide.drop(columns=[eval_qid])
         difference = (wide[eval_qid] - others.mean(axis=1)).to_numpy()[None]
-        estimates = bootstrap_means(difference, stats, seed, "dominance", eval_qid)
+        estimates = estimate_means(difference, stats, seed, "dominance", eval_qid)
         per_relation.append({"eval_qid": str(eval_qid), "n": estimates.n, **estimates.of(0)})
         own_best.append(bool(wide[eval_qid].mean() >= others.mean().max()))
     if not per_relation:
         return None
-    overall = bootstrap_means(np.array([[p["mean"] for p in per_relation]]), stats, seed, "dominance")
+    overall = estimate_means(np.array([[p["mean"] for p in per_relation]]), stats, seed, "dominance")
     return {
         "n_relations": len(per_relation),
         **overall.of(0),
@@ -107,11 +108,12 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
 def dominance_of_each_k(
     rows: pd.DataFrame, vectors: Sequence[Vector], stats: StatsConfig, seed: int
 ) -> list[dict[str, Any]]:
-    """`dominance` among the vectors of each k."""
+    """`dominance` among relations' vectors of each kind and k."""
     found = []
-    for k in sorted({vector.k for vector in vectors if vector.k is not None}):
-        source = {vector.name: vector.source for vector in vectors if vector.k == k}
-        own = rows[rows["fv"].isin(source)].replace({"fv": source})
+    for kind, k in sorted({(vector.kind, vector.k) for vector in vectors if vector.k is not None}):
+        of_these = (vector for vector in vectors if (vector.kind, vector.k) == (kind, k))
+        relation = {vector.name: vector.source_qid for vector in of_these if vector.source_qid is not None}
+        own = rows[rows["fv"].isin(relation)].replace({"fv": relation})
         if (one := dominance(own, stats, seed)) is not None:
-            found.append({"k": k, **one})
+            found.append({"kind": kind, "k": k, **one})
     return found

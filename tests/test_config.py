@@ -126,7 +126,7 @@ def test_a_wrong_key_is_refused_by_name(make_config: MakeConfig, key: str) -> No
     [
         *(("data.n_demos", value) for value in ("many", "2.5", "true", "null", "[3]")),
         *(("seed", "abc"), ("run_id", "null"), ("data.allow_drop", "perhaps"), ("data.qids", "antonym")),
-        *(("data.split", "none"), ("score.key", "accuracy"), ("injection.fv", "best"), ("eval_scope.mode", "some")),
+        *(("data.split", "none"), ("score.key", "accuracy"), ("eval_scope.mode", "some")),
         *(("compute.dtype", "int8"), ("compute.sweep", "fast"), ("model.quant", "int4")),
     ],
 )

@@ -193,20 +193,17 @@ def test_each_control_is_what_its_definition_says(lm: LanguageModel, made_of: Ve
 def test_random_heads_vectors_are_of_layer_matched_heads_on_clean_prompts(
     lm: LanguageModel, made_of: VectorHeads
 ) -> None:
-    sets = random_head_sets(vector_of(lm), made_of, 2, 0)
+    sets, all_draws = random_head_sets(vector_of(lm), made_of, 2, 0)
+    assert not all_draws
     assert len(set(sets)) == 2 and not any(set(heads) & set(made_of.heads) for heads in sets)
     for values, heads in zip(by_kind(controls(lm, made_of))["random_heads"], sets, strict=True):
         np.testing.assert_allclose(values.numpy(), written_by(lm, made_of.means.clean, heads), atol=1e-5)
 
 
-def test_the_other_relation_is_one_of_the_others_and_named(lm: LanguageModel, made_of: VectorHeads) -> None:
-    named = set()
-    for seed in range(30):
-        (found,) = (c for c in controls(lm, made_of, seed) if c.name == "other_relation")
-        assert torch.equal(found.values, OTHERS[str(found.of)])
-        named.add(found.of)
-    assert named == set(OTHERS)
-    assert all(type(name) is str for name in named)
+def test_every_other_relation_is_a_control_and_named(lm: LanguageModel, made_of: VectorHeads) -> None:
+    found = [c for c in controls(lm, made_of) if c.name == "other_relation"]
+    assert [c.of for c in found] == sorted(OTHERS)
+    assert all(torch.equal(c.values, OTHERS[str(c.of)]) and c.all_draws for c in found)
     assert all(c.of is None for c in controls(lm, made_of) if c.name != "other_relation")
 
 
@@ -244,10 +241,23 @@ def test_heads_that_are_most_of_the_ranking_have_no_others_to_compare(
     assert "corrupted_prompts" in kinds
 
 
+def test_random_heads_are_drawn_once_each_as_many_as_there_are(lm: LanguageModel, made_of: VectorHeads) -> None:
+    # One head of each layer is out of four: three others a layer, 27 sets in all.
+    one_each = tuple(Head(layer, 0) for layer in range(lm.n_layers))
+    of_layers = replace(made_of, heads=one_each, ranking=tuple(sorted(made_of.ranking)))
+    sets, all_draws = random_head_sets(vector_of(lm), of_layers, 100, 0)
+    assert len(set(sets)) == len(sets) == 27 and all_draws
+    # One head beside the one that is out: a single set, and there is no other.
+    alone = replace(made_of, heads=(Head(1, 0),), ranking=(Head(1, 0), Head(1, 1)))
+    assert random_head_sets(vector_of(lm), alone, 3, 0) == ([(Head(1, 1),)], True)
+    drawn = [c for c in make_controls(lm, vector_of(lm), alone, {}, QUICK, 0) if c.name == "random_heads"]
+    assert [(c.draw, c.all_draws) for c in drawn] == [(0, True)]
+
+
 def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> None:
     few, many = (by_kind(controls(lm, made_of, random_vectors=n, random_heads=n)) for n in (2, 6))
-    for kind in ("random_vector", "random_heads"):
-        assert len(many[kind]) == 6
+    for kind, count in (("random_vector", 6), ("random_heads", 3)):
+        assert len(many[kind]) == count
         assert all(torch.equal(a, b) for a, b in zip(few[kind], many[kind][:2], strict=True))
 
 
@@ -260,5 +270,8 @@ def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_o
     assert not any(torch.equal(drawn[0], other) for other in drawn[2:])
     expected = norm_matched(vector_of(lm).values, 1, generator_for(0, "random_vector", "a"))[0]
     assert torch.equal(drawn[0], expected)
-    sets = [random_head_sets(vector_of(lm, name), made_of, 4, seed) for name, seed in (("a", 0), ("b", 0), ("a", 1))]
-    assert len({tuple(found) for found in sets}) == 3
+    one, again, *others = (
+        random_head_sets(vector_of(lm, name), made_of, 4, seed).sets
+        for name, seed in (("a", 0), ("a", 0), *((name, 0) for name in "bcdef"), *(("a", seed) for seed in range(1, 6)))
+    )
+    assert one == again and any(found != one for found in others[:5]) and any(found != one for found in others[5:])

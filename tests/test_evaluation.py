@@ -30,7 +30,7 @@ STATS = StatsConfig(n_resamples=100)
 
 
 def summary_of(rows: pd.DataFrame) -> dict[str, Any]:
-    return summary_json(rows, STATS, seed=0)
+    return summary_json(rows, {}, STATS, seed=0)
 
 
 def row(fv: str, qid: str, cell: tuple[int, float], trial: int, numbers: tuple[float, ...]) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def row(fv: str, qid: str, cell: tuple[int, float], trial: int, numbers: tuple[f
         "fv_kind": "qid",
         "fv_source": fv,
         "k": 10,
+        "norm": 2.0,
         "eval_qid": qid,
         "part": "test" if trial else "dev",
         "layer": cell[0],
@@ -77,6 +78,7 @@ def test_a_summary_row_is_the_mean_over_trials() -> None:
         "fv_kind": "qid",
         "fv_source": "past",
         "k": 10,
+        "norm": 2.0,
         "n_trials": 4,
         "baseline_logprob": -3.0,
         "injected_logprob": -1.75,
@@ -172,7 +174,7 @@ def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, engi
     plan = [(vector("global", None, 0), [*X, *Y]), (vector("y", "y", 1), Y), (vector("z", "z", 2), Y)]
     sweep = NaiveSweep(tiny_lm) if engine == "naive" else SharedPrefixSweep(tiny_lm, 16)
     done: list[int] = []
-    rows = evaluate(sweep, plan, CELLS, done.append)
+    rows = evaluate(sweep, plan, CELLS, advance=done.append)
     assert list(rows.columns) == TRIAL_COLUMNS
     assert len(rows) == sum(done) == n_rows(plan, CELLS) == (5 + 3 + 3) * 3
     table = rows.set_index(["fv", "trial_id", "layer", "alpha"])

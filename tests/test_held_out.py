@@ -21,7 +21,7 @@ from fv.held_out import (
     in_subsets,
     means_table,
 )
-from fv.stats import INTERVAL, bootstrap_means
+from fv.intervals import INTERVAL, Kind, estimate_means
 
 QUICK = StatsConfig(n_resamples=200)
 LN = np.log
@@ -70,11 +70,11 @@ def test_a_conditions_changes_by_hand() -> None:
 
 
 def test_a_condition_that_changes_nothing_is_not_worse() -> None:
-    assert of_edit(0, of_edit(0, None))[CHANGES].to_numpy().tolist() == [[0.0] * 5] * 2
+    assert of_edit(0, of_edit(0, None))[[*CHANGES]].to_numpy().tolist() == [[0.0] * 5] * 2
 
 
 def test_a_condition_without_a_reference_has_no_changes() -> None:
-    assert of_edit(0, None)[CHANGES].isna().all(axis=None)
+    assert of_edit(0, None)[[*CHANGES]].isna().all(axis=None)
 
 
 def test_changes_are_trial_by_trial_whatever_the_references_index() -> None:
@@ -90,14 +90,18 @@ N_TRIALS = 5
 def rows_of(condition: str, fv: str, eval_qid: str = "q", n_draws: int = 1, seed: int = 0) -> pd.DataFrame:
     """Random values of a condition's draws on five trials, of which the few-shot prompt gets 0, 2 and 4 right."""
     rng = np.random.default_rng([seed, *f"{condition} {fv} {eval_qid}".encode()])
-    metrics = list(dict.fromkeys([*LEVELS, *CHANGES, *CONTRASTED]))
+    kinds = {**CONTRASTED, **CHANGES, **LEVELS}
     rows = [
-        (fv, eval_qid, condition, draw, f"{eval_qid}{i}", i % 2 == 0, *rng.normal(size=len(metrics)))
+        (fv, eval_qid, condition, draw, f"{eval_qid}{i}", i % 2 == 0, *(value_of(kind, rng) for kind in kinds.values()))
         for draw in range(n_draws)
         for i in range(N_TRIALS)
     ]
     where = ["fv", "eval_qid", "condition", "draw", "trial_id", "few_shot_correct"]
-    return pd.DataFrame(rows, columns=[*where, *metrics]).assign(compared_with=None)
+    return pd.DataFrame(rows, columns=[*where, *kinds]).assign(compared_with=None, all_draws=n_draws == 1)
+
+
+def value_of(kind: Kind, rng: np.random.Generator) -> float:
+    return float({Kind.mean: rng.normal(), Kind.proportion: rng.integers(2)}.get(kind, rng.integers(-1, 2)))
 
 
 def many() -> pd.DataFrame:
@@ -149,9 +153,11 @@ def test_a_metric_that_a_trial_lacks_is_not_averaged_over_the_others() -> None:
     assert found.loc[found["metric"] == "candidate_accuracy", "subset"].tolist() == [FEW_SHOT_CORRECT]
 
 
-def test_a_control_with_several_draws_is_averaged_trial_by_trial_first() -> None:
+def test_a_control_is_subtracted_draw_by_draw() -> None:
     rows = many()
     found = contrast_rows(rows).set_index(["fv", "eval_qid", "condition", "minus", "trial_id"]).sort_index()
+    assert found.groupby(level=[0, 1, 2, 3])["draw"].nunique().max() == 3
+    found = found.drop(columns=["draw", "all_draws"]).groupby(level=[0, 1, 2, 3, 4]).mean()
     for metric in CONTRASTED:
         expected = values_of(rows, metric, "fv", "w", "r")[0] - values_of(rows, metric, "random_vector", "w", "r").mean(
             0
@@ -199,11 +205,15 @@ def test_a_contrasts_interval_is_that_of_the_differences_trial_by_trial() -> Non
     rows.loc[own, "p"] = near
     found = contrasts_table(rows, QUICK, 3).set_index(["fv", "eval_qid", "condition", "minus", "subset", "metric"])
     differences = near - values_of(rows[control], "p", "random_vector", "v").mean(0)
-    expected = bootstrap_means(differences[None], QUICK, 3, *(f"q{i}" for i in range(N_TRIALS)))
+    expected = estimate_means(differences[None], QUICK, 3, *(f"q{i}" for i in range(N_TRIALS)))
     row = found.loc[("v", "q", "fv", "random_vector", ALL, "p")]
-    assert row["n"] == N_TRIALS
-    np.testing.assert_allclose(row[INTERVAL].to_numpy(float), [v[0] for v in expected.columns().values()], rtol=1e-6)
-    assert row["ci_high"] - row["ci_low"] < 0.02
+    assert (row["n"], row["n_draws"]) == (N_TRIALS, 3)
+    every = contrasts_table(rows.assign(all_draws=True), QUICK, 3).set_index(found.index.names)
+    paired = every.loc[("v", "q", "fv", "random_vector", ALL, "p")]
+    np.testing.assert_allclose(paired[INTERVAL].to_numpy(float), [v[0] for v in expected.columns().values()], rtol=1e-6)
+    assert paired["ci_high"] - paired["ci_low"] < 0.02
+    # Three draws of a control that varies from draw to draw know its mean far less well.
+    assert row["ci_low"] < paired["ci_low"] - row["draw_sd"] and paired["ci_high"] + row["draw_sd"] < row["ci_high"]
     right = found.loc[("v", "q", "fv", "random_vector", FEW_SHOT_CORRECT, "p")]
     assert (right["n"], right["mean"]) == (3, pytest.approx(differences[::2].mean()))
 

@@ -101,7 +101,7 @@ def test_each_condition_is_what_plain_hooks_give(
     vector = read_torch(run.stepe / "fv_qid.pt")[q_id]["vector"]
     fv = rows_of(trials, q_id, "fv").iloc[0]
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
-    replaced = int(rows_of(trials, q_id, "layer_mean_replaced").iloc[0].layer)
+    replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
     means = stepd.means[q_id]
     injected = AddVector(int(fv.layer), fv.alpha * vector)
     due = {
@@ -111,7 +111,10 @@ def test_each_condition_is_what_plain_hooks_give(
         "fv": ("zero_shot", injected),
         "few_shot_corrupted_fv": ("corrupted", injected),
         "layer_mean_added": ("zero_shot", AddVector(int(added.layer), added.alpha * means.residual[int(added.layer)])),
-        "layer_mean_replaced": ("zero_shot", ReplaceResidual(replaced, means.residual[replaced])),
+        "layer_mean_replaced": (
+            "zero_shot",
+            ReplaceResidual(int(replaced.layer), means.residual[int(replaced.layer)], replaced.alpha),
+        ),
         "ablated_top_heads": ("clean", SetHeads(heads_of(run, q_id), means.corrupted)),
     }
     for condition, (prompt, edit) in due.items():
@@ -133,11 +136,11 @@ def test_every_vector_has_all_its_controls_and_baselines(trials: pd.DataFrame) -
             "layer_mean_replaced": 1,
             "ablated_top_heads": 1,
             "ablated_random_heads": 3,
-            "random_vector": 5,
+            "random_vector": 20,
             "random_heads": 3,
             "bottom_heads": 1,
             "corrupted_prompts": 1,
-            "other_relation": 1,
+            "other_relation": 2,
             "mean_of_others": 1,
         }
         # Off the diagonal a vector is compared with the controls of the relation's own.

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fv.config import EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.errors import ArtifactError, ConfigError
-from fv.injection import Vector, grid, read_vector, scope_of
+from fv.injection import Vector, grid, read_vector, scope_of, strength, weaker_cells
 from fv.models.language_model import LanguageModel
 from fv.sweep import Cell
 
@@ -16,6 +18,8 @@ KNOWN = ["antonym", "capital", "past"]
 VALUES = torch.zeros(4)
 GLOBAL = Vector("global", "global", None, VALUES)
 QID = Vector("capital", "qid", "capital", VALUES)
+AIE_QID = Vector("capital@aie", "aie_qid", "capital", VALUES)
+IN_MATRIX = Vector("capital", "qid", "capital", VALUES, in_matrix=True)
 FILE = Vector("file", "file", None, VALUES)
 FILE_OF_QID = Vector("file", "file", "past", VALUES)
 
@@ -25,33 +29,33 @@ def scope(mode: str, qids: list[str] | None = None) -> EvalScopeConfig:
 
 
 @pytest.mark.parametrize(
-    ("vector", "alone", "mode", "expected"),
+    ("vector", "mode", "expected"),
     [
-        (GLOBAL, True, "auto", KNOWN),
-        (QID, True, "auto", ["capital"]),
-        (QID, False, "auto", KNOWN),
-        (FILE, True, "auto", KNOWN),
-        (FILE_OF_QID, True, "auto", ["past"]),
-        (QID, True, "in_domain", ["capital"]),
-        (QID, False, "in_domain", ["capital"]),
-        (FILE_OF_QID, True, "in_domain", ["past"]),
-        *((vector, alone, "all_qids", KNOWN) for vector in (GLOBAL, QID, FILE, FILE_OF_QID) for alone in (True, False)),
+        (GLOBAL, "auto", KNOWN),
+        (QID, "auto", ["capital"]),
+        (AIE_QID, "auto", ["capital"]),
+        (IN_MATRIX, "auto", KNOWN),
+        (FILE, "auto", KNOWN),
+        (FILE_OF_QID, "auto", ["past"]),
+        (QID, "in_domain", ["capital"]),
+        (IN_MATRIX, "in_domain", ["capital"]),
+        (FILE_OF_QID, "in_domain", ["past"]),
+        *((vector, "all_qids", KNOWN) for vector in (GLOBAL, QID, AIE_QID, IN_MATRIX, FILE, FILE_OF_QID)),
     ],
 )
-def test_the_scope_of_a_vector(vector: Vector, alone: bool, mode: str, expected: list[str]) -> None:
-    assert scope_of(vector, scope(mode), alone, KNOWN) == expected
+def test_the_scope_of_a_vector(vector: Vector, mode: str, expected: list[str]) -> None:
+    assert scope_of(vector, scope(mode), KNOWN) == expected
 
 
-@pytest.mark.parametrize("vector", [GLOBAL, QID, FILE, FILE_OF_QID])
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_list_of_relations_is_the_scope_whatever_the_vector(vector: Vector, alone: bool) -> None:
-    assert scope_of(vector, scope("qid_list", ["past", "antonym"]), alone, KNOWN) == ["antonym", "past"]
+@pytest.mark.parametrize("vector", [GLOBAL, QID, AIE_QID, IN_MATRIX, FILE, FILE_OF_QID])
+def test_a_list_of_relations_is_the_scope_whatever_the_vector(vector: Vector) -> None:
+    assert scope_of(vector, scope("qid_list", ["past", "antonym"]), KNOWN) == ["antonym", "past"]
 
 
 @pytest.mark.parametrize("vector", [GLOBAL, FILE])
 def test_in_domain_of_no_relation_is_an_error_that_names_the_choices(vector: Vector) -> None:
     with pytest.raises(ConfigError) as error:
-        scope_of(vector, scope("in_domain"), True, KNOWN)
+        scope_of(vector, scope("in_domain"), KNOWN)
     choices = ("injection.fv=qid", "injection.fv_source_qid", "eval_scope=all_qids", "eval_scope=qid_list", *KNOWN)
     for part in (vector.name, *choices):
         assert part in str(error.value)
@@ -59,13 +63,13 @@ def test_in_domain_of_no_relation_is_an_error_that_names_the_choices(vector: Vec
 
 def test_unknown_relations_are_an_error_that_names_the_known() -> None:
     with pytest.raises(ConfigError, match=r"q_id colour, size has no trials.*antonym, capital, past"):
-        scope_of(GLOBAL, scope("qid_list", ["size", "past", "colour"]), True, KNOWN)
+        scope_of(GLOBAL, scope("qid_list", ["size", "past", "colour"]), KNOWN)
 
 
 @pytest.mark.parametrize("mode", ["auto", "in_domain"])
 def test_a_vector_of_a_relation_without_trials_is_an_error_that_names_the_known(mode: str) -> None:
     with pytest.raises(ConfigError, match=r"q_id capital has no trials.*antonym, past"):
-        scope_of(QID, scope(mode), True, ["antonym", "past"])
+        scope_of(QID, scope(mode), ["antonym", "past"])
 
 
 @pytest.mark.parametrize(("mode", "qids"), [("qid_list", None), ("auto", ["past"]), ("all_qids", ["past"])])
@@ -81,6 +85,26 @@ def test_the_grid_runs_by_layer_then_alpha() -> None:
 
 def test_all_layers_at_one_alpha_is_the_default_grid() -> None:
     assert grid(InjectionConfig(), 3) == [Cell(0, 1.0), Cell(1, 1.0), Cell(2, 1.0)]
+
+
+def test_controls_may_choose_weaker_strengths_in_every_layer_and_of_each_sign() -> None:
+    cells = grid(InjectionConfig(layer=[0, 2], alpha=[1.0, -2.0, 4.0]), 3)
+    found = weaker_cells(cells, [0.5, 0.25])
+    alphas = [-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 4.0]
+    assert found == [Cell(layer, alpha) for layer in (0, 2) for alpha in alphas]
+    assert weaker_cells(cells, []) == cells
+
+
+@given(st.floats(-8, 8), st.integers(0, 3), st.floats(0.01, 1e4))
+def test_alpha_is_a_factor_on_the_vector_or_a_multiple_of_the_residual_streams_norm(
+    alpha: float, layer: int, norm: float
+) -> None:
+    vector, stream = torch.tensor([3.0, 0.0, -4.0]), torch.full((4,), 7.0)
+    stream[layer] = norm
+    assert strength(vector, Cell(layer, alpha), None) == alpha
+    added = strength(vector, Cell(layer, alpha), stream) * vector.double()
+    assert float(added.norm()) == pytest.approx(abs(alpha) * float(stream[layer]), rel=1e-6)
+    assert strength(torch.zeros(3), Cell(layer, alpha), stream) == 0
 
 
 def test_a_layer_out_of_range_is_an_error_that_names_the_allowed() -> None:

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from fv.config import ScoreConfig, StatsConfig
 from fv.config.score import ScoreKey
 from fv.indirect_effect import TrialEffects
+from fv.intervals import estimate_means
 from fv.seeding import generator_for
 from fv.stability import (
     FEWEST_TRIALS,
@@ -26,7 +27,6 @@ from fv.stability import (
     ranked,
     stability_report,
 )
-from fv.stats import bootstrap_means
 
 QUICK = StatsConfig(n_resamples=200)
 light = settings(max_examples=25, deadline=None)
@@ -188,7 +188,7 @@ def test_a_gap_is_the_kth_head_minus_the_next_with_its_paired_interval() -> None
     order = top(effects.mean(0), 5)
     found = gap_at([effects], 2, QUICK, 4, "x")
     below = np.stack([effects[:, order[1]] - effects[:, head] for head in order[2:]])
-    expected = bootstrap_means(below, QUICK, 4, "gap", "x")
+    expected = estimate_means(below, QUICK, 4, "gap", "x")
     assert found is not None
     assert (found.mean, found.ci_low, found.ci_high) == (expected.mean[0], expected.ci_low[0], expected.ci_high[0])
     assert found.mean == pytest.approx(below[0].mean())

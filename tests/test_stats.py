@@ -1,214 +1,22 @@
-"""Means with intervals: against textbook formulas written out in numpy, and how often they hold the truth."""
+"""Tables of means within groups, over trials and over draws."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t
+from scipy.stats import t
 
-import fv.stats
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
-from fv.seeding import generator_for
-from fv.stats import INTERVAL, Estimates, bootstrap_means, grouped_means
+from fv.intervals import INTERVAL, Kind, estimate_means
+from fv.stats import SPREAD, grouped_means
 
 QUICK = StatsConfig(n_resamples=300)
-METHODS = list(BootstrapMethod)
 PERCENTILE = StatsConfig(n_resamples=300, method=BootstrapMethod.percentile)
 light = settings(max_examples=20, deadline=None)
-
-
-def some_values(n_series: int, n_trials: int, seed: int = 0) -> np.ndarray:
-    """Skewed, so that the three methods differ."""
-    return np.random.default_rng(seed).exponential(size=(n_series, n_trials))
-
-
-def bytes_of(found: Estimates) -> bytes:
-    return np.stack([*found.columns().values(), found.p_positive]).tobytes()
-
-
-def resampled_means(values: np.ndarray, n_resamples: int, seed: int, *purpose: object) -> np.ndarray:
-    """Means of resamples drawn by the generator of the same purpose: (n_series, n_resamples)."""
-    n = values.shape[1]
-    indices = generator_for(seed, "bootstrap", *purpose).integers(0, n, (n_resamples, n))
-    return np.array([[series[drawn].mean() for drawn in indices] for series in values])
-
-
-def quantile(numbers: np.ndarray, q: float) -> float:
-    """By sorting: linear between the two values around position q * (n - 1)."""
-    ordered, position = np.sort(numbers), q * (len(numbers) - 1)
-    low = int(position)
-    high = min(low + 1, len(numbers) - 1)
-    return float(ordered[low] + (position - low) * (ordered[high] - ordered[low]))
-
-
-def tails_of(confidence: float, n: int) -> list[float]:
-    """Where the normal distribution has Student's quantiles, widened by the bootstrap's divisor (Hesterberg, 2014)."""
-    quantile = t.isf((1 - confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5
-    return [norm.cdf(-quantile), norm.cdf(quantile)]
-
-
-def expected_interval(values: np.ndarray, means: np.ndarray, stats: StatsConfig) -> tuple[float, float]:
-    """One series' interval, after Efron and Tibshirani (1993), sections 13.3 and 14.3."""
-    tails = tails_of(stats.confidence, len(values))
-    if stats.method is BootstrapMethod.BCa:
-        mean = values.mean()
-        z0 = norm.ppf(((means < mean).sum() + (means == mean).sum() / 2) / len(means))
-        left_out = np.array([np.delete(values, i).mean() for i in range(len(values))])
-        off = left_out.mean() - left_out
-        a = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
-        shifted = [z0 + norm.ppf(tail) for tail in tails]
-        tails = [float(norm.cdf(z0 + z / (1 - a * z))) for z in shifted]
-    low, high = (quantile(means, tail) for tail in tails)
-    return (2 * values.mean() - high, 2 * values.mean() - low) if stats.method is BootstrapMethod.basic else (low, high)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_each_methods_interval_is_what_its_definition_gives(method: BootstrapMethod, confidence: float) -> None:
-    stats = StatsConfig(confidence=confidence, n_resamples=300, method=method)
-    values = some_values(3, 11)
-    found = bootstrap_means(values, stats, 5, "what", 1)
-    means = resampled_means(values, 300, 5, "what", 1)
-    expected = [expected_interval(series, drawn, stats) for series, drawn in zip(values, means, strict=True)]
-    np.testing.assert_allclose(np.column_stack([found.ci_low, found.ci_high]), expected, rtol=1e-9)
-    np.testing.assert_allclose(found.se, means.std(1, ddof=1), rtol=1e-12)
-    np.testing.assert_array_equal(found.p_positive, (means > 0).sum(1) / 300)
-
-
-def test_the_three_methods_differ_on_skewed_values() -> None:
-    ends = {tuple(bootstrap_means(some_values(1, 11), replace(QUICK, method=m), 0).ci_low) for m in METHODS}
-    assert len(ends) == 3
-
-
-def test_the_mean_is_of_the_trials_by_hand() -> None:
-    found = bootstrap_means(np.array([[1.0, 2.0, 6.0], [-1.0, 0.0, 1.0]]), QUICK, 0)
-    assert found.n == 3
-    assert found.mean.tolist() == [3.0, 0.0]
-
-
-def test_the_standard_error_nears_the_bootstraps_exact_one() -> None:
-    # Over all resamples it is sqrt((n - 1) / n) * s / sqrt(n); of B resamples it is off by about 1 / sqrt(2 B).
-    values, n_resamples = np.random.default_rng(1).normal(size=(5, 8)), 20_000
-    exact = np.sqrt(7 / 8) * values.std(1, ddof=1) / np.sqrt(8)
-    found = bootstrap_means(values, StatsConfig(n_resamples=n_resamples), 0)
-    np.testing.assert_allclose(found.se, exact, rtol=5 / np.sqrt(2 * n_resamples))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_single_trial_has_a_mean_and_no_interval(method: BootstrapMethod) -> None:
-    found = bootstrap_means(np.array([[2.5], [-1.0]]), replace(QUICK, method=method), 0)
-    assert (found.n, found.mean.tolist()) == (1, [2.5, -1.0])
-    assert np.isnan([found.se, found.ci_low, found.ci_high, found.p_positive]).all()
-
-
-@light
-@given(st.floats(-1e6, 1e6), st.integers(2, 9), st.sampled_from(METHODS))
-def test_equal_values_have_an_interval_of_no_width(value: float, n: int, method: BootstrapMethod) -> None:
-    found = bootstrap_means(np.full((1, n), value), replace(QUICK, method=method), 0)
-    assert found.se.tolist() == [0.0]
-    assert found.ci_low == found.ci_high == found.mean
-    assert found.p_positive == float(value > 0)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_values_that_differ_by_rounding_have_finite_intervals(method: BootstrapMethod) -> None:
-    found = bootstrap_means(np.array([[0.1, 0.1, 0.1 + 2**-56 * 2, 0.1]]), replace(QUICK, method=method), 0)
-    assert np.isfinite([found.se, found.ci_low, found.ci_high]).all()
-    np.testing.assert_allclose([found.ci_low, found.ci_high], 0.1, rtol=1e-12)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_last_bit_moves_no_interval(method: BootstrapMethod) -> None:
-    # Of four trials, one resample in ten holds the sample's own values and must not count as below or above it; nor
-    # must one of other values with the same mean, as thirds have many.
-    values = np.concatenate([some_values(30, 4), np.random.default_rng(0).integers(0, 4, (30, 4)) / 3])
-    one, other = (bootstrap_means(v, replace(QUICK, method=method), 0) for v in (values, np.nextafter(values, np.inf)))
-    np.testing.assert_allclose([one.ci_low, one.ci_high], [other.ci_low, other.ci_high], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "values", [np.zeros((2, 0)), np.array([[1.0, np.nan]]), np.array([[0.0, 1.0], [1.0, np.inf]]), np.array([[np.nan]])]
-)
-def test_no_trials_and_values_that_are_not_finite_are_refused(values: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=f"{len(values)} series of {values.shape[1]} trials"):
-        bootstrap_means(values, QUICK, 0)
-
-
-def test_series_are_resampled_together_so_that_differences_are_paired() -> None:
-    # The second is the first plus a hundredth of its own noise: unpaired, the difference would be a hundred times
-    # less certain.
-    one, noise = some_values(2, 12)
-    other = one + 0.01 * noise
-    found = bootstrap_means(np.stack([one, other, other - one]), PERCENTILE, 0, "x")
-    means = resampled_means(np.stack([one, other]), 300, 0, "x")
-    paired = means[1] - means[0]
-    ends = [quantile(paired, tail) for tail in tails_of(0.95, 12)]
-    np.testing.assert_allclose([found.ci_low[2], found.ci_high[2]], ends, rtol=1e-9)
-    assert found.se[2] < 0.05 * found.se[0]
-
-
-def test_a_shift_moves_the_interval_and_a_factor_stretches_it() -> None:
-    one = some_values(1, 9)[0]
-    found = bootstrap_means(np.stack([one, one + 3, -2 * one]), PERCENTILE, 0)
-    np.testing.assert_allclose([found.ci_low[1], found.ci_high[1]], [found.ci_low[0] + 3, found.ci_high[0] + 3])
-    np.testing.assert_allclose([found.ci_low[2], found.ci_high[2]], [-2 * found.ci_high[0], -2 * found.ci_low[0]])
-    np.testing.assert_allclose(found.se[1:], [found.se[0], 2 * found.se[0]])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_series_estimates_do_not_depend_on_the_others_in_the_call(method: BootstrapMethod) -> None:
-    stats, values = replace(QUICK, method=method), some_values(7, 10)
-    values[3] = 1.5
-    together = bootstrap_means(values, stats, 0, "x")
-    for i, series in enumerate(values):
-        assert bootstrap_means(series[None], stats, 0, "x").of(0) == together.of(i)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("most", [1, 650, 5_000])
-def test_how_many_numbers_are_held_at_once_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, method: BootstrapMethod, most: int
-) -> None:
-    stats, values = replace(QUICK, method=method), some_values(7, 10)
-    whole = bytes_of(bootstrap_means(values, stats, 0, "x"))
-    monkeypatch.setattr(fv.stats, "_MOST_NUMBERS", most)
-    assert bytes_of(bootstrap_means(values, stats, 0, "x")) == whole
-
-
-def test_the_same_seed_and_purpose_give_the_same_bytes_and_others_other_resamples() -> None:
-    values = some_values(2, 10)
-    found = [bytes_of(bootstrap_means(values, QUICK, *what)) for what in ((0, "x"), (0, "x"), (0, "y"), (1, "x"))]
-    assert found[0] == found[1]
-    assert len(set(found)) == 3
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_intervals_hold_the_true_mean_about_as_often_as_their_level_says(method: BootstrapMethod) -> None:
-    # Of 400 repetitions, four standard deviations are 4 points.
-    values = np.random.default_rng(7).normal(3.0, 2.0, size=(400, 20))
-    found = bootstrap_means(values, StatsConfig(n_resamples=1000, method=method), 0)
-    held = ((found.ci_low <= 3.0) & (found.ci_high >= 3.0)).mean()
-    assert 0.91 <= held <= 0.99
-
-
-def test_a_lower_level_gives_a_narrower_interval_inside() -> None:
-    wide, narrow = (bootstrap_means(some_values(4, 15), replace(QUICK, confidence=level), 0) for level in (0.95, 0.5))
-    assert (wide.ci_low < narrow.ci_low).all() and (narrow.ci_high < wide.ci_high).all()
-
-
-def test_one_series_is_told_with_none_where_there_is_no_estimate() -> None:
-    numbers = [np.array(pair) for pair in ([1.0, 2.0], [0.5, np.nan], [0.0, np.nan], [2.0, np.nan], [1.0, np.nan])]
-    found = Estimates(4, *numbers)
-    assert found.of(0) == {"mean": 1.0, "se": 0.5, "ci_low": 0.0, "ci_high": 2.0}
-    assert found.of(1) == {"mean": 2.0, "se": None, "ci_low": None, "ci_high": None}
-
-
-# Groups
 
 
 def trial_rows(n_trials: Sequence[int] = (5, 5, 3)) -> pd.DataFrame:
@@ -220,7 +28,7 @@ def trial_rows(n_trials: Sequence[int] = (5, 5, 3)) -> pd.DataFrame:
 
 
 def grouped(rows: pd.DataFrame, columns: Sequence[str] = ("x", "y")) -> pd.DataFrame:
-    return grouped_means(rows, ["name", "draw"], columns, "trial_id", QUICK, 3)
+    return grouped_means(rows, ["name", "draw"], dict.fromkeys(columns, Kind.mean), "trial_id", QUICK, 3)
 
 
 def test_groups_have_the_means_and_counts_that_pandas_finds() -> None:
@@ -236,13 +44,16 @@ def test_groups_have_the_means_and_counts_that_pandas_finds() -> None:
 
 
 def test_groups_over_the_same_trials_are_resampled_together() -> None:
-    rows = trial_rows()
+    rows = trial_rows((9, 9, 3))
     pairs = rows[rows["name"] == "a"].pivot(index="trial_id", columns="draw", values="x")
-    rows = pd.concat([rows, (pairs[1] - pairs[0]).rename("x").reset_index().assign(name="d", draw=0, y=0.0)])
-    found = grouped_means(rows, ["name", "draw"], ["x"], "trial_id", PERCENTILE, 3).set_index(["name", "draw"])
-    means = resampled_means(pairs.to_numpy().T, 300, 3, *pairs.index)
-    ends = [quantile(means[1] - means[0], q) for q in tails_of(0.95, 5)]
-    np.testing.assert_allclose(found.loc[("d", 0), ["ci_low", "ci_high"]].to_numpy(float), ends, rtol=1e-9)
+    both = pd.concat([rows, (pairs[1] - pairs[0]).rename("x").reset_index().assign(name="d", draw=0, y=0.0)])
+    kinds = {"x": Kind.mean}
+    found = grouped_means(both, ["name", "draw"], kinds, "trial_id", PERCENTILE, 3).set_index(["name", "draw"])
+    due = estimate_means((pairs[1] - pairs[0]).to_numpy()[None], PERCENTILE, 3, *pairs.index)
+    assert found.loc[("d", 0), INTERVAL].tolist() == [values[0] for values in due.columns().values()]
+    # And a group's numbers are the same whatever else is in the table.
+    alone = grouped_means(rows[rows["name"] == "b"], ["name", "draw"], kinds, "trial_id", PERCENTILE, 3)
+    assert alone[INTERVAL].iloc[0].tolist() == found.loc[("b", 0), INTERVAL].tolist()
 
 
 @light
@@ -264,3 +75,87 @@ def test_a_group_with_a_missing_value_in_a_column_has_no_estimate_of_it() -> Non
 def test_where_there_is_nothing_to_average_the_table_is_empty(rows: pd.DataFrame) -> None:
     found = grouped(rows)
     assert found.empty and list(found.columns) == ["name", "draw", "metric", "n", *INTERVAL]
+
+
+# Draws
+
+
+def drawn_rows(n_trials: int, n_draws: int, all_draws: bool = False, seed: int = 0) -> pd.DataFrame:
+    """One group of crossed trials and draws, each with an effect of its own."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n_trials) + rng.normal(size=(n_draws, 1)) + 0.3 * rng.normal(size=(n_draws, n_trials))
+    rows = [
+        ("a", draw, f"t{i:02}", all_draws, x[draw, i], float(x[draw, i] > 0))
+        for draw in range(n_draws)
+        for i in range(n_trials)
+    ]
+    return pd.DataFrame(rows, columns=["name", "draw", "trial_id", "all_draws", "x", "positive"])
+
+
+def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
+    kinds = {"x": Kind.mean, "positive": Kind.proportion_difference}
+    return grouped_means(rows, ["name"], kinds, "trial_id", QUICK, 0, draw="draw").set_index("metric")
+
+
+@pytest.mark.parametrize(("n_trials", "n_draws"), [(4, 3), (14, 20), (14, 2)])
+def test_an_interval_over_trials_and_draws_adds_both_in_squares(n_trials: int, n_draws: int) -> None:
+    rows = drawn_rows(n_trials, n_draws)
+    found = over_draws(rows).loc["x"]
+    values = rows.pivot(index="draw", columns="trial_id", values="x").to_numpy()
+    trials = estimate_means(values.mean(0)[None], QUICK, 0, *sorted(set(rows["trial_id"])))
+    means = values.mean(1)
+    draws = t.ppf(0.975, n_draws - 1) * means.std(ddof=1) / n_draws**0.5
+    mean = values.mean()
+    assert found["mean"] == pytest.approx(mean)
+    assert found["ci_low"] == pytest.approx(mean - ((mean - trials.ci_low[0]) ** 2 + draws**2) ** 0.5)
+    assert found["ci_high"] == pytest.approx(mean + ((trials.ci_high[0] - mean) ** 2 + draws**2) ** 0.5)
+    assert found["se"] == pytest.approx((trials.se[0] ** 2 + means.var(ddof=1) / n_draws) ** 0.5)
+    assert (found["n"], found["n_draws"]) == (n_trials, n_draws)
+    spread = [means.std(ddof=1), means.min(), means.max()]
+    assert found[SPREAD[1:]].tolist() == pytest.approx(spread)
+
+
+def test_draws_that_are_all_there_are_widen_nothing() -> None:
+    some, every = (over_draws(drawn_rows(9, 5, all_draws)) for all_draws in (False, True))
+    for metric in ("x", "positive"):
+        assert some.loc[metric, "ci_low"] < every.loc[metric, "ci_low"] <= every.loc[metric, "mean"]
+        assert every.loc[metric, "ci_high"] < some.loc[metric, "ci_high"]
+        assert some.loc[metric, "draw_sd"] == every.loc[metric, "draw_sd"] > 0
+
+
+def test_one_draw_of_several_has_no_interval_and_the_only_one_has() -> None:
+    one, only = (over_draws(drawn_rows(9, 1, all_draws)) for all_draws in (False, True))
+    assert one["ci_low"].isna().all() and one["ci_high"].isna().all() and one["se"].isna().all()
+    assert only["ci_low"].notna().all() and (only["n_draws"] == 1).all()
+    assert one["mean"].tolist() == only["mean"].tolist()
+
+
+@light
+@given(st.permutations(range(15)))
+def test_the_order_of_draws_and_trials_does_not_matter(order: list[int]) -> None:
+    rows = drawn_rows(5, 3)
+    assert over_draws(rows.iloc[order]).to_csv() == over_draws(rows).to_csv()
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda r: r.drop(index=4), lambda r: r.assign(trial_id=r["trial_id"].replace("t01", "t00"))]
+)
+def test_a_trial_that_lacks_a_draw_or_stands_twice_is_refused(spoil) -> None:
+    with pytest.raises(ValueError, match=r"'a'\]: each trial_id is due once in every draw"):
+        over_draws(spoil(drawn_rows(5, 3)))
+
+
+@pytest.mark.parametrize(("n_trials", "n_draws"), [(6, 3), (14, 2), (14, 5), (14, 20), (30, 20)])
+@pytest.mark.parametrize("sd", [(1.0, 1.0, 1.0), (0.2, 1.0, 0.5), (1.0, 0.2, 0.5)])
+def test_intervals_over_trials_and_draws_cover_what_they_say(
+    n_trials: int, n_draws: int, sd: tuple[float, float, float]
+) -> None:
+    # Effects of trials, of draws, and of both together. Of 400 repetitions, three standard errors are 3.3 points.
+    rng = np.random.default_rng([n_trials, n_draws])
+    n = 400
+    parts = rng.normal(size=(n, 1, n_trials)), rng.normal(size=(n, n_draws, 1)), rng.normal(size=(n, n_draws, n_trials))
+    x = sum(scale * part for scale, part in zip(sd, parts, strict=True))
+    group, draw, trial = (index.ravel() for index in np.indices(x.shape))
+    rows = pd.DataFrame({"name": group, "draw": draw, "trial_id": trial, "all_draws": False, "x": x.ravel()})
+    found = grouped_means(rows, ["name"], {"x": Kind.mean}, "trial_id", StatsConfig(), 0, draw="draw")
+    assert ((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).mean() >= 0.93 - 0.033

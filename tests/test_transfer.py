@@ -10,7 +10,7 @@ import torch
 from fv.config import StatsConfig
 from fv.held_out import ALL, FEW_SHOT_CORRECT
 from fv.injection import Vector
-from fv.stats import INTERVAL, bootstrap_means
+from fv.intervals import INTERVAL, estimate_means
 from fv.transfer import cosine_table, dominance, dominance_of_each_k, transfer_matrix, transfer_table
 
 QUICK = StatsConfig(n_resamples=200)
@@ -162,9 +162,9 @@ def test_dominance_of_three_by_three_by_hand() -> None:
 def test_dominance_has_paired_intervals_over_trials_and_one_over_relations() -> None:
     found = dominance(rows_of(THREE), QUICK, 7)
     assert found is not None
-    expected = bootstrap_means(np.array([[4.0, 3.0]]), QUICK, 7, "dominance", "a")
+    expected = estimate_means(np.array([[4.0, 3.0]]), QUICK, 7, "dominance", "a")
     assert {name: found["per_relation"][0][name] for name in INTERVAL} == expected.of(0)
-    over = bootstrap_means(np.array([[3.5, 1.5, 0.0]]), QUICK, 7, "dominance")
+    over = estimate_means(np.array([[3.5, 1.5, 0.0]]), QUICK, 7, "dominance")
     assert {name: found[name] for name in INTERVAL} == over.of(0)
     assert found["ci_low"] < found["mean"] < found["ci_high"]
 
@@ -202,7 +202,8 @@ def test_vectors_of_several_k_are_compared_with_those_of_their_own_k() -> None:
     rows = pd.concat([rows_of(TWO).replace({"fv": {"a": f"a@k{k}", "b": f"b@k{k}"}}) for k in (1, 5)])
     found = dominance_of_each_k(rows, vectors, QUICK, 0)
     assert [one["k"] for one in found] == [1, 5]
-    assert [{**one, "k": None} for one in found] == [{**(dominance(rows_of(TWO), QUICK, 0) or {}), "k": None}] * 2
+    due = {**(dominance(rows_of(TWO), QUICK, 0) or {}), "kind": "qid", "k": None}
+    assert [{**one, "k": None} for one in found] == [due] * 2
     means = pd.concat([means_of({(f"a@k{k}", "b"): 1.0}, **OWN) for k in (1, 5)])
     assert transfer_table(means, means_of({}, **AGAINST), vectors)["cosine"].tolist() == [0.0, pytest.approx(1.0)]
 

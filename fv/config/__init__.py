@@ -13,7 +13,7 @@ from typing import Any
 from fv.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
-from fv.config.injection import EvalScopeConfig, FvChoice, InjectionConfig, ScopeMode
+from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.config.model import (
     ComputeConfig,
     Dtype,
@@ -27,6 +27,7 @@ from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
 __all__ = [
+    "AlphaUnit",
     "BootstrapMethod",
     "ColumnsConfig",
     "ComputeConfig",
@@ -39,7 +40,6 @@ __all__ = [
     "EvalScopeConfig",
     "EvaluationConfig",
     "Form",
-    "FvChoice",
     "InjectionConfig",
     "ModelConfig",
     "Quant",

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fv.checks import check_at_least, check_between, check_fraction
+from fv.errors import ConfigError
 
 
 class BootstrapMethod(StrEnum):
@@ -43,14 +44,17 @@ class ControlsConfig:
     cell: ControlCell = ControlCell.own
     """`own`: the cell that the dev trials choose for the control, as they do for the vector, which favours the control;
     `same`: the vector's cell, which costs less."""
-    random_vectors: int = 5
+    weaker: list[float] = field(default_factory=lambda: [0.25, 0.0625])
+    """Controls and baselines may also choose these shares of the grid's weakest alpha, or not to be injected at all:
+    what is compared with the vector must not do harm."""
+    random_vectors: int = 20
     """Gaussian vectors of the function vector's norm; 0 for none."""
     random_heads: int = 3
     """Vectors of as many random heads in the same layers; 0 for none. Also the control of `evaluation.necessity`."""
     bottom_heads: bool = True
     """The vector of the k heads that rank last."""
     other_relation: bool = True
-    """The vector of one other relation of the run."""
+    """The vector of every other relation of the run."""
     mean_of_others: bool = True
     """The mean of all other relations' vectors."""
     corrupted: bool = True
@@ -59,6 +63,11 @@ class ControlsConfig:
     def __post_init__(self) -> None:
         check_at_least("evaluation.controls.random_vectors", self.random_vectors, 0)
         check_at_least("evaluation.controls.random_heads", self.random_heads, 0)
+        if any(not 0 < share < 1 for share in self.weaker):
+            raise ConfigError(
+                f"evaluation.controls.weaker={self.weaker} must be shares of the weakest alpha, each above 0 and below "
+                "1; [] for none."
+            )
 
 
 @dataclass

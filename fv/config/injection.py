@@ -1,14 +1,21 @@
 """Settings of the groups `injection` and `eval_scope`: which vector goes where, and into which relations."""
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 from fv.checks import check_at_least, check_qids, parse_alphas, parse_indices, parse_ks
 from fv.errors import ConfigError
 
-# `global` is a Python keyword, so this one is made by call.
-FvChoice = Enum("FvChoice", {"global": "global", "qid": "qid", "all_qids": "all_qids", "file": "file"}, type=str)
+KINDS = ("global", "qid", "all_qids", "aie_qid", "file")
+"""What `injection.fv` may name."""
+
+
+class AlphaUnit(StrEnum):
+    """What alpha is a multiple of."""
+
+    vector = "vector"
+    residual = "residual"
 
 
 class ScopeMode(StrEnum):
@@ -24,16 +31,21 @@ class ScopeMode(StrEnum):
 class InjectionConfig:
     """Which vector is injected, where, how strongly."""
 
-    fv: FvChoice = FvChoice["global"]
-    """`global`, `qid` (with `fv_source_qid`), `all_qids` (the transfer matrix) or `file` (with `fv_path`)."""
+    fv: Any = "global"
+    """`global`; `qid` (with `fv_source_qid`); `all_qids` (the transfer matrix); `aie_qid`, each relation's clean means
+    in the heads of the AIE, as the paper has it; `file` (with `fv_path`); or a list of these."""
     fv_source_qid: str | None = None
-    """The relation whose vector `fv=qid` injects; with `fv=file`, the relation the file's vector is of, if any."""
+    """The relation whose vector `fv=qid` or `aie_qid` injects; with `fv=file`, the relation the file's vector is of, if
+    any."""
     fv_path: str | None = None
     """A `.pt` file with one (d_model,) vector, for `fv=file`."""
     layer: Any = "all"
     """Blocks behind which the vector is added: `all`, one, or a list."""
     alpha: Any = 1.0
     """Factors on the vector: one, or a list."""
+    alpha_unit: AlphaUnit = AlphaUnit.vector
+    """What alpha is a multiple of: the `vector` as it is, or the mean norm of the `residual` stream at the layer and
+    relation, which compares across models."""
     k: Any = None
     """Numbers of heads: one vector for each, of the best heads of one ranking; null means StepE's own vectors."""
     n_eval: int | None = None
@@ -46,17 +58,38 @@ class InjectionConfig:
         self.alpha = parse_alphas(self.alpha)
         self.k = parse_ks("injection.k", self.k)
         check_at_least("injection.n_eval", self.n_eval, 1)
-        if self.fv is FvChoice.qid and not self.fv_source_qid:
+        self.fv = parse_kinds(self.fv)
+        if "qid" in self.fvs and not self.fv_source_qid:
             raise ConfigError("injection.fv=qid needs injection.fv_source_qid=<q_id>.")
-        if (self.fv is FvChoice.file) != (self.fv_path is not None):
+        if {"qid", "all_qids"} <= {*self.fvs}:
+            raise ConfigError("injection.fv=[qid,all_qids] names a relation's vector twice; all_qids has it.")
+        if ("file" in self.fvs) != (self.fv_path is not None):
             raise ConfigError("injection.fv=file and injection.fv_path=<file.pt> go together.")
-        if self.k is not None and self.fv is FvChoice.file:
+        if self.k is not None and "file" in self.fvs:
             raise ConfigError("injection.k makes vectors of ranked heads, and injection.fv=file takes one from a file.")
-        if self.fv_source_qid and self.fv in (FvChoice["global"], FvChoice.all_qids):
+        if self.fv_source_qid and not {"qid", "aie_qid", "file"} & {*self.fvs}:
             raise ConfigError(
-                f"injection.fv_source_qid={self.fv_source_qid} says nothing about injection.fv={self.fv.value}; "
-                "use injection.fv=qid for that relation's vector."
+                f"injection.fv_source_qid={self.fv_source_qid} says nothing about injection.fv={shown_kinds(self.fv)}"
+                "; use injection.fv=qid for that relation's vector."
             )
+
+    @property
+    def fvs(self) -> list[str]:
+        """The kinds of vectors, whether one or several are configured."""
+        return self.fv if isinstance(self.fv, list) else [self.fv]
+
+
+def parse_kinds(value: Any) -> str | list[str]:
+    """One of `KINDS`, or a list of different ones."""
+    kinds = value if isinstance(value, list) else [value]
+    if not kinds or any(kind not in KINDS for kind in kinds) or len(set(kinds)) < len(kinds):
+        raise ConfigError(f"injection.fv={value!r} must be one of {', '.join(KINDS)}, or a list of different ones.")
+    return kinds if len(kinds) > 1 else kinds[0]
+
+
+def shown_kinds(fv: str | list[str]) -> str:
+    """Kinds of vectors as the command line has them."""
+    return f"[{','.join(fv)}]" if isinstance(fv, list) else fv
 
 
 @dataclass

@@ -38,6 +38,8 @@ class ScoreConfig:
     """When given, StepE also averages CIE over this subset into `artifacts/aie/<aie_id>/`."""
     aie_fv: bool = True
     """Whether the subset's package holds its function vector too."""
+    aie_leave_one_out: bool = False
+    """Whether the AIE whose heads make a relation's `aie_qid` vector is over the other relations only."""
 
     def __post_init__(self) -> None:
         check_at_least("score.k", self.k, 1)

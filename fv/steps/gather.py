@@ -94,7 +94,7 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
         lm = load_model(config)
         refuse_other_model(stepd_meta, lm, paths)
         found = evaluate_held_out(config, lm, stepd, rows, units_of(folder, config, lm, meta))
-    write_results(folder, config, stepd.snapshot, rows, found, meta)
+    write_results(folder, config, stepd, rows, found, meta)
     clear_units(folder)
 
 

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
+from torch import Tensor
 
 from fv.config import Config
 from fv.engine import make_sweep
@@ -41,24 +43,43 @@ def trials_of(
     }
 
 
-def evaluate_vectors(
-    step: str,
-    config: Config,
-    lm: LanguageModel,
-    plan: Plan,
-    trials: dict[str, list[EvalTrial]],
-    cells: Sequence[Cell],
-    units: UnitStore,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Grid:
+    """What is injected where.
+
+    Attributes:
+        plan: vectors with their relations.
+        trials: each relation's, `trials_of`.
+        cells: layers and alphas.
+        norms: {q_id: what alpha is a multiple of at each layer, (n_layers,)}; None where it is a factor on the vector.
+    """
+
+    plan: Plan
+    trials: dict[str, list[EvalTrial]]
+    cells: Sequence[Cell]
+    norms: dict[str, Tensor] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Trial rows, for progress."""
+        return sum(n_rows([(vector, self.trials[q])], self.cells) for vector, qids in self.plan for q in qids)
+
+    @property
+    def shares(self) -> list[list[str]]:
+        """The relations in the shares that are computed together; one by one where alpha differs between them."""
+        if self.norms is not None:
+            return [[q_id] for q_id in qids_of(self.plan)]
+        return shares_of(self.plan, {q_id: len(own) for q_id, own in self.trials.items()})
+
+
+def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, units: UnitStore) -> pd.DataFrame:
     """Evaluate vectors on the eval trials of their relations.
 
     Args:
         step: what the progress bar is called.
         config: the configuration.
         lm: the model.
-        plan: vectors with their relations.
-        trials: each relation's, `trials_of`.
-        cells: the (layer, alpha) grid.
+        grid: what is injected where.
         units: finished shares of the relations, to read and to add to.
 
     Returns:
@@ -66,21 +87,22 @@ def evaluate_vectors(
     """
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
     tables = []
-    with progress_bar(step, sum(n_rows([(v, trials[q])], cells) for v, qids in plan for q in qids)) as (advance, _):
-        for qids in shares_of(plan, {q_id: len(own) for q_id, own in trials.items()}):
-            own = [(vector, [trial for q in qids if q in on for trial in trials[q]]) for vector, on in plan]
+    with progress_bar(step, grid.n_rows) as (advance, _):
+        for qids in grid.shares:
+            own = [(vector, [trial for q in qids if q in on for trial in grid.trials[q]]) for vector, on in grid.plan]
             own = [(vector, on) for vector, on in own if on]
             name = f"grid {qids[0]}"
             made_from = [
                 qids,
                 [[v.name, [[t.trial_id, t.part] for t in on]] for v, on in own],
-                [list(c) for c in cells],
+                [list(c) for c in grid.cells],
             ]
             if found := units.find(name, made_from):
                 rows = tables_of(found)["rows"]
                 advance(len(rows))
             else:
-                rows = evaluate(sweep, own, cells, advance)
+                norm = grid.norms[qids[0]] if grid.norms else None
+                rows = evaluate(sweep, own, grid.cells, norm, advance)
                 units.keep(name, made_from, arrays_of({"rows": rows}))
             log.info("%s: %s%s on all eval trials", step, ", ".join(qids), " found finished" if found else "")
             tables.append(rows)

@@ -10,22 +10,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fv.answers import AnswerScores, Question, first_token_logprobs, injection_cost, score_answers
-from fv.config import Config, ControlCell
+from fv.answers import AnswerScores, Question, injection_cost, score_answers
+from fv.config import AlphaUnit, Config, ControlCell
 from fv.controls import Control, make_controls, random_head_sets
-from fv.edits import ReplaceResidual, SetHeads
+from fv.edits import SetHeads
 from fv.engine import make_sweep
 from fv.held_out import condition_rows
-from fv.injection import Vector
+from fv.injection import Vector, weaker_cells
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.questions import RelationQuestions, read_unrelated
 from fv.selection import DEV, TEST
 from fv.snapshot import Trial
-from fv.steps.conditions import Condition, injected, norm_of
-from fv.steps.stepd_results import StepdResults
+from fv.steps.conditions import Condition, Stream
+from fv.steps.dev_choice import DevChoice
+from fv.steps.stepd_results import Ranking, StepdResults
 from fv.steps.units import UnitStore
-from fv.steps.vectors import Ranking, made_of
+from fv.steps.vectors import made_of
 from fv.sweep import Cell, Prompt, Sweep
 from fv.tables import Tables, arrays_of, tables_of
 
@@ -65,7 +66,7 @@ class HeldOutRun:
         ranking: how heads were ranked.
         vectors: the function vectors by name.
         chosen: the chosen cell of each (fv, relation), `fv.selection.choose_cells`.
-        cells: all cells of the grid, from which a baseline may choose its own.
+        cells: all cells of the grid.
         parts: {trial_id: `dev` or `test`}.
     """
 
@@ -77,7 +78,7 @@ class HeldOutRun:
     chosen: pd.DataFrame
     cells: Sequence[Cell]
     parts: dict[str, str]
-    _made: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+    _made: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -166,7 +167,8 @@ class HeldOutRun:
             return {"zero_shot": zero_shot, "clean": clean}
         zero_shot += self._layer_means(q_id, dev)
         corrupted = [Condition("few_shot_corrupted", None)]
-        corrupted += [injected("few_shot_corrupted_fv", v.values, cell, v.name) for v, cell in in_domain]
+        stream = self._stream(q_id)
+        corrupted += [stream.injected("few_shot_corrupted_fv", v.values, cell, fv=v.name) for v, cell in in_domain]
         return {"zero_shot": zero_shot, "clean": clean, "corrupted": corrupted}
 
     def _trials(self, questions: RelationQuestions, part: str) -> list[Trial]:
@@ -179,53 +181,64 @@ class HeldOutRun:
             for fv, layer, alpha in here[["fv", "layer", "alpha"]].itertuples(index=False)
         ]
 
+    def _stream(self, q_id: str) -> Stream:
+        """The residual stream that injections into a relation's prompts are told against."""
+        is_unit = self.config.injection.alpha_unit is AlphaUnit.residual
+        return Stream(self.stepd.means_of(q_id).residual_norm, is_unit)
+
+    def _choice(self, stream: Stream, dev: Sequence[Question]) -> DevChoice | None:
+        """The search for the cells of controls and baselines; None where no trials are kept to choose on."""
+        if not dev:
+            return None
+        prompts = [Prompt(question.token_ids, question.answer[0]) for question in dev]
+        weaker = self.config.evaluation.controls.weaker
+        return DevChoice(self.sweep, prompts, weaker_cells(self.cells, weaker), sorted([1.0, *weaker]), stream.unit)
+
     def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]], dev: Sequence[Question]) -> list[Condition]:
         """Each vector at its cell, with its controls where it has any of its own."""
-        found = []
+        found, stream = [], self._stream(q_id)
         for vector, cell in chosen:
             compared = self._compared_with(vector, q_id, [v for v, _ in chosen])
-            found.append(injected("fv", vector.values, cell, vector.name, compared_with=compared.name))
+            found.append(stream.injected("fv", vector.values, cell, fv=vector.name, compared_with=compared.name))
             if compared is not vector:
                 continue
             in_domain = vector.source_qid in (None, q_id)
             controls = [c for c in self._controls(vector) if in_domain or c.name == "random_vector"]
-            cells = self._cells_of(controls, cell, dev)
-            found += [
-                injected(control.name, control.values, own, vector.name, control.draw, control.of)
-                for control, own in zip(controls, cells, strict=True)
-            ]
+            cells = self._cells_of(controls, cell, stream, dev)
+            for control, own in zip(controls, cells, strict=True):
+                which = {"fv": vector.name, "draw": control.draw, "of": control.of, "all_draws": control.all_draws}
+                found.append(stream.injected(control.name, control.values, own, **which))
         return found
 
     @staticmethod
     def _compared_with(vector: Vector, q_id: str, here: Sequence[Vector]) -> Vector:
-        """The vector whose controls a vector is compared with: the relation's own of the same k, or itself."""
+        """The vector whose controls a vector is compared with: itself, or of another relation's, the relation's own."""
         if vector.source_qid in (None, q_id):
             return vector
-        return next((other for other in here if other.source_qid == q_id and other.k == vector.k), vector)
+        own = (v for v in here if (v.source_qid, v.kind, v.k) == (q_id, vector.kind, vector.k))
+        return next(own, vector)
 
-    def _cells_of(self, controls: Sequence[Control], cell: Cell, dev: Sequence[Question]) -> list[Cell]:
+    def _cells_of(self, controls: Sequence[Control], cell: Cell, stream: Stream, dev: Sequence[Question]) -> list[Cell]:
         """Where each control is injected: at its own best cell on dev trials, or at the vector's."""
-        if not controls or not dev or self.config.evaluation.controls.cell is ControlCell.same:
+        choice = self._choice(stream, dev)
+        if not controls or choice is None or self.config.evaluation.controls.cell is ControlCell.same:
             return [cell] * len(controls)
-        prompts = [Prompt(question.token_ids, question.answer[0]) for question in dev]
-        vectors = torch.stack([control.values for control in controls])  # (n_controls, d_model)
-        _, after = self.sweep.inject(prompts, vectors.expand(len(prompts), -1, -1), self.cells)
-        best = after.logprob.mean(0).argmax(1)  # (n_controls,); ties to the lower layer, then alpha
-        return [self.cells[i] for i in best.tolist()]
+        return choice.of_vectors(torch.stack([control.values for control in controls]))
 
     def _controls(self, vector: Vector) -> list[Control]:
         heads = made_of(vector, self.stepd, self.ranking)
         others: dict[str, Tensor] = {}
         if vector.source_qid is not None:
             k = vector.k or self.ranking.k
-            others = {q: self._vector_of(q, k) for q in self.stepd.snapshot.qids if q != vector.source_qid}
+            aie = vector.kind == "aie_qid"
+            others = {q: self._vector_of(q, k, aie) for q in self.stepd.snapshot.qids if q != vector.source_qid}
         return make_controls(self.lm, vector, heads, others, self.config.evaluation.controls, self.config.seed)
 
-    def _vector_of(self, q_id: str, k: int) -> Tensor:
+    def _vector_of(self, q_id: str, k: int, aie: bool) -> Tensor:
         """A relation's vector of `k` heads, made once: every other relation asks for it."""
-        if (q_id, k) not in self._made:
-            self._made[q_id, k] = self.stepd.vector_of(self.lm, q_id, self.ranking.key, k)
-        return self._made[q_id, k]
+        if (q_id, k, aie) not in self._made:
+            self._made[q_id, k, aie] = self.stepd.vector_of(self.lm, q_id, self.ranking, k, aie)
+        return self._made[q_id, k, aie]
 
     def _ablations(self, q_id: str, vectors: Sequence[Vector]) -> list[Condition]:
         """Top-k heads, and random ones in the same layers, set to their mean over the corrupted prompts."""
@@ -236,32 +249,25 @@ class HeldOutRun:
             if heads is None:
                 continue
             found.append(Condition("ablated_top_heads", SetHeads(heads.heads, values), vector.name))
-            draws = random_head_sets(vector, heads, self.config.evaluation.controls.random_heads, self.config.seed)
+            sets, every = random_head_sets(
+                vector, heads, self.config.evaluation.controls.random_heads, self.config.seed
+            )
             found += [
-                Condition("ablated_random_heads", SetHeads(drawn, values), vector.name, draw)
-                for draw, drawn in enumerate(draws)
+                Condition("ablated_random_heads", SetHeads(drawn, values), vector.name, draw, all_draws=every)
+                for draw, drawn in enumerate(sets)
             ]
         return found
 
     def _layer_means(self, q_id: str, dev: Sequence[Question]) -> list[Condition]:
         """A layer's mean residual stream over the clean prompts, added and put in place, each at its own best cell."""
-        residual = self.stepd.means_of(q_id).residual  # (n_layers, d_model)
-        layers = sorted({cell.layer for cell in self.cells})
-        added = [injected("layer_mean_added", residual[cell.layer], cell) for cell in self.cells]
-        replaced = [
-            Condition(
-                "layer_mean_replaced", ReplaceResidual(i, residual[i]), cell=Cell(i, 1.0), norm=norm_of(residual[i])
-            )
-            for i in layers
+        residual, stream = self.stepd.means_of(q_id).residual, self._stream(q_id)  # (n_layers, d_model)
+        added, replaced = self.cells[0], Cell(self.cells[0].layer, 1.0)
+        if choice := self._choice(stream, dev):
+            added, replaced = choice.of_layer_means(residual)
+        return [
+            stream.injected("layer_mean_added", residual[added.layer], added),
+            stream.replaced("layer_mean_replaced", residual[replaced.layer], replaced),
         ]
-        best = []
-        for conditions in (added, replaced):
-            if len(conditions) > 1:
-                edits = [condition.edit for condition in conditions]
-                means = first_token_logprobs(self.lm, dev, edits, self.config.compute.max_rows).mean(0)
-                conditions = [conditions[int(means.argmax())]]  # ties to the lower layer, then alpha
-            best += conditions
-        return best
 
     def _score(
         self, questions: RelationQuestions, trials: Sequence[Trial], prompt: str, conditions: Sequence[Condition]

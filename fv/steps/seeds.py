@@ -25,6 +25,7 @@ from fv.config import Config, StatsConfig
 from fv.errors import ArtifactError
 from fv.evaluation import records
 from fv.held_out import CONTRASTS_KEY, MEANS_KEY
+from fv.intervals import Kind
 from fv.models.special_tokens import SETTING
 from fv.run import now, read_meta, refuse_difference
 from fv.stats import grouped_means
@@ -133,7 +134,7 @@ def _over_seeds(seeds: dict[Path, int], name: str, by: list[str], stats: StatsCo
         for folder, seed in seeds.items()
     ]
     rows = pd.concat(tables, ignore_index=True).rename(columns={"metric": "of_metric"})
-    found = grouped_means(rows, [*by, "of_metric"], ["mean"], "seed", stats, seed=0)
+    found = grouped_means(rows, [*by, "of_metric"], {"mean": Kind.mean}, "seed", stats, seed=0)
     found = found[found["n"] == len(seeds)].drop(columns="metric")
     return found.rename(columns={"of_metric": "metric", "n": "n_seeds"}).reset_index(drop=True)
 

@@ -26,7 +26,7 @@ from fv.run import (
     stats_settings,
     step_meta,
 )
-from fv.steps.grid import eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
+from fv.steps.grid import Grid, eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
 from fv.steps.sampling import check_tokens
 from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import clear_units, evaluate_held_out, units_of, write_results
@@ -81,9 +81,10 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
             clear_units(folder)
         units = units_of(folder, config, lm, meta)
         trials = trials_of(config, lm, stepd.snapshot, qids_of(plan), parts)
-        rows = evaluate_vectors("Step6", config, lm, plan, trials, cells, units)
+        on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
+        rows = evaluate_vectors("Step6", config, lm, on, units)
         found = evaluate_held_out(config, lm, stepd, rows, units) if held_out else None
-        write_results(folder, config, stepd.snapshot, rows, found, meta)
+        write_results(folder, config, stepd, rows, found, meta)
         clear_units(folder)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
     return folder

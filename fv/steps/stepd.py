@@ -47,6 +47,7 @@ from fv.run import (
     sweep_settings,
 )
 from fv.snapshot import Snapshot, write_snapshot
+from fv.stability import with_other_halves
 from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, arrays_of_unit, compute_unit, unit_of_arrays
 from fv.steps.units import UnitStore
@@ -115,13 +116,15 @@ def _run(
     shared, special = identity(config), snapshot.meta.add_special_tokens
     sweep_identity = {k: v for k, v in wanted.items() if k not in shared}
     special_tokens = used_tokens(lm.tokenizer, special)
-    meta = step_meta("stepD", config, lm, identity=shared, sweep_identity=sweep_identity, special_tokens=special_tokens)
+    warning = special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens)
+    recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
+    meta = step_meta("stepD", config, lm, identity=shared, sweep_identity=sweep_identity, **recorded)
     if paths.stepd_meta.exists():
         refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
     write_json(paths.stepd_meta, meta)
     write_snapshot(paths.snapshot, snapshot)
     log_warnings(file, snapshot)
-    if warning := special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens):
+    if warning:
         log.warning(warning)
     log.info(
         "StepD: %d relations, %d fit trials, %d heads of %s (%d layers x %d heads, %s sweep) in %s",
@@ -160,7 +163,8 @@ def _write_outputs(
     write_csv(paths.artifacts / "cie_scores.csv", cie)
     write_csv(paths.artifacts / "aie_scores.csv", aie_table(cie))
     patched = [trial for q_id, unit in units.items() for trial in snapshot.of(q_id, "fit", unit.effects.n_trials)]
-    stats = cie_stats({q_id: unit.effects for q_id, unit in units.items()}, config.stats, config.seed)
+    effects = {q_id: unit.effects for q_id, unit in units.items()}
+    stats = with_other_halves(cie_stats(effects, config.stats, config.seed), effects, config.seed)
     write_csv(paths.artifacts / "cie_stats.csv", stats)
     write_csv(paths.artifacts / "aie_stats.csv", aie_stats(cie, config.stats, config.seed))
     write_trial_effects(

@@ -16,7 +16,7 @@ from fv.steps.sampling import prompt_of
 from fv.sweep import Advance, Head, LastToken, Sweep, TargetScores
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
-UNIT_SCHEMA = 3
+UNIT_SCHEMA = 4
 """Part of a unit's key: units of an older layout are computed again."""
 
 
@@ -75,6 +75,7 @@ def compute_unit(
         clean_mean,
         mean_over_prompts(all_corrupted.head_outputs[averaged]),
         mean_over_prompts(clean.residual[averaged]),
+        mean_over_prompts(zero_shot.residual.double().norm(dim=-1)).float(),
     )
     metrics = {"clean": clean.scores, "corrupted": all_corrupted.scores, "zero_shot": zero_shot.scores}
     return Unit(TrialEffects.cat(effects), means, metrics)

@@ -22,6 +22,7 @@ from fv.artifacts import (
     write_torch,
 )
 from fv.config import Config
+from fv.controls import VectorHeads
 from fv.errors import ConfigError, shorten
 from fv.evaluation import summary_json
 from fv.function_vector import function_vector, vector_by_layer
@@ -41,8 +42,8 @@ from fv.run import (
     step_meta,
 )
 from fv.stability import effects_of, stability_report
-from fv.steps.grid import eval_parts, evaluate_vectors, trials_of
-from fv.steps.stepd_results import StepdResults
+from fv.steps.grid import Grid, eval_parts, evaluate_vectors, trials_of
+from fv.steps.stepd_results import Ranking, StepdResults
 from fv.steps.units import NO_UNITS
 from fv.sweep import Head
 
@@ -82,23 +83,28 @@ def run_stepe(config: Config) -> Path:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    settings: dict[str, Any] = {"score.key": config.score.key.value, "score.k": config.score.k}
+    score = config.score
+    settings: dict[str, Any] = {"score.key": score.key.value, "score.k": score.k}
+    settings["score.aie_leave_one_out"] = score.aie_leave_one_out
     settings |= stats_settings(config)
     injection = config.injection
     settings["injection.quick_eval"] = injection.quick_eval
     if injection.quick_eval:
-        settings |= {f"injection.{key}": getattr(injection, key) for key in ("layer", "alpha", "n_eval")}
+        keys = ("layer", "alpha", "alpha_unit", "n_eval")
+        settings |= {f"injection.{key}": getattr(injection, key) for key in keys}
         settings["evaluation.dev_fraction"] = config.evaluation.dev_fraction
     return settings
 
 
 def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> None:
     key, k, folder = config.score.key.value, config.score.k, paths.stepe
+    ranking = Ranking(key, k, config.score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=_settings(config), inputs=stepd.hashes)
     aie = aie_table(stepd.cie)
     global_heads = top_heads(aie, key, k)
-    heads = {q_id: top_heads(stepd.scores_of(q_id), key, k) for q_id in stepd.snapshot.qids}
-    qid_vectors = {q_id: function_vector(lm, stepd.means[q_id].clean, heads[q_id]) for q_id in heads}
+    qids = stepd.snapshot.qids
+    own = {q_id: stepd.heads_of(q_id, ranking, k) for q_id in qids}
+    of_aie = {q_id: stepd.heads_of(q_id, ranking, k, aie=True) for q_id in qids}
     by_layer = vector_by_layer(lm, mean_of_means([means.clean for means in stepd.means.values()]), global_heads)
 
     # The metadata goes last: a StepE that was killed has none, and is made again.
@@ -106,36 +112,47 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     described = {
         "score_key": key,
         "k": k,
+        "aie_leave_one_out": ranking.leave_one_out,
         "global": describe_heads(global_heads, aie, key),
-        "per_qid": {q_id: describe_heads(heads[q_id], stepd.scores_of(q_id), key) for q_id in heads},
+        "per_qid": {q_id: describe_heads(made.heads, stepd.scores_of(q_id), key) for q_id, made in own.items()},
+        "aie_per_qid": {
+            q_id: describe_heads(made.heads, stepd.aie_scores(q_id if ranking.leave_one_out else None), key)
+            for q_id, made in of_aie.items()
+        },
     }
     write_json(folder / "top_heads.json", described)
     write_torch(folder / "fv_by_layer.pt", by_layer)
     write_torch(folder / "fv_global_resid.pt", by_layer.sum(0))
-    write_torch(
-        folder / "fv_qid.pt",
-        {q_id: {"vector": qid_vectors[q_id], "heads": [tuple(h) for h in heads[q_id]], "k": k} for q_id in heads},
-    )
-    names = ["top_heads.json", "fv_by_layer.pt", "fv_global_resid.pt", "fv_qid.pt"]
+    names = ["top_heads.json", "fv_by_layer.pt", "fv_global_resid.pt"]
+    for name, made in (("fv_qid.pt", own), ("fv_aie_qid.pt", of_aie)):
+        write_torch(folder / name, {q_id: _vector_file(lm, made_of) for q_id, made_of in made.items()})
+        names.append(name)
     names += _write_stability(config, folder, stepd)
     if config.injection.quick_eval:
         vector = Vector("global", "global", None, by_layer.sum(0), k)
-        plan, cells = [(vector, stepd.snapshot.qids)], grid(config.injection, lm.n_layers)
-        parts = eval_parts(config, stepd.snapshot, stepd.snapshot.qids, len(cells) > 1)
-        trials = trials_of(config, lm, stepd.snapshot, stepd.snapshot.qids, parts)
-        rows = evaluate_vectors("StepE", config, lm, plan, trials, cells, NO_UNITS)
-        write_json(folder / "stepE_eval.json", summary_json(rows, config.stats, config.seed))
+        plan, cells = [(vector, qids)], grid(config.injection, lm.n_layers)
+        parts = eval_parts(config, stepd.snapshot, qids, len(cells) > 1)
+        trials = trials_of(config, lm, stepd.snapshot, qids, parts)
+        on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
+        rows = evaluate_vectors("StepE", config, lm, on, NO_UNITS)
+        write_json(folder / "stepE_eval.json", summary_json(rows, stepd.residual_norms, config.stats, config.seed))
         names.append("stepE_eval.json")
     outputs = hash_outputs(folder, names)
-    own = {
+    described_vector = {
         "d_model": lm.d_model,
         "k": k,
         "score_key": key,
         "heads": described["global"],
         "norm": float(by_layer.sum(0).norm()),
     }
-    write_json(folder / FV_META, {**meta, **own, "status": "ok", "finished": now(), "outputs": outputs})
-    log.info("StepE: top %d heads, %d relation vectors and the global one in %s", k, len(heads), folder)
+    write_json(folder / FV_META, {**meta, **described_vector, "status": "ok", "finished": now(), "outputs": outputs})
+    log.info("StepE: top %d heads, %d relation vectors and the global one in %s", k, len(qids), folder)
+
+
+def _vector_file(lm: LanguageModel, made_of: VectorHeads) -> dict[str, Any]:
+    """One relation's vector with its heads, as the files of vectors hold it."""
+    vector = function_vector(lm, made_of.means.clean, made_of.heads)
+    return {"vector": vector, "heads": [tuple(head) for head in made_of.heads], "k": len(made_of.heads)}
 
 
 def _write_stability(config: Config, folder: Path, stepd: StepdResults) -> list[str]:

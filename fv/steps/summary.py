@@ -15,22 +15,24 @@ from fv.config import Config
 from fv.evaluation import records, summary_json
 from fv.held_out import KEY, contrasts_table, cost_table, means_table
 from fv.injection import Vector
+from fv.intervals import INTERVAL
 from fv.models.language_model import LanguageModel
 from fv.run import now, sweep_settings
 from fv.selection import choose_cells
 from fv.snapshot import Snapshot
-from fv.stats import INTERVAL
+from fv.stats import SPREAD
+from fv.steps.caveats import EXACT, caveats, says_nothing
 from fv.steps.held_out import HeldOutRows, HeldOutRun
-from fv.steps.stepd_results import StepdResults
+from fv.steps.stepd_results import Ranking, StepdResults
 from fv.steps.units import UnitStore
-from fv.steps.vectors import Ranking, vectors_of
+from fv.steps.vectors import vectors_of
 from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
 UNITS = "units"
-UNIT_SCHEMA = 1
+UNIT_SCHEMA = 2
 """Part of a unit's key: units of an older layout are computed again."""
-WHERE = ["layer", "alpha", "norm", "of", "compared_with"]
+WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
 
 
 def units_of(folder: Path, config: Config, lm: LanguageModel, meta: dict[str, Any]) -> UnitStore:
@@ -71,7 +73,7 @@ def evaluate_held_out(
 def write_results(
     folder: Path,
     config: Config,
-    snapshot: Snapshot,
+    stepd: StepdResults,
     rows: pd.DataFrame,
     held_out: tuple[HeldOutRows, list[Vector]] | None,
     meta: dict[str, Any],
@@ -81,18 +83,24 @@ def write_results(
     Args:
         folder: where to.
         config: the configuration of the whole grid.
-        snapshot: the trials.
+        stepd: StepD's artifacts.
         rows: trial rows of the grid.
         held_out: what `evaluate_held_out` gave; None for the grid alone.
         meta: the step's metadata so far.
     """
-    summary = summary_json(rows, config.stats, config.seed)
+    snapshot = stepd.snapshot
+    summary = summary_json(rows, stepd.residual_norms, config.stats, config.seed)
+    summary |= {
+        "alpha_unit": config.injection.alpha_unit.value,
+        "eval_split": snapshot.eval_split,
+        "warnings": caveats(stepd, rows),
+    }
     n_trials = rows["trial_id"].nunique()
     label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
     write_jsonl(folder / "eval_trials.jsonl", records(rows))
     names = ["eval_summary.json", "eval_trials.jsonl", f"step6_results_{label}.json"]
     if held_out is not None:
-        found, names_found = _write_held_out(folder, config, *held_out)
+        found, names_found = _write_held_out(folder, config, snapshot, *held_out)
         summary |= found
         names += names_found
     write_json(folder / "eval_summary.json", summary)
@@ -110,7 +118,7 @@ def write_results(
 
 
 def _write_held_out(
-    folder: Path, config: Config, found: HeldOutRows, vectors: Sequence[Vector]
+    folder: Path, config: Config, snapshot: Snapshot, found: HeldOutRows, vectors: Sequence[Vector]
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the tables of the test trials; returns what the summary says of them, and the files' names."""
     stats, seed = config.stats, config.seed
@@ -132,21 +140,30 @@ def _write_held_out(
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     summary = {
-        "relations": records(pd.concat(found.relations, ignore_index=True)),
+        "relations": records(_with_collisions(pd.concat(found.relations, ignore_index=True), snapshot)),
         "held_out": _nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
-        "contrasts": _nested(contrasts, [*KEY, "minus", "subset", "n"]),
+        "contrasts": _nested(contrasts, [*KEY, "minus", "subset", "n", "n_draws"], SPREAD[1:]),
         "injection_cost": records(tables["injection_cost"]) if found.costs else [],
         "transfer": {"dominance": dominance_of_each_k(trials, vectors, stats, seed), "rows": records(transfer)},
     }
     return summary, ["held_out_trials.jsonl", *(f"{name}.csv" for name in tables)]
 
 
-def _nested(table: pd.DataFrame, key: Sequence[str]) -> list[dict[str, Any]]:
+def _with_collisions(relations: pd.DataFrame, snapshot: Snapshot) -> pd.DataFrame:
+    """The relations' rows with how often first tokens collide, and the metric that tables lead with for it."""
+    rates = {q_id: found.rate for q_id, found in snapshot.meta.first_token_collisions.items()}
+    collided = relations.assign(collision_rate=relations["eval_qid"].map(rates))
+    return collided.assign(
+        lead_metric=[EXACT if q_id in says_nothing(rates) else "top1" for q_id in collided["eval_qid"]]
+    )
+
+
+def _nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of one metric each as one object a key, with its metrics inside."""
     nested: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in records(table):
         own = nested.setdefault(tuple(row[name] for name in key), {name: row[name] for name in key} | {"metrics": {}})
-        own["metrics"][row["metric"]] = {name: row[name] for name in INTERVAL}
+        own["metrics"][row["metric"]] = {name: row[name] for name in (*INTERVAL, *more)}
     return list(nested.values())
 
 
@@ -168,7 +185,7 @@ def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict
         "eval_scope": config.eval_scope.mode.value,
         "eval_qids": list(qids),
         "eval_split": snapshot.eval_split,
-        "fv": config.injection.fv.value,
+        "fv": config.injection.fv,
         "fv_source_qid": config.injection.fv_source_qid,
         "trials_per_qid": {q: len(snapshot.of(q, snapshot.eval_split, config.injection.n_eval)) for q in qids},
         "dropped_qids": snapshot.meta.dropped_qids,

@@ -2,59 +2,49 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fv.artifacts import AIE_META, FV_META, RunPaths, read_json, read_torch, sha256_of, verify_outputs
-from fv.config import Config, FvChoice
+from fv.config import Config
 from fv.controls import VectorHeads
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.injection import Vector, read_vector, scope_of
 from fv.models.language_model import LanguageModel
 from fv.run import read_meta, refuse_difference
 from fv.snapshot import Snapshot
-from fv.steps.stepd_results import StepdResults
+from fv.steps.stepd_results import Ranking, StepdResults
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """How StepE ranked heads, and how many of them it took."""
-
-    key: str
-    k: int
-
-    @classmethod
-    def of(cls, config: Config, paths: RunPaths) -> "Ranking":
-        """StepE's; the configuration's own where the vector is from a file."""
-        if config.injection.fv is FvChoice["file"]:
-            return cls(config.score.key.value, config.score.k)
-        ranked = read_json(paths.stepe_to_read / "top_heads.json")
-        return cls(ranked["score_key"], ranked["k"])
+FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
+"""Where StepE writes the vectors of each `injection.fv`."""
 
 
 def vector_inputs(config: Config, paths: RunPaths, trials: dict[str, str]) -> dict[str, str]:
     """{file: SHA-256} of the vectors' files, after refusing one that StepE did not make from this run's trials."""
     injection = config.injection
-    if injection.fv is FvChoice["file"]:
+    hashes = {}
+    if "file" in injection.fvs:
         path = Path(str(injection.fv_path))
         if not path.is_file():
             raise ArtifactError(f"injection.fv_path={path} does not exist.")
         _verify_beside(path, trials)
-        return {"fv_file": sha256_of(path)}
+        hashes["fv_file"] = sha256_of(path)
+    names = [FILES[fv] for fv in injection.fvs if fv in FILES]
+    if not names:
+        return hashes
     folder = paths.stepe_to_read
     if not (folder / FV_META).exists():
         command = f"python -m entrypoints.stepe run_id={config.run_id} (with this command's other settings)"
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {command}")
-    hashes = {}
-    for name in ("fv_global_resid.pt" if injection.fv is FvChoice["global"] else "fv_qid.pt", "top_heads.json"):
+    for name in (*names, "top_heads.json"):
         if not (folder / name).exists():
             raise ArtifactError(
-                f"{folder / name} is missing, though StepE wrote it. Run StepE again with overwrite=true."
+                f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
             )
         _verify_beside(folder / name, trials)
         hashes[name] = sha256_of(folder / name)
@@ -81,61 +71,68 @@ def _verify_beside(path: Path, trials: dict[str, str]) -> None:
 
 
 def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> list[Vector]:
-    """The vectors that the configuration names, by source and k: StepE's or a file's, or one for each `injection.k`.
+    """The vectors that the configuration names, by kind, source and k: StepE's or a file's, or one for each
+    `injection.k`.
 
     Raises:
         ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads were swept than a k.
     """
+    kinds = config.injection.fvs
     if config.injection.k is None:
-        return _read_vectors(config, paths, lm, stepd.snapshot)
-    return _vectors_of_each_k(config, lm, stepd, Ranking.of(config, paths))
+        return [vector for fv in kinds for vector in _read_vectors(fv, config, paths, lm, stepd.snapshot)]
+    ranking = Ranking.of(config, paths)
+    return [vector for fv in kinds for vector in _vectors_of_each_k(fv, config, lm, stepd, ranking)]
 
 
-def _read_vectors(config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
-    """The vectors that StepE made, or the one in a file."""
+def _read_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
+    """The vectors of one `injection.fv` that StepE made, or the one in a file."""
     injection, folder = config.injection, paths.stepe_to_read
-    if injection.fv is FvChoice["file"]:
+    if fv == "file":
         return [Vector("file", "file", injection.fv_source_qid, read_vector(Path(str(injection.fv_path)), lm))]
-    if injection.fv is FvChoice["global"]:
+    if fv == "global":
         k = read_json(folder / "top_heads.json")["k"]
-        return [Vector("global", "global", None, read_vector(folder / "fv_global_resid.pt", lm), k)]
-    stored: dict[str, Any] = read_torch(folder / "fv_qid.pt")
+        return [Vector("global", "global", None, read_vector(folder / FILES[fv], lm), k)]
+    stored: dict[str, Any] = read_torch(folder / FILES[fv])
     dtype = torch.promote_types(lm.dtype, torch.float32)
     return [
-        Vector(q_id, "qid", q_id, stored[q_id]["vector"].to(dtype), stored[q_id]["k"])
-        for q_id in _sources(config, snapshot)
+        Vector(source, kind, q_id, stored[q_id]["vector"].to(dtype), stored[q_id]["k"], in_matrix=fv == "all_qids")
+        for source, kind, q_id in _sources(fv, config, snapshot)
+        if q_id is not None
     ]
 
 
-def _vectors_of_each_k(config: Config, lm: LanguageModel, stepd: StepdResults, ranking: Ranking) -> list[Vector]:
+def _vectors_of_each_k(
+    fv: str, config: Config, lm: LanguageModel, stepd: StepdResults, ranking: Ranking
+) -> list[Vector]:
     """One vector for each of `injection.k`, all of one source from one ranking."""
-    if config.injection.fv is FvChoice["global"]:
-        sources: list[tuple[str, str, str | None]] = [("global", "global", None)]
-    else:
-        sources = [(q_id, "qid", q_id) for q_id in _sources(config, stepd.snapshot)]
+    own = {"of_several": True, "in_matrix": fv == "all_qids"}
     return [
-        Vector(source, kind, q_id, stepd.vector_of(lm, q_id, ranking.key, k), k, of_several=True)
-        for source, kind, q_id in sources
+        Vector(source, kind, q_id, stepd.vector_of(lm, q_id, ranking, k, aie=kind == "aie_qid"), k, **own)
+        for source, kind, q_id in _sources(fv, config, stepd.snapshot)
         for k in config.injection.k
     ]
 
 
-def _sources(config: Config, snapshot: Snapshot) -> list[str]:
-    if config.injection.fv is FvChoice["all_qids"]:
-        return snapshot.qids
-    source = str(config.injection.fv_source_qid)
-    if source not in snapshot.qids:
+def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
+    """Source, kind and relation of each vector of one `injection.fv`."""
+    if fv == "global":
+        return [("global", "global", None)]
+    named = config.injection.fv_source_qid if fv != "all_qids" else None
+    if named is not None and named not in snapshot.qids:
         raise ConfigError(
-            f"injection.fv_source_qid={source} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
+            f"injection.fv_source_qid={named} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
         )
-    return [source]
+    qids = snapshot.qids if named is None else [named]
+    if fv == "aie_qid":
+        return [(f"{q_id}@aie", "aie_qid", q_id) for q_id in qids]
+    return [(q_id, "qid", q_id) for q_id in qids]
 
 
 def made_of(vector: Vector, stepd: StepdResults, ranking: Ranking) -> VectorHeads | None:
     """The heads a vector was made of; None for one from a file."""
     if vector.kind == "file" or vector.k is None:
         return None
-    return stepd.heads_of(vector.source_qid, ranking.key, vector.k)
+    return stepd.heads_of(vector.source_qid, ranking, vector.k, aie=vector.kind == "aie_qid")
 
 
 def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:
@@ -147,8 +144,7 @@ def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> li
     known = [q_id for q_id in snapshot.qids if snapshot.of(q_id, snapshot.eval_split)]
     for q_id in sorted(set(snapshot.qids) - set(known)):
         log.warning("%s has no eval trials in the snapshot and is left out.", q_id)
-    alone = config.injection.fv is not FvChoice["all_qids"]
-    plan = [(vector, scope_of(vector, config.eval_scope, alone, known)) for vector in vectors]
+    plan = [(vector, scope_of(vector, config.eval_scope, known)) for vector in vectors]
     if not any(qids for _, qids in plan):
         raise ConfigError(
             "No relation of the snapshot has eval trials. Sample some: data.n_eval_trials_per_q, or data.split=shared."

@@ -1,0 +1,144 @@
+"""How often the intervals of `fv.intervals` and `fv.stats` hold the truth, as the table of docs/methods.md.
+
+Normal and skewed values and crossed draws are simulated; proportions and their paired differences are enumerated over
+every outcome, and the smallest coverage over a grid of probabilities is told.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom, multinomial, norm, ttest_1samp
+
+from fv.config import StatsConfig
+from fv.intervals import Kind, adjusted_wald, clopper_pearson, estimate_means
+from fv.stats import grouped_means
+
+SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 14, 20, 30)
+DRAWS = (2, 3, 5, 20)
+EFFECTS = {"trials = draws": (1.0, 1.0, 0.5), "mostly trials": (1.0, 0.2, 0.5), "mostly draws": (0.2, 1.0, 0.5)}
+"""Standard deviations of the effects of trials, of draws, and of the two together."""
+LEVEL = 0.95
+STATS = StatsConfig(confidence=LEVEL)
+Ends = tuple[np.ndarray, np.ndarray]
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the repetitions")
+    n_times = 1_000 if parser.parse_args().quick else 20_000
+    print(f"Coverage where {LEVEL:.0%} is written, in per cent; {n_times:,} repetitions where it is simulated.\n")
+    print_table(["n", *ROWS], ([n, *(cover(n, n_times) for cover in ROWS.values())] for n in SIZES))
+    print()
+    names = [f"{draws} draws" for draws in DRAWS]
+    rows = (
+        [f"{n}, {name}", *(crossed(n, draws, sd, n_times // 20) for draws in DRAWS)]
+        for name, sd in EFFECTS.items()
+        for n in (6, 14, 30)
+    )
+    print_table(["trials, variance", *names], rows)
+
+
+def simulated(draw: Callable[..., np.ndarray], truth: float, n: int, n_times: int) -> float:
+    """Coverage of the interval of `n` values."""
+    found = estimate_means(draw(np.random.default_rng(n), n_times, n), STATS, 0)
+    return covered((found.ci_low, found.ci_high), truth)
+
+
+def students(draw: Callable[..., np.ndarray], truth: float, n: int, n_times: int) -> float:
+    """Coverage of Student's t on the same values."""
+    ends = ttest_1samp(draw(np.random.default_rng(n), n_times, n), 0, axis=1).confidence_interval(LEVEL)
+    return covered((ends.low, ends.high), truth)
+
+
+def covered(ends: Ends, truth: float) -> float:
+    """Share of intervals that hold the truth."""
+    return float(((ends[0] <= truth) & (truth <= ends[1])).mean())
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Values with a mean of 0."""
+    return rng.normal(size=shape)
+
+
+def exponential(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Skewed values with a mean of 1."""
+    return rng.exponential(size=shape)
+
+
+def proportions(n: int, _times: int) -> float:
+    """The smallest coverage over all probabilities."""
+    p = np.linspace(0.001, 0.999, 999)[:, None]
+    low, high = clopper_pearson(np.arange(n + 1), n, LEVEL)
+    return float((binom.pmf(np.arange(n + 1), n, p) * ((low <= p) & (p <= high))).sum(1).min())
+
+
+def paired(n: int, _times: int) -> float:
+    """The smallest coverage of a paired difference over all probabilities of better and worse."""
+    return _smallest(n, adjusted_wald)
+
+
+def bonett_price(n: int, _times: int) -> float:
+    """The same of Bonett and Price's own interval: one trial a sign, a normal quantile."""
+
+    def interval(differences: np.ndarray, level: float) -> Ends:
+        total = n + 2
+        centre = differences.sum(-1) / total
+        half = norm.ppf((1 + level) / 2) * np.sqrt((((differences**2).sum(-1) + 2) / total - centre**2) / total)
+        return centre - half, centre + half
+
+    return _smallest(n, interval)
+
+
+def _smallest(n: int, interval: Callable[[np.ndarray, float], Ends]) -> float:
+    counts = np.array([(x, y) for x in range(n + 1) for y in range(n + 1 - x)])
+    at = np.arange(n)
+    better = at < counts[:, :1]
+    worse = ~better & (at < counts.sum(1)[:, None])
+    low, high = interval(better * 1.0 - worse, LEVEL)
+    outcomes = np.column_stack([counts, n - counts.sum(1)])
+    found = 1.0
+    for a, b in _probabilities():
+        held = (low <= a - b + 1e-12) & (a - b - 1e-12 <= high)
+        found = min(found, float(multinomial.pmf(outcomes, n, [a, b, max(0.0, 1 - a - b)])[held].sum()))
+    return found
+
+
+def _probabilities() -> Iterator[tuple[float, float]]:
+    grid = np.linspace(0, 1, 51)
+    return ((a, b) for a in grid for b in grid if a + b <= 1)
+
+
+def crossed(n_trials: int, n_draws: int, sd: tuple[float, float, float], n_times: int) -> float:
+    """Coverage of a mean over trials and draws."""
+    rng = np.random.default_rng([n_trials, n_draws])
+    shapes = (n_times, 1, n_trials), (n_times, n_draws, 1), (n_times, n_draws, n_trials)
+    x = sum(scale * rng.normal(size=shape) for scale, shape in zip(sd, shapes, strict=True))
+    group, draw, trial = (index.ravel() for index in np.indices(shapes[2]))
+    rows = pd.DataFrame({"group": group, "draw": draw, "trial": trial, "all_draws": False, "x": np.ravel(x)})
+    found = grouped_means(rows, ["group"], {"x": Kind.mean}, "trial", STATS, 0, draw="draw")
+    return covered((found["ci_low"].to_numpy(), found["ci_high"].to_numpy()), 0.0)
+
+
+ROWS: dict[str, Callable[[int, int], float]] = {
+    "normal": lambda n, times: simulated(normal, 0.0, n, times),
+    "exponential": lambda n, times: simulated(exponential, 1.0, n, times),
+    "exponential, Student's t": lambda n, times: students(exponential, 1.0, n, times),
+    "proportion, smallest": proportions,
+    "paired difference, smallest": paired,
+    "Bonett and Price's own": bonett_price,
+}
+
+
+def print_table(names: list[str], rows: Iterator[list[object]] | list[list[object]]) -> None:
+    """Print a table as Markdown, shares in per cent."""
+    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
+    for row in rows:
+        cells = (f"{100 * cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row)
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a summary says beside its numbers: whose trials, which tokens, which leaks, and which baseline wins."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeConfig
+
+from fv.artifacts import read_json
+from fv.report import Summary, baselines_that_win, print_report
+from fv.steps.caveats import says_nothing
+from fv.steps.pipeline import run_pipeline
+
+
+@pytest.fixture
+def quick(tiny_overrides: list[str]) -> list[str]:
+    """Everything on, but few resamples, texts and draws."""
+    return [
+        *tiny_overrides[1:],
+        *("stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=2"),
+        *("evaluation.controls.random_heads=1", "data.n_eval_trials_per_q=4"),
+    ]
+
+
+def test_trials_that_chose_the_heads_are_not_called_held_out(
+    make_config: MakeConfig, tiny_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    step6 = run_pipeline(make_config(*tiny_overrides, "data.split=shared"))
+    summary = read_json(step6 / "eval_summary.json")
+    assert summary["eval_split"] == "fit"
+    assert any("chose the heads" in line for line in summary["warnings"])
+    print_report(step6)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "all of them chose the heads and made the vectors" in said and "their test trials" not in said
+    apart = run_pipeline(make_config(*tiny_overrides, "run_id=apart"))
+    assert read_json(apart / "eval_summary.json")["eval_split"] == "eval"
+    assert not any("chose the heads" in line for line in read_json(apart / "eval_summary.json")["warnings"])
+
+
+def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
+    make_config: MakeConfig, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Every answer starts with the same word, so its first token is always guessed and never known.
+    lines = [f"same_start,word{i},the {chr(97 + i % 26)}{i}" for i in range(40)]
+    (tmp_path / "same.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
+    config = make_config(*quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same")
+    step6 = run_pipeline(config)
+    summary = read_json(step6 / "eval_summary.json")
+    assert [(r["lead_metric"], r["collision_rate"]) for r in summary["relations"]] == [("exact_match", 1.0)]
+    assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
+    print_report(step6)
+    assert "→ 0.00 exact" in " ".join(capsys.readouterr().out.split())
+
+
+def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> None:
+    assert says_nothing({"a": 0.49, "b": 0.5, "c": 1.0}) == ["b", "c"]
+
+
+def test_eval_pairs_in_other_relations_fit_prompts_are_told_where_vectors_are_made_of_them(
+    make_config: MakeConfig, tiny_overrides: list[str], small_csv: Path, tmp_path: Path
+) -> None:
+    # A second relation with the same pairs: whatever is asked of one is shown by the other.
+    text = small_csv.read_text(encoding="utf-8")
+    antonyms = [line for line in text.splitlines() if line.startswith("antonym,")][:24]
+    lines = ["q_id,exA,exB", *antonyms, *(line.replace("antonym,", "opposite,") for line in antonyms)]
+    (tmp_path / "twice.csv").write_text("\n".join(lines), encoding="utf-8")
+    twice = [*tiny_overrides, f"data.relation_csv_path={tmp_path / 'twice.csv'}", "run_id=twice"]
+    matrix = read_json(run_pipeline(make_config(*twice)) / "eval_summary.json")
+    assert any("eval pairs stand in fit prompts of other relations" in line for line in matrix["warnings"])
+    own = ["injection.fv=qid", "injection.fv_source_qid=antonym", "tag=own"]
+    alone = read_json(run_pipeline(make_config(*twice, *own)) / "eval_summary.json")
+    assert alone["warnings"] == []
+
+
+def summary_of(minus: dict[str, tuple[float, float]], corrupted_fv: float) -> Summary:
+    """One relation's summary: effects minus controls as (mean, upper end), and accuracies against a few-shot .8."""
+    where = {"fv": "q", "eval_qid": "q", "subset": "all"}
+    contrasts = [
+        {**where, "condition": "fv", "minus": control, "n_draws": 1, "metrics": {"logprob": {"mean": m, "ci_high": h}}}
+        for control, (m, h) in minus.items()
+    ]
+    held_out: list[dict[str, Any]] = [
+        {**where, "fv": "", "condition": "few_shot", "metrics": {"top1": {"mean": 0.8}}},
+        {**where, "condition": "few_shot_corrupted_fv", "metrics": {"top1": {"mean": corrupted_fv}}},
+    ]
+    chosen = [{"fv": "q", "eval_qid": "q", "fv_kind": "qid", "fv_source": "q"}]
+    return Summary({"chosen": chosen, "contrasts": contrasts, "held_out": held_out})
+
+
+def test_a_baseline_that_wins_is_named() -> None:
+    assert baselines_that_win(summary_of({"layer_mean_replaced": (1.0, 2.0), "few_shot": (0.5, 0.9)}, 0.7)) == []
+    (line,) = baselines_that_win(summary_of({"layer_mean_replaced": (-1.0, 0.3), "few_shot": (0.5, 0.9)}, 0.7))
+    assert line == "The layer mean put in the residual stream's place gives a higher log p than the vector in q."
+    (line,) = baselines_that_win(summary_of({}, 0.8))
+    assert line == "In the corrupted prompt the vector reaches few-shot accuracy in q."

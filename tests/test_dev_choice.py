@@ -1,0 +1,97 @@
+"""Controls and baselines choose on dev trials where they do best, and never where they do harm."""
+
+import pytest
+import torch
+from sweep_checks import prompts_of
+from torch import Tensor
+
+from fv.edits import AddVector, ReplaceResidual
+from fv.engine import make_sweep
+from fv.injection import weaker_cells
+from fv.models.language_model import LanguageModel
+from fv.prompt_cache import PromptCache
+from fv.steps.dev_choice import DevChoice
+from fv.sweep import Cell, Prompt
+
+CELLS = [Cell(layer, alpha) for layer in (0, 1) for alpha in (1.0, 2.0)]
+
+
+def said_prompts(lm: LanguageModel) -> list[Prompt]:
+    """Prompts that the model already continues as it should: whatever disturbs the stream does harm."""
+    ids = [p.token_ids for p in prompts_of(lm, [4, 6, 6])]
+    with torch.no_grad():
+        return [Prompt(one, int(lm.model(torch.tensor([one])).logits[0, -1].argmax())) for one in ids]
+
+
+def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | ReplaceResidual | None) -> float:
+    logits = [
+        PromptCache(lm, [p.token_ids]).logits([edit])[0, 0, 0].double().log_softmax(-1)[p.target] for p in prompts
+    ]
+    return float(torch.stack(logits).mean())
+
+
+def choice_of(lm: LanguageModel, prompts: list[Prompt], shares: list[float], unit: Tensor | None = None) -> DevChoice:
+    return DevChoice(make_sweep(lm, "auto", 512), prompts, weaker_cells(CELLS, shares), sorted([1.0, *shares]), unit)
+
+
+@pytest.fixture
+def large_vectors(tiny_llama: LanguageModel) -> Tensor:
+    """As a stream that tolerates few directions meets random ones: far longer than the stream itself."""
+    return 30 * torch.randn(5, tiny_llama.d_model, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shares", [[], [0.25, 0.0625]])
+def test_a_control_that_does_harm_at_every_strength_is_not_injected(
+    tiny_llama: LanguageModel, large_vectors: Tensor, shares: list[float]
+) -> None:
+    prompts = said_prompts(tiny_llama)
+    unedited = mean_logprob(tiny_llama, prompts, None)
+    # The strengths of the vector alone would have the controls lose, and the vector win by it.
+    for vector in large_vectors:
+        assert (
+            max(mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in CELLS) < unedited - 1
+        )
+    found = choice_of(tiny_llama, prompts, shares).of_vectors(large_vectors)
+    for vector, cell in zip(large_vectors, found, strict=True):
+        after = mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * vector))
+        assert after >= unedited - 1e-5
+        if cell.alpha:
+            assert cell in weaker_cells(CELLS, shares) and cell not in CELLS
+    assert shares or found == [Cell(0, 0.0)] * 5
+
+
+def test_a_control_takes_the_best_of_all_its_cells(tiny_llama: LanguageModel) -> None:
+    prompts = [Prompt(p.token_ids, 77 + i) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
+    vectors = torch.randn(4, tiny_llama.d_model, generator=torch.Generator().manual_seed(1))
+    shares = [0.25, 0.0625]
+    cells = weaker_cells(CELLS, shares)
+    for vector, found in zip(vectors, choice_of(tiny_llama, prompts, shares).of_vectors(vectors), strict=True):
+        means = {c: mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in cells}
+        best = max([*means.values(), mean_logprob(tiny_llama, prompts, None)])
+        got = mean_logprob(tiny_llama, prompts, AddVector(found.layer, found.alpha * vector))
+        assert got == pytest.approx(best, abs=2e-5)
+
+
+@pytest.mark.parametrize("in_residual_unit", [False, True])
+def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: LanguageModel, in_residual_unit: bool) -> None:
+    prompts = [Prompt(p.token_ids, 77 + i) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
+    residual = 3 * torch.randn(tiny_llama.n_layers, tiny_llama.d_model, generator=torch.Generator().manual_seed(2))
+    unit = torch.tensor([2.0, 5.0, 1.0]) if in_residual_unit else None
+    added, replaced = choice_of(tiny_llama, prompts, [0.25], unit).of_layer_means(residual)
+
+    def add(cell: Cell) -> float:
+        length = 1.0 if unit is None else float(unit[cell.layer] / residual[cell.layer].norm())
+        return mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * length * residual[cell.layer]))
+
+    def replace(cell: Cell) -> float:
+        return mean_logprob(tiny_llama, prompts, ReplaceResidual(cell.layer, residual[cell.layer], cell.alpha))
+
+    unedited = mean_logprob(tiny_llama, prompts, None)
+    assert add(added) == pytest.approx(max([unedited, *map(add, weaker_cells(CELLS, [0.25]))]), abs=2e-5)
+    shares = [Cell(layer, share) for layer in (0, 1) for share in (0.25, 1.0)]
+    assert replace(replaced) == pytest.approx(max([unedited, *map(replace, shares)]), abs=2e-5)
+
+
+def test_a_layer_mean_that_does_harm_is_left_out(tiny_llama: LanguageModel, large_vectors: Tensor) -> None:
+    choice = choice_of(tiny_llama, said_prompts(tiny_llama), [])
+    assert choice.of_layer_means(large_vectors[: tiny_llama.n_layers]) == (Cell(0, 0.0), Cell(0, 0.0))
