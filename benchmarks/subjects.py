@@ -30,7 +30,8 @@ def configured(*overrides: str) -> Config:
 
 def smollm2() -> LanguageModel:
     """The embedded model, 30 layers x 9 heads."""
-    return load_model(configured())
+    config = configured()
+    return load_model(config.model, config.compute)
 
 
 def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:

@@ -1,13 +1,17 @@
 """What the entrypoints share: the schema's registration, one way to run a step, and one way to show an error."""
 
+import functools
 import importlib
 import json
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
@@ -18,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fv.config import Config
 from fv.errors import FvError
+from fv.models.holder import ModelHolder
 
 POINTER = "cell.json"
 ConfigStore.instance().store(name="config_schema", node=Config)
@@ -27,10 +32,33 @@ class UserError(CompactHydraException):
     """Hydra prints this kind without a traceback, unless HYDRA_FULL_ERROR=1."""
 
 
-def run(cfg: DictConfig, module: str, function: str) -> Path:
+_holder: ContextVar[ModelHolder] = ContextVar("_holder")
+
+
+def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """`hydra.main` for a function of this package; all jobs of one call share one model, which goes with the call."""
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        start = hydra.main(version_base="1.3", config_path="../conf", config_name=config_name)(task)
+
+        @functools.wraps(task)
+        def main() -> None:
+            before = _holder.set(ModelHolder())
+            try:
+                start()
+            finally:
+                _holder.reset(before)
+
+        return main
+
+    return decorate
+
+
+def run(cfg: DictConfig, module: str, function: str, with_model: bool = True) -> Path:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
-    In a sweep, jobs of Step6 write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them.
+    A step `with_model` gets the holder of this call of the entrypoint. In a sweep, jobs of Step6 write to cells of
+    their own; a pointer in the job's folder lets `GatherSweep` find them.
     """
     try:
         config = typed(cfg)
@@ -39,8 +67,8 @@ def run(cfg: DictConfig, module: str, function: str) -> Path:
         log_to_terminal()
         step = getattr(importlib.import_module(module), function)
         if not _in_sweep() or function not in ("run_step6", "run_pipeline"):
-            return step(config)
-        cell = step(config, as_cell=True)
+            return step(config, _models()) if with_model else step(config)
+        cell = step(config, _models(), as_cell=True)
         pointer = {"cell": str(cell.absolute()), "overwrite": config.overwrite}
         (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
         return cell
@@ -76,6 +104,13 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
+def _models() -> ModelHolder:
+    if _holder.get(None) is None:
+        # A launcher's worker process runs jobs, and no entrypoint.
+        _holder.set(ModelHolder())
+    return _holder.get()
+
+
 def _in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
@@ -99,7 +134,7 @@ class GatherSweep(Callback):
 
         try:
             for folder, cells in groups.items():
-                gather_cells(folder, cells, overwrite)
+                gather_cells(folder, cells, overwrite, _models())
             for folders in seeds_of_one_setting(list(groups)):
                 gather_seeds(folders)
         except FvError as error:

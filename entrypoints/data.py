@@ -14,7 +14,7 @@ def main() -> None:
     if action not in ACTIONS:
         sys.exit(f"Say what to do: python -m entrypoints.data {' | '.join(ACTIONS)} [data.path=…] [key=value …]")
     entry = hydra.main(version_base="1.3", config_path="../conf", config_name="data")
-    entry(lambda cfg: run(cfg, "fv.steps.data", f"run_{action}"))()
+    entry(lambda cfg: run(cfg, "fv.steps.data", f"run_{action}", with_model=False))()
 
 
 if __name__ == "__main__":

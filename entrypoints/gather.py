@@ -1,12 +1,11 @@
 """Gather the finished cells of a sweep into one summary, when the sweep itself could not."""
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="gather")
+@entrypoint("gather")
 def main(cfg: DictConfig) -> None:
     run(cfg, "fv.steps.gather", "run_gather")
 

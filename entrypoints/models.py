@@ -2,13 +2,12 @@
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="models")
+@entrypoint("models")
 def check(cfg: DictConfig) -> None:
     run(cfg, "fv.steps.models", "check_model")
 

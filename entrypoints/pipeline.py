@@ -1,12 +1,11 @@
 """StepD, StepE and Step6 with one model load, then a table of what was found."""
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="pipeline")
+@entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
     folder = run(cfg, "fv.steps.pipeline", "run_pipeline")
     from fv.report import print_report

@@ -1,12 +1,11 @@
 """Step6: what injecting a function vector does to zero-shot prompts."""
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="step6")
+@entrypoint("step6")
 def main(cfg: DictConfig) -> None:
     run(cfg, "fv.steps.step6", "run_step6")
 

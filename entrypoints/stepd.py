@@ -1,12 +1,11 @@
 """StepD: which heads carry each relation. `python -m entrypoints.stepd --help` lists the settings."""
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="stepd")
+@entrypoint("stepd")
 def main(cfg: DictConfig) -> None:
     run(cfg, "fv.steps.stepd", "run_stepd")
 

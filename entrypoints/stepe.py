@@ -1,12 +1,11 @@
 """StepE: function vectors of the best heads."""
 
-import hydra
 from omegaconf import DictConfig
 
-from entrypoints.app import run
+from entrypoints.app import entrypoint, run
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="stepe")
+@entrypoint("stepe")
 def main(cfg: DictConfig) -> None:
     run(cfg, "fv.steps.stepe", "run_stepe")
 

@@ -45,7 +45,9 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: what `LanguageModel.encode` gives, in one call."""
-        return self.lm.tokenizer(list(texts), add_special_tokens=self._special)["input_ids"] if texts else []
+        if not texts:
+            return []
+        return self.lm.tokenizer(list(texts), add_special_tokens=self._special, verbose=False)["input_ids"]
 
     def is_apart(self, prompt: str, target: str) -> bool:
         """Whether it is known without tokenising that `prompt` fits into the model and `target` follows it cleanly.

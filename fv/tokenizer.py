@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from fv.artifacts import read_json, sha256_of
@@ -16,6 +15,7 @@ from fv.models.embedded import conversion_of
 from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.loading import tokenizer_digest
+from fv.models.quiet import quiet_transformers
 from fv.models.spec import find_spec
 
 DEFINITIONS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -28,12 +28,10 @@ def load_tokenizer(model: ModelConfig) -> LanguageModel:
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     source = _source(model)
     try:
         # The reader of GGUF files draws bars of its own, terminal or not.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
     except Exception as error:  # whatever a loader raises about a folder

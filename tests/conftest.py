@@ -32,6 +32,10 @@ THREADS = torch.get_num_threads()
 MakeConfig = Callable[..., Config]
 
 
+def loaded(config: Config) -> LanguageModel:
+    return load_model(config.model, config.compute)
+
+
 @pytest.fixture(scope="session")
 def make_config() -> MakeConfig:
     """Compose a checked configuration as an entrypoint does, from overrides."""
@@ -52,7 +56,7 @@ def smollm2_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2(make_config: MakeConfig) -> LanguageModel:
-    return load_model(make_config("model=smollm2"))
+    return loaded(make_config("model=smollm2"))
 
 
 @pytest.fixture(scope="session")
@@ -121,12 +125,12 @@ def randomise_biases(model: torch.nn.Module) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_llama(make_config: MakeConfig, tiny_llama_folder: Path) -> LanguageModel:
-    return load_model(make_config("model=local", f"model.path={tiny_llama_folder}"))
+    return loaded(make_config("model=local", f"model.path={tiny_llama_folder}"))
 
 
 @pytest.fixture(scope="session")
 def tiny_gpt2(make_config: MakeConfig, tiny_gpt2_folder: Path) -> LanguageModel:
-    return load_model(make_config("model=local", f"model.path={tiny_gpt2_folder}"))
+    return loaded(make_config("model=local", f"model.path={tiny_gpt2_folder}"))
 
 
 @pytest.fixture(params=["tiny_gpt2", "tiny_llama"])

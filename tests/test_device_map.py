@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import dispatch_model
-from conftest import ROOT, MakeConfig
+from conftest import ROOT, MakeConfig, loaded
 from families import tiny
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
@@ -27,7 +27,6 @@ from fv.config import ComputeConfig, Config, ModelConfig, Quant
 from fv.engine import make_sweep
 from fv.errors import ConfigError, ModelError
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.models.selfcheck import selfcheck
 from fv.steps.pipeline import run_pipeline
 
@@ -153,7 +152,7 @@ def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> Non
 def test_a_map_places_a_model_that_gives_the_same_numbers(
     make_config: MakeConfig, tiny_llama_folder: Path, tiny_llama: LanguageModel, overrides: list[str], n_away: int
 ) -> None:
-    lm = load_model(make_config("model=local", f"model.path={tiny_llama_folder}", FREE, *overrides))
+    lm = loaded(make_config("model=local", f"model.path={tiny_llama_folder}", FREE, *overrides))
     away = sum(parameter.is_meta for parameter in lm.model.parameters())
     assert away >= n_away and bool(away) == bool(n_away)
     assert lm.selfcheck == tiny_llama.selfcheck
@@ -167,8 +166,8 @@ def test_weights_on_disk_have_the_dtype_of_the_run(
     make_config: MakeConfig, tiny_llama_folder: Path, dtype: str
 ) -> None:
     given = ["model=local", f"model.path={tiny_llama_folder}", FREE, f"compute.dtype={dtype}"]
-    whole = load_model(make_config(*given))
-    lm = load_model(make_config(*given, LLAMA_MAP))
+    whole = loaded(make_config(*given))
+    lm = loaded(make_config(*given, LLAMA_MAP))
     assert lm.dtype == whole.dtype == lm.out_weight(0).dtype
     assert lm.selfcheck == whole.selfcheck
 
@@ -207,11 +206,11 @@ def test_tied_weights_on_disk_are_read_for_both_their_uses(
 ) -> None:
     path = saved(tiny("llama", tie_word_embeddings=True), tiny_llama_folder, tmp_path)
     given = ["model=local", f"model.path={path}", FREE]
-    whole = load_model(make_config(*given))
-    lm = load_model(make_config(*given, LLAMA_MAP))
+    whole = loaded(make_config(*given))
+    lm = loaded(make_config(*given, LLAMA_MAP))
     assert lm.selfcheck == whole.selfcheck
     with pytest.raises(ModelError, match=r"lm_head\.weight on cpu and .* on disk, but they are one tensor"):
-        load_model(make_config(*given, "model.device_map={model: disk, lm_head: cpu}"))
+        loaded(make_config(*given, "model.device_map={model: disk, lm_head: cpu}"))
 
 
 def test_experts_on_disk_need_a_folder_to_be_written_to(
@@ -219,10 +218,10 @@ def test_experts_on_disk_need_a_folder_to_be_written_to(
 ) -> None:
     path = saved(tiny("mixtral"), tiny_llama_folder, tmp_path / "model")
     given = ["model=local", f"model.path={path}", FREE]
-    whole = load_model(make_config(*given))
+    whole = loaded(make_config(*given))
     with pytest.raises(ModelError, match=r"model\.offload_folder=<folder>"):
-        load_model(make_config(*given, LLAMA_MAP))
-    lm = load_model(make_config(*given, LLAMA_MAP, f"model.offload_folder={tmp_path / 'away'}"))
+        loaded(make_config(*given, LLAMA_MAP))
+    lm = loaded(make_config(*given, LLAMA_MAP, f"model.offload_folder={tmp_path / 'away'}"))
     assert lm.selfcheck == whole.selfcheck
     assert any((tmp_path / "away").iterdir())
 
@@ -248,14 +247,14 @@ def test_a_map_that_does_not_fit_the_model_is_refused(
 ) -> None:
     config = make_config("model=local", f"model.path={tiny_llama_folder}", FREE, f"model.device_map={places}")
     with pytest.raises(ModelError, match=told) as error:
-        load_model(config)
+        loaded(config)
     assert "\n" not in str(error.value)
 
 
 def test_memory_of_a_device_that_is_not_there_is_refused(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
     given = ["model=local", f"model.path={tiny_llama_folder}", FREE, "model.device_map=auto"]
     with pytest.raises(ModelError, match=r"model\.max_memory names device 7"):
-        load_model(make_config(*given, "model.max_memory={7: 1GiB, cpu: 1GiB}"))
+        loaded(make_config(*given, "model.max_memory={7: 1GiB, cpu: 1GiB}"))
 
 
 MAKE: list[tuple[Callable[[], Any], str]] = [

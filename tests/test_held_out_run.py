@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS, MakeConfig, loaded
 from test_answers import oracle
 
 from fv.artifacts import RunPaths, read_json, read_torch
@@ -16,7 +16,6 @@ from fv.config import Config
 from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.errors import ArtifactError, ConfigError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.run import read_meta
 from fv.snapshot import Trial, read_snapshot
 from fv.steps.gather import run_gather
@@ -68,7 +67,7 @@ Score = Callable[[str, str, LastTokenEdit], np.ndarray]
 @pytest.fixture(scope="module")
 def score(config: Config, run: RunPaths, trials: pd.DataFrame) -> Score:
     """First-token log p, by full forwards with plain hooks, of a relation's test trials under one edit."""
-    lm = load_model(config)
+    lm = loaded(config)
     of_id = {trial.trial_id: trial for trial in read_snapshot(run.snapshot).trials}
 
     def logprobs(q_id: str, prompt: str, edit: LastTokenEdit) -> np.ndarray:

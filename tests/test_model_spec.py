@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import loaded
 from transformers import XGLMConfig
 
 from fv.config import Config
 from fv.errors import ModelError
-from fv.models import loading
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.models.spec import SPECS, find_spec
 
 MakeConfig = Callable[..., Config]
@@ -42,7 +41,7 @@ def test_an_unknown_family_is_refused_with_the_specs_and_paths_there_are(wanted:
 def test_an_unknown_family_is_refused_at_load(make_config: MakeConfig, tmp_path: Path) -> None:
     XGLMConfig(vocab_size=50, d_model=16, attention_heads=2, num_layers=1, ffn_dim=16).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"'xglm' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
-        load_model(local(make_config, tmp_path))
+        loaded(local(make_config, tmp_path))
 
 
 def test_a_family_of_ones_own_is_read_from_a_file(
@@ -53,13 +52,11 @@ def test_a_family_of_ones_own_is_read_from_a_file(
         "name: mine\nmodel_types: [gpt2]\nblocks: transformer.h\nout_proj: attn.c_proj\n"
         "final_norm: transformer.ln_f\nconv1d: true\n"
     )
-    lm = load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
+    lm = loaded(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
     assert (lm.spec.name, lm.spec.sweep) == ("mine", "expanded")
     file.write_text(file.read_text().replace("conv1d: true", "conv1d: false"))
-    loading._load.cache_clear()
     with pytest.raises(ModelError, match=r"model\.spec=mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
-        load_model(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
-    loading._load.cache_clear()
+        loaded(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
 
 
 @pytest.mark.parametrize(
@@ -82,11 +79,11 @@ def test_a_wrong_family_file_is_refused_with_its_keys(tmp_path: Path, text: str,
 
 def test_the_wrong_spec_is_refused_at_load_with_its_paths(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"LlamaForCausalLM.*transformer\.h.*model\.spec=gpt2.*attn\.c_proj"):
-        load_model(local(make_config, tiny_llama_folder, "model.spec=gpt2"))
+        loaded(local(make_config, tiny_llama_folder, "model.spec=gpt2"))
 
 
 def test_the_spec_may_be_named(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    assert load_model(local(make_config, tiny_gpt2_folder, "model.spec=gpt2")).spec is find_spec("gpt2")
+    assert loaded(local(make_config, tiny_gpt2_folder, "model.spec=gpt2")).spec is find_spec("gpt2")
 
 
 def test_the_head_width_is_the_projections_and_not_hidden_over_heads(tiny_llama: LanguageModel) -> None:

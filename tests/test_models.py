@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import loaded
 from families import tiny
 
 from fv.artifacts import read_json, sha256_of
@@ -18,7 +19,6 @@ from fv.errors import ConfigError, ModelError
 from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.tokenizer import load_tokenizer
 
 MakeConfig = Callable[..., Config]
@@ -33,23 +33,17 @@ def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
 # Loading from a folder
 
 
-def test_loading_twice_loads_once(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    config = local(make_config, tiny_gpt2_folder)
-    assert load_model(config).model is load_model(config).model
-
-
-def test_another_dtype_is_another_model(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    load_model(local(make_config, tiny_gpt2_folder))
-    wide = load_model(local(make_config, tiny_gpt2_folder, "compute.dtype=fp64", "compute.strict=false"))
+def test_weights_are_loaded_in_the_dtype_asked_for(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
+    wide = loaded(local(make_config, tiny_gpt2_folder, "compute.dtype=fp64", "compute.strict=false"))
     assert wide.dtype == torch.float64
 
 
 def test_a_gguf_file_is_loaded_by_its_path(make_config: MakeConfig, smollm2_folder: Path) -> None:
     file = find_packaged(PACKAGED)
-    lm = load_model(local(make_config, file))
+    lm = loaded(local(make_config, file))
     assert (lm.n_layers, lm.fingerprint["source"]) == (30, "gguf")
     with pytest.raises(ModelError, match=r"SHA-256 .*, where 00 is expected"):
-        load_model(local(make_config, file, "model.sha256='00'"))
+        loaded(local(make_config, file, "model.sha256='00'"))
 
 
 def test_a_quantised_model_passes_the_selfcheck_and_is_not_canonical(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -60,7 +54,7 @@ def test_a_quantised_model_passes_the_selfcheck_and_is_not_canonical(make_config
         shutil.copy(converted_folder(find_packaged(PACKAGED), None)[0] / name, tmp_path / name)
     config = local(make_config, tmp_path, "model.quant=nf4", "compute.strict=false")
     assert not config.canonical
-    lm = load_model(config)
+    lm = loaded(config)
     assert lm.selfcheck["sweep_vs_naive"] < 2e-5
     difference = (lm.out_weight(0) - whole.out_weight(0)).abs()
     assert 0 < difference.max() < 0.5 * whole.out_weight(0).abs().max()
@@ -76,8 +70,8 @@ def test_pickled_weights_are_loaded_only_when_asked_for(
     (folder / "model.safetensors").unlink()
     torch.save(tiny_gpt2.model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
-        load_model(local(make_config, folder))
-    lm = load_model(local(make_config, folder, "model.allow_pickle=true"))
+        loaded(local(make_config, folder))
+    lm = loaded(local(make_config, folder, "model.allow_pickle=true"))
     assert torch.equal(lm.out_weight(1), tiny_gpt2.out_weight(1))
     assert len(lm.fingerprint["weights_sha256"]) == 64
 
@@ -97,15 +91,15 @@ def test_the_fingerprint_follows_the_weights(
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
-    assert load_model(local(make_config, same)).fingerprint == tiny_gpt2.fingerprint
-    changed = load_model(local(make_config, other)).fingerprint
+    assert loaded(local(make_config, same)).fingerprint == tiny_gpt2.fingerprint
+    changed = loaded(local(make_config, other)).fingerprint
     assert changed["weights_sha256"] != tiny_gpt2.fingerprint["weights_sha256"]
     assert changed["tokenizer_sha256"] == tiny_gpt2.fingerprint["tokenizer_sha256"]
 
 
 def test_a_missing_folder_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
-        load_model(local(make_config, tmp_path / "nowhere"))
+        loaded(local(make_config, tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere" / "config.json") in str(error.value)
     assert "save_pretrained" in str(error.value) and "\n" not in str(error.value)
 
@@ -121,7 +115,7 @@ def test_pickled_weights_alone_are_refused(make_config: MakeConfig, folder: Path
     (folder / "model.safetensors").unlink()
     torch.save(tiny_gpt2.model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"could not be loaded.*safetensors") as error:
-        load_model(local(make_config, folder))
+        loaded(local(make_config, folder))
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -130,7 +124,7 @@ def test_truncated_weights_are_one_line(make_config: MakeConfig, folder: Path, k
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:kept])
     with pytest.raises(ModelError, match="could not be loaded as a causal language model") as error:
-        load_model(local(make_config, folder))
+        loaded(local(make_config, folder))
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -138,20 +132,20 @@ def test_lacking_weights_are_named(make_config: MakeConfig, folder: Path) -> Non
     config = read_json(folder / "config.json")
     (folder / "config.json").write_text(json.dumps({**config, "n_layer": 4}))
     with pytest.raises(ModelError, match=r"lacks weights: transformer\.h\.3\."):
-        load_model(local(make_config, folder))
+        loaded(local(make_config, folder))
 
 
 def test_a_broken_config_is_one_line(make_config: MakeConfig, folder: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="could not be loaded") as error:
-        load_model(local(make_config, folder))
+        loaded(local(make_config, folder))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(make_config: MakeConfig, tiny_gpt2_folder: Path, device: str) -> None:
     with pytest.raises(ModelError, match=f"compute.device={device} cannot be used"):
-        load_model(local(make_config, tiny_gpt2_folder, f"compute.device={device}", "compute.strict=false"))
+        loaded(local(make_config, tiny_gpt2_folder, f"compute.device={device}", "compute.strict=false"))
 
 
 # From the hub
@@ -169,7 +163,7 @@ def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_an_unreachable_hub_names_what_where_and_three_ways(make_config: MakeConfig, offline_hub: Path) -> None:
     with pytest.raises(ModelError) as error:
-        load_model(make_config("model=gpt2"))
+        loaded(make_config("model=gpt2"))
     message = str(error.value)
     assert "\n" not in message
     for part in ("openai-community/gpt2", "revision main", str(offline_hub), "(1)", "(2)", "(3)"):
@@ -180,7 +174,7 @@ def test_an_unreachable_hub_names_what_where_and_three_ways(make_config: MakeCon
 
 def test_an_unreachable_tokenizer_is_refused_in_the_models_words(make_config: MakeConfig, offline_hub: Path) -> None:
     config, said = make_config("model=gpt2"), []
-    for load in (lambda: load_model(config), lambda: load_tokenizer(config.model)):
+    for load in (lambda: loaded(config), lambda: load_tokenizer(config.model)):
         with pytest.raises(ModelError) as error:
             load()
         said.append(str(error.value))
@@ -189,7 +183,7 @@ def test_an_unreachable_tokenizer_is_refused_in_the_models_words(make_config: Ma
 
 def test_a_gguf_file_that_is_not_there_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
     config = local(make_config, tmp_path / "none.gguf")
-    for load in (lambda: load_model(config), lambda: load_tokenizer(config.model)):
+    for load in (lambda: loaded(config), lambda: load_tokenizer(config.model)):
         with pytest.raises(ModelError, match=r"model\.path=.*none\.gguf does not exist"):
             load()
 
@@ -203,7 +197,7 @@ def test_a_cached_snapshot_of_pickled_weights_is_refused(make_config: MakeConfig
     (snapshot / "config.json").write_text("{}")
     (snapshot / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"openai-community/gpt2.*neither in the hub cache"):
-        load_model(make_config("model=gpt2"))
+        loaded(make_config("model=gpt2"))
 
 
 def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path) -> None:
@@ -212,7 +206,8 @@ def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path) -> None:
         "from fv.models.loading import load_model\n"
         f"with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "    config = compose('step6', ['model=gpt2'])\n"
-        "lm = load_model(typed(config)); print(json.dumps([lm.name, lm.n_layers, lm.fingerprint]))"
+        "config = typed(config); lm = load_model(config.model, config.compute)\n"
+        "print(json.dumps([lm.name, lm.n_layers, lm.fingerprint]))"
     )
     env = {**os.environ, "HF_HOME": str(hub_cache), "HF_HUB_OFFLINE": "1"}
     env.pop("HF_HUB_CACHE", None)
@@ -250,7 +245,7 @@ def test_a_packaged_file_of_another_digest_is_refused(
 ) -> None:
     monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as error:
-        load_model(make_config("model=smollm2", f"model.sha256={'0' * 64}"))
+        loaded(make_config("model=smollm2", f"model.sha256={'0' * 64}"))
     assert "0" * 64 in str(error.value) and "model.sha256" in str(error.value)
     assert sha256_of(find_packaged(PACKAGED)) in str(error.value)
     assert not (tmp_path / "cache").exists()

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import loaded
 from torch import Tensor
 
 from fv import prefix_attention
 from fv.config import Config
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.models.selfcheck import selfcheck
 
 MakeConfig = Callable[..., Config]
@@ -43,7 +43,7 @@ def test_the_selfcheck_reports_what_it_measured(tiny_lm: LanguageModel) -> None:
 
 
 def test_a_skipped_selfcheck_says_so(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    lm = load_model(local(make_config, tiny_gpt2_folder, "compute.selfcheck=false"))
+    lm = loaded(local(make_config, tiny_gpt2_folder, "compute.selfcheck=false"))
     assert lm.selfcheck == {"skipped": True}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from commands import module
-from conftest import BOS, BOS_ID, MakeConfig, stepd_log, with_template
+from conftest import BOS, BOS_ID, MakeConfig, loaded, stepd_log, with_template
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
@@ -16,7 +16,6 @@ from fv.artifacts import RunPaths, read_json
 from fv.config import ModelConfig
 from fv.errors import ConfigError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens
 from fv.questions import RelationQuestions
 from fv.relations import read_relations
@@ -80,7 +79,7 @@ def test_the_models_that_ship_have_no_special_tokens_to_add(tiny_lm: LanguageMod
 
 def sampled(make_config: MakeConfig, overrides: list[str], spelling: str) -> tuple[LanguageModel, Snapshot]:
     config = make_config(*overrides, f"model.add_special_tokens={spelling}")
-    lm = load_model(config)
+    lm = loaded(config)
     return lm, sample_snapshot(read_relations(config.data), config, lm)
 
 

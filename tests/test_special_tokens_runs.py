@@ -11,6 +11,7 @@ from conftest import BOS, MakeConfig, stepd_log
 from entrypoints.flags import translate
 from fv.artifacts import RunPaths, read_json
 from fv.errors import ArtifactError
+from fv.models.holder import ModelHolder
 from fv.run import finished_stepd
 from fv.steps import stepd
 from fv.steps.step6 import run_step6
@@ -58,7 +59,7 @@ def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
 ) -> None:
     config = make_config(*finished[name], f"run_id={there}", f"model.add_special_tokens={here}")
     # Weights are not needed to tell.
-    monkeypatch.setattr(stepd, "load_model", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(ModelHolder, "of", lambda *_: pytest.fail("the model was loaded"))
     if name == "plain" or (there == "false") == (here == "false"):
         assert run_stepd(config) == RunPaths.of(config).root
         assert finished_stepd(RunPaths.of(config), config)["status"] == "ok"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import loaded
 from hypothesis import given
 from hypothesis import strategies as st
 from sweep_checks import (
@@ -29,7 +30,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep
 from fv.sweep import Cell, Head, Prompt
@@ -39,14 +39,14 @@ from fv.sweep import Cell, Head, Prompt
 
 @pytest.fixture(scope="module")
 def gpt2_64(make_config: Any, tiny_gpt2_folder: Any) -> LanguageModel:
-    return load_model(
+    return loaded(
         make_config("model=local", f"model.path={tiny_gpt2_folder}", "compute.dtype=fp64", "compute.strict=false")
     )
 
 
 @pytest.fixture(scope="module")
 def llama_64(make_config: Any, tiny_llama_folder: Any) -> LanguageModel:
-    return load_model(
+    return loaded(
         make_config("model=local", f"model.path={tiny_llama_folder}", "compute.dtype=fp64", "compute.strict=false")
     )
 

@@ -1,7 +1,7 @@
 """A loaded causal language model together with the modules its spec names."""
 
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -123,10 +123,16 @@ class LanguageModel:
             weight: Tensor = module.weight  # type: ignore[assignment]
         if weight.dtype.is_floating_point:
             return weight.T if self.spec.conv1d else weight
-        return self._unpacked(layer)
+        if layer not in self._unpacked:
+            self._unpacked[layer] = self._unpack(layer)
+        return self._unpacked[layer]
 
-    @cache  # noqa: B019 - as many small matrices as layers, for as long as the model lives
-    def _unpacked(self, layer: int) -> Tensor:
+    @cached_property
+    def _unpacked(self) -> dict[int, Tensor]:
+        """W_O of each quantised projection that was asked for: small, and for as long as the model lives."""
+        return {}
+
+    def _unpack(self, layer: int) -> Tensor:
         """W_O of a quantised projection: what it makes of the identity."""
         module = self.out_projs[layer]
         width: int = module.in_features  # type: ignore[assignment]
@@ -218,7 +224,8 @@ class LanguageModel:
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """Token ids of `text`, as a plain list."""
-        return self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+        # Not verbose: a prompt that is too long is refused where it is made.
+        return self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
 
     def _module(self, root: nn.Module, path: str) -> Any:
         try:

@@ -1,8 +1,6 @@
 """Loading a model, wherever its files are."""
 
-import functools
 import importlib.util
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,44 +9,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from fv.artifacts import digest_of, sha256_of
-from fv.config import Config, ModelConfig, Quant
+from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
 from fv.errors import ModelError
 from fv.models.embedded import converted_folder
 from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
+from fv.models.quiet import quiet_transformers
 from fv.models.selfcheck import selfcheck
 from fv.models.spec import find_spec
 
 log = logging.getLogger(__name__)
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    Dtype.fp32: torch.float32,
+    Dtype.fp64: torch.float64,
+    Dtype.bf16: torch.bfloat16,
+    Dtype.fp16: torch.float16,
+}
+SKIPPED = {"skipped": True}
+"""What stands for the measurements of a self-check that was not made."""
 
 
-def load_model(config: Config) -> LanguageModel:
-    """Load, place and check the model of `config`; the last one loaded is kept for the next job.
+def load_model(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
+    """Load, place and check a model. Nothing keeps it but the caller (`fv.models.holder` keeps one for several steps).
 
     Raises:
         ModelError: it cannot be found, is of an unknown family, or fails its self-check.
     """
-    model, compute = config.model, config.compute
-    key = {**config.resolved()["model"], "device": compute.device, "dtype": compute.dtype.value}
-    lm = _load(json.dumps(key, sort_keys=True))
-    if not compute.selfcheck:
-        return replace(lm, name=model.name, selfcheck={"skipped": True})
-    return replace(lm, name=model.name, selfcheck=_checked(lm))
+    with quiet_transformers():
+        lm = _load(model, compute)
+    return replace(lm, selfcheck=selfcheck(lm) if compute.selfcheck else SKIPPED)
 
 
-@functools.lru_cache(maxsize=1)
-def _load(key: str) -> LanguageModel:
-    settings = json.loads(key)
-    device, dtype = settings.pop("device"), settings.pop("dtype")
-    model_config = ModelConfig(**{**settings, "quant": Quant(settings["quant"])})
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+def _load(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:
+    device, dtype = compute.device, compute.dtype
     folder, fingerprint = _locate(model_config)
     with _explained(folder):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -84,7 +81,7 @@ def _load(key: str) -> LanguageModel:
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
 
 
-def _quantised(quant: Quant, dtype: str, device: str) -> dict[str, Any]:
+def _quantised(quant: Quant, dtype: Dtype, device: str) -> dict[str, Any]:
     """Arguments of `from_pretrained` that quantise the weights.
 
     Only the weights: LLM.int8 also rounds activations, by outliers of all rows together, so that a row's numbers would
@@ -101,11 +98,6 @@ def _quantised(quant: Quant, dtype: str, device: str) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
     )
     return {"quantization_config": config, "device_map": {"": device}}
-
-
-@functools.lru_cache(maxsize=1)
-def _checked(lm: LanguageModel) -> dict[str, Any]:
-    return selfcheck(lm)
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

@@ -13,7 +13,7 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation import sort_trials
 from fv.logs import log_to_file
-from fv.models.loading import load_model
+from fv.models.holder import ModelHolder
 from fv.run import REMEDY, finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
 from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
@@ -26,9 +26,13 @@ SWEPT = ("injection.layer", "injection.alpha")
 log = logging.getLogger(__name__)
 
 
-def run_gather(config: Config) -> Path:
+def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     """Gather all finished cells of `config`'s run and tag that differ in layer and alpha only; or the runs of
     `config.runs` over their seeds.
+
+    Args:
+        config: the configuration.
+        models: gives the model, if one is needed; None loads it for this alone.
 
     Raises:
         ArtifactError: there are none, or another summary is in the way.
@@ -43,10 +47,10 @@ def run_gather(config: Config) -> Path:
             f"There are no finished cells in {folder / 'cells'} with these settings. A sweep makes them: "
             "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
         )
-    return gather_cells(folder, cells, config.overwrite)
+    return gather_cells(folder, cells, config.overwrite, models)
 
 
-def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool) -> Path:
+def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:
     """Write the summary of `cells` into `folder`.
 
     Raises:
@@ -74,12 +78,12 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool) -> Path:
         resolved = {**first["config"], "injection": {**first["config"]["injection"], **swept}}
         config = TypeAdapter(Config).validate_python(resolved)
         meta = {**first, "config": resolved, "settings": settings, "gathered_cells": [cell.name for cell in metas]}
-        _write(folder, config, rows, meta)
+        _write(folder, config, rows, meta, models or ModelHolder())
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
 
 
-def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any]) -> None:
+def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
     start_job(config)
     paths = RunPaths.of(config)
@@ -91,7 +95,7 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
     found = None
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config, cells)
-        lm = load_model(config)
+        lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         found = evaluate_held_out(config, lm, stepd, rows, units_of(folder, config, lm, meta))
     write_results(folder, config, stepd, rows, found, meta)

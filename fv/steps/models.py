@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fv.config import Config
+from fv.models.holder import ModelHolder
 from fv.models.spec import SPECS
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,12 @@ def list_models() -> None:
     console.print(families)
 
 
-def check_model(config: Config) -> Path:
+def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     """Load the model of `config`, prove its spec, and print what was measured.
+
+    Args:
+        config: the configuration.
+        models: gives the model; None loads it for this alone.
 
     Returns:
         the folder that runs would go to; nothing is written.
@@ -48,10 +53,9 @@ def check_model(config: Config) -> Path:
     Raises:
         ModelError: the model cannot be found or fails its self-check.
     """
-    from fv.models.loading import load_model
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning, used_tokens
 
-    lm = load_model(replace(config, compute=replace(config.compute, selfcheck=True)))
+    lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)))
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
     if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
         log.warning(warning)

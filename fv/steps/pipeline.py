@@ -4,13 +4,19 @@ from pathlib import Path
 
 from fv.config import Config
 from fv.errors import ConfigError
+from fv.models.holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
 
-def run_pipeline(config: Config, as_cell: bool = False) -> Path:
-    """StepD, StepE, Step6; returns Step6's folder. The model stays loaded between them (`load_model`).
+def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
+    """StepD, StepE, Step6, with one model load; returns Step6's folder.
+
+    Args:
+        config: the configuration.
+        models: gives the model to all three, if they need one; None loads it for these three alone.
+        as_cell: whether this is one job of a sweep (`run_step6`).
 
     Raises:
         FvError: as the steps do; also when a sweep's job would throw away what its other jobs wrote.
@@ -20,6 +26,7 @@ def run_pipeline(config: Config, as_cell: bool = False) -> Path:
             "overwrite=true in a sweep of the pipeline would let each job throw away the run of the one before. "
             "Run python -m entrypoints.stepd overwrite=true first, then the sweep without it."
         )
-    run_stepd(config)
-    run_stepe(config)
-    return run_step6(config, as_cell)
+    models = models or ModelHolder()
+    run_stepd(config, models)
+    run_stepe(config, models)
+    return run_step6(config, models, as_cell)

@@ -15,7 +15,7 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.injection import grid
 from fv.logs import log_to_file
-from fv.models.loading import load_model
+from fv.models.holder import ModelHolder
 from fv.models.special_tokens import used_tokens
 from fv.questions import read_unrelated
 from fv.run import (
@@ -36,11 +36,12 @@ from fv.sweep import Cell
 log = logging.getLogger(__name__)
 
 
-def run_step6(config: Config, as_cell: bool = False) -> Path:
+def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
     """Run Step6 over the grid of `injection.layer` and `injection.alpha`.
 
     Args:
         config: the configuration.
+        models: gives the model, if one is needed; None loads it for this step alone.
         as_cell: whether this is one job of a sweep. It computes its part of the grid only, into a folder of its own,
             `cells/<digest of its settings>/`, from which `fv.steps.gather` makes the sweep's summary.
 
@@ -63,7 +64,7 @@ def run_step6(config: Config, as_cell: bool = False) -> Path:
         if is_complete("Step6", folder / "eval_meta.json", settings, inputs, config.overwrite):
             log.info("Step6 in %s is complete already.", folder)
             return folder
-        lm = load_model(config)
+        lm = (models or ModelHolder()).of(config)
         refuse_other_model(stepd_meta, lm, paths)
         stepd = StepdResults.read(paths, stepd_meta)
         check_tokens(stepd.snapshot, lm, paths.snapshot)

@@ -29,8 +29,8 @@ from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
 from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, write_trial_effects
 from fv.logs import log_to_file
+from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.models.special_tokens import SETTING, special_tokens_warning, used_tokens
 from fv.progress import progress_bar
 from fv.relations import RelationFile, read_relations
@@ -56,8 +56,12 @@ from fv.sweep import Head
 log = logging.getLogger(__name__)
 
 
-def run_stepd(config: Config) -> Path:
+def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepD, or what is missing of it.
+
+    Args:
+        config: the configuration.
+        models: gives the model, if one is needed; None loads it for this step alone.
 
     Returns:
         the run's folder.
@@ -74,7 +78,7 @@ def run_stepd(config: Config) -> Path:
     if done:
         log.info("StepD in %s is complete already.", paths.root)
         return paths.root
-    lm = load_model(config)
+    lm = (models or ModelHolder()).of(config)
     if file is None:
         snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config, lm)
     else:

@@ -30,8 +30,8 @@ from fv.heads import describe_heads, rank_heads, top_heads
 from fv.indirect_effect import aie_table
 from fv.injection import Vector, grid
 from fv.logs import log_to_file
+from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.run import (
     finished_stepd,
     is_complete,
@@ -50,8 +50,12 @@ from fv.sweep import Head
 log = logging.getLogger(__name__)
 
 
-def run_stepe(config: Config) -> Path:
+def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepE, and the AIE subset package when `score.aie_qids` names one.
+
+    Args:
+        config: the configuration.
+        models: gives the model, if one is needed; None loads it for this step alone.
 
     Returns:
         the folder of its artifacts.
@@ -73,7 +77,7 @@ def run_stepe(config: Config) -> Path:
         if fv_done and aie_done:
             log.info("StepE in %s is complete already.", paths.stepe)
             return paths.stepe
-        lm = load_model(config)
+        lm = (models or ModelHolder()).of(config)
         refuse_other_model(stepd_meta, lm, paths)
         if not fv_done:
             _write_vectors(config, paths, lm, stepd)
