@@ -4,9 +4,11 @@ Layout and rules: spec section 4.
 """
 
 import hashlib
+import io
 import json
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,12 +96,38 @@ def run_folder(step6: Path) -> Path:
 def safe_name(name: str) -> str:
     """A file-name form of `name`: percent-encoded, so `urllib.parse.unquote` gives the name back.
 
-    Two names never share a file. A form too long for a file name is cut and ends in the name's SHA-256; the
-    files of such a relation hold the whole name inside.
+    Two names never share a file, unless they differ in case only and the file system ignores it
+    (`refuse_one_file`). A form too long for a file name is cut and ends in the name's SHA-256; the files of such a
+    relation hold the whole name inside.
     """
     encoded = quote(name, safe="").replace("~", "%7E")
     encoded = "%2E" + encoded[1:] if encoded.startswith(".") else encoded
     return encoded if len(encoded) <= 180 else f"{encoded[:100]}~{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def refuse_one_file(folder: Path, names: Iterable[str]) -> None:
+    """Refuse names that differ in case only, where the file system of `folder` would keep them in one file.
+
+    Raises:
+        ArtifactError: naming them.
+    """
+    of_form: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        of_form[safe_name(name).lower()].append(name)
+    twins = [several for several in of_form.values() if len(several) > 1]
+    if twins and ignores_case(folder):
+        named = "; ".join(" and ".join(several) for several in twins)
+        raise ArtifactError(
+            f"Relations differ in case only ({named}), and the file system of {folder} would keep them in one file. "
+            "Rename one, leave it out (data.qids), or choose a results_dir on a file system that tells case apart."
+        )
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the file system of `folder`, which must exist, takes names that differ in case only for one."""
+    with tempfile.NamedTemporaryFile(prefix=".case", dir=folder) as file:
+        path = Path(file.name)
+        return path.with_name(path.name.upper()).exists()
 
 
 def sha256_of(path: Path) -> str:
@@ -166,10 +194,13 @@ def write_csv(path: Path, table: Any) -> None:
 
 
 def write_torch(path: Path, value: Any) -> None:
-    """Write tensors and plain values with `torch.save`."""
+    """Write tensors and plain values with `torch.save`; equal values are equal bytes."""
     import torch
 
-    write_whole(path, lambda temporary: torch.save(value, temporary))
+    # Into memory first: the archive would hold the name of a temporary file.
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

@@ -11,6 +11,7 @@ from fv.config import EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.heads import choose_indices
 from fv.models.language_model import LanguageModel
+from fv.names import vector_name
 from fv.sweep import Cell
 
 
@@ -19,7 +20,7 @@ class Vector:
     """A vector to inject.
 
     Attributes:
-        source: `global`, `file`, the relation's q_id, or `<q_id>@aie` for the AIE's heads with the relation's means.
+        source: its name without its k, `fv.names.source_name`.
         kind: `global`, `qid`, `aie_qid` or `file`.
         source_qid: the relation it stands for, if any; its in-domain relation.
         values: (d_model,).
@@ -39,7 +40,7 @@ class Vector:
     @property
     def name(self) -> str:
         """What tells the vector from every other one of the run."""
-        return f"{self.source}@k{self.k}" if self.of_several else self.source
+        return vector_name(self.source, self.k if self.of_several else None)
 
 
 def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:

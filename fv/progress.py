@@ -21,7 +21,7 @@ def progress_bar(step: str, total: int) -> Iterator[tuple[Step, Rename]]:
         a function that advances the bar, and one that names what is being worked on (the relation).
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a relation may be called [b]
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

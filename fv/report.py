@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fv.artifacts import RunPaths, read_json, run_folder
 from fv.held_out import ALL, NO_VECTOR
+from fv.names import source_name
 
 BASELINES = {
     "few_shot": "few-shot prompt",
@@ -21,6 +22,8 @@ BASELINES = {
     "random_vector": "best random vector",
 }
 """Conditions that the second table sets beside the vector, and what it calls them."""
+OWN_KINDS = {"qid": "per_qid", "aie_qid": "aie_per_qid"}
+"""Kinds of a relation's own vectors, and where `top_heads.json` has their heads."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def print_report(step6: Path) -> None:
     """Print, per vector and relation, what its chosen injection changed on the test trials."""
     meta, values = read_json(step6 / "eval_meta.json"), read_json(step6 / "eval_summary.json")
     summary = Summary(values)
-    console = Console(width=None if Console().is_terminal else 160)
+    # A relation may be called [b] or :b:, which rich would take for its own signs.
+    console = Console(width=None if Console().is_terminal else 160, markup=False, emoji=False)
     chosen = values["chosen"]
     if chosen and "mean_delta_logprob" in chosen[0]:
         title = f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected"
@@ -175,7 +179,7 @@ def _accuracy(row: dict[str, Any], summary: Summary) -> str:
 
 
 def _in_domain(row: dict[str, Any]) -> bool:
-    return bool(row["fv_source"] in (row["eval_qid"], f"{row['eval_qid']}@aie"))
+    return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in OWN_KINDS)
 
 
 def _contrast(found: dict[str, Any] | None) -> str:
@@ -195,8 +199,9 @@ def _top_heads(step6: Path, meta: dict[str, Any], count: int = 3) -> dict[str, s
     """{vector: its first heads as layer.head}, from the `top_heads.json` the vectors were made with."""
     paths = RunPaths(run_folder(step6), meta["config"]["tag"])
     ranked = read_json(paths.stepe_to_read / "top_heads.json")
-    of_aie = {f"{q_id}@aie": heads for q_id, heads in ranked.get("aie_per_qid", {}).items()}
-    named = {"global": ranked["global"], **ranked["per_qid"], **of_aie}
+    named = {source_name("global", None): ranked["global"]}
+    for kind, key in OWN_KINDS.items():
+        named |= {source_name(kind, q_id): heads for q_id, heads in ranked.get(key, {}).items()}
     return {name: _heads(heads[:count]) for name, heads in named.items()}
 
 

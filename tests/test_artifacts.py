@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from fv.artifacts import (
     RunPaths,
+    ignores_case,
     read_json,
     read_jsonl,
     read_torch,
+    refuse_one_file,
     safe_name,
     write_csv,
     write_json,
@@ -74,6 +76,19 @@ def test_two_names_never_share_a_file(a: str, b: str) -> None:
 
 def test_long_names_with_one_beginning_stay_apart() -> None:
     assert safe_name("x" * 500 + "a") != safe_name("x" * 500 + "b")
+
+
+def test_names_that_differ_in_case_are_refused_where_they_would_share_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    assert ignores_case(tmp_path) == (tmp_path / "A").exists()
+    monkeypatch.setattr("fv.artifacts.ignores_case", lambda _: False)
+    refuse_one_file(tmp_path, ["Capital", "capital", "past"])
+    monkeypatch.setattr("fv.artifacts.ignores_case", lambda _: True)
+    refuse_one_file(tmp_path, ["capital", "past"])
+    with pytest.raises(ArtifactError, match=r"in case only \(Capital and capital\).*data\.qids"):
+        refuse_one_file(tmp_path, ["Capital", "capital", "past"])
 
 
 @pytest.mark.parametrize("name", ["country_capital", "adj-adverb", "v1.2", "010", "NA"])

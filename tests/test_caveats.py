@@ -56,18 +56,19 @@ def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> No
     assert says_nothing({"a": 0.49, "b": 0.5, "c": 1.0}) == ["b", "c"]
 
 
+@pytest.mark.parametrize("q_id", ["antonym", "global"])
 def test_eval_pairs_in_other_relations_fit_prompts_are_told_where_vectors_are_made_of_them(
-    make_config: MakeConfig, tiny_overrides: list[str], small_csv: Path, tmp_path: Path
+    q_id: str, make_config: MakeConfig, tiny_overrides: list[str], small_csv: Path, tmp_path: Path
 ) -> None:
     # A second relation with the same pairs: whatever is asked of one is shown by the other.
     text = small_csv.read_text(encoding="utf-8")
     antonyms = [line for line in text.splitlines() if line.startswith("antonym,")][:24]
-    lines = ["q_id,exA,exB", *antonyms, *(line.replace("antonym,", "opposite,") for line in antonyms)]
+    lines = ["q_id,exA,exB", *(line.replace("antonym,", f"{q},") for q in (q_id, "opposite") for line in antonyms)]
     (tmp_path / "twice.csv").write_text("\n".join(lines), encoding="utf-8")
     twice = [*tiny_overrides, f"data.relation_csv_path={tmp_path / 'twice.csv'}", "run_id=twice"]
     matrix = read_json(run_pipeline(make_config(*twice)) / "eval_summary.json")
     assert any("eval pairs stand in fit prompts of other relations" in line for line in matrix["warnings"])
-    own = ["injection.fv=qid", "injection.fv_source_qid=antonym", "tag=own"]
+    own = ["injection.fv=qid", f"injection.fv_source_qid={q_id}", "tag=own"]
     alone = read_json(run_pipeline(make_config(*twice, *own)) / "eval_summary.json")
     assert alone["warnings"] == []
 

@@ -15,7 +15,7 @@ from fv.errors import ConfigError, RelationError, TrialError
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation
 from fv.rows import Row
-from fv.steps.data import mark_tokens, run_check, run_sample
+from fv.steps.data import mark_tokens, run_check, run_list, run_sample
 from fv.token_check import check_tokens
 from fv.tokenizer import load_tokenizer
 from fv.trials import RelationSampler
@@ -242,6 +242,15 @@ def test_a_replayed_snapshot_is_no_relation_data(make_config: MakeConfig) -> Non
 
 
 # The command
+
+
+@pytest.mark.parametrize("q_id", ["a:b:c", "a[/b]", "[bold]"])
+def test_the_list_shows_a_relations_name_as_it_is(
+    q_id: str, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(f"q_id,exA,exB\n{q_id},in,out\n", encoding="utf-8")
+    run_list(make_config(f"data.relation_csv_path={tmp_path / 't.csv'}", entrypoint="data"))
+    assert q_id in capsys.readouterr().out.split()
 
 
 def test_the_list_needs_no_torch(tmp_path: Path) -> None:

@@ -95,6 +95,14 @@ def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str]
     assert json.loads(summary.read_text())["layers"] == [0, 1]
 
 
+def test_a_sweep_over_seeds_says_why_grids_alone_are_not_averaged(tiny_overrides: list[str], tmp_path: Path) -> None:
+    seeds = [o for o in tiny_overrides if not o.startswith("run_id")] + ["data.qids=[antonym]", "injection.layer=1"]
+    done = module("pipeline", "-m", *seeds, "seed=1,2")
+    (line,) = [line for line in done.stderr.splitlines() if "averaged over the seeds 1, 2" in line]
+    assert "evaluation=full" in line and len(list(tmp_path.glob("relation/*/artifacts/step6/eval_summary.json"))) == 2
+    assert not (tmp_path / "over_seeds").exists()
+
+
 def test_the_pipeline_ends_with_a_table_and_the_runs_path(tiny_overrides: list[str], tmp_path: Path) -> None:
     done = module("pipeline", *tiny_overrides, "injection.fv=all_qids", "eval_scope=in_domain")
     for word in ("antonym", "verb_past", "→", "top heads", "among 3 cells", str(tmp_path / "relation" / "r")):

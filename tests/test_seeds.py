@@ -12,6 +12,7 @@ from fv.errors import ArtifactError
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.seeds import seeds_of_one_setting
+from fv.steps.step6 import run_step6
 
 SEEDS = (1, 2, 3)
 
@@ -69,6 +70,11 @@ def test_runs_of_other_settings_are_not_averaged(
         run_gather(make_config(*overrides, "runs=[seed1,other]"))
     with pytest.raises(ArtifactError, match="each of another seed"):
         run_gather(make_config(*overrides, "runs=[seed1,seed1]"))
+    grid = [*overrides, "evaluation=grid", "tag=grid"]
+    for config in configs[:2]:
+        run_step6(make_config(*grid, f"seed={config.seed}", f"run_id={config.run_id}"))
+    with pytest.raises(ArtifactError, match=r"seed1.*has no contrasts\.csv, held_out\.csv\. .*evaluation=full"):
+        run_gather(make_config(*grid, "runs=[seed1,seed2]"))
     with pytest.raises(ArtifactError, match=r"no Step6 in .*nowhere"):
         run_gather(make_config(*overrides, "runs=[seed1,nowhere]"))
     folders = [RunPaths.of(config).step6 for config in configs]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from fv.leaks import eval_pairs_elsewhere
+from fv.names import relation_name
 from fv.steps.stepd_results import StepdResults
 
 EXACT = "exact_match"
@@ -39,7 +40,7 @@ def _leaks(stepd: StepdResults, rows: pd.DataFrame) -> list[str]:
     """Eval pairs that other relations' fit prompts show, where vectors are made of other relations."""
     pairs = rows.drop_duplicates(["fv", "eval_qid"])
     # A vector of the relation's own heads and means has seen its own fit prompts only.
-    made_of_others = pairs[(pairs["fv_kind"] != "qid") | (pairs["fv_source"] != pairs["eval_qid"])]
+    made_of_others = pairs[(pairs["fv_kind"] != "qid") | (pairs["fv_source"] != pairs["eval_qid"].map(relation_name))]
     elsewhere = eval_pairs_elsewhere(stepd.snapshot)
     shown = {q_id: len(elsewhere[q_id]) for q_id in sorted(made_of_others["eval_qid"].unique())}
     if not sum(shown.values()):

@@ -235,5 +235,6 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[obje
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(str, row))
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table, markup=False)
+    # A relation may be called [b] or :b:, which rich would take for its own signs.
+    console = Console(width=None if Console().is_terminal else 140, markup=False, emoji=False)
+    console.print(table)

@@ -119,7 +119,8 @@ class HeldOutRun:
     def _made_from(self, q_id: str) -> list[Any]:
         """What the rows of a relation depend on beside settings and inputs: the grid, its parts, the chosen cells."""
         chosen = [[vector.name, *cell] for vector, cell in self._chosen_vectors(q_id)]
-        parts = sorted((trial, part) for trial, part in self.parts.items() if trial.startswith(f"{q_id}:"))
+        own = (trial.trial_id for trial in self.stepd.snapshot.of(q_id, self.stepd.snapshot.eval_split))
+        parts = sorted((trial, self.parts[trial]) for trial in own if trial in self.parts)
         return [chosen, parts, [list(cell) for cell in self.cells]]
 
     def _run_relation(self, q_id: str) -> Tables:

@@ -27,11 +27,16 @@ from fv.evaluation import records
 from fv.held_out import CONTRASTS_KEY, MEANS_KEY
 from fv.intervals import Kind
 from fv.models.special_tokens import SETTING
+from fv.names import ranking_name
 from fv.run import now, read_meta, refuse_difference
 from fv.stats import grouped_means
 
 TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
 """The tables of a run that are averaged over runs, and what names their rows."""
+NO_TABLES = (
+    "What is averaged are the held-out tables, and Step6 writes none with evaluation.held_out=false (evaluation=grid). "
+    "Run it with evaluation=full under another tag, or with overwrite=true."
+)
 log = logging.getLogger(__name__)
 
 
@@ -51,13 +56,24 @@ def run_seeds(config: Config) -> Path:
 
 
 def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
-    """Step6 folders with held-out results in groups that differ in their seed only, of two seeds or more."""
-    groups: dict[str, list[Path]] = defaultdict(list)
+    """Step6 folders with held-out results in groups that differ in their seed only, of two seeds or more.
+
+    A group without such results is left out, and the log says why.
+    """
+    groups: dict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
     for folder in folders:
         meta = read_meta(folder / "eval_meta.json")
-        if set(TABLES) <= set(meta["outputs"]):
-            groups[digest_of(_without_seed(folder, meta))].append(folder)
-    return [group for group in groups.values() if len(group) > 1]
+        groups[digest_of(_without_seed(folder, meta))].append((folder, meta))
+    found = []
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        if all(not _missing(meta) for _, meta in group):
+            found.append([folder for folder, _ in group])
+        else:
+            seeds = ", ".join(str(meta["seed"]) for _, meta in group)
+            log.warning("Nothing was averaged over the seeds %s: %s", seeds, NO_TABLES)
+    return found
 
 
 def gather_seeds(folders: Sequence[Path]) -> Path:
@@ -110,11 +126,15 @@ def _meta_of(folder: Path) -> dict[str, Any]:
     if not (folder / "eval_meta.json").exists():
         raise ArtifactError(f"There is no Step6 in {folder}. Run it for each seed first.")
     meta = read_meta(folder / "eval_meta.json")
-    missing = sorted(set(TABLES) - set(meta["outputs"]))
-    if missing:
-        raise ArtifactError(f"{folder} has no {', '.join(missing)}: its Step6 ran with evaluation.held_out=false.")
+    if missing := _missing(meta):
+        raise ArtifactError(f"{folder} has no {', '.join(missing)}. {NO_TABLES}")
     verify_outputs(folder, {name: meta["outputs"][name] for name in TABLES}, "Step6")
     return meta
+
+
+def _missing(meta: dict[str, Any]) -> list[str]:
+    """The tables that are due and that a Step6 has not written."""
+    return sorted(set(TABLES) - set(meta["outputs"]))
 
 
 def _without_seed(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
@@ -128,9 +148,10 @@ def _without_seed(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
 
 def _over_seeds(seeds: dict[Path, int], name: str, by: list[str], stats: StatsConfig) -> pd.DataFrame:
     """One table over runs: a row for each (what it is, metric) that every run has."""
-    # keep_default_na: a condition without a vector has an empty `fv`.
+    # keep_default_na: a condition without a vector has an empty `fv`. As text: relations may be called 10 and 010.
+    texts = {column: str for column in by if column != "draw"}
     tables = [
-        pd.read_csv(folder / name, keep_default_na=False, float_precision="round_trip").assign(seed=seed)
+        pd.read_csv(folder / name, keep_default_na=False, dtype=texts, float_precision="round_trip").assign(seed=seed)
         for folder, seed in seeds.items()
     ]
     rows = pd.concat(tables, ignore_index=True).rename(columns={"metric": "of_metric"})
@@ -145,7 +166,7 @@ def _top_heads(metas: dict[Path, dict[str, Any]]) -> pd.DataFrame:
     for folder, meta in metas.items():
         paths = RunPaths(run_folder(folder), meta["config"]["tag"])
         ranked = read_json(paths.stepe_to_read / "top_heads.json")
-        for ranking, heads in {"global": ranked["global"], **ranked["per_qid"]}.items():
-            rows += [{"ranking": ranking, "layer": head["layer"], "head": head["head"]} for head in heads]
+        for of, heads in [(None, ranked["global"]), *ranked["per_qid"].items()]:
+            rows += [{"ranking": ranking_name(of), "layer": head["layer"], "head": head["head"]} for head in heads]
     counts = pd.DataFrame(rows).value_counts(["ranking", "layer", "head"]).rename("n_runs").reset_index()
     return counts.sort_values(["ranking", "n_runs", "layer", "head"], ascending=[True, False, True, True])

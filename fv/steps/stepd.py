@@ -16,6 +16,7 @@ from fv.artifacts import (
     RunPaths,
     hash_outputs,
     locked,
+    refuse_one_file,
     sha256_of,
     verify_outputs,
     write_csv,
@@ -85,6 +86,7 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
         snapshot = sample_snapshot(file, config, lm)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
     with locked(paths.root):
+        refuse_one_file(paths.root, snapshot.qids)
         if config.overwrite:
             clear_run(paths)
         with log_to_file(paths.logs / "stepD_aie.log"):

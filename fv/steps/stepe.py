@@ -32,6 +32,7 @@ from fv.injection import Vector, grid
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
+from fv.names import ranking_name, source_name
 from fv.run import (
     finished_stepd,
     is_complete,
@@ -133,7 +134,7 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         names.append(name)
     names += _write_stability(config, folder, stepd)
     if config.injection.quick_eval:
-        vector = Vector("global", "global", None, by_layer.sum(0), k)
+        vector = Vector(source_name("global", None), "global", None, by_layer.sum(0), k)
         plan, cells = [(vector, qids)], grid(config.injection, lm.n_layers)
         parts = eval_parts(config, stepd.snapshot, qids, len(cells) > 1)
         trials = trials_of(config, lm, stepd.snapshot, qids, parts)
@@ -163,10 +164,10 @@ def _write_stability(config: Config, folder: Path, stepd: StepdResults) -> list[
     """How stable each ranking is: `ranking_stability.json` and `head_stability.csv`; returns their names."""
     key, k = config.score.key.value, config.score.k
     reports, tables = {}, []
-    for name in ("global", *stepd.snapshot.qids):
-        qids = stepd.snapshot.qids if name == "global" else [name]
+    for of in (None, *stepd.snapshot.qids):
+        name, qids = ranking_name(of), stepd.snapshot.qids if of is None else [of]
         effects = [effects_of(stepd.effects[q_id], key) for q_id in qids]
-        scores = stepd.scores_of(None if name == "global" else name)
+        scores = stepd.scores_of(of)
         report, chances = stability_report(effects, k, config.stats, config.seed, name)
         reports[name] = report
         ranking = rank_heads(scores.assign(inclusion=chances), key)

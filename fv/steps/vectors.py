@@ -13,6 +13,7 @@ from fv.controls import VectorHeads
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.injection import Vector, read_vector, scope_of
 from fv.models.language_model import LanguageModel
+from fv.names import source_name
 from fv.run import read_meta, refuse_difference
 from fv.snapshot import Snapshot
 from fv.steps.stepd_results import Ranking, StepdResults
@@ -88,10 +89,11 @@ def _read_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel, s
     """The vectors of one `injection.fv` that StepE made, or the one in a file."""
     injection, folder = config.injection, paths.stepe_to_read
     if fv == "file":
-        return [Vector("file", "file", injection.fv_source_qid, read_vector(Path(str(injection.fv_path)), lm))]
+        q_id = injection.fv_source_qid
+        return [Vector(source_name(fv, q_id), fv, q_id, read_vector(Path(str(injection.fv_path)), lm))]
     if fv == "global":
         k = read_json(folder / "top_heads.json")["k"]
-        return [Vector("global", "global", None, read_vector(folder / FILES[fv], lm), k)]
+        return [Vector(source_name(fv, None), fv, None, read_vector(folder / FILES[fv], lm), k)]
     stored: dict[str, Any] = read_torch(folder / FILES[fv])
     dtype = torch.promote_types(lm.dtype, torch.float32)
     return [
@@ -116,16 +118,15 @@ def _vectors_of_each_k(
 def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
     """Source, kind and relation of each vector of one `injection.fv`."""
     if fv == "global":
-        return [("global", "global", None)]
+        return [(source_name(fv, None), fv, None)]
     named = config.injection.fv_source_qid if fv != "all_qids" else None
     if named is not None and named not in snapshot.qids:
         raise ConfigError(
             f"injection.fv_source_qid={named} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
         )
     qids = snapshot.qids if named is None else [named]
-    if fv == "aie_qid":
-        return [(f"{q_id}@aie", "aie_qid", q_id) for q_id in qids]
-    return [(q_id, "qid", q_id) for q_id in qids]
+    kind = "aie_qid" if fv == "aie_qid" else "qid"
+    return [(source_name(kind, q_id), kind, q_id) for q_id in qids]
 
 
 def made_of(vector: Vector, stepd: StepdResults, ranking: Ranking) -> VectorHeads | None:
