@@ -129,13 +129,14 @@ class GatherSweep(Callback):
             overwrite |= found["overwrite"]
         if not groups:
             return
-        from fv.steps.gather import gather_cells
+        from fv.steps.gather import gather_cells, places_of
         from fv.steps.seeds import gather_seeds, seeds_of_one_setting
 
         try:
-            for folder, cells in groups.items():
-                gather_cells(folder, cells, overwrite, _models())
-            for folders in seeds_of_one_setting(list(groups)):
+            gathered = []
+            for place, cells in ((p, c) for folder, own in groups.items() for p, c in places_of(folder, own).items()):
+                gathered.append(gather_cells(place, cells, overwrite, _models()))
+            for folders in seeds_of_one_setting(gathered):
                 gather_seeds(folders)
         except FvError as error:
             # Hydra turns a callback's exception into a warning; a sweep without its summary has failed.

@@ -76,6 +76,13 @@ STEP6_FLAGS = {
     "--eval_scope": "eval_scope",
     "--eval_qids": "eval_scope.qids",
 }
+ADOPTED: dict[str, tuple[str, ...]] = {
+    "model": (),
+    "data": (),
+    "score": ("layers", "heads", "n_trials"),
+    "compute": ("device", "dtype"),
+}
+"""Settings of StepD's run that the scripts of later steps take over; no keys: the whole group."""
 SCRIPTS = {"stepd": STEPD_FLAGS, "stepe": STEPE_FLAGS, "step6": STEP6_FLAGS}
 LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "eval_scope.qids")
 
@@ -209,8 +216,13 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
     meta = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts" / "stepD_meta.json"
     if not meta.exists():
         return {}  # the step itself says which one to run first
-    stored = json.loads(meta.read_text(encoding="utf-8"))["identity"]
-    defaults = Config().resolved()
+    recorded, defaults = json.loads(meta.read_text(encoding="utf-8"))["config"], Config().resolved()
+    stored = {"seed": recorded["seed"]} | {
+        f"{group}.{key}": recorded[group][key]
+        for group, keys in ADOPTED.items()
+        for key in keys or defaults[group]
+        if key in recorded[group]
+    }
     adopted = {}
     for key, value in stored.items():
         group, _, name = key.partition(".")

@@ -6,6 +6,7 @@ Layout and rules: spec section 4.
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 from collections import defaultdict
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 from fv.config import Config
 from fv.errors import ArtifactError
 
+log = logging.getLogger(__name__)
 FV_META = "fv_global_resid_meta.json"
 AIE_META = "fv_meta.json"
 
@@ -272,19 +274,14 @@ def verify_outputs(folder: Path, hashes: dict[str, str], made_by: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of `folder` while this one writes there.
-
-    Raises:
-        ArtifactError: another process holds it.
-    """
+    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ArtifactError(
-            f"Another process is writing to {folder}. Wait for it, or use another run_id or tag."
-        ) from None
+        log.info("Another process is at work in %s; waiting for it.", folder)
+        lock.acquire()
     try:
         yield
     finally:

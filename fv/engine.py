@@ -8,6 +8,9 @@ from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep
 from fv.sweep import Sweep
 
+ENGINE_REVISION = 1
+"""Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
+
 
 def make_sweep(lm: LanguageModel, mode: str, max_rows: int) -> Sweep:
     """The engine for `compute.sweep=mode`; `auto` is the fastest that the family allows.

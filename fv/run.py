@@ -5,6 +5,7 @@ Spec sections 3, 4 and 6.
 
 import dataclasses
 import importlib.metadata
+import logging
 import platform
 import random
 import shutil
@@ -18,13 +19,25 @@ import torch
 import fv
 from fv.artifacts import RunPaths, read_json, verify_outputs
 from fv.config import Config, ModelConfig
-from fv.errors import ArtifactError
+from fv.errors import ArtifactError, shorten
+from fv.identity import (
+    MACHINE,
+    as_recorded,
+    flat,
+    identity,
+    is_same_source,
+    warn_of_other_machine,
+    weights_of,
+)
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import SETTING, adds_special_tokens
-from fv.tokenizer import load_tokenizer
+from fv.snapshot import Snapshot, Trial
+from fv.tokenizer import fingerprint_of, load_tokenizer
 
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
-ADAPTIVE_KEYS = ("adaptive", "adaptive_step", "adaptive_inclusion", "key", "k")
+OTHER_RUN = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
+TRIALS = "data.n_trials_per_q"
+log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 
 
@@ -37,32 +50,15 @@ def start_job(config: Config) -> None:
         torch.set_num_threads(config.compute.threads)
 
 
-def identity(config: Config) -> dict[str, Any]:
-    """The settings that a run directory is for; the same in all its steps."""
-    values = config.resolved()
-    kept: dict[str, Any] = {"seed": config.seed}
-    for group, keys in (
-        ("model", None),
-        ("data", None),
-        ("score", ("layers", "heads", "n_trials")),
-        ("compute", ("device", "dtype")),
-    ):
-        for key in keys or values[group]:
-            kept[f"{group}.{key}"] = values[group][key]
-    return kept
-
-
-def sweep_settings(config: Config) -> dict[str, Any]:
-    """What else changes the last bits of StepD's numbers."""
-    settings = {
-        "compute.sweep": config.compute.sweep.value,
-        "compute.max_rows": config.compute.max_rows,
+def machine_settings(config: Config) -> dict[str, Any]:
+    """What this process computes with, by the keys of `fv.identity.MACHINE`: recorded, and never refused."""
+    values = flat(config.resolved())
+    device_map = config.model.device_map
+    return {
+        **{key: values[key] for key in ("compute.device", "compute.sweep", "compute.max_rows")},
         "compute.threads": torch.get_num_threads(),
+        "model.device_map": device_map if device_map is None else str(device_map),
     }
-    if config.score.adaptive:
-        # Then the ranking says how many trials are patched.
-        settings |= {f"score.{key}": config.resolved()["score"][key] for key in ADAPTIVE_KEYS}
-    return settings
 
 
 def stats_settings(config: Config) -> dict[str, Any]:
@@ -82,19 +78,65 @@ def refuse_difference(there: dict[str, Any], here: dict[str, Any], what: str, re
         raise ArtifactError(f"{what} belongs to another configuration:{lines}\n{remedy}")
 
 
-def refuse_other_run(paths: RunPaths, there: dict[str, Any], here: dict[str, Any], model: ModelConfig) -> None:
-    """`refuse_difference` for a run directory.
+def refuse_other_settings(there: dict[str, Any], here: dict[str, Any], what: str, remedy: str) -> None:
+    """`refuse_difference` for settings, of which the recorded ones may be of an older version."""
+    refuse_difference(as_recorded(there, here), flat(here), what, remedy)
 
-    `model.add_special_tokens` may be spelled otherwise, if it gives the same tokens: with `false` as with `auto`, no
-    tokens where the tokenizer adds none. Only to tell that is the tokenizer of `model` read, and never the weights.
+
+def refuse_other_run(paths: RunPaths, meta: dict[str, Any], config: Config, may_grow: bool) -> None:
+    """Refuse a run directory whose results other values decide.
+
+    The model may be taken from elsewhere, and its special tokens spelled otherwise, if it is the same and they come to
+    the same; only where that is in question are the model's files read, and never its weights loaded.
+
+    Args:
+        paths: the run's.
+        meta: StepD's metadata.
+        config: what is asked.
+        may_grow: whether more fit trials than the run has may be asked for: by StepD itself.
+
+    Raises:
+        ArtifactError: naming each differing value.
     """
     what = f"The run in {paths.root}"
-    remedy = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
-    # Each setting without this one, then this one by itself.
-    rest_there, rest_here = ({k: v for k, v in values.items() if k != SETTING} for values in (there, here))
-    refuse_difference(rest_there, rest_here, what, remedy)
-    if there[SETTING] != here[SETTING] and not _same_special_tokens(there[SETTING], here[SETTING], model):
-        refuse_difference({SETTING: there[SETTING]}, {SETTING: here[SETTING]}, what, remedy)
+    there, here = identity(meta["config"]), identity(config.resolved())
+    if may_grow and here[TRIALS] >= there[TRIALS]:
+        there[TRIALS] = here[TRIALS]
+    if there[SETTING] != here[SETTING] and _same_special_tokens(there[SETTING], here[SETTING], config.model):
+        there[SETTING] = here[SETTING]
+    refuse_difference(there, here, what, OTHER_RUN)
+    if not is_same_source(meta["config"], config.resolved()):
+        found = weights_of(fingerprint_of(config.model))
+        refuse_difference(weights_of(meta["model"]), found, f"{what} is of another model. It", OTHER_RUN)
+    warn_of_other_machine(_machine_of(meta), machine_settings(config))
+
+
+def refuse_other_trials(there: Snapshot, here: Snapshot, paths: RunPaths) -> None:
+    """Refuse trials under which one that the run has drawn would be another, or gone.
+
+    Raises:
+        ArtifactError: naming the first such trial and what of it differs.
+    """
+    new = {trial.trial_id: trial for trial in here.trials}
+    for trial in there.trials:
+        if trial == (other := new.get(trial.trial_id)):
+            continue
+        fields = [name for name in Trial.model_fields if other and getattr(trial, name) != getattr(other, name)]
+        how = f"would have another {' and '.join(fields[:3])}" if fields else "would not be drawn"
+        raise ArtifactError(
+            f"The run in {paths.root} keeps the trials it has, and with these settings its trial {trial.trial_id} "
+            f"{how}. {OTHER_RUN}"
+        )
+
+
+def _machine_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a run was computed with, by the keys of `fv.identity.MACHINE`, as far as its metadata says."""
+    device_map = meta["config"]["model"].get("device_map")
+    return {
+        **{key: value for key, value in meta["compute"].items() if key in MACHINE},
+        "compute.device": meta["config"]["compute"]["device"],
+        "model.device_map": device_map if device_map is None else str(device_map),
+    }
 
 
 def _same_special_tokens(one: str | bool, other: str | bool, model: ModelConfig) -> bool:
@@ -112,7 +154,7 @@ def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
     if not paths.stepd_meta.exists():
         raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {command}")
     meta = read_meta(paths.stepd_meta)
-    refuse_other_run(paths, meta["identity"], identity(config), config.model)
+    refuse_other_run(paths, meta, config, may_grow=False)
     if meta["status"] != "ok":
         raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {command}")
     return meta
@@ -133,15 +175,20 @@ def read_meta(path: Path) -> dict[str, Any]:
 def is_complete(step: str, meta_path: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> bool:
     """Whether the outputs beside `meta_path` are a step's, made with these settings and inputs, and unchanged.
 
+    Outputs of other inputs are stale: the run has grown, or an earlier step was made again. That is said, and they are
+    to be made again.
+
     Raises:
-        ArtifactError: they are of other settings or inputs, or were changed, and `overwrite` is false.
+        ArtifactError: they are of other settings, or were changed, and `overwrite` is false.
     """
     if overwrite or not meta_path.exists():
         return False
     meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
-    refuse_difference(meta["settings"], settings, what, REMEDY)
-    refuse_difference(meta["inputs"], inputs, f"{what} (made from other files)", REMEDY)
+    refuse_other_settings(meta["settings"], settings, what, REMEDY)
     verify_outputs(meta_path.parent, meta["outputs"], step)
+    if changed := sorted(name for name in {*inputs, *meta["inputs"]} if meta["inputs"].get(name) != inputs.get(name)):
+        log.info("%s is stale: %s changed since. Making it again.", what, shorten(changed))
+        return False
     return True
 
 
@@ -158,8 +205,8 @@ def refuse_other_model(meta: dict[str, Any], lm: LanguageModel, paths: RunPaths)
         ArtifactError: naming both.
     """
     refuse_difference(
-        meta["model"],
-        lm.fingerprint,
+        weights_of(meta["model"]),
+        weights_of(lm.fingerprint),
         f"The model behind {paths.root}",
         "The settings are the same, but the files behind them changed. Restore them, or start another run_id.",
     )
@@ -177,7 +224,7 @@ def step_meta(step: str, config: Config, lm: LanguageModel, **more: Any) -> dict
         "model": lm.fingerprint,
         "selfcheck": lm.selfcheck,
         "spec": dataclasses.asdict(lm.spec),
-        "compute": {**sweep_settings(config), "spec": lm.spec.name, "cpu": torch.backends.cpu.get_cpu_capability()},
+        "compute": {**machine_settings(config), "spec": lm.spec.name, "cpu": torch.backends.cpu.get_cpu_capability()},
         "versions": {
             "fv": fv.__version__,
             "python": platform.python_version(),

@@ -2,19 +2,20 @@
 
 import contextlib
 import io
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from fv.artifacts import read_json, sha256_of
+from fv.artifacts import digest_of, read_json, sha256_of
 from fv.config import ModelConfig
 from fv.errors import ArtifactError, ModelError
 from fv.models.embedded import conversion_of
 from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
-from fv.models.loading import tokenizer_digest
+from fv.models.loading import locate, tokenizer_digest
 from fv.models.quiet import quiet_transformers
 from fv.models.spec import find_spec
 
@@ -40,6 +41,18 @@ def load_tokenizer(model: ModelConfig) -> LanguageModel:
     spec = find_spec(config.model_type, model.spec, model.spec_file)
     fingerprint = {"tokenizer_sha256": tokenizer_digest(tokenizer)}
     return LanguageModel(SimpleNamespace(config=config), tokenizer, spec, model.name, fingerprint)
+
+
+def fingerprint_of(model: ModelConfig) -> dict[str, str]:
+    """What identifies a model, as a loaded one tells it (`LanguageModel.fingerprint`), without loading its weights.
+
+    Raises:
+        ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
+    """
+    _, fingerprint = locate(model)
+    lm = load_tokenizer(model)
+    spec = {"spec_sha256": digest_of(asdict(lm.spec))} if model.spec_file else {}
+    return {**fingerprint, **lm.fingerprint, **spec}
 
 
 def _source(model: ModelConfig) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def load_model(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
 
 def _load(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:
     device, dtype = compute.device, compute.dtype
-    folder, fingerprint = _locate(model_config)
+    folder, fingerprint = locate(model_config)
     with _explained(folder):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file)
@@ -106,8 +106,12 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest_of(backend.to_str() if backend is not None else tokenizer.get_vocab())
 
 
-def _locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
-    """The model's folder, and what identifies its weights."""
+def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
+    """The model's folder, and what identifies its weights, which are hashed where they lie.
+
+    Raises:
+        ModelError: there is no such model.
+    """
     if gguf := gguf_of(config):
         folder, weights = converted_folder(gguf, config.sha256)
         return folder, {"source": "gguf" if config.path else str(config.id), "weights_sha256": weights}

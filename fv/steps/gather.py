@@ -1,6 +1,7 @@
 """From a sweep's cells to the one summary that a single job over the same layers and alphas writes."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from fv.artifacts import RunPaths, locked, read_jsonl, verify_outputs
+from fv.artifacts import RunPaths, locked, read_jsonl, safe_name, verify_outputs
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation import sort_trials
+from fv.identity import flat
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
 from fv.run import REMEDY, finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
@@ -48,6 +50,18 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
             "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
         )
     return gather_cells(folder, cells, config.overwrite, models)
+
+
+def places_of(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Where the cells of a sweep are gathered: in `folder`, or, if the sweep went over other settings than layer and
+    alpha too, in a folder of its own for each of their combinations, named after them."""
+    bases = {cell: _base(flat(read_meta(cell / "eval_meta.json")["settings"])) for cell in sorted(set(cells))}
+    swept = sorted({key for one in bases.values() for other in bases.values() for key in one if one[key] != other[key]})
+    places: dict[Path, list[Path]] = defaultdict(list)
+    for cell, base in bases.items():
+        name = ",".join(f"{key}={base[key]}" for key in swept)
+        places[folder / safe_name(name) if swept else folder].append(cell)
+    return places
 
 
 def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:

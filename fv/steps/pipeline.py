@@ -6,7 +6,7 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.models.holder import ModelHolder
 from fv.steps.step6 import run_step6
-from fv.steps.stepd import run_stepd
+from fv.steps.stepd import run_stepd, stepd_is_complete
 from fv.steps.stepe import run_stepe
 
 
@@ -27,6 +27,8 @@ def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: boo
             "Run python -m entrypoints.stepd overwrite=true first, then the sweep without it."
         )
     models = models or ModelHolder()
-    run_stepd(config, models)
+    # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
+    if not (config.overwrite and stepd_is_complete(config)):
+        run_stepd(config, models)
     run_stepe(config, models)
     return run_step6(config, models, as_cell)

@@ -25,9 +25,10 @@ from fv.artifacts import (
     write_torch,
 )
 from fv.config import Config
-from fv.engine import make_sweep
+from fv.engine import ENGINE_REVISION, make_sweep
 from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
+from fv.identity import identity, refuse_changed_relations, relation_digests, weights_of
 from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, write_trial_effects
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
@@ -36,18 +37,20 @@ from fv.models.special_tokens import SETTING, special_tokens_warning, used_token
 from fv.progress import progress_bar
 from fv.relations import RelationFile, read_relations
 from fv.run import (
+    OTHER_RUN,
+    TRIALS,
     clear_run,
-    identity,
+    machine_settings,
     now,
     read_meta,
     refuse_other_model,
     refuse_other_run,
+    refuse_other_trials,
     start_job,
     stats_settings,
     step_meta,
-    sweep_settings,
 )
-from fv.snapshot import Snapshot, write_snapshot
+from fv.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.stability import with_other_halves
 from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, arrays_of_unit, compute_unit, unit_of_arrays
@@ -73,10 +76,8 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     start_job(config)
     paths = RunPaths.of(config)
     file = None if config.data.fixed_trials_path else read_relations(config.data)
-    wanted = {**identity(config), **sweep_settings(config), "data.sha256": _source_digest(config, file)}
-    wanted |= stats_settings(config)
-    done = _refuse_or_find(paths, config, wanted)
-    if done:
+    made_with = _made_with(config, file)
+    if not config.overwrite and _is_complete(paths, config, made_with):
         log.info("StepD in %s is complete already.", paths.root)
         return paths.root
     lm = (models or ModelHolder()).of(config)
@@ -87,20 +88,49 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
     with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
+        if not config.overwrite and _is_complete(paths, config, made_with):
+            log.info("StepD in %s was completed by another process.", paths.root)
+            return paths.root
         if config.overwrite:
             clear_run(paths)
+        elif paths.snapshot.exists():
+            refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
         with log_to_file(paths.logs / "stepD_aie.log"):
-            _run(config, paths, lm, snapshot, heads, wanted, file)
+            _run(config, paths, lm, snapshot, heads, made_with, file)
     return paths.root
 
 
-def _refuse_or_find(paths: RunPaths, config: Config, wanted: dict[str, Any]) -> bool:
+def stepd_is_complete(config: Config) -> bool:
+    """Whether the run has the very StepD that `config` asks for, whole."""
+    file = None if config.data.fixed_trials_path else read_relations(config.data)
+    try:
+        return _is_complete(RunPaths.of(config), config, _made_with(config, file))
+    except ArtifactError:
+        return False
+
+
+def _made_with(config: Config, file: RelationFile | None) -> dict[str, Any]:
+    """What StepD's outputs are made with."""
+    return {
+        "identity": identity(config.resolved()),
+        "source": _source_digest(config, file),
+        "qids": config.data.qids,
+        "relations": relation_digests(file) if file else None,
+        "stats": stats_settings(config),
+    }
+
+
+def _is_complete(paths: RunPaths, config: Config, made_with: dict[str, Any]) -> bool:
     """Whether this very StepD is complete; refuses a run directory of another configuration."""
-    if config.overwrite or not paths.stepd_meta.exists():
+    if not paths.stepd_meta.exists():
         return False
     meta = read_meta(paths.stepd_meta)
-    refuse_other_run(paths, {**meta["identity"], **meta["sweep_identity"]}, wanted, config.model)
-    if meta["status"] != "ok":
+    refuse_other_run(paths, meta, config, may_grow=True)
+    there = meta.get("made_with") or _made_with_before(meta)
+    if there["relations"] and made_with["relations"]:
+        refuse_changed_relations(there["relations"], made_with["relations"], f"The run in {paths.root}", OTHER_RUN)
+    same = ("identity", "stats", "relations") if there["relations"] else ("identity", "stats", "source", "qids")
+    if meta["status"] != "ok" or any(there[key] != made_with[key] for key in same):
         return False
     try:
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
@@ -110,21 +140,31 @@ def _refuse_or_find(paths: RunPaths, config: Config, wanted: dict[str, Any]) -> 
     return True
 
 
+def _made_with_before(meta: dict[str, Any]) -> dict[str, Any]:
+    """`_made_with` of a run from before relations had digests of their own."""
+    return {
+        "identity": identity(meta["config"]),
+        "source": meta["sweep_identity"]["data.sha256"],
+        "qids": meta["config"]["data"]["qids"],
+        "relations": None,
+        "stats": {f"stats.{key}": value for key, value in meta["config"]["stats"].items()},
+    }
+
+
 def _run(
     config: Config,
     paths: RunPaths,
     lm: LanguageModel,
     snapshot: Snapshot,
     heads: list[Head],
-    wanted: dict[str, Any],
+    made_with: dict[str, Any],
     file: RelationFile | None,
 ) -> None:
-    shared, special = identity(config), snapshot.meta.add_special_tokens
-    sweep_identity = {k: v for k, v in wanted.items() if k not in shared}
+    special = snapshot.meta.add_special_tokens
     special_tokens = used_tokens(lm.tokenizer, special)
     warning = special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens)
     recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
-    meta = step_meta("stepD", config, lm, identity=shared, sweep_identity=sweep_identity, **recorded)
+    meta = step_meta("stepD", config, lm, made_with=made_with, **recorded)
     if paths.stepd_meta.exists():
         refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
     write_json(paths.stepd_meta, meta)
@@ -138,8 +178,10 @@ def _run(
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    # What the setting came to, and not its spelling: a unit is the same under each that gives the same tokens.
-    store = UnitStore(paths.units, [UNIT_SCHEMA, {**wanted, SETTING: special}, lm.fingerprint, [*map(list, heads)]])
+    # What the setting came to, and not its spelling; and a relation's own trials, not how many others might be drawn.
+    decisive = {**made_with["identity"], SETTING: special, TRIALS: None}
+    key = [UNIT_SCHEMA, ENGINE_REVISION, decisive, weights_of(lm.fingerprint), [*map(list, heads)]]
+    store = UnitStore(paths.units, key, machine_settings(config))
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
     with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):
@@ -156,8 +198,10 @@ def _run(
                 store.keep(name, drawn, arrays_of_unit(unit))
                 log.info("%s: %d trials done", q_id, unit.effects.n_trials)
     names = _write_outputs(config, paths, lm, snapshot, units)
+    outputs = hash_outputs(paths.artifacts, names)
     write_json(
-        paths.stepd_meta, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(paths.artifacts, names)}
+        paths.stepd_meta,
+        {**meta, "status": "ok", "finished": now(), "computed_with": store.machines, "outputs": outputs},
     )
 
 

@@ -12,12 +12,14 @@ import pandas as pd
 
 from fv.artifacts import RunPaths, digest_of, hash_outputs, write_csv, write_json, write_jsonl
 from fv.config import Config
+from fv.engine import ENGINE_REVISION
 from fv.evaluation import records, summary_json
 from fv.held_out import KEY, contrasts_table, cost_table, means_table
+from fv.identity import weights_of
 from fv.injection import Vector
 from fv.intervals import INTERVAL
 from fv.models.language_model import LanguageModel
-from fv.run import now, sweep_settings
+from fv.run import machine_settings, now
 from fv.selection import choose_cells
 from fv.snapshot import Snapshot
 from fv.stats import SPREAD
@@ -37,8 +39,8 @@ WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_
 
 def units_of(folder: Path, config: Config, lm: LanguageModel, meta: dict[str, Any]) -> UnitStore:
     """The units of the Step6 that `meta` describes and `folder` will hold."""
-    made_with = [UNIT_SCHEMA, meta["settings"], meta["inputs"], lm.fingerprint, sweep_settings(config)]
-    return UnitStore(folder / UNITS, made_with)
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, meta["settings"], meta["inputs"], weights_of(lm.fingerprint)]
+    return UnitStore(folder / UNITS, made_with, machine_settings(config))
 
 
 def clear_units(folder: Path) -> None:

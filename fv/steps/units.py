@@ -1,7 +1,8 @@
 """Units: finished pieces of a step, which the same command need not compute again after a kill (spec section 7)."""
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ class UnitStore:
     Attributes:
         folder: where they are; None keeps nothing.
         made_with: the settings, inputs and model of all of them, and the version of their layout: a JSON value.
+        machine: what this process computes with (`fv.run.machine_settings`): kept in every unit, and no part of its
+            key.
+        machines: those of all units that were found or kept so far, each once.
     """
 
     folder: Path | None
     made_with: Any
+    machine: dict[str, Any] = field(default_factory=dict)
+    machines: list[dict[str, Any]] = field(default_factory=list)
 
     def find(self, name: str, made_from: Any) -> Arrays | None:
         """A finished unit, if it is of these settings and of `made_from`; anything else is to be computed again."""
@@ -33,6 +39,7 @@ class UnitStore:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if str(arrays["key"]) == self._key(name, made_from):
+                    self._saw(json.loads(str(arrays["machine"])))
                     return {key: arrays[key] for key in arrays.files}
                 log.warning("%s is of other trials or settings; computing it again.", path.name)
         except FileNotFoundError:
@@ -44,7 +51,13 @@ class UnitStore:
     def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
         """Write a finished unit."""
         if self.folder is not None:
-            write_npz(self._path(name), key=np.array(self._key(name, made_from)), **arrays)
+            self._saw(self.machine)
+            own = {"key": np.array(self._key(name, made_from)), "machine": np.array(json.dumps(self.machine))}
+            write_npz(self._path(name), **own, **arrays)
+
+    def _saw(self, machine: dict[str, Any]) -> None:
+        if machine not in self.machines:
+            self.machines.append(machine)
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None
