@@ -102,9 +102,10 @@ def refuse_other_run(paths: RunPaths, meta: dict[str, Any], config: Config, may_
     there, here = identity(meta["config"]), identity(config.resolved())
     if may_grow and here[TRIALS] >= there[TRIALS]:
         there[TRIALS] = here[TRIALS]
-    if there[SETTING] != here[SETTING] and _same_special_tokens(there[SETTING], here[SETTING], config.model):
-        there[SETTING] = here[SETTING]
-    refuse_difference(there, here, what, OTHER_RUN)
+    # The rest first: only where nothing else differs is the tokenizer looked at.
+    refuse_difference({**there, SETTING: None}, {**here, SETTING: None}, what, OTHER_RUN)
+    if there[SETTING] != here[SETTING] and not _same_special_tokens(there[SETTING], here[SETTING], config.model):
+        refuse_difference(there, here, what, OTHER_RUN)
     if not is_same_source(meta["config"], config.resolved()):
         found = weights_of(fingerprint_of(config.model))
         refuse_difference(weights_of(meta["model"]), found, f"{what} is of another model. It", OTHER_RUN)

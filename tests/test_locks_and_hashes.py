@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,14 +67,24 @@ def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) -> None:
+def test_a_second_process_waits_with_one_line_until_the_first_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "run"
-    with held_by_another_process(folder):
-        with pytest.raises(ArtifactError, match="Another process is writing to") as caught, locked(folder):
-            pytest.fail("two processes write to one folder")
-        assert str(folder) in str(caught.value)
+    with held_by_another_process(folder) as process:
+        assert process.stdin is not None
+        release = threading.Timer(0.5, process.stdin.close)
+        release.start()
+        with caplog.at_level("INFO"), locked(folder):
+            # The other one is through, and so its input is closed.
+            assert process.stdin.closed
+    assert [record.getMessage() for record in caplog.records if "at work" in record.getMessage()] == [
+        f"Another process is at work in {folder}; waiting for it."
+    ]
+    caplog.clear()
     with locked(folder):
         pass
+    assert "waiting" not in caplog.text
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:

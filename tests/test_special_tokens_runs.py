@@ -75,7 +75,7 @@ def test_a_run_of_the_old_default_is_finished_under_the_new_one(
     make_config: MakeConfig, finished: dict[str, list[str]]
 ) -> None:
     config = make_config(*finished["plain"], "run_id=false")
-    assert read_json(RunPaths.of(config).stepd_meta)["identity"]["model.add_special_tokens"] is False
+    assert read_json(RunPaths.of(config).stepd_meta)["config"]["model"]["add_special_tokens"] is False
     run_stepe(config)
     run_step6(config)
     assert read_json(RunPaths.of(config).step6 / "eval_meta.json")["special_tokens"] == []
@@ -85,7 +85,7 @@ def test_other_differences_are_told_without_a_look_at_the_tokenizer(
     make_config: MakeConfig, finished: dict[str, list[str]]
 ) -> None:
     config = make_config(*finished["plain"], "run_id=false", "model.path=/nowhere", "seed=7")
-    with pytest.raises(ArtifactError, match=r"(?s)model\.path: there .*seed: there 42, here 7") as refused:
+    with pytest.raises(ArtifactError, match=r"seed: there 42, here 7") as refused:
         run_stepd(config)
     assert "add_special_tokens" not in str(refused.value)
 

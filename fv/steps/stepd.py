@@ -129,8 +129,10 @@ def _is_complete(paths: RunPaths, config: Config, made_with: dict[str, Any]) -> 
     there = meta.get("made_with") or _made_with_before(meta)
     if there["relations"] and made_with["relations"]:
         refuse_changed_relations(there["relations"], made_with["relations"], f"The run in {paths.root}", OTHER_RUN)
-    same = ("identity", "stats", "relations") if there["relations"] else ("identity", "stats", "source", "qids")
-    if meta["status"] != "ok" or any(there[key] != made_with[key] for key in same):
+    # What decides results is the run's, or was refused above; but there may be more of it now.
+    same = ("stats", "relations") if there["relations"] else ("stats", "source", "qids")
+    grown = there["identity"][TRIALS] != made_with["identity"][TRIALS]
+    if meta["status"] != "ok" or grown or any(there[key] != made_with[key] for key in same):
         return False
     try:
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")

@@ -1,0 +1,96 @@
+"""Runs grow: more relations and more fit trials join a finished run, and later steps know that they are stale."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from conftest import TINY_QIDS, MakeConfig
+
+from fv.artifacts import RunPaths
+from fv.errors import ArtifactError
+from fv.steps.pipeline import run_pipeline
+from fv.steps.step6 import run_step6
+from fv.steps.stepd import run_stepd
+from fv.steps.stepe import run_stepe
+
+TABLES = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv", "head_stability.csv", "fv_qid.pt")
+STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.csv")
+
+
+@pytest.fixture
+def overrides(tiny_overrides: list[str]) -> list[str]:
+    return [
+        *tiny_overrides[1:],
+        *("stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=2"),
+        *("evaluation.controls.random_heads=1", "data.n_eval_trials_per_q=4", "injection.fv=[all_qids,aie_qid]"),
+        "eval_scope=in_domain",
+    ]
+
+
+def bytes_of(paths: RunPaths) -> dict[str, bytes]:
+    files = {name: paths.artifacts / name for name in TABLES} | {name: paths.step6 / name for name in STEP6}
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
+def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
+    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    few = make_config(*overrides, f"data.qids=[{','.join(TINY_QIDS[:2])}]")
+    run_pipeline(few)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        run_pipeline(make_config(*overrides))
+    said = [record.getMessage() for record in caplog.records]
+    assert [line for line in said if "trials done" in line] == [f"{TINY_QIDS[2]}: 3 trials done"]
+    assert {f"{q_id}: found finished" for q_id in TINY_QIDS[:2]} <= set(said)
+    assert any("StepE" in line and "is stale" in line for line in said)
+    assert any("Step6" in line and "is stale" in line for line in said)
+    at_once = make_config(*overrides, "run_id=at_once")
+    run_pipeline(at_once)
+    assert bytes_of(RunPaths.of(few)) == bytes_of(RunPaths.of(at_once))
+
+
+def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(make_config: MakeConfig, overrides: list[str]) -> None:
+    few = make_config(*overrides)
+    run_pipeline(few)
+    run_pipeline(make_config(*overrides, "data.n_trials_per_q=5"))
+    at_once = make_config(*overrides, "data.n_trials_per_q=5", "run_id=at_once")
+    run_pipeline(at_once)
+    assert bytes_of(RunPaths.of(few)) == bytes_of(RunPaths.of(at_once))
+    with pytest.raises(ArtifactError, match=r"data\.n_trials_per_q: there 5, here 3"):
+        run_stepd(few)
+
+
+def test_a_later_step_does_not_take_the_place_of_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
+    few = [*overrides, f"data.qids=[{','.join(TINY_QIDS[:2])}]"]
+    run_pipeline(make_config(*few))
+    run_stepd(make_config(*overrides))
+    # The vectors are still those of two relations: Step6 says which step makes them again.
+    with pytest.raises(ArtifactError, match=r"(?s)fv_qid\.pt.*sampled_trials\.json"):
+        run_step6(make_config(*overrides))
+    run_stepe(make_config(*overrides))
+    run_step6(make_config(*overrides))
+
+
+def test_what_would_change_a_trial_is_refused_with_the_trial(
+    make_config: MakeConfig, overrides: list[str], small_csv: Path, tmp_path: Path
+) -> None:
+    csv = tmp_path / "own.csv"
+    csv.write_text(small_csv.read_text(encoding="utf-8"), encoding="utf-8")
+    own = [*overrides, f"data.relation_csv_path={csv}", "run_id=own"]
+    run_stepd(make_config(*own))
+    csv.write_text(csv.read_text(encoding="utf-8") + "antonym,zig,zag\n", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="made from other pairs of antonym"):
+        run_stepd(make_config(*own))
+    # Another relation in the file is no matter.
+    csv.write_text(small_csv.read_text(encoding="utf-8") + "".join(f"new,a{i},b{i}\n" for i in range(20)))
+    run_stepd(make_config(*own))
+    assert '"new"' in RunPaths.of(make_config(*own)).snapshot.read_text(encoding="utf-8")
+
+
+def test_overwriting_a_later_step_keeps_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
+    config = make_config(*overrides)
+    run_pipeline(config)
+    before = RunPaths.of(config).stepd_meta.read_bytes()
+    run_pipeline(make_config(*overrides, "score.k=2", "overwrite=true"))
+    assert RunPaths.of(config).stepd_meta.read_bytes() == before

@@ -1,0 +1,65 @@
+"""A run that older code wrote is gone on with by every step, not only opened.
+
+`data/run_before_identity.tar.gz` is a small finished run on the embedded model, from before runs were compared by what
+decides their results. It was made by
+`python -m entrypoints.pipeline data.qids=[antonym,verb_past] data.n_trials_per_q=2 data.n_demos=2
+data.n_eval_trials_per_q=4 score.k=3 score.layers=[14,20] injection.fv=all_qids injection.layer=[14,20]
+injection.alpha=[1.0,2.0] evaluation.controls.random_vectors=2 evaluation.controls.random_heads=1
+evaluation.n_unrelated=2 stats.n_resamples=100 compute.threads=2`.
+"""
+
+import logging
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import MakeConfig
+
+from fv.artifacts import RunPaths, read_json, sha256_of
+from fv.steps.pipeline import run_pipeline
+from fv.steps.step6 import run_step6
+from fv.steps.stepd import run_stepd
+from fv.steps.stepe import run_stepe
+
+ARCHIVE = Path(__file__).parent / "data" / "run_before_identity.tar.gz"
+SETTINGS = [
+    *("run_id=old", "data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
+    *("score.layers=[14,20]", "injection.fv=all_qids", "injection.layer=[14,20]", "injection.alpha=[1.0,2.0]"),
+    *("evaluation.controls.random_vectors=2", "evaluation.controls.random_heads=1", "evaluation.n_unrelated=2"),
+    *("stats.n_resamples=100", "compute.selfcheck=false"),
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    """Settings of the run, unpacked into this test's own folder."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path / "relation", filter="data")
+    return [*SETTINGS, f"results_dir={tmp_path}"]
+
+
+def test_an_old_run_is_complete_under_its_own_settings(make_config: MakeConfig, settings: list[str]) -> None:
+    config = make_config(*settings, "data.qids=[antonym,verb_past]")
+    artifacts = RunPaths.of(config).artifacts
+    before = {path: sha256_of(path) for path in artifacts.rglob("*") if path.is_file()}
+    run_pipeline(config)
+    assert {path: sha256_of(path) for path in artifacts.rglob("*") if path.is_file() and path in before} == before
+
+
+def test_every_step_goes_on_with_an_old_run(
+    make_config: MakeConfig, settings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(*settings, "data.qids=[antonym,country_capital,verb_past]")
+    paths = RunPaths.of(config)
+    before = pd.read_csv(paths.artifacts / "cie_scores.csv")
+    with caplog.at_level(logging.INFO):
+        for step in (run_stepd, run_stepe, run_step6):
+            step(config)
+    after = pd.read_csv(paths.artifacts / "cie_scores.csv")
+    assert sorted(set(after["q_id"])) == ["antonym", "country_capital", "verb_past"]
+    same = after[after["q_id"].isin(before["q_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, before, atol=1e-5, rtol=0)
+    summary = read_json(paths.step6 / "eval_summary.json")
+    assert summary["eval_qids"] == ["antonym", "country_capital", "verb_past"] and summary["contrasts"]
+    assert "is stale" in caplog.text
