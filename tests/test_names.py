@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DEFAULT_CSV, MakeConfig
+from conftest import DEFAULT_CSV, MakeConfig, loaded
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -21,7 +21,6 @@ from fv.artifacts import RunPaths, read_json, read_jsonl
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
 from fv.names import ranking_name, source_name, vector_name
 from fv.progress import progress_bar
 from fv.report import print_report
@@ -202,7 +201,7 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
 
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl")).astype({"k": "Int64"})
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
-    evaluate_held_out(config, load_model(config), stepd, rows, Watched(None, None))
+    evaluate_held_out(config, loaded(config), stepd, rows, Watched(None, None))
     for q_id in ("a", "a:b"):
         named = {text for text in _texts(asked[f"held_out {q_id}"]) if ":eval:" in text}
         assert named == {trial.trial_id for trial in stepd.snapshot.of(q_id, "eval")}
@@ -258,7 +257,7 @@ def test_vectors_of_several_k_have_their_own_rows(
     config = make_config(*own, "eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.necessity=false")
     folder = run_step6(config)
     rows = pd.DataFrame(read_jsonl(folder / "eval_trials.jsonl"))
-    lm = load_model(config)
+    lm = loaded(config)
     due = {f"{name}@k{k}": norm for k in (1, 2) for name, norm in norms_by_hand(lm, stepd, cie, k).items()}
     assert set(rows["fv"]) == set(due)
     for fv, its in rows.groupby("fv"):
