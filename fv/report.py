@@ -101,7 +101,7 @@ def baselines_that_win(summary: Summary) -> list[str]:
         metric = summary.lead(row["eval_qid"])
         shown = summary.metrics("few_shot", row["eval_qid"])
         both = summary.metrics("few_shot_corrupted_fv", row["eval_qid"], row["fv"])
-        if shown and both and both[0][metric]["mean"] >= shown[0][metric]["mean"]:
+        if shown and both and both[0][metric]["mean"] >= shown[0][metric]["mean"] > 0:
             reached.append(row["eval_qid"])
     if reached:
         lines.append(f"In the corrupted prompt the vector reaches few-shot accuracy in {', '.join(reached)}.")

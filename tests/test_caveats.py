@@ -73,15 +73,15 @@ def test_eval_pairs_in_other_relations_fit_prompts_are_told_where_vectors_are_ma
     assert alone["warnings"] == []
 
 
-def summary_of(minus: dict[str, tuple[float, float]], corrupted_fv: float) -> Summary:
-    """One relation's summary: effects minus controls as (mean, upper end), and accuracies against a few-shot .8."""
+def summary_of(minus: dict[str, tuple[float, float]], corrupted_fv: float, few_shot: float = 0.8) -> Summary:
+    """One relation's summary: effects minus controls as (mean, upper end), and two accuracies."""
     where = {"fv": "q", "eval_qid": "q", "subset": "all"}
     contrasts = [
         {**where, "condition": "fv", "minus": control, "n_draws": 1, "metrics": {"logprob": {"mean": m, "ci_high": h}}}
         for control, (m, h) in minus.items()
     ]
     held_out: list[dict[str, Any]] = [
-        {**where, "fv": "", "condition": "few_shot", "metrics": {"top1": {"mean": 0.8}}},
+        {**where, "fv": "", "condition": "few_shot", "metrics": {"top1": {"mean": few_shot}}},
         {**where, "condition": "few_shot_corrupted_fv", "metrics": {"top1": {"mean": corrupted_fv}}},
     ]
     chosen = [{"fv": "q", "eval_qid": "q", "fv_kind": "qid", "fv_source": "q"}]
@@ -94,3 +94,5 @@ def test_a_baseline_that_wins_is_named() -> None:
     assert line == "The layer mean put in the residual stream's place gives a higher log p than the vector in q."
     (line,) = baselines_that_win(summary_of({}, 0.8))
     assert line == "In the corrupted prompt the vector reaches few-shot accuracy in q."
+    # Nothing is reached where examples do not help either.
+    assert baselines_that_win(summary_of({}, 0.0, few_shot=0.0)) == []
