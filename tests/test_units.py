@@ -1,21 +1,28 @@
 """Units of Step6: what a killed run finished is read back exactly, or computed again."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import MakeConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.artifacts import RunPaths
 from fv.errors import ArtifactError
-from fv.steps.grid import SHARE_ROWS, shares_of
+from fv.evaluation import EvalTrial
+from fv.injection import Vector, grid
+from fv.models.language_model import LanguageModel
+from fv.steps.grid import Grid, evaluate_vectors
 from fv.steps.held_out import HeldOutRun
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.units import NO_UNITS, UnitStore
+from fv.sweep import Prompt
 from fv.tables import arrays_of, tables_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -59,15 +66,57 @@ def test_a_unit_of_other_settings_or_a_damaged_one_is_not_found(tmp_path: Path) 
     assert NO_UNITS.find("u", [1]) is None
 
 
-@given(counts=st.lists(st.integers(1, 300), min_size=1, max_size=12))
-def test_shares_hold_every_relation_once_and_no_more_than_a_pass_needs(counts: list[int]) -> None:
-    n_trials = {f"q{i:02d}": n for i, n in enumerate(counts)}
-    shares = shares_of([(None, list(n_trials))], n_trials)  # type: ignore[list-item]
-    assert [q for share in shares for q in share] == list(n_trials)
-    for i, share in enumerate(shares):
-        rows = [n_trials[q] for q in share]
-        assert sum(rows[:-1]) < SHARE_ROWS
-        assert sum(rows) >= SHARE_ROWS or i == len(shares) - 1
+def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: Path) -> None:
+    arrays = {"x": np.arange(3)}
+    one = UnitStore(tmp_path, "a", {"compute.threads": 1})
+    one.keep("u", [1], arrays)
+    other = UnitStore(tmp_path, "a", {"compute.threads": 2})
+    assert other.find("u", [1]) is not None
+    other.keep("v", [1], arrays)
+    assert (one.machines, other.machines) == (
+        [{"compute.threads": 1}],
+        [{"compute.threads": 1}, {"compute.threads": 2}],
+    )
+
+
+def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; from fv.steps.units import UnitStore\n"
+        "store = UnitStore(Path(sys.argv[1]), 'a', {'compute.threads': 1})\n"
+        "for _ in range(150): store.keep('u', [1], {'x': np.arange(50_000)})"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    reader, seen = UnitStore(tmp_path, "a"), 0
+    with subprocess.Popen(command) as one, subprocess.Popen(command) as two:
+        while one.poll() is None or two.poll() is None:
+            if (found := reader.find("u", [1])) is not None:
+                seen += 1
+                assert np.array_equal(found["x"], np.arange(50_000))
+            else:
+                assert not seen, "a unit that was there is gone or torn"
+        assert one.returncode == two.returncode == 0
+    assert seen and [path.name for path in tmp_path.iterdir()] == ["u.npz"]
+
+
+def test_another_relation_changes_no_bit_of_a_relations_grid(
+    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama: LanguageModel
+) -> None:
+    rng = np.random.default_rng(0)
+    config = make_config(*tiny_overrides, "injection.alpha=[0.5,2.0]")
+    cells = grid(config.injection, tiny_llama.n_layers)
+    trials = {
+        q: [EvalTrial(f"{q}{i}", q, "test", Prompt(tuple(rng.integers(0, 999, 4 + i).tolist()), 7)) for i in range(n)]
+        for q, n in (("a", 5), ("b", 9), ("c", 2))
+    }
+    vectors = [Vector(q, "qid", q, torch.tensor(rng.normal(size=40), dtype=torch.float32)) for q in trials]
+    whole = evaluate_vectors(
+        "grid", config, tiny_llama, Grid([(v, list(trials)) for v in vectors], trials, cells), NO_UNITS
+    )
+    for q_id in trials:
+        alone = evaluate_vectors(
+            "grid", config, tiny_llama, Grid([(v, [q_id]) for v in vectors], trials, cells), NO_UNITS
+        )
+        pd.testing.assert_frame_equal(alone, whole[whole["eval_qid"] == q_id].reset_index(drop=True), check_exact=True)
 
 
 def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
@@ -76,7 +125,6 @@ def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
     overrides = [*tiny_overrides, "evaluation=full", "injection.fv=all_qids", "stats.n_resamples=200"]
     overrides += ["evaluation.n_unrelated=2", "evaluation.controls.random_vectors=2"]
     config = make_config(*overrides)
-    monkeypatch.setattr("fv.steps.grid.SHARE_ROWS", 1)  # a share for each relation
     whole = make_config(*overrides, f"results_dir={tmp_path / 'whole'}")
     run_pipeline(whole)
     assert not (RunPaths.of(whole).step6 / "units").exists()

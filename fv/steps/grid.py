@@ -1,4 +1,7 @@
-"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials, a share of the relations at a time."""
+"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials, one relation at a time.
+
+No pass holds prompts of two relations, so another relation in the run changes no bit.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -22,8 +25,6 @@ from fv.tables import arrays_of, tables_of
 
 Plan = Sequence[tuple[Vector, Sequence[str]]]
 """Vectors with the relations that they are evaluated on."""
-SHARE_ROWS = 256
-"""(vector, prompt) pairs of a share of the relations: passes of fewer rows waste a processor."""
 log = logging.getLogger(__name__)
 
 
@@ -64,13 +65,6 @@ class Grid:
         """Trial rows, for progress."""
         return sum(n_rows([(vector, self.trials[q])], self.cells) for vector, qids in self.plan for q in qids)
 
-    @property
-    def shares(self) -> list[list[str]]:
-        """The relations in the shares that are computed together; one by one where alpha differs between them."""
-        if self.norms is not None:
-            return [[q_id] for q_id in qids_of(self.plan)]
-        return shares_of(self.plan, {q_id: len(own) for q_id, own in self.trials.items()})
-
 
 def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, units: UnitStore) -> pd.DataFrame:
     """Evaluate vectors on the eval trials of their relations.
@@ -80,7 +74,7 @@ def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, u
         config: the configuration.
         lm: the model.
         grid: what is injected where.
-        units: finished shares of the relations, to read and to add to.
+        units: finished relations, to read and to add to.
 
     Returns:
         trial rows (`fv.evaluation`).
@@ -88,41 +82,24 @@ def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, u
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
     tables = []
     with progress_bar(step, grid.n_rows) as (advance, _):
-        for qids in grid.shares:
-            own = [(vector, [trial for q in qids if q in on for trial in grid.trials[q]]) for vector, on in grid.plan]
-            own = [(vector, on) for vector, on in own if on]
-            name = f"grid {qids[0]}"
+        for q_id in qids_of(grid.plan):
+            trials = grid.trials[q_id]
+            own = [(vector, trials) for vector, on in grid.plan if q_id in on]
+            name = f"grid {q_id}"
             made_from = [
-                qids,
-                [[v.name, [[t.trial_id, t.part] for t in on]] for v, on in own],
-                [list(c) for c in grid.cells],
+                [[t.trial_id, t.part] for t in trials],
+                [vector.name for vector, _ in own],
+                [list(cell) for cell in grid.cells],
             ]
             if found := units.find(name, made_from):
                 rows = tables_of(found)["rows"]
                 advance(len(rows))
             else:
-                norm = grid.norms[qids[0]] if grid.norms else None
-                rows = evaluate(sweep, own, grid.cells, norm, advance)
+                rows = evaluate(sweep, own, grid.cells, grid.norms[q_id] if grid.norms else None, advance)
                 units.keep(name, made_from, arrays_of({"rows": rows}))
-            log.info("%s: %s%s on all eval trials", step, ", ".join(qids), " found finished" if found else "")
+            log.info("%s: %s%s on all eval trials", step, q_id, " found finished" if found else "")
             tables.append(rows)
     return sort_trials(pd.concat(tables, ignore_index=True))
-
-
-def shares_of(plan: Plan, n_trials: dict[str, int]) -> list[list[str]]:
-    """The relations of a plan, in order, as many together as fill a pass: each share is finished by itself.
-
-    They depend on vectors and trials alone, so a sweep's jobs compute the same passes as a single job.
-    """
-    shares: list[list[str]] = []
-    filled = SHARE_ROWS
-    for q_id in qids_of(plan):
-        if filled >= SHARE_ROWS:
-            shares.append([])
-            filled = 0
-        shares[-1].append(q_id)
-        filled += n_trials[q_id] * sum(q_id in on for _, on in plan)
-    return shares
 
 
 def eval_trials(config: Config, snapshot: Snapshot, q_id: str) -> list[Trial]:

@@ -32,7 +32,7 @@ from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
 UNITS = "units"
-UNIT_SCHEMA = 2
+UNIT_SCHEMA = 3
 """Part of a unit's key: units of an older layout are computed again."""
 WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
 
