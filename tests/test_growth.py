@@ -2,16 +2,19 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY_QIDS, MakeConfig
 
 from fv.artifacts import RunPaths
 from fv.errors import ArtifactError
+from fv.shared_prefix import SharedPrefixSweep
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
+from fv.sweep import Cell
 
 TABLES = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv", "head_stability.csv", "fv_qid.pt")
 STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.csv")
@@ -94,3 +97,37 @@ def test_overwriting_a_later_step_keeps_stepd(make_config: MakeConfig, overrides
     before = RunPaths.of(config).stepd_meta.read_bytes()
     run_pipeline(make_config(*overrides, "score.k=2", "overwrite=true"))
     assert RunPaths.of(config).stepd_meta.read_bytes() == before
+
+
+def test_a_step6_that_grew_by_layers_and_alphas_is_the_one_of_all_at_once(
+    make_config: MakeConfig, overrides: list[str]
+) -> None:
+    few = [*overrides, "injection.layer=[1]", "injection.alpha=[1.0]"]
+    run_pipeline(make_config(*few))
+    grown = [*overrides, "injection.layer=[0,1]", "injection.alpha=[1.0,2.0]"]
+    config = make_config(*grown)
+    run_step6(config)
+    at_once = make_config(*grown, "run_id=at_once")
+    run_pipeline(at_once)
+    assert bytes_of(RunPaths.of(config)) == bytes_of(RunPaths.of(at_once))
+    # Fewer are refused, and so are others.
+    for other in ("injection.alpha=[1.0]", "injection.alpha=[1.0,3.0]"):
+        with pytest.raises(ArtifactError, match=r"injection\.alpha: there \[1\.0, 2\.0\], here"):
+            run_step6(make_config(*grown, other))
+
+
+def test_cells_that_are_there_are_not_computed_again(
+    make_config: MakeConfig, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = [*overrides, "evaluation=grid", "injection.alpha=[1.0,2.0]"]
+    run_pipeline(make_config(*grid, "injection.layer=[1]"))
+    asked: set[Cell] = set()
+    inject = SharedPrefixSweep.inject
+
+    def watched(self: SharedPrefixSweep, prompts: Any, vectors: Any, cells: Any, *more: Any) -> Any:
+        asked.update(cells)
+        return inject(self, prompts, vectors, cells, *more)
+
+    monkeypatch.setattr(SharedPrefixSweep, "inject", watched)
+    run_step6(make_config(*grid, "injection.layer=[1,2]"))
+    assert asked == {Cell(2, 1.0), Cell(2, 2.0)}

@@ -126,7 +126,7 @@ def test_overwrite_starts_the_run_anew(make_config: MakeConfig, copied: list[str
 
 @pytest.mark.parametrize(
     ("step", "change"),
-    [(run_stepe, "score.k=2"), (run_step6, "injection.alpha=2"), (run_step6, "injection.layer=[0,1]")],
+    [(run_stepe, "score.k=2"), (run_step6, "injection.alpha=2"), (run_step6, "injection.layer=[0,2]")],
 )
 def test_other_settings_at_the_same_place_are_refused_unless_overwritten(
     make_config: MakeConfig, copied: list[str], step, change: str

@@ -66,7 +66,9 @@ class Grid:
         return sum(n_rows([(vector, self.trials[q])], self.cells) for vector, qids in self.plan for q in qids)
 
 
-def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, units: UnitStore) -> pd.DataFrame:
+def evaluate_vectors(
+    step: str, config: Config, lm: LanguageModel, grid: Grid, units: UnitStore, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Evaluate vectors on the eval trials of their relations.
 
     Args:
@@ -75,13 +77,19 @@ def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, u
         lm: the model.
         grid: what is injected where.
         units: finished relations, to read and to add to.
+        known: trial rows of these vectors and trials at some of the cells, which are not computed again.
 
     Returns:
         trial rows (`fv.evaluation`).
     """
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    tables = []
-    with progress_bar(step, grid.n_rows) as (advance, _):
+    tables, cells = [], list(grid.cells)
+    if known is not None:
+        there = set(known[["layer", "alpha"]].itertuples(index=False, name=None))
+        cells = [cell for cell in cells if tuple(cell) not in there]
+        parts = {trial.trial_id: trial.part for trials in grid.trials.values() for trial in trials}
+        tables.append(known.assign(part=known["trial_id"].map(parts)))
+    with progress_bar(step, grid.n_rows * len(cells) // len(grid.cells)) as (advance, _):
         for q_id in qids_of(grid.plan):
             trials = grid.trials[q_id]
             own = [(vector, trials) for vector, on in grid.plan if q_id in on]
@@ -89,13 +97,13 @@ def evaluate_vectors(step: str, config: Config, lm: LanguageModel, grid: Grid, u
             made_from = [
                 [[t.trial_id, t.part] for t in trials],
                 [vector.name for vector, _ in own],
-                [list(cell) for cell in grid.cells],
+                [list(cell) for cell in cells],
             ]
             if found := units.find(name, made_from):
                 rows = tables_of(found)["rows"]
                 advance(len(rows))
             else:
-                rows = evaluate(sweep, own, grid.cells, grid.norms[q_id] if grid.norms else None, advance)
+                rows = evaluate(sweep, own, cells, grid.norms[q_id] if grid.norms else None, advance)
                 units.keep(name, made_from, arrays_of({"rows": rows}))
             log.info("%s: %s%s on all eval trials", step, q_id, " found finished" if found else "")
             tables.append(rows)

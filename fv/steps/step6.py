@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fv.artifacts import RunPaths, digest_of, locked, verify_outputs
+import pandas as pd
+
+from fv.artifacts import RunPaths, digest_of, locked, read_jsonl, verify_outputs
 from fv.config import Config
 from fv.errors import ConfigError
+from fv.evaluation import TRIAL_COLUMNS
+from fv.identity import as_recorded, flat
 from fv.injection import grid
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
@@ -21,6 +25,7 @@ from fv.questions import read_unrelated
 from fv.run import (
     finished_stepd,
     is_complete,
+    read_meta,
     refuse_other_model,
     start_job,
     stats_settings,
@@ -61,7 +66,8 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     settings = step6_settings(config)
     folder = paths.step6 / "cells" / digest_of([settings, inputs])[:16] if as_cell else paths.step6
     with locked(folder), log_to_file(folder / "step6.log"):
-        if is_complete("Step6", folder / "eval_meta.json", settings, inputs, config.overwrite):
+        known = None if config.overwrite else rows_to_grow_from(folder, settings, inputs)
+        if known is None and is_complete("Step6", folder / "eval_meta.json", settings, inputs, config.overwrite):
             log.info("Step6 in %s is complete already.", folder)
             return folder
         lm = (models or ModelHolder()).of(config)
@@ -83,12 +89,37 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         units = units_of(folder, config, lm, meta)
         trials = trials_of(config, lm, stepd.snapshot, qids_of(plan), parts)
         on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
-        rows = evaluate_vectors("Step6", config, lm, on, units)
+        rows = evaluate_vectors("Step6", config, lm, on, units, known)
         found = evaluate_held_out(config, lm, stepd, rows, units) if held_out else None
         write_results(folder, config, stepd, rows, found, meta)
         clear_units(folder)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
     return folder
+
+
+def rows_to_grow_from(folder: Path, settings: dict[str, Any], inputs: dict[str, str]) -> pd.DataFrame | None:
+    """The trial rows of a finished Step6 that differs from this one in having fewer layers or alphas; None if there is
+    none."""
+    if not (folder / "eval_meta.json").exists():
+        return None
+    meta = read_meta(folder / "eval_meta.json")
+    there, here = as_recorded(meta["settings"], settings), flat(settings)
+    changed = [key for key in here if there[key] != here[key]]
+    if not changed or meta["inputs"] != inputs or not all(_has_grown(key, there[key], here[key]) for key in changed):
+        return None
+    verify_outputs(folder, meta["outputs"], "Step6")
+    rows = pd.DataFrame(read_jsonl(folder / "eval_trials.jsonl"))
+    if not set(TRIAL_COLUMNS) <= set(rows.columns):
+        return None  # an older version told less of a trial
+    log.info("Step6 in %s grows: %s. Its cells are kept.", folder, ", ".join(changed))
+    return rows
+
+
+def _has_grown(key: str, there: Any, here: Any) -> bool:
+    """Whether a setting names all layers or alphas that it named before, and more."""
+    if key not in ("injection.layer", "injection.alpha"):
+        return False
+    return here == "all" or (there != "all" and set(there) < set(here))
 
 
 def step6_settings(config: Config) -> dict[str, Any]:
