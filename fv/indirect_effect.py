@@ -107,7 +107,7 @@ def aie_table(cie: pd.DataFrame, qids: Sequence[str] | None = None) -> pd.DataFr
 def cie_stats(effects: dict[str, TrialEffects], stats: StatsConfig, seed: int) -> pd.DataFrame:
     """Each CIE with its interval over trials: one row a (relation, layer, head, metric), as in `cie_stats.csv`.
 
-    `p_positive` is the share of the bootstrap's resamples in which the mean effect is above zero.
+    `p_positive`: `fv.intervals.Estimates`.
     """
     tables = []
     for q_id, found in effects.items():

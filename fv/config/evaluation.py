@@ -17,7 +17,7 @@ class BootstrapMethod(StrEnum):
 
 @dataclass
 class StatsConfig:
-    """Bootstrap intervals of every reported mean and difference."""
+    """Intervals of every reported mean and difference (docs/methods.md)."""
 
     confidence: float = 0.95
     """Level of the two-sided intervals."""
