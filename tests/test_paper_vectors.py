@@ -1,5 +1,6 @@
 """`injection.fv=aie_qid`: the heads of the AIE with each relation's own means, as in Todd et al. (ICLR 2024)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,10 +8,11 @@ import pytest
 import torch
 from conftest import TINY_QIDS, MakeConfig
 
-from fv.artifacts import RunPaths, read_json, read_torch
+from fv.artifacts import RunPaths, read_json, read_jsonl, read_torch
 from fv.errors import ArtifactError, ConfigError
 from fv.models.language_model import LanguageModel
 from fv.run import read_meta
+from fv.steps.caveats import caveats
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd_results import StepdResults
@@ -130,6 +132,18 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
     for row in read_json(paths.step6 / "eval_summary.json")["rows"]:
         if row["eval_qid"] == "antonym":
             assert row["relative_norm"] == pytest.approx(row["norm"] / float(norm[row["layer"]]), rel=1e-9)
+
+
+def test_norms_that_were_not_measured_are_missing_and_said_to_be(
+    make_config: MakeConfig, overrides: list[str], paths: RunPaths
+) -> None:
+    stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
+    old = replace(stepd, means={q: replace(means, residual_norm=None) for q, means in stepd.means.items()})
+    rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
+    assert any("relative norms are missing" in line for line in caveats(old, rows))
+    assert not any("relative norms are missing" in line for line in caveats(stepd, rows))
+    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"):
+        old.norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"))
 
 
 def test_a_vector_can_be_scaled_to_the_residual_stream(

@@ -22,6 +22,11 @@ def caveats(stepd: StepdResults, rows: pd.DataFrame) -> list[str]:
             "data.split=shared: the trials reported here are the fit trials, which chose the heads and made the "
             "vectors; every number flatters them. data.split=held_out reports on trials that had no part in it."
         )
+    if None in stepd.residual_norms.values():
+        found.append(
+            "The StepD of this run is of an older version, which did not measure the residual stream's norm: relative "
+            "norms are missing."
+        )
     rates = {q_id: collisions.rate for q_id, collisions in meta.first_token_collisions.items() if q_id in qids}
     for q_id in says_nothing(rates):
         found.append(
