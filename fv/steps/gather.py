@@ -16,7 +16,15 @@ from fv.evaluation import sort_trials
 from fv.identity import flat
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
-from fv.run import REMEDY, finished_stepd, read_meta, refuse_difference, refuse_other_model, start_job
+from fv.run import (
+    REMEDY,
+    finished_stepd,
+    read_meta,
+    refuse_difference,
+    refuse_other_model,
+    refuse_other_settings,
+    start_job,
+)
 from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
 from fv.steps.step6 import refuse_unfit_evaluation, step6_settings
@@ -82,7 +90,7 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
     with locked(folder), log_to_file(folder / "step6.log"):
         if (folder / "eval_meta.json").exists() and not overwrite:
             there = read_meta(folder / "eval_meta.json")
-            refuse_difference(
+            refuse_other_settings(
                 there["settings"], settings, f"Step6 in {folder}", f"The sweep's cells are kept. {REMEDY}"
             )
             refuse_difference(there["inputs"], first["inputs"], f"Step6 in {folder} (made from other files)", REMEDY)
