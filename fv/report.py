@@ -1,7 +1,9 @@
 """A run's summary as tables for people, with the sentences that keep them from being misread."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +42,38 @@ class Summary:
     def has_held_out(self) -> bool:
         return "held_out" in self.values
 
+    @cached_property
+    def _leads(self) -> dict[str, str]:
+        return {row["eval_qid"]: row["lead_metric"] for row in self.values.get("relations", [])}
+
+    @cached_property
+    def _held_out(self) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+        found: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in self.values.get("held_out", []):
+            if row["subset"] == ALL:
+                found[row["condition"], row["eval_qid"], row["fv"]].append(row["metrics"])
+        return found
+
+    @cached_property
+    def _contrasts(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        return {
+            (row["eval_qid"], row["fv"], row["minus"]): row
+            for row in self.values.get("contrasts", [])
+            if (row["condition"], row["subset"]) == ("fv", ALL)
+        }
+
     def lead(self, q_id: str) -> str:
         """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
-        rows = (row for row in self.values.get("relations", []) if row["eval_qid"] == q_id)
-        return str(next(rows, {"lead_metric": "top1"})["lead_metric"])
+        return self._leads.get(q_id, "top1")
 
     def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[dict[str, Any]]:
         """The metrics of each draw of a condition."""
-        key = {"condition": condition, "eval_qid": q_id, "fv": fv, "subset": ALL}
-        return [row["metrics"] for row in self.values.get("held_out", []) if key.items() <= row.items()]
+        return self._held_out.get((condition, q_id, fv), [])
 
     def minus(self, row: dict[str, Any], control: str, metric: str = "logprob") -> dict[str, Any] | None:
         """A chosen vector's effect minus a control's."""
-        key = {"condition": "fv", "eval_qid": row["eval_qid"], "fv": row["fv"], "minus": control, "subset": ALL}
-        found = [one for one in self.values.get("contrasts", []) if key.items() <= one.items()]
-        return {**found[0]["metrics"][metric], "n_draws": found[0]["n_draws"]} if found else None
+        found = self._contrasts.get((row["eval_qid"], row["fv"], control))
+        return {**found["metrics"][metric], "n_draws": found["n_draws"]} if found else None
 
 
 def print_report(step6: Path) -> None:
