@@ -86,9 +86,9 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     else:
         snapshot = sample_snapshot(file, config, lm)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
-    with locked(paths.root):
+    with locked(paths.root) as waited:
         refuse_one_file(paths.root, snapshot.qids)
-        if not config.overwrite and _is_complete(paths, config, made_with):
+        if waited and not config.overwrite and _is_complete(paths, config, made_with):
             log.info("StepD in %s was completed by another process.", paths.root)
             return paths.root
         if config.overwrite:
