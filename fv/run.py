@@ -37,6 +37,8 @@ from fv.tokenizer import fingerprint_of, load_tokenizer
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 OTHER_RUN = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
 TRIALS = "data.n_trials_per_q"
+FOREIGN = ("fv_file",)
+"""Inputs of a step that no step of the run makes: another one is another setting, and not a run that has grown."""
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 
@@ -156,6 +158,9 @@ def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
         raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {command}")
     meta = read_meta(paths.stepd_meta)
     refuse_other_run(paths, meta, config, may_grow=False)
+    if config.data.qids is not None:
+        known = sorted(read_json(paths.snapshot)["meta"]["counts"])
+        refuse_difference({"data.qids": known}, {"data.qids": config.data.qids}, f"The run in {paths.root}", OTHER_RUN)
     if meta["status"] != "ok":
         raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {command}")
     return meta
@@ -180,12 +185,15 @@ def is_complete(step: str, meta_path: Path, settings: dict[str, Any], inputs: di
     to be made again.
 
     Raises:
-        ArtifactError: they are of other settings, or were changed, and `overwrite` is false.
+        ArtifactError: they are of other settings, of another file that is none of the run's, or were changed, and
+            `overwrite` is false.
     """
     if overwrite or not meta_path.exists():
         return False
     meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
     refuse_other_settings(meta["settings"], settings, what, REMEDY)
+    there, here = ({name: of.get(name) for name in FOREIGN} for of in (meta["inputs"], inputs))
+    refuse_difference(there, here, f"{what} (made from other files)", REMEDY)
     verify_outputs(meta_path.parent, meta["outputs"], step)
     if changed := sorted(name for name in {*inputs, *meta["inputs"]} if meta["inputs"].get(name) != inputs.get(name)):
         log.info("%s is stale: %s changed since. Making it again.", what, shorten(changed))

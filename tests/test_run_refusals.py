@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import MakeConfig
 
 from fv.artifacts import RunPaths, sha256_of
@@ -83,6 +84,29 @@ def test_names_and_machines_are_no_part_of_a_run(
     warned = [r.getMessage() for r in caplog.records if "not to the byte" in r.getMessage()]
     assert len(warned) == change.startswith("compute.")
     assert all(change.partition("=")[0] in line for line in warned)
+
+
+@pytest.mark.parametrize("step", [run_stepe, run_step6])
+def test_a_later_step_is_not_told_other_relations_than_the_runs(
+    make_config: MakeConfig, finished: list[str], step
+) -> None:
+    with pytest.raises(ArtifactError, match=r"data\.qids: there \['antonym', .*\], here \['antonym'\]"):
+        step(make_config(*finished, "data.qids=[antonym]"))
+    step(make_config(*finished, "data.qids=[antonym,country_capital,verb_past]"))
+
+
+def test_another_file_behind_the_same_path_of_a_vector_is_refused(
+    make_config: MakeConfig, copied: list[str], tmp_path: Path
+) -> None:
+    vector = tmp_path / "v.pt"
+    torch.save(torch.ones(40), vector)
+    own = [*copied, "injection.fv=file", f"injection.fv_path={vector}", "tag=file", "evaluation=grid"]
+    run_step6(make_config(*own))
+    before = files_in(RunPaths.of(make_config(*own)).step6)
+    torch.save(torch.zeros(40), vector)
+    with pytest.raises(ArtifactError, match=r"made from other files.*\n  fv_file: there '[0-9a-f]{64}'"):
+        run_step6(make_config(*own))
+    assert files_in(RunPaths.of(make_config(*own)).step6) == before
 
 
 def test_relations_are_no_less_than_the_runs(make_config: MakeConfig, finished: list[str]) -> None:
