@@ -273,22 +273,16 @@ def verify_outputs(folder: Path, hashes: dict[str, str], made_by: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits.
-
-    Yields:
-        whether there was another one to wait for, which may have done what was to be done.
-    """
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
-        waited = False
     except Timeout:
         log.info("Another process is at work in %s; waiting for it.", folder)
         lock.acquire()
-        waited = True
     try:
-        yield waited
+        yield
     finally:
         lock.release()

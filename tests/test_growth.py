@@ -8,7 +8,10 @@ import pytest
 from conftest import TINY_QIDS, MakeConfig
 
 from fv.artifacts import RunPaths
+from fv.config import Config
 from fv.errors import ArtifactError
+from fv.models.holder import ModelHolder
+from fv.models.language_model import LanguageModel
 from fv.shared_prefix import SharedPrefixSweep
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -131,3 +134,24 @@ def test_cells_that_are_there_are_not_computed_again(
     monkeypatch.setattr(SharedPrefixSweep, "inject", watched)
     run_step6(make_config(*grid, "injection.layer=[1,2]"))
     assert asked == {Cell(2, 1.0), Cell(2, 2.0)}
+
+
+def test_a_stepd_that_another_process_finished_meanwhile_is_taken_as_it_is(
+    make_config: MakeConfig, overrides: list[str]
+) -> None:
+    config = make_config(*overrides)
+    meta = RunPaths.of(config).stepd_meta
+
+    class LoadsSlowly(ModelHolder):
+        """While it loads, another process begins and ends the same step."""
+
+        def of(self, config: Config) -> LanguageModel:
+            lm = super().of(config)
+            if not meta.exists():
+                run_stepd(config)
+                self.written = meta.stat().st_mtime_ns
+            return lm
+
+    models = LoadsSlowly()
+    run_stepd(config, models)
+    assert meta.stat().st_mtime_ns == models.written

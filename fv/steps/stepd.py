@@ -77,6 +77,7 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     paths = RunPaths.of(config)
     file = None if config.data.fixed_trials_path else read_relations(config.data)
     made_with = _made_with(config, file)
+    seen = _state(paths.stepd_meta)
     if not config.overwrite and _is_complete(paths, config, made_with):
         log.info("StepD in %s is complete already.", paths.root)
         return paths.root
@@ -86,9 +87,10 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     else:
         snapshot = sample_snapshot(file, config, lm)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
-    with locked(paths.root) as waited:
+    with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
-        if waited and not config.overwrite and _is_complete(paths, config, made_with):
+        # Another process may have done it while this one loaded its model.
+        if _state(paths.stepd_meta) != seen and not config.overwrite and _is_complete(paths, config, made_with):
             log.info("StepD in %s was completed by another process.", paths.root)
             return paths.root
         if config.overwrite:
@@ -107,6 +109,14 @@ def stepd_is_complete(config: Config) -> bool:
         return _is_complete(RunPaths.of(config), config, _made_with(config, file))
     except ArtifactError:
         return False
+
+
+def _state(path: Path) -> bytes | None:
+    """What a file holds; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _made_with(config: Config, file: RelationFile | None) -> dict[str, Any]:
