@@ -65,7 +65,8 @@ class RunPaths:
 
     @property
     def units(self) -> Path:
-        return self.artifacts / "stepD_units"
+        """Finished pieces of all steps (`fv.steps.units`)."""
+        return self.artifacts / "units"
 
     def qid_mean(self, qid: str) -> Path:
         return self.mean_acts / f"qid_{safe_name(qid)}_clean_mean.pt"

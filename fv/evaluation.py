@@ -5,7 +5,6 @@ Metrics: spec section 2 (`mean_delta_logprob` primary, `accuracy_delta`, `mean_d
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,25 +41,22 @@ class EvalTrial(NamedTuple):
     prompt: Prompt
 
 
-def n_rows(plan: Sequence[tuple[Vector, Sequence[EvalTrial]]], cells: Sequence[Cell]) -> int:
-    """How many trial rows a plan makes, for progress."""
-    return sum(len(trials) for _, trials in plan) * len(cells)
-
-
 def evaluate(
     sweep: Sweep,
-    plan: Sequence[tuple[Vector, Sequence[EvalTrial]]],
+    vectors: Sequence[Vector],
+    trials: Sequence[EvalTrial],
     cells: Sequence[Cell],
     residual_norm: Tensor | None = None,
     advance: Advance = ignore_progress,
 ) -> pd.DataFrame:
-    """Inject every vector of `plan` into its trials at every cell.
+    """Inject every vector into every trial at every cell.
 
-    A trial's prefix and baseline are run once, whatever the number of vectors it takes.
+    A trial's prefix and baseline are run once. No bit of a vector's rows depends on the other vectors or cells.
 
     Args:
         sweep: the engine.
-        plan: vectors with the trials they are evaluated on.
+        vectors: the vectors.
+        trials: eval trials with their zero-shot prompts.
         cells: the (layer, alpha) grid.
         residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
         advance: progress callback, called with trial rows done.
@@ -68,38 +64,28 @@ def evaluate(
     Returns:
         trial rows with `TRIAL_COLUMNS`, sorted.
     """
-    vectors_of: dict[EvalTrial, list[Vector]] = {}
-    for vector, trials in plan:
-        for trial in trials:
-            vectors_of.setdefault(trial, []).append(vector)
-    # A pass takes prompts with equally many vectors.
-    by_count = groupby(sorted(vectors_of, key=lambda t: len(vectors_of[t])), key=lambda t: len(vectors_of[t]))
-    norms = {vector.name: norm_of(vector.values) for vector, _ in plan}
-    tables = []
-    for _, group in by_count:
-        trials = list(group)
-        values = torch.stack([torch.stack([v.values for v in vectors_of[t]]) for t in trials])
-        before, after = inject_at(sweep, [t.prompt for t in trials], values, cells, residual_norm, advance)
-        # One row a (trial, vector, cell), in the order of `after`.
-        keys = [
-            (t.trial_id, v.name, v.kind, v.source, v.k, norms[v.name], t.q_id, t.part, cell.layer, cell.alpha)
-            for t in trials
-            for v in vectors_of[t]
-            for cell in cells
-        ]
-        table = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
-        repeats = after.logprob[0].numel()
-        for name, scores in (("baseline", before), ("injected", after)):
-            times = repeats if name == "baseline" else 1
-            for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
-                table[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
-        tables.append(table)
-    rows = pd.concat(tables, ignore_index=True)
+    values = torch.stack([vector.values for vector in vectors]).expand(len(trials), -1, -1)
+    prompts = [trial.prompt for trial in trials]
+    before, after = inject_at(sweep, prompts, values, cells, residual_norm, advance, apart=True)
+    tables = [trial_rows(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
+    return sort_trials(pd.concat(tables, ignore_index=True))
+
+
+def trial_rows(
+    vector: Vector, trials: Sequence[EvalTrial], cells: Sequence[Cell], before: TargetScores, after: TargetScores
+) -> pd.DataFrame:
+    """One vector's trial rows from the scores without it, (n_trials,), and with it, (n_trials, n_cells)."""
+    own = (vector.name, vector.kind, vector.source, vector.k, norm_of(vector.values))
+    keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
+    rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
+    for name, scores, times in (("baseline", before, len(cells)), ("injected", after, 1)):
+        for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
+            rows[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
     rows["delta_logprob"] = rows["injected_logprob"] - rows["baseline_logprob"]
     rows["delta_p"] = rows["injected_p"] - rows["baseline_p"]
     rows["baseline_correct"] = rows["baseline_rank"] == 0
     rows["injected_correct"] = rows["injected_rank"] == 0
-    return sort_trials(rows)
+    return rows
 
 
 def inject_at(
@@ -109,12 +95,13 @@ def inject_at(
     cells: Sequence[Cell],
     residual_norm: Tensor | None,
     advance: Advance = ignore_progress,
+    apart: bool = False,
 ) -> tuple[TargetScores, TargetScores]:
     """`Sweep.inject`, with alpha as a multiple of the residual stream's norm at each layer, (n_layers,), if given."""
     if residual_norm is not None:
         vectors = normalize(vectors, dim=-1)
         cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
-    return sweep.inject(prompts, vectors, cells, advance)
+    return sweep.inject(prompts, vectors, cells, advance, apart)
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:

@@ -59,8 +59,12 @@ def condition_rows(
         edit: which of the edits.
         reference: the rows of the condition it changes, on the same trials; None where there is none.
     """
-    found = score_columns(scores, edit)
-    rows = pd.DataFrame({**where, "trial_id": list(trial_ids), **found})
+    return rated_rows(pd.DataFrame({**where, "trial_id": list(trial_ids), **score_columns(scores, edit)}), reference)
+
+
+def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+    """`condition_rows` from rows that hold the answers' scores (`fv.answers.AnswerScores`) already."""
+    rows = scored.copy()
     rows["p"] = np.exp(rows["logprob"])
     for n in (1, 3, 5):
         rows[f"top{n}"] = (rows["rank"] < n).astype(float)

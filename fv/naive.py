@@ -30,6 +30,10 @@ class NaiveSweep:
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
 
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        del rows_each
+        return [slice(i, i + 1) for i in range(len(prompts))]
+
     @torch.no_grad()
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         lm, found = self.lm, []
@@ -63,8 +67,14 @@ class NaiveSweep:
 
     @torch.no_grad()
     def inject(
-        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Tensor,
+        cells: Sequence[Cell],
+        advance: Advance = ignore_progress,
+        apart: bool = False,
     ) -> tuple[TargetScores, TargetScores]:
+        del apart  # every forward is alone
         check_vectors(prompts, vectors, self.lm.d_model)
         baseline, injected = [], []
         for prompt, own in zip(prompts, vectors.to(self.lm.device, self.lm.dtype), strict=True):

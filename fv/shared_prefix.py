@@ -14,9 +14,11 @@ unembedding of the prefix. `docs/engine.md` says why this is exact and where it 
 naive loop within 2e-5 in log p (`tests/test_sweep_parity.py`).
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
-from itertools import groupby, pairwise, zip_longest
+from itertools import groupby, zip_longest
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +46,13 @@ MAX_SLOTS = 8
 takes a CPU no longer than one of 16, for it reads and packs the same weights."""
 
 
+class Row(NamedTuple):
+    """What is added in one slot of a pass: some of a prompt's vectors, at a cell."""
+
+    cell: Cell
+    vectors: range
+
+
 class SharedPrefixSweep:
     """Implements `fv.sweep.Sweep`; at most `max_rows` token rows go through the model in one pass."""
 
@@ -51,12 +60,22 @@ class SharedPrefixSweep:
         self.lm = lm
         self.max_rows = max_rows
 
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        """As many prompts as keep both rows and prompt tokens of a batch within `max_rows`, one after the other."""
+        found, start, longest = [], 0, 0
+        for i, prompt in enumerate(prompts):
+            longest = max(longest, len(prompt.token_ids))
+            if i > start and (i + 1 - start) * max(rows_each, longest) > self.max_rows:
+                found.append(slice(start, i))
+                start, longest = i, len(prompt.token_ids)
+        return [*found, slice(start, len(prompts))]
+
     @torch.no_grad()
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         found = []
-        for part in self._batches(prompts, rows_each=1):
+        for part in self.batches(prompts, rows_each=1):
             with shared_prefix_mode(self.lm):
-                found.append(_unedited(PromptBatch(self.lm, part)))
+                found.append(_unedited(PromptBatch(self.lm, prompts[part])))
         return LastToken.cat(found)
 
     @torch.no_grad()
@@ -67,10 +86,10 @@ class SharedPrefixSweep:
         by_layer = sorted(heads)
         columns = [by_layer.index(head) for head in heads]
         scored = []
-        for part in self._batches(prompts, rows_each=1 + len(heads)):
+        for part in self.batches(prompts, rows_each=1 + len(heads)):
             with shared_prefix_mode(self.lm):
-                scored.append(self._patch_batch(PromptBatch(self.lm, part), by_layer, values))
-            advance(len(part))
+                scored.append(self._patch_batch(PromptBatch(self.lm, prompts[part]), by_layer, values))
+            advance(part.stop - part.start)
         unedited, unpatched, patched = zip(*scored, strict=True)
         return PatchScores(LastToken.cat(unedited), torch.cat(unpatched)[:, columns], torch.cat(patched)[:, columns])
 
@@ -91,55 +110,61 @@ class SharedPrefixSweep:
 
     @torch.no_grad()
     def inject(
-        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Tensor,
+        cells: Sequence[Cell],
+        advance: Advance = ignore_progress,
+        apart: bool = False,
     ) -> tuple[TargetScores, TargetScores]:
         check_vectors(prompts, vectors, self.lm.d_model)
         vectors = vectors.to(self.lm.device, self.lm.dtype)
-        baseline, injected, done = [], [], 0
-        for part in self._batches(prompts, rows_each=vectors.shape[1]):
-            own = vectors[done : done + len(part)]  # (batch, n_vectors, d_model)
-            done += len(part)
+        baseline, injected = [], []
+        for part in self.batches(prompts, rows_each=1 if apart else vectors.shape[1]):
             with shared_prefix_mode(self.lm):
-                before, after = self._inject_batch(PromptBatch(self.lm, part), own, cells, advance)
-            baseline.append(before)
-            injected.append(after)
+                batch = PromptBatch(self.lm, prompts[part])
+                injected.append(self._inject_batch(batch, vectors[part], cells, advance, apart))
+                baseline.append(_own_scores(batch))
         return TargetScores.cat(baseline), TargetScores.cat(injected)
 
     def _inject_batch(
-        self, batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell], advance: Advance
-    ) -> tuple[TargetScores, TargetScores]:
-        """Scores without, (batch,), and with the vectors, (batch, n_vectors, n_cells)."""
-        rows_a_cell = vectors.shape[0] * vectors.shape[1]
-        grid: dict[Cell, TargetScores] = {}
-        for slots in self._passes(cells, rows_a_cell):
-            scores = _inject_cells(batch, vectors, slots, self.max_rows)  # (batch, n_slots, n_vectors)
-            grid.update({cell: scores[:, slot] for slot, cell in enumerate(slots) if cell is not None})
-            advance(rows_a_cell * sum(cell is not None for cell in slots))
-        return _own_scores(batch), TargetScores.stack([grid[cell] for cell in cells], 2)
+        self, batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell], advance: Advance, apart: bool
+    ) -> TargetScores:
+        """Scores, (batch, n_vectors, n_cells), with the vectors, (batch, n_vectors, d_model)."""
+        n_prompts, n_vectors, _ = vectors.shape
+        size = 1 if apart else min(n_vectors, self.max_rows)
+        groups = [range(start, min(start + size, n_vectors)) for start in range(0, n_vectors, size)]
+        found: dict[Row, TargetScores] = {}
+        for rows in self._passes(vectors, groups, cells):
+            scores = _inject_rows(batch, vectors, rows)  # (batch, n_slots, vectors of a group)
+            found.update({row: scores[:, slot] for slot, row in enumerate(rows) if row is not None})
+            advance(n_prompts * sum(len(row.vectors) for row in rows if row is not None))
+        by_cell = [TargetScores.cat([found[Row(cell, group)] for group in groups], 1) for cell in cells]
+        return TargetScores.stack(by_cell, 2)
 
-    def _batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[Sequence[Prompt]]:
-        """Split prompts evenly so that neither rows nor prompt tokens of a batch exceed `max_rows`."""
-        longest = max(len(prompt.token_ids) for prompt in prompts)
-        most = max(1, self.max_rows // max(rows_each, longest))
-        n_batches = -(-len(prompts) // most)
-        edges = [len(prompts) * i // n_batches for i in range(n_batches + 1)]
-        return [prompts[a:b] for a, b in pairwise(edges)]
+    def _passes(self, vectors: Tensor, groups: Sequence[range], cells: Sequence[Cell]) -> list[list[Row | None]]:
+        """Rows of one layer a pass, on a fixed number of slots, None where one stays empty.
 
-    def _passes(self, cells: Sequence[Cell], rows_a_cell: int) -> list[list[Cell | None]]:
-        """Cells of one layer a pass, on a fixed number of slots, None where one stays empty.
-
-        The shape of a pass depends on prompts and vectors alone, and a cell's slot on its alpha. So its numbers do
-        not depend on which other cells were asked for, although equal rows of a matrix product may differ in their
-        last bits: the jobs of a multirun gather into the bytes of one job over all cells.
+        The shape of a pass depends on the prompts and the size of a group alone, and a row's slot on its alpha and
+        vectors. So its numbers do not depend on which other cells and groups were asked for, although equal rows of a
+        matrix product may differ in their last bits: parts that were computed apart have the bytes of the whole.
         """
-        slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, self.max_rows) // rows_a_cell))
-        passes: list[list[Cell | None]] = []
-        for _, here in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
-            of_slot: list[list[Cell]] = [[] for _ in range(slots)]
-            for cell in here:
-                of_slot[_slot(cell.alpha, slots)].append(cell)
-            passes += map(list, zip_longest(*of_slot))
+        passes: list[list[Row | None]] = []
+        for size, alike in groupby(groups, key=len):
+            slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, self.max_rows) // (len(vectors) * size)))
+            shifts = [(group, _shift(vectors[0, list(group)]) if slots > 1 else 0) for group in alike]
+            for _, here in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
+                of_slot: list[list[Row]] = [[] for _ in range(slots)]
+                for cell in here:
+                    for group, shift in shifts:
+                        of_slot[(_slot(cell.alpha, slots) + shift) % slots].append(Row(cell, group))
+                passes += map(list, zip_longest(*of_slot))
         return passes
+
+
+def _shift(vectors: Tensor) -> int:
+    """A number that depends on the vectors alone, and spreads several of them over the slots."""
+    return hashlib.sha256(vectors.float().cpu().numpy().tobytes()).digest()[0]
 
 
 def _slot(alpha: float, slots: int) -> int:
@@ -203,23 +228,20 @@ def _changes_residual(batch: PromptBatch, heads: Sequence[Head], values: Tensor)
     return torch.cat(changes, 1)
 
 
-def _inject_cells(batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell | None], max_rows: int) -> TargetScores:
-    """Scores, (batch, n_cells, n_vectors), of rows that start behind a block with `alpha * vector` added.
+def _inject_rows(batch: PromptBatch, vectors: Tensor, rows: Sequence[Row | None]) -> TargetScores:
+    """Scores, (batch, n_slots, vectors of a row), of rows that start behind a block with `alpha * vector` added.
 
-    `vectors` is (batch, n_vectors, d_model). The cells are of one layer; an empty one is computed as alpha 0.
+    `vectors` is (batch, n_vectors, d_model). The rows are of one layer; an empty one is computed as alpha 0.
     """
-    layer = next(cell.layer for cell in cells if cell is not None)
+    filled = next(row for row in rows if row is not None)
+    layer = filled.cell.layer
     start = batch.residual[layer + 1]  # (batch, 1, d_model)
     vectors = vectors.to(start.device)
-    alphas = torch.tensor([cell.alpha if cell else 0.0 for cell in cells], device=vectors.device, dtype=vectors.dtype)
-    scores = []
-    for chunk in vectors.split(max_rows, dim=1):
-        added = alphas[:, None, None] * chunk[:, None]  # (batch, n_cells, n_vectors, d_model)
-        # (batch, n_cells * n_vectors, d_model)
-        rows = (start[:, None] + added).flatten(1, 2)
-        for above in range(layer + 1, batch.lm.n_layers):
-            rows = batch.run_block(above, rows)
-        targets = batch.targets.repeat_interleave(rows.shape[1])
-        found = target_scores(batch.lm, rows.flatten(0, 1), targets)
-        scores.append(found.reshape(len(chunk), len(cells), chunk.shape[1]))
-    return TargetScores.cat(scores, 2)
+    which = [list((row or filled).vectors) for row in rows]
+    alphas = torch.tensor([row.cell.alpha if row else 0.0 for row in rows], device=start.device, dtype=vectors.dtype)
+    added = alphas[:, None, None] * vectors[:, which]  # (batch, n_slots, vectors of a row, d_model)
+    moved = (start[:, None] + added).flatten(1, 2)  # (batch, n_slots * vectors of a group, d_model)
+    for above in range(layer + 1, batch.lm.n_layers):
+        moved = batch.run_block(above, moved)
+    targets = batch.targets.repeat_interleave(moved.shape[1])
+    return target_scores(batch.lm, moved.flatten(0, 1), targets).reshape(*added.shape[:3])

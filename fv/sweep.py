@@ -133,6 +133,16 @@ Advance = Callable[[int], None]
 class Sweep(Protocol):
     """Runs prompts with and without edits at their last token."""
 
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        """Which prompts run in one pass, in their order: a longer list has the batches of its beginning, and a list cut
+        between two of them has the same.
+
+        Args:
+            prompts: the prompts.
+            rows_each: rows that a pass runs for each, its unedited last token among them.
+        """
+        ...
+
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         """Run unedited prompts."""
         ...
@@ -151,7 +161,12 @@ class Sweep(Protocol):
         ...
 
     def inject(
-        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Tensor,
+        cells: Sequence[Cell],
+        advance: Advance = ignore_progress,
+        apart: bool = False,
     ) -> tuple[TargetScores, TargetScores]:
         """Add each of a prompt's vectors to its last token's residual stream at each cell.
 
@@ -160,6 +175,8 @@ class Sweep(Protocol):
             vectors: (n_prompts, n_vectors, d_model); prompts may have different vectors, but equally many.
             cells: the (layer, alpha) pairs.
             advance: called with the number of (prompt, vector, cell) rows done.
+            apart: whether no bit of a vector's numbers may depend on which other vectors there are. On which other
+                cells there are it never depends.
 
         Returns:
             baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).

@@ -15,7 +15,6 @@ from fv.evaluation import (
     TRIAL_COLUMNS,
     EvalTrial,
     evaluate,
-    n_rows,
     sort_trials,
     summarise,
     summary_json,
@@ -174,9 +173,9 @@ def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, engi
     plan = [(vector("global", None, 0), [*X, *Y]), (vector("y", "y", 1), Y), (vector("z", "z", 2), Y)]
     sweep = NaiveSweep(tiny_lm) if engine == "naive" else SharedPrefixSweep(tiny_lm, 16)
     done: list[int] = []
-    rows = evaluate(sweep, plan, CELLS, advance=done.append)
+    rows = sort_trials(pd.concat([evaluate(sweep, [v], on, CELLS, advance=done.append) for v, on in plan]))
     assert list(rows.columns) == TRIAL_COLUMNS
-    assert len(rows) == sum(done) == n_rows(plan, CELLS) == (5 + 3 + 3) * 3
+    assert len(rows) == sum(done) == (5 + 3 + 3) * 3
     table = rows.set_index(["fv", "trial_id", "layer", "alpha"])
     for injected, trials in plan:
         for trial in trials:
@@ -200,15 +199,16 @@ def test_a_right_answer_counts_as_accuracy(tiny_llama: LanguageModel) -> None:
     towards = tiny_llama.unembedding.weight[answer] / tiny_llama.unembedding.weight[answer].norm()
     strong = Vector("x", "qid", "x", 100 * towards)
     trials = trials_of("x", (5, 17, 300, answer), (41, 9, answer))
-    (entry,) = summary_of(evaluate(SharedPrefixSweep(tiny_llama, 64), [(strong, trials)], [Cell(2, 1.0)]))["rows"]
+    (entry,) = summary_of(evaluate(SharedPrefixSweep(tiny_llama, 64), [strong], trials, [Cell(2, 1.0)]))["rows"]
     assert (entry["baseline_accuracy"], entry["injected_accuracy"], entry["accuracy_delta"]) == (0.0, 1.0, 1.0)
     assert entry["mean_delta_p"] > 0
 
 
-def test_cells_evaluated_apart_are_the_rows_of_one_grid_bit_for_bit(tiny_lm: LanguageModel) -> None:
-    plan = [(vector("a", "x", 0), [*X, *Y]), (vector("b", "y", 1), [*X, *Y])]
-    sweep = SharedPrefixSweep(tiny_lm, 16)
-    apart = pd.concat([evaluate(sweep, plan, [cell]) for cell in CELLS[::-1]], ignore_index=True)
-    together = evaluate(sweep, plan, CELLS)
-    pd.testing.assert_frame_equal(sort_trials(apart), together, check_exact=True)
-    assert json.dumps(summary_of(sort_trials(apart))) == json.dumps(summary_of(together))
+def test_cells_and_vectors_evaluated_apart_are_the_rows_of_one_grid_bit_for_bit(tiny_lm: LanguageModel) -> None:
+    vectors, trials = [vector("a", "x", 0), vector("b", "y", 1), vector("c", "y", 2)], [*X, *Y]
+    for sweep in (SharedPrefixSweep(tiny_lm, 16), SharedPrefixSweep(tiny_lm, 512)):
+        parts = [evaluate(sweep, some, trials, [c]) for some in (vectors[1:], vectors[:1]) for c in CELLS[::-1]]
+        together = evaluate(sweep, vectors, trials, CELLS)
+        apart = sort_trials(pd.concat(parts, ignore_index=True))
+        pd.testing.assert_frame_equal(apart, together, check_exact=True)
+        assert json.dumps(summary_of(apart)) == json.dumps(summary_of(together))

@@ -20,12 +20,13 @@ from fv.injection import Vector, grid
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile
 from fv.selection import choose_cells
+from fv.steps.candidates import CandidatesOfRelations
 from fv.steps.grid import Grid, eval_parts, evaluate_vectors, trials_of
 from fv.steps.held_out import HeldOutRun
 from fv.steps.pipeline import run_pipeline
 from fv.steps.sampling import sample_snapshot
 from fv.steps.stepd_results import Ranking, StepdResults
-from fv.steps.stepd_unit import compute_unit
+from fv.steps.stepd_unit import StepdUnits
 from fv.steps.units import NO_UNITS
 from fv.sweep import Head, ignore_progress
 
@@ -113,14 +114,15 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     snapshot = sample_snapshot(shuffled_relation(seed), config, lm)
     sweep = make_sweep(lm, "auto", config.compute.max_rows)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    unit = compute_unit(config, lm, snapshot, snapshot.of("null", "fit"), heads, sweep, ignore_progress)
+    unit = StepdUnits(config, lm, snapshot, heads, sweep, NO_UNITS, ignore_progress).relation("null")
     stepd = StepdResults(snapshot, cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means}, {})
     ranking = Ranking("mean_delta_logprob", config.score.k)
     vector = Vector("null", "qid", "null", stepd.vector_of(lm, "null", ranking, ranking.k), ranking.k)
     cells, parts = grid(config.injection, lm.n_layers), eval_parts(config, snapshot, ["null"], True)
     trials = trials_of(config, lm, snapshot, ["null"], parts)
     rows = evaluate_vectors("null", config, lm, Grid([(vector, ["null"])], trials, cells), NO_UNITS)
-    run = HeldOutRun(config, lm, stepd, ranking, {"null": vector}, choose_cells(rows), cells, parts)
+    candidates = CandidatesOfRelations(config, lm, stepd, ranking, cells)
+    run = HeldOutRun(candidates, {"null": vector}, choose_cells(rows), parts)
     return contrasts_table(pd.concat(run.run(NO_UNITS).trials, ignore_index=True), config.stats, seed)
 
 

@@ -202,15 +202,11 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl")).astype({"k": "Int64"})
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
     evaluate_held_out(config, loaded(config), stepd, rows, Watched(None, None))
+    lm = loaded(config)
     for q_id in ("a", "a:b"):
-        named = {text for text in _texts(asked[f"held_out {q_id}"]) if ":eval:" in text}
-        assert named == {trial.trial_id for trial in stepd.snapshot.of(q_id, "eval")}
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, list | tuple):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+        prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
+        _, test, _ = asked[f"held_out-{q_id}-own"]
+        assert {tuple(token_ids) for token_ids, *_ in test["zero_shot"]} <= prompts
 
 
 def test_the_report_names_every_vector_with_its_own_heads(

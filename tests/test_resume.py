@@ -11,6 +11,7 @@ from commands import ROOT, module
 from conftest import MakeConfig
 
 from fv.artifacts import RunPaths
+from fv.shared_prefix import SharedPrefixSweep
 from fv.steps.stepd import run_stepd
 
 
@@ -26,13 +27,13 @@ def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_b
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 120
-        while not list(paths.units.glob("qid_*.npz")):
+        while not list(paths.units.glob("effects-*.npz")):
             assert process.poll() is None and time.monotonic() < deadline, "StepD ended before it could be killed"
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     finally:
         process.communicate()
-    finished = {path: path.stat().st_mtime_ns for path in paths.units.glob("qid_*.npz")}
+    finished = {path: path.stat().st_mtime_ns for path in paths.units.glob("effects-*.npz")}
     assert 1 <= len(finished) < 3
     assert not (paths.artifacts / "cie_scores.csv").exists()
 
@@ -43,30 +44,27 @@ def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_b
     run_stepd(whole)
     for name in ("cie_scores.csv", "aie_scores.csv", "sampled_trials.json", "trial_metrics.jsonl"):
         assert (paths.artifacts / name).read_bytes() == (RunPaths.of(whole).artifacts / name).read_bytes(), name
-    assert [path.name for path in paths.artifacts.rglob(".*") if path.name != ".lock"] == []
+    assert [path.name for path in paths.artifacts.rglob(".*") if not path.name.startswith(".lock")] == []
 
 
 def test_an_interrupted_stepd_leaves_no_half_written_file(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fv.steps import stepd
-
     config = make_config(*tiny_overrides)
-    compute, calls = stepd.compute_unit, []
+    patch_heads, calls = SharedPrefixSweep.patch_heads, []
 
     def interrupted(*args):
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return compute(*args)
+        return patch_heads(*args)
 
-    monkeypatch.setattr(stepd, "compute_unit", interrupted)
+    monkeypatch.setattr(SharedPrefixSweep, "patch_heads", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_stepd(config)
-    monkeypatch.setattr(stepd, "compute_unit", lambda *args: (calls.append(args), compute(*args))[1])
     run_stepd(config)
     assert len(calls) == 4  # one finished, one interrupted, and the two that were missing
-    hidden = [path.name for path in RunPaths.of(config).root.rglob(".*") if path.name != ".lock"]
+    hidden = [path.name for path in RunPaths.of(config).root.rglob(".*") if not path.name.startswith(".lock")]
     assert hidden == []
 
 
@@ -79,7 +77,7 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     units = RunPaths.of(make_config(*slow)).units
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(units.glob("qid_*.npz")):
+    while not list(units.glob("effects-*.npz")):
         assert process.poll() is None and time.monotonic() < deadline, "StepD ended before it could be interrupted"
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

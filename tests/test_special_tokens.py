@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from commands import module
 from conftest import BOS, BOS_ID, MakeConfig, loaded, stepd_log, with_template
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
@@ -49,6 +49,7 @@ def test_any_other_value_is_refused_with_the_three_there_are(value: Any) -> None
         ModelConfig(add_special_tokens=value)
 
 
+@settings(deadline=None)
 @given(template=st.lists(st.sampled_from([BOS, "<|im_end|>"]), max_size=3), closing=st.booleans())
 def test_the_tokens_a_tokenizer_adds_are_named_in_order(
     smollm2_folder: Path, template: list[str], closing: bool
@@ -97,7 +98,8 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
         **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
     }
     config = make_config(*bos_overrides, "evaluation=full", "evaluation.n_unrelated=2")
-    held_out: Any = HeldOutRun(config, lm, SimpleNamespace(snapshot=snapshot), *[None] * 3, [], {})  # type: ignore
+    candidates: Any = SimpleNamespace(config=config, lm=lm, stepd=SimpleNamespace(snapshot=snapshot))
+    held_out: Any = HeldOutRun(candidates, {}, None, {})  # type: ignore[arg-type]
     prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(held_out.unrelated)}
     assert {name: ids[:1] == (BOS_ID,) for name, ids in prompts.items()} == dict.fromkeys(prompts, used)
     assert all(BOS_ID not in ids[1:] for ids in prompts.values())

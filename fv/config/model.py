@@ -115,12 +115,16 @@ class ComputeConfig:
     """`shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), `auto` (the best allowed)."""
     max_rows: int = 4096
     """Most token rows in one pass: bounds memory. Recorded, because it changes the last bits."""
+    unit_trials: int = 64
+    """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
+    It changes no byte."""
     selfcheck: bool = True
     """Prove at load that edits act and that the sweep equals the naive loop."""
 
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)
         check_at_least("compute.max_rows", self.max_rows, 2)
+        check_at_least("compute.unit_trials", self.unit_trials, 1)
 
 
 def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:

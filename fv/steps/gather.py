@@ -29,7 +29,8 @@ from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
 from fv.steps.step6 import refuse_unfit_evaluation, step6_settings
 from fv.steps.stepd_results import StepdResults
-from fv.steps.summary import clear_units, evaluate_held_out, units_of, write_results
+from fv.steps.summary import evaluate_held_out, write_results
+from fv.steps.units import UnitStore
 from fv.sweep import Cell
 
 SWEPT = ("injection.layer", "injection.alpha")
@@ -119,9 +120,10 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
         refuse_unfit_evaluation(config, cells)
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
-        found = evaluate_held_out(config, lm, stepd, rows, units_of(folder, config, lm, meta))
+        units = UnitStore.of(paths.units, config, lm)
+        found = evaluate_held_out(config, lm, stepd, rows, units)
+        meta = {**meta, "computed_with": units.machines}
     write_results(folder, config, stepd, rows, found, meta)
-    clear_units(folder)
 
 
 def _finished(folder: Path) -> list[Path]:

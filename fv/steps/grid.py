@@ -1,27 +1,29 @@
-"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials, one relation at a time.
+"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials.
 
-No pass holds prompts of two relations, so another relation in the run changes no bit.
+A unit is one vector on one relation's trials; those that are missing are computed together, but no bit of one depends
+on another (`fv.sweep.Sweep.inject`, apart).
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from fv.config import Config
 from fv.engine import make_sweep
-from fv.evaluation import EvalTrial, evaluate, n_rows, sort_trials
+from fv.evaluation import EvalTrial, inject_at, sort_trials, trial_rows
 from fv.injection import Vector
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.selection import TEST, parts_of
 from fv.snapshot import Snapshot, Trial
 from fv.steps.sampling import prompt_of
-from fv.steps.units import UnitStore
+from fv.steps.units import UnitStore, arrays_of_scores, digest_of_tensor, scores_of_arrays
 from fv.sweep import Cell
-from fv.tables import arrays_of, tables_of
 
 Plan = Sequence[tuple[Vector, Sequence[str]]]
 """Vectors with the relations that they are evaluated on."""
@@ -63,7 +65,7 @@ class Grid:
     @property
     def n_rows(self) -> int:
         """Trial rows, for progress."""
-        return sum(n_rows([(vector, self.trials[q])], self.cells) for vector, qids in self.plan for q in qids)
+        return sum(len(self.trials[q]) for _, qids in self.plan for q in qids) * len(self.cells)
 
 
 def evaluate_vectors(
@@ -76,7 +78,7 @@ def evaluate_vectors(
         config: the configuration.
         lm: the model.
         grid: what is injected where.
-        units: finished relations, to read and to add to.
+        units: finished vectors on relations, to read and to add to.
         known: trial rows of these vectors and trials at some of the cells, which are not computed again.
 
     Returns:
@@ -91,23 +93,29 @@ def evaluate_vectors(
         tables.append(known.assign(part=known["trial_id"].map(parts)))
     with progress_bar(step, grid.n_rows * len(cells) // len(grid.cells)) as (advance, _):
         for q_id in qids_of(grid.plan):
-            trials = grid.trials[q_id]
-            own = [(vector, trials) for vector, on in grid.plan if q_id in on]
-            name = f"grid {q_id}"
-            made_from = [
-                [[t.trial_id, t.part] for t in trials],
-                [vector.name for vector, _ in own],
-                [list(cell) for cell in cells],
-            ]
-            if found := units.find(name, made_from):
-                rows = tables_of(found)["rows"]
-                advance(len(rows))
-            else:
-                rows = evaluate(sweep, own, cells, grid.norms[q_id] if grid.norms else None, advance)
-                units.keep(name, made_from, arrays_of({"rows": rows}))
-            log.info("%s: %s%s on all eval trials", step, q_id, " found finished" if found else "")
-            tables.append(rows)
+            vectors, trials = [v for v, on in grid.plan if q_id in on], grid.trials[q_id]
+            prompts = [trial.prompt for trial in trials]
+            norm = grid.norms[q_id] if grid.norms else None
+            asked = [[*map(list, prompts)], [*map(list, cells)], None if norm is None else norm.tolist()]
+            found = {v.name: units.find(*_unit(q_id, v, asked)) for v in vectors}
+            missing = [v for v in vectors if found[v.name] is None]
+            advance(len(trials) * len(cells) * (len(vectors) - len(missing)))
+            if missing:
+                values = torch.stack([v.values for v in missing]).expand(len(trials), -1, -1)
+                before, after = inject_at(sweep, prompts, values, cells, norm, advance, apart=True)
+                for i, vector in enumerate(missing):
+                    found[vector.name] = own = arrays_of_scores({"before": before, "after": after[:, i]})
+                    units.keep(*_unit(q_id, vector, asked), own)
+            for vector in vectors:
+                scores = scores_of_arrays(found[vector.name] or {})
+                tables.append(trial_rows(vector, trials, cells, scores["before"], scores["after"]))
+            log.info("%s: %s%s on all eval trials", step, q_id, "" if missing else " found finished")
     return sort_trials(pd.concat(tables, ignore_index=True))
+
+
+def _unit(q_id: str, vector: Vector, asked: list[Any]) -> tuple[str, list[Any]]:
+    """A unit's name and what it is made from."""
+    return f"grid-{q_id}-{vector.name}", [*asked, digest_of_tensor(vector.values)]
 
 
 def eval_trials(config: Config, snapshot: Snapshot, q_id: str) -> list[Trial]:

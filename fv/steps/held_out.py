@@ -1,4 +1,8 @@
-"""The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines."""
+"""The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines.
+
+A unit is a relation's conditions of its own, or those that other relations have a part in (`fv.steps.candidates`),
+under the digest of every edit, prompt and cell; what the run is called or holds beside them does not matter.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -8,29 +12,25 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
-from fv.answers import AnswerScores, Question, injection_cost, score_answers
-from fv.config import AlphaUnit, Config, ControlCell
-from fv.controls import Control, make_controls, random_head_sets
-from fv.edits import SetHeads
+from fv.answers import Question, injection_cost, score_answers, score_columns
 from fv.engine import make_sweep
-from fv.held_out import condition_rows
+from fv.held_out import rated_rows
 from fv.injection import Vector, weaker_cells
-from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.questions import RelationQuestions, read_unrelated
 from fv.selection import DEV, TEST
 from fv.snapshot import Trial
+from fv.steps.candidates import Candidate, CandidatesOfRelations, Injected, LayerMean
 from fv.steps.conditions import Condition, Stream
 from fv.steps.dev_choice import DevChoice
-from fv.steps.stepd_results import Ranking, StepdResults
 from fv.steps.units import UnitStore
-from fv.steps.vectors import made_of
 from fv.sweep import Cell, Prompt, Sweep
 from fv.tables import Tables, arrays_of, tables_of
 
 log = logging.getLogger(__name__)
+UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted": "corrupted"}
+"""Conditions without an edit, and their prompts."""
 
 
 @dataclass
@@ -47,12 +47,22 @@ class HeldOutRows:
     costs: list[pd.DataFrame] = field(default_factory=list)
     relations: list[pd.DataFrame] = field(default_factory=list)
 
-    def add(self, tables: Tables) -> None:
-        """Add one relation's."""
-        self.trials.append(tables["trials"])
-        self.relations.append(tables["relation"])
-        if "costs" in tables:
-            self.costs.append(tables["costs"])
+
+@dataclass(frozen=True)
+class Asked:
+    """A relation's trials as they are asked.
+
+    Attributes:
+        questions: how a trial is asked.
+        test: the trials that are reported.
+        dev: questions behind the zero-shot prompts of those that cells are chosen on.
+        stream: the residual stream that strengths are told against.
+    """
+
+    questions: RelationQuestions
+    test: Sequence[Trial]
+    dev: Sequence[Question]
+    stream: Stream
 
 
 @dataclass
@@ -60,30 +70,22 @@ class HeldOutRun:
     """What the conditions of every relation have in common.
 
     Attributes:
-        config: the configuration.
-        lm: the model.
-        stepd: StepD's artifacts.
-        ranking: how heads were ranked.
+        candidates: makes the conditions.
         vectors: the function vectors by name.
         chosen: the chosen cell of each (fv, relation), `fv.selection.choose_cells`.
-        cells: all cells of the grid.
         parts: {trial_id: `dev` or `test`}.
     """
 
-    config: Config
-    lm: LanguageModel
-    stepd: StepdResults
-    ranking: Ranking
+    candidates: CandidatesOfRelations
     vectors: dict[str, Vector]
     chosen: pd.DataFrame
-    cells: Sequence[Cell]
     parts: dict[str, str]
-    _made: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def sweep(self) -> Sweep:
         """The engine of the grid."""
-        return make_sweep(self.lm, self.config.compute.sweep.value, self.config.compute.max_rows)
+        compute = self.candidates.config.compute
+        return make_sweep(self.candidates.lm, compute.sweep.value, compute.max_rows)
 
     @cached_property
     def unrelated(self) -> list[list[int]]:
@@ -91,9 +93,11 @@ class HeldOutRun:
 
         Cut to the shortest, they run as one batch; any beginning of a text is as unrelated as the whole.
         """
-        evaluation, special = self.config.evaluation, self.stepd.snapshot.meta.add_special_tokens
+        evaluation, snapshot = self.candidates.config.evaluation, self.candidates.stepd.snapshot
+        if not evaluation.n_unrelated:
+            return []
         texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
-        ids = [self.lm.encode(text, special) for text in texts]
+        ids = [self.candidates.lm.encode(text, snapshot.meta.add_special_tokens) for text in texts]
         shortest = min(map(len, ids))
         return [one[:shortest] for one in ids]
 
@@ -104,76 +108,104 @@ class HeldOutRun:
         with progress_bar("Step6 on test trials", len(qids)) as (advance, rename):
             for q_id in qids:
                 rename(q_id)
-                name, made_from = f"held_out {q_id}", self._made_from(q_id)
-                if arrays := units.find(name, made_from):
-                    tables = tables_of(arrays)
-                    log.info("%s: found finished", q_id)
-                else:
-                    log.info("%s: running on test trials", q_id)
-                    tables = self._run_relation(q_id)
-                    units.keep(name, made_from, arrays_of(tables))
-                found.add(tables)
+                self._run_relation(q_id, units, found)
                 advance(1)
         return found
 
-    def _made_from(self, q_id: str) -> list[Any]:
-        """What the rows of a relation depend on beside settings and inputs: the grid, its parts, the chosen cells."""
-        chosen = [[vector.name, *cell] for vector, cell in self._chosen_vectors(q_id)]
-        own = (trial.trial_id for trial in self.stepd.snapshot.of(q_id, self.stepd.snapshot.eval_split))
-        parts = sorted((trial, self.parts[trial]) for trial in own if trial in self.parts)
-        return [chosen, parts, [list(cell) for cell in self.cells]]
+    def _run_relation(self, q_id: str, units: UnitStore, found: HeldOutRows) -> None:
+        asked = self._asked(q_id)
+        tables: list[Tables] = []
+        for name, candidates in self.candidates.of(q_id, self._chosen_vectors(q_id))._asdict().items():
+            if not candidates:
+                continue
+            unit, made_from = f"held_out-{q_id}-{name}", self._made_from(asked, candidates)
+            if arrays := units.find(unit, made_from):
+                tables.append(tables_of(arrays))
+                log.info("%s, %s: found finished", q_id, SAID[name])
+            else:
+                log.info("%s, %s: running on test trials", q_id, SAID[name])
+                tables.append(self._run_unit(q_id, asked, candidates))
+                units.keep(unit, made_from, arrays_of(tables[-1]))
+        rows = _rated(pd.concat([part["scores"] for part in tables], ignore_index=True), asked.test)
+        found.trials.append(rows)
+        found.costs += [part["costs"] for part in tables if "costs" in part]
+        found.relations.append(pd.DataFrame([_relation_row(q_id, asked, rows)]))
 
-    def _run_relation(self, q_id: str) -> Tables:
-        questions = RelationQuestions(self.lm, self.stepd.snapshot, q_id)
-        trials, dev = self._trials(questions, TEST), self._trials(questions, DEV)
-        by_prompt = self._conditions(q_id, [questions.ask(trial, "zero_shot") for trial in dev])
-        ids = [trial.trial_id for trial in trials]
-        tables: list[pd.DataFrame] = []
-        unedited: dict[str, pd.DataFrame] = {}
-        for prompt, conditions in by_prompt.items():
-            scores = self._score(questions, trials, prompt, conditions)
-            for i, condition in enumerate(conditions):
-                # An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
-                reference = unedited.get(prompt if i else "zero_shot")
-                rows = condition_rows(condition.where(q_id), ids, scores, i, reference)
-                unedited.setdefault(prompt, rows)
-                tables.append(rows)
-        right = unedited["clean"]["top1"].to_numpy() == 1
-        relation = {
-            "eval_qid": q_id,
-            "n_dev": len(dev),
-            "n_test": len(trials),
-            "n_few_shot_correct": int(right.sum()),
-            "n_outputs": questions.n_outputs,
-            "majority_accuracy": questions.majority_accuracy(trials),
-            "target_in_corrupted": sum(trial.target_in_corrupted for trial in trials) / len(trials),
-        }
-        found = {
-            "trials": pd.concat([rows.assign(few_shot_correct=right) for rows in tables], ignore_index=True),
-            "relation": pd.DataFrame([relation]),
-        }
-        if costs := self._costs(q_id, by_prompt["zero_shot"][1:]):
-            found["costs"] = pd.concat(costs, ignore_index=True)
-        return found
+    def _made_from(self, asked: Asked, candidates: Sequence[Candidate]) -> list[Any]:
+        """All that a unit's numbers depend on beside the model."""
+        prompts = sorted({candidate.prompt for candidate in candidates})
+        test = {prompt: [asked.questions.ask(trial, prompt) for trial in asked.test] for prompt in prompts}
+        choice = self._choice(asked)
+        chooses = [choice.cells, choice.shares, [*map(list, choice.prompts)]] if choice else None
+        stream = None if asked.stream.norm is None else asked.stream.norm.tolist()
+        return [
+            [candidate.content for candidate in candidates],
+            {prompt: [*map(list, questions)] for prompt, questions in test.items()},
+            [asked.questions.ending, chooses, stream, asked.stream.is_unit, self.unrelated],
+        ]
 
-    def _conditions(self, q_id: str, dev: Sequence[Question]) -> dict[str, list[Condition]]:
-        """The conditions of each kind of prompt, the unedited one first; `dev` are zero-shot questions."""
-        evaluation, chosen = self.config.evaluation, self._chosen_vectors(q_id)
-        in_domain = [(vector, cell) for vector, cell in chosen if vector.source_qid in (None, q_id)]
-        zero_shot = [Condition("zero_shot", None), *self._injections(q_id, chosen, dev)]
-        clean = [Condition("few_shot", None)]
-        if evaluation.necessity:
-            clean += self._ablations(q_id, [vector for vector, _ in in_domain])
-        if not evaluation.baselines:
-            return {"zero_shot": zero_shot, "clean": clean}
-        zero_shot += self._layer_means(q_id, dev)
-        corrupted = [Condition("few_shot_corrupted", None)]
-        stream = self._stream(q_id)
-        corrupted += [stream.injected("few_shot_corrupted_fv", v.values, cell, fv=v.name) for v, cell in in_domain]
-        return {"zero_shot": zero_shot, "clean": clean, "corrupted": corrupted}
+    def _run_unit(self, q_id: str, asked: Asked, candidates: Sequence[Candidate]) -> Tables:
+        conditions = self._settled(asked, candidates)
+        lm, max_rows = self.candidates.lm, self.candidates.config.compute.max_rows
+        scored: dict[int, pd.DataFrame] = {}
+        for prompt in dict.fromkeys(candidate.prompt for candidate in candidates):
+            which = [i for i, candidate in enumerate(candidates) if candidate.prompt == prompt]
+            questions = [asked.questions.ask(trial, prompt) for trial in asked.test]
+            edits = [conditions[i].edit for i in which]
+            scores = score_answers(lm, questions, edits, asked.questions.ending, max_rows)
+            for column, i in enumerate(which):
+                where = {**conditions[i].where(q_id), "prompt": prompt, "trial": range(len(questions))}
+                scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
+        tables = {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
+        costed = [conditions[i] for i, c in enumerate(candidates) if c.prompt == "zero_shot" and c.edit is not None]
+        if self.unrelated and costed:
+            # KL divergence where the edits should change nothing: (n_texts, n_conditions)
+            costs = injection_cost(lm, self.unrelated, [condition.edit for condition in costed], max_rows)
+            by_condition = [
+                pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
+                for i, condition in enumerate(costed)
+            ]
+            tables["costs"] = pd.concat(by_condition, ignore_index=True)
+        return tables
 
-    def _trials(self, questions: RelationQuestions, part: str) -> list[Trial]:
-        return [trial for trial in questions.trials if self.parts.get(trial.trial_id) == part]
+    def _settled(self, asked: Asked, candidates: Sequence[Candidate]) -> list[Condition]:
+        """Each candidate at its cell."""
+        choice, stream = self._choice(asked), asked.stream
+        cells: dict[int, Cell] = {}
+        choosing = {i: c.edit for i, c in enumerate(candidates) if isinstance(c.edit, Injected) and c.edit.chooses}
+        if choice and choosing:
+            best = choice.of_vectors(torch.stack([edit.vector for edit in choosing.values()]))
+            cells = dict(zip(choosing, best, strict=True))
+        means = {i: c.edit for i, c in enumerate(candidates) if isinstance(c.edit, LayerMean)}
+        if choice and means:
+            added, replaced = choice.of_layer_means(next(iter(means.values())).residual)
+            cells |= {i: replaced if edit.replaces else added for i, edit in means.items()}
+        conditions = []
+        for i, candidate in enumerate(candidates):
+            name, edit, labels = candidate.name, candidate.edit, candidate.labels
+            if isinstance(edit, Injected):
+                conditions.append(stream.injected(name, edit.vector, cells.get(i, edit.cell), **labels))
+            elif isinstance(edit, LayerMean):
+                cell = cells.get(i, edit.cell)
+                put = stream.replaced if edit.replaces else stream.injected
+                conditions.append(put(name, edit.residual[cell.layer], cell, **labels))
+            else:
+                conditions.append(Condition(name, edit, **labels))
+        return conditions
+
+    def _choice(self, asked: Asked) -> DevChoice | None:
+        """The search for the cells of controls and baselines; None where no trials are kept to choose on."""
+        if not asked.dev:
+            return None
+        prompts = [Prompt(question.token_ids, question.answer[0]) for question in asked.dev]
+        weaker = self.candidates.config.evaluation.controls.weaker
+        cells = weaker_cells(self.candidates.cells, weaker)
+        return DevChoice(self.sweep, prompts, cells, sorted([1.0, *weaker]), asked.stream.unit)
+
+    def _asked(self, q_id: str) -> Asked:
+        questions = RelationQuestions(self.candidates.lm, self.candidates.stepd.snapshot, q_id)
+        test, dev = ([t for t in questions.trials if self.parts.get(t.trial_id) == part] for part in (TEST, DEV))
+        return Asked(questions, test, [questions.ask(t, "zero_shot") for t in dev], self.candidates.stream(q_id))
 
     def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
         here = self.chosen[self.chosen["eval_qid"] == q_id]
@@ -182,108 +214,36 @@ class HeldOutRun:
             for fv, layer, alpha in here[["fv", "layer", "alpha"]].itertuples(index=False)
         ]
 
-    def _stream(self, q_id: str) -> Stream:
-        """The residual stream that injections into a relation's prompts are told against."""
-        is_unit = self.config.injection.alpha_unit is AlphaUnit.residual
-        return Stream(self.stepd.means_of(q_id).residual_norm, is_unit)
 
-    def _choice(self, stream: Stream, dev: Sequence[Question]) -> DevChoice | None:
-        """The search for the cells of controls and baselines; None where no trials are kept to choose on."""
-        if not dev:
-            return None
-        prompts = [Prompt(question.token_ids, question.answer[0]) for question in dev]
-        weaker = self.config.evaluation.controls.weaker
-        return DevChoice(self.sweep, prompts, weaker_cells(self.cells, weaker), sorted([1.0, *weaker]), stream.unit)
+def _rated(scores: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
+    """Trial rows of a relation's conditions from their scores.
 
-    def _injections(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]], dev: Sequence[Question]) -> list[Condition]:
-        """Each vector at its cell, with its controls where it has any of its own."""
-        found, stream = [], self._stream(q_id)
-        for vector, cell in chosen:
-            compared = self._compared_with(vector, q_id, [v for v, _ in chosen])
-            found.append(stream.injected("fv", vector.values, cell, fv=vector.name, compared_with=compared.name))
-            if compared is not vector:
-                continue
-            in_domain = vector.source_qid in (None, q_id)
-            controls = [c for c in self._controls(vector) if in_domain or c.name == "random_vector"]
-            cells = self._cells_of(controls, cell, stream, dev)
-            for control, own in zip(controls, cells, strict=True):
-                which = {"fv": vector.name, "draw": control.draw, "of": control.of, "all_draws": control.all_draws}
-                found.append(stream.injected(control.name, control.values, own, **which))
-        return found
+    An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
+    """
+    ids = pd.Series([trial.trial_id for trial in trials])
+    named = scores.assign(trial_id=scores["trial"].map(ids))
+    unedited = {prompt: rated_rows(named[named["condition"] == name], None) for name, prompt in UNEDITED.items()}
+    right = unedited["clean"]["top1"].to_numpy() == 1
+    tables = []
+    for (_, name, _), rows in named.groupby(["fv", "condition", "draw"], sort=False):
+        reference = unedited["zero_shot" if name in UNEDITED else rows["prompt"].iloc[0]]
+        rated = rated_rows(rows, None if name == "zero_shot" else reference)
+        tables.append(rated.assign(few_shot_correct=right))
+    return pd.concat(tables, ignore_index=True).drop(columns=["trial", "prompt"])
 
-    @staticmethod
-    def _compared_with(vector: Vector, q_id: str, here: Sequence[Vector]) -> Vector:
-        """The vector whose controls a vector is compared with: itself, or of another relation's, the relation's own."""
-        if vector.source_qid in (None, q_id):
-            return vector
-        own = (v for v in here if (v.source_qid, v.kind, v.k) == (q_id, vector.kind, vector.k))
-        return next(own, vector)
 
-    def _cells_of(self, controls: Sequence[Control], cell: Cell, stream: Stream, dev: Sequence[Question]) -> list[Cell]:
-        """Where each control is injected: at its own best cell on dev trials, or at the vector's."""
-        choice = self._choice(stream, dev)
-        if not controls or choice is None or self.config.evaluation.controls.cell is ControlCell.same:
-            return [cell] * len(controls)
-        return choice.of_vectors(torch.stack([control.values for control in controls]))
+SAID = {"own": "its own conditions", "of_others": "those that other relations have a part in"}
 
-    def _controls(self, vector: Vector) -> list[Control]:
-        heads = made_of(vector, self.stepd, self.ranking)
-        others: dict[str, Tensor] = {}
-        if vector.source_qid is not None:
-            k = vector.k or self.ranking.k
-            aie = vector.kind == "aie_qid"
-            others = {q: self._vector_of(q, k, aie) for q in self.stepd.snapshot.qids if q != vector.source_qid}
-        return make_controls(self.lm, vector, heads, others, self.config.evaluation.controls, self.config.seed)
 
-    def _vector_of(self, q_id: str, k: int, aie: bool) -> Tensor:
-        """A relation's vector of `k` heads, made once: every other relation asks for it."""
-        if (q_id, k, aie) not in self._made:
-            self._made[q_id, k, aie] = self.stepd.vector_of(self.lm, q_id, self.ranking, k, aie)
-        return self._made[q_id, k, aie]
-
-    def _ablations(self, q_id: str, vectors: Sequence[Vector]) -> list[Condition]:
-        """Top-k heads, and random ones in the same layers, set to their mean over the corrupted prompts."""
-        found = []
-        values = self.stepd.means_of(q_id).corrupted
-        for vector in vectors:
-            heads = made_of(vector, self.stepd, self.ranking)
-            if heads is None:
-                continue
-            found.append(Condition("ablated_top_heads", SetHeads(heads.heads, values), vector.name))
-            sets, every = random_head_sets(
-                vector, heads, self.config.evaluation.controls.random_heads, self.config.seed
-            )
-            found += [
-                Condition("ablated_random_heads", SetHeads(drawn, values), vector.name, draw, all_draws=every)
-                for draw, drawn in enumerate(sets)
-            ]
-        return found
-
-    def _layer_means(self, q_id: str, dev: Sequence[Question]) -> list[Condition]:
-        """A layer's mean residual stream over the clean prompts, added and put in place, each at its own best cell."""
-        residual, stream = self.stepd.means_of(q_id).residual, self._stream(q_id)  # (n_layers, d_model)
-        added, replaced = self.cells[0], Cell(self.cells[0].layer, 1.0)
-        if choice := self._choice(stream, dev):
-            added, replaced = choice.of_layer_means(residual)
-        return [
-            stream.injected("layer_mean_added", residual[added.layer], added),
-            stream.replaced("layer_mean_replaced", residual[replaced.layer], replaced),
-        ]
-
-    def _score(
-        self, questions: RelationQuestions, trials: Sequence[Trial], prompt: str, conditions: Sequence[Condition]
-    ) -> AnswerScores:
-        asked = [questions.ask(trial, prompt) for trial in trials]
-        edits = [condition.edit for condition in conditions]
-        return score_answers(self.lm, asked, edits, questions.ending, self.config.compute.max_rows)
-
-    def _costs(self, q_id: str, conditions: Sequence[Condition]) -> list[pd.DataFrame]:
-        """KL divergence on unrelated texts, where the edits should change nothing."""
-        if not self.config.evaluation.n_unrelated:
-            return []
-        edits = [condition.edit for condition in conditions]
-        costs = injection_cost(self.lm, self.unrelated, edits, self.config.compute.max_rows)  # (n_texts, n_conditions)
-        return [
-            pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
-            for i, condition in enumerate(conditions)
-        ]
+def _relation_row(q_id: str, asked: Asked, rows: pd.DataFrame) -> dict[str, Any]:
+    """A relation's denominators and chances."""
+    few_shot = rows[rows["condition"] == "few_shot"]
+    return {
+        "eval_qid": q_id,
+        "n_dev": len(asked.dev),
+        "n_test": len(asked.test),
+        "n_few_shot_correct": int(few_shot["few_shot_correct"].sum()),
+        "n_outputs": asked.questions.n_outputs,
+        "majority_accuracy": asked.questions.majority_accuracy(list(asked.test)),
+        "target_in_corrupted": sum(trial.target_in_corrupted for trial in asked.test) / len(asked.test),
+    }

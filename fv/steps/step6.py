@@ -34,7 +34,8 @@ from fv.run import (
 from fv.steps.grid import Grid, eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
 from fv.steps.sampling import check_tokens
 from fv.steps.stepd_results import StepdResults
-from fv.steps.summary import clear_units, evaluate_held_out, units_of, write_results
+from fv.steps.summary import evaluate_held_out, write_results
+from fv.steps.units import UnitStore
 from fv.steps.vectors import plan_of, vector_inputs, vectors_of
 from fv.sweep import Cell
 
@@ -84,16 +85,14 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         (folder / "eval_meta.json").unlink(missing_ok=True)
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
-        if config.overwrite:
-            clear_units(folder)
-        units = units_of(folder, config, lm, meta)
+        units = UnitStore.of(paths.units, config, lm)
         trials = trials_of(config, lm, stepd.snapshot, qids_of(plan), parts)
         on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
         rows = evaluate_vectors("Step6", config, lm, on, units, known)
         found = evaluate_held_out(config, lm, stepd, rows, units) if held_out else None
-        write_results(folder, config, stepd, rows, found, meta)
-        clear_units(folder)
+        write_results(folder, config, stepd, rows, found, {**meta, "computed_with": units.machines})
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
+        log.info(units.disk_use(config.run_id))
     return folder
 
 

@@ -25,22 +25,21 @@ from fv.artifacts import (
     write_torch,
 )
 from fv.config import Config
-from fv.engine import ENGINE_REVISION, make_sweep
+from fv.engine import make_sweep
 from fv.errors import ArtifactError
 from fv.heads import heads_to_sweep
-from fv.identity import identity, refuse_changed_relations, relation_digests, weights_of
+from fv.identity import identity, refuse_changed_relations, relation_digests
 from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, write_trial_effects
 from fv.logs import log_to_file
 from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
-from fv.models.special_tokens import SETTING, special_tokens_warning, used_tokens
+from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.progress import progress_bar
 from fv.relations import RelationFile, read_relations
 from fv.run import (
     OTHER_RUN,
     TRIALS,
     clear_run,
-    machine_settings,
     now,
     read_meta,
     refuse_other_model,
@@ -53,7 +52,7 @@ from fv.run import (
 from fv.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.stability import with_other_halves
 from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
-from fv.steps.stepd_unit import UNIT_SCHEMA, Unit, arrays_of_unit, compute_unit, unit_of_arrays
+from fv.steps.stepd_unit import StepdUnits, Unit
 from fv.steps.units import UnitStore
 from fv.sweep import Head
 
@@ -190,31 +189,22 @@ def _run(
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
     sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    # What the setting came to, and not its spelling; and a relation's own trials, not how many others might be drawn.
-    decisive = {**made_with["identity"], SETTING: special, TRIALS: None}
-    key = [UNIT_SCHEMA, ENGINE_REVISION, decisive, weights_of(lm.fingerprint), [*map(list, heads)]]
-    store = UnitStore(paths.units, key, machine_settings(config))
+    store = UnitStore.of(paths.units, config, lm)
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
     with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):
+        work = StepdUnits(config, lm, snapshot, heads, sweep, store, advance)
         for q_id in snapshot.qids:
             rename(q_id)
-            trials = snapshot.of(q_id, "fit")
-            name, drawn = f"qid_{q_id}", [trial.model_dump(mode="json") for trial in trials]
-            if arrays := store.find(name, drawn):
-                units[q_id] = unit_of_arrays(arrays)
-                log.info("%s: found finished", q_id)
-                advance(n_patched[q_id])
-            else:
-                units[q_id] = unit = compute_unit(config, lm, snapshot, trials, heads, sweep, advance)
-                store.keep(name, drawn, arrays_of_unit(unit))
-                log.info("%s: %d trials done", q_id, unit.effects.n_trials)
+            units[q_id] = unit = work.relation(q_id)
+            log.info("%s: %s", q_id, f"{unit.effects.n_trials} trials done" if unit.n_computed else "found finished")
     names = _write_outputs(config, paths, lm, snapshot, units)
     outputs = hash_outputs(paths.artifacts, names)
     write_json(
         paths.stepd_meta,
         {**meta, "status": "ok", "finished": now(), "computed_with": store.machines, "outputs": outputs},
     )
+    log.info(store.disk_use(config.run_id))
 
 
 def _write_outputs(

@@ -1,10 +1,15 @@
-"""StepD's unit of work: one relation's prompts, run, averaged and patched; written when done, read on resume."""
+"""StepD's stages for one relation: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+Each stage is units of whole batches of trials (`fv.sweep.Sweep.batches`). A unit depends on its prompts and what is
+patched in, and on nothing else: neither on how the trials are cut into units nor on other relations.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fv.activations import RelationMeans, mean_over_prompts
 from fv.config import Config
@@ -13,11 +18,10 @@ from fv.models.language_model import LanguageModel
 from fv.snapshot import Snapshot, Trial
 from fv.stability import is_stable
 from fv.steps.sampling import prompt_of
-from fv.sweep import Advance, Head, LastToken, Sweep, TargetScores
+from fv.steps.units import Arrays, UnitStore, array_of, digest_of_tensor
+from fv.sweep import Advance, Head, LastToken, Prompt, Sweep, TargetScores
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
-UNIT_SCHEMA = 4
-"""Part of a unit's key: units of an older layout are computed again."""
 
 
 @dataclass(frozen=True)
@@ -28,75 +32,163 @@ class Unit:
         effects: per patched trial and head.
         means: of head outputs and residual stream.
         metrics: per prompt kind, the fit trials' scores (n_fit,).
+        n_computed: trials that had to be run; the rest was found finished.
     """
 
     effects: TrialEffects
     means: RelationMeans
     metrics: dict[str, TargetScores]
+    n_computed: int
 
 
-def compute_unit(
-    config: Config,
-    lm: LanguageModel,
-    snapshot: Snapshot,
-    trials: list[Trial],
-    heads: list[Head],
-    sweep: Sweep,
-    advance: Advance,
-) -> Unit:
-    """Run one relation's fit trials.
+@dataclass
+class StepdUnits:
+    """Computes relations from units, or finds them.
 
-    With `score.adaptive`, trials are patched `score.adaptive_step` at a time until the top-k heads are stable.
+    Attributes:
+        config: the configuration.
+        lm: the model.
+        snapshot: the trials.
+        heads: the heads to sweep.
+        sweep: the engine.
+        store: finished units, to read and to add to.
+        advance: progress callback, called with trials patched.
     """
-    prompts = {
-        kind: [prompt_of(lm, snapshot, getattr(t, f"{kind}_prompt_str"), t.target_first_token_id) for t in trials]
-        for kind in PROMPT_KINDS
-    }
-    clean = sweep.last_token(prompts["clean"])
-    zero_shot = sweep.last_token(prompts["zero_shot"])
-    averaged = slice(config.data.n_mean_trials)
-    clean_mean = mean_over_prompts(clean.head_outputs[averaged])
-    most = config.score.n_trials or len(trials)
-    step = config.score.adaptive_step if config.score.adaptive else most
-    effects: list[TrialEffects] = []
-    corrupted: list[LastToken] = []
-    done = 0
-    while done < most and not (effects and is_stable(TrialEffects.cat(effects), config.score, config.seed)):
-        next_ones = prompts["corrupted"][done : min(done + step, most)]
-        found, unedited = trial_effects(sweep, next_ones, clean_mean, heads, advance)
-        effects.append(found)
-        corrupted.append(unedited)
-        done += found.n_trials
-    if rest := prompts["corrupted"][done:]:
-        corrupted.append(sweep.last_token(rest))
-        advance(most - done)
-    all_corrupted = LastToken.cat(corrupted)
-    means = RelationMeans(
-        clean_mean,
-        mean_over_prompts(all_corrupted.head_outputs[averaged]),
-        mean_over_prompts(clean.residual[averaged]),
-        mean_over_prompts(zero_shot.residual.double().norm(dim=-1)).float(),
-    )
-    metrics = {"clean": clean.scores, "corrupted": all_corrupted.scores, "zero_shot": zero_shot.scores}
-    return Unit(TrialEffects.cat(effects), means, metrics)
+
+    config: Config
+    lm: LanguageModel
+    snapshot: Snapshot
+    heads: Sequence[Head]
+    sweep: Sweep
+    store: UnitStore
+    advance: Advance
+
+    def relation(self, q_id: str) -> Unit:
+        """Run one relation's fit trials.
+
+        With `score.adaptive`, trials are patched `score.adaptive_step` at a time until the top-k heads are stable.
+        """
+        score, averaged = self.config.score, slice(self.config.data.n_mean_trials)
+        trials = self.snapshot.of(q_id, "fit")
+        prompts = {kind: self._prompts(trials, kind) for kind in PROMPT_KINDS}
+        computed: list[int] = []
+
+        def units(stage: str, of: Sequence[Prompt], compute: Compute, rows_each: int = 1, inputs: str = "") -> Arrays:
+            return self._units(f"{stage}-{q_id}", of, compute, rows_each, inputs, computed)
+
+        clean = units("clean", prompts["clean"], self._run_clean)
+        zero_shot = units("zero_shot", prompts["zero_shot"], self._run_zero_shot)
+        clean_mean = mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged]))
+
+        most = score.n_trials or len(trials)
+        step = score.adaptive_step if score.adaptive else most
+        patched: list[Arrays] = []
+        done = 0
+        while done < most and not (patched and is_stable(self._effects(_joined(patched)), score, self.config.seed)):
+            here = prompts["corrupted"][done : min(done + step, most)]
+            inputs = f"{digest_of_tensor(clean_mean)} {[tuple(head) for head in self.heads]}"
+            patch = self._patching(clean_mean)
+            patched.append(units("effects", here, patch, 1 + len(self.heads), inputs))
+            done += len(here)
+        rest = prompts["corrupted"][done:]
+        unpatched = [units("corrupted", rest, self._run_corrupted)] if rest else []
+        self.advance(len(rest[: most - done]))
+        corrupted = _joined([{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched)])
+
+        head_outputs = torch.from_numpy(corrupted["head_outputs"])
+        means = RelationMeans(
+            clean_mean,
+            mean_over_prompts(head_outputs[averaged]),
+            mean_over_prompts(torch.from_numpy(clean["residual"][averaged])),
+            mean_over_prompts(torch.from_numpy(zero_shot["residual_norm"])).float(),
+        )
+        metrics = {"clean": _scores(clean), "corrupted": _scores(corrupted), "zero_shot": _scores(zero_shot)}
+        return Unit(self._effects(_joined(patched)), means, metrics, sum(computed))
+
+    def _prompts(self, trials: Sequence[Trial], kind: str) -> list[Prompt]:
+        texts = ((getattr(trial, f"{kind}_prompt_str"), trial.target_first_token_id) for trial in trials)
+        return [prompt_of(self.lm, self.snapshot, text, target) for text, target in texts]
+
+    def _units(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        compute: "Compute",
+        rows_each: int,
+        inputs: str,
+        computed: list[int],
+    ) -> Arrays:
+        """What `compute` gives for all prompts, unit by unit; `computed` collects how many had to be run."""
+        found = []
+        for part in units_of(self.sweep.batches(prompts, rows_each), self.config.compute.unit_trials):
+            made_from = [inputs, [[list(ids), target] for ids, target in prompts[part]]]
+            if (arrays := self.store.find(name, made_from)) is None:
+                arrays = compute(prompts[part])
+                self.store.keep(name, made_from, arrays)
+                computed.append(part.stop - part.start)
+            elif rows_each > 1:
+                self.advance(part.stop - part.start)
+            found.append(arrays)
+        return _joined(found)
+
+    def _run_clean(self, prompts: Sequence[Prompt]) -> Arrays:
+        run = self.sweep.last_token(prompts)
+        return _score_arrays(run) | {"head_outputs": array_of(run.head_outputs), "residual": array_of(run.residual)}
+
+    def _run_zero_shot(self, prompts: Sequence[Prompt]) -> Arrays:
+        run = self.sweep.last_token(prompts)
+        return _score_arrays(run) | {"residual_norm": array_of(run.residual.double().norm(dim=-1))}
+
+    def _run_corrupted(self, prompts: Sequence[Prompt]) -> Arrays:
+        run = self.sweep.last_token(prompts)
+        return _score_arrays(run) | {"head_outputs": array_of(run.head_outputs)}
+
+    def _patching(self, clean_mean: Tensor) -> "Compute":
+        layers, heads = np.array(self.heads).T
+
+        def run(prompts: Sequence[Prompt]) -> Arrays:
+            effects, unedited = trial_effects(self.sweep, prompts, clean_mean, self.heads, self.advance)
+            own = {name: getattr(effects, name)[:, layers, heads] for name in EFFECTS}
+            return _score_arrays(unedited) | {"head_outputs": array_of(unedited.head_outputs)} | own
+
+        return run
+
+    def _effects(self, arrays: Arrays) -> TrialEffects:
+        """Effects on the whole grid of heads from those of the swept ones, (n_trials, n_swept)."""
+        layers, heads = np.array(self.heads).T
+        whole = []
+        for name in EFFECTS:
+            effects = np.full((len(arrays[name]), self.lm.n_layers, self.lm.n_heads), np.nan)
+            effects[:, layers, heads] = arrays[name]
+            whole.append(effects)
+        return TrialEffects(*whole)
 
 
-def arrays_of_unit(unit: Unit) -> dict[str, np.ndarray]:
-    """A finished relation as arrays for a file."""
-    scores = {
-        f"{kind}_{part}": getattr(scores, part).numpy()
-        for kind, scores in unit.metrics.items()
-        for part in ("logprob", "rank")
-    }
-    means = {f"mean_{field.name}": getattr(unit.means, field.name).numpy() for field in fields(RelationMeans)}
-    return {field.name: getattr(unit.effects, field.name) for field in fields(TrialEffects)} | means | scores
+Compute = Callable[[Sequence[Prompt]], Arrays]
+"""Runs the prompts of a unit."""
+EFFECTS = ("delta_logprob", "delta_p")
+CORRUPTED = ("logprob", "rank", "head_outputs")
+"""What both patched and unpatched corrupted prompts tell."""
 
 
-def unit_of_arrays(arrays: Mapping[str, np.ndarray]) -> Unit:
-    """The relation that `arrays_of_unit` took apart."""
-    scores = {
-        kind: TargetScores(torch.from_numpy(arrays[f"{kind}_logprob"]), torch.from_numpy(arrays[f"{kind}_rank"]))
-        for kind in PROMPT_KINDS
-    }
-    means = RelationMeans(*(torch.from_numpy(arrays[f"mean_{field.name}"]) for field in fields(RelationMeans)))
-    return Unit(TrialEffects(*(arrays[field.name] for field in fields(TrialEffects))), means, scores)
+def units_of(batches: Sequence[slice], size: int) -> list[slice]:
+    """Whole batches, one after the other, joined to units of `size` trials or just above."""
+    found: list[slice] = []
+    for batch in batches:
+        if found and found[-1].stop - found[-1].start < size:
+            found[-1] = slice(found[-1].start, batch.stop)
+        else:
+            found.append(batch)
+    return found
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if key != "machine"}
+
+
+def _score_arrays(run: LastToken) -> Arrays:
+    return {"logprob": run.scores.logprob.numpy(), "rank": run.scores.rank.numpy()}
+
+
+def _scores(arrays: Arrays) -> TargetScores:
+    return TargetScores(torch.from_numpy(arrays["logprob"]), torch.from_numpy(arrays["rank"]))

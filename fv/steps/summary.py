@@ -3,7 +3,6 @@
 A single job and a gathered sweep write through here, so the same rows end as the same bytes.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,16 @@ import pandas as pd
 
 from fv.artifacts import RunPaths, digest_of, hash_outputs, write_csv, write_json, write_jsonl
 from fv.config import Config
-from fv.engine import ENGINE_REVISION
 from fv.evaluation import records, summary_json
 from fv.held_out import KEY, contrasts_table, cost_table, means_table
-from fv.identity import weights_of
 from fv.injection import Vector
 from fv.intervals import INTERVAL
 from fv.models.language_model import LanguageModel
-from fv.run import machine_settings, now
+from fv.run import now
 from fv.selection import choose_cells
 from fv.snapshot import Snapshot
 from fv.stats import SPREAD
+from fv.steps.candidates import CandidatesOfRelations
 from fv.steps.caveats import EXACT, caveats, says_nothing
 from fv.steps.held_out import HeldOutRows, HeldOutRun
 from fv.steps.stepd_results import Ranking, StepdResults
@@ -31,21 +29,7 @@ from fv.steps.vectors import vectors_of
 from fv.sweep import Cell
 from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
 
-UNITS = "units"
-UNIT_SCHEMA = 3
-"""Part of a unit's key: units of an older layout are computed again."""
 WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
-
-
-def units_of(folder: Path, config: Config, lm: LanguageModel, meta: dict[str, Any]) -> UnitStore:
-    """The units of the Step6 that `meta` describes and `folder` will hold."""
-    made_with = [UNIT_SCHEMA, ENGINE_REVISION, meta["settings"], meta["inputs"], weights_of(lm.fingerprint)]
-    return UnitStore(folder / UNITS, made_with, machine_settings(config))
-
-
-def clear_units(folder: Path) -> None:
-    """Throw a Step6's units away: its files hold all that they do, or it is to start over."""
-    shutil.rmtree(folder / UNITS, ignore_errors=True)
 
 
 def evaluate_held_out(
@@ -58,7 +42,7 @@ def evaluate_held_out(
         lm: the model.
         stepd: StepD's artifacts.
         rows: trial rows of the grid.
-        units: finished relations, to read and to add to.
+        units: finished conditions of relations, to read and to add to.
 
     Returns:
         the conditions' rows, and the vectors.
@@ -68,8 +52,8 @@ def evaluate_held_out(
     cells = sorted({Cell(int(layer), float(alpha)) for layer, alpha in zip(rows["layer"], rows["alpha"], strict=True)})
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     named = {vector.name: vector for vector in vectors}
-    run = HeldOutRun(config, lm, stepd, Ranking.of(config, paths), named, choose_cells(rows), cells, parts)
-    return run.run(units), vectors
+    candidates = CandidatesOfRelations(config, lm, stepd, Ranking.of(config, paths), cells)
+    return HeldOutRun(candidates, named, choose_cells(rows), parts).run(units), vectors
 
 
 def write_results(

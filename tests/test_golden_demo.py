@@ -1,0 +1,41 @@
+"""The demo's numbers are frozen: whatever is rebuilt around them, they stay (`tests/data/golden_demo_*.csv.gz`).
+
+Written by the code of November 2026. A change that is to move them says so in the changelog and writes these files again.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeConfig
+
+from fv.artifacts import RunPaths, read_json
+from fv.steps.pipeline import run_pipeline
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def found(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    """The demo up to its grid and choice; what follows is ten times as long and rests on the same code."""
+    folder = tmp_path_factory.mktemp("golden")
+    config = make_config("experiment=demo", "evaluation=grid", f"results_dir={folder}", "compute.selfcheck=false")
+    run_pipeline(config)
+    paths = RunPaths.of(config)
+    summary = read_json(paths.step6 / "eval_summary.json")
+    cie = pd.read_csv(paths.artifacts / "cie_scores.csv")
+    return {"cie_scores": cie, "rows": pd.DataFrame(summary["rows"]), "chosen": pd.DataFrame(summary["chosen"])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cie_scores", "rows", "chosen"])
+def test_the_demos_numbers_have_not_moved(found: dict[str, pd.DataFrame], name: str) -> None:
+    golden = pd.read_csv(DATA / f"golden_demo_{name}.csv.gz")
+    assert [*found[name]] == [*golden] and len(found[name]) == len(golden)
+    for column in golden:
+        there, here = golden[column], found[name][column]
+        if pd.api.types.is_numeric_dtype(there):
+            np.testing.assert_allclose(here.astype(float), there, rtol=0, atol=1e-5, err_msg=column)
+        else:
+            assert here.astype(str).tolist() == there.astype(str).tolist(), column
