@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import platform
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -275,14 +276,20 @@ def verify_outputs(folder: Path, hashes: dict[str, str], made_by: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits."""
+    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits.
+
+    Another machine that shares the folder is not kept out, for locks are unreliable on network file systems: it writes
+    the same files, each of them whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / f".lock-{safe_name(platform.node())}")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         log.info("Another process is at work in %s; waiting for it.", folder)
         lock.acquire()
+    except (OSError, NotImplementedError) as error:  # the file system has no locks at all
+        log.info("%s cannot be locked (%s); going on without.", folder, error)
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """The demo's numbers are frozen: whatever is rebuilt around them, they stay (`tests/data/golden_demo_*.csv.gz`).
 
-Written by the code of November 2026. A change that is to move them says so in the changelog and writes these files again.
+Written by the code of November 2026. A change that is to move them says so in the changelog and writes them again.
 """
 
 from pathlib import Path

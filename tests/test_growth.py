@@ -13,6 +13,7 @@ from fv.errors import ArtifactError
 from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
 from fv.shared_prefix import SharedPrefixSweep
+from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
@@ -155,3 +156,26 @@ def test_a_stepd_that_another_process_finished_meanwhile_is_taken_as_it_is(
     models = LoadsSlowly()
     run_stepd(config, models)
     assert meta.stat().st_mtime_ns == models.written
+
+
+def test_cells_of_a_sweep_from_before_the_run_grew_are_refused_and_an_older_summary_is_made_again(
+    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    few, many = ([*overrides, *more] for more in (["data.qids=[antonym,verb_past]"], []))
+    swept = "injection.layer=[0,1]"
+    run_pipeline(make_config(*few, swept))
+    run_step6(make_config(*few, swept), as_cell=True)
+    run_gather(make_config(*few, swept, "overwrite=true"))
+    run_stepd(make_config(*many))
+    run_stepe(make_config(*many))
+    with pytest.raises(ArtifactError, match=r"All finished cells are stale: .*sampled_trials.json.* changed since"):
+        run_gather(make_config(*many, swept))
+    run_step6(make_config(*many, swept), as_cell=True)
+    with caplog.at_level(logging.INFO):
+        run_gather(make_config(*many, swept))
+    said = [record.getMessage() for record in caplog.records]
+    assert any("1 cells are stale, and are left out" in line for line in said)
+    assert any("The summary in" in line and "is stale" in line for line in said)
+    at_once = make_config(*many, swept, "run_id=at_once")
+    run_pipeline(at_once)
+    assert bytes_of(RunPaths.of(make_config(*many))) == bytes_of(RunPaths.of(at_once))

@@ -44,7 +44,7 @@ def files_in(folder: Path) -> dict[Path, str]:
     return {
         path: sha256_of(path)
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".log" and path.name != ".lock"
+        if path.is_file() and path.suffix != ".log" and not path.name.startswith(".lock")
     }
 
 
@@ -243,7 +243,7 @@ def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_over
     write_npz, written = units.write_npz, []
 
     def full(path: Path, **arrays) -> None:
-        if len(written) == 2:
+        if len(written) == 4:
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
         write_npz(path, **arrays)
@@ -251,10 +251,13 @@ def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_over
     monkeypatch.setattr(units, "write_npz", full)
     with pytest.raises(OSError, match="No space left"):
         run_stepd(config)
-    assert sorted(path.name for path in paths.units.iterdir()) == ["qid_antonym.npz", "qid_country_capital.npz"]
+    # Of each relation the clean prompts, the zero-shot ones and the effects.
+    assert sorted(path.name.rsplit("-", 1)[0] for path in paths.units.iterdir()) == [
+        *("clean-antonym", "clean-country_capital", "effects-antonym", "zero_shot-antonym")
+    ]
     monkeypatch.setattr(units, "write_npz", lambda path, **arrays: (written.append(path), write_npz(path, **arrays)))
     run_stepd(config)
-    assert [path.name for path in written[2:]] == ["qid_verb_past.npz"]
+    assert len(written) == 9 and not {*written[:4]} & {*written[4:]}
 
 
 def test_a_damaged_unit_is_computed_again(make_config: MakeConfig, copied: list[str]) -> None:
@@ -262,12 +265,12 @@ def test_a_damaged_unit_is_computed_again(make_config: MakeConfig, copied: list[
     paths = RunPaths.of(config)
     scores = paths.artifacts / "cie_scores.csv"
     whole = scores.read_bytes()
-    unit = paths.units / "qid_antonym.npz"
+    (unit,) = paths.units.glob("effects-antonym-*.npz")
     unit.write_bytes(unit.read_bytes()[:200])
     scores.unlink()
     run_stepd(config)
     assert scores.read_bytes() == whole
-    assert np.load(unit)["delta_logprob"].shape == (3, 3, 4)
+    assert np.load(unit)["delta_logprob"].shape == (3, 3 * 4)
 
 
 def test_a_sweep_of_the_pipeline_does_not_overwrite_its_own_jobs(make_config: MakeConfig, copied: list[str]) -> None:

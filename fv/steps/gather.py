@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from fv.artifacts import RunPaths, locked, read_jsonl, safe_name, verify_outputs
 from fv.config import Config
-from fv.errors import ArtifactError
+from fv.errors import ArtifactError, shorten
 from fv.evaluation import sort_trials
 from fv.identity import flat
 from fv.logs import log_to_file
@@ -27,7 +27,7 @@ from fv.run import (
 )
 from fv.steps.grid import eval_parts, has_choice
 from fv.steps.seeds import run_seeds
-from fv.steps.step6 import refuse_unfit_evaluation, step6_settings
+from fv.steps.step6 import refuse_unfit_evaluation, step6_inputs, step6_settings
 from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import evaluate_held_out, write_results
 from fv.steps.units import UnitStore
@@ -58,7 +58,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
             f"There are no finished cells in {folder / 'cells'} with these settings. A sweep makes them: "
             "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
         )
-    return gather_cells(folder, cells, config.overwrite, models)
+    return gather_cells(folder, _current(cells, config), config.overwrite, models)
 
 
 def places_of(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -94,7 +94,8 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
             refuse_other_settings(
                 there["settings"], settings, f"Step6 in {folder}", f"The sweep's cells are kept. {REMEDY}"
             )
-            refuse_difference(there["inputs"], first["inputs"], f"Step6 in {folder} (made from other files)", REMEDY)
+            if there["inputs"] != first["inputs"]:
+                log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
         tables = [pd.DataFrame(read_jsonl(cell / "eval_trials.jsonl")) for cell in metas]
         rows = sort_trials(pd.concat(tables, ignore_index=True).drop_duplicates(["trial_id", "fv", "layer", "alpha"]))
         swept = {key.removeprefix("injection."): settings[key] for key in SWEPT}
@@ -104,6 +105,28 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
         _write(folder, config, rows, meta, models or ModelHolder())
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
+
+
+def _current(cells: Sequence[Path], config: Config) -> list[Path]:
+    """The cells that were made from the run as it is; a line names how many are older.
+
+    Raises:
+        ArtifactError: all are older: the run has grown since, or an earlier step was made again.
+    """
+    paths = RunPaths.of(config)
+    inputs = step6_inputs(config, paths, finished_stepd(paths, config))
+    found = {cell: read_meta(cell / "eval_meta.json")["inputs"] for cell in cells}
+    current = [cell for cell in cells if found[cell] == inputs]
+    if not current:
+        there = found[cells[0]]
+        changed = sorted(name for name in {*inputs, *there} if inputs.get(name) != there.get(name))
+        raise ArtifactError(
+            f"All finished cells are stale: {shorten(changed)} changed since. The sweep's own command makes them "
+            "again, mostly from finished units."
+        )
+    if len(current) < len(cells):
+        log.info("%d cells are stale, and are left out: the run has grown since.", len(cells) - len(current))
+    return current
 
 
 def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder) -> None:

@@ -1,0 +1,14 @@
+"""Throw away the units of a run: they take room, and can be made again."""
+
+from omegaconf import DictConfig
+
+from entrypoints.app import entrypoint, run
+
+
+@entrypoint("clean")
+def main(cfg: DictConfig) -> None:
+    run(cfg, "fv.steps.clean", "run_clean", with_model=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Throw away what a run can make again: its units."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from fv.artifacts import RunPaths, locked
+from fv.config import Config
+from fv.errors import ArtifactError
+
+log = logging.getLogger(__name__)
+
+
+def run_clean(config: Config) -> Path:
+    """Remove a run's units, and those that older versions left beside their steps' files.
+
+    Results stay. A run that grows afterwards computes everything again.
+
+    Returns:
+        the run's folder.
+
+    Raises:
+        ArtifactError: there is no such run.
+    """
+    paths = RunPaths.of(config)
+    if not paths.artifacts.is_dir():
+        raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
+    with locked(paths.root):
+        older = [paths.artifacts / "stepD_units", *paths.artifacts.glob("step6/**/units")]
+        folders = [folder for folder in (paths.units, *older) if folder.is_dir()]
+        files = [path for folder in folders for path in folder.iterdir()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        for folder in folders:
+            shutil.rmtree(folder)
+    log.info("%d units (%.1f MB) thrown away in %s; its results stay.", len(files), size, paths.root)
+    return paths.root

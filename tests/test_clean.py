@@ -1,0 +1,47 @@
+"""What a run keeps only to grow from can be thrown away, and its results stay."""
+
+from pathlib import Path
+
+import pytest
+from commands import module
+from conftest import MakeConfig
+
+from fv.artifacts import RunPaths, sha256_of
+from fv.steps.pipeline import run_pipeline
+
+
+def digests(folder: Path) -> dict[Path, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: sha256_of(path) for path in files if "units" not in path.parts and not path.name.startswith(".lock")}
+
+
+def test_clean_throws_units_away_and_nothing_else(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
+    config = make_config(*tiny_overrides)
+    run_pipeline(config)
+    paths = RunPaths.of(config)
+    older = paths.step6 / "units"
+    older.mkdir()
+    (older / "held_out.npz").write_bytes(b"of an older version")
+    before, n_units = digests(paths.root), len(list(paths.units.iterdir()))
+    assert n_units
+    said = module("clean", *tiny_overrides).stderr
+    assert f"{n_units + 1} units" in said and "its results stay" in said
+    assert not paths.units.exists() and not older.exists()
+    assert digests(paths.root) == before
+    assert "complete already" in module("pipeline", *tiny_overrides).stderr
+    assert "0 units" in module("clean", *tiny_overrides).stderr
+
+
+def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
+    said = module("clean", "run_id=typo", f"results_dir={tmp_path}", code=1).stderr
+    assert "There is no run in" in said and "typo" in said
+    assert not (tmp_path / "relation").exists()
+
+
+@pytest.mark.parametrize("step", ["stepd", "step6"])
+def test_steps_say_what_their_units_take_and_how_to_be_rid_of_them(tiny_overrides: list[str], step: str) -> None:
+    if step == "step6":
+        module("stepd", *tiny_overrides)
+        module("stepe", *tiny_overrides)
+    said = module(step, *tiny_overrides).stderr
+    assert "MB) are kept in" in said and "entrypoints.clean run_id=r" in said
