@@ -15,10 +15,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-import conf
 from fv.artifacts import AIE_META, FV_META
 from fv.checks import SAFE_NAME
-from fv.config import Config, ScopeMode
+from fv.config import Config, ScopeMode, model_presets
 from fv.errors import ConfigError, FvError
 
 MODEL_FLAGS = {
@@ -204,7 +203,7 @@ def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
 
 def _model(value: str) -> dict[str, str]:
     """`--model`: a configured name, a folder, or a hub id."""
-    if (Path(conf.__file__).parent / "model" / f"{value}.yaml").exists():
+    if value in (*model_presets(), "local"):
         return {"model": value}
     name = Path(value).name
     given = {"model.path": _quoted(value)} if Path(value).is_dir() else {"model.id": _quoted(value)}
