@@ -16,8 +16,8 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from fv.artifacts import AIE_META, FV_META
-from fv.checks import SAFE_NAME
-from fv.config import Config, ScopeMode, model_presets
+from fv.checks import name_after
+from fv.config import Config, DataConfig, ScopeMode, model_presets
 from fv.errors import ConfigError, FvError
 
 MODEL_FLAGS = {
@@ -116,9 +116,8 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
     if step == "stepd":
         overrides["data.split"] = "shared"
         overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns where the tokenizer would
-        stem = Path(values.get("data.relation_csv_path", "")).stem
-        if SAFE_NAME.fullmatch(stem):
-            overrides["data.name"] = _quoted(stem)
+        if csv := values.get("data.relation_csv_path"):
+            overrides["data.name"] = _quoted(name_after(csv, DataConfig.name))
     if step == "stepe" and any(key.startswith("injection.") for key in values):
         overrides["injection.quick_eval"] = "true"
     if step == "step6":

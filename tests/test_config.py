@@ -14,10 +14,13 @@ from commands import ROOT, run
 from conftest import MakeConfig
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fv
 from entrypoints.app import typed
 from fv import config as c
+from fv.checks import check_name, name_after
 from fv.config import Config
 from fv.errors import ConfigError
 from fv.identity import flat
@@ -39,7 +42,7 @@ NEEDED = {
     ("model", "default"): ["model.path=/models/mine"],
     ("model", "local"): ["model.path=/models/mine"],
     ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"],
-    **{("data", form.value): ["data.path=p"] for form in c.Form if form is not c.Form.auto},
+    **{("data", form.value): ["data.path=p", "data.name=n"] for form in c.Form if form is not c.Form.auto},
 }
 ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "data", "models"]
 
@@ -139,6 +142,20 @@ def test_an_override_beats_the_experiment(make_config: MakeConfig) -> None:
 
 def test_a_run_is_named_after_model_data_and_seed(make_config: MakeConfig) -> None:
     assert make_config("model=gpt2", "data.name=mine", "seed=7").run_id == "gpt2-mine-seed7"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("sets/antonym.csv", "antonym"), ("sets/", "sets"), ("자료.csv", "csv"), ("..", "csv")]
+)
+def test_data_of_a_form_are_named_after_their_file(make_config: MakeConfig, path: str, name: str) -> None:
+    config = make_config("data=csv", f"data.path='{path}'")
+    assert (config.data.name, config.run_id) == (name, f"smollm2-{name}-seed42")
+    assert make_config("data=csv", f"data.path='{path}'", "data.name=mine").data.name == "mine"
+
+
+@given(st.text(st.characters(exclude_characters="\0")))
+def test_a_name_after_a_file_is_always_one_that_a_folder_may_have(path: str) -> None:
+    check_name("data.name", name_after(path, "csv"))
 
 
 def test_names_of_relations_stay_the_strings_they_are(make_config: MakeConfig) -> None:
