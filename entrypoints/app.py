@@ -20,12 +20,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fv.config import Config
+from fv.checks import name_after
+from fv.config import Config, ModelConfig
 from fv.errors import FvError
 from fv.models.holder import ModelHolder
 
 POINTER = "cell.json"
-ConfigStore.instance().store(name="config_schema", node=Config)
+OmegaConf.register_new_resolver("name_after", name_after, replace=True)
+_schema = OmegaConf.structured(Config)
+# The class and not the default model: a model file that leaves a setting out gets the class' value.
+_schema.model = ModelConfig
+ConfigStore.instance().store(name="config_schema", node=_schema)
 
 
 class UserError(CompactHydraException):

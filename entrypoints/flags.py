@@ -15,10 +15,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-import conf
 from fv.artifacts import AIE_META, FV_META
-from fv.checks import SAFE_NAME
-from fv.config import Config, ScopeMode
+from fv.checks import name_after
+from fv.config import Config, DataConfig, ScopeMode, model_presets
 from fv.errors import ConfigError, FvError
 
 MODEL_FLAGS = {
@@ -117,9 +116,8 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
     if step == "stepd":
         overrides["data.split"] = "shared"
         overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns where the tokenizer would
-        stem = Path(values.get("data.relation_csv_path", "")).stem
-        if SAFE_NAME.fullmatch(stem):
-            overrides["data.name"] = _quoted(stem)
+        if csv := values.get("data.relation_csv_path"):
+            overrides["data.name"] = _quoted(name_after(csv, DataConfig.name))
     if step == "stepe" and any(key.startswith("injection.") for key in values):
         overrides["injection.quick_eval"] = "true"
     if step == "step6":
@@ -204,7 +202,7 @@ def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
 
 def _model(value: str) -> dict[str, str]:
     """`--model`: a configured name, a folder, or a hub id."""
-    if (Path(conf.__file__).parent / "model" / f"{value}.yaml").exists():
+    if value in (*model_presets(), "local"):
         return {"model": value}
     name = Path(value).name
     given = {"model.path": _quoted(value)} if Path(value).is_dir() else {"model.id": _quoted(value)}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 from fv.errors import ConfigError
@@ -16,6 +17,12 @@ def check_name(key: str, value: str) -> None:
             f"{key}={value!r} must name a folder: letters, digits and . _ = + - only, starting with a letter or digit, "
             "120 characters at most."
         )
+
+
+def name_after(path: str | None, otherwise: str) -> str:
+    """A file's or folder's name without its suffix, where it can be part of a run's name; else another name."""
+    stem = Path(path or "").stem
+    return stem if SAFE_NAME.fullmatch(stem) and len(stem) <= 60 else otherwise
 
 
 def check_at_least(key: str, value: int | None, least: int) -> None:

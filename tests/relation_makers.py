@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from fv.config import Config, DataConfig, ModelConfig
+from fv.config import Config, DataConfig
 from fv.encoding import Encoder
 from fv.models.language_model import LanguageModel
 from fv.relations import Pair, Relation, RelationFile, normalise
@@ -46,7 +46,7 @@ def sample(lm: LanguageModel, of: Relation, seed: int = 0, **data: Any) -> QidTr
 
 
 def snapshot_of(lm: LanguageModel, relations: list[Relation], seed: int = 0, **data: Any) -> Snapshot:
-    config = Config(model=ModelConfig(), data=request(**data), seed=seed)
+    config = Config(data=request(**data), seed=seed)
     return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config, lm)
 
 

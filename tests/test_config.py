@@ -6,34 +6,43 @@ import json
 import re
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from commands import ROOT, run
 from conftest import MakeConfig
+from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fv
+from entrypoints.app import typed
 from fv import config as c
+from fv.checks import check_name, name_after
 from fv.config import Config
 from fv.errors import ConfigError
+from fv.identity import flat
 
-GROUPS = {
-    "model": c.ModelConfig,
-    "data": c.DataConfig,
-    "score": c.ScoreConfig,
-    "injection": c.InjectionConfig,
-    "eval_scope": c.EvalScopeConfig,
-    "evaluation": c.EvaluationConfig,
-    "stats": c.StatsConfig,
-    "compute": c.ComputeConfig,
+GROUPS: dict[str, Any] = {
+    **{field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)},
+    "data/template": c.TemplateConfig,
 }
-GROUP_FILES = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+"""The class of each group; `experiment` sets any of them and has none."""
+FOLDERS = sorted({path.parent.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("*/**/*.yaml")})
+MEMBERS = [
+    (group, path.stem)
+    for group in FOLDERS
+    if group != "experiment"
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+]
 # What a choice cannot do without.
 NEEDED = {
+    ("model", "default"): ["model.path=/models/mine"],
     ("model", "local"): ["model.path=/models/mine"],
     ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"],
-    **{("data", form.value): ["data.path=p", "data.relation_csv_path=p"] for form in c.Form if form is not c.Form.auto},
+    **{("data", form.value): ["data.path=p", "data.name=n"] for form in c.Form if form is not c.Form.auto},
 }
 ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "data", "models"]
 
@@ -46,38 +55,75 @@ def test_the_composed_defaults_are_the_dataclass_defaults(make_config: MakeConfi
     assert make_config(entrypoint=entrypoint) == Config(run_id="smollm2-default-seed42")
 
 
-def test_every_group_has_its_choices() -> None:
-    assert {group for group, _ in GROUP_FILES} == set(GROUPS)
-    assert {path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "__pycache__"} == {
-        *GROUPS,
-        "experiment",
+def test_every_group_has_its_class() -> None:
+    assert {*FOLDERS} == {*GROUPS, "experiment"}
+
+
+def own_values(group: str, member: str) -> dict[str, Any]:
+    """What a file itself says, nested settings under dotted keys."""
+    values = yaml.safe_load((ROOT / "conf" / group / f"{member}.yaml").read_text(encoding="utf-8"))
+    values.pop("defaults", None)
+    return flat(values)
+
+
+def defaults_of(schema: Any) -> dict[str, Any]:
+    """The defaults that a class declares, as plain values under dotted keys; None has them, not what checks make of it.
+
+    A class inside it is a group of its own where there is a folder for it.
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(field.type):
+            inner = {} if field.type in GROUPS.values() else defaults_of(field.type)
+            found |= {f"{field.name}.{key}": value for key, value in inner.items()}
+        else:
+            made = field.default_factory() if field.default is dataclasses.MISSING else field.default
+            found[field.name] = made.value if isinstance(made, Enum) else made
+    return found
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_default_file_of_a_group_shows_every_setting_of_its_class_with_the_default(group: str) -> None:
+    assert own_values(group, "default") == defaults_of(GROUPS[group])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_default_file_of_a_group_says_a_word_on_each_setting(group: str) -> None:
+    lines = (ROOT / "conf" / group / "default.yaml").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.match(r" *\w+:", line) and line != "defaults:" and "  # " not in line] == []
+
+
+@pytest.mark.parametrize(("group", "member"), [(g, m) for g, m in MEMBERS if m != "default"])
+def test_another_member_holds_what_differs_alone(group: str, member: str) -> None:
+    own, defaults = own_values(group, member), defaults_of(GROUPS[group])
+    repeated = {key for key, value in own.items() if defaults[key] == value}
+    # One that differs in nothing is the default under a name of its own.
+    assert not repeated or repeated == own.keys()
+
+
+@pytest.mark.parametrize(("group", "member"), MEMBERS)
+def test_every_member_composes_to_its_own_values_over_the_defaults(
+    make_config: MakeConfig, group: str, member: str
+) -> None:
+    needed = NEEDED.get((group, member), [])
+    found = flat(make_config(f"{group}={member}", *needed).resolved())
+    given = {override.split("=")[0] for override in needed}
+    prefix = group.replace("/", ".")
+    expected = {f"{prefix}.{key}": v for key, v in (defaults_of(GROUPS[group]) | own_values(group, member)).items()}
+    expected["injection.alpha"] = [1.0]  # one alpha is a list of one
+    if group == "data":
+        expected["data.relation_csv_path"] = found["data.relation_csv_path"]  # what the snapshot names as its source
+    assert {key: found[key] for key in expected if key not in given} == {
+        key: value for key, value in expected.items() if key not in given
     }
 
 
-def values_in(group: str, choice: str) -> dict[str, object]:
-    """What a file says, over what the files say that it builds on."""
-    own = yaml.safe_load((ROOT / "conf" / group / f"{choice}.yaml").read_text(encoding="utf-8"))
-    values: dict[str, object] = {}
-    for below in own.pop("defaults", []):
-        if isinstance(below, dict):
-            values |= {name: values_in(f"{group}/{name}", file) for name, file in below.items()}
-        elif below != "_self_":
-            values |= values_in(group, below)
-    return values | own
-
-
-@pytest.mark.parametrize(("group", "choice"), GROUP_FILES)
-def test_every_choice_composes_to_the_values_in_its_file(make_config: MakeConfig, group: str, choice: str) -> None:
-    needed = NEEDED.get((group, choice), [])
-    found = make_config(f"{group}={choice}", *needed).resolved()[group]
-    written = values_in(group, choice)
-    assert written.keys() == {field.name for field in dataclasses.fields(GROUPS[group])}
-    given_here = {override.split("=")[0].split(".")[1] for override in needed}
-    # One alpha is a list of one.
-    written = {key: [value] if key == "alpha" else value for key, value in written.items()}
-    assert {k: v for k, v in found.items() if k not in given_here} == {
-        k: v for k, v in written.items() if k not in given_here
-    }
+def test_a_model_file_of_ones_own_has_nothing_of_the_default_model(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("name: mine\npath: /models/mine.gguf\n", encoding="utf-8")
+    with initialize_config_module("conf", version_base="1.3"):
+        config = typed(compose("pipeline", ["model=mine", f"hydra.searchpath=[file://{tmp_path}]"]))
+    assert config.model == c.ModelConfig(name="mine", path="/models/mine.gguf")
 
 
 @pytest.mark.parametrize("experiment", [path.stem for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml"))])
@@ -96,6 +142,20 @@ def test_an_override_beats_the_experiment(make_config: MakeConfig) -> None:
 
 def test_a_run_is_named_after_model_data_and_seed(make_config: MakeConfig) -> None:
     assert make_config("model=gpt2", "data.name=mine", "seed=7").run_id == "gpt2-mine-seed7"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("sets/antonym.csv", "antonym"), ("sets/", "sets"), ("자료.csv", "csv"), ("..", "csv")]
+)
+def test_data_of_a_form_are_named_after_their_file(make_config: MakeConfig, path: str, name: str) -> None:
+    config = make_config("data=csv", f"data.path='{path}'")
+    assert (config.data.name, config.run_id) == (name, f"smollm2-{name}-seed42")
+    assert make_config("data=csv", f"data.path='{path}'", "data.name=mine").data.name == "mine"
+
+
+@given(st.text(st.characters(exclude_characters="\0")))
+def test_a_name_after_a_file_is_always_one_that_a_folder_may_have(path: str) -> None:
+    check_name("data.name", name_after(path, "csv"))
 
 
 def test_names_of_relations_stay_the_strings_they_are(make_config: MakeConfig) -> None:
@@ -177,8 +237,8 @@ def test_the_resolved_configuration_is_plain_json(make_config: MakeConfig, overr
 def test_every_setting_is_in_the_resolved_configuration() -> None:
     resolved = Config().resolved()
     assert resolved.keys() == {field.name for field in dataclasses.fields(Config)}
-    for group, schema in GROUPS.items():
-        assert resolved[group].keys() == {field.name for field in dataclasses.fields(schema)}
+    for group in GROUPS.keys() - {"data/template"}:
+        assert resolved[group].keys() == {field.name for field in dataclasses.fields(GROUPS[group])}
 
 
 # What is imported

@@ -19,8 +19,8 @@ from fv.errors import ConfigError
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: ModelConfig(id=None), r"model\.id .* or from model\.path .* neither is given"),
-        (lambda: ModelConfig(path="/models/mine"), r"model\.id .* or from model\.path .* both is given"),
+        (lambda: ModelConfig(), r"model\.id .* or from model\.path .* neither is given"),
+        (lambda: ModelConfig(id="gpt2", path="/models/mine"), r"model\.id .* or from model\.path .* both is given"),
         (lambda: ModelConfig(name="a/b"), r"model\.name='a/b'"),
         (lambda: DataConfig(name=".."), r"data\.name='\.\.'"),
         (lambda: TemplateConfig(demo="Q: {exA}\n"), r"data\.template\.demo=.* must contain \{exA\} and \{exB\}"),
@@ -83,7 +83,7 @@ def test_a_contradiction_is_refused_with_the_settings_to_change(make: Callable[[
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ModelConfig(id=None, path="/models/mine"),
+        lambda: ModelConfig(path="/models/mine"),
         lambda: DataConfig(n_eval_trials_per_q=0, split=c.Split.shared),
         lambda: DataConfig(n_mean_trials=12),
         lambda: DataConfig(n_mean_trials=13, fixed_trials_path="a.json"),

@@ -241,7 +241,7 @@ def test_bad_rows_of_a_folder_are_named_with_their_files(tmp_path: Path) -> None
 
 def test_the_path_is_a_setting_and_excludes_another_csv(make_config: MakeConfig) -> None:
     config = make_config("data.path=some/folder")
-    assert config.data.relation_csv_path == "some/folder"  # what the snapshot names as its source
+    assert config.data.source == "some/folder"  # what the snapshot names as its source
     with pytest.raises(ConfigError, match="give one"):
         make_config("data.path=some/folder", "data.relation_csv_path=my.csv")
 
@@ -293,7 +293,7 @@ def test_each_importer_is_chosen_by_name(name: Form, make_config: MakeConfig, tm
     read(tmp_path / f"q.{'csv' if name is Form.folder else suffix}", content)
     (tmp_path / "q.md").write_text("passed over")
     config = make_config(f"data={name}", f"data.path={tmp_path}")
-    assert config.data.name == name and config.run_id == f"smollm2-{name}-seed42"
+    assert config.data.form is name
     assert [relation.q_id for relation in read_relations(config.data).relations] == ["q"]
 
 

@@ -7,9 +7,10 @@ import pytest
 from commands import module
 from conftest import ROOT, MakeConfig
 
+from fv.config import model_presets
 from fv.models.spec import SPECS
 
-CONFIGS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+CONFIGS = [*model_presets(), "local"]
 
 
 def models(*words: str) -> subprocess.CompletedProcess[str]:

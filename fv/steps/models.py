@@ -1,43 +1,17 @@
-"""Lists the model configurations and families, and proves one model by its self-check."""
+"""Proves one model by its self-check."""
 
 import logging
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from fv.config import Config
 from fv.models.holder import ModelHolder
-from fv.models.spec import SPECS
 
 log = logging.getLogger(__name__)
-
-
-def list_models() -> None:
-    """Print the configurations of `conf/model/` and the families of `fv.models.spec`."""
-    models = Table(title="model=<name>")
-    for name in ("name", "id", "family", "BOS", "what it is"):
-        models.add_column(name)
-    for file in sorted(files("conf.model").iterdir(), key=lambda f: f.name):
-        if file.name.endswith(".yaml"):
-            text = file.read_text(encoding="utf-8")
-            values = yaml.safe_load(text)
-            special = values["add_special_tokens"]
-            bos = special if special == "auto" else "yes" if special else "no"
-            comment = text.splitlines()[0].removeprefix("# ")
-            models.add_row(file.name.removesuffix(".yaml"), values["id"] or "–", values["spec"], bos, comment)
-    families = Table(title="families (model.spec)")
-    for name in ("family", "blocks", "output projection", "sweep", "properties"):
-        families.add_column(name)
-    for spec in SPECS:
-        families.add_row(spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec))))
-    console = _console()
-    console.print(models)
-    console.print(families)
 
 
 def check_model(config: Config, models: ModelHolder | None = None) -> Path:
@@ -72,13 +46,6 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
 
 def _console() -> Console:
     return Console(width=None if Console().is_terminal else 160)
-
-
-def _properties(values: dict[str, Any]) -> list[str]:
-    """The declared properties that are not the default, by name."""
-    flags = [name for name in ("conv1d", "tuple_output") if values[name]]
-    named = ("parallel", "post_norm", "attention_multiplier", "logit_multiplier", "logit_divisor", "logit_softcap")
-    return flags + [f"{name}={values[name]}" for name in named if values[name]]
 
 
 def _shown(value: Any) -> str:

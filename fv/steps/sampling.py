@@ -58,7 +58,7 @@ def sample_snapshot(file: RelationFile, config: Config, lm: LanguageModel) -> Sn
         add_special_tokens=special,
         template=dataclasses.asdict(data.template),
         tokenizer=_tokenizer_identity(lm),
-        relation_csv=SourceFile(path=data.relation_csv_path, sha256=file.sha256),
+        relation_csv=SourceFile(path=data.source, sha256=file.sha256),
         columns=dataclasses.asdict(data.columns),
         counts={q_id: _counts(result, config) for q_id, result in sampled.items()},
         dropped_qids=dropped,
