@@ -1,4 +1,4 @@
-"""How often the intervals of `fv.intervals` and `fv.stats` hold the truth, as the table of docs/methods.md.
+"""How often the intervals of `fv.statistics.intervals` and `fv.statistics.grouped` hold the truth, as the table of docs/methods.md.
 
 Normal and skewed values and crossed draws are simulated; proportions and their paired differences are enumerated over
 every outcome, and the smallest coverage over a grid of probabilities is told.
@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.stats import binom, multinomial, norm, ttest_1samp
 
 from fv.config import StatsConfig
-from fv.intervals import Kind, adjusted_wald, clopper_pearson, estimate_means
-from fv.stats import grouped_means
+from fv.statistics.grouped import grouped_means
+from fv.statistics.intervals import Kind, adjusted_wald, clopper_pearson, estimate_means
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 14, 20, 30)
 DRAWS = (2, 3, 5, 20)

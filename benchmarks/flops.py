@@ -6,8 +6,8 @@ perfect program below the matrix-product peak.
 
 from collections.abc import Sequence
 
+from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
-from fv.sweep import Cell, Head
 
 
 def block_weights(lm: LanguageModel) -> int:

@@ -8,12 +8,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from entrypoints.app import typed
 from fv.config import Config
+from fv.data.relations import read_relations
+from fv.data.sampling import prompt_of, sample_snapshot
+from fv.interventions.loading import load_model
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
+from fv.models.prompt import Prompt
 from fv.models.spec import find_spec
-from fv.relations import read_relations
-from fv.steps.sampling import prompt_of, sample_snapshot
-from fv.sweep import Prompt
 
 ONE_RELATION = ("country_capital",)
 EIGHT_RELATIONS = (
@@ -47,7 +47,7 @@ def prompts(
     """Corrupted few-shot prompts and zero-shot prompts of real trials, `n_trials` a relation."""
     qids = f"data.qids=[{','.join(relations)}]"
     config = configured(qids, f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
-    snapshot = sample_snapshot(read_relations(config.data), config, lm)
+    snapshot = sample_snapshot(read_relations(config.data), config.data, config.seed, lm)
     corrupted = [prompt_of(lm, snapshot, t.corrupted_prompt_str, t.target_first_token_id) for t in snapshot.trials]
     zero_shot = [prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in snapshot.trials]
     return corrupted, zero_shot

@@ -21,13 +21,14 @@ from torch import Tensor
 from benchmarks.flops import cie_flops, injection_flops
 from benchmarks.measure import extra_memory, seconds, seconds_and_speed
 from benchmarks.subjects import EIGHT_RELATIONS, ONE_RELATION, gpt2_shape, prompts, smollm2
-from fv.artifacts import write_json
-from fv.heads import heads_to_sweep
-from fv.hooks import edit_head_outputs
+from fv.files import write_json
+from fv.heads.ranking import heads_to_sweep
+from fv.interventions.engine import Cell, Head
+from fv.interventions.hooks import edit_head_outputs
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Head, Prompt
+from fv.models.prompt import Prompt
 
 RESULTS = Path("results_fv") / "bench.json"
 SAMPLED = 10
@@ -37,7 +38,7 @@ ALPHAS = (0.5, 1.0, 2.0)
 @torch.no_grad()
 def reference_manner(lm: LanguageModel, prompt: Prompt, heads: list[Head], values: Tensor) -> None:
     """One full forward a head with logits at every position, as the public reference does."""
-    ids, naive = torch.tensor([prompt.token_ids]), NaiveSweep(lm)
+    ids, naive = torch.tensor([prompt.token_ids]), NaiveEngine(lm)
     for head in heads:
         with edit_head_outputs(lm, head.layer, naive.patch(head, values)):
             lm.model(input_ids=ids, use_cache=False).logits[:, -1].log_softmax(-1)
@@ -49,7 +50,7 @@ def measure_cie(
     """Our head sweep (of every so-manieth head) against the arithmetic limit, and against both naive manners."""
     corrupted, _ = prompts(lm, n_demos, n_trials)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)[::every]
-    sweep = SharedPrefixSweep(lm, max_rows)
+    sweep = SharedPrefixEngine(lm, max_rows)
     values = sweep.last_token(corrupted).head_outputs.mean(0)
     memory = extra_memory(lambda: sweep.patch_heads(corrupted, values, heads))
     ours, peak = seconds_and_speed(lambda: sweep.patch_heads(corrupted, values, heads))
@@ -71,7 +72,7 @@ def measure_cie(
     sampled = heads[:: max(1, len(heads) // SAMPLED)][:SAMPLED]
     full = seconds(lambda: reference_manner(lm, corrupted[0], sampled, values), repeats=2) / len(sampled)
     # The naive sweep runs one unpatched forward more than it has heads.
-    last = seconds(lambda: NaiveSweep(lm).patch_heads(corrupted[:1], values, sampled), repeats=2) / (len(sampled) + 1)
+    last = seconds(lambda: NaiveEngine(lm).patch_heads(corrupted[:1], values, sampled), repeats=2) / (len(sampled) + 1)
     reference, last_position = full * (len(heads) + 1), last * (len(heads) + 1)
     return row | {
         "reference_seconds": reference,
@@ -90,7 +91,7 @@ def measure_injection(
     cells = [Cell(layer, alpha) for layer in range(lm.n_layers) for alpha in ALPHAS]
     torch.manual_seed(0)
     vectors = torch.randn(n_vectors, lm.d_model).expand(n_trials, -1, -1)
-    sweep = SharedPrefixSweep(lm, max_rows)
+    sweep = SharedPrefixEngine(lm, max_rows)
     ours, peak = seconds_and_speed(lambda: sweep.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
     n_rows = n_trials * n_vectors * len(cells)
     flops = sum(injection_flops(lm, len(p.token_ids), n_vectors, cells) for p in zero_shot)
@@ -106,7 +107,7 @@ def measure_injection(
     if not naive:
         return row
     sampled = cells[:: len(cells) // SAMPLED][:SAMPLED]
-    one = seconds(lambda: NaiveSweep(lm).inject(zero_shot[:1], vectors[:1, :1], sampled), repeats=2)
+    one = seconds(lambda: NaiveEngine(lm).inject(zero_shot[:1], vectors[:1, :1], sampled), repeats=2)
     naive_rows = (len(sampled) + 1) / one
     return row | {"naive_rows_a_second": naive_rows, "vs_naive": n_rows / ours / naive_rows}
 

@@ -20,10 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fv.checks import name_after
 from fv.config import Config, ModelConfig
+from fv.config.checks import name_after
 from fv.errors import FvError
-from fv.models.holder import ModelHolder
+from fv.steps.holder import ModelHolder
 
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
@@ -67,7 +67,7 @@ def run(cfg: DictConfig, module: str, function: str, with_model: bool = True) ->
     """
     try:
         config = typed(cfg)
-        from fv.logs import log_to_terminal
+        from fv.runs.logs import log_to_terminal
 
         log_to_terminal()
         step = getattr(importlib.import_module(module), function)

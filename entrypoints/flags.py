@@ -15,10 +15,10 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from fv.artifacts import AIE_META, FV_META
-from fv.checks import name_after
 from fv.config import Config, DataConfig, ScopeMode, model_presets
+from fv.config.checks import name_after
 from fv.errors import ConfigError, FvError
+from fv.runs.paths import AIE_META, FV_META
 
 MODEL_FLAGS = {
     "--model": "model",

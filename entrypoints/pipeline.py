@@ -8,7 +8,7 @@ from entrypoints.app import entrypoint, run
 @entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
     folder = run(cfg, "fv.steps.pipeline", "run_pipeline")
-    from fv.report import print_report
+    from fv.report.terminal import print_report
 
     print_report(folder)
 

@@ -20,10 +20,10 @@ PAGE = Path("docs", "architecture.md")
 BEGIN, END = "<!-- drawn by scripts/architecture.py -->", "<!-- end of the drawing -->"
 START = "fv.steps.step6.run_step6"
 
-LEAVES = ("errors", "seeding", "progress", "files", "statistics")
+LEAVES = ("errors", "seeding", "progress", "files", "tables", "units")
 ROOMS = (
     *LEAVES,
-    *("config", "models", "data", "interventions", "heads", "vectors", "evaluation"),
+    *("config", "statistics", "models", "data", "interventions", "heads", "vectors", "evaluation"),
     *("runs", "figures", "analyses", "steps", "report", "fv", "entrypoints"),
 )
 """Every room, lowest first: the folders and files of `fv/`; `fv` itself, the public face; and `entrypoints`."""
@@ -33,16 +33,17 @@ def _below(room: str) -> frozenset[str]:
     return frozenset(ROOMS[: ROOMS.index(room)])
 
 
-_GROUND = frozenset({*LEAVES, "config"})
+_GROUND = frozenset({*LEAVES, "config", "statistics"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     **{leaf: _below(leaf) for leaf in LEAVES},
     "config": frozenset(LEAVES),
+    "statistics": frozenset({*LEAVES, "config"}),
     "models": _GROUND,
     "data": _GROUND | {"models"},
     "interventions": _GROUND | {"models"},
     "heads": _GROUND | {"models", "data", "interventions"},
     "vectors": _GROUND | {"models", "interventions", "heads"},
-    "evaluation": _GROUND | {"models", "data", "interventions", "vectors"},
+    "evaluation": _GROUND | {"models", "data", "interventions", "heads", "vectors"},
     "runs": _below("runs"),
     "figures": frozenset(),
     "analyses": _below("analyses"),

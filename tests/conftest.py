@@ -15,11 +15,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
 
 from entrypoints.app import typed
-from fv.artifacts import RunPaths
 from fv.config import Config
+from fv.interventions.loading import load_model
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
-from fv.models.loading import load_model
+from fv.runs.paths import RunPaths
 
 DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
 TINY_QIDS = ["antonym", "country_capital", "verb_past"]

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.models.selfcheck import selfcheck
 
 PLACES = [torch.device(f"privateuseone:{number}") for number in range(3)]
 MOVES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten.lift_fresh.default}

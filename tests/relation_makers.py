@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig
-from fv.encoding import Encoder
+from fv.data.encoding import Encoder
+from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.sampling import sample_snapshot
+from fv.data.snapshot import Example, Snapshot, Trial
+from fv.data.trials import QidTrials, RelationSampler
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation, RelationFile, normalise
-from fv.snapshot import Example, Snapshot, Trial
-from fv.steps.sampling import sample_snapshot
-from fv.trials import QidTrials, RelationSampler
 
 # Enough unrelated pairs for every request below, and noise that repeats, reverses, re-spells and contradicts them.
 BASE = [Pair(f"in{i}", f"out{i}") for i in range(16)]

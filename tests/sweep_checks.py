@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from fv.interventions.engine import Cell, Head, LastToken, PatchScores, TargetScores
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Head, LastToken, PatchScores, Prompt, TargetScores
+from fv.models.prompt import Prompt
 
 TOLERANCE = 2e-5
 MAX_ROWS = [2, 3, 5, 17, 4096]
@@ -87,8 +88,8 @@ def assert_patching_agrees(
     lm: LanguageModel, prompts: list[Prompt], max_rows: int, seed: int = 0, tolerance: float = TOLERANCE
 ) -> None:
     values, heads = values_of(lm, seed), all_heads(lm)
-    expected = NaiveSweep(lm).patch_heads(prompts, values, heads)
-    assert_patches_close(SharedPrefixSweep(lm, max_rows).patch_heads(prompts, values, heads), expected, tolerance)
+    expected = NaiveEngine(lm).patch_heads(prompts, values, heads)
+    assert_patches_close(SharedPrefixEngine(lm, max_rows).patch_heads(prompts, values, heads), expected, tolerance)
     assert (expected.patched - expected.unpatched).abs().max() > 0.01  # there is something to get wrong
 
 
@@ -96,8 +97,8 @@ def assert_injecting_agrees(
     lm: LanguageModel, prompts: list[Prompt], max_rows: int, seed: int = 0, tolerance: float = TOLERANCE
 ) -> None:
     vectors, cells = vectors_of(lm, seed=seed), all_cells(lm)
-    naive_before, naive_after = NaiveSweep(lm).inject(prompts, for_each(prompts, vectors), cells)
-    before, after = SharedPrefixSweep(lm, max_rows).inject(prompts, for_each(prompts, vectors), cells)
+    naive_before, naive_after = NaiveEngine(lm).inject(prompts, for_each(prompts, vectors), cells)
+    before, after = SharedPrefixEngine(lm, max_rows).inject(prompts, for_each(prompts, vectors), cells)
     assert_close(before, naive_before, tolerance)
     assert_close(after, naive_after, tolerance)
     assert (naive_after.logprob - naive_before.logprob[:, None, None]).abs().max() > 0.01

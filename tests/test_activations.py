@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.activations import mean_of_means, mean_over_prompts, read_clean_mean, write_clean_mean
 from fv.errors import ArtifactError
+from fv.heads.activations import mean_of_means, mean_over_prompts
+from fv.runs.mean_files import read_clean_mean, write_clean_mean
 
 
 def test_the_mean_runs_over_prompts() -> None:

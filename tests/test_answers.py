@@ -9,12 +9,12 @@ from families import FAMILIES, tiny
 from sweep_checks import TOLERANCE, all_heads, prompts_of, values_of, vectors_of
 from torch import Tensor
 
-from fv.answers import Question, injection_cost, score_answers
-from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
-from fv.hooks import edit_block_output, edit_head_outputs
+from fv.interventions.answers import Question, injection_cost, score_answers
+from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.interventions.engine import Head
+from fv.interventions.hooks import edit_block_output, edit_head_outputs
+from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
-from fv.prompt_cache import PromptCache
-from fv.sweep import Head
 
 
 def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastTokenEdit) -> Tensor:

@@ -15,13 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.artifacts import (
-    RunPaths,
-    ignores_case,
+from fv.config import Config
+from fv.errors import ArtifactError
+from fv.files import (
     read_json,
     read_jsonl,
     read_torch,
-    refuse_one_file,
     safe_name,
     write_csv,
     write_json,
@@ -30,8 +29,7 @@ from fv.artifacts import (
     write_torch,
     write_whole,
 )
-from fv.config import Config
-from fv.errors import ArtifactError
+from fv.runs.paths import RunPaths, ignores_case, refuse_one_file
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=15)
 long_names = st.text("ab~/é", min_size=200, max_size=400)
@@ -83,9 +81,9 @@ def test_names_that_differ_in_case_are_refused_where_they_would_share_a_file(
 ) -> None:
     (tmp_path / "a").touch()
     assert ignores_case(tmp_path) == (tmp_path / "A").exists()
-    monkeypatch.setattr("fv.artifacts.ignores_case", lambda _: False)
+    monkeypatch.setattr("fv.runs.paths.ignores_case", lambda _: False)
     refuse_one_file(tmp_path, ["Capital", "capital", "past"])
-    monkeypatch.setattr("fv.artifacts.ignores_case", lambda _: True)
+    monkeypatch.setattr("fv.runs.paths.ignores_case", lambda _: True)
     refuse_one_file(tmp_path, ["capital", "past"])
     with pytest.raises(ArtifactError, match=r"in case only \(Capital and capital\).*data\.qids"):
         refuse_one_file(tmp_path, ["Capital", "capital", "past"])
@@ -167,7 +165,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     path = tmp_path / "a.txt"
     path.write_text("old", encoding="utf-8")
     code = (
-        "import os, sys; from pathlib import Path; from fv.artifacts import write_whole\n"
+        "import os, sys; from pathlib import Path; from fv.files import write_whole\n"
         "def die(temporary):\n    temporary.write_text('half'); os._exit(9)\n"
         "write_whole(Path(sys.argv[1]), die)"
     )

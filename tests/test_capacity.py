@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import DataConfig, Split
-from fv.encoding import Encoder
+from fv.data.encoding import Encoder
+from fv.data.relations import Pair, Relation
+from fv.data.trials import QidTrials, RelationSampler
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation
-from fv.trials import QidTrials, RelationSampler
 
 NAMED = {"eval trial": "n_eval_trials_per_q", "demonstration": "n_demos", "fit trial": "n_trials_per_q"}
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
-from fv.artifacts import read_json
-from fv.report import Summary, baselines_that_win, print_report
-from fv.steps.caveats import says_nothing
+from fv.evaluation.caveats import says_nothing
+from fv.files import read_json
+from fv.report.terminal import Summary, baselines_that_win, print_report
 from fv.steps.pipeline import run_pipeline
 
 

@@ -6,7 +6,8 @@ import pytest
 from commands import module
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths, sha256_of
+from fv.files import sha256_of
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 
 

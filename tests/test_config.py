@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 import fv
 from entrypoints.app import typed
 from fv import config as c
-from fv.checks import check_name, name_after
 from fv.config import Config
+from fv.config.checks import check_name, name_after
 from fv.errors import ConfigError
-from fv.identity import flat
+from fv.runs.identity import flat
 
 GROUPS: dict[str, Any] = {
     **{field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)},

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fv.activations import RelationMeans
 from fv.config.evaluation import ControlsConfig
-from fv.controls import Control, VectorHeads, layer_matched_heads, make_controls, norm_matched, random_head_sets
-from fv.injection import Vector
+from fv.heads.activations import RelationMeans
+from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
-from fv.sweep import Head
+from fv.vectors.controls import Control, VectorHeads, layer_matched_heads, make_controls, norm_matched, random_head_sets
+from fv.vectors.vector import Vector
 
 light = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**40)

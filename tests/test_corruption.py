@@ -22,12 +22,12 @@ from relation_makers import (
 from scipy.stats import chisquare
 
 from fv.config import Config, Corruption, DataConfig
-from fv.corruption import OutputTable, admissible_order, corrupt
+from fv.data.corruption import OutputTable, admissible_order, corrupt
+from fv.data.relations import Pair, normalise, read_relations
+from fv.data.sampling import sample_snapshot
+from fv.data.snapshot import Trial
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, normalise, read_relations
-from fv.snapshot import Trial
-from fv.steps.sampling import sample_snapshot
 
 KEPT = {
     # Trials with ten different outputs a relation, and a digest of them, from before repeated outputs were rearranged.

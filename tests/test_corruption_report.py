@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from relation_makers import light, noisy_pairs, numbered, relation, right_outputs, sample, seeds, snapshot_of
 
 from fv.config import Corruption, Split
-from fv.corruption_report import corruption_report
+from fv.data.corruption_report import corruption_report
+from fv.data.relations import Pair, normalise
+from fv.data.sampling import log_warnings
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, normalise
 from fv.steps.data import run_check
-from fv.steps.sampling import log_warnings
 
 
 def of_outputs(*outputs: str, n: int = 24) -> list[Pair]:

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig, Split
-from fv.data_check import check_rows
-from fv.encoding import Encoder
+from fv.data.checks import check_rows
+from fv.data.encoding import Encoder
+from fv.data.relations import Pair, Relation
+from fv.data.rows import Row
+from fv.data.token_check import check_tokens
+from fv.data.trials import RelationSampler
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation
-from fv.rows import Row
+from fv.models.tokenizer import load_tokenizer
 from fv.steps.data import mark_tokens, run_check, run_list, run_sample
-from fv.token_check import check_tokens
-from fv.tokenizer import load_tokenizer
-from fv.trials import RelationSampler
 
 CLEAN = [("q", f"in{i}", f"out{i}") for i in range(20)]
 
@@ -222,8 +222,8 @@ def test_the_sample_is_what_stepd_draws_first(
     tiny_llama: LanguageModel,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from fv.relations import read_relations
-    from fv.steps.sampling import sample_snapshot
+    from fv.data.relations import read_relations
+    from fv.data.sampling import sample_snapshot
 
     config = make_config(*check_overrides, f"data.path={small_csv}", "seed=7")
     run_sample(config)

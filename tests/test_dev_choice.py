@@ -5,13 +5,14 @@ import torch
 from sweep_checks import prompts_of
 from torch import Tensor
 
-from fv.edits import AddVector, ReplaceResidual
-from fv.engine import make_sweep
-from fv.injection import weaker_cells
+from fv.evaluation.cells import weaker_cells
+from fv.evaluation.dev_choice import DevChoice
+from fv.interventions.edits import AddVector, ReplaceResidual
+from fv.interventions.engine import Cell
+from fv.interventions.engines import make_engine
+from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
-from fv.prompt_cache import PromptCache
-from fv.steps.dev_choice import DevChoice
-from fv.sweep import Cell, Prompt
+from fv.models.prompt import Prompt
 
 CELLS = [Cell(layer, alpha) for layer in (0, 1) for alpha in (1.0, 2.0)]
 
@@ -31,7 +32,7 @@ def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | Rep
 
 
 def choice_of(lm: LanguageModel, prompts: list[Prompt], shares: list[float], unit: Tensor | None = None) -> DevChoice:
-    return DevChoice(make_sweep(lm, "auto", 512), prompts, weaker_cells(CELLS, shares), sorted([1.0, *shares]), unit)
+    return DevChoice(make_engine(lm, "auto", 512), prompts, weaker_cells(CELLS, shares), sorted([1.0, *shares]), unit)
 
 
 @pytest.fixture

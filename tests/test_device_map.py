@@ -22,12 +22,12 @@ from families import tiny
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
 
-from fv.artifacts import read_json
 from fv.config import ComputeConfig, Config, ModelConfig, Quant
-from fv.engine import make_sweep
 from fv.errors import ConfigError, ModelError
+from fv.files import read_json
+from fv.interventions.engines import make_engine
+from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.models.selfcheck import selfcheck
 from fv.steps.pipeline import run_pipeline
 
 LLAMA_MAP = (
@@ -70,7 +70,7 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
     prompts, found = prompts_of(lm, [5, 3]), []
     heads, cells = all_heads(lm)[::3], all_cells(lm)[::2]
     for max_rows in all_max_rows:
-        sweep = make_sweep(lm, mode, max_rows)
+        sweep = make_engine(lm, mode, max_rows)
         last = sweep.last_token(prompts)
         patched = sweep.patch_heads(prompts, values_of(lm), heads)
         before, after = sweep.inject(prompts, for_each(prompts, vectors_of(lm, 2)), cells)

@@ -10,20 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import StatsConfig
-from fv.evaluation import (
-    METRICS,
-    TRIAL_COLUMNS,
-    EvalTrial,
-    evaluate,
-    sort_trials,
-    summarise,
-    summary_json,
-)
-from fv.injection import Vector
+from fv.evaluation.summary import summarise, summary_json
+from fv.evaluation.trial_rows import METRICS, TRIAL_COLUMNS, EvalTrial, evaluate, sort_trials
+from fv.interventions.engine import Cell
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Prompt
+from fv.models.prompt import Prompt
+from fv.vectors.vector import Vector
 
 STATS = StatsConfig(n_resamples=100)
 
@@ -171,7 +165,7 @@ def vector(name: str, source: str | None, seed: int) -> Vector:
 @pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
 def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, engine: str) -> None:
     plan = [(vector("global", None, 0), [*X, *Y]), (vector("y", "y", 1), Y), (vector("z", "z", 2), Y)]
-    sweep = NaiveSweep(tiny_lm) if engine == "naive" else SharedPrefixSweep(tiny_lm, 16)
+    sweep = NaiveEngine(tiny_lm) if engine == "naive" else SharedPrefixEngine(tiny_lm, 16)
     done: list[int] = []
     rows = sort_trials(pd.concat([evaluate(sweep, [v], on, CELLS, advance=done.append) for v, on in plan]))
     assert list(rows.columns) == TRIAL_COLUMNS
@@ -180,7 +174,7 @@ def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, engi
     for injected, trials in plan:
         for trial in trials:
             for cell in CELLS:
-                before, after = NaiveSweep(tiny_lm).inject([trial.prompt], injected.values[None, None], [cell])
+                before, after = NaiveEngine(tiny_lm).inject([trial.prompt], injected.values[None, None], [cell])
                 found = table.loc[(injected.name, trial.trial_id, *cell)]
                 assert (found["eval_qid"], found["fv_kind"]) == (trial.q_id, injected.kind)
                 assert found["baseline_logprob"] == pytest.approx(float(before.logprob), abs=2e-5)
@@ -199,14 +193,14 @@ def test_a_right_answer_counts_as_accuracy(tiny_llama: LanguageModel) -> None:
     towards = tiny_llama.unembedding.weight[answer] / tiny_llama.unembedding.weight[answer].norm()
     strong = Vector("x", "qid", "x", 100 * towards)
     trials = trials_of("x", (5, 17, 300, answer), (41, 9, answer))
-    (entry,) = summary_of(evaluate(SharedPrefixSweep(tiny_llama, 64), [strong], trials, [Cell(2, 1.0)]))["rows"]
+    (entry,) = summary_of(evaluate(SharedPrefixEngine(tiny_llama, 64), [strong], trials, [Cell(2, 1.0)]))["rows"]
     assert (entry["baseline_accuracy"], entry["injected_accuracy"], entry["accuracy_delta"]) == (0.0, 1.0, 1.0)
     assert entry["mean_delta_p"] > 0
 
 
 def test_cells_and_vectors_evaluated_apart_are_the_rows_of_one_grid_bit_for_bit(tiny_lm: LanguageModel) -> None:
     vectors, trials = [vector("a", "x", 0), vector("b", "y", 1), vector("c", "y", 2)], [*X, *Y]
-    for sweep in (SharedPrefixSweep(tiny_lm, 16), SharedPrefixSweep(tiny_lm, 512)):
+    for sweep in (SharedPrefixEngine(tiny_lm, 16), SharedPrefixEngine(tiny_lm, 512)):
         parts = [evaluate(sweep, some, trials, [c]) for some in (vectors[1:], vectors[:1]) for c in CELLS[::-1]]
         together = evaluate(sweep, vectors, trials, CELLS)
         apart = sort_trials(pd.concat(parts, ignore_index=True))

@@ -21,15 +21,15 @@ from sweep_checks import (
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fv.engine import make_sweep
 from fv.errors import ModelError
-from fv.expanded_batch import ExpandedBatchSweep
-from fv.function_vector import function_vector
+from fv.interventions.engine import Head
+from fv.interventions.engines import make_engine
+from fv.interventions.expanded_batch import ExpandedBatchEngine
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.models.selfcheck import selfcheck
 from fv.models.spec import SPECS, FastSweep
-from fv.naive import NaiveSweep
-from fv.sweep import Head
+from fv.vectors.function_vector import function_vector
 
 POST_NORM = [spec.name for spec in SPECS if spec.post_norm]
 EXPANDED = [spec.name for spec in SPECS if spec.sweep is FastSweep.expanded]
@@ -41,7 +41,7 @@ def declared(lm: LanguageModel, **spec: Any) -> LanguageModel:
 
 
 def assert_engine_agrees(lm: LanguageModel, engine: str, tolerance: float) -> None:
-    fast, naive = make_sweep(lm, engine, 40), NaiveSweep(lm)
+    fast, naive = make_engine(lm, engine, 40), NaiveEngine(lm)
     prompts, values, heads = prompts_of(lm, [1, 7, 12, 12]), values_of(lm), all_heads(lm)
     expected = naive.patch_heads(prompts, values, heads)
     assert_patches_close(fast.patch_heads(prompts, values, heads), expected, tolerance)
@@ -220,14 +220,14 @@ def test_all_heads_and_the_bias_add_to_the_residual_what_the_block_adds(family: 
 def test_max_rows_changes_the_expanded_sweep_by_rounding_only(max_rows: int) -> None:
     lm = tiny("gpt_neo")
     prompts, values, heads = prompts_of(lm, [9, 1, 4]), values_of(lm), all_heads(lm)[::-1]
-    expected = NaiveSweep(lm).patch_heads(prompts, values, heads)
-    assert_patches_close(ExpandedBatchSweep(lm, max_rows).patch_heads(prompts, values, heads), expected)
+    expected = NaiveEngine(lm).patch_heads(prompts, values, heads)
+    assert_patches_close(ExpandedBatchEngine(lm, max_rows).patch_heads(prompts, values, heads), expected)
 
 
 def test_one_cell_of_the_expanded_sweep_is_bit_equal_to_the_same_cell_of_a_grid() -> None:
     lm = tiny("bloom")
     prompts, cells = prompts_of(lm, [9, 1, 4]), all_cells(lm)
-    vectors, sweep = for_each(prompts, vectors_of(lm)), ExpandedBatchSweep(lm, 64)
+    vectors, sweep = for_each(prompts, vectors_of(lm)), ExpandedBatchEngine(lm, 64)
     grid = sweep.inject(prompts, vectors, cells)[1]
     for i, cell in enumerate(cells):
         assert torch.equal(sweep.inject(prompts, vectors, [cell])[1].logprob[..., 0], grid.logprob[..., i])

@@ -9,7 +9,7 @@ import pytest
 from conftest import MakeConfig
 from families import tiny
 
-from fv.artifacts import read_json
+from fv.files import read_json
 from fv.steps.pipeline import run_pipeline
 
 # Parallel blocks on shared prefixes; post-norm, windows and soft-capping on expanded batches; tuples and ALiBi.

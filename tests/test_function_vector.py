@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fv.errors import ModelError
-from fv.function_vector import function_vector, vector_by_layer
+from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.sweep import Head
+from fv.vectors.function_vector import function_vector, vector_by_layer
 
 few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 chosen_heads = st.lists(st.builds(Head, st.integers(0, 2), st.integers(0, 3)), unique=True, min_size=1)

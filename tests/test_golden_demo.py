@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths, read_json
+from fv.files import read_json
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 
 DATA = Path(__file__).parent / "data"

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from conftest import TINY_QIDS, MakeConfig
 
-from fv.artifacts import RunPaths
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.models.holder import ModelHolder
+from fv.interventions.engine import Cell
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.shared_prefix import SharedPrefixSweep
+from fv.runs.paths import RunPaths
 from fv.steps.gather import run_gather
+from fv.steps.holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.sweep import Cell
 
 TABLES = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv", "head_stability.csv", "fv_qid.pt")
 STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.csv")
@@ -126,13 +126,13 @@ def test_cells_that_are_there_are_not_computed_again(
     grid = [*overrides, "evaluation=grid", "injection.alpha=[1.0,2.0]"]
     run_pipeline(make_config(*grid, "injection.layer=[1]"))
     asked: set[Cell] = set()
-    inject = SharedPrefixSweep.inject
+    inject = SharedPrefixEngine.inject
 
-    def watched(self: SharedPrefixSweep, prompts: Any, vectors: Any, cells: Any, *more: Any) -> Any:
+    def watched(self: SharedPrefixEngine, prompts: Any, vectors: Any, cells: Any, *more: Any) -> Any:
         asked.update(cells)
         return inject(self, prompts, vectors, cells, *more)
 
-    monkeypatch.setattr(SharedPrefixSweep, "inject", watched)
+    monkeypatch.setattr(SharedPrefixEngine, "inject", watched)
     run_step6(make_config(*grid, "injection.layer=[1,2]"))
     assert asked == {Cell(2, 1.0), Cell(2, 2.0)}
 

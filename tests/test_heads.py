@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.errors import ConfigError
-from fv.heads import choose_indices, describe_heads, heads_to_sweep, rank_heads, top_heads
-from fv.sweep import Head
+from fv.heads.ranking import choose_indices, describe_heads, heads_to_sweep, rank_heads, top_heads
+from fv.interventions.engine import Head
 
 KEY = "mean_delta_logprob"
 

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fv.answers import AnswerScores
 from fv.config import StatsConfig
-from fv.held_out import (
+from fv.evaluation.tables import (
     ALL,
     CHANGES,
     CONTRASTED,
@@ -21,7 +20,8 @@ from fv.held_out import (
     in_subsets,
     means_table,
 )
-from fv.intervals import INTERVAL, Kind, estimate_means
+from fv.interventions.answers import AnswerScores
+from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 
 QUICK = StatsConfig(n_resamples=200)
 LN = np.log

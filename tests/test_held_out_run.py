@@ -11,19 +11,20 @@ import torch
 from conftest import TINY_QIDS, MakeConfig, loaded
 from test_answers import oracle
 
-from fv.artifacts import RunPaths, read_json, read_torch
 from fv.config import Config
-from fv.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.data.snapshot import Trial, read_snapshot
 from fv.errors import ArtifactError, ConfigError, TrialError
+from fv.files import read_json, read_torch
+from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
+from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.run import read_meta
-from fv.snapshot import Trial, read_snapshot
+from fv.runs.metadata import read_meta
+from fv.runs.paths import RunPaths
+from fv.runs.results import StepdResults
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
-from fv.steps.stepd_results import StepdResults
-from fv.sweep import Head
 
 FILES = ("held_out.csv", "contrasts.csv", "injection_cost.csv", "transfer.csv", "transfer_matrix.csv", "fv_cosines.csv")
 

@@ -12,10 +12,11 @@ from families import tiny
 from torch import Tensor, nn
 
 from fv.errors import ModelError
-from fv.hooks import edit_block_output, edit_head_outputs, record_head_outputs
+from fv.interventions.engine import Cell
+from fv.interventions.hooks import edit_block_output, edit_head_outputs, record_head_outputs
+from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.sweep import Cell, Prompt
+from fv.models.prompt import Prompt
 
 IDS = torch.tensor([[11, 3, 402, 77, 9, 1200]])
 
@@ -108,7 +109,7 @@ def test_an_edit_that_never_ran_is_an_error(tiny_lm: LanguageModel) -> None:
 def test_a_recording_that_never_ran_is_an_error(tiny_lm: LanguageModel) -> None:
     lm = with_unused_projection(tiny_lm)
     with pytest.raises(ModelError, match=r"\.unused was never called in layers \[0, 1, 2\]"):
-        NaiveSweep(lm).last_token([Prompt((1, 2), 3)])
+        NaiveEngine(lm).last_token([Prompt((1, 2), 3)])
     assert without_hooks(lm)
 
 
@@ -153,7 +154,7 @@ def test_a_block_that_returns_a_tuple_is_edited_in_its_first_item(tiny_gptj: Lan
         handle = tiny_gptj.blocks[layer].register_forward_hook(add)
         logits = tiny_gptj.model(torch.tensor([prompt.token_ids])).logits[0, -1]
         handle.remove()
-        after = NaiveSweep(tiny_gptj).inject([prompt], vector[None, None], [Cell(layer, 1.5)])[1]
+        after = NaiveEngine(tiny_gptj).inject([prompt], vector[None, None], [Cell(layer, 1.5)])[1]
         assert float(after.logprob) == pytest.approx(float(logits.double().log_softmax(-1)[3]), abs=5e-6)
     assert set(kinds) == {tuple}
 

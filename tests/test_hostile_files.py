@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fv.config import ColumnsConfig, Form
+from fv.data.importers import read_table
 from fv.errors import RelationError
-from fv.importers import read_table
 
 # Fragments that break readers, glued together at random.
 FRAGMENTS = [

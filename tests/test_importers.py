@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.importers import read_table
+from fv.data.relations import read_relations
+from fv.data.rows import Table
 from fv.errors import ConfigError, RelationError
-from fv.importers import read_table
-from fv.relations import read_relations
-from fv.rows import Table
 
 Triple = tuple[str, str, str]
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)

@@ -12,22 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.artifacts import write_csv
 from fv.errors import ArtifactError
-from fv.heads import top_heads
-from fv.indirect_effect import (
-    CIE_COLUMNS,
-    TrialEffects,
-    aie_table,
-    cie_table,
-    read_cie_table,
-    trial_effects,
-    write_trial_effects,
-)
+from fv.files import write_csv
+from fv.heads.indirect_effect import CIE_COLUMNS, TrialEffects, aie_table, cie_table, trial_effects
+from fv.heads.ranking import top_heads
+from fv.interventions.engine import Head, ignore_progress
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Head, Prompt, ignore_progress
+from fv.models.prompt import Prompt
+from fv.runs.effect_files import read_cie_table, write_trial_effects
 
 nan = math.nan
 
@@ -80,7 +74,7 @@ def test_joined_effects_keep_their_trials() -> None:
 def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageModel) -> None:
     prompts = [Prompt((5, 900, 31, 8), 77), Prompt((12, 4), 3000)]
     mean, heads = torch.ones(3, 4, 12), [Head(2, 1), Head(0, 3)]
-    naive = NaiveSweep(tiny_llama)
+    naive = NaiveEngine(tiny_llama)
     effects, before = trial_effects(naive, prompts, mean, heads, ignore_progress)
     own = naive.last_token(prompts).scores
     assert torch.equal(before.scores.logprob, own.logprob)
@@ -100,7 +94,7 @@ def test_the_head_that_carries_the_answer_is_ranked_first(tiny_lm: LanguageModel
     read[3] = 1.0
     with torch.no_grad():  # the planted head writes the answer's direction when its output has a third coordinate
         lm.out_weight(planted.layer)[:, lm.head_slice(planted.head)] = torch.outer(towards / towards.norm(), read)
-    sweep = NaiveSweep(lm) if engine == "naive" else SharedPrefixSweep(lm, 64)
+    sweep = NaiveEngine(lm) if engine == "naive" else SharedPrefixEngine(lm, 64)
     rng = torch.Generator().manual_seed(0)
     cie = []
     for q_id, n_trials in (("one", 3), ("two", 5)):

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from fv.config import EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.errors import ArtifactError, ConfigError
-from fv.injection import Vector, grid, read_vector, scope_of, strength, weaker_cells
+from fv.evaluation.cells import grid, weaker_cells
+from fv.evaluation.scope import scope_of
+from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
-from fv.sweep import Cell
+from fv.vectors.file import read_vector
+from fv.vectors.vector import Vector, strength
 
 KNOWN = ["antonym", "capital", "past"]
 VALUES = torch.zeros(4)

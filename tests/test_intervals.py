@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
+import fv.intervals
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, multinomial, norm, t, ttest_1samp
 
-import fv.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
-from fv.intervals import FEWEST_TO_RESAMPLE, Estimates, Kind, adjusted_wald, clopper_pearson, estimate_means
 from fv.seeding import generator_for
+from fv.statistics.intervals import FEWEST_TO_RESAMPLE, Estimates, Kind, adjusted_wald, clopper_pearson, estimate_means
 
 QUICK = StatsConfig(n_resamples=300)
 METHODS = list(BootstrapMethod)
@@ -187,7 +187,7 @@ def test_how_many_numbers_are_held_at_once_changes_nothing(
 ) -> None:
     stats, values = replace(QUICK, method=method), some_values(7, 10)
     whole = bytes_of(estimate_means(values, stats, 0, "x"))
-    monkeypatch.setattr(fv.intervals, "_MOST_NUMBERS", most)
+    monkeypatch.setattr(fv.statistics.intervals, "_MOST_NUMBERS", most)
     assert bytes_of(estimate_means(values, stats, 0, "x")) == whole
 
 

@@ -10,25 +10,28 @@ import torch
 from conftest import DEFAULT_CSV, MakeConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fv.artifacts import RunPaths, read_json
 from fv.config import Config
-from fv.engine import make_sweep
-from fv.heads import heads_to_sweep
-from fv.held_out import contrasts_table
-from fv.indirect_effect import cie_table
-from fv.injection import Vector, grid
+from fv.data.relations import Pair, Relation, RelationFile
+from fv.data.sampling import sample_snapshot
+from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.cells import grid
+from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
+from fv.evaluation.held_out import HeldOutRun
+from fv.evaluation.selection import choose_cells
+from fv.evaluation.tables import contrasts_table
+from fv.files import read_json
+from fv.heads.indirect_effect import cie_table
+from fv.heads.ranking import heads_to_sweep
+from fv.heads.relation_run import RelationRuns
+from fv.interventions.engine import Head, ignore_progress
+from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation, RelationFile
-from fv.selection import choose_cells
-from fv.steps.candidates import CandidatesOfRelations
-from fv.steps.grid import Grid, eval_parts, evaluate_vectors, trials_of
-from fv.steps.held_out import HeldOutRun
+from fv.runs.paths import RunPaths
+from fv.runs.results import StepdResults
 from fv.steps.pipeline import run_pipeline
-from fv.steps.sampling import sample_snapshot
-from fv.steps.stepd_results import Ranking, StepdResults
-from fv.steps.stepd_unit import StepdUnits
-from fv.steps.units import NO_UNITS
-from fv.sweep import Head, ignore_progress
+from fv.units import NO_UNITS
+from fv.vectors.measured import Ranking
+from fv.vectors.vector import Vector
 
 PLANTED = Head(0, 1)
 
@@ -112,9 +115,9 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     """What the pipeline says of a shuffled relation, without its files."""
     config.seed = seed
     snapshot = sample_snapshot(shuffled_relation(seed), config, lm)
-    sweep = make_sweep(lm, "auto", config.compute.max_rows)
+    sweep = make_engine(lm, "auto", config.compute.max_rows)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    unit = StepdUnits(config, lm, snapshot, heads, sweep, NO_UNITS, ignore_progress).relation("null")
+    unit = RelationRuns(config, lm, snapshot, heads, sweep, NO_UNITS, ignore_progress).relation("null")
     stepd = StepdResults(snapshot, cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means}, {})
     ranking = Ranking("mean_delta_logprob", config.score.k)
     vector = Vector("null", "qid", "null", stepd.vector_of(lm, "null", ranking, ranking.k), ranking.k)

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from relation_makers import numbered, relation, seeds, snapshot_of, spellings
 
 from fv.config import Config, DataConfig, Split
-from fv.leaks import eval_pairs_elsewhere
+from fv.data.leaks import eval_pairs_elsewhere
+from fv.data.relations import Pair, normalise, read_relations
+from fv.data.sampling import sample_snapshot
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, normalise, read_relations
-from fv.steps.sampling import sample_snapshot
 
 overlapping = st.lists(st.builds(Pair, spellings, spellings), min_size=10, max_size=16, unique=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from fv.metrics import (
+from fv.interventions.metrics import (
     answer_logprob,
     cosine,
     kl_divergence,

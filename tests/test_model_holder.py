@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from fv.config import Config
-from fv.encoding import Encoder
+from fv.data.encoding import Encoder
 from fv.errors import ModelError
-from fv.models.holder import ModelHolder
 from fv.models.language_model import LanguageModel
+from fv.models.tokenizer import load_tokenizer
+from fv.steps.holder import ModelHolder
 from fv.steps.models import check_model
 from fv.steps.pipeline import run_pipeline
-from fv.tokenizer import load_tokenizer
 
 MAP = "model.device_map={model: disk, lm_head: cpu}"
 

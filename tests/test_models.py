@@ -13,13 +13,13 @@ import torch
 from conftest import loaded
 from families import tiny
 
-from fv.artifacts import read_json, sha256_of
 from fv.config import Config
 from fv.errors import ConfigError, ModelError
+from fv.files import read_json, sha256_of
 from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
-from fv.tokenizer import load_tokenizer
+from fv.models.tokenizer import load_tokenizer
 
 MakeConfig = Callable[..., Config]
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,21 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fv.artifacts import RunPaths, read_json, read_jsonl
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.files import read_json, read_jsonl
 from fv.models.language_model import LanguageModel
-from fv.names import ranking_name, source_name, vector_name
 from fv.progress import progress_bar
-from fv.report import print_report
-from fv.run import read_meta
+from fv.report.terminal import print_report
+from fv.runs.metadata import read_meta
+from fv.runs.paths import RunPaths
+from fv.runs.results import StepdResults
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
-from fv.steps.stepd_results import StepdResults
 from fv.steps.stepe import run_stepe
 from fv.steps.summary import evaluate_held_out
-from fv.steps.units import Arrays, UnitStore
+from fv.units import Arrays, UnitStore
+from fv.vectors.names import ranking_name, source_name, vector_name
 
 OWN_NAMES = ["010", "10", "a", "a:b", "a:b:c", "a[/b]", "aie", "cells", "fv", "units"]
 """Relations whose vectors are called as they are."""
@@ -229,7 +230,7 @@ def test_relations_that_would_share_a_file_are_refused_before_anything_is_thrown
     lines = [f"{q_id},in{i},out{i}" for q_id in ("Same", "same") for i in range(20)]
     (tmp_path / "case.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
     twins = make_config(*tiny_overrides, f"data.relation_csv_path={tmp_path / 'case.csv'}", "overwrite=true")
-    monkeypatch.setattr("fv.artifacts.ignores_case", lambda _: True)
+    monkeypatch.setattr("fv.runs.paths.ignores_case", lambda _: True)
     with pytest.raises(ArtifactError, match="Same and same"):
         run_stepd(twins)
     assert (old / "artifacts" / "cie_scores.csv").exists()

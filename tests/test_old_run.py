@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths, read_json, sha256_of
+from fv.files import read_json, sha256_of
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd

@@ -8,14 +8,15 @@ import pytest
 import torch
 from conftest import TINY_QIDS, MakeConfig
 
-from fv.artifacts import RunPaths, read_json, read_jsonl, read_torch
 from fv.errors import ArtifactError, ConfigError
+from fv.evaluation.caveats import caveats
+from fv.files import read_json, read_jsonl, read_torch
 from fv.models.language_model import LanguageModel
-from fv.run import read_meta
-from fv.steps.caveats import caveats
+from fv.runs.metadata import read_meta
+from fv.runs.paths import RunPaths
+from fv.runs.results import StepdResults
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
-from fv.steps.stepd_results import StepdResults
 from fv.steps.stepe import run_stepe
 
 K = 3

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from fv.config import TemplateConfig
-from fv.encoding import Encoder
+from fv.data.encoding import Encoder
+from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
+from fv.data.relations import Pair
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.prompts import TargetIds, accepted, render, render_target, target_tokens
-from fv.relations import Pair
 
 DEFAULT = TemplateConfig()
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

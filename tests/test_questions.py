@@ -8,9 +8,9 @@ from hypothesis import given
 from relation_makers import are_kin, light, noisy_pairs, numbered, relation, seeds, snapshot_of
 
 from fv.config import Split
+from fv.data.relations import Pair, normalise
+from fv.evaluation.questions import RelationQuestions
 from fv.models.language_model import LanguageModel
-from fv.questions import RelationQuestions
-from fv.relations import Pair, normalise
 
 
 def most_frequent(pairs: list[Pair]) -> str:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sweep_checks import assert_close, seeds
 
 from fv import readout
+from fv.interventions.engine import TargetScores
 from fv.models.language_model import LanguageModel
-from fv.sweep import TargetScores
 
 # Scores
 

@@ -10,9 +10,9 @@ from conftest import MakeConfig
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from fv.artifacts import RunPaths
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError, ModelError, RelationError, TrialError
+from fv.runs.paths import RunPaths
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import ColumnsConfig, DataConfig
+from fv.data.relations import Pair, RelationFile, normalise, read_relations
 from fv.errors import RelationError
-from fv.relations import Pair, RelationFile, normalise, read_relations
 
 HEADER = "q_id,exA,exB\n"
 # What pandas, a line splitter, a number parser or a stripper would change.

@@ -10,8 +10,8 @@ import pytest
 from commands import ROOT, module
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths
-from fv.shared_prefix import SharedPrefixSweep
+from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.runs.paths import RunPaths
 from fv.steps.stepd import run_stepd
 
 
@@ -51,7 +51,7 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(*tiny_overrides)
-    patch_heads, calls = SharedPrefixSweep.patch_heads, []
+    patch_heads, calls = SharedPrefixEngine.patch_heads, []
 
     def interrupted(*args):
         calls.append(args)
@@ -59,7 +59,7 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
             raise KeyboardInterrupt
         return patch_heads(*args)
 
-    monkeypatch.setattr(SharedPrefixSweep, "patch_heads", interrupted)
+    monkeypatch.setattr(SharedPrefixEngine, "patch_heads", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_stepd(config)
     run_stepd(config)

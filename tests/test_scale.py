@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fv.config import Config, ModelConfig
-from fv.corruption import OutputTable
-from fv.encoding import Encoder
+from fv.data.corruption import OutputTable
+from fv.data.encoding import Encoder
+from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.sampling import sample_snapshot
+from fv.data.snapshot import Snapshot
+from fv.data.trials import kin_groups
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation, RelationFile, normalise
-from fv.snapshot import Snapshot
-from fv.steps.sampling import sample_snapshot
-from fv.trials import kin_groups
 
 words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "ｂ"])
 pairs_of_few_words = st.lists(st.builds(Pair, words, words), min_size=1, max_size=25)
@@ -95,8 +95,8 @@ def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, m
         encoded.append(target)
         return encoder.lm.encode(target, False)
 
-    monkeypatch.setattr("fv.encoding.Encoder.encode_apart", apart)
-    monkeypatch.setattr("fv.encoding.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])
+    monkeypatch.setattr("fv.data.encoding.Encoder.encode_apart", apart)
+    monkeypatch.setattr("fv.data.encoding.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])
     assert snapshot_of(tiny_lm, special=False) == expected
     assert set(encoded) == {f" out {q} {i}" for q in ("a", "b") for i in range(150)}
 
@@ -105,7 +105,7 @@ def test_without_a_known_border_a_trial_and_a_hundred_outputs_are_one_call_each(
     tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = snapshot_of(tiny_lm, special=False)
-    monkeypatch.setattr("fv.encoding.borders_of", lambda _: "")
+    monkeypatch.setattr("fv.data.encoding.borders_of", lambda _: "")
     tokenizer = Counting(tiny_lm.tokenizer)
     snapshot = snapshot_of(dataclasses.replace(tiny_lm, tokenizer=tokenizer), special=False)
     assert snapshot.trials == expected.trials

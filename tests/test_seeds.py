@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths, read_json
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.files import read_json
+from fv.runs.paths import RunPaths
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.seeds import seeds_of_one_setting

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fv.data.relations import normalise
+from fv.data.snapshot import Example, Meta, QidCounts, Snapshot, SourceFile, Trial
 from fv.errors import TrialError
-from fv.relations import normalise
-from fv.selection import DEV, TEST, choose_cells, is_chosen, parts_of
-from fv.snapshot import Example, Meta, QidCounts, Snapshot, SourceFile, Trial
+from fv.evaluation.selection import DEV, TEST, choose_cells, is_chosen, parts_of
 
 light = settings(max_examples=40, deadline=None)
 fewer = settings(max_examples=12, deadline=None)

@@ -15,8 +15,8 @@ from torch import Tensor
 from fv import prefix_attention
 from fv.config import Config
 from fv.errors import ModelError
+from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.models.selfcheck import selfcheck
 
 MakeConfig = Callable[..., Config]
 

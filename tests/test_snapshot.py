@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.artifacts import sha256_of
 from fv.config import Config, DataConfig
+from fv.data.relations import read_relations
+from fv.data.sampling import replay_snapshot, sample_snapshot
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.errors import ArtifactError
+from fv.files import sha256_of
 from fv.models.language_model import LanguageModel
-from fv.relations import read_relations
-from fv.snapshot import Snapshot, read_snapshot, write_snapshot
-from fv.steps.sampling import replay_snapshot, sample_snapshot
 
 Json = dict[str, Any]
 

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from fv.artifacts import RunPaths, read_json
 from fv.config import ModelConfig
+from fv.data.relations import read_relations
+from fv.data.sampling import prompt_of, sample_snapshot
+from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, TrialError
+from fv.evaluation.held_out import HeldOutRun
+from fv.evaluation.questions import RelationQuestions
+from fv.files import read_json
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens
-from fv.questions import RelationQuestions
-from fv.relations import read_relations
-from fv.snapshot import Snapshot
-from fv.steps.held_out import HeldOutRun
-from fv.steps.sampling import prompt_of, sample_snapshot
+from fv.runs.paths import RunPaths
 from fv.steps.stepd import run_stepd
 
 SPELLINGS = ("auto", "true", "false")

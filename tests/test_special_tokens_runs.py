@@ -9,11 +9,12 @@ import pytest
 from conftest import BOS, MakeConfig, stepd_log
 
 from entrypoints.flags import translate
-from fv.artifacts import RunPaths, read_json
 from fv.errors import ArtifactError
-from fv.models.holder import ModelHolder
-from fv.run import finished_stepd
+from fv.files import read_json
+from fv.runs.metadata import finished_stepd
+from fv.runs.paths import RunPaths
 from fv.steps import stepd
+from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe

@@ -12,10 +12,8 @@ from scipy.stats import rankdata
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.config.score import ScoreKey
-from fv.indirect_effect import TrialEffects
-from fv.intervals import estimate_means
-from fv.seeding import generator_for
-from fv.stability import (
+from fv.heads.indirect_effect import TrialEffects
+from fv.heads.stability import (
     FEWEST_TRIALS,
     N_DRAWS,
     convergence,
@@ -27,6 +25,8 @@ from fv.stability import (
     ranked,
     stability_report,
 )
+from fv.seeding import generator_for
+from fv.statistics.intervals import estimate_means
 
 QUICK = StatsConfig(n_resamples=200)
 light = settings(max_examples=25, deadline=None)

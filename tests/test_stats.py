@@ -11,8 +11,8 @@ from scipy.stats import t
 
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
-from fv.intervals import INTERVAL, Kind, estimate_means
-from fv.stats import SPREAD, grouped_means
+from fv.statistics.grouped import SPREAD, grouped_means
+from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 
 QUICK = StatsConfig(n_resamples=300)
 PERCENTILE = StatsConfig(n_resamples=300, method=BootstrapMethod.percentile)

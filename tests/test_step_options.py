@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from conftest import MakeConfig
 
-from fv.artifacts import RunPaths, read_json
-from fv.snapshot import read_snapshot
+from fv.data.snapshot import read_snapshot
+from fv.files import read_json
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from conftest import TINY_QIDS, MakeConfig
 
-from fv.artifacts import RunPaths, sha256_of
 from fv.config import Config
-from fv.snapshot import read_snapshot
+from fv.data.snapshot import read_snapshot
+from fv.files import sha256_of
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd

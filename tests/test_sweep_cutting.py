@@ -20,11 +20,11 @@ from sweep_checks import (
     vectors_of,
 )
 
-from fv.engine import make_sweep
+from fv.interventions.engine import Cell, Head, LastToken, PatchScores
+from fv.interventions.engines import make_engine
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine, _slot
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep, _slot
-from fv.sweep import Cell, Head, LastToken, PatchScores
 
 # How the work is cut up changes nothing
 
@@ -33,7 +33,7 @@ from fv.sweep import Cell, Head, LastToken, PatchScores
 def test_max_rows_changes_rounding_only(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts = prompts_of(tiny_lm, [4, 1, 11, 7, 7])
     values, vectors = values_of(tiny_lm), vectors_of(tiny_lm, 5)
-    small, huge = SharedPrefixSweep(tiny_lm, max_rows), SharedPrefixSweep(tiny_lm, 10**9)
+    small, huge = SharedPrefixEngine(tiny_lm, max_rows), SharedPrefixEngine(tiny_lm, 10**9)
     assert_patches_close(
         small.patch_heads(prompts, values, all_heads(tiny_lm)),
         huge.patch_heads(prompts, values, all_heads(tiny_lm)),
@@ -51,7 +51,7 @@ def test_other_prompts_in_the_batch_do_not_matter(
 ) -> None:
     prompts, values, vectors = prompts_of(tiny_lm, lengths, seed), values_of(tiny_lm, seed), vectors_of(tiny_lm)
     i = data.draw(st.integers(0, len(prompts) - 1))
-    sweep, heads, cells = SharedPrefixSweep(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
+    sweep, heads, cells = SharedPrefixEngine(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
     together, alone = sweep.patch_heads(prompts, values, heads), sweep.patch_heads([prompts[i]], values, heads)
     own = PatchScores(
         LastToken(*(part[i : i + 1] for part in together.unedited)), *(p[i : i + 1] for p in together[1:])
@@ -69,7 +69,7 @@ def test_other_prompts_in_the_batch_do_not_matter(
 def test_some_heads_alone_equal_the_same_heads_of_a_full_sweep(tiny_lm: LanguageModel, data: st.DataObject) -> None:
     heads = all_heads(tiny_lm)
     some = data.draw(st.lists(st.sampled_from(heads), unique=True, min_size=1))
-    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixSweep(tiny_lm, 4096)
+    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, 4096)
     full = sweep.patch_heads(prompts, values, heads)
     columns = [heads.index(head) for head in some]
     part = PatchScores(full.unedited, full.unpatched[:, columns], full.patched[:, columns])
@@ -81,7 +81,7 @@ def test_some_heads_alone_equal_the_same_heads_of_a_full_sweep(tiny_lm: Language
 def test_columns_come_in_the_order_asked(tiny_lm: LanguageModel, data: st.DataObject, max_rows: int) -> None:
     heads = all_heads(tiny_lm)
     shuffled = data.draw(st.permutations(heads))
-    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixSweep(tiny_lm, max_rows)
+    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, max_rows)
     ordered = sweep.patch_heads(prompts, values, heads)
     columns = [heads.index(head) for head in shuffled]
     asked = PatchScores(ordered.unedited, ordered.unpatched[:, columns], ordered.patched[:, columns])
@@ -91,7 +91,7 @@ def test_columns_come_in_the_order_asked(tiny_lm: LanguageModel, data: st.DataOb
 @pytest.mark.parametrize("max_rows", MAX_ROWS)
 def test_two_runs_are_bit_equal(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts, values, vectors = prompts_of(tiny_lm, [5, 1, 9]), values_of(tiny_lm), vectors_of(tiny_lm)
-    one, two = SharedPrefixSweep(tiny_lm, max_rows), SharedPrefixSweep(tiny_lm, max_rows)
+    one, two = SharedPrefixEngine(tiny_lm, max_rows), SharedPrefixEngine(tiny_lm, max_rows)
     heads, cells = all_heads(tiny_lm), all_cells(tiny_lm)
     assert_patches_bit_equal(one.patch_heads(prompts, values, heads), two.patch_heads(prompts, values, heads))
     for found, expected in zip(
@@ -111,7 +111,7 @@ def test_one_cell_is_bit_equal_to_the_same_cell_of_a_grid(
     cells = all_cells(tiny_lm, (-2.0, 0.3, 1.0))
     some = data.draw(st.lists(st.sampled_from(cells), unique=True, min_size=1, max_size=3))
     prompts, vectors = prompts_of(tiny_lm, lengths), vectors_of(tiny_lm, 3)
-    sweep = SharedPrefixSweep(tiny_lm, max_rows)
+    sweep = SharedPrefixEngine(tiny_lm, max_rows)
     grid_before, grid_after = sweep.inject(prompts, for_each(prompts, vectors), cells)
     before, after = sweep.inject(prompts, for_each(prompts, vectors), some)
     assert_bit_equal(before, grid_before)
@@ -123,8 +123,8 @@ def test_cells_that_share_a_pass_are_those_of_the_naive_loop(tiny_lm: LanguageMo
     # Alphas that share slots and that do not; several passes a layer, with slots left empty.
     cells = [Cell(layer, alpha) for layer in (2, 0) for alpha in (3.0, 0.5, -1.0, 1.0, 2.0, 0.0, 1.5, 0.75, 6.0)]
     prompts, vectors = prompts_of(tiny_lm, [3 + i % 4 for i in range(n_prompts)]), vectors_of(tiny_lm, 1)
-    found = SharedPrefixSweep(tiny_lm, 4096).inject(prompts, for_each(prompts, vectors), cells)[1]
-    assert_close(found, NaiveSweep(tiny_lm).inject(prompts, for_each(prompts, vectors), cells)[1])
+    found = SharedPrefixEngine(tiny_lm, 4096).inject(prompts, for_each(prompts, vectors), cells)[1]
+    assert_close(found, NaiveEngine(tiny_lm).inject(prompts, for_each(prompts, vectors), cells)[1])
 
 
 @pytest.mark.parametrize("alphas", [(0.5, 1.0, 2.0), (1.0, 2.0, 3.0, 4.0), (0.5, 1.0, 1.5, 2.0), (-1.0, 1.0)])
@@ -135,7 +135,7 @@ def test_the_usual_grids_fit_one_pass(alphas: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
 def test_progress_counts_every_prompt_and_every_row(tiny_llama: LanguageModel, engine: str) -> None:
     done: list[int] = []
-    sweep, prompts = make_sweep(tiny_llama, engine, 16), prompts_of(tiny_llama, [4, 2, 5])
+    sweep, prompts = make_engine(tiny_llama, engine, 16), prompts_of(tiny_llama, [4, 2, 5])
     sweep.patch_heads(prompts, values_of(tiny_llama), [Head(0, 1), Head(2, 3)], done.append)
     assert sum(done) == 3
     done.clear()

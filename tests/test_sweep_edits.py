@@ -11,15 +11,16 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM
 
 from fv import prefix_attention
-from fv.engine import make_sweep
 from fv.errors import ConfigError, ModelError
-from fv.expanded_batch import ExpandedBatchSweep
+from fv.interventions.engine import Cell, Head
+from fv.interventions.engines import make_engine
+from fv.interventions.expanded_batch import ExpandedBatchEngine
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.prefix_attention import shared_prefix_attention
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 from fv.models.spec import FastSweep, find_spec
-from fv.naive import NaiveSweep
-from fv.prefix_attention import shared_prefix_attention
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Head, Prompt
 
 # What an edit must and must not do
 
@@ -39,7 +40,7 @@ DEAD = [Head(0, 0), Head(1, 3), Head(2, 1)]
 def test_zeroed_head_has_no_effect(tiny_lm: LanguageModel, dead: Head) -> None:
     copy, heads = without_head(tiny_lm, dead), all_heads(tiny_lm)
     prompts, values = prompts_of(tiny_lm, [9, 1, 5, 9]), values_of(tiny_lm)
-    for sweep in (NaiveSweep(copy), *(SharedPrefixSweep(copy, max_rows) for max_rows in (2, 3, 8, 4096))):
+    for sweep in (NaiveEngine(copy), *(SharedPrefixEngine(copy, max_rows) for max_rows in (2, 3, 8, 4096))):
         scores = sweep.patch_heads(prompts, values, heads)
         largest = (scores.patched - scores.unpatched).abs().amax(0)
         assert largest[heads.index(dead)] < TOLERANCE
@@ -49,7 +50,7 @@ def test_zeroed_head_has_no_effect(tiny_lm: LanguageModel, dead: Head) -> None:
 @pytest.mark.parametrize("dead", DEAD)
 def test_zeroed_head_has_exactly_no_effect_in_the_naive_loop(tiny_lm: LanguageModel, dead: Head) -> None:
     copy = without_head(tiny_lm, dead)
-    scores = NaiveSweep(copy).patch_heads(prompts_of(tiny_lm, [9, 1, 5, 9]), values_of(tiny_lm), [dead])
+    scores = NaiveEngine(copy).patch_heads(prompts_of(tiny_lm, [9, 1, 5, 9]), values_of(tiny_lm), [dead])
     assert torch.equal(scores.patched, scores.unpatched)
 
 
@@ -60,15 +61,15 @@ def test_zeroed_head_has_exactly_no_effect_in_the_fast_sweep(tiny_lm: LanguageMo
         copy = without_head(tiny_lm, dead)
         for lengths in ([5], [1, 7], [3, 8, 2], [9, 9, 9, 9]):
             prompts, values = prompts_of(tiny_lm, lengths), values_of(tiny_lm)
-            scores = SharedPrefixSweep(copy, max_rows).patch_heads(prompts, values, heads)
+            scores = SharedPrefixEngine(copy, max_rows).patch_heads(prompts, values, heads)
             assert torch.equal(scores.patched[:, heads.index(dead)], scores.unpatched[:, heads.index(dead)])
 
 
 @pytest.mark.parametrize("max_rows", [3, 4096])
 def test_patching_a_head_with_its_own_value_has_no_effect(tiny_lm: LanguageModel, max_rows: int) -> None:
-    sweep = SharedPrefixSweep(tiny_lm, max_rows)
+    sweep = SharedPrefixEngine(tiny_lm, max_rows)
     for prompt in prompts_of(tiny_lm, [1, 4, 10]):
-        own = NaiveSweep(tiny_lm).last_token([prompt]).head_outputs[0]
+        own = NaiveEngine(tiny_lm).last_token([prompt]).head_outputs[0]
         scores = sweep.patch_heads([prompt], own, all_heads(tiny_lm))
         assert (scores.patched - scores.unpatched).abs().max() < TOLERANCE
 
@@ -76,7 +77,7 @@ def test_patching_a_head_with_its_own_value_has_no_effect(tiny_lm: LanguageModel
 @pytest.mark.parametrize("max_rows", [2, 4096])
 def test_alpha_zero_has_no_effect(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts = prompts_of(tiny_lm, [1, 4, 10])
-    before, after = SharedPrefixSweep(tiny_lm, max_rows).inject(
+    before, after = SharedPrefixEngine(tiny_lm, max_rows).inject(
         prompts, for_each(prompts, vectors_of(tiny_lm, 3)), all_cells(tiny_lm, (0.0,))
     )
     assert (after.logprob - before.logprob[:, None, None]).abs().max() < TOLERANCE
@@ -89,7 +90,7 @@ def test_injecting_behind_the_last_block_adds_to_what_the_final_norm_reads(tiny_
     tiny_lm.model(torch.tensor([prompt.token_ids]))
     handle.remove()
     logits = tiny_lm.unembedding(tiny_lm.final_norm(last[0] + 1.7 * vector))
-    after = SharedPrefixSweep(tiny_lm, 64).inject(
+    after = SharedPrefixEngine(tiny_lm, 64).inject(
         [prompt], for_each([prompt], vector[None]), [Cell(tiny_lm.n_layers - 1, 1.7)]
     )[1]
     assert float(after.logprob) == pytest.approx(float(logits.double().log_softmax(-1)[prompt.target]), abs=5e-6)
@@ -112,7 +113,7 @@ def plain_forward(tiny_lm: LanguageModel) -> Iterator[None]:
 
 @pytest.mark.usefixtures("plain_forward")
 def test_a_sweep_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
-    sweep, prompts = SharedPrefixSweep(tiny_lm, 64), prompts_of(tiny_lm, [4, 2])
+    sweep, prompts = SharedPrefixEngine(tiny_lm, 64), prompts_of(tiny_lm, [4, 2])
     sweep.last_token(prompts)
     sweep.patch_heads(prompts, values_of(tiny_lm), all_heads(tiny_lm))
     sweep.inject(prompts, for_each(prompts, vectors_of(tiny_lm)), all_cells(tiny_lm))
@@ -121,14 +122,14 @@ def test_a_sweep_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
 @pytest.mark.usefixtures("plain_forward")
 def test_an_error_in_the_prefix_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
     with pytest.raises(IndexError):
-        SharedPrefixSweep(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), 0)])
+        SharedPrefixEngine(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), 0)])
 
 
 @pytest.mark.usefixtures("plain_forward")
 def test_an_error_among_the_rows_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
     too_wide = torch.zeros(tiny_lm.n_layers, tiny_lm.n_heads, tiny_lm.head_dim + 1)
     with pytest.raises(RuntimeError):
-        SharedPrefixSweep(tiny_lm, 64).patch_heads(prompts_of(tiny_lm, [4]), too_wide, all_heads(tiny_lm))
+        SharedPrefixEngine(tiny_lm, 64).patch_heads(prompts_of(tiny_lm, [4]), too_wide, all_heads(tiny_lm))
 
 
 # What is refused
@@ -157,9 +158,9 @@ def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
     with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*compute\.sweep=expanded"):
-        SharedPrefixSweep(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
+        SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
     short = [Prompt((1, 2, 3), 6), Prompt((4, 2), 6)]
-    assert_close(SharedPrefixSweep(lm, 64).last_token(short).scores, NaiveSweep(lm).last_token(short).scores)
+    assert_close(SharedPrefixEngine(lm, 64).last_token(short).scores, NaiveEngine(lm).last_token(short).scores)
 
 
 def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageModel) -> None:
@@ -169,8 +170,8 @@ def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageMode
 
 def test_the_spec_decides_which_engine_auto_is(tiny_llama: LanguageModel) -> None:
     alone = replace(tiny_llama, spec=replace(tiny_llama.spec, sweep=FastSweep.expanded))
-    assert isinstance(make_sweep(tiny_llama, "auto", 64), SharedPrefixSweep)
-    assert isinstance(make_sweep(tiny_llama, "naive", 64), NaiveSweep)
-    assert isinstance(make_sweep(alone, "auto", 64), ExpandedBatchSweep)
+    assert isinstance(make_engine(tiny_llama, "auto", 64), SharedPrefixEngine)
+    assert isinstance(make_engine(tiny_llama, "naive", 64), NaiveEngine)
+    assert isinstance(make_engine(alone, "auto", 64), ExpandedBatchEngine)
     with pytest.raises(ConfigError, match=r"compute\.sweep=shared_prefix.*model\.spec=llama.*compute\.sweep=expanded"):
-        make_sweep(alone, "shared_prefix", 64)
+        make_engine(alone, "shared_prefix", 64)

@@ -29,10 +29,11 @@ from sweep_checks import (
 from torch import Tensor
 from torch.nn import functional
 
+from fv.interventions.engine import Cell, Head
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.naive import NaiveSweep
-from fv.shared_prefix import SharedPrefixSweep
-from fv.sweep import Cell, Head, Prompt
+from fv.models.prompt import Prompt
 
 # The naive loop, against code that shares nothing with it
 
@@ -90,7 +91,7 @@ def written_out_gpt2(
 def test_naive_patch_equals_gpt2_written_out_by_hand(gpt2_64: LanguageModel) -> None:
     values = values_of(gpt2_64).double()
     for prompt in prompts_of(gpt2_64, [1, 6]):
-        after = NaiveSweep(gpt2_64).patch_heads([prompt], values, all_heads(gpt2_64)).patched[0]
+        after = NaiveEngine(gpt2_64).patch_heads([prompt], values, all_heads(gpt2_64)).patched[0]
         expected = [
             written_out_gpt2(gpt2_64, prompt.token_ids, patch=(*head, values[head]))[prompt.target]
             for head in all_heads(gpt2_64)
@@ -100,7 +101,7 @@ def test_naive_patch_equals_gpt2_written_out_by_hand(gpt2_64: LanguageModel) -> 
 
 def test_naive_injection_equals_gpt2_written_out_by_hand(gpt2_64: LanguageModel) -> None:
     (prompt,), (vector,) = prompts_of(gpt2_64, [5]), vectors_of(gpt2_64, 1).double()
-    before, after = NaiveSweep(gpt2_64).inject([prompt], for_each([prompt], vector[None]), all_cells(gpt2_64))
+    before, after = NaiveEngine(gpt2_64).inject([prompt], for_each([prompt], vector[None]), all_cells(gpt2_64))
     assert before.logprob[0] == pytest.approx(
         float(written_out_gpt2(gpt2_64, prompt.token_ids)[prompt.target]), abs=1e-12
     )
@@ -121,7 +122,7 @@ def test_naive_patch_equals_a_plain_hook_on_llama(tiny_llama: LanguageModel) -> 
         handle = tiny_llama.model.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(overwrite)
         logits = tiny_llama.model(torch.tensor([prompt.token_ids])).logits[0, -1]
         handle.remove()
-        after = NaiveSweep(tiny_llama).patch_heads([prompt], values, [Head(layer, head)]).patched[0, 0]
+        after = NaiveEngine(tiny_llama).patch_heads([prompt], values, [Head(layer, head)]).patched[0, 0]
         assert after == pytest.approx(float(logits.double().log_softmax(-1)[prompt.target]), abs=5e-6)
 
 
@@ -146,17 +147,17 @@ def test_unedited_prompts_equal_the_naive_loop(
     tiny_lm: LanguageModel, lengths: list[int], max_rows: int, seed: int
 ) -> None:
     prompts = prompts_of(tiny_lm, lengths, seed)
-    found = SharedPrefixSweep(tiny_lm, max_rows).last_token(prompts)
-    assert_last_tokens_close(found, NaiveSweep(tiny_lm).last_token(prompts))
+    found = SharedPrefixEngine(tiny_lm, max_rows).last_token(prompts)
+    assert_last_tokens_close(found, NaiveEngine(tiny_lm).last_token(prompts))
 
 
 @pytest.mark.parametrize("max_rows", MAX_ROWS)
 def test_each_prompt_gets_its_own_vectors(tiny_lm: LanguageModel, max_rows: int) -> None:
     prompts, cells = prompts_of(tiny_lm, [4, 9, 1, 6]), all_cells(tiny_lm)
     vectors = torch.stack([vectors_of(tiny_lm, 3, seed) for seed in range(4)])
-    found = SharedPrefixSweep(tiny_lm, max_rows).inject(prompts, vectors, cells)[1]
+    found = SharedPrefixEngine(tiny_lm, max_rows).inject(prompts, vectors, cells)[1]
     for i, prompt in enumerate(prompts):
-        assert_close(found[i : i + 1], NaiveSweep(tiny_lm).inject([prompt], vectors[i : i + 1], cells)[1])
+        assert_close(found[i : i + 1], NaiveEngine(tiny_lm).inject([prompt], vectors[i : i + 1], cells)[1])
 
 
 @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [1, 6], [8, 1, 3, 1]])
@@ -192,7 +193,7 @@ def real_prompts(smollm2: LanguageModel) -> list[Prompt]:
 def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
     smollm2: LanguageModel, real_prompts: list[Prompt]
 ) -> None:
-    sweep, naive = SharedPrefixSweep(smollm2, 256), NaiveSweep(smollm2)
+    sweep, naive = SharedPrefixEngine(smollm2, 256), NaiveEngine(smollm2)
     found, due = sweep.last_token(real_prompts), naive.last_token(real_prompts)
     assert_close(found.scores, due.scores)
     for values, expected in ((found.head_outputs, due.head_outputs), (found.residual, due.residual)):
@@ -208,10 +209,10 @@ def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
 @pytest.mark.slow
 def test_smollm2_injected_equals_the_naive_loop(smollm2: LanguageModel, real_prompts: list[Prompt]) -> None:
     cells = [Cell(layer, 1.0) for layer in (0, 9, 18, 29)]
-    before, after = SharedPrefixSweep(smollm2, 256).inject(
+    before, after = SharedPrefixEngine(smollm2, 256).inject(
         real_prompts, for_each(real_prompts, vectors_of(smollm2, 1)), cells
     )
-    naive_before, naive_after = NaiveSweep(smollm2).inject(
+    naive_before, naive_after = NaiveEngine(smollm2).inject(
         real_prompts, for_each(real_prompts, vectors_of(smollm2, 1)), cells
     )
     assert_close(before, naive_before)

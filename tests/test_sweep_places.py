@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import module
 
-from fv.artifacts import read_json
+from fv.files import read_json
 
 NUMBERS = ("cie_scores.csv", "step6/eval_summary.json")
 

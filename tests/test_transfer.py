@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fv.config import StatsConfig
-from fv.held_out import ALL, FEW_SHOT_CORRECT
-from fv.injection import Vector
-from fv.intervals import INTERVAL, estimate_means
-from fv.transfer import cosine_table, dominance, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.evaluation.tables import ALL, FEW_SHOT_CORRECT
+from fv.evaluation.transfer import cosine_table, dominance, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.statistics.intervals import INTERVAL, estimate_means
+from fv.vectors.vector import Vector
 
 QUICK = StatsConfig(n_resamples=200)
 

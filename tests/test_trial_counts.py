@@ -12,9 +12,9 @@ from relation_makers import (
 )
 
 from fv.config import Split
+from fv.data.relations import Pair
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair
 
 
 def test_each_split_has_as_many_trials_as_asked_numbered_in_order(tiny_lm: LanguageModel) -> None:

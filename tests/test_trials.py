@@ -19,9 +19,9 @@ from relation_makers import (
 )
 
 from fv.config import Split
+from fv.data.relations import Pair, Relation, normalise
+from fv.data.trials import kin_groups
 from fv.models.language_model import LanguageModel
-from fv.relations import Pair, Relation, normalise
-from fv.trials import kin_groups
 
 # Leaks
 

@@ -13,19 +13,20 @@ from conftest import TINY_QIDS, MakeConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fv.artifacts import RunPaths
 from fv.config import Config
-from fv.evaluation import EvalTrial
-from fv.injection import Vector, grid
+from fv.evaluation.cells import grid
+from fv.evaluation.grid import Grid, evaluate_vectors
+from fv.evaluation.trial_rows import EvalTrial
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.shared_prefix import SharedPrefixSweep
-from fv.steps import held_out
-from fv.steps.grid import Grid, evaluate_vectors
+from fv.models.prompt import Prompt
+from fv.runs.paths import RunPaths
+from fv.evaluation import held_out
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
-from fv.steps.units import NO_UNITS, UnitStore
-from fv.sweep import Prompt
 from fv.tables import arrays_of, tables_of
+from fv.units import NO_UNITS, UnitStore
+from fv.vectors.vector import Vector
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 VALUES = {
@@ -83,7 +84,7 @@ def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: 
 
 def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from fv.steps.units import UnitStore\n"
+        "import sys; from pathlib import Path; import numpy as np; from fv.units import UnitStore\n"
         "store = UnitStore(Path(sys.argv[1]), 'a', {'compute.threads': 1})\n"
         "for _ in range(150): store.keep('u', [1], {'x': np.arange(50_000)})"
     )
@@ -111,13 +112,10 @@ def test_another_relation_changes_no_bit_of_a_relations_grid(
         for q, n in (("a", 5), ("b", 9), ("c", 2))
     }
     vectors = [Vector(q, "qid", q, torch.tensor(rng.normal(size=40), dtype=torch.float32)) for q in trials]
-    whole = evaluate_vectors(
-        "grid", config, tiny_llama, Grid([(v, list(trials)) for v in vectors], trials, cells), NO_UNITS
-    )
+    engine = SharedPrefixEngine(tiny_llama, config.compute.max_rows)
+    whole = evaluate_vectors("grid", engine, Grid([(v, list(trials)) for v in vectors], trials, cells))
     for q_id in trials:
-        alone = evaluate_vectors(
-            "grid", config, tiny_llama, Grid([(v, [q_id]) for v in vectors], trials, cells), NO_UNITS
-        )
+        alone = evaluate_vectors("grid", engine, Grid([(v, [q_id]) for v in vectors], trials, cells))
         pd.testing.assert_frame_equal(alone, whole[whole["eval_qid"] == q_id].reset_index(drop=True), check_exact=True)
 
 
@@ -142,7 +140,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         for name in ("last_token", "patch_heads", "inject"):
-            monkeypatch.setattr(SharedPrefixSweep, name, self._counting(name, getattr(SharedPrefixSweep, name)))
+            monkeypatch.setattr(SharedPrefixEngine, name, self._counting(name, getattr(SharedPrefixEngine, name)))
         monkeypatch.setattr(held_out, "score_answers", self._counting("score_answers", held_out.score_answers))
 
     def _counting(self, name: str, function: Any) -> Any:

@@ -13,7 +13,7 @@ from sources import folder_of
 from tokenizers import ByteLevelBPETokenizer
 
 from fv.config import model_preset
-from fv.tokenizer import load_tokenizer
+from fv.models.tokenizer import load_tokenizer
 
 Encode = Callable[[str], list[int]]
 

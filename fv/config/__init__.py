@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fv.checks import check_at_most, check_name
+from fv.config.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fv.checks import check_at_least, check_at_most, check_name, check_qids
+from fv.config.checks import check_at_least, check_at_most, check_name, check_qids
 from fv.errors import ConfigError
 
 
@@ -87,7 +87,7 @@ class DataConfig:
     relation_csv_path: str = "datasets/relation/default.csv"
     """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
     path: str | None = None
-    """A file or folder of any form that `fv.importers` knows, instead of `relation_csv_path`."""
+    """A file or folder of any form that `fv.data.importers` knows, instead of `relation_csv_path`."""
     form: Form = Form.auto
     """What `path` must be, file or folder of files; `auto` finds out."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)

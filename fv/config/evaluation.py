@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fv.checks import check_at_least, check_between, check_fraction
+from fv.config.checks import check_at_least, check_between, check_fraction
 from fv.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fv.checks import check_at_least, check_qids, parse_alphas, parse_indices, parse_ks
+from fv.config.checks import check_at_least, check_qids, parse_alphas, parse_indices, parse_ks
 from fv.errors import ConfigError
 
 KINDS = ("global", "qid", "all_qids", "aie_qid", "file")

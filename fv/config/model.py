@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fv.checks import check_at_least, check_name
+from fv.config.checks import check_at_least, check_name
 from fv.errors import ConfigError
 
 AUTOMATIC_MAPS = ("auto", "balanced", "sequential")

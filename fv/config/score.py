@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fv.checks import check_at_least, check_between, check_qids, parse_indices
+from fv.config.checks import check_at_least, check_between, check_qids, parse_indices
 
 
 class ScoreKey(StrEnum):

@@ -1,1 +1,1 @@
-"""Loading a language model and knowing where its heads are."""
+"""Language models: loading one, and knowing where its heads are."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fv.artifacts import read_json, sha256_of
 from fv.errors import ArtifactError, ModelError
+from fv.files import read_json, sha256_of
 
 SCHEME = "package://"
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ class LanguageModel:
         spec: the module paths of its family.
         name: short name used in file names and tables.
         fingerprint: what identifies weights and tokenizer: source, revision, SHA-256 of the files.
-        selfcheck: what the self-check at load measured (`fv.models.selfcheck`).
+        selfcheck: what the self-check at load measured (`fv.interventions.selfcheck`).
     """
 
     model: Any

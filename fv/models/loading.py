@@ -4,22 +4,20 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from fv.artifacts import digest_of, sha256_of
 from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
 from fv.errors import ModelError
+from fv.files import digest_of, sha256_of
 from fv.models.embedded import converted_folder
 from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
-from fv.models.quiet import quiet_transformers
-from fv.models.selfcheck import selfcheck
 from fv.models.spec import find_spec
 
 log = logging.getLogger(__name__)
@@ -29,22 +27,14 @@ DTYPES = {
     Dtype.bf16: torch.bfloat16,
     Dtype.fp16: torch.float16,
 }
-SKIPPED = {"skipped": True}
-"""What stands for the measurements of a self-check that was not made."""
 
 
-def load_model(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
-    """Load, place and check a model. Nothing keeps it but the caller (`fv.models.holder` keeps one for several steps).
+def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:
+    """Load and place a model, without proving that edits act on it (`fv.interventions.loading.load_model` does).
 
     Raises:
-        ModelError: it cannot be found, is of an unknown family, or fails its self-check.
+        ModelError: it cannot be found, or is of an unknown family.
     """
-    with quiet_transformers():
-        lm = _load(model, compute)
-    return replace(lm, selfcheck=selfcheck(lm) if compute.selfcheck else SKIPPED)
-
-
-def _load(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)
     with _explained(folder):

@@ -1,1 +1,1 @@
-"""The steps: each reads its inputs, calls the pure modules, and writes its artifacts. None imports Hydra."""
+"""The steps: each reads its inputs, calls the library, and writes its artifacts."""

@@ -4,9 +4,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from fv.artifacts import RunPaths, locked
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.runs.paths import RunPaths, locked
 
 log = logging.getLogger(__name__)
 

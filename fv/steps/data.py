@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 
-from fv.collector import paused_collector
 from fv.config import Config
-from fv.data_check import Finding, check_rows
+from fv.data.checks import Finding, check_rows
+from fv.data.collector import paused_collector
+from fv.data.relations import bad_rows, read_relations, read_rows, relations_of
+from fv.data.rows import Row, place
+from fv.data.token_text import shown_token
 from fv.errors import ConfigError, RelationError, TrialError
-from fv.relations import bad_rows, read_relations, read_rows, relations_of
-from fv.rows import Row, place
-from fv.token_text import shown_token
 
 if TYPE_CHECKING:
-    from fv.corruption_report import CorruptionReport
+    from fv.data.corruption_report import CorruptionReport
+    from fv.data.token_check import TokenReport
     from fv.models.language_model import LanguageModel
-    from fv.token_check import TokenReport
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20
@@ -65,9 +65,9 @@ def run_check(config: Config) -> None:
     wanted = {relation.q_id for relation in file.relations}
     rows = [row for row in table.rows if row.q_id in wanted]
     # Here and not above: torch comes with these, and a table that cannot be read needs none.
-    from fv.encoding import Encoder
-    from fv.token_check import check_tokens
-    from fv.tokenizer import load_tokenizer
+    from fv.data.encoding import Encoder
+    from fv.data.token_check import check_tokens
+    from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
     encoder = Encoder(lm, _special_tokens(lm, config))
@@ -94,9 +94,9 @@ def run_sample(config: Config) -> None:
     """
     _refuse_replay(config)
     file = read_relations(config.data)
-    from fv.encoding import Encoder
-    from fv.tokenizer import load_tokenizer
-    from fv.trials import RelationSampler
+    from fv.data.encoding import Encoder
+    from fv.data.trials import RelationSampler
+    from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
     special = _special_tokens(lm, config)

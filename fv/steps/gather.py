@@ -9,14 +9,16 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from fv.artifacts import RunPaths, locked, read_jsonl, safe_name, verify_outputs
 from fv.config import Config
 from fv.errors import ArtifactError, shorten
-from fv.evaluation import sort_trials
-from fv.identity import flat
-from fv.logs import log_to_file
-from fv.models.holder import ModelHolder
-from fv.run import (
+from fv.evaluation.grid import eval_parts
+from fv.evaluation.trial_rows import sort_trials
+from fv.files import read_jsonl, safe_name
+from fv.interventions.engine import Cell
+from fv.interventions.engines import make_engine
+from fv.runs.identity import flat
+from fv.runs.logs import log_to_file
+from fv.runs.metadata import (
     REMEDY,
     finished_stepd,
     read_meta,
@@ -25,13 +27,15 @@ from fv.run import (
     refuse_other_settings,
     start_job,
 )
-from fv.steps.grid import eval_parts, has_choice
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import RunPaths, locked
+from fv.runs.results import StepdResults
+from fv.runs.units import unit_store
+from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.step6 import refuse_unfit_evaluation, step6_inputs, step6_settings
-from fv.steps.stepd_results import StepdResults
 from fv.steps.summary import evaluate_held_out, write_results
-from fv.steps.units import UnitStore
-from fv.sweep import Cell
+from fv.steps.vectors import has_choice
 
 SWEPT = ("injection.layer", "injection.alpha")
 log = logging.getLogger(__name__)
@@ -136,15 +140,18 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
     stepd_meta = finished_stepd(paths, config)
     stepd = StepdResults.read(paths, stepd_meta)
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
-    parts = eval_parts(config, stepd.snapshot, sorted(rows["eval_qid"].unique()), has_choice(config, cells))
+    dev_fraction = config.evaluation.dev_fraction if has_choice(config, cells) else 0.0
+    qids = sorted(rows["eval_qid"].unique())
+    parts = eval_parts(stepd.snapshot, qids, config.injection.n_eval, dev_fraction, config.seed)
     rows["part"] = rows["trial_id"].map(parts)
     found = None
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config, cells)
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
-        units = UnitStore.of(paths.units, config, lm)
-        found = evaluate_held_out(config, lm, stepd, rows, units)
+        units = unit_store(config, lm)
+        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        found = evaluate_held_out(config, lm, engine, stepd, rows, units)
         meta = {**meta, "computed_with": units.machines}
     write_results(folder, config, stepd, rows, found, meta)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fv.config import Config
-from fv.models.holder import ModelHolder
+from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
 

@@ -9,27 +9,18 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from fv.artifacts import (
-    RunPaths,
-    digest_of,
-    hash_outputs,
-    locked,
-    read_json,
-    run_folder,
-    sha256_of,
-    verify_outputs,
-    write_csv,
-    write_json,
-)
 from fv.config import Config, StatsConfig
 from fv.errors import ArtifactError
-from fv.evaluation import records
-from fv.held_out import CONTRASTS_KEY, MEANS_KEY
-from fv.intervals import Kind
+from fv.evaluation.summary import records
+from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
+from fv.files import digest_of, read_json, sha256_of, write_csv, write_json
 from fv.models.special_tokens import SETTING
-from fv.names import ranking_name
-from fv.run import now, read_meta, refuse_difference
-from fv.stats import grouped_means
+from fv.runs.metadata import now, read_meta, refuse_difference
+from fv.runs.outputs import hash_outputs, verify_outputs
+from fv.runs.paths import RunPaths, locked, run_folder
+from fv.statistics.grouped import grouped_means
+from fv.statistics.intervals import Kind
+from fv.vectors.names import ranking_name
 
 TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
 """The tables of a run that are averaged over runs, and what names their rows."""

@@ -1,7 +1,7 @@
 """Step6: function vectors into zero-shot prompts -> effect per (fv, eval relation, layer, alpha) (spec section 2).
 
 First every cell of the grid on all eval trials, then the cells that the dev trials choose on the test trials, beside
-controls and baselines (`fv.steps.held_out`). Reads the snapshot and StepD's and StepE's artifacts: never the CSV, never
+controls and baselines (`fv.evaluation.held_out`). Reads the snapshot and StepD's and StepE's artifacts: never the CSV, never
 samples.
 """
 
@@ -12,17 +12,20 @@ from typing import Any
 
 import pandas as pd
 
-from fv.artifacts import RunPaths, digest_of, locked, read_jsonl, verify_outputs
 from fv.config import Config
+from fv.data.sampling import check_tokens
 from fv.errors import ConfigError
-from fv.evaluation import TRIAL_COLUMNS
-from fv.identity import as_recorded, flat
-from fv.injection import grid
-from fv.logs import log_to_file
-from fv.models.holder import ModelHolder
+from fv.evaluation.cells import grid
+from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, qids_of, trials_of
+from fv.evaluation.questions import read_unrelated
+from fv.evaluation.trial_rows import TRIAL_COLUMNS
+from fv.files import digest_of, read_jsonl
+from fv.interventions.engine import Cell
+from fv.interventions.engines import make_engine
 from fv.models.special_tokens import used_tokens
-from fv.questions import read_unrelated
-from fv.run import (
+from fv.runs.identity import as_recorded, flat
+from fv.runs.logs import log_to_file
+from fv.runs.metadata import (
     finished_stepd,
     is_complete,
     read_meta,
@@ -31,13 +34,13 @@ from fv.run import (
     stats_settings,
     step_meta,
 )
-from fv.steps.grid import Grid, eval_parts, evaluate_vectors, has_choice, qids_of, trials_of
-from fv.steps.sampling import check_tokens
-from fv.steps.stepd_results import StepdResults
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import RunPaths, locked
+from fv.runs.results import StepdResults, norms_of_alpha
+from fv.runs.units import disk_use, unit_store
+from fv.steps.holder import ModelHolder
 from fv.steps.summary import evaluate_held_out, write_results
-from fv.steps.units import UnitStore
-from fv.steps.vectors import plan_of, vector_inputs, vectors_of
-from fv.sweep import Cell
+from fv.steps.vectors import has_choice, plan_of, vector_inputs, vectors_of
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +84,21 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
             refuse_unfit_evaluation(config, cells)
         plan = plan_of(config, stepd.snapshot, vectors_of(config, paths, lm, stepd))
         # The cells of a sweep belong to a choice that none of them sees.
-        parts = eval_parts(config, stepd.snapshot, qids_of(plan), as_cell or has_choice(config, cells))
+        dev_fraction = config.evaluation.dev_fraction if as_cell or has_choice(config, cells) else 0.0
+        n_eval, qids = config.injection.n_eval, qids_of(plan)
+        parts = eval_parts(stepd.snapshot, qids, n_eval, dev_fraction, config.seed)
         (folder / "eval_meta.json").unlink(missing_ok=True)
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
-        units = UnitStore.of(paths.units, config, lm)
-        trials = trials_of(config, lm, stepd.snapshot, qids_of(plan), parts)
-        on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
-        rows = evaluate_vectors("Step6", config, lm, on, units, known)
-        found = evaluate_held_out(config, lm, stepd, rows, units) if held_out else None
+        units = unit_store(config, lm)
+        trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
+        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
+        rows = evaluate_vectors("Step6", engine, on, units, known)
+        found = evaluate_held_out(config, lm, engine, stepd, rows, units) if held_out else None
         write_results(folder, config, stepd, rows, found, {**meta, "computed_with": units.machines})
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
-        log.info(units.disk_use(config.run_id))
+        log.info(disk_use(units, config.run_id))
     return folder
 
 

@@ -11,32 +11,27 @@ from typing import Any
 
 import pandas as pd
 
-from fv.activations import mean_of_means, write_clean_mean, write_other_means
-from fv.artifacts import (
-    RunPaths,
-    hash_outputs,
-    locked,
-    refuse_one_file,
-    sha256_of,
-    verify_outputs,
-    write_csv,
-    write_json,
-    write_jsonl,
-    write_torch,
-)
 from fv.config import Config
-from fv.engine import make_sweep
+from fv.data.relations import RelationFile, read_relations
+from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.errors import ArtifactError
-from fv.heads import heads_to_sweep
-from fv.identity import identity, refuse_changed_relations, relation_digests
-from fv.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, write_trial_effects
-from fv.logs import log_to_file
-from fv.models.holder import ModelHolder
+from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch
+from fv.heads.activations import mean_of_means
+from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
+from fv.heads.ranking import heads_to_sweep
+from fv.heads.relation_run import RelationRuns, Unit
+from fv.heads.stability import with_other_halves
+from fv.interventions.engine import Head
+from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.progress import progress_bar
-from fv.relations import RelationFile, read_relations
-from fv.run import (
+from fv.runs.effect_files import write_trial_effects
+from fv.runs.identity import identity, refuse_changed_relations, relation_digests
+from fv.runs.logs import log_to_file
+from fv.runs.mean_files import write_clean_mean, write_other_means
+from fv.runs.metadata import (
     OTHER_RUN,
     TRIALS,
     clear_run,
@@ -49,12 +44,10 @@ from fv.run import (
     stats_settings,
     step_meta,
 )
-from fv.snapshot import Snapshot, read_snapshot, write_snapshot
-from fv.stability import with_other_halves
-from fv.steps.sampling import log_warnings, replay_snapshot, sample_snapshot
-from fv.steps.stepd_unit import StepdUnits, Unit
-from fv.steps.units import UnitStore
-from fv.sweep import Head
+from fv.runs.outputs import hash_outputs, verify_outputs
+from fv.runs.paths import RunPaths, locked, refuse_one_file
+from fv.runs.units import disk_use, unit_store
+from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +75,9 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
         return paths.root
     lm = (models or ModelHolder()).of(config)
     if file is None:
-        snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config, lm)
+        snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
     else:
-        snapshot = sample_snapshot(file, config, lm)
+        snapshot = sample_snapshot(file, config.data, config.seed, lm, config.model.add_special_tokens)
     heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
     with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
@@ -188,15 +181,16 @@ def _run(
         *(len(snapshot.qids), sum(t.split == "fit" for t in snapshot.trials), len(heads)),
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
-    sweep = make_sweep(lm, config.compute.sweep.value, config.compute.max_rows)
-    store = UnitStore.of(paths.units, config, lm)
+    sweep = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+    store = unit_store(config, lm)
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}
     with progress_bar("StepD", sum(n_patched.values())) as (advance, rename):
-        work = StepdUnits(config, lm, snapshot, heads, sweep, store, advance)
+        score, n_mean, size = config.score, config.data.n_mean_trials, config.compute.unit_trials
+        runs = RelationRuns(lm, snapshot, heads, sweep, score, config.seed, n_mean, size, store, advance)
         for q_id in snapshot.qids:
             rename(q_id)
-            units[q_id] = unit = work.relation(q_id)
+            units[q_id] = unit = runs.relation(q_id)
             log.info("%s: %s", q_id, f"{unit.effects.n_trials} trials done" if unit.n_computed else "found finished")
     names = _write_outputs(config, paths, lm, snapshot, units)
     outputs = hash_outputs(paths.artifacts, names)
@@ -204,7 +198,7 @@ def _run(
         paths.stepd_meta,
         {**meta, "status": "ok", "finished": now(), "computed_with": store.machines, "outputs": outputs},
     )
-    log.info(store.disk_use(config.run_id))
+    log.info(disk_use(store, config.run_id))
 
 
 def _write_outputs(

@@ -9,44 +9,30 @@ from typing import Any
 
 import pandas as pd
 
-from fv.activations import mean_of_means
-from fv.artifacts import (
-    AIE_META,
-    FV_META,
-    RunPaths,
-    digest_of,
-    hash_outputs,
-    locked,
-    write_csv,
-    write_json,
-    write_torch,
-)
 from fv.config import Config
-from fv.controls import VectorHeads
 from fv.errors import ConfigError, shorten
-from fv.evaluation import summary_json
-from fv.function_vector import function_vector, vector_by_layer
-from fv.heads import describe_heads, rank_heads, top_heads
-from fv.indirect_effect import aie_table
-from fv.injection import Vector, grid
-from fv.logs import log_to_file
-from fv.models.holder import ModelHolder
+from fv.evaluation.cells import grid
+from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
+from fv.evaluation.summary import summary_json
+from fv.files import digest_of, write_csv, write_json, write_torch
+from fv.heads.activations import mean_of_means
+from fv.heads.indirect_effect import aie_table
+from fv.heads.ranking import describe_heads, rank_heads, top_heads
+from fv.heads.stability import effects_of, stability_report
+from fv.interventions.engine import Head
+from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
-from fv.names import ranking_name, source_name
-from fv.run import (
-    finished_stepd,
-    is_complete,
-    now,
-    refuse_other_model,
-    start_job,
-    stats_settings,
-    step_meta,
-)
-from fv.stability import effects_of, stability_report
-from fv.steps.grid import Grid, eval_parts, evaluate_vectors, trials_of
-from fv.steps.stepd_results import Ranking, StepdResults
-from fv.steps.units import NO_UNITS
-from fv.sweep import Head
+from fv.runs.logs import log_to_file
+from fv.runs.metadata import finished_stepd, is_complete, now, refuse_other_model, start_job, stats_settings, step_meta
+from fv.runs.outputs import hash_outputs
+from fv.runs.paths import AIE_META, FV_META, RunPaths, locked
+from fv.runs.results import StepdResults, norms_of_alpha
+from fv.steps.holder import ModelHolder
+from fv.vectors.controls import VectorHeads
+from fv.vectors.function_vector import function_vector, vector_by_layer
+from fv.vectors.measured import Ranking
+from fv.vectors.names import ranking_name, source_name
+from fv.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +91,14 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     key, k, folder = config.score.key.value, config.score.k, paths.stepe
     ranking = Ranking(key, k, config.score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=_settings(config), inputs=stepd.hashes)
-    aie = aie_table(stepd.cie)
+    aie = aie_table(stepd.measured.cie)
     global_heads = top_heads(aie, key, k)
     qids = stepd.snapshot.qids
-    own = {q_id: stepd.heads_of(q_id, ranking, k) for q_id in qids}
-    of_aie = {q_id: stepd.heads_of(q_id, ranking, k, aie=True) for q_id in qids}
-    by_layer = vector_by_layer(lm, mean_of_means([means.clean for means in stepd.means.values()]), global_heads)
+    own = {q_id: stepd.measured.heads_of(q_id, ranking, k) for q_id in qids}
+    of_aie = {q_id: stepd.measured.heads_of(q_id, ranking, k, aie=True) for q_id in qids}
+    by_layer = vector_by_layer(
+        lm, mean_of_means([means.clean for means in stepd.measured.means.values()]), global_heads
+    )
 
     # The metadata goes last: a StepE that was killed has none, and is made again.
     (folder / FV_META).unlink(missing_ok=True)
@@ -119,9 +107,11 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         "k": k,
         "aie_leave_one_out": ranking.leave_one_out,
         "global": describe_heads(global_heads, aie, key),
-        "per_qid": {q_id: describe_heads(made.heads, stepd.scores_of(q_id), key) for q_id, made in own.items()},
+        "per_qid": {
+            q_id: describe_heads(made.heads, stepd.measured.scores_of(q_id), key) for q_id, made in own.items()
+        },
         "aie_per_qid": {
-            q_id: describe_heads(made.heads, stepd.aie_scores(q_id if ranking.leave_one_out else None), key)
+            q_id: describe_heads(made.heads, stepd.measured.aie_scores(q_id if ranking.leave_one_out else None), key)
             for q_id, made in of_aie.items()
         },
     }
@@ -136,11 +126,15 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     if config.injection.quick_eval:
         vector = Vector(source_name("global", None), "global", None, by_layer.sum(0), k)
         plan, cells = [(vector, qids)], grid(config.injection, lm.n_layers)
-        parts = eval_parts(config, stepd.snapshot, qids, len(cells) > 1)
-        trials = trials_of(config, lm, stepd.snapshot, qids, parts)
-        on = Grid(plan, trials, cells, stepd.norms_of_alpha(config))
-        rows = evaluate_vectors("StepE", config, lm, on, NO_UNITS)
-        write_json(folder / "stepE_eval.json", summary_json(rows, stepd.residual_norms, config.stats, config.seed))
+        n_eval, dev_fraction = config.injection.n_eval, config.evaluation.dev_fraction if len(cells) > 1 else 0.0
+        parts = eval_parts(stepd.snapshot, qids, n_eval, dev_fraction, config.seed)
+        trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
+        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
+        rows = evaluate_vectors("StepE", engine, on)
+        write_json(
+            folder / "stepE_eval.json", summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed)
+        )
         names.append("stepE_eval.json")
     outputs = hash_outputs(folder, names)
     described_vector = {
@@ -166,8 +160,8 @@ def _write_stability(config: Config, folder: Path, stepd: StepdResults) -> list[
     reports, tables = {}, []
     for of in (None, *stepd.snapshot.qids):
         name, qids = ranking_name(of), stepd.snapshot.qids if of is None else [of]
-        effects = [effects_of(stepd.effects[q_id], key) for q_id in qids]
-        scores = stepd.scores_of(of)
+        effects = [effects_of(stepd.measured.effects[q_id], key) for q_id in qids]
+        scores = stepd.measured.scores_of(of)
         report, chances = stability_report(effects, k, config.stats, config.seed, name)
         reports[name] = report
         ranking = rank_heads(scores.assign(inclusion=chances), key)
@@ -208,14 +202,14 @@ def _write_aie_package(config: Config, folder: Path, lm: LanguageModel, stepd: S
     settings = _aie_settings(config)
     qids, key, k = settings["qids"], settings["score_key"], settings["k"]
     meta = step_meta("stepE-aie", config, lm, aie_id=folder.name, settings=settings, inputs=stepd.hashes)
-    aie = aie_table(stepd.cie, qids)
+    aie = aie_table(stepd.measured.cie, qids)
     heads: list[Head] = top_heads(aie, key, k)
     write_json(folder / "selected_qids.json", {"aie_id": folder.name, "selected_qids": qids})
     write_csv(folder / "aie_scores.csv", aie)
     write_json(folder / "top_heads.json", {"score_key": key, "k": k, "heads": describe_heads(heads, aie, key)})
     names = ["selected_qids.json", "aie_scores.csv", "top_heads.json"]
     if config.score.aie_fv:
-        subset_mean = mean_of_means([stepd.means[q_id].clean for q_id in qids])
+        subset_mean = mean_of_means([stepd.measured.means[q_id].clean for q_id in qids])
         write_torch(folder / "fv_global_resid.pt", function_vector(lm, subset_mean, heads))
         names.append("fv_global_resid.pt")
     write_json(folder / AIE_META, {**meta, "status": "ok", "finished": now(), "outputs": hash_outputs(folder, names)})

@@ -9,37 +9,40 @@ from typing import Any
 
 import pandas as pd
 
-from fv.artifacts import RunPaths, digest_of, hash_outputs, write_csv, write_json, write_jsonl
 from fv.config import Config
-from fv.evaluation import records, summary_json
-from fv.held_out import KEY, contrasts_table, cost_table, means_table
-from fv.injection import Vector
-from fv.intervals import INTERVAL
+from fv.data.snapshot import Snapshot
+from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.caveats import EXACT, caveats, says_nothing
+from fv.evaluation.held_out import HeldOutRows, HeldOutRun
+from fv.evaluation.selection import choose_cells
+from fv.evaluation.summary import records, summary_json
+from fv.evaluation.tables import KEY, contrasts_table, cost_table, means_table
+from fv.evaluation.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.files import digest_of, write_csv, write_json, write_jsonl
+from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
-from fv.run import now
-from fv.selection import choose_cells
-from fv.snapshot import Snapshot
-from fv.stats import SPREAD
-from fv.steps.candidates import CandidatesOfRelations
-from fv.steps.caveats import EXACT, caveats, says_nothing
-from fv.steps.held_out import HeldOutRows, HeldOutRun
-from fv.steps.stepd_results import Ranking, StepdResults
-from fv.steps.units import UnitStore
+from fv.runs.metadata import now
+from fv.runs.outputs import hash_outputs
+from fv.runs.paths import RunPaths
+from fv.runs.results import StepdResults, ranking_of
+from fv.statistics.grouped import SPREAD
+from fv.statistics.intervals import INTERVAL
 from fv.steps.vectors import vectors_of
-from fv.sweep import Cell
-from fv.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.units import UnitStore
+from fv.vectors.vector import Vector
 
 WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
 
 
 def evaluate_held_out(
-    config: Config, lm: LanguageModel, stepd: StepdResults, rows: pd.DataFrame, units: UnitStore
+    config: Config, lm: LanguageModel, engine: Engine, stepd: StepdResults, rows: pd.DataFrame, units: UnitStore
 ) -> tuple[HeldOutRows, list[Vector]]:
     """Choose a cell for each (fv, relation) from the grid's rows and run it on the test trials.
 
     Args:
         config: the configuration of the whole grid.
         lm: the model.
+        engine: the engine.
         stepd: StepD's artifacts.
         rows: trial rows of the grid.
         units: finished conditions of relations, to read and to add to.
@@ -52,8 +55,11 @@ def evaluate_held_out(
     cells = sorted({Cell(int(layer), float(alpha)) for layer, alpha in zip(rows["layer"], rows["alpha"], strict=True)})
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     named = {vector.name: vector for vector in vectors}
-    candidates = CandidatesOfRelations(config, lm, stepd, Ranking.of(config, paths), cells)
-    return HeldOutRun(candidates, named, choose_cells(rows), parts).run(units), vectors
+    evaluation, alpha_unit, ranking = config.evaluation, config.injection.alpha_unit, ranking_of(config, paths)
+    candidates = CandidatesOfRelations(evaluation, alpha_unit, config.seed, lm, stepd.measured, ranking, cells)
+    max_rows = config.compute.max_rows
+    run = HeldOutRun(engine, stepd.snapshot, candidates, named, choose_cells(rows), parts, max_rows)
+    return run.run(units), vectors
 
 
 def write_results(
@@ -75,11 +81,11 @@ def write_results(
         meta: the step's metadata so far.
     """
     snapshot = stepd.snapshot
-    summary = summary_json(rows, stepd.residual_norms, config.stats, config.seed)
+    summary = summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed)
     summary |= {
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": snapshot.eval_split,
-        "warnings": caveats(stepd, rows),
+        "warnings": [*stepd.warnings, *caveats(snapshot, stepd.measured, rows)],
     }
     n_trials = rows["trial_id"].nunique()
     label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"

@@ -7,16 +7,21 @@ from typing import Any
 
 import torch
 
-from fv.artifacts import AIE_META, FV_META, RunPaths, read_json, read_torch, sha256_of, verify_outputs
 from fv.config import Config
-from fv.controls import VectorHeads
+from fv.data.snapshot import Snapshot
 from fv.errors import ArtifactError, ConfigError, shorten
-from fv.injection import Vector, read_vector, scope_of
+from fv.evaluation.scope import scope_of
+from fv.files import read_json, read_torch, sha256_of
+from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
-from fv.names import source_name
-from fv.run import read_meta, refuse_difference
-from fv.snapshot import Snapshot
-from fv.steps.stepd_results import Ranking, StepdResults
+from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import AIE_META, FV_META, RunPaths
+from fv.runs.results import StepdResults, ranking_of
+from fv.vectors.file import read_vector
+from fv.vectors.measured import Ranking
+from fv.vectors.names import source_name
+from fv.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +86,7 @@ def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdR
     kinds = config.injection.fvs
     if config.injection.k is None:
         return [vector for fv in kinds for vector in _read_vectors(fv, config, paths, lm, stepd.snapshot)]
-    ranking = Ranking.of(config, paths)
+    ranking = ranking_of(config, paths)
     return [vector for fv in kinds for vector in _vectors_of_each_k(fv, config, lm, stepd, ranking)]
 
 
@@ -109,7 +114,7 @@ def _vectors_of_each_k(
     """One vector for each of `injection.k`, all of one source from one ranking."""
     own = {"of_several": True, "in_matrix": fv == "all_qids"}
     return [
-        Vector(source, kind, q_id, stepd.vector_of(lm, q_id, ranking, k, aie=kind == "aie_qid"), k, **own)
+        Vector(source, kind, q_id, stepd.measured.vector_of(lm, q_id, ranking, k, aie=kind == "aie_qid"), k, **own)
         for source, kind, q_id in _sources(fv, config, stepd.snapshot)
         for k in config.injection.k
     ]
@@ -129,13 +134,6 @@ def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str
     return [(source_name(kind, q_id), kind, q_id) for q_id in qids]
 
 
-def made_of(vector: Vector, stepd: StepdResults, ranking: Ranking) -> VectorHeads | None:
-    """The heads a vector was made of; None for one from a file."""
-    if vector.kind == "file" or vector.k is None:
-        return None
-    return stepd.heads_of(vector.source_qid, ranking, vector.k, aie=vector.kind == "aie_qid")
-
-
 def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:
     """Each vector with the relations it is evaluated on.
 
@@ -151,3 +149,8 @@ def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> li
             "No relation of the snapshot has eval trials. Sample some: data.n_eval_trials_per_q, or data.split=shared."
         )
     return plan
+
+
+def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
+    """Whether there is more than one layer, alpha or k to choose from."""
+    return len(cells) > 1 or len(config.injection.k or []) > 1

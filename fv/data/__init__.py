@@ -1,0 +1,1 @@
+"""Relations and trials: rows, importers, checks, templates, sampling, corruption, snapshots, prompts."""

@@ -1,0 +1,198 @@
+"""Importers: files of several forms, read into the same rows of (q_id, exA, exB), each with its file and line.
+
+| `data.form` | without it recognised by | relation's name |
+| --- | --- | --- |
+| `csv`, `tsv` | suffix; any other text by its first line | column `q_id` |
+| `function_vectors`: JSON list of `{"input": …, "output": …}` | `[` | key `q_id`, else the file's name |
+| `lre`: JSON object with `samples` of `{"subject": …, "object": …}` | `{` and `samples` | the same |
+| `jsonl`: a JSON object a line | suffix, or objects behind one another | the same |
+| `parquet` | its first bytes | column `q_id`; a "line" is a row |
+| `folder` of these | | each file by its own form; other suffixes are passed over |
+
+A cell is taken exactly as written, newlines and spaces included, or its row is bad and named.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from fv.config import ColumnsConfig, Form
+from fv.data.json_rows import json_line_rows, json_rows
+from fv.data.rows import BadRow, Row, Table, make_row
+from fv.errors import RelationError, shorten
+
+SUFFIXES = {
+    Form.csv: (".csv",),
+    Form.tsv: (".tsv",),
+    Form.function_vectors: (".json",),
+    Form.lre: (".json",),
+    Form.jsonl: (".jsonl", ".ndjson"),
+    Form.parquet: (".parquet",),
+}
+"""What files of a form are called in a folder."""
+TEXT_FORMS = {suffix: form for form in (Form.csv, Form.tsv, Form.jsonl) for suffix in SUFFIXES[form]}
+"""Forms that a suffix alone tells."""
+csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
+
+
+def read_table(path: Path, columns: ColumnsConfig, form: Form = Form.auto) -> Table:
+    """Read a file, or every file of a known suffix in a folder and its subfolders.
+
+    Args:
+        path: the file or folder.
+        columns: names of the three columns.
+        form: what each file must be; of a folder, those with another suffix are passed over.
+
+    Raises:
+        RelationError: a file is not UTF-8, not of its form, or lacks a column; a folder has no file to read, or two
+            files that give one relation its name.
+    """
+    if not path.is_dir():
+        if form is Form.folder:
+            raise RelationError(f"{path} is a file, and data.form=folder reads folders.")
+        raw = path.read_bytes()
+        return _gathered(path, hashlib.sha256(raw).hexdigest(), _rows_of(path, raw, "", columns, form))
+    suffixes = SUFFIXES.get(form) or tuple(dict.fromkeys(chain.from_iterable(SUFFIXES.values())))
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
+    )
+    if not names:
+        raise RelationError(f"{path} holds no file to read; known are {', '.join(suffixes)}.")
+    digest = hashlib.sha256()
+
+    def rows() -> Iterator[Row | BadRow]:
+        for name in names:
+            raw = (path / name).read_bytes()
+            digest.update(f"{name}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
+            yield from _rows_of(path / name, raw, name, columns, form)
+
+    table = _gathered(path, "", rows())
+    _check_names(table)
+    return Table(path, digest.hexdigest(), table.rows, table.bad)
+
+
+def _gathered(path: Path, sha256: str, found: Iterator[Row | BadRow]) -> Table:
+    table = Table(path, sha256, [], [])
+    for row in found:
+        if isinstance(row, BadRow):
+            table.bad.append(row)
+        else:
+            table.rows.append(row)
+    return table
+
+
+def _check_names(table: Table) -> None:
+    """Two files of one name in different subfolders would become one relation without anyone saying so."""
+    files: dict[str, set[str]] = {}
+    for row in table.rows:
+        if row.file.lower().endswith((".json", ".jsonl", ".ndjson")) and Path(row.file).stem == row.q_id:
+            files.setdefault(row.q_id, set()).add(row.file)
+    for q_id, several in files.items():
+        if len(several) > 1:
+            raise RelationError(
+                f"{table.path}: relation {q_id} comes from several files: {shorten(sorted(several))}. "
+                "Rename one, or give data.path one of the subfolders."
+            )
+
+
+def _rows_of(path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Form) -> Iterator[Row | BadRow]:
+    """The rows of one file, of the form that is asked for or in whichever form it is."""
+    suffix = path.suffix.lower()
+    known = form not in (Form.auto, Form.folder)
+    if form is Form.parquet or (not known and (suffix == ".parquet" or raw.startswith(b"PAR1"))):
+        return _parquet_rows(path, raw, file, columns)
+    text = _decoded(path, raw)
+    if not known:
+        # A .json file may hold a list, an object, or objects behind one another.
+        if suffix == ".json" or (suffix not in TEXT_FORMS and text.lstrip()[:1] in ("[", "{")):
+            return json_rows(path, text, file, columns)
+        form = TEXT_FORMS.get(suffix) or (Form.tsv if "\t" in text.partition("\n")[0] else Form.csv)
+    if form is Form.jsonl:
+        return json_line_rows(path, text, file, columns)
+    if form in (Form.csv, Form.tsv):
+        return _csv_rows(path, text, file, columns, "," if form is Form.csv else "\t")
+    return json_rows(path, text, file, columns, form)
+
+
+def _decoded(path: Path, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Positions count behind a byte order mark, which the codec takes off first.
+        start = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") and len(error.object) < len(raw) else 0)
+        line = raw.count(b"\n", 0, start) + 1
+        column = start - raw.rfind(b"\n", 0, start)
+        raise RelationError(
+            f"{path} is not UTF-8: line {line} holds byte 0x{raw[start]:02X} in column {column}."
+        ) from None
+
+
+def _check_columns(path: Path, header: list[str], columns: ColumnsConfig) -> list[int]:
+    """Where the three columns are.
+
+    Raises:
+        RelationError: one is missing, or there twice.
+    """
+    names = [columns.q_id, columns.exA, columns.exB]
+    missing = [name for name in names if name not in header]
+    repeated = [name for name in names if header.count(name) > 1]
+    if missing or repeated:
+        what = f"has no column {', '.join(missing)}" if missing else f"has column {', '.join(repeated)} twice"
+        raise RelationError(
+            f"{path}, line 1, {what}; its columns are: {shorten(header, 40) or 'none'}. "
+            "Name others with data.columns={q_id: …, exA: …, exB: …}."
+        )
+    return [header.index(name) for name in names]
+
+
+def _csv_rows(path: Path, text: str, file: str, columns: ColumnsConfig, delimiter: str) -> Iterator[Row | BadRow]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    names = [columns.q_id, columns.exA, columns.exB]
+    start = 1  # the line on which the record being read begins
+    try:
+        header = next(reader, [])
+        q, a, b = _check_columns(path, header, columns)
+        blank: list[int] = []
+        start = reader.line_num + 1
+        for cells in reader:
+            line, start = start, reader.line_num + 1
+            if not cells:
+                blank.append(line)
+                continue
+            # Blank lines at the very end are not rows; between rows they are.
+            yield from (BadRow(file, n, "the row is empty") for n in blank)
+            blank.clear()
+            if len(cells) != len(header):
+                yield BadRow(file, line, f"{len(cells)} cells, where the header has {len(header)}")
+            elif not any(map(str.strip, cells)):
+                yield BadRow(file, line, "the row is empty")
+            else:
+                yield make_row(file, line, names, (cells[q], cells[a], cells[b]))
+    except csv.Error as error:
+        raise RelationError(f"{path}: the row that begins on line {start} is not CSV: {error}.") from None
+
+
+def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig) -> Iterator[Row | BadRow]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise RelationError(
+            f"{path} is Parquet, which needs pyarrow: pip install 'function-vectors[parquet]'."
+        ) from None
+    try:
+        source = parquet.ParquetFile(io.BytesIO(raw))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RelationError(f"{path} is not Parquet: {str(error).splitlines()[0]}") from None
+    names = [columns.q_id, columns.exA, columns.exB]
+    _check_columns(path, list(source.schema_arrow.names), columns)
+    line = 0
+    for batch in source.iter_batches(columns=names):
+        for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+            line += 1
+            yield make_row(file, line, names, values)

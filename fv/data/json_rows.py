@@ -1,0 +1,165 @@
+"""Rows of JSON files: published lists and objects, and one object a line. Lines are those of the file."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fv.config import ColumnsConfig, Form
+from fv.data.rows import BadRow, Row, make_row
+from fv.errors import RelationError, shorten
+
+KEYS = (("input", "output"), ("subject", "object"))
+"""What published files call exA and exB; tried after the configured names."""
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has one key twice")
+    return found
+
+
+# A number is taken as it is written: 1.50 stays "1.50".
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str)
+
+
+def json_line_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> Iterator[Row | BadRow]:
+    """Rows of a file with one JSON object a line; a line that is not JSON is a bad row."""
+
+    def items() -> Iterator[tuple[int, Any]]:
+        for line, content in enumerate(text.split("\n"), 1):
+            if not content.strip():
+                continue
+            try:
+                yield line, _DECODER.decode(content)
+            except json.JSONDecodeError as error:
+                yield line, BadRow(file, line, f"not JSON in column {error.colno}: {error.msg}")
+            except (ValueError, RecursionError) as error:
+                yield line, BadRow(file, line, f"not usable JSON: {error}")
+
+    return _item_rows(path, items(), file, columns)
+
+
+def json_rows(
+    path: Path, text: str, file: str, columns: ColumnsConfig, form: Form = Form.auto
+) -> Iterator[Row | BadRow]:
+    """Rows of a list, of an object with `samples`, or of objects behind one another.
+
+    Args:
+        path: for messages, and for the name of a relation that has none.
+        text: the file's text.
+        file: the file's name in its folder.
+        columns: names of the three columns.
+        form: `function_vectors` takes lists only, `lre` objects with `samples` only.
+
+    Raises:
+        RelationError: the text is not JSON or not of its form, or the first item lacks a key.
+    """
+    try:
+        at = _skip(text, 0)
+        if form is not Form.auto and text[at : at + 1] != (due := "[" if form is Form.function_vectors else "{"):
+            raise RelationError(f"{path} is not of data.form={form.value}: it does not begin with {due}.")
+        if text[at : at + 1] == "{":
+            first, end = _DECODER.raw_decode(text, at)
+            if not isinstance(first.get("samples"), list):
+                if form is Form.lre or (_skip(text, end) == len(text) and not _names(first, columns)):
+                    raise RelationError(f"{path} is a JSON object without a list `samples`.")
+                yield from json_line_rows(path, text, file, columns)
+                return
+        elif text[at : at + 1] != "[":
+            raise RelationError(f"{path} is neither a JSON list nor a JSON object.")
+        yield from _item_rows(path, _items(text, at), file, columns)
+    except json.JSONDecodeError as error:
+        raise RelationError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    except (ValueError, RecursionError) as error:
+        raise RelationError(f"{path} is not usable JSON: {error}.") from None
+
+
+def _items(text: str, at: int) -> Iterator[tuple[int, Any]]:
+    """The elements of the list at `at`, or of the object's `samples`, each with its line."""
+    line, counted = 1, 0
+    elements = _elements(text, at) if text[at] == "[" else _samples(text, at)
+    for start, value in elements:
+        line, counted = line + text.count("\n", counted, start), start
+        yield line, value
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None  # it may match nothing, and always matches
+    return found.end()
+
+
+def _samples(text: str, at: int) -> Iterator[tuple[int, Any]]:
+    """The elements of `samples`, with their positions; the object at `at` is known to parse and to have it."""
+    at = _skip(text, at + 1)
+    while text[at] != "}":
+        key, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, _skip(text, at) + 1)
+        if key == "samples":
+            # The object parsed, so what follows the list is known to be sound, unless there is more behind it.
+            yield from _elements(text, at, last=False)
+        _, at = _DECODER.raw_decode(text, at)
+        at = _skip(text, at)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    _refuse_more(text, at + 1)
+
+
+def _elements(text: str, at: int, last: bool = True) -> Iterator[tuple[int, Any]]:
+    at = _skip(text, at + 1)
+    if text[at : at + 1] != "]":
+        while True:
+            value, end = _DECODER.raw_decode(text, at)
+            yield at, value
+            at = _skip(text, end)
+            if text[at : at + 1] == "]":
+                break
+            if text[at : at + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+            at = _skip(text, at + 1)
+    if last:
+        _refuse_more(text, at + 1)
+
+
+def _refuse_more(text: str, at: int) -> None:
+    if (at := _skip(text, at)) < len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
+
+
+def _names(item: dict[str, Any], columns: ColumnsConfig) -> tuple[str, str] | None:
+    """What an item calls exA and exB."""
+    return next((pair for pair in ((columns.exA, columns.exB), *KEYS) if all(key in item for key in pair)), None)
+
+
+def _item_rows(
+    path: Path, items: Iterator[tuple[int, Any]], file: str, columns: ColumnsConfig
+) -> Iterator[Row | BadRow]:
+    """Rows of JSON objects; the first one says what their keys are."""
+    names: list[str] | None = None
+    for line, item in items:
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        if not isinstance(item, dict):
+            yield BadRow(file, line, "not a JSON object")
+            continue
+        if names is None:
+            keys = _names(item, columns)
+            if keys is None or (columns.q_id not in item and columns.q_id != ColumnsConfig.q_id):
+                wanted = [columns.q_id, columns.exA, columns.exB]
+                raise RelationError(
+                    f"{path}, line {line}: no keys {', '.join(wanted)}; "
+                    f"there are: {shorten(list(item), 40) or 'none'}. "
+                    "Name others with data.columns={q_id: …, exA: …, exB: …}."
+                )
+            named = columns.q_id in item
+            names = [columns.q_id, *keys]
+        missing = [name for name in names[not named :] if name not in item]
+        if missing:
+            yield BadRow(file, line, f"no key {', '.join(missing)}")
+            continue
+        q_id = item[names[0]] if named else path.stem
+        yield make_row(file, line, names, (q_id, item[names[1]], item[names[2]]))

@@ -1,0 +1,45 @@
+"""Eval queries that other relations' fit prompts show: a leak into whatever is made of several relations.
+
+The AIE, the global vector and transfer take heads and means from several relations' fit prompts. Within a relation no
+eval query is seen there (`fv.data.trials`); `country_capital` may well ask a pair that `city_country` was fitted on.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from fv.data.relations import normalise
+from fv.data.snapshot import Example, Snapshot
+
+
+def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = None) -> dict[str, dict[str, list[str]]]:
+    """Which eval queries stand, as a pair in normal form and in either direction, in other relations' fit prompts.
+
+    Every fit trial counts, with its query and its right demonstrations; a run that patches or averages fewer trials
+    (`score.n_trials`, `data.n_mean_trials`) shows a part of these.
+
+    Args:
+        snapshot: the trials.
+        among: the relations whose fit prompts are looked at; all of the snapshot's unless given.
+
+    Returns:
+        {q_id: {trial_id: the other relations that show its query, sorted}}, with every relation of the snapshot and
+        only those of its eval trials whose query is shown. Where Step6 evaluates on fit trials (`data.split=shared`),
+        these are the eval trials.
+    """
+    shown_in: dict[frozenset[str], set[str]] = defaultdict(set)
+    for trial in snapshot.trials:
+        if trial.split == "fit" and (among is None or trial.q_id in among):
+            for example in (trial.query, *trial.demos):
+                shown_in[_ends(example)].add(trial.q_id)
+    found: dict[str, dict[str, list[str]]] = {q_id: {} for q_id in snapshot.qids}
+    for trial in snapshot.trials:
+        if trial.split == snapshot.eval_split:
+            others = shown_in.get(_ends(trial.query), set()) - {trial.q_id}
+            if others:
+                found[trial.q_id][trial.trial_id] = sorted(others)
+    return found
+
+
+def _ends(pair: Example) -> frozenset[str]:
+    """A pair in normal form, without its direction."""
+    return frozenset((normalise(pair.exA), normalise(pair.exB)))

@@ -1,0 +1,147 @@
+"""Relations: the (exA, exB) pairs of each `q_id`, as a file has them (spec sections 1, 3.1 and 7)."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from fv.config import DataConfig, Form
+from fv.data.collector import paused_collector
+from fv.data.importers import read_table
+from fv.data.rows import Table
+from fv.errors import RelationError, shorten
+
+MAX_PROBLEMS = 10
+
+
+class Pair(NamedTuple):
+    """One row of a relation: an input and its right output."""
+
+    exA: str  # noqa: N815 - the contract's own names
+    exB: str  # noqa: N815
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One task type and its distinct pairs, in file order.
+
+    Attributes:
+        q_id: its name.
+        pairs: distinct pairs.
+        n_duplicates: rows that repeated an earlier pair.
+        n_one_to_many: inputs that have several outputs.
+    """
+
+    q_id: str
+    pairs: tuple[Pair, ...]
+    n_duplicates: int
+    n_one_to_many: int
+
+
+@dataclass(frozen=True)
+class RelationFile:
+    """A read file: its relations sorted by `q_id`, and the SHA-256 of what was read."""
+
+    path: Path
+    sha256: str
+    relations: tuple[Relation, ...]
+
+    def warnings(self) -> list[str]:
+        """One line for each relation with repeated pairs or ambiguous inputs."""
+        lines = []
+        for relation in self.relations:
+            if relation.n_duplicates:
+                lines.append(f"{relation.q_id}: {relation.n_duplicates} duplicate pairs; each is used once.")
+            if relation.n_one_to_many:
+                lines.append(f"{relation.q_id}: {relation.n_one_to_many} inputs have several outputs.")
+        return lines
+
+
+def normalise(text: str) -> str:
+    """The form under which two strings count as the same: NFKC, case-folded, single spaces."""
+    if text.isascii():  # where NFKC changes nothing and case-folding is lower case
+        return " ".join(text.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def read_relations(data: DataConfig) -> RelationFile:
+    """Read `data.path`, or `data.relation_csv_path` as CSV, and keep `data.qids`.
+
+    Raises:
+        RelationError: the file is missing, not UTF-8, lacks a column or has bad rows (all named with their line
+            numbers); a wanted q_id is absent; `data.strict` and there are duplicates or ambiguous inputs.
+    """
+    table = read_rows(data)
+    if table.bad:
+        raise RelationError(bad_rows(table, MAX_PROBLEMS))
+    file = relations_of(table, data.qids)
+    if data.strict and file.warnings():
+        raise RelationError(f"{file.path} is refused because data.strict=true:\n  " + "\n  ".join(file.warnings()))
+    return file
+
+
+@paused_collector()
+def read_rows(data: DataConfig) -> Table:
+    """The rows of `data.path`, or of `data.relation_csv_path`, usable and bad.
+
+    Raises:
+        RelationError: there is no such file, or it cannot be read as a table at all.
+    """
+    if data.path is None:
+        csv = _find(data.relation_csv_path, "relation CSV", "data.relation_csv_path")
+        return read_table(csv, data.columns, Form.csv)
+    return read_table(_find(data.path, "file or folder", "data.path"), data.columns, data.form)
+
+
+def bad_rows(table: Table, limit: int) -> str:
+    """The message about a table's bad rows, the first `limit` of them by name."""
+    lines = [str(bad) for bad in table.bad[:limit]]
+    if len(table.bad) > limit:
+        lines.append(f"… and {len(table.bad) - limit} more")
+    return f"{table.path} has bad rows:\n  " + "\n  ".join(lines)
+
+
+@paused_collector()
+def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
+    """Group a table's rows into relations.
+
+    Raises:
+        RelationError: there are no rows, or a wanted q_id is absent.
+    """
+    if not table.rows:
+        raise RelationError(f"{table.path} has a header and no rows.")
+    by_qid: dict[str, list[Pair]] = defaultdict(list)
+    for row in table.rows:
+        by_qid[row.q_id].append(Pair(row.exA, row.exB))
+    wanted = sorted(by_qid) if qids is None else qids
+    unknown = [q for q in wanted if q not in by_qid]
+    if unknown:
+        raise RelationError(f"{table.path} has no relation {shorten(unknown)}. It has: {shorten(sorted(by_qid), 40)}.")
+    return RelationFile(table.path, table.sha256, tuple(_relation(q, by_qid[q]) for q in wanted))
+
+
+def _find(given: str, what: str, key: str) -> Path:
+    """`given` as it is, or beside the package when it is relative and absent here."""
+    beside = Path(__file__).resolve().parent.parent / given
+    for path in (Path(given), beside):
+        if path.is_file() or (path.is_dir() and key == "data.path"):
+            return path
+    raise RelationError(f"There is no {what} at {Path(given).absolute()}. Set {key}.")
+
+
+def _relation(q_id: str, pairs: list[Pair]) -> Relation:
+    distinct = tuple(dict.fromkeys(pairs))
+    return Relation(q_id, distinct, len(pairs) - len(distinct), _count_ambiguous(distinct))
+
+
+def _count_ambiguous(pairs: Iterable[Pair]) -> int:
+    first: dict[str, str] = {}
+    ambiguous: set[str] = set()
+    for pair in pairs:
+        key = normalise(pair.exA)
+        other = first.setdefault(key, pair.exB)
+        if other != pair.exB and key not in ambiguous and normalise(other) != normalise(pair.exB):
+            ambiguous.add(key)
+    return len(ambiguous)

@@ -1,0 +1,199 @@
+"""The first part of StepD: from a relation CSV, or a replayed snapshot, to this run's snapshot."""
+
+import dataclasses
+import itertools
+import logging
+from collections import Counter
+from operator import attrgetter
+from pathlib import Path
+
+from fv.config import Split, TemplateConfig
+from fv.config.data import DataConfig
+from fv.data.collector import paused_collector
+from fv.data.corruption_report import corruption_report
+from fv.data.encoding import Encoder
+from fv.data.prompts import accepted, target_tokens, zero_shot_targets
+from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
+from fv.data.trials import QidTrials, RelationSampler
+from fv.errors import ArtifactError, TrialError
+from fv.files import read_json, sha256_of
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+from fv.models.special_tokens import adds_special_tokens
+
+MAX_OUTPUTS_CHECKED = 2000
+log = logging.getLogger(__name__)
+
+
+@paused_collector()
+def sample_snapshot(
+    file: RelationFile, data: DataConfig, seed: int, lm: LanguageModel, add_special_tokens: str | bool = "auto"
+) -> Snapshot:
+    """Sample every relation's trials.
+
+    Args:
+        file: the relations.
+        data: how many trials of which kind.
+        seed: of every draw.
+        lm: the model, for its tokenizer.
+        add_special_tokens: `auto` or true for those that the tokenizer adds by itself, false for none.
+
+    Raises:
+        TrialError: a relation cannot give its trials, or none is left.
+    """
+    special = adds_special_tokens(lm.tokenizer, add_special_tokens)
+    encoder = Encoder(lm, special)
+    sampled: dict[str, QidTrials] = {}
+    collisions: dict[str, Collisions] = {}
+    for relation in file.relations:
+        sampler = RelationSampler(relation, data, seed, encoder)
+        sampled[relation.q_id] = sampler.sample()
+        if sampled[relation.q_id].count("fit"):
+            collisions[relation.q_id] = first_token_collisions(relation, data.template, encoder)
+    dropped = [q_id for q_id, result in sampled.items() if not result.count("fit")]
+    kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
+    if not kept:
+        reasons = "; ".join(reason for result in sampled.values() for reason in result.reasons[:1])
+        raise TrialError(
+            f"No relation of {file.path} gives a single trial. First reasons: {reasons or 'too few pairs'}"
+        )
+    relations = {relation.q_id: relation for relation in file.relations}
+    meta = Meta(
+        schema_version=1,
+        seed=seed,
+        n_demos=data.n_demos,
+        split_policy=data.split.value,
+        corruption=data.corruption.value,
+        add_special_tokens=special,
+        template=dataclasses.asdict(data.template),
+        tokenizer=_tokenizer_identity(lm),
+        relation_csv=SourceFile(path=data.source, sha256=file.sha256),
+        columns=dataclasses.asdict(data.columns),
+        counts={q_id: _counts(result, data) for q_id, result in sampled.items()},
+        dropped_qids=dropped,
+        rejections={
+            q: Rejections(n_rejected=r.n_rejected, reasons=r.reasons) for q, r in sampled.items() if r.n_rejected
+        },
+        duplicates={q: r.n_duplicates for q, r in relations.items() if r.n_duplicates},
+        one_to_many={q: r.n_one_to_many for q, r in relations.items() if r.n_one_to_many},
+        first_token_collisions=collisions,
+        replayed_from=None,
+    )
+    return Snapshot(meta=meta, trials=[trial for result in kept.values() for trial in result.trials])
+
+
+def replay_snapshot(path: Path, qids: list[str] | None, lm: LanguageModel) -> Snapshot:
+    """Take the trials of another snapshot instead of sampling (debugging only).
+
+    Raises:
+        ArtifactError: the file does not fit the schema, lacks a wanted relation, or its token ids are not this
+            tokenizer's.
+    """
+    value = read_json(path)
+    snapshot = parse_snapshot(value, path)
+    if qids is not None:
+        unknown = sorted(set(qids) - set(snapshot.qids))
+        if unknown:
+            raise ArtifactError(f"{path} has no trials of {', '.join(unknown)}; it has {', '.join(snapshot.qids)}.")
+        snapshot = _only(snapshot, qids)
+    check_tokens(snapshot, lm, path)
+    source = SourceFile(path=str(path), sha256=sha256_of(path))
+    return snapshot.model_copy(update={"meta": snapshot.meta.model_copy(update={"replayed_from": source})})
+
+
+def _only(snapshot: Snapshot, qids: list[str]) -> Snapshot:
+    """The snapshot with the trials and the records of some relations."""
+    by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions")
+    kept = {name: {q: value for q, value in getattr(snapshot.meta, name).items() if q in qids} for name in by_qid}
+    dropped = [q_id for q_id in snapshot.meta.dropped_qids if q_id in qids]
+    meta = snapshot.meta.model_copy(update={**kept, "dropped_qids": dropped})
+    return snapshot.model_copy(update={"trials": [t for t in snapshot.trials if t.q_id in qids], "meta": meta})
+
+
+def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
+    """Refuse a snapshot whose target tokens are not what this model's tokenizer gives.
+
+    Raises:
+        ArtifactError: naming the first trial that differs, and both tokenizers.
+    """
+    encoder = Encoder(lm, snapshot.meta.add_special_tokens)
+    for trial in snapshot.trials:
+        prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
+        for ids in target_tokens(encoder, [(text, trial.target_str) for text in prompts]):
+            try:
+                found = list(accepted(ids))
+            except TrialError as error:
+                raise ArtifactError(f"{path}: trial {trial.trial_id}: {error}") from None
+            if found != trial.target_token_ids:
+                raise ArtifactError(
+                    f"{path}: trial {trial.trial_id} has target tokens {trial.target_token_ids}, and {lm.name} gives "
+                    f"{found}. The snapshot was made with tokenizer {snapshot.meta.tokenizer}, this one is "
+                    f"{_tokenizer_identity(lm)}."
+                )
+
+
+def prompt_of(lm: LanguageModel, snapshot: Snapshot, text: str, target: int) -> Prompt:
+    """A prompt text of the snapshot as token ids."""
+    return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), target)
+
+
+def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:
+    """How many of a relation's distinct outputs share their first token with another one.
+
+    Tokenises at most 2,000 outputs, each behind its first input's zero-shot prompt; outputs that fail the boundary
+    check there are left out.
+    """
+    outputs: dict[str, Pair] = {}
+    for pair in relation.pairs:
+        outputs.setdefault(normalise(pair.exB), pair)
+        if len(outputs) == MAX_OUTPUTS_CHECKED:
+            break
+    found = [ids for _, ids in zero_shot_targets(encoder, template, outputs.values())]
+    counts = Counter(ids[0] for ids in found if not isinstance(ids, TrialError))
+    colliding = sum(count for count in counts.values() if count > 1)
+    total = counts.total()
+    return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
+
+
+def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
+    """Tell the user what the snapshot records about its relations."""
+    for line in file.warnings() if file else []:
+        log.warning(line)
+    meta = snapshot.meta
+    for q_id, collisions in meta.first_token_collisions.items():
+        if collisions.n_colliding:
+            log.warning(
+                f"{q_id}: the first target tokens of {collisions.n_colliding} of {collisions.n_outputs} outputs "
+                f"collide ({collisions.rate:.0%}); the score cannot tell these apart."
+            )
+    for q_id, of_relation in itertools.groupby(sorted(snapshot.trials, key=attrgetter("q_id")), attrgetter("q_id")):
+        trials, recorded = list(of_relation), meta.first_token_collisions.get(q_id)
+        shown = {normalise(demo.exB) for trial in trials for demo in trial.demos}
+        report = corruption_report(trials, max(len(shown), recorded.n_outputs if recorded else 0))
+        for line in report.warnings():
+            log.warning(line)
+        for line in report.notes():
+            log.info(line)
+    for q_id, rejections in meta.rejections.items():
+        log.warning(f"{q_id}: {rejections.n_rejected} candidate trials rejected; first: {rejections.reasons[0]}")
+    for q_id, counts in meta.counts.items():
+        if (counts.fit, counts.eval) != (counts.fit_asked, counts.eval_asked):
+            log.warning(
+                f"{q_id}: {counts.fit} of {counts.fit_asked} fit and {counts.eval} of {counts.eval_asked} eval trials"
+                f"{' - dropped' if q_id in meta.dropped_qids else ''} (data.allow_drop=true)."
+            )
+
+
+def _counts(result: QidTrials, data: DataConfig) -> QidCounts:
+    held_out = data.split is Split.held_out
+    return QidCounts(
+        fit_asked=data.n_trials_per_q,
+        fit=result.count("fit"),
+        eval_asked=data.n_eval_trials_per_q if held_out else 0,
+        eval=result.count("eval"),
+    )
+
+
+def _tokenizer_identity(lm: LanguageModel) -> dict[str, str]:
+    return {"class": type(lm.tokenizer).__name__, "sha256": lm.fingerprint["tokenizer_sha256"]}

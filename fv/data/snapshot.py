@@ -1,0 +1,172 @@
+"""The snapshot of sampled trials: `sampled_trials.json`, the only trial input of StepE and Step6 (spec section 5)."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from fv.errors import ArtifactError
+from fv.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+WrongOutputs = Literal["deranged", "relation", "permuted"]
+"""Where a corrupted prompt's outputs come from."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Example:
+    """One pair, as shown in a prompt. A dataclass with slots, for a large file has millions."""
+
+    exA: str  # noqa: N815 - the contract's own names
+    exB: str  # noqa: N815
+
+
+class Trial(_Strict):
+    """One query with its demonstrations, right and wrong, as text and as token ids.
+
+    `corruption` says where the wrong outputs come from: `deranged` among the demonstrations, drawn from the `relation`,
+    or `permuted` among the demonstrations, right ones included. `target_in_corrupted` says whether the right answer is
+    visible as an output there.
+    """
+
+    trial_id: str
+    q_id: str
+    split: Literal["fit", "eval"]
+    demos: list[Example]
+    corrupted_demos: list[Example]
+    corruption: WrongOutputs
+    target_in_corrupted: bool
+    query: Example
+    clean_prompt_str: str
+    corrupted_prompt_str: str
+    zero_shot_prompt_str: str
+    target_str: str
+    target_first_token_id: int
+    target_token_ids: list[int]
+
+    @model_validator(mode="after")
+    def _first_token_is_first(self) -> "Trial":
+        if not self.target_token_ids or self.target_token_ids[0] != self.target_first_token_id:
+            raise ValueError("target_first_token_id is not the first of target_token_ids")
+        return self
+
+
+class QidCounts(_Strict):
+    """Trials of one relation: asked for, and there."""
+
+    fit_asked: int
+    fit: int
+    eval_asked: int
+    eval: int
+
+
+class Rejections(_Strict):
+    """Candidate trials of one relation that could not be used, and the first reasons."""
+
+    n_rejected: int
+    reasons: list[str]
+
+
+class SourceFile(_Strict):
+    """Where the pairs come from."""
+
+    path: str
+    sha256: str
+
+
+class Collisions(_Strict):
+    """How far first target tokens tell a relation's distinct outputs apart."""
+
+    n_outputs: int
+    n_colliding: int
+    rate: float
+
+
+class Meta(_Strict):
+    """What the trials were sampled from and how.
+
+    `corruption` is `data.corruption`; null in a snapshot from before there was a choice, where one repeated output
+    among the demonstrations had all of a prompt's outputs drawn from the relation.
+    """
+
+    schema_version: Literal[1]
+    seed: int
+    n_demos: int
+    split_policy: Literal["held_out", "shared"]
+    corruption: Literal["derange", "permute"] | None = None
+    add_special_tokens: bool
+    template: dict[str, str]
+    tokenizer: dict[str, str]
+    relation_csv: SourceFile
+    columns: dict[str, str]
+    counts: dict[str, QidCounts]
+    dropped_qids: list[str]
+    rejections: dict[str, Rejections]
+    duplicates: dict[str, int]
+    one_to_many: dict[str, int]
+    first_token_collisions: dict[str, Collisions]
+    replayed_from: SourceFile | None
+
+
+class Snapshot(_Strict):
+    """All trials of a run, sorted by relation, split and number."""
+
+    meta: Meta
+    trials: list[Trial]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> "Snapshot":
+        ids = [trial.trial_id for trial in self.trials]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two trials have the same trial_id")
+        return self
+
+    @property
+    def qids(self) -> list[str]:
+        """The relations that have trials, sorted."""
+        return sorted({trial.q_id for trial in self.trials})
+
+    def of(self, q_id: str, split: str, at_most: int | None = None) -> list[Trial]:
+        """The trials of one relation and split, in order."""
+        return [t for t in self.trials if t.q_id == q_id and t.split == split][:at_most]
+
+    @property
+    def eval_split(self) -> str:
+        """The split Step6 evaluates on."""
+        return "fit" if self.meta.split_policy == "shared" else "eval"
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write `sampled_trials.json`."""
+    write_json(path, snapshot.model_dump(mode="json"))
+
+
+def parse_snapshot(value: Any, path: Path) -> Snapshot:
+    """Check a JSON value against the schema.
+
+    Raises:
+        ArtifactError: it does not fit; names the file, the field and the reason.
+    """
+    try:
+        return Snapshot.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        raise ArtifactError(
+            f"{path} is not a trial snapshot of schema {SCHEMA_VERSION}: {where}: {first['msg']} "
+            f"({error.error_count()} problems in all)."
+        ) from None
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read and check a snapshot.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or does not fit the schema.
+    """
+    return parse_snapshot(read_json(path), path)

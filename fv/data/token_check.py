@@ -1,0 +1,86 @@
+"""What a relation is to a tokenizer, and how many trials it can give (spec section 5)."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from fv.config import Config
+from fv.data.capacity import Capacity, capacity
+from fv.data.corruption_report import CorruptionReport, corruption_report
+from fv.data.encoding import Encoder
+from fv.data.prompts import zero_shot_targets
+from fv.data.relations import Pair, Relation, normalise
+from fv.data.snapshot import Trial
+from fv.data.trials import RelationSampler, kin_groups
+from fv.errors import TrialError
+
+
+@dataclass(frozen=True)
+class TokenReport:
+    """A relation under one tokenizer.
+
+    Attributes:
+        q_id: the relation.
+        n_pairs: distinct pairs.
+        n_outputs: outputs that differ in normal form.
+        majority: share of pairs that have the most frequent output.
+        target_tokens: fewest, mean and most tokens of an answer; zeros when no pair can be a query.
+        mismatches: the pairs that cannot be queries, and why (target boundary, prompt too long).
+        collisions: outputs that share their first token, one tuple a token.
+        capacity: how many demonstrations and trials there could be.
+        corruption: what the corrupted prompts of the trials as configured show; null without trials.
+        refusal: why trials cannot be sampled as configured; null when they can.
+    """
+
+    q_id: str
+    n_pairs: int
+    n_outputs: int
+    majority: float
+    target_tokens: tuple[int, float, int]
+    mismatches: list[tuple[Pair, str]]
+    collisions: list[tuple[str, ...]]
+    capacity: Capacity
+    corruption: CorruptionReport | None
+    refusal: str | None
+
+
+def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenReport:
+    """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials as StepD would."""
+    data = config.data
+    lengths: list[int] = []
+    usable: list[bool] = []
+    mismatches: list[tuple[Pair, str]] = []
+    outputs: dict[str, str] = {}
+    sharing: dict[int, dict[str, None]] = defaultdict(dict)  # an ordered set
+    for pair, ids in zero_shot_targets(encoder, data.template, relation.pairs):
+        usable.append(not isinstance(ids, TrialError))
+        if isinstance(ids, TrialError):
+            mismatches.append((pair, str(ids)))
+            continue
+        lengths.append(len(ids))
+        if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
+            sharing[ids[0]][pair.exB] = None
+    counts = Counter(normalise(pair.exB) for pair in relation.pairs)
+    trials, refusal = _trials(relation, config, encoder)
+    return TokenReport(
+        q_id=relation.q_id,
+        n_pairs=len(relation.pairs),
+        n_outputs=len(counts),
+        majority=counts.most_common(1)[0][1] / len(relation.pairs),
+        target_tokens=(min(lengths), float(np.mean(lengths)), max(lengths)) if lengths else (0, 0.0, 0),
+        mismatches=mismatches,
+        collisions=[tuple(several) for several in sharing.values() if len(several) > 1],
+        capacity=capacity(kin_groups(relation.pairs), np.array(usable), data),
+        corruption=corruption_report(trials, len(counts)) if trials else None,
+        refusal=refusal,
+    )
+
+
+def _trials(relation: Relation, config: Config, encoder: Encoder) -> tuple[list[Trial], str | None]:
+    """The trials that StepD would take, or none and why."""
+    try:
+        found = RelationSampler(relation, config.data, config.seed, encoder).sample()
+    except TrialError as error:
+        return [], str(error)
+    return found.trials, None if found.count("fit") else f"{relation.q_id}: no fit trial (data.allow_drop=true)"

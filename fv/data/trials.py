@@ -1,0 +1,231 @@
+"""Sampling trials from relations: splits, demonstrations, corruption (spec section 5).
+
+Every relation draws from its own generator, seeded by (seed, q_id), so that adding or dropping a relation
+changes no other relation's trials.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from fv.config import DataConfig, Split
+from fv.data.capacity import advice, capacity
+from fv.data.corruption import OutputTable, corrupt
+from fv.data.encoding import Encoder
+from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens, zero_shot_targets
+from fv.data.relations import Pair, Relation, normalise
+from fv.data.snapshot import Example, Trial
+from fv.errors import TrialError
+from fv.seeding import generator_for
+
+MAX_REASONS = 3
+ATTEMPTS = 3
+"""How often a query's demonstrations are drawn before the query is rejected."""
+
+
+@dataclass
+class QidTrials:
+    """What sampling one relation gave.
+
+    Attributes:
+        trials: fit trials, then eval trials.
+        n_rejected: candidate queries that could not be used.
+        reasons: the first reasons, at most three.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    n_rejected: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def count(self, split: str) -> int:
+        return sum(trial.split == split for trial in self.trials)
+
+
+def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
+    """Number the groups of pairs that would leak into one another, one number a pair.
+
+    Two pairs are kin when, in normalised form, they have the same input or are each other's reverse; kinship
+    is passed on.
+    """
+    first: dict[str, int] = {}
+    same_input = [first.setdefault(normalise(pair.exA), i) for i, pair in enumerate(pairs)]
+    seen: dict[tuple[str, ...], int] = {}
+    reverse = list(range(len(pairs)))
+    for i, pair in enumerate(pairs):
+        # Only a pair whose output is also an input can have a reverse: the others need no key, which saves memory.
+        if (output := normalise(pair.exB)) in first:
+            reverse[i] = seen.setdefault(tuple(sorted((normalise(pair.exA), output))), i)
+    rows = np.array([*same_input, *reverse], dtype=np.int32)
+    columns = np.tile(np.arange(len(pairs), dtype=np.int32), 2)
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
+    return connected_components(graph, directed=False)[1]
+
+
+class RelationSampler:
+    """Samples the trials of one relation.
+
+    Eval queries are set aside with all their kin before anything else is drawn. Fit queries and all
+    demonstrations come from the rest, and no demonstration is kin of its trial's query or of another
+    demonstration.
+    """
+
+    def __init__(self, relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> None:
+        self.relation = relation
+        self.data = data
+        self.seed = seed
+        self.encoder = encoder
+        self.rng = generator_for(seed, relation.q_id)
+        self.groups = kin_groups(relation.pairs)
+        self.has_kin = np.bincount(self.groups)[self.groups] > 1
+        self.result = QidTrials()
+
+    def sample(self) -> QidTrials:
+        """Sample everything `data` asks for.
+
+        Raises:
+            TrialError: the relation cannot give it and `data.allow_drop` is false.
+        """
+        data, pairs = self.data, self.relation.pairs
+        order = self.rng.permutation(len(pairs)).tolist()
+        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
+        candidates = self._eval_candidates(order)
+        self._set_aside(order, list(itertools.islice(candidates, n_eval)))
+        eval_trials = self._build_trials("eval", self.aside, n_eval)
+        # A candidate that could not be built stays aside; others take its place while the fit side can spare them.
+        while len(eval_trials) < n_eval and (another := next(candidates, None)) is not None:
+            self._set_aside(order, [*self.aside, another])
+            eval_trials += self._build_trials("eval", [another], 1, first=len(eval_trials))
+        fit_trials = self._build_trials("fit", self.pool.tolist(), data.n_trials_per_q)
+        self.result.trials = [*fit_trials, *eval_trials]
+        for split, asked in (("fit", data.n_trials_per_q), ("eval", n_eval)):
+            if self.result.count(split) < asked and not data.allow_drop:
+                raise TrialError(self._too_few(split, asked))
+        return self.result
+
+    def _eval_candidates(self, order: list[int]) -> Iterator[int]:
+        """One query a kin group, while the fit side keeps the groups and pairs that it needs."""
+        sizes = Counter(self.groups.tolist())
+        groups_left, pairs_left = len(sizes), len(order)
+        seen: set[int] = set()
+        for i in order:
+            group = int(self.groups[i])
+            if group in seen:
+                continue
+            if groups_left <= self.data.n_demos + 1 or pairs_left - sizes[group] < self.data.n_trials_per_q:
+                return
+            try:
+                self._tokenize(self.relation.pairs[i], [])
+            except TrialError as error:
+                self._reject(i, error)
+                continue
+            seen.add(group)
+            groups_left, pairs_left = groups_left - 1, pairs_left - sizes[group]
+            yield i
+
+    def _set_aside(self, order: list[int], queries: list[int]) -> None:
+        """Keep `queries` and their kin out of the pool that fit queries and demonstrations come from."""
+        self.aside = queries
+        pool = np.array(order, dtype=np.int64)
+        self.pool = pool[~np.isin(self.groups[pool], self.groups[queries])]
+        pairs = self.relation.pairs
+        shared = (pairs[i] for i in self.pool[self.has_kin[self.pool]].tolist())
+        self.outputs = OutputTable([pairs[i] for i in self.pool.tolist()], shared)
+
+    def _build_trials(
+        self, split: Literal["fit", "eval"], candidates: list[int], wanted: int, first: int = 0
+    ) -> list[Trial]:
+        trials: list[Trial] = []
+        for i in candidates:
+            if len(trials) == wanted:
+                break
+            if trial := self._try_build(f"{self.relation.q_id}:{split}:{first + len(trials):04d}", split, i):
+                trials.append(trial)
+        return trials
+
+    def _try_build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial | None:
+        """A trial, with other demonstrations if the first ones do not do; None and a reason if none do."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._build(trial_id, split, index)
+            except TrialError as error:
+                if attempt == ATTEMPTS - 1:
+                    self._reject(index, error)
+        return None
+
+    def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial:
+        query = self.relation.pairs[index]
+        demos = self._draw_demos(index)
+        wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
+        (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
+        targets = set(found)
+        if len(targets) > 1:
+            raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(targets)}")
+        target_ids = list(targets.pop())
+        return Trial(
+            trial_id=trial_id,
+            q_id=self.relation.q_id,
+            split=split,
+            demos=[Example(*demo) for demo in demos],
+            corrupted_demos=[Example(*demo) for demo in wrong],
+            corruption=corruption,
+            target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
+            query=Example(*query),
+            clean_prompt_str=clean,
+            corrupted_prompt_str=corrupted,
+            zero_shot_prompt_str=zero_shot,
+            target_str=render_target(self.data.template, query.exB),
+            target_first_token_id=target_ids[0],
+            target_token_ids=target_ids,
+        )
+
+    def _draw_demos(self, query: int) -> list[Pair]:
+        demos: dict[int, Pair] = {}
+        # Not `tolist()`: of a million shuffled pairs the first dozen are looked at.
+        for i in self.rng.permutation(self.pool):
+            group = int(self.groups[i])
+            if group != self.groups[query]:
+                demos.setdefault(group, self.relation.pairs[i])
+            if len(demos) == self.data.n_demos:
+                return list(demos.values())
+        raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
+
+    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
+        """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""
+        texts = [render(self.data.template, demos, query.exA) for demos in shown]
+        target = render_target(self.data.template, query.exB)
+        found = target_tokens(self.encoder, [(text, target) for text in texts])
+        return texts, [accepted(ids) for ids in found]
+
+    def _reject(self, index: int, error: TrialError) -> None:
+        self.result.n_rejected += 1
+        if len(self.result.reasons) < MAX_REASONS:
+            self.result.reasons.append(f"{self.relation.pairs[index].exA!r}: {error}")
+
+    def _too_few(self, split: str, asked: int) -> str:
+        n_groups = len(set(self.groups))
+        reasons = "".join(f"\n  - {reason}" for reason in self.result.reasons)
+        held = f" and {self.data.n_eval_trials_per_q} held-out eval trials" if self.data.split is Split.held_out else ""
+        return (
+            f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its "
+            f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
+            f"asked are {self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
+            f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
+            f"{advice(capacity(self.groups, self._usable(), self.data), self.data, self._works)}"
+        )
+
+    def _usable(self) -> np.ndarray:
+        """Whether each pair can be a query, (n_pairs,)."""
+        found = zero_shot_targets(self.encoder, self.data.template, self.relation.pairs)
+        return np.array([not isinstance(ids, TrialError) for _, ids in found])
+
+    def _works(self, data: DataConfig) -> bool:
+        """Whether the same seed gives all trials under other counts."""
+        result = RelationSampler(self.relation, replace(data, allow_drop=True), self.seed, self.encoder).sample()
+        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
+        return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)

@@ -1,0 +1,1 @@
+"""What injected vectors do: grid, choice on dev trials, conditions on test trials, transfer, tables."""

@@ -1,0 +1,79 @@
+"""Conditions: the ways to run a relation's prompts that the test trials compare."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fv.evaluation.tables import NO_VECTOR
+from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
+from fv.interventions.engine import Cell
+from fv.vectors.vector import norm_of, strength
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to run a relation's prompts.
+
+    Attributes:
+        name: what it is.
+        edit: what it does to the last prompt token.
+        fv: the function vector it belongs to; empty where it belongs to none.
+        draw: which of several of its kind.
+        cell: layer and alpha, where there is one.
+        norm: of what is added or put in place, before alpha.
+        relative_norm: the same against the residual stream's norm there; None where that was not measured.
+        of: the other relation it is made of.
+        compared_with: the vector whose controls a vector is compared with.
+        all_draws: whether there are no other draws of its kind than those that are run.
+    """
+
+    name: str
+    edit: LastTokenEdit
+    fv: str = NO_VECTOR
+    draw: int = 0
+    cell: Cell | None = None
+    norm: float | None = None
+    relative_norm: float | None = None
+    of: str | None = None
+    compared_with: str | None = None
+    all_draws: bool = True
+
+    def where(self, eval_qid: str) -> dict[str, Any]:
+        """The columns that say which condition a row is of."""
+        layer, alpha = self.cell or (None, None)
+        own = {name: getattr(self, name) for name in ("norm", "relative_norm", "of", "compared_with", "all_draws")}
+        where = {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw}
+        return {**where, "layer": layer, "alpha": alpha, **own}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream of a relation's zero-shot prompts, which strengths are told against.
+
+    Attributes:
+        norm: its mean norm behind each block, (n_layers,); None where it was not measured.
+        is_unit: whether alpha is a multiple of it (`injection.alpha_unit=residual`).
+    """
+
+    norm: Tensor | None
+    is_unit: bool
+
+    @property
+    def unit(self) -> Tensor | None:
+        """What alpha is a multiple of, (n_layers,); None where it is a factor on the vector as it is."""
+        return self.norm if self.is_unit else None
+
+    def injected(self, name: str, vector: Tensor, cell: Cell, **more: Any) -> Condition:
+        """The condition `name`: a vector, (d_model,), added at a cell; `more` are fields of `Condition`."""
+        edit = AddVector(cell.layer, strength(vector, cell, self.unit) * vector)
+        return Condition(name, edit, cell=cell, **more, **self._norms(vector, cell.layer))
+
+    def replaced(self, name: str, vector: Tensor, cell: Cell, **more: Any) -> Condition:
+        """The condition `name`: the residual stream moved by the share `cell.alpha` towards a vector, (d_model,)."""
+        edit = ReplaceResidual(cell.layer, vector, cell.alpha)
+        return Condition(name, edit, cell=cell, **more, **self._norms(vector, cell.layer))
+
+    def _norms(self, vector: Tensor, layer: int) -> dict[str, Any]:
+        norm = norm_of(vector)
+        return {"norm": norm, "relative_norm": None if self.norm is None else norm / float(self.norm[layer])}

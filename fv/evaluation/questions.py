@@ -1,0 +1,106 @@
+"""From trials to questions: prompts with their whole answers, and the relation's outputs that would be wrong there."""
+
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from fv.config import TemplateConfig
+from fv.data.corruption import OutputTable
+from fv.data.encoding import Encoder
+from fv.data.prompts import zero_shot_targets
+from fv.data.relations import Pair, normalise
+from fv.data.snapshot import Snapshot, Trial
+from fv.data.trials import kin_groups
+from fv.errors import ConfigError, TrialError
+from fv.interventions.answers import Question
+from fv.interventions.metrics import majority_accuracy
+from fv.models.language_model import LanguageModel
+
+
+class RelationQuestions:
+    """Questions of one relation, as far as the snapshot shows it.
+
+    Args:
+        lm: the model whose tokenizer is used.
+        snapshot: the trials.
+        q_id: the relation.
+    """
+
+    def __init__(self, lm: LanguageModel, snapshot: Snapshot, q_id: str) -> None:
+        self.lm = lm
+        self.special = snapshot.meta.add_special_tokens
+        self.template = TemplateConfig(**snapshot.meta.template)
+        self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
+
+    def ask(self, trial: Trial, prompt: str) -> Question:
+        """A trial's question behind its `zero_shot`, `clean` or `corrupted` prompt."""
+        text = getattr(trial, f"{prompt}_prompt_str")
+        ids = tuple(self.lm.encode(text, self.special))
+        return Question(ids, tuple(trial.target_token_ids), self._wrong_tokens(trial))
+
+    @property
+    def ending(self) -> str:
+        """The text that ends an answer in a demonstration."""
+        return self.template.demo.rpartition("{exB}")[2]
+
+    @property
+    def n_outputs(self) -> int:
+        """Distinct outputs that the snapshot shows."""
+        return len(self._first_tokens)
+
+    def majority_accuracy(self, trials: list[Trial]) -> float:
+        """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs.
+
+        Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: with `data.split=shared`
+        they are fit pairs, and would tell the answers. NaN where no pair is left to count.
+        """
+        asked = [Pair(t.query.exA, t.query.exB) for t in trials]
+        fit = [t for t in self.trials if t.split == "fit"]
+        pairs = list({Pair(e.exA, e.exB): None for t in fit for e in (t.query, *t.demos)})
+        groups = kin_groups([*asked, *pairs])
+        known = np.isin(groups[len(asked) :], groups[: len(asked)])
+        seen = [normalise(pair.exB) for pair, is_known in zip(pairs, known, strict=True) if not is_known]
+        return majority_accuracy(seen, [normalise(pair.exB) for pair in asked]) if seen else float("nan")
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        shown = (e for t in self.trials for e in (t.query, *t.demos))
+        return list(dict.fromkeys(Pair(e.exA, e.exB) for e in shown))
+
+    @cached_property
+    def _outputs(self) -> OutputTable:
+        return OutputTable(self._pairs)
+
+    @cached_property
+    def _first_tokens(self) -> dict[str, int]:
+        """The first token of each output, in normal form, behind the prompt of an input it is right for."""
+        tokens: dict[str, int] = {}
+        for pair, found in zero_shot_targets(Encoder(self.lm, self.special), self.template, self._pairs):
+            if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
+                tokens.setdefault(normalise(pair.exB), found[0])
+        return tokens
+
+    def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:
+        right = self._outputs.right_for(Pair(trial.query.exA, trial.query.exB))
+        wrong = {token for output, token in self._first_tokens.items() if output not in right}
+        # An output that shares its first token with a right one cannot be told from it.
+        known = {self._first_tokens[output] for output in right if output in self._first_tokens}
+        return tuple(sorted(wrong - known - {trial.target_first_token_id}))
+
+
+def read_unrelated(path: str | None, count: int) -> list[str]:
+    """The first `count` unrelated texts, one a line; from the project's own file unless `path` names another.
+
+    Raises:
+        ConfigError: the file cannot be read as UTF-8, or holds fewer texts.
+    """
+    where = Path(path) if path else files("fv") / "unrelated.txt"
+    try:
+        lines = [line.rstrip() for line in where.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"evaluation.unrelated_path={path} cannot be read as UTF-8 text: {error}.") from None
+    if len(lines) < count:
+        raise ConfigError(f"evaluation.n_unrelated={count}, but {where} holds {len(lines)} texts.")
+    return lines[:count]

@@ -1,0 +1,36 @@
+"""Which relations a vector is evaluated on (spec section 2)."""
+
+from collections.abc import Sequence
+
+from fv.config import EvalScopeConfig, ScopeMode
+from fv.errors import ConfigError, shorten
+from fv.vectors.vector import Vector
+
+
+def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> list[str]:
+    """The relations one vector is evaluated on.
+
+    `auto` is `in_domain` for one relation's vector, and `all_qids` for the global vector and for those of the transfer
+    matrix.
+
+    Raises:
+        ConfigError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
+    """
+    mode = scope.mode
+    if mode is ScopeMode.auto:
+        mode = ScopeMode.all_qids if vector.source_qid is None or vector.in_matrix else ScopeMode.in_domain
+    if mode is ScopeMode.all_qids:
+        return list(known)
+    if mode is ScopeMode.in_domain and vector.source_qid is None:
+        raise ConfigError(
+            f"eval_scope=in_domain needs a vector of one relation, and the {vector.name} vector is of none. Use "
+            "injection.fv=qid injection.fv_source_qid=<q_id>, or eval_scope=all_qids, or eval_scope=qid_list "
+            f"eval_scope.qids=[…]; the snapshot has {shorten(list(known), 40)}."
+        )
+    wanted = scope.qids if mode is ScopeMode.qid_list else [str(vector.source_qid)]
+    unknown = sorted(set(wanted or []) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"q_id {shorten(unknown)} has no trials to evaluate on; the snapshot has {shorten(list(known), 40)}."
+        )
+    return list(wanted or [])

@@ -1,0 +1,109 @@
+"""Trial rows summarised: means with intervals, the matrix, the chosen cells (spec section 2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from fv.config import StatsConfig
+from fv.evaluation.selection import TEST, choose_cells, is_chosen
+from fv.evaluation.trial_rows import CELL, KINDS, METRICS, sort_trials
+from fv.statistics.grouped import grouped_means
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over trials, one row a (fv, eval_qid, layer, alpha)."""
+    # The order of a sum decides its last bit: always that of the files.
+    summary = (
+        sort_trials(rows)
+        .groupby(CELL, sort=True)
+        .agg(
+            fv_kind=("fv_kind", "first"),
+            fv_source=("fv_source", "first"),
+            k=("k", "first"),
+            norm=("norm", "first"),
+            n_trials=("trial_id", "size"),
+            baseline_logprob=("baseline_logprob", "mean"),
+            injected_logprob=("injected_logprob", "mean"),
+            mean_delta_logprob=("delta_logprob", "mean"),
+            baseline_accuracy=("baseline_correct", "mean"),
+            injected_accuracy=("injected_correct", "mean"),
+            mean_delta_p=("delta_p", "mean"),
+        )
+    )
+    summary["accuracy_delta"] = summary["injected_accuracy"] - summary["baseline_accuracy"]
+    summary["harm_rate"] = rows.assign(worse=rows["delta_logprob"] < 0).groupby(CELL)["worse"].mean()
+    return summary.reset_index()
+
+
+def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Summary rows with `<metric>_se`, `_ci_low` and `_ci_high` of each of `METRICS`, over the rows' trials."""
+    values = sort_trials(rows).astype({"baseline_correct": float, "injected_correct": float})
+    values["accuracy_delta"] = values["injected_correct"] - values["baseline_correct"]
+    values = values.rename(columns={"delta_logprob": METRICS[0], "delta_p": METRICS[2]})
+    estimates = grouped_means(values, CELL, KINDS, "trial_id", stats, seed)
+    wide = estimates.pivot(index=CELL, columns="metric", values=["se", "ci_low", "ci_high"])
+    wide.columns = pd.Index([f"{column[1]}_{column[0]}" for column in wide.columns])
+    ends = [f"{metric}_{end}" for metric in METRICS for end in ("se", "ci_low", "ci_high")]
+    return summary.merge(wide[ends].reset_index(), on=CELL)
+
+
+def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor | None]) -> pd.DataFrame:
+    """A table of cells with `relative_norm`: the vector's norm, before alpha, over the residual stream's mean norm.
+
+    Args:
+        table: rows with `eval_qid`, `layer` and `norm`.
+        residual_norms: {q_id: mean norm behind each block at the last token of its zero-shot fit prompts, (n_layers,)};
+            None where it was not measured.
+    """
+    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items() if norm is not None}
+    cells = zip(table["eval_qid"], table["layer"], table["norm"], strict=True)
+    return table.assign(relative_norm=[norm / known[q][layer] if q in known else np.nan for q, layer, norm in cells])
+
+
+def summary_json(
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+) -> dict[str, Any]:
+    """`eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells in order of layer and alpha, and `chosen`.
+
+    `rows` are over all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with
+    its means over the test trials. It depends on the trial rows and norms only, so a gathered sweep and a single job
+    over the same grid write the same.
+    """
+    summary = with_relative_norms(with_intervals(summarise(rows), rows, stats, seed), residual_norms)
+    matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
+        matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
+    return {
+        "schema_version": 1,
+        "primary_metric": METRICS[0],
+        "confidence": stats.confidence,
+        "fvs": sorted(summary["fv"].unique()),
+        "eval_qids": sorted(summary["eval_qid"].unique()),
+        "layers": sorted(summary["layer"].unique().tolist()),
+        "alphas": sorted(summary["alpha"].unique().tolist()),
+        "chosen": records(chosen_cells(rows, residual_norms, stats, seed)),
+        "rows": records(summary),
+        "matrix": matrix,
+    }
+
+
+def chosen_cells(
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+) -> pd.DataFrame:
+    """The chosen cell of each (fv, eval_qid), `fv.evaluation.selection.choose_cells`, with its summary over the test trials."""
+    chosen = choose_cells(rows)
+    test = rows[(rows["part"] == TEST) & is_chosen(rows, chosen)]
+    if test.empty:
+        return chosen
+    summary = with_intervals(summarise(test), test, stats, seed).drop(columns=["n_trials", "fv_source", "k"])
+    return with_relative_norms(chosen.merge(summary, on=CELL), residual_norms)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as JSON objects; null where there is no value."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
+    ]

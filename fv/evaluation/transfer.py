@@ -1,0 +1,119 @@
+"""The transfer matrix: each relation's vector on each relation, at its chosen cell (docs/methods.md, "Transfer")."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fv.config import StatsConfig
+from fv.evaluation.tables import ALL
+from fv.interventions.metrics import cosine
+from fv.statistics.intervals import INTERVAL, estimate_means
+from fv.vectors.vector import Vector
+
+PRIMARY = "delta_logprob"
+
+
+def cosine_table(vectors: Sequence[Vector]) -> pd.DataFrame:
+    """Cosine of each pair of vectors, as a square table behind a first column `fv`."""
+    rows = [[one.name, *(cosine(one.values, other.values) for other in vectors)] for one in vectors]
+    return pd.DataFrame(rows, columns=["fv", *(vector.name for vector in vectors)])
+
+
+def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequence[Vector]) -> pd.DataFrame:
+    """One row a (fv, relation): the effect, the effect minus its random vectors', and the cosine with its own vector.
+
+    Args:
+        means: `fv.evaluation.tables.means_table`.
+        contrasts: `fv.evaluation.tables.contrasts_table`.
+        vectors: the vectors; a relation's own one is of the same k, by its own ranking where there is one.
+
+    Returns:
+        fv, eval_qid, n, effect and its interval, effect_minus_control and its interval (missing where there are no
+        random vectors), cosine (missing where the relation has no vector of its own).
+    """
+    pair = ["fv", "eval_qid"]
+    own = means[(means["condition"] == "fv") & (means["subset"] == ALL) & (means["metric"] == PRIMARY)]
+    effect = own[[*pair, "n", *INTERVAL]].rename(columns={"mean": "effect"})
+    against = contrasts[
+        (contrasts["condition"] == "fv")
+        & (contrasts["minus"] == "random_vector")
+        & (contrasts["subset"] == ALL)
+        # Both sides start from the same prompts, so log p differs by what the changes differ by.
+        & (contrasts["metric"] == "logprob")
+    ]
+    control = against[[*pair, *INTERVAL]].rename(
+        columns={"mean": "effect_minus_control", **{name: f"control_{name}" for name in INTERVAL[1:]}}
+    )
+    table = effect.merge(control, on=pair, how="left")
+    named = {vector.name: vector for vector in vectors}
+    own_of = {(vector.source_qid, vector.kind, vector.k): vector for vector in vectors}
+    cosines = []
+    for fv, eval_qid in table[pair].itertuples(index=False):
+        k = named[fv].k
+        own_vector = own_of.get((eval_qid, "qid", k)) or own_of.get((eval_qid, named[fv].kind, k))
+        cosines.append(np.nan if own_vector is None else cosine(named[fv].values, own_vector.values))
+    return table.assign(cosine=cosines)
+
+
+def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
+    """The table as a matrix, a row a vector and a column a relation."""
+    return (
+        table.pivot(index="fv", columns="eval_qid", values=value)
+        .reset_index(allow_duplicates=True)
+        .rename_axis(columns=None)
+    )
+
+
+def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any] | None:
+    """How much better each relation's own vector is on it than the others' are.
+
+    For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. Its
+    mean over trials is the relation's dominance; over relations, the matrix's diagonal dominance, with an interval over
+    relations.
+
+    Args:
+        rows: trial rows of conditions (`fv.evaluation.tables.condition_rows`), `fv` being the relation a vector is of.
+        stats: level, resamples and method.
+        seed: the run's seed.
+
+    Returns:
+        `per_relation`, `mean` over relations with its interval, and `share_own_best`: of the relations, those whose own
+        vector has the largest mean change. None unless a relation has its own and another's vector.
+    """
+    effects = rows[rows["condition"] == "fv"]
+    per_relation: list[dict[str, Any]] = []
+    own_best = []
+    for eval_qid, here in effects.groupby("eval_qid", sort=True):
+        wide = here.pivot(index="trial_id", columns="fv", values=PRIMARY).sort_index()
+        if eval_qid not in wide or wide.shape[1] < 2:
+            continue
+        others = wide.drop(columns=[eval_qid])
+        difference = (wide[eval_qid] - others.mean(axis=1)).to_numpy()[None]
+        estimates = estimate_means(difference, stats, seed, "dominance", eval_qid)
+        per_relation.append({"eval_qid": str(eval_qid), "n": estimates.n, **estimates.of(0)})
+        own_best.append(bool(wide[eval_qid].mean() >= others.mean().max()))
+    if not per_relation:
+        return None
+    overall = estimate_means(np.array([[p["mean"] for p in per_relation]]), stats, seed, "dominance")
+    return {
+        "n_relations": len(per_relation),
+        **overall.of(0),
+        "share_own_best": float(np.mean(own_best)),
+        "per_relation": per_relation,
+    }
+
+
+def dominance_of_each_k(
+    rows: pd.DataFrame, vectors: Sequence[Vector], stats: StatsConfig, seed: int
+) -> list[dict[str, Any]]:
+    """`dominance` among relations' vectors of each kind and k."""
+    found = []
+    for kind, k in sorted({(vector.kind, vector.k) for vector in vectors if vector.k is not None}):
+        of_these = (vector for vector in vectors if (vector.kind, vector.k) == (kind, k))
+        relation = {vector.name: vector.source_qid for vector in of_these if vector.source_qid is not None}
+        own = rows[rows["fv"].isin(relation)].replace({"fv": relation})
+        if (one := dominance(own, stats, seed)) is not None:
+            found.append({"kind": kind, "k": k, **one})
+    return found

@@ -1,0 +1,106 @@
+"""What an injection does to zero-shot answers: trial rows, their summary, and the transfer matrix.
+
+One trial row is one (vector, trial, layer, alpha); one summary row is its mean over a relation's trials.
+Metrics: spec section 2 (`mean_delta_logprob` primary, `accuracy_delta`, `mean_delta_p`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fv.interventions.engine import Advance, Cell, Engine, TargetScores, ignore_progress
+from fv.models.prompt import Prompt
+from fv.statistics.intervals import Kind
+from fv.vectors.vector import Vector, norm_of
+
+METRICS = ["mean_delta_logprob", "accuracy_delta", "mean_delta_p"]
+KINDS = dict(zip(METRICS, (Kind.mean, Kind.proportion_difference, Kind.mean), strict=True))
+CELL = ["fv", "eval_qid", "layer", "alpha"]
+WHICH = ["trial_id", "fv", "fv_kind", "fv_source", "k", "norm", "eval_qid", "part", "layer", "alpha"]
+"""What names a trial row; `norm` is the vector's own, before alpha."""
+TRIAL_COLUMNS = [
+    *WHICH,
+    *("baseline_logprob", "injected_logprob", "delta_logprob", "baseline_p", "injected_p", "delta_p"),
+    *("baseline_rank", "injected_rank", "baseline_correct", "injected_correct"),
+]
+
+
+class EvalTrial(NamedTuple):
+    """One eval trial with its zero-shot prompt, and the part it belongs to: `dev` or `test`."""
+
+    trial_id: str
+    q_id: str
+    part: str
+    prompt: Prompt
+
+
+def evaluate(
+    sweep: Engine,
+    vectors: Sequence[Vector],
+    trials: Sequence[EvalTrial],
+    cells: Sequence[Cell],
+    residual_norm: Tensor | None = None,
+    advance: Advance = ignore_progress,
+) -> pd.DataFrame:
+    """Inject every vector into every trial at every cell.
+
+    A trial's prefix and baseline are run once. No bit of a vector's rows depends on the other vectors or cells.
+
+    Args:
+        sweep: the engine.
+        vectors: the vectors.
+        trials: eval trials with their zero-shot prompts.
+        cells: the (layer, alpha) grid.
+        residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
+        advance: progress callback, called with trial rows done.
+
+    Returns:
+        trial rows with `TRIAL_COLUMNS`, sorted.
+    """
+    values = torch.stack([vector.values for vector in vectors]).expand(len(trials), -1, -1)
+    prompts = [trial.prompt for trial in trials]
+    before, after = inject_at(sweep, prompts, values, cells, residual_norm, advance, apart=True)
+    tables = [trial_rows(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
+    return sort_trials(pd.concat(tables, ignore_index=True))
+
+
+def trial_rows(
+    vector: Vector, trials: Sequence[EvalTrial], cells: Sequence[Cell], before: TargetScores, after: TargetScores
+) -> pd.DataFrame:
+    """One vector's trial rows from the scores without it, (n_trials,), and with it, (n_trials, n_cells)."""
+    own = (vector.name, vector.kind, vector.source, vector.k, norm_of(vector.values))
+    keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
+    rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
+    for name, scores, times in (("baseline", before, len(cells)), ("injected", after, 1)):
+        for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
+            rows[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
+    rows["delta_logprob"] = rows["injected_logprob"] - rows["baseline_logprob"]
+    rows["delta_p"] = rows["injected_p"] - rows["baseline_p"]
+    rows["baseline_correct"] = rows["baseline_rank"] == 0
+    rows["injected_correct"] = rows["injected_rank"] == 0
+    return rows
+
+
+def inject_at(
+    sweep: Engine,
+    prompts: Sequence[Prompt],
+    vectors: Tensor,
+    cells: Sequence[Cell],
+    residual_norm: Tensor | None,
+    advance: Advance = ignore_progress,
+    apart: bool = False,
+) -> tuple[TargetScores, TargetScores]:
+    """`Engine.inject`, with alpha as a multiple of the residual stream's norm at each layer, (n_layers,), if given."""
+    if residual_norm is not None:
+        vectors = normalize(vectors, dim=-1)
+        cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
+    return sweep.inject(prompts, vectors, cells, advance, apart)
+
+
+def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
+    """Trial rows in the one order that files use, whatever order they were computed in."""
+    return rows[TRIAL_COLUMNS].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)

@@ -1,0 +1,1 @@
+"""Which heads carry a relation: means of activations, indirect effects, rankings, their stability."""

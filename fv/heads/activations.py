@@ -1,0 +1,36 @@
+"""Means over a relation's prompts: head outputs and residual stream at the last prompt token (spec section 1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RelationMeans:
+    """What a relation's fit prompts average to.
+
+    Attributes:
+        clean: head outputs over the clean prompts, (n_layers, n_heads, head_dim).
+        corrupted: head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
+        residual: the residual stream behind each block over the clean prompts, (n_layers, d_model).
+        residual_norm: the norm of the residual stream behind each block over the zero-shot prompts, (n_layers,): what
+            the norm of an injected vector is told against. None in runs that did not measure it.
+    """
+
+    clean: Tensor
+    corrupted: Tensor
+    residual: Tensor
+    residual_norm: Tensor | None = None
+
+
+def mean_over_prompts(values: Tensor) -> Tensor:
+    """Average (n_prompts, ...) over prompts, in float64; returns float32 or wider, on the CPU."""
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    return values.double().mean(0).to(dtype).cpu()
+
+
+def mean_of_means(clean_means: Sequence[Tensor]) -> Tensor:
+    """Unweighted mean of relations' clean means, each (n_layers, n_heads, head_dim)."""
+    return mean_over_prompts(torch.stack(list(clean_means)))

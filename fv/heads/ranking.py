@@ -1,0 +1,60 @@
+"""Which heads to sweep, and how heads are ranked (spec sections 2 and 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from fv.errors import ConfigError
+from fv.interventions.engine import Head
+
+
+def choose_indices(key: str, wanted: str | Sequence[int], count: int) -> list[int]:
+    """`all` or listed indices below `count`.
+
+    Raises:
+        ConfigError: an index is out of range; names the allowed ones.
+    """
+    if isinstance(wanted, str):
+        return list(range(count))
+    outside = [i for i in wanted if i >= count]
+    if outside:
+        raise ConfigError(f"{key}={list(wanted)}: {outside} out of range; this model allows 0 to {count - 1}, or all.")
+    return list(wanted)
+
+
+def heads_to_sweep(layers: str | list[int], heads: str | list[int], n_layers: int, n_heads: int) -> list[Head]:
+    """Every chosen head of every chosen layer, by layer and head."""
+    return [
+        Head(layer, head)
+        for layer in choose_indices("score.layers", layers, n_layers)
+        for head in choose_indices("score.heads", heads, n_heads)
+    ]
+
+
+def rank_heads(scores: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Rows of a CIE or AIE table by `key` descending, ties by layer then head ascending."""
+    return scores.sort_values([key, "layer", "head"], ascending=[False, True, True], kind="stable", ignore_index=True)
+
+
+def top_heads(scores: pd.DataFrame, key: str, k: int) -> list[Head]:
+    """The `k` best heads of one ranking.
+
+    Raises:
+        ConfigError: there are fewer than `k` scored heads.
+    """
+    if k > len(scores):
+        raise ConfigError(
+            f"score.k={k} is more than the {len(scores)} heads that StepD swept; allowed are 1 to {len(scores)}."
+        )
+    best = rank_heads(scores, key).head(k)
+    return [Head(layer, head) for layer, head in best[["layer", "head"]].to_numpy().tolist()]
+
+
+def describe_heads(heads: Sequence[Head], scores: pd.DataFrame, key: str) -> list[dict[str, Any]]:
+    """Ranked heads with their scores, as JSON rows."""
+    score = scores.set_index(["layer", "head"])[key]
+    return [
+        {"rank": rank, "layer": head.layer, "head": head.head, key: float(score[head.layer, head.head])}
+        for rank, head in enumerate(heads, 1)
+    ]

@@ -1,0 +1,233 @@
+"""How stable a ranking of heads is, from effects trial by trial (docs/methods.md, "Stability of a ranking").
+
+A ranking is of one relation, or of the mean over relations (AIE): then trials are drawn within each relation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import pearsonr, rankdata
+
+from fv.config import ScoreConfig, StatsConfig
+from fv.heads.indirect_effect import TrialEffects
+from fv.seeding import generator_for
+from fv.statistics.intervals import estimate_means
+
+N_DRAWS = 100
+"""Subsets of trials a point of the convergence curve."""
+FEWEST_TRIALS = 4
+"""Below, no two halves of two trials exist, and nothing is called stable."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How well the top k of `n_trials` trials a relation agree.
+
+    Attributes:
+        n_trials: trials drawn a relation, without replacement.
+        overlap_with_all: share of the top k that is also in the top k of all trials; it ends at 1 where all relations
+            have equally many trials.
+        overlap_apart: share that two sets of so many trials, which have none in common, agree on; None where the
+            relation has not twice as many.
+        spearman_apart: rank correlation of all heads between the two sets.
+        top_mean_choosing: mean score of the top k of one of the two sets, in that set: what choosing makes of it.
+        top_mean_apart: mean score of the same heads in the other set, which had no part in choosing them.
+    """
+
+    n_trials: int
+    overlap_with_all: float
+    overlap_apart: float | None
+    spearman_apart: float | None
+    top_mean_choosing: float | None = None
+    top_mean_apart: float | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Whether k cuts between heads that differ.
+
+    Attributes:
+        mean: score of the k-th head minus that of the next.
+        ci_low: lower end of its interval.
+        ci_high: upper end of its interval.
+        n_within_error: heads below the k-th whose difference from it has an interval that reaches zero.
+    """
+
+    mean: float
+    ci_low: float
+    ci_high: float
+    n_within_error: int
+
+
+Effects = Sequence[np.ndarray]
+"""Per relation, the effects of the swept heads in the order of layer and head: (n_trials, n_heads)."""
+
+
+def effects_of(effects: TrialEffects, key: str) -> np.ndarray:
+    """Effects of the swept heads, (n_trials, n_heads), of the column that ranks them (`score.key`)."""
+    values = effects.delta_p if key == "mean_delta_p" else effects.delta_logprob
+    return values[:, effects.swept]
+
+
+def ranked(scores: np.ndarray) -> np.ndarray:
+    """Heads by score descending, ties by position: (..., n_heads) int."""
+    return np.argsort(-scores, axis=-1, kind="stable")
+
+
+def inclusion(effects: Effects, k: int, n_resamples: int, seed: int, *purpose: object) -> np.ndarray:
+    """Probability, (n_heads,), that a head is among the top `k` when trials are drawn again with replacement."""
+    rng = generator_for(seed, "inclusion", *purpose)
+    scores = np.zeros((n_resamples, effects[0].shape[1]))
+    for values in effects:
+        n = len(values)
+        # How often each trial is drawn: (n_resamples, n_trials).
+        times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+        scores += times @ values / n
+    chosen = ranked(scores)[:, :k]
+    return np.bincount(chosen.ravel(), minlength=scores.shape[1]) / n_resamples
+
+
+def mean_scores(effects: Effects) -> np.ndarray:
+    """The ranking's scores, (n_heads,): the mean over trials, then over relations."""
+    return np.mean([values.mean(0) for values in effects], axis=0)
+
+
+def convergence(effects: Effects, k: int, seed: int, *purpose: object) -> list[Convergence]:
+    """The curve over the number of trials a relation, from 2 to as many as the smallest relation has."""
+    rng = generator_for(seed, "convergence", *purpose)
+    most = min(len(values) for values in effects)
+    everything = _in_top(mean_scores(effects), k)
+    # Every size up to a dozen, then a dozen more; the halves of all trials among them.
+    sizes = {*range(2, 13), *np.linspace(2, most, 12).round().astype(int).tolist(), most // 2}
+    return [_point(effects, k, size, everything, rng) for size in sorted(sizes) if 2 <= size <= most]
+
+
+def _point(effects: Effects, k: int, size: int, everything: np.ndarray, rng: np.random.Generator) -> Convergence:
+    orders = [[rng.permutation(len(values)) for values in effects] for _ in range(N_DRAWS)]
+
+    def scores(chosen: slice) -> np.ndarray:
+        """Scores of so many trials of each draw, (N_DRAWS, n_heads)."""
+        drawn = ([v[order[chosen]] for v, order in zip(effects, draw, strict=True)] for draw in orders)
+        return np.stack([mean_scores(values) for values in drawn])
+
+    one = scores(slice(size))
+    top = _in_top(one, k)  # (N_DRAWS, n_heads)
+    with_all = float((top & everything).sum(-1).mean() / k)
+    if 2 * size > min(len(values) for values in effects):
+        return Convergence(size, with_all, None, None)
+    other = scores(slice(size, 2 * size))
+    apart = float((top & _in_top(other, k)).sum(-1).mean() / k)
+    top_means = (float(side[top].mean()) for side in (one, other))
+    return Convergence(size, with_all, apart, float(_spearman(one, other).mean()), *top_means)
+
+
+def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndarray:
+    """Each head's mean effect on trials that had no part in ranking it so high, (n_heads,).
+
+    The trials are halved at random, many times over; of the halves in which the head ranks as high as among all trials
+    or higher, its mean over the other half is averaged. A mean over all trials flatters the heads that these trials put
+    first; this does not. Both halves share the clean mean that is patched in.
+
+    Args:
+        values: (n_trials, n_heads).
+        seed: the run's seed.
+        purpose: what the halves are for.
+
+    Returns:
+        NaN for a head that no half ranks so high, and for all heads where there is one trial.
+    """
+    rng = generator_for(seed, "other_half", *purpose)
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1], np.nan)
+    overall = _ranks(values.mean(0))
+    total, times = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for _ in range(N_DRAWS):
+        order = rng.permutation(n)
+        choosing, other = values[order[: n // 2]].mean(0), values[order[n // 2 :]].mean(0)
+        high = _ranks(choosing) <= overall
+        total[high] += other[high]
+        times += high
+    return np.divide(total, times, out=np.full(len(times), np.nan), where=times > 0)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """The place of each head, (n_heads,) int, 0 for the best."""
+    places = np.empty(len(scores), dtype=np.int64)
+    places[ranked(scores)] = np.arange(len(scores))
+    return places
+
+
+def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], seed: int) -> pd.DataFrame:
+    """`fv.heads.indirect_effect.cie_stats` with the column `other_half_mean`, `other_half_means` by each of its metrics."""
+    means = {}
+    for key, rows in stats.groupby(["q_id", "metric"], sort=False):
+        q_id, metric = map(str, key)
+        found = other_half_means(effects_of(effects[q_id], metric), seed, q_id, metric)
+        means[key] = pd.Series(found, index=rows.index)
+    return stats.assign(other_half_mean=pd.concat(means.values()))
+
+
+def _in_top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Which heads are among the top `k` of (..., n_heads) scores, bool of the same shape."""
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, ranked(scores)[..., :k], True, axis=-1)
+    return chosen
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Rank correlation of each row, (n,), which is Pearson's of the ranks; 0 where one side ranks nothing."""
+    varied = (np.ptp(one, -1) > 0) & (np.ptp(other, -1) > 0)
+    found = np.zeros(len(one))
+    if varied.any():
+        ranks = (rankdata(side[varied], axis=-1) for side in (one, other))
+        found[varied] = pearsonr(*ranks, axis=-1).statistic
+    return found
+
+
+def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:
+    """The difference between the k-th head and those below; None where there is none below, or one trial only.
+
+    Over several relations the interval is over relations, whose CIEs the ranking averages.
+    """
+    order = ranked(mean_scores(effects))
+    units = effects[0] if len(effects) == 1 else np.stack([values.mean(0) for values in effects])
+    if k >= len(order) or len(units) < 2:
+        return None
+    differences = units[:, order[k - 1], None] - units[:, order[k:]]  # (n_units, n_heads - k)
+    found = estimate_means(differences.T, stats, seed, "gap", *purpose)
+    within = (found.ci_low <= 0) & (found.ci_high >= 0)
+    return Gap(float(found.mean[0]), float(found.ci_low[0]), float(found.ci_high[0]), int(within.sum()))
+
+
+def stability_report(
+    effects: Effects, k: int, stats: StatsConfig, seed: int, name: str
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Everything above for one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
+    chances = inclusion(effects, k, stats.n_resamples, seed, name)
+    curve = convergence(effects, k, seed, name)
+    gap = gap_at(effects, k, stats, seed, name)
+    halves = [point for point in curve if point.overlap_apart is not None]
+    top = ranked(mean_scores(effects))[:k]
+    report = {
+        "n_trials": min(len(values) for values in effects),
+        "mean_inclusion": float(chances[top].mean()),
+        "lowest_inclusion": float(chances[top].min()),
+        # Two halves without a trial in common, the largest that there are.
+        "split_half": asdict(halves[-1]) if halves else None,
+        "gap": asdict(gap) if gap else None,
+        "convergence": [asdict(point) for point in curve],
+    }
+    return report, chances
+
+
+def is_stable(effects: TrialEffects, score: ScoreConfig, seed: int) -> bool:
+    """Whether the top-k heads are drawn again often enough for `score.adaptive` to stop."""
+    if effects.n_trials < FEWEST_TRIALS:
+        return False
+    values = [effects_of(effects, score.key.value)]
+    chances = inclusion(values, score.k, 500, seed, "adaptive", effects.n_trials)
+    return float(np.sort(chances)[-score.k :].mean()) >= score.adaptive_inclusion

@@ -1,0 +1,112 @@
+"""Edits of the last prompt token, one a row of a batch, for any family (spec section 1).
+
+`fv.interventions.engine` runs many edits of one kind; here rows of one pass may be edited in different ways and layers.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fv.interventions.engine import Head
+from fv.interventions.hooks import edit_block_output, edit_head_outputs
+from fv.models.language_model import LanguageModel
+
+
+@dataclass(frozen=True, eq=False)
+class AddVector:
+    """Add a vector, (d_model,), to the residual stream behind block `layer`."""
+
+    layer: int
+    vector: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ReplaceResidual:
+    """Move the residual stream h behind block `layer` towards a vector, (d_model,): h + share * (vector - h).
+
+    With `share` 1 the vector is put in its place.
+    """
+
+    layer: int
+    vector: Tensor
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class SetHeads:
+    """Set the outputs of some heads at once to their values in `values`, (n_layers, n_heads, head_dim)."""
+
+    heads: tuple[Head, ...]
+    values: Tensor
+
+
+LastTokenEdit = AddVector | ReplaceResidual | SetHeads | None
+"""An edit of a row; None leaves it as it is."""
+
+
+@contextmanager
+def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) -> Iterator[None]:
+    """Run the model with row r of every prompt edited by `edits[r]`, at position `at` of what is run.
+
+    A batch is (n_prompts * n_rows, positions), the rows of a prompt next to one another.
+
+    Raises:
+        ModelError: an edited module took no part in the forward pass.
+    """
+    blocks: dict[int, list[int]] = defaultdict(list)
+    heads: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for row, edit in enumerate(edits):
+        if isinstance(edit, SetHeads):
+            for head in edit.heads:
+                heads[head.layer].append((row, head.head))
+        elif edit is not None:
+            blocks[edit.layer].append(row)
+    with ExitStack() as stack:
+        for layer, pairs in heads.items():
+            stack.enter_context(edit_head_outputs(lm, layer, _set_heads(lm, edits, layer, pairs, at)))
+        for layer, rows in blocks.items():
+            stack.enter_context(edit_block_output(lm, layer, _change_residual(lm, edits, rows, at)))
+        yield
+
+
+def _set_heads(
+    lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, pairs: list[tuple[int, int]], at: int
+) -> Callable[[Tensor], Tensor]:
+    rows, heads = zip(*pairs, strict=True)
+    values = torch.stack([edits[row].values[layer, head] for row, head in pairs])  # type: ignore[union-attr]
+    values = values.to(lm.device, lm.dtype)  # (n_pairs, head_dim)
+
+    def edit(head_outputs: Tensor) -> Tensor:
+        # (n_prompts * n_rows, positions, n_heads * head_dim) -> (n_prompts, n_rows, positions, n_heads, head_dim)
+        by_row = head_outputs.clone().unflatten(0, (-1, len(edits))).unflatten(-1, (lm.n_heads, lm.head_dim))
+        by_row[:, list(rows), at, list(heads)] = values.to(by_row.device)
+        return by_row.flatten(-2).flatten(0, 1)
+
+    return edit
+
+
+def _change_residual(
+    lm: LanguageModel, edits: Sequence[LastTokenEdit], rows: list[int], at: int
+) -> Callable[[Tensor], Tensor]:
+    vectors = torch.stack([edits[row].vector for row in rows]).to(lm.device, lm.dtype)  # type: ignore[union-attr]
+    # How much of a replaced residual stream goes; an added vector takes nothing away.
+    shares = torch.tensor(
+        [own.share if isinstance(own := edits[row], ReplaceResidual) else torch.nan for row in rows],
+        device=lm.device,
+        dtype=lm.dtype,
+    )[:, None]  # (n_rows_here, 1)
+
+    def edit(residual: Tensor) -> Tensor:
+        # (n_prompts * n_rows, positions, d_model) -> (n_prompts, n_rows, positions, d_model)
+        by_row = residual.clone().unflatten(0, (-1, len(edits)))
+        here = by_row[:, rows, at]
+        there, share = vectors.to(here.device), shares.to(here.device)
+        replaced = torch.where(share == 1, there, here + share * (there - here))
+        by_row[:, rows, at] = torch.where(share.isnan(), here + there, replaced)
+        return by_row.flatten(0, 1)
+
+    return edit

@@ -1,0 +1,179 @@
+"""What a sweep computes, whichever engine runs it.
+
+The engines offer the same three calls and agree within float32 rounding: `fv.interventions.naive.NaiveEngine`, one full forward per
+edit, the readable oracle; `fv.interventions.shared_prefix.SharedPrefixEngine`, which runs each prompt's prefix once; and
+`fv.interventions.expanded_batch.ExpandedBatchEngine`, for families whose attention the shared prefix would not be exact for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fv.models.prompt import Prompt
+
+
+class Cell(NamedTuple):
+    """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`."""
+
+    layer: int
+    alpha: float
+
+
+class Head(NamedTuple):
+    """One attention head."""
+
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True)
+class TargetScores:
+    """How the model rates target tokens; both tensors have the shape of the rows asked about.
+
+    Attributes:
+        logprob: natural log probability of the target, float64.
+        rank: number of tokens rated above the target, int64; 0 means the argmax is right.
+    """
+
+    logprob: Tensor
+    rank: Tensor
+
+    @property
+    def p(self) -> Tensor:
+        return self.logprob.exp()
+
+    @property
+    def correct(self) -> Tensor:
+        return self.rank == 0
+
+    @classmethod
+    def of_logits(cls, logits: Tensor, targets: Tensor) -> "TargetScores":
+        """Score `targets` (rows,) under `logits` (rows, vocabulary)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        target_logit = logits.gather(-1, targets[:, None])  # (rows, 1)
+        logprob = target_logit[:, 0] - logits.logsumexp(-1)
+        return cls(logprob.double().cpu(), (logits > target_logit).sum(-1).cpu())
+
+    @classmethod
+    def cat(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+        """Join along an axis."""
+        return cls(torch.cat([s.logprob for s in parts], dim), torch.cat([s.rank for s in parts], dim))
+
+    @classmethod
+    def stack(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+        """Join along a new axis."""
+        return cls(torch.stack([s.logprob for s in parts], dim), torch.stack([s.rank for s in parts], dim))
+
+    def __getitem__(self, index: Any) -> "TargetScores":
+        return TargetScores(self.logprob[index], self.rank[index])
+
+    def reshape(self, *shape: int) -> "TargetScores":
+        return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
+
+
+class LastToken(NamedTuple):
+    """What unedited prompts do at their last token.
+
+    Attributes:
+        scores: the prompts' scores, (n_prompts,).
+        head_outputs: (n_prompts, n_layers, n_heads, head_dim).
+        residual: the residual stream behind each block, (n_prompts, n_layers, d_model).
+    """
+
+    scores: TargetScores
+    head_outputs: Tensor
+    residual: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence["LastToken"]) -> "LastToken":
+        """Join along the prompts."""
+        scores, *tensors = zip(*parts, strict=True)
+        return cls(TargetScores.cat(scores), *map(torch.cat, tensors))
+
+
+class PatchScores(NamedTuple):
+    """What patching heads, one at a time, does to prompts.
+
+    Attributes:
+        unedited: the unedited prompts.
+        unpatched: log probability of the target in the pass that `patched` is from, (n_prompts, n_heads) float64.
+        patched: log probability of the target with the head patched, (n_prompts, n_heads) float64.
+    """
+
+    unedited: LastToken
+    unpatched: Tensor
+    patched: Tensor
+
+
+def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:
+    """Refuse vectors of a shape that would only seem to fit.
+
+    Raises:
+        ValueError: they are not (n_prompts, n_vectors, d_model).
+    """
+    if vectors.ndim != 3 or (len(vectors), vectors.shape[2]) != (len(prompts), d_model):
+        raise ValueError(f"vectors are {tuple(vectors.shape)}, where ({len(prompts)}, n_vectors, {d_model}) is due")
+
+
+def ignore_progress(_steps: int) -> None:
+    """The progress callback of a caller who does not show any."""
+
+
+Advance = Callable[[int], None]
+
+
+class Engine(Protocol):
+    """Runs prompts with and without edits at their last token."""
+
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        """Which prompts run in one pass, in their order: a longer list has the batches of its beginning, and a list cut
+        between two of them has the same.
+
+        Args:
+            prompts: the prompts.
+            rows_each: rows that a pass runs for each, its unedited last token among them.
+        """
+        ...
+
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        """Run unedited prompts."""
+        ...
+
+    def patch_heads(
+        self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
+    ) -> PatchScores:
+        """Set one head's last-token output to its value in `head_values`, one head at a time.
+
+        Args:
+            prompts: the (corrupted) prompts.
+            head_values: (n_layers, n_heads, head_dim), the values to patch in.
+            heads: the heads to patch, each on its own.
+            advance: called with the number of prompts done.
+        """
+        ...
+
+    def inject(
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Tensor,
+        cells: Sequence[Cell],
+        advance: Advance = ignore_progress,
+        apart: bool = False,
+    ) -> tuple[TargetScores, TargetScores]:
+        """Add each of a prompt's vectors to its last token's residual stream at each cell.
+
+        Args:
+            prompts: the (zero-shot) prompts.
+            vectors: (n_prompts, n_vectors, d_model); prompts may have different vectors, but equally many.
+            cells: the (layer, alpha) pairs.
+            advance: called with the number of (prompt, vector, cell) rows done.
+            apart: whether no bit of a vector's numbers may depend on which other vectors there are. On which other
+                cells there are it never depends.
+
+        Returns:
+            baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).
+        """
+        ...

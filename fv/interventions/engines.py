@@ -1,0 +1,31 @@
+"""Which engine runs a sweep."""
+
+from fv.errors import ConfigError
+from fv.interventions.engine import Engine
+from fv.interventions.expanded_batch import ExpandedBatchEngine
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.models.language_model import LanguageModel
+from fv.models.spec import FastSweep
+
+ENGINE_REVISION = 2
+"""Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
+
+
+def make_engine(lm: LanguageModel, mode: str, max_rows: int) -> Engine:
+    """The engine for `compute.sweep=mode`; `auto` is the fastest that the family allows.
+
+    Raises:
+        ConfigError: `shared_prefix` was asked of a family whose spec does not allow it.
+    """
+    engine = lm.spec.sweep if mode == "auto" else mode
+    if engine == "naive":
+        return NaiveEngine(lm)
+    if engine == "expanded":
+        return ExpandedBatchEngine(lm, max_rows)
+    if lm.spec.sweep is not FastSweep.shared_prefix:
+        raise ConfigError(
+            f"compute.sweep=shared_prefix is not exact for model.spec={lm.spec.name}. "
+            "Use compute.sweep=expanded or naive, or auto to let the spec decide."
+        )
+    return SharedPrefixEngine(lm, max_rows)

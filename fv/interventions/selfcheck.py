@@ -1,0 +1,248 @@
+"""Proof at load that a spec is right for the model at hand, on prompts of six tokens. Never a silent no-op.
+
+Each check states a property that only the right module has, measures it, and refuses the model with the family, the
+module path and the number. What was measured goes into the metadata.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fv.errors import ModelError
+from fv.interventions.engine import Cell, Head
+from fv.interventions.engines import make_engine
+from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
+from fv.interventions.naive import NaiveEngine
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
+"""How far two ways to the same number may be apart, relative to its size (in log p: absolutely): far above rounding,
+far below what a wrong module or mask does."""
+PACKED_TOLERANCE = 0.01
+"""The same for weights in 4 bits: some processors' kernels for them round activations to bfloat16."""
+
+
+@torch.no_grad()
+def selfcheck(lm: LanguageModel) -> dict[str, Any]:
+    """Prove that the spec names the right modules and that edits act there.
+
+    Returns:
+        what was measured.
+
+    Raises:
+        ModelError: a property does not hold; names the family, the module path and the number.
+    """
+    check = _SelfCheck(lm)
+    try:
+        return check.run()
+    except ModelError:
+        raise
+    except Exception as error:  # a wrong module fails in as many ways as there are modules
+        raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
+
+
+class _SelfCheck:
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        self.ids = [(7 + 11 * i) % lm.vocabulary for i in range(6)]
+        self.others = [(5 + 13 * i) % lm.vocabulary for i in range(5)] + self.ids[-1:]
+        self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
+        self.tolerance = TOLERANCE.get(lm.dtype, 0.3)
+        if not lm.out_projs[0].weight.dtype.is_floating_point:
+            self.tolerance = max(self.tolerance, PACKED_TOLERANCE)
+
+    def run(self) -> dict[str, Any]:
+        """All checks; see each."""
+        self.logits = self._logits()
+        layers = {str(layer): layer for layer in self.layers}
+        report: dict[str, Any] = {
+            "identity_bit_equal": all(self.identity(layer) for layer in self.layers),
+            "zeroed_head_max_change": {key: self.zeroed_head(layer) for key, layer in layers.items()},
+            "sum_of_heads_error": {key: self.sum_of_heads(layer) for key, layer in layers.items()},
+            "context_left_without_attention": self.carries_all_context(),
+            "injection_read_back_exactly": all(self.read_back(layer) for layer in self.layers),
+            "parallel_block_error": self.parallel(),
+            "logits_error": self.readout(),
+            "sweep": self.lm.spec.sweep.value,
+            "sweep_vs_naive": self.sweep(),
+        }
+        return report
+
+    def identity(self, layer: int) -> bool:
+        """An identity edit leaves the logits bit-equal."""
+        with edit_head_outputs(self.lm, layer, torch.clone):
+            if not torch.equal(self._logits(), self.logits):
+                raise self.refused(self._projection(layer), "an identity edit changes the logits")
+        return True
+
+    def zeroed_head(self, layer: int) -> float:
+        """Zeroing one head's slice changes the logits."""
+        columns = self.lm.head_slice(self.lm.n_heads - 1)
+
+        def zero(head_outputs: Tensor) -> Tensor:
+            edited = head_outputs.clone()
+            edited[..., columns] = 0
+            return edited
+
+        with edit_head_outputs(self.lm, layer, zero):
+            change = float((self._logits() - self.logits).abs().max())
+        if not change > 0:
+            raise self.refused(self._projection(layer), "zeroing a head changes no logit")
+        return change
+
+    def sum_of_heads(self, layer: int) -> float:
+        """Heads' contributions and the bias add up to what attention adds, after the norm of a post-norm family."""
+        lm, projection = self.lm, self.lm.out_projs[layer]
+        with _recorded(projection) as calls:
+            self._logits()
+        (inputs, output) = calls[0]
+        if inputs[0].ndim != 3:
+            raise self.refused(self._projection(layer), f"it is called with {inputs[0].ndim} axes, where 3 are due")
+        heads = inputs[0][0, -1].unflatten(-1, (lm.n_heads, lm.head_dim))  # (n_heads, head_dim)
+        total, expected = lm.projected(layer, heads), output[0, -1].double()
+        error = float((total - expected).abs().max() / expected.abs().max())
+        if lm.spec.post_norm:
+            with _recorded(lm.norm_after(layer)) as calls:
+                self._logits()
+            added, expected = lm.added_by(layer, heads).sum(0), calls[0][1][0, -1].double()
+            gain = lm.norm_gain(layer, total) * lm.out_bias(layer)
+            error = max(error, float((added + gain - expected).abs().max() / expected.abs().max()))
+        if not error <= self.tolerance:
+            raise self.refused(self._projection(layer), f"the heads' sum is {error:.2g} away from the output")
+        return error
+
+    def carries_all_context(self) -> float:
+        """In block 0 the projection reads other positions, and without its output the last token knows nothing of them.
+
+        A query, key or value projection does not read other positions there; of an MLP's projection, the block would
+        go on knowing them through attention.
+        """
+        path = self._projection(0)
+
+        def seen(edit: Edit | None) -> list[tuple[Tensor, Tensor]]:
+            found = []
+            for ids in (self.ids, self.others):
+                with _recorded(self.lm.out_projs[0], edit) as projection, _recorded(self.lm.blocks[0]) as block:
+                    self._logits(ids)
+                residual = residual_of(block[0][1], self.lm.spec.blocks, self.lm.spec.tuple_output)
+                found.append((projection[0][0][0][0, -1], residual[0, -1]))
+            return found
+
+        (inputs, block), (other_inputs, other_block) = seen(None)
+        if not (inputs - other_inputs).abs().max() > self.tolerance * inputs.abs().max():
+            raise self.refused(path, "its input does not depend on earlier tokens, so it holds no head outputs")
+        whole = float((block - other_block).abs().max())
+        (_, block), (_, other_block) = seen(torch.zeros_like)
+        left = float((block - other_block).abs().max()) / whole
+        if not left <= self.tolerance:
+            raise self.refused(
+                path, f"without its output, {left:.2g} of what the block knows of earlier tokens is left"
+            )
+        return left
+
+    def read_back(self, layer: int) -> bool:
+        """A vector added behind a block is what the next block, or the final norm, reads: not a bit more or less."""
+        lm = self.lm
+        reader = lm.blocks[layer + 1] if layer + 1 < lm.n_layers else lm.final_norm
+        vector = torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
+        with _recorded(reader) as before:
+            self._logits()
+        with edit_block_output(lm, layer, _adding(vector)), _recorded(reader) as after:
+            self._logits()
+        if not torch.equal(after[0][0][0], _adding(vector)(before[0][0][0])):
+            raise self.refused(f"{lm.spec.blocks}.{layer}", "a vector added behind it is not what is read next")
+        return True
+
+    def parallel(self) -> float:
+        """What is added to the attention output of block 0 leaves a parallel block unchanged, a sequential one not."""
+        lm, spec = self.lm, self.lm.spec
+        if spec.post_norm:
+            return 0.0  # sequential by construction: `sum_of_heads` has compared the norm
+        scale = getattr(lm.model.config, spec.attention_multiplier) if spec.attention_multiplier else 1.0
+        with _recorded(lm.blocks[0]) as plain, _recorded(lm.out_projs[0]) as attention:
+            self._logits()
+        size = float(attention[0][1].abs().max())
+        vector = size * torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
+        with _recorded(lm.out_projs[0], _adding(vector)), _recorded(lm.blocks[0]) as moved:
+            self._logits()
+        before, after = (residual_of(calls[0][1], spec.blocks, spec.tuple_output) for calls in (plain, moved))
+        error = float((after - before - scale * vector.to(after.device))[0, -1].abs().max()) / size
+        if (error <= self.tolerance) is not lm.parallel:
+            kind = "parallel" if lm.parallel else "sequential"
+            raise self.refused(f"{spec.blocks}.0", f"it is not {kind}: its MLP answers to attention by {error:.2g}")
+        return error
+
+    def readout(self) -> float:
+        """Final norm, unembedding and the family's scaling of the last residual stream are the model's logits."""
+        lm = self.lm
+        with _recorded(lm.final_norm) as calls:
+            plain = self._logits()
+        hidden = lm.final_norm(calls[0][0][0][:, -1])  # (1, d_model)
+        found = lm.logits(hidden, slice(0, lm.vocabulary))[0]
+        error = float((found.to(plain.device) - plain).abs().max() / plain.abs().max())
+        if not error <= self.tolerance:
+            raise self.refused(lm.spec.final_norm, f"logits made from it are {error:.2g} away from the model's")
+        return error
+
+    def sweep(self) -> float:
+        """The fast sweep that the spec allows agrees with the naive loop, on prompts of unequal length."""
+        lm = self.lm
+        prompts = [Prompt(tuple(self.ids), self.ids[0]), Prompt(tuple(self.ids[2:]), self.ids[1])]
+        heads = [Head(layer, lm.n_heads - 1) for layer in self.layers]
+        # Values large enough to matter whatever the model's scale, and different in every head.
+        values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)
+        values = values.view(lm.n_layers, lm.n_heads, lm.head_dim)
+        vectors = torch.linspace(-1, 1, lm.d_model).expand(2, 1, -1)
+        cells = [Cell(layer, 1.0) for layer in self.layers]
+        naive, fast = NaiveEngine(lm), make_engine(lm, "auto", max_rows=64)
+        patched = fast.patch_heads(prompts, values, heads).patched - naive.patch_heads(prompts, values, heads).patched
+        injected = fast.inject(prompts, vectors, cells)[1].logprob - naive.inject(prompts, vectors, cells)[1].logprob
+        difference = max(float(patched.abs().max()), float(injected.abs().max()))
+        if not difference <= self.tolerance:
+            raise self.refused(
+                lm.spec.blocks,
+                f"the {lm.spec.sweep.value} sweep is {difference:.2g} away from the naive loop in log p; "
+                "this family needs another `sweep` in its spec, or compute.sweep=naive",
+            )
+        return difference
+
+    def _logits(self, ids: list[int] | None = None) -> Tensor:
+        tokens = torch.tensor([ids or self.ids], device=self.lm.device)
+        return self.lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0, -1]
+
+    def _projection(self, layer: int) -> str:
+        return f"{self.lm.spec.blocks}.{layer}.{self.lm.spec.out_proj}"
+
+    def refused(self, path: str, reason: str) -> ModelError:
+        spec = self.lm.spec
+        return ModelError(
+            f"Self-check of model.spec={spec.name} at {path}: {reason}. The spec does not fit this model "
+            f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
+        )
+
+
+def _adding(vector: Tensor) -> Edit:
+    """The edit that adds a vector, on whatever device the block is."""
+    return lambda hidden: vector.to(hidden.device) + hidden
+
+
+@contextmanager
+def _recorded(module: nn.Module, edit: Edit | None = None) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
+    """The (arguments, output) of each call of a module; `edit` replaces its output."""
+    calls: list[tuple[tuple[Any, ...], Any]] = []
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        calls.append((args or tuple(kwargs.values()), output))
+        return None if edit is None else edit(output)
+
+    handle = module.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+    if not calls:
+        raise ModelError(f"{type(module).__name__}, which the spec names, takes no part in the model's forward pass.")

@@ -1,0 +1,87 @@
+"""A model's tokenizer without its weights, to look at data with."""
+
+import contextlib
+import io
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from fv.config import ModelConfig
+from fv.errors import ArtifactError, ModelError
+from fv.files import digest_of, read_json, sha256_of
+from fv.models.embedded import conversion_of
+from fv.models.files import first_line, gguf_of, hub_folder
+from fv.models.language_model import LanguageModel
+from fv.models.loading import locate, tokenizer_digest
+from fv.models.quiet import quiet_transformers
+from fv.models.spec import find_spec
+
+DEFINITIONS = ("tokenizer.json", "vocab.json", "tokenizer.model")
+"""A folder with none of these has no tokenizer."""
+
+
+def load_tokenizer(model: ModelConfig) -> LanguageModel:
+    """The `LanguageModel` of `model` with a configuration and a tokenizer, and no weights: it encodes, no more.
+
+    Raises:
+        ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
+    """
+    source = _source(model)
+    try:
+        # The reader of GGUF files draws bars of its own, terminal or not.
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+            config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+    except Exception as error:  # whatever a loader raises about a folder
+        name = source["pretrained_model_name_or_path"]
+        raise ModelError(f"{name} has no usable tokenizer: {first_line(error)}") from error
+    spec = find_spec(config.model_type, model.spec, model.spec_file)
+    fingerprint = {"tokenizer_sha256": tokenizer_digest(tokenizer)}
+    return LanguageModel(SimpleNamespace(config=config), tokenizer, spec, model.name, fingerprint)
+
+
+def fingerprint_of(model: ModelConfig) -> dict[str, str]:
+    """What identifies a model, as a loaded one tells it (`LanguageModel.fingerprint`), without loading its weights.
+
+    Raises:
+        ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
+    """
+    _, fingerprint = locate(model)
+    lm = load_tokenizer(model)
+    spec = {"spec_sha256": digest_of(asdict(lm.spec))} if model.spec_file else {}
+    return {**fingerprint, **lm.fingerprint, **spec}
+
+
+def _source(model: ModelConfig) -> dict[str, Any]:
+    """Where the tokenizer is, as the arguments of `from_pretrained`."""
+    if gguf := gguf_of(model):
+        # Reading a tokenizer out of a GGUF file takes ten seconds; a converted model has it at hand.
+        converted, _ = conversion_of(gguf, model.sha256)
+        if _is_whole(converted):
+            return {"pretrained_model_name_or_path": str(converted)}
+        return {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    if model.path is None:
+        folder = hub_folder(model, "The tokenizer of", [], lambda f: None if _has_tokenizer(f) else "it has none.")
+        return {"pretrained_model_name_or_path": str(folder)}
+    if not _has_tokenizer(Path(model.path)):
+        raise ModelError(
+            f"model.path={model.path} has no tokenizer: config.json and one of {', '.join(DEFINITIONS)} are needed."
+        )
+    return {"pretrained_model_name_or_path": model.path}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a converted folder's small files are the ones its manifest names."""
+    try:
+        recorded = read_json(folder / "manifest.json")["sha256"]
+        small = [name for name in recorded if not name.endswith(".safetensors")]
+        return "tokenizer.json" in small and all(sha256_of(folder / name) == recorded[name] for name in small)
+    except (ArtifactError, OSError, KeyError, TypeError):
+        return False
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in DEFINITIONS)

@@ -1,0 +1,1 @@
+"""Run folders: paths, identity, metadata, units, results read back."""

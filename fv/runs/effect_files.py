@@ -1,0 +1,58 @@
+"""Files of indirect effects: `cie_scores.csv` and `cie_trials.npz` (spec section 4)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fv.errors import ArtifactError
+from fv.files import write_npz
+from fv.heads.indirect_effect import CIE_COLUMNS, TrialEffects
+
+
+def read_cie_table(path: Path) -> pd.DataFrame:
+    """Read `cie_scores.csv`.
+
+    Raises:
+        ArtifactError: the file is missing or has other columns.
+    """
+    try:
+        # round_trip: the default parser may be off in the last bit, and ties must stay ties.
+        table = pd.read_csv(path, dtype={"q_id": str}, keep_default_na=False, float_precision="round_trip")
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    if list(table.columns) != CIE_COLUMNS:
+        raise ArtifactError(f"{path} has columns {list(table.columns)}, where {CIE_COLUMNS} are due.")
+    return table
+
+
+def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:
+    """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled."""
+    swept = effects.swept
+    write_npz(
+        path,
+        trial_id=np.array(trial_ids, dtype=np.str_),
+        q_id=np.array(q_ids, dtype=np.str_),
+        delta_logprob=effects.delta_logprob,
+        delta_p=effects.delta_p,
+        layers=np.nonzero(swept.any(1))[0],
+        heads=np.nonzero(swept.any(0))[0],
+    )
+
+
+def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
+    """Read `cie_trials.npz`: {q_id: effects of its trials, in their order}.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            q_ids = arrays["q_id"]
+            effects = [arrays[key] for key in ("delta_logprob", "delta_p")]
+    except Exception as error:  # a damaged zip fails in many ways
+        raise ArtifactError(f"{path} is missing, truncated or no array file ({type(error).__name__}).") from None
+    return {str(q): TrialEffects(*(array[q_ids == q] for array in effects)) for q in dict.fromkeys(q_ids.tolist())}

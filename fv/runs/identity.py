@@ -1,0 +1,104 @@
+"""What a run is: the values that decide its results, whatever they are called (spec section 4).
+
+Names of things (model, data, files) and what the machine is told (threads, device, batch limits) are no part of it. A
+setting that did not exist when a run was made is taken to have had the value that its code stood for.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fv.config import Config
+from fv.data.relations import RelationFile
+from fv.errors import ArtifactError
+from fv.files import digest_of
+
+DECISIVE = (
+    *("seed", "model.quant", "model.add_special_tokens", "compute.dtype"),
+    *("data.template.demo", "data.template.query", "data.template.target", "data.corruption", "data.split"),
+    *("data.n_demos", "data.n_trials_per_q", "data.n_mean_trials", "data.n_eval_trials_per_q"),
+    *("score.layers", "score.heads", "score.n_trials", "score.adaptive"),
+)
+ADAPTIVE = ("score.adaptive_step", "score.adaptive_inclusion", "score.key", "score.k")
+"""With `score.adaptive` the ranking says how many trials are patched, and these decide it."""
+MACHINE = ("compute.device", "compute.threads", "compute.max_rows", "compute.sweep", "model.device_map")
+"""What changes the last bits of a number, and no more."""
+SOURCE = ("model.id", "model.path", "model.revision", "model.sha256", "model.spec", "model.spec_file")
+"""Where a model comes from: another source of the same weights, tokenizer and spec is the same model."""
+BEFORE: dict[str, Any] = {"evaluation.controls.weaker": []}
+"""What settings stood for before they existed, where that is not their default."""
+log = logging.getLogger(__name__)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def as_recorded(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings under the keys of those that are `asked` now, both flat or nested.
+
+    A key that the record lacks has the value it stood for when the record was written; one that is no setting any more
+    is left out.
+    """
+    there, defaults = flat(settings), flat(Config().resolved())
+    return {key: there.get(key, BEFORE.get(key, defaults.get(key))) for key in flat(asked)}
+
+
+def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The decisive settings of a resolved configuration, as a run records it or `Config.resolved` gives it."""
+    values = as_recorded(resolved, Config().resolved())
+    keys = DECISIVE + (ADAPTIVE if values["score.adaptive"] else ())
+    # Nothing is set aside where Step6 evaluates on StepD's own trials.
+    unused = {"data.n_eval_trials_per_q"} if values["data.split"] == "shared" else set()
+    return {key: values[key] for key in keys if key not in unused}
+
+
+def relation_digests(file: RelationFile) -> dict[str, str]:
+    """{q_id: digest of its pairs, in order}."""
+    return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
+
+
+def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """The part of a model's fingerprint that says which model it is, wherever its files are."""
+    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
+
+
+def is_same_source(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether two resolved configurations take their model from the same place: then no file needs to be looked at."""
+    one, other = (as_recorded(values, Config().resolved()) for values in (there, here))
+    return all(one[key] == other[key] for key in SOURCE)
+
+
+def warn_of_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Say in a line that last bits may differ, where a run was begun with other threads, batches, device or engine.
+
+    Args:
+        there: {key of `MACHINE`: what the run was begun with}.
+        here: the same of this process.
+    """
+    changed = {key: (there[key], here[key]) for key in MACHINE if key in there and there[key] != here[key]}
+    if changed:
+        told = ", ".join(f"{key} {before} there, {now} here" for key, (before, now) in changed.items())
+        log.warning("Numbers agree to 1e-5, but not to the byte: %s.", told)
+
+
+def refuse_changed_relations(there: Mapping[str, str], here: Mapping[str, str], what: str, remedy: str) -> None:
+    """Refuse pairs of a relation that are not the run's, or relations of the run that are left out.
+
+    Raises:
+        ArtifactError: naming the relations.
+    """
+    if changed := sorted(q for q in there if q in here and there[q] != here[q]):
+        raise ArtifactError(f"{what} was made from other pairs of {', '.join(changed)}.\n{remedy}")
+    if gone := sorted(set(there) - set(here)):
+        raise ArtifactError(
+            f"{what} holds relations that are left out here: {', '.join(gone)}. A run grows and does not shrink: name "
+            f"them too (data.qids), evaluate on some only (eval_scope=qid_list), or use another run_id.\n{remedy}"
+        )

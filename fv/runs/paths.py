@@ -1,0 +1,140 @@
+"""Where the files of a run are, and who may write there (spec section 4)."""
+
+import logging
+import platform
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fv.config import Config
+from fv.errors import ArtifactError
+from fv.files import safe_name
+
+FV_META = "fv_global_resid_meta.json"
+
+
+AIE_META = "fv_meta.json"
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folders of one run.
+
+    Attributes:
+        root: `results_fv/relation/<run_id>`.
+        tag: the tag StepE and Step6 write under, if any.
+    """
+
+    root: Path
+    tag: str | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> "RunPaths":
+        return cls(Path(config.results_dir) / "relation" / config.run_id, config.tag)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.artifacts / "sampled_trials.json"
+
+    @property
+    def stepd_meta(self) -> Path:
+        return self.artifacts / "stepD_meta.json"
+
+    @property
+    def mean_acts(self) -> Path:
+        return self.artifacts / "stepD_mean_acts"
+
+    @property
+    def units(self) -> Path:
+        """Finished pieces of all steps (`fv.units`)."""
+        return self.artifacts / "units"
+
+    def qid_mean(self, qid: str) -> Path:
+        return self.mean_acts / f"qid_{safe_name(qid)}_clean_mean.pt"
+
+    def qid_other_means(self, qid: str) -> Path:
+        """What Step6's controls and baselines need beside the clean mean."""
+        return self.artifacts / "stepD_other_means" / f"qid_{safe_name(qid)}.pt"
+
+    @property
+    def stepe(self) -> Path:
+        """Where StepE writes: `artifacts/`, or `artifacts/<tag>/`."""
+        return self.artifacts / self.tag if self.tag else self.artifacts
+
+    @property
+    def stepe_to_read(self) -> Path:
+        """Where Step6 finds vectors: under its own tag if StepE ran with it, else untagged."""
+        return self.stepe if (self.stepe / FV_META).exists() else self.artifacts
+
+    @property
+    def step6(self) -> Path:
+        base = self.artifacts / "step6"
+        return base / self.tag if self.tag else base
+
+
+def run_folder(step6: Path) -> Path:
+    """The run that a Step6 folder belongs to; the folder itself where it is in none."""
+    return next((parent.parent for parent in step6.parents if parent.name == "artifacts"), step6)
+
+
+def refuse_one_file(folder: Path, names: Iterable[str]) -> None:
+    """Refuse names that differ in case only, where the file system of `folder` would keep them in one file.
+
+    Raises:
+        ArtifactError: naming them.
+    """
+    of_form: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        of_form[safe_name(name).lower()].append(name)
+    twins = [several for several in of_form.values() if len(several) > 1]
+    if twins and ignores_case(folder):
+        named = "; ".join(" and ".join(several) for several in twins)
+        raise ArtifactError(
+            f"Relations differ in case only ({named}), and the file system of {folder} would keep them in one file. "
+            "Rename one, leave it out (data.qids), or choose a results_dir on a file system that tells case apart."
+        )
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the file system of `folder`, which must exist, takes names that differ in case only for one."""
+    with tempfile.NamedTemporaryFile(prefix=".case", dir=folder) as file:
+        path = Path(file.name)
+        return path.with_name(path.name.upper()).exists()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits.
+
+    Another machine that shares the folder is not kept out, for locks are unreliable on network file systems: it writes
+    the same files, each of them whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".lock-{safe_name(platform.node())}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("Another process is at work in %s; waiting for it.", folder)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:  # the file system has no locks at all
+        log.info("%s cannot be locked (%s); going on without.", folder, error)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,74 @@
+"""StepD's artifacts as the later steps read them, verified."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fv.config import AlphaUnit, Config
+from fv.data.snapshot import Snapshot, read_snapshot
+from fv.errors import ConfigError
+from fv.files import read_json
+from fv.runs.effect_files import read_cie_table, read_trial_effects
+from fv.runs.mean_files import read_relation_means
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import RunPaths
+from fv.vectors.measured import Measured, Ranking
+
+
+@dataclass(frozen=True)
+class StepdResults:
+    """StepD's artifacts.
+
+    Attributes:
+        snapshot: the trials.
+        measured: effects and means of every relation.
+        hashes: SHA-256 of every StepD file, by name.
+        warnings: what StepD warned of that concerns every number of the run.
+    """
+
+    snapshot: Snapshot
+    measured: Measured
+    hashes: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
+        """Read what StepD's metadata names.
+
+        Raises:
+            ArtifactError: a file is missing, changed or damaged.
+        """
+        verify_outputs(paths.artifacts, meta["outputs"], "StepD")
+        snapshot = read_snapshot(paths.snapshot)
+        means = {q: read_relation_means(paths.qid_mean(q), paths.qid_other_means(q)) for q in snapshot.qids}
+        effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
+        measured = Measured(read_cie_table(paths.artifacts / "cie_scores.csv"), effects, means)
+        return cls(snapshot, measured, meta["outputs"], tuple(meta.get("warnings", ())))
+
+
+def ranking_of(config: Config, paths: RunPaths) -> Ranking:
+    """How StepE ranked heads; the configuration's own where the vector is from a file."""
+    score = config.score
+    if config.injection.fvs == ["file"]:
+        return Ranking(score.key.value, score.k, score.aie_leave_one_out)
+    ranked = read_json(paths.stepe_to_read / "top_heads.json")
+    return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
+
+
+def norms_of_alpha(config: Config, measured: Measured) -> dict[str, Tensor] | None:
+    """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is a
+    factor on the vector as it is.
+
+    Raises:
+        ConfigError: alpha is a multiple of norms that this StepD did not measure.
+    """
+    if config.injection.alpha_unit is AlphaUnit.vector:
+        return None
+    found = {q_id: norm for q_id, norm in measured.residual_norms.items() if norm is not None}
+    if len(found) < len(measured.means):
+        raise ConfigError(
+            "injection.alpha_unit=residual needs the norms of the residual stream, which this run's StepD, of an "
+            "older version, did not measure. Run StepD again with overwrite=true, or use alpha_unit=vector."
+        )
+    return found

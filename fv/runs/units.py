@@ -1,0 +1,32 @@
+"""Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
+
+from fv.config import Config
+from fv.interventions.engines import ENGINE_REVISION
+from fv.models.language_model import LanguageModel
+from fv.runs.identity import weights_of
+from fv.runs.metadata import machine_settings
+from fv.runs.paths import RunPaths
+from fv.units import UnitStore
+
+UNIT_SCHEMA = 5
+"""Part of a unit's key: units of an older layout are computed again."""
+
+
+def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
+    """The units of a run: weights, precision and engine are what all of them depend on.
+
+    With `overwrite=true` only those are found that the process at hand makes.
+    """
+    quant = config.model.quant.value
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), str(lm.dtype), quant, lm.spec.name]
+    return UnitStore(RunPaths.of(config).units, made_with, machine_settings(config), config.overwrite)
+
+
+def disk_use(units: UnitStore, run_id: str) -> str:
+    """A line on what all units in a folder take, and how to be rid of them."""
+    files = list(units.folder.glob("*.npz")) if units.folder else []
+    size = sum(path.stat().st_size for path in files) / 1e6
+    return (
+        f"{len(files)} units ({size:.1f} MB) are kept in {units.folder} for the run to grow from; "
+        f"python -m entrypoints.clean run_id={run_id} throws them away."
+    )

@@ -1,0 +1,47 @@
+"""Who has the model between steps and jobs. Imports no torch: an entrypoint makes a holder before it reads settings."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from fv.config import Config
+
+if TYPE_CHECKING:
+    from fv.models.language_model import LanguageModel
+
+
+class ModelHolder:
+    """Keeps the last model it loaded, for whoever owns it and as long as they do.
+
+    Give one holder to steps that follow one another, and the model is loaded once.
+    """
+
+    def __init__(self) -> None:
+        self._made_of: dict[str, Any] = {}
+        self._lm: LanguageModel | None = None
+
+    def of(self, config: Config) -> LanguageModel:
+        """The model of `config`: the one at hand if its settings, device and dtype are the same, else loaded now.
+
+        The model at hand is let go before another is loaded; a caller that still refers to it keeps it in memory.
+        A self-check that was skipped at load is made up for by the first `config` that asks for it.
+
+        Raises:
+            ModelError: it cannot be found, is of an unknown family, or fails its self-check.
+        """
+        from fv.interventions.loading import SKIPPED, load_model
+        from fv.interventions.selfcheck import selfcheck
+
+        compute = config.compute
+        # A copy: whoever changes `config` afterwards does not change what was loaded.
+        wanted = {**asdict(config.model), "device": compute.device, "dtype": compute.dtype}
+        if self._lm is None or self._made_of != wanted:
+            if self._lm is not None:
+                self._lm = None
+                gc.collect()  # hooks of placed modules refer to their modules, and these to them
+            self._lm, self._made_of = load_model(config.model, compute), wanted
+        if compute.selfcheck and self._lm.selfcheck == SKIPPED:
+            self._lm = replace(self._lm, selfcheck=selfcheck(self._lm))
+        return self._lm if compute.selfcheck else replace(self._lm, selfcheck=SKIPPED)
