@@ -1,7 +1,6 @@
 """The self-check: what it measures, and what it refuses."""
 
 import json
-from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import loaded
+from conftest import load_local
 from torch import Tensor
 
 from fv import prefix_attention
-from fv.config import Config
+from fv.config import ComputeConfig
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 from fv.models.selfcheck import selfcheck
-
-MakeConfig = Callable[..., Config]
-
-
-def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
-    return make_config("model=local", f"model.path={folder}", *overrides)
 
 
 def copy_of(lm: LanguageModel, **spec: Any) -> LanguageModel:
@@ -42,8 +35,8 @@ def test_the_selfcheck_reports_what_it_measured(tiny_lm: LanguageModel) -> None:
     assert json.loads(json.dumps(report)) == report
 
 
-def test_a_skipped_selfcheck_says_so(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    lm = loaded(local(make_config, tiny_gpt2_folder, "compute.selfcheck=false"))
+def test_a_skipped_selfcheck_says_so(tiny_gpt2_folder: Path) -> None:
+    lm = load_local(tiny_gpt2_folder, ComputeConfig(selfcheck=False))
     assert lm.selfcheck == {"skipped": True}
 
 

@@ -49,11 +49,13 @@ def test_any_other_value_is_refused_with_the_three_there_are(value: Any) -> None
         ModelConfig(add_special_tokens=value)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
 @given(template=st.lists(st.sampled_from([BOS, "<|im_end|>"]), max_size=3), closing=st.booleans())
-def test_the_tokens_a_tokenizer_adds_are_named_in_order(
-    smollm2_folder: Path, template: list[str], closing: bool
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_the_tokens_a_tokenizer_adds_are_named_in_order(tokenizer: Any, template: list[str], closing: bool) -> None:
     words = ["$A", *template] if closing else [*template, "$A"]
     ids = [(BOS, BOS_ID), ("<|im_end|>", 2)]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=" ".join(words), special_tokens=ids)

@@ -1,11 +1,12 @@
 """The fast sweep against the naive loop, and the naive loop against a forward pass written out by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import loaded
+from conftest import load_local
 from hypothesis import given
 from hypothesis import strategies as st
 from sweep_checks import (
@@ -29,6 +30,7 @@ from sweep_checks import (
 from torch import Tensor
 from torch.nn import functional
 
+from fv.config import ComputeConfig, Dtype
 from fv.models.language_model import LanguageModel
 from fv.naive import NaiveSweep
 from fv.shared_prefix import SharedPrefixSweep
@@ -38,17 +40,13 @@ from fv.sweep import Cell, Head, Prompt
 
 
 @pytest.fixture(scope="module")
-def gpt2_64(make_config: Any, tiny_gpt2_folder: Any) -> LanguageModel:
-    return loaded(
-        make_config("model=local", f"model.path={tiny_gpt2_folder}", "compute.dtype=fp64", "compute.strict=false")
-    )
+def gpt2_64(tiny_gpt2_folder: Path) -> LanguageModel:
+    return load_local(tiny_gpt2_folder, ComputeConfig(dtype=Dtype.fp64))
 
 
 @pytest.fixture(scope="module")
-def llama_64(make_config: Any, tiny_llama_folder: Any) -> LanguageModel:
-    return loaded(
-        make_config("model=local", f"model.path={tiny_llama_folder}", "compute.dtype=fp64", "compute.strict=false")
-    )
+def llama_64(tiny_llama_folder: Path) -> LanguageModel:
+    return load_local(tiny_llama_folder, ComputeConfig(dtype=Dtype.fp64))
 
 
 def written_out_gpt2(
