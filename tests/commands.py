@@ -22,6 +22,8 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(HUB)}
 AT_IMPORT = {"HF_HOME", "PYTHONPATH", "OMP_NUM_THREADS"}
 """Variables that are read while the libraries are imported: too late for a forked process."""
 
+# Whatever folder a new process is in, it imports this repository.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 atexit.register(shutil.rmtree, HUB, ignore_errors=True)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["fv.models.loading", "fv.steps.pipeline", "fv.steps.gather", "fv.steps.models"])
@@ -48,6 +50,8 @@ def run(*command: str, code: int | None = 0, **environment: str) -> subprocess.C
     A script is named from the repository's root.
     """
     run_it = _run_fresh if environment.keys() & AT_IMPORT or command[0] == "-c" else _run_forked
+    if "PYTHONPATH" in environment:
+        environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
     done = run_it(command, environment)
     assert code is None or done.returncode == code, done.stderr
     return done
@@ -58,16 +62,10 @@ def module(name: str, *words: str, code: int | None = 0, **environment: str) -> 
     return run("-m", f"entrypoints.{name}", *words, code=code, **environment)
 
 
-def fresh_environment(**environment: str) -> dict[str, str]:
-    """For a new python: what `environment` says, with the repository importable from every folder."""
-    folders = [folder for folder in (environment.get("PYTHONPATH"), str(ROOT)) if folder]
-    return {**os.environ, **ENVIRONMENT, **environment, "PYTHONPATH": os.pathsep.join(folders)}
-
-
 def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
-        env=fresh_environment(**environment),
+        env={**os.environ, **ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -75,7 +73,7 @@ def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subproces
 
 
 def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with mock.patch.dict(os.environ, fresh_environment()):
+    with mock.patch.dict(os.environ, ENVIRONMENT):
         forkserver.ensure_running()  # the first time, it starts with this environment
     with tempfile.TemporaryDirectory() as folder:
         process = _context.Process(target=_command, args=(list(command), environment, Path.cwd(), folder))
