@@ -14,21 +14,45 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results_fv"
+"""Where users' own runs are: no business of the tests."""
 HUB = Path(tempfile.mkdtemp(prefix="function-vectors-hub-"))
 """What commands find at HF_HOME: the fixture `hub_cache` fills it."""
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(HUB)}
 AT_IMPORT = {"HF_HOME", "PYTHONPATH", "OMP_NUM_THREADS"}
 """Variables that are read while the libraries are imported: too late for a forked process."""
 
+# Whatever folder a new process is in, it imports this repository.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 atexit.register(shutil.rmtree, HUB, ignore_errors=True)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["fv.models.loading", "fv.steps.pipeline", "fv.steps.gather", "fv.steps.models"])
 
 
+def forbid_users_results() -> None:
+    """From now on, whoever opens, lists or changes anything in the repository's `results_fv/` is told not to."""
+    sys.addaudithook(_forbid)
+
+
+def _forbid(event: str, arguments: tuple[object, ...]) -> None:
+    if not event.startswith(("open", "os.")):
+        return
+    for path in arguments:
+        if isinstance(path, str | bytes) and RESULTS.name in (named := os.fsdecode(path)):
+            found = Path(named).absolute()
+            if found == RESULTS or RESULTS in found.parents:
+                raise AssertionError(f"A test is at the user's results: {event} {found}")
+
+
 def run(*command: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python <command>` in the repository; its exit code must be `code`, unless that is None."""
+    """Run `python <command>` in the working directory; its exit code must be `code`, unless that is None.
+
+    A script is named from the repository's root.
+    """
     run_it = _run_fresh if environment.keys() & AT_IMPORT or command[0] == "-c" else _run_forked
-    done = run_it(command, {**ENVIRONMENT, **environment})
+    if "PYTHONPATH" in environment:
+        environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
+    done = run_it(command, environment)
     assert code is None or done.returncode == code, done.stderr
     return done
 
@@ -41,8 +65,7 @@ def module(name: str, *words: str, code: int | None = 0, **environment: str) -> 
 def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -53,7 +76,7 @@ def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subproce
     with mock.patch.dict(os.environ, ENVIRONMENT):
         forkserver.ensure_running()  # the first time, it starts with this environment
     with tempfile.TemporaryDirectory() as folder:
-        process = _context.Process(target=_command, args=(list(command), environment, folder))
+        process = _context.Process(target=_command, args=(list(command), environment, Path.cwd(), folder))
         process.start()
         process.join()
         out, err = (Path(folder, name).read_text(encoding="utf-8") for name in ("out", "err"))
@@ -61,16 +84,18 @@ def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subproce
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
-def _command(command: list[str], environment: dict[str, str], folder: str) -> None:
+def _command(command: list[str], environment: dict[str, str], working: Path, folder: str) -> None:
     """In the forked process: what `python <command>` does."""
     for descriptor, name in ((1, "out"), (2, "err")):
         with Path(folder, name).open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    os.chdir(ROOT)
+    os.chdir(working)
+    forbid_users_results()
     os.environ.update(environment)
     if command[0] == "-m":
         sys.argv, sys.path[0] = command[1:], str(ROOT)
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
     else:
-        sys.argv, sys.path[0] = command, str(Path(command[0]).parent.absolute())
-        runpy.run_path(command[0], run_name="__main__")
+        script = str(ROOT / command[0])
+        sys.argv, sys.path[0] = [script, *command[1:]], str(Path(script).parent)
+        runpy.run_path(script, run_name="__main__")

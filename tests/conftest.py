@@ -1,21 +1,24 @@
 """Real parts for the tests: the embedded model, its tokenizer, and tiny models of every family on real tokenizers."""
 
+import contextlib
 import csv
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from commands import HUB, ROOT
+from commands import HUB, ROOT, forbid_users_results
 from hydra import compose, initialize
+from shapes import check_shapes
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
 
 from entrypoints.app import typed
-from fv.config import Config
+from fv.config import ComputeConfig, Config, ModelConfig
 from fv.interventions.loading import load_model
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
@@ -31,8 +34,21 @@ THREADS = torch.get_num_threads()
 
 MakeConfig = Callable[..., Config]
 
+forbid_users_results()
+check_shapes()
+
+
+def local(path: Path, **settings: Any) -> ModelConfig:
+    """Settings of the model in a folder or a GGUF file: what `model=local model.path=<path>` composes."""
+    return ModelConfig(**{"name": "local", "id": None, "path": str(path), "sha256": None, **settings})
+
+
+def load_local(path: Path, compute: ComputeConfig | None = None, **settings: Any) -> LanguageModel:
+    return load_model(local(path, **settings), compute or ComputeConfig())
+
 
 def loaded(config: Config) -> LanguageModel:
+    """The model of a run's configuration."""
     return load_model(config.model, config.compute)
 
 
@@ -55,8 +71,8 @@ def smollm2_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm2(make_config: MakeConfig) -> LanguageModel:
-    return loaded(make_config("model=smollm2"))
+def smollm2() -> LanguageModel:
+    return load_model(ModelConfig(), ComputeConfig())
 
 
 @pytest.fixture(scope="session")
@@ -124,13 +140,13 @@ def randomise_biases(model: torch.nn.Module) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(make_config: MakeConfig, tiny_llama_folder: Path) -> LanguageModel:
-    return loaded(make_config("model=local", f"model.path={tiny_llama_folder}"))
+def tiny_llama(tiny_llama_folder: Path) -> LanguageModel:
+    return load_local(tiny_llama_folder)
 
 
 @pytest.fixture(scope="session")
-def tiny_gpt2(make_config: MakeConfig, tiny_gpt2_folder: Path) -> LanguageModel:
-    return loaded(make_config("model=local", f"model.path={tiny_gpt2_folder}"))
+def tiny_gpt2(tiny_gpt2_folder: Path) -> LanguageModel:
+    return load_local(tiny_gpt2_folder)
 
 
 @pytest.fixture(params=["tiny_gpt2", "tiny_llama"])
@@ -173,6 +189,23 @@ def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> 
         *("compute.selfcheck=false", "compute.threads=1"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
     ]
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tests run in, and so do the commands they start."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(autouse=True)
+def _away_from_the_repository(elsewhere: Path) -> Iterator[None]:
+    """An empty working directory, in which the default `results_dir` finds nothing; a test leaves it empty."""
+    with contextlib.chdir(elsewhere):
+        yield
+    left = sorted(path.name for path in elsewhere.iterdir())
+    for name in left:
+        shutil.rmtree(elsewhere / name) if (elsewhere / name).is_dir() else (elsewhere / name).unlink()
+    assert not left, f"The test left {left} in the working directory; give it results_dir=<tmp_path>."
 
 
 @pytest.fixture(autouse=True)

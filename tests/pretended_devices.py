@@ -152,5 +152,6 @@ def differences(family: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     _setup_privateuseone_for_python_backend()
     print(json.dumps({family: differences(family) for family in sys.argv[1:]}))

@@ -47,7 +47,7 @@ def sample(lm: LanguageModel, of: Relation, seed: int = 0, **data: Any) -> QidTr
 
 def snapshot_of(lm: LanguageModel, relations: list[Relation], seed: int = 0, **data: Any) -> Snapshot:
     config = Config(data=request(**data), seed=seed)
-    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config, lm)
+    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config.data, config.seed, lm)
 
 
 def are_kin(a: Pair | Example, b: Pair | Example) -> bool:

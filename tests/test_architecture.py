@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imports import HYDRA, Graph, Import, floors, graph_of, reach, read_imports, read_modules, reduced
 
-
 Toy = Callable[[dict[str, str]], Path]
 
 

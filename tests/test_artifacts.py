@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 import torch
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,7 +168,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
         "def die(temporary):\n    temporary.write_text('half'); os._exit(9)\n"
         "write_whole(Path(sys.argv[1]), die)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    run("-c", code, str(path), code=9)
     assert path.read_text(encoding="utf-8") == "old"
 
 

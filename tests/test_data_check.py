@@ -228,7 +228,7 @@ def test_the_sample_is_what_stepd_draws_first(
     config = make_config(*check_overrides, f"data.path={small_csv}", "seed=7")
     run_sample(config)
     printed = capsys.readouterr().out
-    snapshot = sample_snapshot(read_relations(config.data), config, tiny_llama)
+    snapshot = sample_snapshot(read_relations(config.data), config.data, config.seed, tiny_llama)
     for trial in snapshot.trials:
         if trial.trial_id.endswith("fit:0000"):
             plain = printed.replace("|", "").replace("[", "").replace("]", "").replace("⏎", "")

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from commands import run
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
 
 from fv.data.checks import check_rows
@@ -20,9 +21,7 @@ installed = pytest.mark.skipif(bool(missing), reason=f"the extra [data] is not i
 
 
 def build(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, BUILD / "build.py", *arguments], capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done
+    return run(str(BUILD / "build.py"), *arguments, code=code)
 
 
 @installed

@@ -5,10 +5,7 @@ module's forward, and every module's inputs pass a hook.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import dispatch_model
-from conftest import ROOT, MakeConfig, loaded
+from commands import run
+from conftest import MakeConfig, load_local
 from families import tiny
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
 
-from fv.config import ComputeConfig, Config, ModelConfig, Quant
+from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
 from fv.files import read_json
 from fv.interventions.engines import make_engine
@@ -30,14 +28,16 @@ from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
 from fv.steps.pipeline import run_pipeline
 
-LLAMA_MAP = (
-    "model.device_map={model.embed_tokens: disk, model.layers.0: disk, model.layers.1: cpu, model.layers.2: disk, "
-    "model.norm: disk, lm_head: disk}"
-)
-GPT2_MAP = (
-    "model.device_map={transformer.wte: disk, transformer.wpe: cpu, transformer.h.0: cpu, transformer.h.1: disk, "
-    "transformer.h.2: disk, transformer.ln_f: disk, lm_head: disk}"
-)
+LLAMA_MAP = {
+    **{f"model.{part}": "disk" for part in ("embed_tokens", "layers.0", "layers.2", "norm")},
+    "model.layers.1": "cpu",
+    "lm_head": "disk",
+}
+GPT2_MAP = {
+    **{f"transformer.{part}": "disk" for part in ("wte", "h.1", "h.2", "ln_f")},
+    **{f"transformer.{part}": "cpu" for part in ("wpe", "h.0")},
+    "lm_head": "disk",
+}
 FREE = "compute.strict=false"
 
 
@@ -120,14 +120,7 @@ def test_the_selfcheck_measures_the_same_of_an_offloaded_model(family: str, tmp_
 @pytest.mark.parametrize("family", ["llama", "bloom", "olmo2"])
 def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> None:
     # A process of its own, since it adds a kind of device to torch.
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "pretended_devices.py", family],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run("tests/pretended_devices.py", family)
     differences = json.loads(done.stdout)[family]
     assert differences.keys() == {"naive", "auto", "expanded", "weights", "selfcheck"}
     # Attention has other kernels there, so not the last bits.
@@ -138,21 +131,21 @@ def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("overrides", "n_away"),
+    ("device_map", "max_memory", "n_away"),
     [
-        ([LLAMA_MAP], 29),
-        (["model.device_map={model: disk, lm_head: cpu}"], 38),
-        (["model.device_map={model: cpu, lm_head: cpu}"], 0),
-        (["model.device_map=auto"], 0),
-        (["model.device_map=auto", "model.max_memory={cpu: 200KiB}"], 1),
-        (["model.device_map=sequential", "model.max_memory={cpu: 1000}"], 1),
-        (["model.device_map=balanced", "model.max_memory={cpu: 1GB}"], 0),
+        (LLAMA_MAP, None, 29),
+        ({"model": "disk", "lm_head": "cpu"}, None, 38),
+        ({"model": "cpu", "lm_head": "cpu"}, None, 0),
+        ("auto", None, 0),
+        ("auto", {"cpu": "200KiB"}, 1),
+        ("sequential", {"cpu": 1000}, 1),
+        ("balanced", {"cpu": "1GB"}, 0),
     ],
 )
 def test_a_map_places_a_model_that_gives_the_same_numbers(
-    make_config: MakeConfig, tiny_llama_folder: Path, tiny_llama: LanguageModel, overrides: list[str], n_away: int
+    tiny_llama_folder: Path, tiny_llama: LanguageModel, device_map: Any, max_memory: Any, n_away: int
 ) -> None:
-    lm = loaded(make_config("model=local", f"model.path={tiny_llama_folder}", FREE, *overrides))
+    lm = load_local(tiny_llama_folder, device_map=device_map, max_memory=max_memory)
     away = sum(parameter.is_meta for parameter in lm.model.parameters())
     assert away >= n_away and bool(away) == bool(n_away)
     assert lm.selfcheck == tiny_llama.selfcheck
@@ -161,13 +154,10 @@ def test_a_map_places_a_model_that_gives_the_same_numbers(
         assert torch.equal(found, due)
 
 
-@pytest.mark.parametrize("dtype", ["fp64", "bf16"])
-def test_weights_on_disk_have_the_dtype_of_the_run(
-    make_config: MakeConfig, tiny_llama_folder: Path, dtype: str
-) -> None:
-    given = ["model=local", f"model.path={tiny_llama_folder}", FREE, f"compute.dtype={dtype}"]
-    whole = loaded(make_config(*given))
-    lm = loaded(make_config(*given, LLAMA_MAP))
+@pytest.mark.parametrize("dtype", [Dtype.fp64, Dtype.bf16])
+def test_weights_on_disk_have_the_dtype_of_the_run(tiny_llama_folder: Path, dtype: Dtype) -> None:
+    whole = load_local(tiny_llama_folder, ComputeConfig(dtype=dtype))
+    lm = load_local(tiny_llama_folder, ComputeConfig(dtype=dtype), device_map=LLAMA_MAP)
     assert lm.dtype == whole.dtype == lm.out_weight(0).dtype
     assert lm.selfcheck == whole.selfcheck
 
@@ -175,12 +165,13 @@ def test_weights_on_disk_have_the_dtype_of_the_run(
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "places"), [("tiny_llama_folder", LLAMA_MAP), ("tiny_gpt2_folder", GPT2_MAP)])
 def test_all_steps_with_a_map_give_the_numbers_of_the_run_without(
-    request: pytest.FixtureRequest, make_config: MakeConfig, tiny_overrides: list[str], folder: str, places: str
+    request: pytest.FixtureRequest, make_config: MakeConfig, tiny_overrides: list[str], folder: str, places: Any
 ) -> None:
     path = request.getfixturevalue(folder)
     given = [*tiny_overrides, f"model.path={path}", "compute.selfcheck=true", "injection.layer=[0,2]"]
+    mapped = f"model.device_map={{{', '.join(f'{module}: {place}' for module, place in places.items())}}}"
     tables = []
-    for name, more in (("whole", []), ("mapped", [FREE, places])):
+    for name, more in (("whole", []), ("mapped", [FREE, mapped])):
         run = run_pipeline(make_config(*given, f"run_id={name}", *more))
         root = next(path for path in [run, *run.parents] if (path / "artifacts").is_dir())
         meta = read_json(root / "artifacts" / "stepD_meta.json")
@@ -201,27 +192,21 @@ def saved(lm: LanguageModel, tokenizer_of: Path, folder: Path) -> Path:
     return folder
 
 
-def test_tied_weights_on_disk_are_read_for_both_their_uses(
-    make_config: MakeConfig, tiny_llama_folder: Path, tmp_path: Path
-) -> None:
+def test_tied_weights_on_disk_are_read_for_both_their_uses(tiny_llama_folder: Path, tmp_path: Path) -> None:
     path = saved(tiny("llama", tie_word_embeddings=True), tiny_llama_folder, tmp_path)
-    given = ["model=local", f"model.path={path}", FREE]
-    whole = loaded(make_config(*given))
-    lm = loaded(make_config(*given, LLAMA_MAP))
+    whole = load_local(path)
+    lm = load_local(path, device_map=LLAMA_MAP)
     assert lm.selfcheck == whole.selfcheck
     with pytest.raises(ModelError, match=r"lm_head\.weight on cpu and .* on disk, but they are one tensor"):
-        loaded(make_config(*given, "model.device_map={model: disk, lm_head: cpu}"))
+        load_local(path, device_map={"model": "disk", "lm_head": "cpu"})
 
 
-def test_experts_on_disk_need_a_folder_to_be_written_to(
-    make_config: MakeConfig, tiny_llama_folder: Path, tmp_path: Path
-) -> None:
+def test_experts_on_disk_need_a_folder_to_be_written_to(tiny_llama_folder: Path, tmp_path: Path) -> None:
     path = saved(tiny("mixtral"), tiny_llama_folder, tmp_path / "model")
-    given = ["model=local", f"model.path={path}", FREE]
-    whole = loaded(make_config(*given))
+    whole = load_local(path)
     with pytest.raises(ModelError, match=r"model\.offload_folder=<folder>"):
-        loaded(make_config(*given, LLAMA_MAP))
-    lm = loaded(make_config(*given, LLAMA_MAP, f"model.offload_folder={tmp_path / 'away'}"))
+        load_local(path, device_map=LLAMA_MAP)
+    lm = load_local(path, device_map=LLAMA_MAP, offload_folder=str(tmp_path / "away"))
     assert lm.selfcheck == whole.selfcheck
     assert any((tmp_path / "away").iterdir())
 
@@ -232,29 +217,33 @@ def test_experts_on_disk_need_a_folder_to_be_written_to(
 @pytest.mark.parametrize(
     ("places", "told"),
     [
-        ("{modle: disk, lm_head: cpu}", r"names modle, which LlamaForCausalLM does not have. It has model, lm_head"),
         (
-            "{model.layers: disk}",
+            {"modle": "disk", "lm_head": "cpu"},
+            r"modle, which LlamaForCausalLM does not have. It has model, lm_head",
+        ),
+        (
+            {"model.layers": "disk"},
             r"places no model\.embed_tokens\.weight, model\.norm\.weight, lm_head\.weight\. Every",
         ),
-        ("{model: cpu, model.layers.0: disk, lm_head: cpu}", r"model\.layers\.0 and also model, which it is in"),
-        ("{model.layers.0.mlp: disk}", r"model\.layers\.0\.mlp, a part of model\.layers\.0\. A block stays whole"),
-        ("{model: 7, lm_head: cpu}", r"model\.device_map names device 7, but torch finds .* here"),
+        (
+            {"model": "cpu", "model.layers.0": "disk", "lm_head": "cpu"},
+            r"layers\.0 and also model, which it is in",
+        ),
+        ({"model.layers.0.mlp": "disk"}, r"model\.layers\.0\.mlp, a part of model\.layers\.0\. A block stays whole"),
+        ({"model": 7, "lm_head": "cpu"}, r"model\.device_map names device 7, but torch finds .* here"),
     ],
 )
 def test_a_map_that_does_not_fit_the_model_is_refused(
-    make_config: MakeConfig, tiny_llama_folder: Path, places: str, told: str
+    tiny_llama_folder: Path, places: dict[str, Any], told: str
 ) -> None:
-    config = make_config("model=local", f"model.path={tiny_llama_folder}", FREE, f"model.device_map={places}")
     with pytest.raises(ModelError, match=told) as error:
-        loaded(config)
+        load_local(tiny_llama_folder, device_map=places)
     assert "\n" not in str(error.value)
 
 
-def test_memory_of_a_device_that_is_not_there_is_refused(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
-    given = ["model=local", f"model.path={tiny_llama_folder}", FREE, "model.device_map=auto"]
+def test_memory_of_a_device_that_is_not_there_is_refused(tiny_llama_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.max_memory names device 7"):
-        loaded(make_config(*given, "model.max_memory={7: 1GiB, cpu: 1GiB}"))
+        load_local(tiny_llama_folder, device_map="auto", max_memory={7: "1GiB", "cpu": "1GiB"})
 
 
 MAKE: list[tuple[Callable[[], Any], str]] = [
@@ -272,14 +261,9 @@ MAKE: list[tuple[Callable[[], Any], str]] = [
     (lambda: ModelConfig(device_map={"model": 0}, max_memory={0: "1GiB"}), r"says nothing about model\.device_map=\{"),
     (lambda: ModelConfig(offload_folder="x"), r"model\.offload_folder .* give a model\.device_map"),
     (lambda: ModelConfig(device_map="auto", quant=Quant.nf4), r"model\.quant=nf4 do not go together"),
+    (lambda: Config(model=ModelConfig(device_map="auto")), r"model\.device_map=auto .*not canonical.*strict=false"),
     (
-        lambda: Config(model=ModelConfig(id="gpt2", device_map="auto")),
-        r"model\.device_map=auto .*not canonical.*strict=false",
-    ),
-    (
-        lambda: Config(
-            model=ModelConfig(id="gpt2", device_map="auto"), compute=ComputeConfig(device="cuda", strict=False)
-        ),
+        lambda: Config(model=ModelConfig(device_map="auto"), compute=ComputeConfig(device="cuda", strict=False)),
         r"model\.device_map=auto places the model, and so does compute\.device=cuda",
     ),
 ]

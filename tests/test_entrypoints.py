@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, module
+from commands import HUB, RESULTS, module, run
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_an_error_prints_no_traceback_unless_asked(tiny_overrides: list[str]) ->
     assert "Traceback" in module("stepd", *wrong, code=1, HYDRA_FULL_ERROR="1").stderr
 
 
-def test_an_unreachable_hub_gives_one_line_with_three_ways(tmp_path: Path) -> None:
-    done = module("stepd", "model=gpt2", "seed=42", code=1, HF_HOME=str(tmp_path))
+def test_an_unreachable_hub_gives_one_line_with_three_ways() -> None:
+    done = module("stepd", "model=gpt2_medium", "seed=42", code=1)  # a model that `hub_cache` does not hold
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Model ")]
-    assert "openai-community/gpt2" in line and str(tmp_path) in line
+    assert "openai-community/gpt2-medium" in line and str(HUB) in line
     assert all(way in line for way in ("(1)", "(2)", "model.path=", "(3)", "model=smollm2"))
 
 
@@ -112,5 +112,14 @@ def test_the_pipeline_ends_with_a_table_and_the_runs_path(tiny_overrides: list[s
 
 def test_console_scripts_are_installed() -> None:
     script = Path(sys.executable).parent / "fv-stepd"
-    done = subprocess.run([script, "--cfg", "job", "--resolve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([script, "--cfg", "job", "--resolve"], capture_output=True, text=True, check=True)
     assert "relation_csv_path: datasets/relation/default.csv" in done.stdout
+
+
+def test_tests_and_their_commands_are_kept_from_the_users_results(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="at the user's results"):
+        list(RESULTS.iterdir())
+    with pytest.raises(AssertionError, match="at the user's results"):
+        (RESULTS / "relation" / "smollm2-default-seed42").mkdir()
+    (tmp_path / "look.py").write_text(f"open({str(RESULTS / 'multirun' / 'cell.json')!r})")
+    assert "at the user's results" in run(str(tmp_path / "look.py"), code=1).stderr

@@ -12,7 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrypoints.flags import SCRIPTS, _any, translate
+from entrypoints.flags import SCRIPTS, translate
+from fv.config import Config, DataConfig
 from fv.errors import ConfigError
 
 SOURCE_FLAGS = {
@@ -124,9 +125,23 @@ def test_scripts_run_outside_the_repository(tmp_path: Path) -> None:
     assert "sets data.n_demos" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def finished_stepd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder, where only the artifacts of StepD's settings are looked at."""
+    folder = tmp_path_factory.mktemp("flags") / "relation" / "r"
+    (folder / "artifacts").mkdir(parents=True)
+    return folder
+
+
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=4))
-def test_any_text_survives_the_override_grammar(items: list[str]) -> None:
-    (override,) = OverridesParser.create().parse_overrides([f"eval_scope.qids={_any(items)}"])
-    parsed = override.value()
-    assert [str(item) for item in parsed] == items
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=4, unique=True))
+def test_any_text_of_a_flag_or_of_the_runs_settings_survives_the_override_grammar(
+    finished_stepd: Path, items: list[str]
+) -> None:
+    meta = finished_stepd / "artifacts" / "stepD_meta.json"
+    meta.write_text(json.dumps({"config": Config(data=DataConfig(qids=items)).resolved()}), encoding="utf-8")
+    flags = {"--sampled_trials_path": str(meta.with_name("sampled_trials.json")), "--fv_source_qid": items[0]}
+    overrides = OverridesParser.create().parse_overrides(translate("step6", flags))
+    values = {override.key_or_group: override.value() for override in overrides}
+    assert [str(item) for item in values["data.qids"]] == sorted(items)
+    assert str(values["injection.fv_source_qid"]) == items[0]

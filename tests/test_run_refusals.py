@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import MakeConfig
 
+from fv import units
 from fv.errors import ArtifactError, ConfigError, FvError
 from fv.files import sha256_of
 from fv.runs.paths import RunPaths
-from fv import units
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6

@@ -1,7 +1,8 @@
 """The self-check: what it measures, and what it refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import loaded
+from conftest import load_local
 from torch import Tensor
+from transformers import AttentionInterface
 
 from fv import prefix_attention
-from fv.config import Config
+from fv.config import ComputeConfig
 from fv.errors import ModelError
+from fv.interventions.prefix_attention import ATTENTION, shared_prefix_attention
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-
-MakeConfig = Callable[..., Config]
-
-
-def local(make_config: MakeConfig, folder: Path, *overrides: str) -> Config:
-    return make_config("model=local", f"model.path={folder}", *overrides)
 
 
 def copy_of(lm: LanguageModel, **spec: Any) -> LanguageModel:
@@ -42,8 +39,8 @@ def test_the_selfcheck_reports_what_it_measured(tiny_lm: LanguageModel) -> None:
     assert json.loads(json.dumps(report)) == report
 
 
-def test_a_skipped_selfcheck_says_so(make_config: MakeConfig, tiny_gpt2_folder: Path) -> None:
-    lm = loaded(local(make_config, tiny_gpt2_folder, "compute.selfcheck=false"))
+def test_a_skipped_selfcheck_says_so(tiny_gpt2_folder: Path) -> None:
+    lm = load_local(tiny_gpt2_folder, ComputeConfig(selfcheck=False))
     assert lm.selfcheck == {"skipped": True}
 
 
@@ -83,29 +80,35 @@ def refuse_sweep(lm: LanguageModel) -> None:
         selfcheck(lm)
 
 
-def test_the_selfcheck_refuses_rows_that_see_one_another(
-    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attend = prefix_attention._attend_rows
-
-    def leaky(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        # The last row's key and value stand for every row's own.
-        return attend(query, key[:, :, -1:].expand_as(key), value[:, :, -1:].expand_as(value), cache, layer, scale)
-
-    monkeypatch.setattr(prefix_attention, "_attend_rows", leaky)
-    refuse_sweep(tiny_lm)
+@contextmanager
+def attending(attention: Callable[..., Any]) -> Iterator[None]:
+    """Models of the shared-prefix sweep attend by `attention`."""
+    AttentionInterface.register(ATTENTION, attention)
+    try:
+        yield
+    finally:
+        AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
-def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    attend = prefix_attention._attend_rows
+def test_the_selfcheck_refuses_rows_that_see_one_another(tiny_lm: LanguageModel) -> None:
+    def leaky(module: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, fv_prefix: Any, **kwargs: Any) -> Any:
+        if fv_prefix.stop_after is None:
+            # The last row's key and value stand for every row's own.
+            key, value = key[:, :, -1:].expand_as(key), value[:, :, -1:].expand_as(value)
+        return shared_prefix_attention(module, query, key, value, *args, fv_prefix=fv_prefix, **kwargs)
 
-    def unmasked(query: Tensor, key: Tensor, value: Tensor, cache: Any, layer: int, scale: float) -> Tensor:
-        seeing = copy(cache)
+    with attending(leaky):
+        refuse_sweep(tiny_lm)
+
+
+def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel) -> None:
+    def unmasked(*args: Any, fv_prefix: Any, **kwargs: Any) -> Any:
+        seeing = copy(fv_prefix)
         seeing.visible = None
-        return attend(query, key, value, seeing, layer, scale)
+        return shared_prefix_attention(*args, fv_prefix=seeing, **kwargs)
 
-    monkeypatch.setattr(prefix_attention, "_attend_rows", unmasked)
-    refuse_sweep(tiny_lm)
+    with attending(unmasked):
+        refuse_sweep(tiny_lm)
 
 
 def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.config import Config, DataConfig
+from fv.config import DataConfig
 from fv.data.relations import read_relations
 from fv.data.sampling import replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def snapshot(tiny_llama: LanguageModel, small_csv: Path) -> Snapshot:
     data = DataConfig(relation_csv_path=str(small_csv), n_trials_per_q=2, n_demos=2, n_eval_trials_per_q=2)
-    return sample_snapshot(read_relations(data), Config(data=data), tiny_llama)
+    return sample_snapshot(read_relations(data), data, 42, tiny_llama)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,6 @@ def written(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("snapshot") / "sampled_trials.json"
     write_snapshot(path, snapshot)
     return path
-
-
-def replaying(path: Path, *qids: str) -> Config:
-    return Config(data=DataConfig(fixed_trials_path=str(path), qids=list(qids) or None))
 
 
 def test_a_snapshot_is_read_back_as_it_was_written(snapshot: Snapshot, written: Path) -> None:
@@ -174,7 +170,7 @@ def test_a_missing_snapshot_is_named(tmp_path: Path) -> None:
 def test_a_replay_has_the_same_trials_and_names_its_source(
     snapshot: Snapshot, written: Path, tiny_llama: LanguageModel
 ) -> None:
-    replayed = replay_snapshot(written, replaying(written), tiny_llama)
+    replayed = replay_snapshot(written, None, tiny_llama)
     assert replayed.trials == snapshot.trials
     assert replayed.meta.replayed_from is not None
     assert replayed.meta.replayed_from.path == str(written)
@@ -183,26 +179,26 @@ def test_a_replay_has_the_same_trials_and_names_its_source(
 
 
 def test_a_replay_keeps_the_named_relations_only(snapshot: Snapshot, written: Path, tiny_llama: LanguageModel) -> None:
-    replayed = replay_snapshot(written, replaying(written, "verb_past"), tiny_llama)
+    replayed = replay_snapshot(written, ["verb_past"], tiny_llama)
     assert replayed.trials == [*snapshot.of("verb_past", "fit"), *snapshot.of("verb_past", "eval")]
 
 
 def test_a_replay_counts_the_relations_it_keeps(written: Path, tiny_llama: LanguageModel) -> None:
-    assert set(replay_snapshot(written, replaying(written, "verb_past"), tiny_llama).meta.counts) == {"verb_past"}
+    assert set(replay_snapshot(written, ["verb_past"], tiny_llama).meta.counts) == {"verb_past"}
 
 
 def test_a_replay_of_an_unknown_relation_is_refused_with_the_known_ones(
     written: Path, tiny_llama: LanguageModel
 ) -> None:
     with pytest.raises(ArtifactError, match="no trials of plural; it has antonym, country_capital, verb_past"):
-        replay_snapshot(written, replaying(written, "plural", "antonym"), tiny_llama)
+        replay_snapshot(written, ["plural", "antonym"], tiny_llama)
 
 
 def test_a_replay_with_another_tokenizer_is_refused_with_both(
     written: Path, tiny_llama: LanguageModel, tiny_gpt2: LanguageModel
 ) -> None:
     with pytest.raises(ArtifactError) as caught:
-        replay_snapshot(written, replaying(written), tiny_gpt2)
+        replay_snapshot(written, None, tiny_gpt2)
     for part in (
         str(written),
         "antonym:fit:0000",
@@ -218,4 +214,4 @@ def test_a_replay_of_changed_target_tokens_is_refused(written: Path, tmp_path: P
     path = tmp_path / "changed.json"
     path.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(ArtifactError, match=f"trial {changed['trial_id']} has target tokens"):
-        replay_snapshot(path, replaying(path), tiny_llama)
+        replay_snapshot(path, None, tiny_llama)

@@ -50,12 +50,14 @@ def test_any_other_value_is_refused_with_the_three_there_are(value: Any) -> None
         ModelConfig(add_special_tokens=value)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
 @settings(deadline=None)
 @given(template=st.lists(st.sampled_from([BOS, "<|im_end|>"]), max_size=3), closing=st.booleans())
-def test_the_tokens_a_tokenizer_adds_are_named_in_order(
-    smollm2_folder: Path, template: list[str], closing: bool
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_the_tokens_a_tokenizer_adds_are_named_in_order(tokenizer: Any, template: list[str], closing: bool) -> None:
     words = ["$A", *template] if closing else [*template, "$A"]
     ids = [(BOS, BOS_ID), ("<|im_end|>", 2)]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=" ".join(words), special_tokens=ids)
@@ -82,7 +84,9 @@ def test_the_models_that_ship_have_no_special_tokens_to_add(tiny_lm: LanguageMod
 def sampled(make_config: MakeConfig, overrides: list[str], spelling: str) -> tuple[LanguageModel, Snapshot]:
     config = make_config(*overrides, f"model.add_special_tokens={spelling}")
     lm = loaded(config)
-    return lm, sample_snapshot(read_relations(config.data), config, lm)
+    return lm, sample_snapshot(
+        read_relations(config.data), config.data, config.seed, lm, config.model.add_special_tokens
+    )
 
 
 @pytest.mark.parametrize(("spelling", "used"), [("auto", True), ("true", True), ("false", False)])
@@ -99,8 +103,8 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
         **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
     }
     config = make_config(*bos_overrides, "evaluation=full", "evaluation.n_unrelated=2")
-    candidates: Any = SimpleNamespace(config=config, lm=lm, stepd=SimpleNamespace(snapshot=snapshot))
-    held_out: Any = HeldOutRun(candidates, {}, None, {})  # type: ignore[arg-type]
+    candidates: Any = SimpleNamespace(evaluation=config.evaluation, lm=lm)
+    held_out: Any = HeldOutRun(None, snapshot, candidates, {}, None, {}, 99)  # type: ignore[arg-type]
     prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(held_out.unrelated)}
     assert {name: ids[:1] == (BOS_ID,) for name, ids in prompts.items()} == dict.fromkeys(prompts, used)
     assert all(BOS_ID not in ids[1:] for ids in prompts.values())

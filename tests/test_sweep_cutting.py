@@ -23,7 +23,7 @@ from sweep_checks import (
 from fv.interventions.engine import Cell, Head, LastToken, PatchScores
 from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
-from fv.interventions.shared_prefix import SharedPrefixEngine, _slot
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 
 # How the work is cut up changes nothing
@@ -128,8 +128,17 @@ def test_cells_that_share_a_pass_are_those_of_the_naive_loop(tiny_lm: LanguageMo
 
 
 @pytest.mark.parametrize("alphas", [(0.5, 1.0, 2.0), (1.0, 2.0, 3.0, 4.0), (0.5, 1.0, 1.5, 2.0), (-1.0, 1.0)])
-def test_the_usual_grids_fit_one_pass(alphas: tuple[float, ...]) -> None:
-    assert len({_slot(alpha, 4) for alpha in alphas}) == len(alphas)
+def test_the_usual_grids_fit_one_pass(tiny_llama: LanguageModel, alphas: tuple[float, ...]) -> None:
+    calls: list[int] = []
+    hook = tiny_llama.blocks[-1].register_forward_pre_hook(lambda *_: calls.append(1))
+    prompts, vectors = prompts_of(tiny_llama, [5]), vectors_of(tiny_llama, 16)  # rows for four cells a pass
+    counts = []
+    for cells in ([Cell(0, alphas[0])], [Cell(0, alpha) for alpha in alphas]):
+        calls.clear()
+        SharedPrefixEngine(tiny_llama, 4096).inject(prompts, for_each(prompts, vectors), cells)
+        counts.append(len(calls))
+    hook.remove()
+    assert counts[1] == counts[0] > 0
 
 
 @pytest.mark.parametrize("engine", ["naive", "shared_prefix"])

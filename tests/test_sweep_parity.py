@@ -1,11 +1,12 @@
 """The fast sweep against the naive loop, and the naive loop against a forward pass written out by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import loaded
+from conftest import load_local
 from hypothesis import given
 from hypothesis import strategies as st
 from sweep_checks import (
@@ -29,6 +30,7 @@ from sweep_checks import (
 from torch import Tensor
 from torch.nn import functional
 
+from fv.config import ComputeConfig, Dtype
 from fv.interventions.engine import Cell, Head
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -39,17 +41,13 @@ from fv.models.prompt import Prompt
 
 
 @pytest.fixture(scope="module")
-def gpt2_64(make_config: Any, tiny_gpt2_folder: Any) -> LanguageModel:
-    return loaded(
-        make_config("model=local", f"model.path={tiny_gpt2_folder}", "compute.dtype=fp64", "compute.strict=false")
-    )
+def gpt2_64(tiny_gpt2_folder: Path) -> LanguageModel:
+    return load_local(tiny_gpt2_folder, ComputeConfig(dtype=Dtype.fp64))
 
 
 @pytest.fixture(scope="module")
-def llama_64(make_config: Any, tiny_llama_folder: Any) -> LanguageModel:
-    return loaded(
-        make_config("model=local", f"model.path={tiny_llama_folder}", "compute.dtype=fp64", "compute.strict=false")
-    )
+def llama_64(tiny_llama_folder: Path) -> LanguageModel:
+    return load_local(tiny_llama_folder, ComputeConfig(dtype=Dtype.fp64))
 
 
 def written_out_gpt2(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fv.config import Config
+from fv.evaluation import held_out
 from fv.evaluation.cells import grid
 from fv.evaluation.grid import Grid, evaluate_vectors
 from fv.evaluation.trial_rows import EvalTrial
@@ -21,7 +22,6 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.runs.paths import RunPaths
-from fv.evaluation import held_out
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.tables import arrays_of, tables_of

@@ -18,7 +18,7 @@ from fv.seeding import generator_for
 INTERVAL = ["mean", "se", "ci_low", "ci_high"]
 FEWEST_TO_RESAMPLE = 7
 """With fewer values a bootstrap covers less than it says (`benchmarks/coverage.py`)."""
-_MOST_NUMBERS = 4_000_000
+MOST_NUMBERS = 4_000_000
 """Numbers held at once, which bounds memory at some tens of megabytes."""
 _ROUNDING = 1e-9
 """Share of a series' range within which a resample's mean is the sample's own. BCa counts resamples below the sample:
@@ -111,7 +111,7 @@ def estimate_means(
         above = student_t.cdf(mean[varied] / se[varied], n - 1)
         found[:, varied] = mean[varied] - half, mean[varied] + half, above
     else:
-        step = max(1, _MOST_NUMBERS // max(n * n, stats.n_resamples))
+        step = max(1, MOST_NUMBERS // max(n * n, stats.n_resamples))
         for start in range(0, len(varied), step):
             part = varied[start : start + step]
             found[:, part] = _resampled(values[part], stats, seed, purpose)
@@ -179,7 +179,7 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
             n_resamples=stats.n_resamples,
             confidence_level=level,
             method=stats.method.value,
-            batch=max(1, _MOST_NUMBERS // values.size),
+            batch=max(1, MOST_NUMBERS // values.size),
             # Every part of the series sees the same resamples.
             rng=generator_for(seed, "bootstrap", *purpose),
         )
