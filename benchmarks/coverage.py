@@ -1,4 +1,4 @@
-"""How often the intervals of `fv.statistics.intervals` and `fv.statistics.grouped` hold the truth, as the table of docs/methods.md.
+"""How often the intervals of `fv.statistics` hold the truth, as the table of docs/methods.md.
 
 Normal and skewed values and crossed draws are simulated; proportions and their paired differences are enumerated over
 every outcome, and the smallest coverage over a grid of probabilities is told.

@@ -63,7 +63,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
     cosine: {"one": Float[Tensor, " d_model"], "other": Float[Tensor, " d_model"]},
     # Head outputs and vectors
     mean_over_prompts: {"values": Float[Tensor, "prompts *size"], RETURNS: Float[Tensor, "*size"]},
-    mean_of_means: {"clean_means": Sequence[Float[Tensor, HEADS]], RETURNS: Float[Tensor, HEADS]},
+    mean_of_means: {"means": Sequence[Float[Tensor, "*size"]], RETURNS: Float[Tensor, "*size"]},
     RelationMeans.__init__: {
         "clean": Float[Tensor, HEADS],
         "corrupted": Float[Tensor, HEADS],

@@ -261,9 +261,14 @@ MAKE: list[tuple[Callable[[], Any], str]] = [
     (lambda: ModelConfig(device_map={"model": 0}, max_memory={0: "1GiB"}), r"says nothing about model\.device_map=\{"),
     (lambda: ModelConfig(offload_folder="x"), r"model\.offload_folder .* give a model\.device_map"),
     (lambda: ModelConfig(device_map="auto", quant=Quant.nf4), r"model\.quant=nf4 do not go together"),
-    (lambda: Config(model=ModelConfig(device_map="auto")), r"model\.device_map=auto .*not canonical.*strict=false"),
     (
-        lambda: Config(model=ModelConfig(device_map="auto"), compute=ComputeConfig(device="cuda", strict=False)),
+        lambda: Config(model=ModelConfig(path="model", device_map="auto")),
+        r"model\.device_map=auto .*not canonical.*strict=false",
+    ),
+    (
+        lambda: Config(
+            model=ModelConfig(path="model", device_map="auto"), compute=ComputeConfig(device="cuda", strict=False)
+        ),
         r"model\.device_map=auto places the model, and so does compute\.device=cuda",
     ),
 ]

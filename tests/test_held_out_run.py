@@ -289,7 +289,7 @@ def test_adaptive_trials_stop_when_the_ranking_is_stable(
         scores = pd.read_csv(paths.artifacts / "cie_scores.csv")
         n_trials[wanted] = set(scores["n_trials"])
         found = StepdResults.read(paths, read_meta(paths.stepd_meta))
-        for q_id, effects in found.effects.items():
+        for q_id, effects in found.measured.effects.items():
             assert {effects.n_trials} == set(scores[scores["q_id"] == q_id]["n_trials"])
     assert n_trials[0.01] == {4} and max(n_trials[0.9999]) > 4
     with pytest.raises(ArtifactError, match=r"score\.adaptive_inclusion: there 0\.9999, here 0\.5"):

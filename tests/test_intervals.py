@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import fv.intervals
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, multinomial, norm, t, ttest_1samp
 
+import fv.statistics.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
 from fv.seeding import generator_for

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from conftest import load_local, local
 from families import tiny
 
-from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant
+from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant, model_preset
 from fv.errors import ConfigError, ModelError
 from fv.files import read_json, sha256_of
 from fv.interventions.loading import load_model
@@ -226,7 +227,7 @@ def test_a_missing_package_says_how_to_install_it(model_id: str) -> None:
 def test_a_packaged_file_of_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as error:
-        load_model(ModelConfig(sha256="0" * 64), ComputeConfig())
+        load_model(replace(model_preset("smollm2"), sha256="0" * 64), ComputeConfig())
     assert "0" * 64 in str(error.value) and "model.sha256" in str(error.value)
     assert sha256_of(find_packaged(PACKAGED)) in str(error.value)
     assert not (tmp_path / "cache").exists()

@@ -20,6 +20,7 @@ from rich.console import Console
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.files import read_json, read_jsonl
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.report.terminal import print_report
@@ -202,8 +203,8 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
 
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl")).astype({"k": "Int64"})
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
-    evaluate_held_out(config, loaded(config), stepd, rows, Watched(None, None))
     lm = loaded(config)
+    evaluate_held_out(config, lm, SharedPrefixEngine(lm, 4096), stepd, rows, Watched(None, None))
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[f"held_out-{q_id}-own"]

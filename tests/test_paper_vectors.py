@@ -14,7 +14,7 @@ from fv.files import read_json, read_jsonl, read_torch
 from fv.models.language_model import LanguageModel
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults
+from fv.runs.results import StepdResults, norms_of_alpha
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
@@ -90,7 +90,7 @@ def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(
     stored = read_torch(paths.artifacts / "loo" / "fv_aie_qid.pt")
     for q_id in TINY_QIDS:
         assert stored[q_id]["heads"] == top_of(cie[cie["q_id"] != q_id])
-    with pytest.raises(ConfigError, match=r"leaves no relation beside antonym"):
+    with pytest.raises(ConfigError, match=r"Leaving antonym out of its own AIE leaves no relation"):
         alone = make_config(*overrides, "data.qids=[antonym]", "run_id=alone", "score.aie_leave_one_out=true")
         run_pipeline(alone)
 
@@ -145,14 +145,14 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.measured, rows))
     with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"):
-        old.norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"))
+        norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"), old)
 
 
 def test_a_vector_can_be_scaled_to_the_residual_stream(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:
     """The same strengths asked for in the other unit give the same answers."""
-    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).means["antonym"].residual_norm
+    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).measured.means["antonym"].residual_norm
     assert norms is not None
     run_stepe(make_config(*overrides, "tag=unit"))
     one = ["injection.fv=qid", "injection.fv_source_qid=antonym", "injection.layer=1", "tag=unit"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_checks import assert_close, seeds
 
-from fv import readout
+from fv.interventions import readout
 from fv.interventions.engine import TargetScores
 from fv.models.language_model import LanguageModel
 
@@ -36,7 +36,7 @@ def test_a_target_tied_for_the_top_counts_as_right() -> None:
 
 
 def test_joined_scores_keep_their_order() -> None:
-    parts = [TargetScores(torch.tensor([-1.0 * i, -2.0 * i]), torch.tensor([i, 2 * i])) for i in range(3)]
+    parts = [TargetScores(torch.tensor([-1.0 * i, -2.0 * i]).double(), torch.tensor([i, 2 * i])) for i in range(3)]
     joined = TargetScores.cat(parts).reshape(3, 2)
     assert joined[1].logprob.tolist() == [-1.0, -2.0]
     assert joined[:, 1].rank.tolist() == [0, 2, 4]

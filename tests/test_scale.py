@@ -11,7 +11,7 @@ from commands import run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fv.config import Config, ModelConfig
+from fv.config.data import DataConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
 from fv.data.relations import Pair, Relation, RelationFile, normalise
@@ -83,8 +83,7 @@ class Counting:
 def snapshot_of(lm: LanguageModel, special: bool) -> Snapshot:
     """Two relations of 150 pairs, with the counts that are the default."""
     relations = [Relation(q, tuple(Pair(f"in {i}", f"out {q} {i}") for i in range(150)), 0, 0) for q in ("a", "b")]
-    config = Config(model=ModelConfig(id="gpt2", add_special_tokens=special))
-    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config.data, config.seed, lm)
+    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), DataConfig(), 42, lm, special)
 
 
 def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from conftest import load_local
 from torch import Tensor
 from transformers import AttentionInterface
 
-from fv import prefix_attention
 from fv.config import ComputeConfig
 from fv.errors import ModelError
+from fv.interventions import prefix_attention
 from fv.interventions.prefix_attention import ATTENTION, shared_prefix_attention
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel

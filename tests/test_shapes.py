@@ -8,7 +8,7 @@ from jaxtyping import Float
 from shapes import SHAPES, checked
 from torch import Tensor
 
-from fv import stability
+from fv.heads import stability
 from fv.heads.activations import RelationMeans
 from fv.heads.stability import mean_scores
 from fv.interventions.engine import Head, TargetScores

@@ -11,9 +11,9 @@ from conftest import BOS, MakeConfig, stepd_log
 from entrypoints.flags import translate
 from fv.errors import ArtifactError
 from fv.files import read_json
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.metadata import finished_stepd
 from fv.runs.paths import RunPaths
-from fv.steps import stepd
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
@@ -48,7 +48,7 @@ def finished(
     return overrides
 
 
-@pytest.mark.parametrize(("there", "here"), itertools.product(SPELLINGS, SPELLINGS))
+@pytest.mark.parametrize(("there", "here"), [*itertools.product(SPELLINGS, SPELLINGS)])
 @pytest.mark.parametrize("name", ["plain", "bos"])
 def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
     make_config: MakeConfig,
@@ -94,15 +94,15 @@ def test_other_differences_are_told_without_a_look_at_the_tokenizer(
 def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute, asked = stepd.compute_unit, []
+    patch_heads, asked = SharedPrefixEngine.patch_heads, []
 
     def interrupted(*args: Any) -> Any:
         asked.append(args)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return compute(*args)
+        return patch_heads(*args)
 
-    monkeypatch.setattr(stepd, "compute_unit", interrupted)
+    monkeypatch.setattr(SharedPrefixEngine, "patch_heads", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_stepd(make_config(*tiny_overrides, "model.add_special_tokens=false"))
     run_stepd(make_config(*tiny_overrides))

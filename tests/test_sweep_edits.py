@@ -10,8 +10,8 @@ from sweep_checks import TOLERANCE, all_cells, all_heads, assert_close, for_each
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM
 
-from fv import prefix_attention
 from fv.errors import ConfigError, ModelError
+from fv.interventions import prefix_attention
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.expanded_batch import ExpandedBatchEngine

@@ -17,7 +17,7 @@ QUICK = StatsConfig(n_resamples=200)
 
 
 def vector(name: str, *values: float) -> Vector:
-    return Vector(name, "qid", name, torch.tensor(values))
+    return Vector(name, "qid", name, torch.tensor(values).float())
 
 
 def rows_of(effects: dict[tuple[str, str], list[float]], condition: str = "fv") -> pd.DataFrame:
@@ -196,7 +196,7 @@ def test_a_relation_without_its_own_vector_is_left_out() -> None:
 
 def test_vectors_of_several_k_are_compared_with_those_of_their_own_k() -> None:
     def of_k(k: int, source: str, *values: float) -> Vector:
-        return Vector(source, "qid", source, torch.tensor(values), k, of_several=True)
+        return Vector(source, "qid", source, torch.tensor(values).float(), k, of_several=True)
 
     vectors = [of_k(1, "a", 1, 0), of_k(1, "b", 0, 1), of_k(5, "a", 1, 1), of_k(5, "b", 1, 1)]
     rows = pd.concat([rows_of(TWO).replace({"fv": {"a": f"a@k{k}", "b": f"b@k{k}"}}) for k in (1, 5)])

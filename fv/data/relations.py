@@ -124,7 +124,7 @@ def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
 
 def _find(given: str, what: str, key: str) -> Path:
     """`given` as it is, or beside the package when it is relative and absent here."""
-    beside = Path(__file__).resolve().parent.parent / given
+    beside = Path(__file__).resolve().parents[2] / given
     for path in (Path(given), beside):
         if path.is_file() or (path.is_dir() and key == "data.path"):
             return path

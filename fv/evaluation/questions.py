@@ -53,8 +53,8 @@ class RelationQuestions:
     def majority_accuracy(self, trials: list[Trial]) -> float:
         """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs.
 
-        Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: with `data.split=shared`
-        they are fit pairs, and would tell the answers. NaN where no pair is left to count.
+        Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: where fit and eval
+        trials are the same they would tell the answers. NaN where no pair is left to count.
         """
         asked = [Pair(t.query.exA, t.query.exB) for t in trials]
         fit = [t for t in self.trials if t.split == "fit"]

@@ -93,7 +93,7 @@ def summary_json(
 def chosen_cells(
     rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
-    """The chosen cell of each (fv, eval_qid), `fv.evaluation.selection.choose_cells`, with its summary over the test trials."""
+    """The chosen cell of each (fv, eval_qid), `choose_cells`, with its summary over the test trials."""
     chosen = choose_cells(rows)
     test = rows[(rows["part"] == TEST) & is_chosen(rows, chosen)]
     if test.empty:

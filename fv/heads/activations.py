@@ -31,6 +31,6 @@ def mean_over_prompts(values: Tensor) -> Tensor:
     return values.double().mean(0).to(dtype).cpu()
 
 
-def mean_of_means(clean_means: Sequence[Tensor]) -> Tensor:
-    """Unweighted mean of relations' clean means, each (n_layers, n_heads, head_dim)."""
-    return mean_over_prompts(torch.stack(list(clean_means)))
+def mean_of_means(means: Sequence[Tensor]) -> Tensor:
+    """Unweighted mean of relations' means, all of one shape, such as (n_layers, n_heads, head_dim)."""
+    return mean_over_prompts(torch.stack(list(means)))

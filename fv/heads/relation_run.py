@@ -1,7 +1,7 @@
-"""StepD's stages for one relation: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
+"""One relation in two stages: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
 
-Each stage is units of whole batches of trials (`fv.interventions.engine.Engine.batches`). A unit depends on its prompts and what is
-patched in, and on nothing else: neither on how the trials are cut into units nor on other relations.
+Each stage is units of whole batches of trials (`Engine.batches`). A unit depends on its prompts and what is patched in,
+and on nothing else: neither on how the trials are cut into units nor on other relations.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
 
 @dataclass(frozen=True)
 class Unit:
-    """What StepD computes for one relation.
+    """What was measured of one relation.
 
     Attributes:
         effects: per patched trial and head.

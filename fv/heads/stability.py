@@ -162,7 +162,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 
 
 def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], seed: int) -> pd.DataFrame:
-    """`fv.heads.indirect_effect.cie_stats` with the column `other_half_mean`, `other_half_means` by each of its metrics."""
+    """Rows of `cie_stats` with the column `other_half_mean`: `other_half_means` by each of its metrics."""
     means = {}
     for key, rows in stats.groupby(["q_id", "metric"], sort=False):
         q_id, metric = map(str, key)

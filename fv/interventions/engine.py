@@ -1,8 +1,8 @@
-"""What a sweep computes, whichever engine runs it.
+"""What an engine computes, whichever one it is.
 
-The engines offer the same three calls and agree within float32 rounding: `fv.interventions.naive.NaiveEngine`, one full forward per
-edit, the readable oracle; `fv.interventions.shared_prefix.SharedPrefixEngine`, which runs each prompt's prefix once; and
-`fv.interventions.expanded_batch.ExpandedBatchEngine`, for families whose attention the shared prefix would not be exact for.
+The engines offer the same calls and agree within float32 rounding: `naive`, one full forward per edit, the readable
+oracle; `shared_prefix`, which runs each prompt's prefix once; and `expanded_batch`, for families whose attention the
+shared prefix would not be exact for.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """The exact sweep for every family: a prompt's prefix is cached once, each edit is a batch item on a copy of it.
 
-It costs more than `fv.interventions.shared_prefix`: the cache is repeated for every row, and a row runs through all layers.
+It costs more than the shared prefix: the cache is repeated for every row, and a row runs through all layers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from fv.models.prompt import Prompt
 
 
 class ExpandedBatchEngine(NaiveEngine):
-    """Implements `fv.interventions.engine.Engine`; rows times tokens of a pass stay below `max_rows`. Unedited prompts run alone."""
+    """An `Engine`; rows times tokens of a pass stay below `max_rows`. Unedited prompts run alone."""
 
     def __init__(self, lm: LanguageModel, max_rows: int) -> None:
         super().__init__(lm)

@@ -1,4 +1,4 @@
-"""Attention in which many copies of a last token share one prefix (steps 1 and 3 of `fv.interventions.shared_prefix`)."""
+"""Attention in which many copies of a last token share one prefix (steps 1 and 3 of `shared_prefix`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A batch of prompts run once, unedited, ready for rows on top of their last token (`fv.interventions.shared_prefix`)."""
+"""A batch of prompts run once, unedited, ready for rows on top of their last token (`shared_prefix`)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,8 +1,8 @@
 """Where each model family keeps the modules that function vectors touch.
 
 A family is one declarative row. Nothing here guesses from a model's name: `config.model_type` picks the row, or
-`model.spec=<name>` forces it, and everything else is refused. The self-check at load (`fv.interventions.selfcheck`) proves
-each row on the model at hand.
+`model.spec=<name>` forces it, and everything else is refused. The self-check at load
+(`fv.interventions.selfcheck`) proves each row on the model at hand.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from fv.errors import ModelError
 class FastSweep(StrEnum):
     """The fastest exact engine that a family allows; the naive loop is always allowed.
 
-    `shared_prefix`: rows share one prefix (`fv.interventions.shared_prefix`); needs transformers' attention interface.
-    `expanded`: the prefix's cache is repeated, one row a batch item (`fv.interventions.expanded_batch`); for windows, sinks,
+    `shared_prefix`: rows share one prefix (`fv/interventions/`); needs transformers' attention interface.
+    `expanded`: the prefix's cache is repeated, one row a batch item (there too); for windows, sinks,
     soft-capped scores and position biases.
     """
 

@@ -57,8 +57,8 @@ def ranking_of(config: Config, paths: RunPaths) -> Ranking:
 
 
 def norms_of_alpha(config: Config, measured: Measured) -> dict[str, Tensor] | None:
-    """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is a
-    factor on the vector as it is.
+    """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is
+    a factor on the vector as it is.
 
     Raises:
         ConfigError: alpha is a multiple of norms that this StepD did not measure.

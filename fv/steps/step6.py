@@ -1,8 +1,8 @@
 """Step6: function vectors into zero-shot prompts -> effect per (fv, eval relation, layer, alpha) (spec section 2).
 
 First every cell of the grid on all eval trials, then the cells that the dev trials choose on the test trials, beside
-controls and baselines (`fv.evaluation.held_out`). Reads the snapshot and StepD's and StepE's artifacts: never the CSV, never
-samples.
+controls and baselines (`fv.evaluation.held_out`). Reads the snapshot and StepD's and StepE's artifacts: never the CSV,
+never samples.
 """
 
 import logging
