@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,6 +32,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_WRITER = ".written-by-"
+"""Stands in the name of a temporary file before the machine and the process that write it."""
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value's canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -39,7 +44,8 @@ def digest_of(value: Any) -> str:
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file, then move it to `path`: readers see the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=path.suffix, dir=path.parent)
+    prefix = f".{path.name[:40]}{_WRITER}{safe_name(platform.node())}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,6 +57,24 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed amid a `write_whole` left in `folder` and below."""
+    for path in folder.rglob(f".*{_WRITER}{safe_name(platform.node())}-*"):
+        pid = path.name.rpartition(_WRITER)[2].removeprefix(f"{safe_name(platform.node())}-").partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.files import safe_name
+from fv.files import remove_leftovers, safe_name
 
 FV_META = "fv_global_resid_meta.json"
 
@@ -135,6 +135,7 @@ def locked(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:  # the file system has no locks at all
         log.info("%s cannot be locked (%s); going on without.", folder, error)
     try:
+        remove_leftovers(folder)
         yield
     finally:
         lock.release()

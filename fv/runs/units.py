@@ -1,6 +1,7 @@
 """Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
 
 from fv.config import Config
+from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
 from fv.models.language_model import LanguageModel
 from fv.runs.identity import weights_of
@@ -17,9 +18,10 @@ def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
 
     With `overwrite=true` only those are found that the process at hand makes.
     """
-    quant = config.model.quant.value
+    folder, quant = RunPaths.of(config).units, config.model.quant.value
+    remove_leftovers(folder)
     made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), str(lm.dtype), quant, lm.spec.name]
-    return UnitStore(RunPaths.of(config).units, made_with, machine_settings(config), config.overwrite)
+    return UnitStore(folder, made_with, machine_settings(config), config.overwrite)
 
 
 def disk_use(units: UnitStore, run_id: str) -> str:
