@@ -18,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
 
 from entrypoints.app import typed
-from fv.config import ComputeConfig, Config, ModelConfig
+from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
 from fv.interventions.loading import load_model
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
@@ -72,7 +72,7 @@ def smollm2_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
-    return load_model(ModelConfig(), ComputeConfig())
+    return load_model(embedded_model(), ComputeConfig())
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ READ = """
 import sys
 from pathlib import Path
 from fv.config import DataConfig
-from fv.relations import read_relations
+from fv.data.relations import read_relations
 file = read_relations(DataConfig(relation_csv_path=sys.argv[1]))
 # Not getrusage: its peak is that of the process that started this one, where that was larger.
 status = Path("/proc/self/status").read_text()
