@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fv.config import Config, DataConfig, Split
 from fv.data.checks import check_rows
 from fv.data.encoding import Encoder
+from fv.data.marked_prompt import mark_tokens
 from fv.data.relations import Pair, Relation
 from fv.data.rows import Row
 from fv.data.token_check import check_tokens
@@ -18,7 +19,7 @@ from fv.data.trials import RelationSampler
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
-from fv.steps.data import mark_tokens, run_check, run_list, run_sample
+from fv.steps.data import run_check, run_list, run_sample
 
 CLEAN = [("q", f"in{i}", f"out{i}") for i in range(20)]
 

@@ -12,22 +12,34 @@ import pytest
 
 from fv.errors import ArtifactError
 from fv.files import digest_of, sha256_of, write_text
-from fv.runs.outputs import hash_outputs, verify_outputs
+from fv.runs.outputs import Outputs, find_flaw, verify_outputs
 from fv.runs.paths import locked
 
 # Hashes
 
 
 def test_unchanged_outputs_are_accepted(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.csv", "1")
-    write_text(tmp_path / "sub" / "b.csv", "2")
-    verify_outputs(tmp_path, hash_outputs(tmp_path, ["a.csv", "sub/b.csv"]), "StepD")
+    outputs = Outputs(tmp_path)
+    outputs.json("a.json", 1)
+    write_text(outputs.add(tmp_path / "sub" / "b.csv"), "2")
+    verify_outputs(tmp_path, outputs.hashes(), "StepD")
+
+
+def test_outputs_are_the_files_that_were_written_each_once_and_no_other(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path)
+    write_text(tmp_path / "other.json", "{}")
+    outputs.jsonl("b.jsonl", [{"a": 1}])
+    outputs.json("a.json", 1)
+    outputs.json("a.json", 2)
+    hashes = outputs.hashes()
+    assert list(hashes) == ["b.jsonl", "a.json"]
+    assert hashes == {name: sha256_of(tmp_path / name) for name in hashes}
 
 
 def test_a_changed_output_is_refused_with_both_hashes(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    write_text(path, "before")
-    recorded = hash_outputs(tmp_path, ["a.csv"])
+    outputs, path = Outputs(tmp_path), tmp_path / "a.csv"
+    write_text(outputs.add(path), "before")
+    recorded = outputs.hashes()
     write_text(path, "after")
     with pytest.raises(ArtifactError) as caught:
         verify_outputs(tmp_path, recorded, "StepD")
@@ -38,6 +50,20 @@ def test_a_changed_output_is_refused_with_both_hashes(tmp_path: Path) -> None:
 def test_a_missing_output_is_refused_with_the_step_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"gone\.csv is missing, though StepD wrote it\. Run StepD again"):
         verify_outputs(tmp_path, {"gone.csv": "0" * 64}, "StepD")
+
+
+@pytest.mark.parametrize("content", [None, "after"])
+def test_what_is_wrong_with_an_output_is_told_apart_from_what_helps(tmp_path: Path, content: str | None) -> None:
+    outputs = Outputs(tmp_path / "v1. of mine")
+    outputs.json("a.json", "before")
+    hashes, path = outputs.hashes(), outputs.folder / "a.json"
+    assert find_flaw(outputs.folder, hashes, "StepD") is None
+    path.unlink() if content is None else write_text(path, content)
+    flaw = find_flaw(outputs.folder, hashes, "StepD")
+    assert flaw is not None and str(path) in flaw.what and "overwrite" not in flaw.what
+    with pytest.raises(ArtifactError) as caught:
+        verify_outputs(outputs.folder, hashes, "StepD")
+    assert str(caught.value) == f"{flaw.what}. {flaw.remedy}" and "overwrite=true" in flaw.remedy
 
 
 def test_a_digest_is_of_the_value_and_not_of_the_order_of_its_keys() -> None:

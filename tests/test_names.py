@@ -20,6 +20,7 @@ from rich.console import Console
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.files import read_json, read_jsonl
+from fv.interventions.engine import Cell
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
@@ -31,7 +32,8 @@ from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.summary import evaluate_held_out
+from fv.steps.summary import GridResults, evaluate_held_out
+from fv.steps.vectors import vectors_of
 from fv.units import Arrays, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
 
@@ -204,7 +206,9 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl")).astype({"k": "Int64"})
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
     lm = loaded(config)
-    evaluate_held_out(config, lm, SharedPrefixEngine(lm, 4096), stepd, rows, Watched(None, None))
+    parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
+    found = GridResults(rows, vectors_of(config, paths, lm, stepd), [Cell(0, 1.0)], parts)
+    evaluate_held_out(config, lm, SharedPrefixEngine(lm, 4096), stepd, found, Watched(None, None))
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[f"held_out-{q_id}-own"]

@@ -10,8 +10,9 @@ from conftest import DEFAULT_CSV, MakeConfig
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from fv.data.marked_prompt import mark_tokens
 from fv.models.language_model import LanguageModel
-from fv.steps.data import mark_tokens, run_sample
+from fv.steps.data import run_sample
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Run folders: paths, identity, metadata, units, results read back."""
+"""Run folders: paths, identity, metadata, units; the files of every step, written and read back."""

@@ -24,7 +24,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import SETTING, adds_special_tokens
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
 from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine, weights_of
-from fv.runs.outputs import verify_outputs
+from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import RunPaths
 
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
@@ -235,6 +235,11 @@ def step_meta(step: str, config: Config, lm: LanguageModel, **more: Any) -> dict
         "started": now(),
         **more,
     }
+
+
+def finished(meta: dict[str, Any], outputs: Outputs, **more: Any) -> dict[str, Any]:
+    """A step's metadata once its files are there; `more` is what only its end knows."""
+    return {**meta, "status": "ok", "finished": now(), **more, "outputs": outputs.hashes()}
 
 
 def now() -> str:

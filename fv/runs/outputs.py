@@ -1,31 +1,77 @@
 """What a step wrote, by its SHA-256: mixed or changed files are refused (spec section 4)."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from fv.errors import ArtifactError
-from fv.files import sha256_of
+from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch
 
 
-def hash_outputs(folder: Path, names: list[str]) -> dict[str, str]:
-    """{relative name: SHA-256} of files in `folder`."""
-    return {name: sha256_of(folder / name) for name in names}
+class Outputs:
+    """Writes a step's files into a folder, and remembers them for the metadata, which goes last.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, None] = {}  # an ordered set
+
+    def add(self, path: Path) -> Path:
+        """Remember a file in the folder that the caller writes; gives its path back."""
+        self._names[path.relative_to(self.folder).as_posix()] = None
+        return path
+
+    def json(self, name: str, value: Any) -> None:
+        """Write a JSON file."""
+        write_json(self.add(self.folder / name), value)
+
+    def jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Write one JSON value a line."""
+        write_jsonl(self.add(self.folder / name), rows)
+
+    def csv(self, name: str, table: Any) -> None:
+        """Write a pandas table."""
+        write_csv(self.add(self.folder / name), table)
+
+    def torch(self, name: str, value: Any) -> None:
+        """Write tensors and plain values."""
+        write_torch(self.add(self.folder / name), value)
+
+    def hashes(self) -> dict[str, str]:
+        """{relative name: SHA-256} of all files so far, in the order in which they were written first."""
+        return {name: sha256_of(self.folder / name) for name in self._names}
 
 
-def verify_outputs(folder: Path, hashes: dict[str, str], made_by: str) -> None:
+class Flaw(NamedTuple):
+    """A file that is not the one its metadata names: what is wrong (without a full stop), and what helps."""
+
+    what: str
+    remedy: str
+
+
+def find_flaw(folder: Path, hashes: Mapping[str, str], made_by: str) -> Flaw | None:
+    """The first file that is missing or whose SHA-256 differs; None where all are as they were written."""
+    for name, recorded in hashes.items():
+        path = folder / name
+        if not path.exists():
+            return Flaw(f"{path} is missing, though {made_by} wrote it", f"Run {made_by} again with overwrite=true.")
+        found = sha256_of(path)
+        if found != recorded:
+            return Flaw(
+                f"{path} is not the file {made_by} wrote: recorded SHA-256 {recorded}, found {found}",
+                f"Artifacts of two runs are mixed, or the file was changed; run {made_by} again with overwrite=true.",
+            )
+    return None
+
+
+def verify_outputs(folder: Path, hashes: Mapping[str, str], made_by: str) -> None:
     """Refuse files that are not the ones their metadata names.
 
     Raises:
         ArtifactError: a file is missing or its SHA-256 differs; names both hashes.
     """
-    for name, recorded in hashes.items():
-        path = folder / name
-        if not path.exists():
-            raise ArtifactError(
-                f"{path} is missing, though {made_by} wrote it. Run {made_by} again with overwrite=true."
-            )
-        found = sha256_of(path)
-        if found != recorded:
-            raise ArtifactError(
-                f"{path} is not the file {made_by} wrote: recorded SHA-256 {recorded}, found {found}. "
-                f"Artifacts of two runs are mixed, or the file was changed; run {made_by} again with overwrite=true."
-            )
+    if flaw := find_flaw(folder, hashes, made_by):
+        raise ArtifactError(f"{flaw.what}. {flaw.remedy}")

@@ -15,12 +15,9 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.files import remove_leftovers, safe_name
 
+SNAPSHOT = "sampled_trials.json"
 FV_META = "fv_global_resid_meta.json"
-
-
 AIE_META = "fv_meta.json"
-
-
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +47,7 @@ class RunPaths:
 
     @property
     def snapshot(self) -> Path:
-        return self.artifacts / "sampled_trials.json"
+        return self.artifacts / SNAPSHOT
 
     @property
     def stepd_meta(self) -> Path:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from fv.config import Config
 from fv.errors import ConfigError
+from fv.runs.completeness import stepd_is_complete
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
-from fv.steps.stepd import run_stepd, stepd_is_complete
+from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
 

@@ -1,0 +1,95 @@
+"""What the test trials say of the chosen cells: tables, and the summary's part (docs/methods.md)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from fv.config import StatsConfig
+from fv.evaluation.caveats import EXACT, says_nothing
+from fv.evaluation.held_out import HeldOutRows
+from fv.evaluation.summary import records
+from fv.evaluation.tables import KEY, contrasts_table, cost_table, means_table
+from fv.evaluation.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.statistics.grouped import SPREAD
+from fv.statistics.intervals import INTERVAL
+from fv.vectors.vector import Vector
+
+WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
+"""What a condition's row says of its cell and of what it is made of."""
+
+
+class HeldOutResults(NamedTuple):
+    """The results on test trials.
+
+    Attributes:
+        trials: one row a (fv, relation, condition, draw, trial).
+        tables: {name of its CSV file: table}.
+        summary: what the summary says of them, as JSON.
+    """
+
+    trials: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    summary: dict[str, Any]
+
+
+def held_out_results(
+    found: HeldOutRows,
+    vectors: Sequence[Vector],
+    collision_rates: Mapping[str, float],
+    stats: StatsConfig,
+    seed: int,
+) -> HeldOutResults:
+    """Tables and summary of what running the conditions gave.
+
+    Args:
+        found: rows of every relation.
+        vectors: the function vectors.
+        collision_rates: {q_id: share of its outputs whose first token is another's too}.
+        stats: level, resamples and method.
+        seed: the run's seed.
+    """
+    trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
+    means, contrasts = means_table(trials, stats, seed), contrasts_table(trials, stats, seed)
+    where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
+    transfer = transfer_table(means, contrasts, vectors)
+    tables = {
+        "held_out": means.merge(where, on=[*KEY, "draw"]),
+        "contrasts": contrasts,
+        "transfer": transfer,
+        "transfer_matrix": transfer_matrix(transfer),
+        "fv_cosines": cosine_table(vectors),
+    }
+    if found.costs:
+        costs = cost_table(pd.concat(found.costs, ignore_index=True), stats, seed)
+        tables["injection_cost"] = costs.merge(where, on=[*KEY, "draw"])
+    relations = with_collisions(pd.concat(found.relations, ignore_index=True), collision_rates)
+    summary = {
+        "relations": records(relations),
+        "held_out": nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
+        "contrasts": nested(contrasts, [*KEY, "minus", "subset", "n", "n_draws"], SPREAD[1:]),
+        "injection_cost": records(tables["injection_cost"]) if found.costs else [],
+        "transfer": {"dominance": dominance_of_each_k(trials, vectors, stats, seed), "rows": records(transfer)},
+    }
+    return HeldOutResults(trials, tables, summary)
+
+
+def with_collisions(relations: pd.DataFrame, rates: Mapping[str, float]) -> pd.DataFrame:
+    """The relations' rows with how often first tokens collide, and the metric that tables lead with for it."""
+    leads = [EXACT if q_id in says_nothing(rates) else "top1" for q_id in relations["eval_qid"]]
+    return relations.assign(collision_rate=relations["eval_qid"].map(dict(rates)), lead_metric=leads)
+
+
+def nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of one metric each as one JSON object a key, with its metrics inside.
+
+    Args:
+        table: rows with the columns of `key`, `metric`, a mean with its interval, and `more`.
+        key: what tells the objects apart.
+        more: what else a metric holds.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in records(table):
+        own = found.setdefault(tuple(row[name] for name in key), {name: row[name] for name in key} | {"metrics": {}})
+        own["metrics"][row["metric"]] = {name: row[name] for name in (*INTERVAL, *more)}
+    return list(found.values())

@@ -1,0 +1,64 @@
+"""What is read of runs that are gathered over their seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fv.errors import ArtifactError
+from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
+from fv.files import read_json
+from fv.models.special_tokens import SETTING
+from fv.runs.metadata import read_meta
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import RunPaths, run_folder
+from fv.runs.step6_files import META
+
+TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
+"""The tables of a run that are averaged over runs, and what names their rows."""
+NO_TABLES = (
+    "What is averaged are the held-out tables, and Step6 writes none with evaluation.held_out=false (evaluation=grid). "
+    "Run it with evaluation=full under another tag, or with overwrite=true."
+)
+
+
+def read_held_out_meta(step6: Path) -> dict[str, Any]:
+    """The metadata of a Step6 that has held-out tables, unchanged.
+
+    Raises:
+        ArtifactError: there is no such Step6, or its tables are missing or were changed.
+    """
+    if not (step6 / META).exists():
+        raise ArtifactError(f"There is no Step6 in {step6}. Run it for each seed first.")
+    meta = read_meta(step6 / META)
+    if missing := missing_tables(meta):
+        raise ArtifactError(f"{step6} has no {', '.join(missing)}. {NO_TABLES}")
+    verify_outputs(step6, {name: meta["outputs"][name] for name in TABLES}, "Step6")
+    return meta
+
+
+def missing_tables(meta: dict[str, Any]) -> list[str]:
+    """The tables that are due and that a Step6 has not written."""
+    return sorted(set(TABLES) - set(meta["outputs"]))
+
+
+def settings_but_seed(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
+    """The settings that runs of different seeds have in common."""
+    config = meta["config"]
+    shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
+    # What the setting came to: runs may spell it differently and have the same tokens.
+    shared[SETTING] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
+    return {**meta["settings"], **shared, "tag": config["tag"]}
+
+
+def read_table(step6: Path, name: str) -> pd.DataFrame:
+    """One of `TABLES`, numbers exactly as written."""
+    # keep_default_na: a condition without a vector has an empty `fv`. As text: relations may be called 10 and 010.
+    texts = {column: str for column in TABLES[name] if column != "draw"}
+    return pd.read_csv(step6 / name, keep_default_na=False, dtype=texts, float_precision="round_trip")
+
+
+def read_top_heads(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
+    """The top heads of the StepE whose vectors a Step6 injected."""
+    paths = RunPaths(run_folder(step6), meta["config"]["tag"])
+    return read_json(paths.stepe_to_read / "top_heads.json")

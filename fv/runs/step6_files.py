@@ -1,0 +1,125 @@
+"""Step6's files: written by a single job and by a gathered sweep alike, and read where a run grows (spec section 4)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from fv.config import Config
+from fv.data.snapshot import Snapshot
+from fv.evaluation.held_out_results import HeldOutResults
+from fv.evaluation.summary import records
+from fv.evaluation.trial_rows import TRIAL_COLUMNS
+from fv.files import digest_of, read_jsonl, write_json
+from fv.runs.identity import as_recorded, flat
+from fv.runs.metadata import finished, read_meta
+from fv.runs.outputs import Outputs, verify_outputs
+
+META = "eval_meta.json"
+TRIALS = "eval_trials.jsonl"
+SWEPT = ("injection.layer", "injection.alpha")
+"""The settings that a Step6 may grow by, and that the jobs of a sweep differ in."""
+
+
+def write_step6(
+    folder: Path,
+    config: Config,
+    snapshot: Snapshot,
+    rows: pd.DataFrame,
+    summary: dict[str, Any],
+    held_out: HeldOutResults | None,
+    meta: dict[str, Any],
+) -> None:
+    """Write the files of a Step6; the metadata last, for its `status: ok` says that the others are there.
+
+    Args:
+        folder: where to.
+        config: the configuration of the whole grid.
+        snapshot: the trials.
+        rows: trial rows of the grid.
+        summary: of both parts.
+        held_out: results on the test trials, if there are any.
+        meta: the step's metadata so far.
+    """
+    outputs, n_trials = Outputs(folder), rows["trial_id"].nunique()
+    label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
+    outputs.jsonl(TRIALS, records(rows))
+    if held_out is not None:
+        outputs.jsonl("held_out_trials.jsonl", records(held_out.trials))
+        for name, table in held_out.tables.items():
+            outputs.csv(f"{name}.csv", table)
+    outputs.json("eval_summary.json", summary)
+    outputs.json(f"step6_results_{label}.json", summary)
+    of_scope = _scope_meta(config, snapshot, summary["eval_qids"])
+    done = finished({**meta, **of_scope}, outputs, n_eval_trials=n_trials)
+    write_json(folder / f"metadata_step6_{label}.json", done)
+    write_json(folder / META, done)
+
+
+def read_trial_rows(folder: Path) -> pd.DataFrame:
+    """The trial rows of a Step6, floats exactly as written.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    return pd.DataFrame(read_jsonl(folder / TRIALS))
+
+
+class Known(NamedTuple):
+    """What a finished Step6 has of the one that is asked for: trial rows, and the settings that have grown since."""
+
+    rows: pd.DataFrame
+    grown: list[str]
+
+
+def rows_to_grow_from(folder: Path, settings: dict[str, Any], inputs: dict[str, str]) -> Known | None:
+    """A finished Step6 that differs from this one in having fewer layers or alphas; None if there is none.
+
+    Raises:
+        ArtifactError: its files were changed.
+    """
+    if not (folder / META).exists():
+        return None
+    meta = read_meta(folder / META)
+    there, here = as_recorded(meta["settings"], settings), flat(settings)
+    changed = [key for key in here if there[key] != here[key]]
+    if not changed or meta["inputs"] != inputs or not all(_has_grown(key, there[key], here[key]) for key in changed):
+        return None
+    verify_outputs(folder, meta["outputs"], "Step6")
+    rows = read_trial_rows(folder)
+    # An older version told less of a trial.
+    return Known(rows, changed) if set(TRIAL_COLUMNS) <= set(rows.columns) else None
+
+
+def _has_grown(key: str, there: Any, here: Any) -> bool:
+    """Whether a setting names all layers or alphas that it named before, and more."""
+    if key not in SWEPT:
+        return False
+    return here == "all" or (there != "all" and set(there) < set(here))
+
+
+def _label(layers: Sequence[int]) -> str:
+    """Layers in a file name: runs of neighbours as `0-29`, many scattered ones by their hash."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    label = ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return label if len(label) <= 60 else f"{len(layers)}x{digest_of(list(layers))[:12]}"
+
+
+def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict[str, Any]:
+    """The keys that spec sections 4 and 7.2 want in `eval_meta.json`."""
+    return {
+        "eval_scope": config.eval_scope.mode.value,
+        "eval_qids": list(qids),
+        "eval_split": snapshot.eval_split,
+        "fv": config.injection.fv,
+        "fv_source_qid": config.injection.fv_source_qid,
+        "trials_per_qid": {q: len(snapshot.of(q, snapshot.eval_split, config.injection.n_eval)) for q in qids},
+        "dropped_qids": snapshot.meta.dropped_qids,
+        "counts": {q: counts.model_dump() for q, counts in snapshot.meta.counts.items()},
+    }

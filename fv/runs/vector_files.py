@@ -1,0 +1,101 @@
+"""Files of vectors: StepE's, read back or written, and those that `injection.fv_path` names (spec section 4)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fv.config import Config
+from fv.errors import ArtifactError
+from fv.files import read_json, read_torch, sha256_of
+from fv.models.language_model import LanguageModel
+from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, RunPaths
+from fv.vectors.file import read_vector
+
+FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
+"""Where StepE writes the vectors of each `injection.fv`."""
+
+
+class StoredVector(NamedTuple):
+    """A vector, (d_model,), and of how many heads it is made."""
+
+    values: Tensor
+    k: int
+
+
+def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> dict[str, str]:
+    """{file: SHA-256} of the vectors' files, after refusing one that StepE did not make from this run's trials.
+
+    Args:
+        config: the configuration.
+        paths: the run's.
+        snapshot: {`sampled_trials.json`: its SHA-256}.
+
+    Raises:
+        ArtifactError: a file is missing, was changed, or is of another run.
+    """
+    injection = config.injection
+    hashes = {}
+    if "file" in injection.fvs:
+        path = Path(str(injection.fv_path))
+        if not path.is_file():
+            raise ArtifactError(f"injection.fv_path={path} does not exist.")
+        _verify_beside(path, snapshot)
+        hashes["fv_file"] = sha256_of(path)
+    names = [FILES[fv] for fv in injection.fvs if fv in FILES]
+    if not names:
+        return hashes
+    folder = paths.stepe_to_read
+    if not (folder / FV_META).exists():
+        command = f"python -m entrypoints.stepe run_id={config.run_id} (with this command's other settings)"
+        raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {command}")
+    for name in (*names, "top_heads.json"):
+        if not (folder / name).exists():
+            raise ArtifactError(
+                f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
+            )
+        _verify_beside(folder / name, snapshot)
+        hashes[name] = sha256_of(folder / name)
+    return hashes
+
+
+def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
+    """The vector that StepE made of the AIE over all relations.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    return StoredVector(read_vector(folder / FILES["global"], lm), read_json(folder / "top_heads.json")["k"])
+
+
+def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:
+    """{q_id: its vector} as StepE made them for `injection.fv`, in the model's precision or float32.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    stored: dict[str, Any] = read_torch(folder / FILES[fv])
+    dtype = torch.promote_types(lm.dtype, torch.float32)
+    return {q_id: StoredVector(own["vector"].to(dtype), own["k"]) for q_id, own in stored.items()}
+
+
+def _verify_beside(path: Path, snapshot: dict[str, str]) -> None:
+    """When a vector file has its metadata beside it, refuse it if it changed or is of another run's trials.
+
+    Raises:
+        ArtifactError: naming both hashes.
+    """
+    for name in (FV_META, AIE_META):
+        meta_path = path.parent / name
+        if not meta_path.exists():
+            continue
+        meta = read_meta(meta_path)
+        if path.name in meta["outputs"]:
+            verify_outputs(path.parent, {path.name: meta["outputs"][path.name]}, "StepE")
+            there = {SNAPSHOT: meta["inputs"][SNAPSHOT]}
+            refuse_difference(
+                there, snapshot, f"The vector {path}", "It is of another run: artifacts of two runs are mixed."
+            )

@@ -1,0 +1,30 @@
+"""Whether Step6 has cells to choose from, and whether it can choose."""
+
+from collections.abc import Sequence
+
+from fv.config import Config
+from fv.errors import ConfigError
+from fv.evaluation.questions import read_unrelated
+from fv.interventions.engine import Cell
+
+
+def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
+    """Whether there is more than one layer, alpha or k to choose from."""
+    return len(cells) > 1 or len(config.injection.k or []) > 1
+
+
+def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
+    """Refuse, before anything is computed, what could not be evaluated afterwards.
+
+    Raises:
+        ConfigError: a choice would have no trials to be made on, or the unrelated texts cannot be read.
+    """
+    evaluation = config.evaluation
+    if not evaluation.dev_fraction and has_choice(config, cells):
+        raise ConfigError(
+            f"evaluation.dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on. Give a fraction, or "
+            "one injection.layer, one injection.alpha and at most one injection.k; or evaluation=grid for all cells "
+            "without a choice."
+        )
+    if evaluation.n_unrelated:
+        read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)

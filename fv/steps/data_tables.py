@@ -1,0 +1,107 @@
+"""What the data commands print."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from fv.data.checks import Finding
+from fv.data.relations import RelationFile
+
+if TYPE_CHECKING:
+    from fv.data.corruption_report import CorruptionReport
+    from fv.data.token_check import TokenReport
+
+MAX_SHOWN = 20
+"""Findings of one kind that are shown for a relation; the others are counted."""
+
+
+def print_relations(file: RelationFile) -> None:
+    """Every relation with its counts."""
+    columns = ("relation", "pairs", "distinct inputs", "distinct outputs", "duplicates", "ambiguous inputs")
+    rows = [
+        (
+            relation.q_id,
+            len(relation.pairs),
+            len({pair.exA for pair in relation.pairs}),
+            len({pair.exB for pair in relation.pairs}),
+            relation.n_duplicates,
+            relation.n_one_to_many,
+        )
+        for relation in file.relations
+    ]
+    print_table(f"{file.path}", columns, rows)
+    print(f"{len(rows)} relations, {sum(row[1] for row in rows)} pairs")
+
+
+def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
+    """What each relation is to a tokenizer."""
+    tokens = ("majority", "answer tokens", "colliding")
+    columns = ("relation", "pairs", "outputs", *tokens, "max demos", "max fit", "max eval")
+    rows = [
+        (
+            report.q_id,
+            report.n_pairs,
+            report.n_outputs,
+            f"{report.majority:.0%}",
+            f"{report.target_tokens[0]}–{report.target_tokens[2]} (mean {report.target_tokens[1]:.1f})",
+            sum(map(len, report.collisions)),
+            report.capacity.demos,
+            report.capacity.fit,
+            report.capacity.eval,
+        )
+        for report in reports
+    ]
+    print_table(title, columns, rows)
+    print("Each maximum holds for any seed while the other two counts stay as configured.")
+
+
+def print_corruption(reports: "Sequence[CorruptionReport]") -> None:
+    """What the corrupted prompts of each relation show."""
+    how = ("deranged", "from the relation", "permuted")
+    columns = ("relation", "prompts", *how, "outputs right", "answer visible")
+    rows = [
+        (
+            report.q_id,
+            report.n_trials,
+            report.n_deranged,
+            report.n_relation,
+            report.n_permuted,
+            f"{report.right:.0%}",
+            f"{report.n_visible} ({report.n_visible_clean} clean)",
+        )
+        for report in reports
+    ]
+    print_table("Corrupted prompts of the trials as configured", columns, rows)
+    for report in reports:
+        for line in report.warnings():
+            print(f"\n{line}")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What is suspicious, relation by relation and kind by kind."""
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.q_id, finding.kind].append(finding)
+    for (q_id, kind), several in sorted(groups.items()):
+        print(f"\n{q_id}: {kind} ({len(several)})")
+        for finding in several[:MAX_SHOWN]:
+            shown = finding.where[:MAX_SHOWN]
+            more = f" and {len(finding.where) - len(shown)} more" if len(finding.where) > len(shown) else ""
+            print(f"  {', '.join(shown)}{more}: {finding.what}")
+        if len(several) > MAX_SHOWN:
+            print(f"  … and {len(several) - MAX_SHOWN} more")
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    """A table of columns and rows: names on the left, numbers on the right."""
+    table = Table(title=title)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    # A relation may be called [b] or :b:, which rich would take for its own signs.
+    console = Console(width=None if Console().is_terminal else 140, markup=False, emoji=False)
+    console.print(table)
