@@ -50,7 +50,7 @@ class TrialEffects:
 
 
 def trial_effects(
-    sweep: Engine,
+    engine: Engine,
     corrupted: Sequence[Prompt],
     clean_mean: Tensor,
     heads: Sequence[Head],
@@ -59,7 +59,7 @@ def trial_effects(
     """Patch every head of `heads` in every corrupted prompt.
 
     Args:
-        sweep: the engine.
+        engine: the engine.
         corrupted: the relation's corrupted prompts.
         clean_mean: (n_layers, n_heads, head_dim).
         heads: the heads to sweep.
@@ -68,7 +68,7 @@ def trial_effects(
     Returns:
         the effects, and the corrupted prompts as they are.
     """
-    scores = sweep.patch_heads(corrupted, clean_mean, heads, advance)
+    scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
     effects = TrialEffects(*(np.full((len(corrupted), n_layers, n_heads), np.nan) for _ in range(2)))
     layer, head = np.array(heads).T

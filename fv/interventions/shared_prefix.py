@@ -1,4 +1,4 @@
-"""The fast exact sweep: a prompt is run once, edits are extra copies of its last token.
+"""The fast exact engine: a prompt is run once, edits are extra copies of its last token.
 
 An edit at the last token cannot change an earlier position, so for a prompt of T tokens:
 
