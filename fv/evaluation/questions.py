@@ -1,5 +1,6 @@
 """From trials to questions: prompts with their whole answers, and the relation's outputs that would be wrong there."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -56,9 +57,8 @@ class RelationQuestions:
         Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: where fit and eval
         trials are the same they would tell the answers. NaN where no pair is left to count.
         """
-        asked = [Pair(t.query.exA, t.query.exB) for t in trials]
-        fit = [t for t in self.trials if t.split == "fit"]
-        pairs = list({Pair(e.exA, e.exB): None for t in fit for e in (t.query, *t.demos)})
+        asked = [trial.query for trial in trials]
+        pairs = _shown([trial for trial in self.trials if trial.split == "fit"])
         groups = kin_groups([*asked, *pairs])
         known = np.isin(groups[len(asked) :], groups[: len(asked)])
         seen = [normalise(pair.exB) for pair, is_known in zip(pairs, known, strict=True) if not is_known]
@@ -66,8 +66,7 @@ class RelationQuestions:
 
     @cached_property
     def _pairs(self) -> list[Pair]:
-        shown = (e for t in self.trials for e in (t.query, *t.demos))
-        return list(dict.fromkeys(Pair(e.exA, e.exB) for e in shown))
+        return _shown(self.trials)
 
     @cached_property
     def _outputs(self) -> OutputTable:
@@ -83,11 +82,16 @@ class RelationQuestions:
         return tokens
 
     def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:
-        right = self._outputs.right_for(Pair(trial.query.exA, trial.query.exB))
+        right = self._outputs.right_for(trial.query)
         wrong = {token for output, token in self._first_tokens.items() if output not in right}
         # An output that shares its first token with a right one cannot be told from it.
         known = {self._first_tokens[output] for output in right if output in self._first_tokens}
         return tuple(sorted(wrong - known - {trial.target_first_token_id}))
+
+
+def _shown(trials: Iterable[Trial]) -> list[Pair]:
+    """The distinct pairs that clean prompts show."""
+    return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
 
 
 def read_unrelated(path: str | None, count: int) -> list[str]:
