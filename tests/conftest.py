@@ -19,6 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaCo
 
 from entrypoints.app import typed
 from fv.config import ComputeConfig, Config, ModelConfig
+from fv.config.presets import model_preset
 from fv.interventions.loading import load_model
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
@@ -72,7 +73,7 @@ def smollm2_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
-    return load_model(ModelConfig(), ComputeConfig())
+    return load_model(model_preset("smollm2"), ComputeConfig())
 
 
 @pytest.fixture(scope="session")

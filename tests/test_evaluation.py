@@ -148,7 +148,8 @@ def test_the_matrix_holds_the_numbers_of_the_rows(rows: list[dict[str, Any]]) ->
 
 def trials_of(qid: str, *prompts: tuple[int, ...]) -> list[EvalTrial]:
     return [
-        EvalTrial(f"{qid}/{i}", qid, "test" if i else "dev", Prompt(ids[:-1], ids[-1])) for i, ids in enumerate(prompts)
+        EvalTrial(f"{qid}/{i}", qid, "test" if i else "dev", Prompt(ids[:-1], ids[-1:]))
+        for i, ids in enumerate(prompts)
     ]
 
 

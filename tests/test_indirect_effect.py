@@ -72,7 +72,7 @@ def test_joined_effects_keep_their_trials() -> None:
 
 
 def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageModel) -> None:
-    prompts = [Prompt((5, 900, 31, 8), 77), Prompt((12, 4), 3000)]
+    prompts = [Prompt((5, 900, 31, 8), (77,)), Prompt((12, 4), (3000,))]
     mean, heads = torch.ones(3, 4, 12), [Head(2, 1), Head(0, 3)]
     naive = NaiveEngine(tiny_llama)
     effects, before = trial_effects(naive, prompts, mean, heads, ignore_progress)
@@ -99,7 +99,7 @@ def test_the_head_that_carries_the_answer_is_ranked_first(tiny_lm: LanguageModel
     cie = []
     for q_id, n_trials in (("one", 3), ("two", 5)):
         prompts = [
-            Prompt(tuple(torch.randint(0, 40000, (7,), generator=rng).tolist()), answer) for _ in range(n_trials)
+            Prompt(tuple(torch.randint(0, 40000, (7,), generator=rng).tolist()), (answer,)) for _ in range(n_trials)
         ]
         mean = torch.randn(lm.n_layers, lm.n_heads, lm.head_dim, generator=rng)
         mean[planted] = 40 * read

@@ -122,7 +122,7 @@ def test_a_sweep_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
 @pytest.mark.usefixtures("plain_forward")
 def test_an_error_in_the_prefix_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
     with pytest.raises(IndexError):
-        SharedPrefixEngine(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), 0)])
+        SharedPrefixEngine(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), (0,))])
 
 
 @pytest.mark.usefixtures("plain_forward")
@@ -158,8 +158,8 @@ def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
     with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*compute\.sweep=expanded"):
-        SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
-    short = [Prompt((1, 2, 3), 6), Prompt((4, 2), 6)]
+        SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), (6,))])
+    short = [Prompt((1, 2, 3), (6,)), Prompt((4, 2), (6,))]
     assert_close(SharedPrefixEngine(lm, 64).last_token(short).scores, NaiveEngine(lm).last_token(short).scores)
 
 

@@ -183,7 +183,8 @@ REAL_PROMPTS = [
 @pytest.fixture(scope="module")
 def real_prompts(smollm2: LanguageModel) -> list[Prompt]:
     return [
-        Prompt(tuple(smollm2.encode(text, False)), smollm2.encode(answer, False)[0]) for text, answer in REAL_PROMPTS
+        Prompt(tuple(smollm2.encode(text, False)), tuple(smollm2.encode(answer, False)))
+        for text, answer in REAL_PROMPTS
     ]
 
 

@@ -1,4 +1,4 @@
-"""From trials to questions: prompts with their whole answers, and the relation's outputs that would be wrong there."""
+"""How a relation's trials are asked: with whole answers, and the relation's outputs that would be wrong there."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -12,16 +12,17 @@ from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
 from fv.data.prompts import zero_shot_targets
 from fv.data.relations import Pair, normalise
+from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import kin_groups
 from fv.errors import ConfigError, TrialError
-from fv.interventions.answers import Question
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 
 
 class RelationQuestions:
-    """Questions of one relation, as far as the snapshot shows it.
+    """Asks the trials of one relation, as far as the snapshot shows it.
 
     Args:
         lm: the model whose tokenizer is used.
@@ -31,15 +32,13 @@ class RelationQuestions:
 
     def __init__(self, lm: LanguageModel, snapshot: Snapshot, q_id: str) -> None:
         self.lm = lm
-        self.special = snapshot.meta.add_special_tokens
+        self.snapshot = snapshot
         self.template = TemplateConfig(**snapshot.meta.template)
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
 
-    def ask(self, trial: Trial, prompt: str) -> Question:
-        """A trial's question behind its `zero_shot`, `clean` or `corrupted` prompt."""
-        text = getattr(trial, f"{prompt}_prompt_str")
-        ids = tuple(self.lm.encode(text, self.special))
-        return Question(ids, tuple(trial.target_token_ids), self._wrong_tokens(trial))
+    def ask(self, trial: Trial, kind: str) -> Prompt:
+        """A trial's `zero_shot`, `clean` or `corrupted` prompt with what is right and wrong behind it."""
+        return prompt_of(self.lm, self.snapshot, trial, kind)._replace(wrong=self._wrong_tokens(trial))
 
     @property
     def ending(self) -> str:
@@ -76,7 +75,8 @@ class RelationQuestions:
     def _first_tokens(self) -> dict[str, int]:
         """The first token of each output, in normal form, behind the prompt of an input it is right for."""
         tokens: dict[str, int] = {}
-        for pair, found in zero_shot_targets(Encoder(self.lm, self.special), self.template, self._pairs):
+        encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
+        for pair, found in zero_shot_targets(encoder, self.template, self._pairs):
             if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
                 tokens.setdefault(normalise(pair.exB), found[0])
         return tokens

@@ -17,15 +17,28 @@ from fv.models.prompt import Prompt
 from fv.statistics.intervals import Kind
 from fv.vectors.vector import Vector, norm_of
 
-METRICS = ["mean_delta_logprob", "accuracy_delta", "mean_delta_p"]
-KINDS = dict(zip(METRICS, (Kind.mean, Kind.proportion_difference, Kind.mean), strict=True))
+KINDS = {
+    "mean_delta_logprob": Kind.mean,
+    "accuracy_delta": Kind.proportion_difference,
+    "mean_delta_p": Kind.mean,
+}
+"""The metrics, and what kind of mean each is."""
+METRICS = list(KINDS)
 CELL = ["fv", "eval_qid", "layer", "alpha"]
 WHICH = ["trial_id", "fv", "fv_kind", "fv_source", "k", "norm", "eval_qid", "part", "layer", "alpha"]
 """What names a trial row; `norm` is the vector's own, before alpha."""
 TRIAL_COLUMNS = [
     *WHICH,
-    *("baseline_logprob", "injected_logprob", "delta_logprob", "baseline_p", "injected_p", "delta_p"),
-    *("baseline_rank", "injected_rank", "baseline_correct", "injected_correct"),
+    "baseline_logprob",
+    "injected_logprob",
+    "delta_logprob",
+    "baseline_p",
+    "injected_p",
+    "delta_p",
+    "baseline_rank",
+    "injected_rank",
+    "baseline_correct",
+    "injected_correct",
 ]
 
 

@@ -70,11 +70,11 @@ def trial_effects(
     """
     scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
-    effects = TrialEffects(*(np.full((len(corrupted), n_layers, n_heads), np.nan) for _ in range(2)))
     layer, head = np.array(heads).T
-    effects.delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
-    effects.delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
-    return effects, scores.unedited
+    delta_logprob, delta_p = np.full((2, len(corrupted), n_layers, n_heads), np.nan)
+    delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
+    delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
+    return TrialEffects(delta_logprob, delta_p), scores.unedited
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:

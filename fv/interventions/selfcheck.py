@@ -191,7 +191,7 @@ class _SelfCheck:
     def engine(self) -> float:
         """The fast engine that the spec allows agrees with the naive loop, on prompts of unequal length."""
         lm = self.lm
-        prompts = [Prompt(tuple(self.ids), self.ids[0]), Prompt(tuple(self.ids[2:]), self.ids[1])]
+        prompts = [Prompt(tuple(self.ids), (self.ids[0],)), Prompt(tuple(self.ids[2:]), (self.ids[1],))]
         heads = [Head(layer, lm.n_heads - 1) for layer in self.layers]
         # Values large enough to matter whatever the model's scale, and different in every head.
         values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)

@@ -18,8 +18,8 @@ from fv.errors import ConfigError, RelationError, TrialError
 
 if TYPE_CHECKING:
     from fv.data.corruption_report import CorruptionReport
+    from fv.data.encoding import HasTokenizer
     from fv.data.token_check import TokenReport
-    from fv.models.language_model import LanguageModel
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20
@@ -121,7 +121,7 @@ def run_sample(config: Config) -> None:
         raise TrialError("\n".join(refusals))
 
 
-def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) -> tuple[str, int]:
+def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> tuple[str, int]:
     """A prompt and its answer with the tokens' borders marked, and the number of the prompt's tokens.
 
     The answer's tokens are shown as they are, in bytes where they are parts of a character; in the prompt, a character
@@ -146,7 +146,7 @@ def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) ->
     return shown, count
 
 
-def _special_tokens(lm: "LanguageModel", config: Config) -> bool:
+def _special_tokens(lm: "HasTokenizer", config: Config) -> bool:
     """Whether prompts get special tokens; warns where the tokenizer would have it otherwise."""
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
