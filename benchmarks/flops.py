@@ -1,4 +1,4 @@
-"""Floating-point operations that an exact sweep cannot do without, counted from the model's shape.
+"""Floating-point operations that an exact engine cannot do without, counted from the model's shape.
 
 A multiply-add counts as two. Element-wise work (norms, activations, softmax) is left out: it is what keeps a
 perfect program below the matrix-product peak.
@@ -44,7 +44,7 @@ def cie_flops(lm: LanguageModel, n_tokens: int, heads: Sequence[Head]) -> int:
 
 
 def injection_flops(lm: LanguageModel, n_tokens: int, n_vectors: int, cells: Sequence[Cell]) -> int:
-    """One trial of the injection sweep: prefix, unedited row, one row a vector and cell."""
+    """One trial of the injection grid: prefix, unedited row, one row a vector and cell."""
     n_prefix = n_tokens - 1
     rows = sum(row_flops(lm, n_prefix, cell.layer + 1) for cell in cells) * n_vectors
     return prefix_flops(lm, n_prefix) + row_flops(lm, n_prefix, 0) + rows

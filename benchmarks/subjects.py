@@ -48,6 +48,6 @@ def prompts(
     qids = f"data.qids=[{','.join(relations)}]"
     config = configured(qids, f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
     snapshot = sample_snapshot(read_relations(config.data), config.data, config.seed, lm)
-    corrupted = [prompt_of(lm, snapshot, t.corrupted_prompt_str, t.target_first_token_id) for t in snapshot.trials]
-    zero_shot = [prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id) for t in snapshot.trials]
+    corrupted = [prompt_of(lm, snapshot, trial, "corrupted") for trial in snapshot.trials]
+    zero_shot = [prompt_of(lm, snapshot, trial, "zero_shot") for trial in snapshot.trials]
     return corrupted, zero_shot

@@ -1,4 +1,4 @@
-"""Measure the sweeps: `make bench`, or `python -m benchmarks.sweeps --help`.
+"""Measure the engines: `make bench`, or `python -m benchmarks.sweeps --help`.
 
 Everything is measured in one process on one machine, so ratios can be compared where seconds cannot. The naive side
 is sampled: some heads or cells are timed and scaled to all of them, and the table says so. Nothing else may run on the
@@ -50,10 +50,10 @@ def measure_cie(
     """Our head sweep (of every so-manieth head) against the arithmetic limit, and against both naive manners."""
     corrupted, _ = prompts(lm, n_demos, n_trials)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)[::every]
-    sweep = SharedPrefixEngine(lm, max_rows)
-    values = sweep.last_token(corrupted).head_outputs.mean(0)
-    memory = extra_memory(lambda: sweep.patch_heads(corrupted, values, heads))
-    ours, peak = seconds_and_speed(lambda: sweep.patch_heads(corrupted, values, heads))
+    engine = SharedPrefixEngine(lm, max_rows)
+    values = engine.last_token(corrupted).head_outputs.mean(0)
+    memory = extra_memory(lambda: engine.patch_heads(corrupted, values, heads))
+    ours, peak = seconds_and_speed(lambda: engine.patch_heads(corrupted, values, heads))
     flops = sum(cie_flops(lm, len(p.token_ids), heads) for p in corrupted)
     row = {
         "model": lm.name,
@@ -71,7 +71,7 @@ def measure_cie(
         return row
     sampled = heads[:: max(1, len(heads) // SAMPLED)][:SAMPLED]
     full = seconds(lambda: reference_manner(lm, corrupted[0], sampled, values), repeats=2) / len(sampled)
-    # The naive sweep runs one unpatched forward more than it has heads.
+    # The naive engine runs one unpatched forward more than it has heads.
     last = seconds(lambda: NaiveEngine(lm).patch_heads(corrupted[:1], values, sampled), repeats=2) / (len(sampled) + 1)
     reference, last_position = full * (len(heads) + 1), last * (len(heads) + 1)
     return row | {
@@ -85,14 +85,14 @@ def measure_cie(
 def measure_injection(
     lm: LanguageModel, n_vectors: int, max_rows: int, relations: Sequence[str] = ONE_RELATION, naive: bool = True
 ) -> dict[str, Any]:
-    """Our injection sweep, 16 trials a relation x all layers x 3 alphas, against one forward a cell."""
+    """Our injection grid, 16 trials a relation x all layers x 3 alphas, against one forward a cell."""
     _, zero_shot = prompts(lm, 5, 16, relations)
     n_trials = len(zero_shot)
     cells = [Cell(layer, alpha) for layer in range(lm.n_layers) for alpha in ALPHAS]
     torch.manual_seed(0)
     vectors = torch.randn(n_vectors, lm.d_model).expand(n_trials, -1, -1)
-    sweep = SharedPrefixEngine(lm, max_rows)
-    ours, peak = seconds_and_speed(lambda: sweep.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
+    engine = SharedPrefixEngine(lm, max_rows)
+    ours, peak = seconds_and_speed(lambda: engine.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
     n_rows = n_trials * n_vectors * len(cells)
     flops = sum(injection_flops(lm, len(p.token_ids), n_vectors, cells) for p in zero_shot)
     row = {
@@ -161,7 +161,7 @@ def main() -> None:
     subjects, shots = ([small], [10]) if args.quick else ([small, gpt2_shape(small)], [10, 5])
     cie = [measure_cie(lm, n, args.trials, rows) for lm in subjects for n in shots]
     table("cie", "Head sweep (CIE)", cie)
-    table("injection", "Injection sweep (Step6)", [measure_injection(small, n, rows) for n in (1, 8)])
+    table("injection", "Injection grid (Step6)", [measure_injection(small, n, rows) for n in (1, 8)])
     if not args.quick:
         lengths = [measure_cie(small, n, t, rows, naive=False) for n, t in ((2, 12), (5, 12), (20, 12), (48, 8))]
         table("growth_tokens", "Growth with prompt length", lengths)

@@ -23,8 +23,21 @@ START = "fv.steps.step6.run_step6"
 LEAVES = ("errors", "seeding", "progress", "files", "tables", "units")
 ROOMS = (
     *LEAVES,
-    *("config", "statistics", "models", "data", "interventions", "heads", "vectors", "evaluation"),
-    *("runs", "figures", "analyses", "steps", "report", "fv", "entrypoints"),
+    "config",
+    "statistics",
+    "models",
+    "data",
+    "interventions",
+    "heads",
+    "vectors",
+    "evaluation",
+    "runs",
+    "figures",
+    "analyses",
+    "steps",
+    "report",
+    "fv",
+    "entrypoints",
 )
 """Every room, lowest first: the folders and files of `fv/`; `fv` itself, the public face; and `entrypoints`."""
 

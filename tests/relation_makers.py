@@ -10,7 +10,7 @@ from fv.config import Config, DataConfig
 from fv.data.encoding import Encoder
 from fv.data.relations import Pair, Relation, RelationFile, normalise
 from fv.data.sampling import sample_snapshot
-from fv.data.snapshot import Example, Snapshot, Trial
+from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import QidTrials, RelationSampler
 from fv.models.language_model import LanguageModel
 
@@ -50,13 +50,13 @@ def snapshot_of(lm: LanguageModel, relations: list[Relation], seed: int = 0, **d
     return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config.data, config.seed, lm)
 
 
-def are_kin(a: Pair | Example, b: Pair | Example) -> bool:
+def are_kin(a: Pair, b: Pair) -> bool:
     """The rule, pair by pair: the same input, or each other's reverse, however spelled."""
     same_input = normalise(a.exA) == normalise(b.exA)
     return same_input or (normalise(a.exA), normalise(a.exB)) == (normalise(b.exB), normalise(b.exA))
 
 
-def right_outputs(pairs: list[Pair], of: Pair | Example) -> set[str]:
+def right_outputs(pairs: list[Pair], of: Pair) -> set[str]:
     return {normalise(pair.exB) for pair in pairs if normalise(pair.exA) == normalise(of.exA)}
 
 

@@ -1,4 +1,4 @@
-"""Random prompts, values and vectors for the sweeps, and how two engines are compared."""
+"""Random prompts, values and vectors for the engines, and how two engines are compared."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def prompts_of(lm: LanguageModel, lengths: list[int], seed: int = 0) -> list[Pro
     rng = torch.Generator().manual_seed(seed)
     vocabulary = lm.unembedding.weight.shape[0]
     drawn = [torch.randint(0, vocabulary, (length + 1,), generator=rng).tolist() for length in lengths]
-    return [Prompt(tuple(ids[:-1]), ids[-1]) for ids in drawn]
+    return [Prompt(tuple(ids[:-1]), (ids[-1],)) for ids in drawn]
 
 
 def values_of(lm: LanguageModel, seed: int = 0) -> Tensor:

@@ -9,12 +9,13 @@ from families import FAMILIES, tiny
 from sweep_checks import TOLERANCE, all_heads, prompts_of, values_of, vectors_of
 from torch import Tensor
 
-from fv.interventions.answers import Question, injection_cost, score_answers
+from fv.interventions.answers import injection_cost, score_answers
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.engine import Head
 from fv.interventions.hooks import edit_block_output, edit_head_outputs
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 
 
 def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastTokenEdit) -> Tensor:
@@ -93,30 +94,30 @@ def test_a_row_does_not_depend_on_the_other_rows(tiny_lm: LanguageModel) -> None
         torch.testing.assert_close(PromptCache(tiny_lm, prompts).logits([edit])[0, 0], together[row], rtol=0, atol=2e-5)
 
 
-def questions_of(lm: LanguageModel) -> list[Question]:
+def asked_of(lm: LanguageModel) -> list[Prompt]:
     """Prompts of several lengths with answers of one to three tokens."""
     prompts = prompts_of(lm, [4, 7, 4, 1, 7, 4])
     answers = [(9,), (31, 8), (700, 44, 5), (12,), (3, 3), (81, 2)]
-    return [Question(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
+    return [Prompt(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
 
 
 @pytest.mark.parametrize("max_rows", [1, 30, 4096])
 def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, max_rows: int) -> None:
-    questions, edits = questions_of(tiny_lm), edits_of(tiny_lm)
+    asked, edits = asked_of(tiny_lm), edits_of(tiny_lm)
     done: list[int] = []
-    scores = score_answers(tiny_lm, questions, edits, "\n\n", max_rows, done.append)
-    assert sum(done) == len(questions) * len(edits)
-    for i, question in enumerate(questions):
+    scores = score_answers(tiny_lm, asked, edits, "\n\n", max_rows, done.append)
+    assert sum(done) == len(asked) * len(edits)
+    for i, prompt in enumerate(asked):
         for j, edit in enumerate(edits):
             with torch.no_grad():
-                logits = oracle(tiny_lm, list(question.token_ids), list(question.answer), edit)
+                logits = oracle(tiny_lm, list(prompt.token_ids), list(prompt.answer), edit)
             logprobs = logits.double().log_softmax(-1).numpy()
-            target = question.answer[0]
+            target = prompt.answer[0]
             assert scores.logprob[i, j] == pytest.approx(logprobs[0, target], abs=TOLERANCE)
             assert abs(scores.rank[i, j] - (logits[0] > logits[0, target]).sum().item()) <= 3
-            best_wrong = max(float(logits[0, token]) for token in question.wrong)
+            best_wrong = max(float(logits[0, token]) for token in prompt.wrong)
             assert scores.logit_difference[i, j] == pytest.approx(float(logits[0, target]) - best_wrong, abs=5e-5)
-            whole = sum(logprobs[at, token] for at, token in enumerate(question.answer))
+            whole = sum(logprobs[at, token] for at, token in enumerate(prompt.answer))
             assert scores.answer_logprob[i, j] == pytest.approx(whole, abs=3 * TOLERANCE)
 
 
@@ -143,8 +144,8 @@ def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageM
         ids = smollm2.encode(text, False)
         said = smollm2.tokenizer.decode(greedy(smollm2, ids, 6))
         for answer in answers:
-            question = Question(tuple(ids), tuple(smollm2.encode(answer, False)), ())
-            scores = score_answers(smollm2, [question], [None], "\n\n", 4096)
+            prompt = Prompt(tuple(ids), tuple(smollm2.encode(answer, False)), ())
+            scores = score_answers(smollm2, [prompt], [None], "\n\n", 4096)
             assert scores.exact_match[0, 0] == said.startswith(answer + "\n")
             # The text goes on as long as both agree, and ends with the first token that is not the answer's.
             assert said.startswith(scores.text[0, 0].rstrip("\n")) and len(scores.text[0, 0]) > 0
@@ -157,7 +158,7 @@ def test_the_end_of_text_ends_an_answer_too(tiny_llama: LanguageModel) -> None:
     with torch.no_grad():
         first = oracle(tiny_llama, [5, 17, 300], [], None)[0].argmax().item()
         second = oracle(tiny_llama, [5, 17, 300], [first], None)[1].argmax().item()
-    asked = Question((5, 17, 300), (first,), ())
+    asked = Prompt((5, 17, 300), (first,), ())
     assert not score_answers(tiny_llama, [asked], [None], "\0", 64).exact_match[0, 0]
     model = tiny_llama.model
     before = model.generation_config.eos_token_id

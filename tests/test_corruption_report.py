@@ -37,7 +37,7 @@ def test_the_counts_are_those_of_the_trials(
         how.count("relation"),
         how.count("permuted"),
     )
-    shown = [Pair(e.exA, e.exB) for t in trials for e in (t.query, *t.demos)]
+    shown = [pair for t in trials for pair in (t.query, *t.demos)]
     right = [normalise(demo.exB) in right_outputs(shown, demo) for t in trials for demo in t.corrupted_demos]
     assert report.right == pytest.approx(sum(right) / len(right))
     for count, side in ((report.n_visible, "corrupted_demos"), (report.n_visible_clean, "demos")):

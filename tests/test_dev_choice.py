@@ -21,7 +21,7 @@ def said_prompts(lm: LanguageModel) -> list[Prompt]:
     """Prompts that the model already continues as it should: whatever disturbs the stream does harm."""
     ids = [p.token_ids for p in prompts_of(lm, [4, 6, 6])]
     with torch.no_grad():
-        return [Prompt(one, int(lm.model(torch.tensor([one])).logits[0, -1].argmax())) for one in ids]
+        return [Prompt(one, (int(lm.model(torch.tensor([one])).logits[0, -1].argmax()),)) for one in ids]
 
 
 def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | ReplaceResidual | None) -> float:
@@ -62,7 +62,7 @@ def test_a_control_that_does_harm_at_every_strength_is_not_injected(
 
 
 def test_a_control_takes_the_best_of_all_its_cells(tiny_llama: LanguageModel) -> None:
-    prompts = [Prompt(p.token_ids, 77 + i) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
+    prompts = [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
     vectors = torch.randn(4, tiny_llama.d_model, generator=torch.Generator().manual_seed(1))
     shares = [0.25, 0.0625]
     cells = weaker_cells(CELLS, shares)
@@ -75,7 +75,7 @@ def test_a_control_takes_the_best_of_all_its_cells(tiny_llama: LanguageModel) ->
 
 @pytest.mark.parametrize("in_residual_unit", [False, True])
 def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: LanguageModel, in_residual_unit: bool) -> None:
-    prompts = [Prompt(p.token_ids, 77 + i) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
+    prompts = [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
     residual = 3 * torch.randn(tiny_llama.n_layers, tiny_llama.d_model, generator=torch.Generator().manual_seed(2))
     unit = torch.tensor([2.0, 5.0, 1.0]) if in_residual_unit else None
     added, replaced = choice_of(tiny_llama, prompts, [0.25], unit).of_layer_means(residual)

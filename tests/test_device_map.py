@@ -70,10 +70,10 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
     prompts, found = prompts_of(lm, [5, 3]), []
     heads, cells = all_heads(lm)[::3], all_cells(lm)[::2]
     for max_rows in all_max_rows:
-        sweep = make_engine(lm, mode, max_rows)
-        last = sweep.last_token(prompts)
-        patched = sweep.patch_heads(prompts, values_of(lm), heads)
-        before, after = sweep.inject(prompts, for_each(prompts, vectors_of(lm, 2)), cells)
+        engine = make_engine(lm, mode, max_rows)
+        last = engine.last_token(prompts)
+        patched = engine.patch_heads(prompts, values_of(lm), heads)
+        before, after = engine.inject(prompts, for_each(prompts, vectors_of(lm, 2)), cells)
         found += [last.scores.logprob, last.head_outputs, last.residual, patched.unpatched, patched.patched]
         found += [before.logprob, before.rank, after.logprob, after.rank]
     return found

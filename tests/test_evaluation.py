@@ -148,7 +148,8 @@ def test_the_matrix_holds_the_numbers_of_the_rows(rows: list[dict[str, Any]]) ->
 
 def trials_of(qid: str, *prompts: tuple[int, ...]) -> list[EvalTrial]:
     return [
-        EvalTrial(f"{qid}/{i}", qid, "test" if i else "dev", Prompt(ids[:-1], ids[-1])) for i, ids in enumerate(prompts)
+        EvalTrial(f"{qid}/{i}", qid, "test" if i else "dev", Prompt(ids[:-1], ids[-1:]))
+        for i, ids in enumerate(prompts)
     ]
 
 
@@ -162,12 +163,12 @@ def vector(name: str, source: str | None, seed: int) -> Vector:
     return Vector(name, kind, source, 2 * torch.randn(40, generator=torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
-def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, engine: str) -> None:
+@pytest.mark.parametrize("mode", ["naive", "shared_prefix"])
+def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, mode: str) -> None:
     plan = [(vector("global", None, 0), [*X, *Y]), (vector("y", "y", 1), Y), (vector("z", "z", 2), Y)]
-    sweep = NaiveEngine(tiny_lm) if engine == "naive" else SharedPrefixEngine(tiny_lm, 16)
+    engine = NaiveEngine(tiny_lm) if mode == "naive" else SharedPrefixEngine(tiny_lm, 16)
     done: list[int] = []
-    rows = sort_trials(pd.concat([evaluate(sweep, [v], on, CELLS, advance=done.append) for v, on in plan]))
+    rows = sort_trials(pd.concat([evaluate(engine, [v], on, CELLS, advance=done.append) for v, on in plan]))
     assert list(rows.columns) == TRIAL_COLUMNS
     assert len(rows) == sum(done) == (5 + 3 + 3) * 3
     table = rows.set_index(["fv", "trial_id", "layer", "alpha"])
@@ -200,9 +201,9 @@ def test_a_right_answer_counts_as_accuracy(tiny_llama: LanguageModel) -> None:
 
 def test_cells_and_vectors_evaluated_apart_are_the_rows_of_one_grid_bit_for_bit(tiny_lm: LanguageModel) -> None:
     vectors, trials = [vector("a", "x", 0), vector("b", "y", 1), vector("c", "y", 2)], [*X, *Y]
-    for sweep in (SharedPrefixEngine(tiny_lm, 16), SharedPrefixEngine(tiny_lm, 512)):
-        parts = [evaluate(sweep, some, trials, [c]) for some in (vectors[1:], vectors[:1]) for c in CELLS[::-1]]
-        together = evaluate(sweep, vectors, trials, CELLS)
+    for engine in (SharedPrefixEngine(tiny_lm, 16), SharedPrefixEngine(tiny_lm, 512)):
+        parts = [evaluate(engine, some, trials, [c]) for some in (vectors[1:], vectors[:1]) for c in CELLS[::-1]]
+        together = evaluate(engine, vectors, trials, CELLS)
         apart = sort_trials(pd.concat(parts, ignore_index=True))
         pd.testing.assert_frame_equal(apart, together, check_exact=True)
         assert json.dumps(summary_of(apart)) == json.dumps(summary_of(together))

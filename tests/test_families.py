@@ -1,4 +1,4 @@
-"""Every family of the registry: proved right as declared, exact in its fast sweep, and refused when declared wrong."""
+"""Every family of the registry: proved right as declared, exact in its fast engine, and refused when declared wrong."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,11 +28,11 @@ from fv.interventions.expanded_batch import ExpandedBatchEngine
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.models.spec import SPECS, FastSweep
+from fv.models.spec import SPECS, FastEngine
 from fv.vectors.function_vector import function_vector
 
 POST_NORM = [spec.name for spec in SPECS if spec.post_norm]
-EXPANDED = [spec.name for spec in SPECS if spec.sweep is FastSweep.expanded]
+EXPANDED = [spec.name for spec in SPECS if spec.sweep is FastEngine.expanded]
 
 
 def declared(lm: LanguageModel, **spec: Any) -> LanguageModel:
@@ -126,7 +126,7 @@ def test_a_parallel_block_declared_sequential_is_refused_and_the_reverse(family:
 def test_shared_prefixes_are_refused_where_they_are_wrong(family: str) -> None:
     # GPT-Neo and MPT would be silently wrong with rows as extra positions.
     with pytest.raises(ModelError):
-        selfcheck(declared(tiny(family), sweep=FastSweep.shared_prefix))
+        selfcheck(declared(tiny(family), sweep=FastEngine.shared_prefix))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -213,7 +213,7 @@ def test_all_heads_and_the_bias_add_to_the_residual_what_the_block_adds(family: 
         torch.testing.assert_close(vector + bias, added, rtol=0, atol=2e-5)
 
 
-# The expanded sweep
+# The expanded engine
 
 
 @pytest.mark.parametrize("max_rows", [2, 13, 50, 4096])
@@ -227,7 +227,7 @@ def test_max_rows_changes_the_expanded_sweep_by_rounding_only(max_rows: int) -> 
 def test_one_cell_of_the_expanded_sweep_is_bit_equal_to_the_same_cell_of_a_grid() -> None:
     lm = tiny("bloom")
     prompts, cells = prompts_of(lm, [9, 1, 4]), all_cells(lm)
-    vectors, sweep = for_each(prompts, vectors_of(lm)), ExpandedBatchEngine(lm, 64)
-    grid = sweep.inject(prompts, vectors, cells)[1]
+    vectors, engine = for_each(prompts, vectors_of(lm)), ExpandedBatchEngine(lm, 64)
+    grid = engine.inject(prompts, vectors, cells)[1]
     for i, cell in enumerate(cells):
-        assert torch.equal(sweep.inject(prompts, vectors, [cell])[1].logprob[..., 0], grid.logprob[..., i])
+        assert torch.equal(engine.inject(prompts, vectors, [cell])[1].logprob[..., 0], grid.logprob[..., i])

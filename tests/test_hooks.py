@@ -109,7 +109,7 @@ def test_an_edit_that_never_ran_is_an_error(tiny_lm: LanguageModel) -> None:
 def test_a_recording_that_never_ran_is_an_error(tiny_lm: LanguageModel) -> None:
     lm = with_unused_projection(tiny_lm)
     with pytest.raises(ModelError, match=r"\.unused was never called in layers \[0, 1, 2\]"):
-        NaiveEngine(lm).last_token([Prompt((1, 2), 3)])
+        NaiveEngine(lm).last_token([Prompt((1, 2), (3,))])
     assert without_hooks(lm)
 
 
@@ -143,7 +143,7 @@ def tiny_gptj() -> LanguageModel:
 
 
 def test_a_block_that_returns_a_tuple_is_edited_in_its_first_item(tiny_gptj: LanguageModel) -> None:
-    (prompt,), vector = [Prompt((5, 9, 40, 7), 3)], torch.linspace(-2, 2, 32)
+    (prompt,), vector = [Prompt((5, 9, 40, 7), (3,))], torch.linspace(-2, 2, 32)
     kinds: list[type] = []
 
     def add(_module: nn.Module, _args: Any, output: Any) -> Any:

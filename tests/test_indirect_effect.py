@@ -72,7 +72,7 @@ def test_joined_effects_keep_their_trials() -> None:
 
 
 def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageModel) -> None:
-    prompts = [Prompt((5, 900, 31, 8), 77), Prompt((12, 4), 3000)]
+    prompts = [Prompt((5, 900, 31, 8), (77,)), Prompt((12, 4), (3000,))]
     mean, heads = torch.ones(3, 4, 12), [Head(2, 1), Head(0, 3)]
     naive = NaiveEngine(tiny_llama)
     effects, before = trial_effects(naive, prompts, mean, heads, ignore_progress)
@@ -85,26 +85,26 @@ def test_effects_are_differences_to_the_corrupted_prompt(tiny_llama: LanguageMod
     assert np.isnan(effects.delta_logprob).sum() == np.isnan(effects.delta_p).sum() == 2 * (12 - 2)
 
 
-@pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
+@pytest.mark.parametrize("mode", ["naive", "shared_prefix"])
 @pytest.mark.parametrize("planted", [Head(0, 2), Head(2, 0)])
-def test_the_head_that_carries_the_answer_is_ranked_first(tiny_lm: LanguageModel, engine: str, planted: Head) -> None:
+def test_the_head_that_carries_the_answer_is_ranked_first(tiny_lm: LanguageModel, mode: str, planted: Head) -> None:
     lm, answer = replace(tiny_lm, model=deepcopy(tiny_lm.model)), 4242
     towards = lm.unembedding.weight[answer] - lm.unembedding.weight.mean(0)
     read = torch.zeros(lm.head_dim)
     read[3] = 1.0
     with torch.no_grad():  # the planted head writes the answer's direction when its output has a third coordinate
         lm.out_weight(planted.layer)[:, lm.head_slice(planted.head)] = torch.outer(towards / towards.norm(), read)
-    sweep = NaiveEngine(lm) if engine == "naive" else SharedPrefixEngine(lm, 64)
+    engine = NaiveEngine(lm) if mode == "naive" else SharedPrefixEngine(lm, 64)
     rng = torch.Generator().manual_seed(0)
     cie = []
     for q_id, n_trials in (("one", 3), ("two", 5)):
         prompts = [
-            Prompt(tuple(torch.randint(0, 40000, (7,), generator=rng).tolist()), answer) for _ in range(n_trials)
+            Prompt(tuple(torch.randint(0, 40000, (7,), generator=rng).tolist()), (answer,)) for _ in range(n_trials)
         ]
         mean = torch.randn(lm.n_layers, lm.n_heads, lm.head_dim, generator=rng)
         mean[planted] = 40 * read
         heads = [Head(layer, head) for layer in range(lm.n_layers) for head in range(lm.n_heads)]
-        effects, _ = trial_effects(sweep, prompts, mean, heads, ignore_progress)
+        effects, _ = trial_effects(engine, prompts, mean, heads, ignore_progress)
         cie.append(cie_table(q_id, effects))
     for scores in (*cie, aie_table(pd.concat(cie))):
         assert top_heads(scores, "mean_delta_logprob", 1) == [planted]

@@ -24,7 +24,7 @@ def test_held_out_queries_take_nothing_from_the_majority(
 ) -> None:
     questions = RelationQuestions(tiny_llama, snapshot_of(tiny_llama, [relation(pairs)], seed, allow_drop=True), "q")
     asked = [trial for trial in questions.trials if trial.split == "eval"]
-    fit = [Pair(e.exA, e.exB) for t in questions.trials if t.split == "fit" for e in (t.query, *t.demos)]
+    fit = [pair for t in questions.trials if t.split == "fit" for pair in (t.query, *t.demos)]
     right = [normalise(t.query.exB) == most_frequent(list(dict.fromkeys(fit))) for t in asked]
     assert questions.majority_accuracy(asked) == pytest.approx(sum(right) / len(right))
 
@@ -46,8 +46,8 @@ def test_no_kin_of_an_asked_pair_is_counted(tiny_llama: LanguageModel, pairs: li
     snapshot = snapshot_of(tiny_llama, [relation(pairs)], seed, n_trials_per_q=8, split=Split.shared)
     questions = RelationQuestions(tiny_llama, snapshot, "q")
     asked = questions.trials[:3]
-    left = dict.fromkeys(Pair(e.exA, e.exB) for t in questions.trials for e in (t.query, *t.demos))
-    known = [Pair(t.query.exA, t.query.exB) for t in asked]
+    left = dict.fromkeys(pair for t in questions.trials for pair in (t.query, *t.demos))
+    known = [t.query for t in asked]
     while more := [pair for pair in left if any(are_kin(pair, other) for other in known)]:  # kinship is passed on
         known += more
         left = {pair: None for pair in left if pair not in more}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.data.relations import normalise
-from fv.data.snapshot import Example, Meta, QidCounts, Snapshot, SourceFile, Trial
+from fv.data.relations import Pair, normalise
+from fv.data.snapshot import Meta, QidCounts, Snapshot, SourceFile, Trial
 from fv.errors import TrialError
 from fv.evaluation.selection import DEV, TEST, choose_cells, is_chosen, parts_of
 
@@ -27,11 +27,11 @@ def trial(q_id: str, number: int, query: Shown, demos: Sequence[Shown] = (), spl
         trial_id=f"{q_id}:{split}:{number:04d}",
         q_id=q_id,
         split=split,
-        demos=[Example(*demo) for demo in demos],
-        corrupted_demos=[Example(given, "wrong") for given, _ in demos],
+        demos=[Pair(*demo) for demo in demos],
+        corrupted_demos=[Pair(given, "wrong") for given, _ in demos],
         corruption="relation",
         target_in_corrupted=False,
-        query=Example(*query),
+        query=Pair(*query),
         clean_prompt_str="",
         corrupted_prompt_str="",
         zero_shot_prompt_str="",

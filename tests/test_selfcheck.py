@@ -75,14 +75,14 @@ def test_the_selfcheck_refuses_a_model_that_changes_under_an_identity_edit(tiny_
         selfcheck(lm)
 
 
-def refuse_sweep(lm: LanguageModel) -> None:
-    with pytest.raises(ModelError, match=rf"{lm.spec.name}.* sweep is \d\S* away from the naive loop.*sweep=naive"):
+def refuse_engine(lm: LanguageModel) -> None:
+    with pytest.raises(ModelError, match=rf"{lm.spec.name}.* engine is \d\S* away from the naive loop.*sweep=naive"):
         selfcheck(lm)
 
 
 @contextmanager
 def attending(attention: Callable[..., Any]) -> Iterator[None]:
-    """Models of the shared-prefix sweep attend by `attention`."""
+    """Models of the shared-prefix engine attend by `attention`."""
     AttentionInterface.register(ATTENTION, attention)
     try:
         yield
@@ -98,7 +98,7 @@ def test_the_selfcheck_refuses_rows_that_see_one_another(tiny_lm: LanguageModel)
         return shared_prefix_attention(module, query, key, value, *args, fv_prefix=fv_prefix, **kwargs)
 
     with attending(leaky):
-        refuse_sweep(tiny_lm)
+        refuse_engine(tiny_lm)
 
 
 def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel) -> None:
@@ -108,7 +108,7 @@ def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel) -> 
         return shared_prefix_attention(*args, fv_prefix=seeing, **kwargs)
 
     with attending(unmasked):
-        refuse_sweep(tiny_lm)
+        refuse_engine(tiny_lm)
 
 
 def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
@@ -120,4 +120,4 @@ def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
         return attend(*args, **kwargs)
 
     monkeypatch.setattr(prefix_attention, "scaled_dot_product_attention", sees_the_future)
-    refuse_sweep(tiny_lm)
+    refuse_engine(tiny_lm)

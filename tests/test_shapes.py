@@ -46,7 +46,7 @@ def test_a_number_format_is_part_of_a_shape() -> None:
 
 
 def test_a_method_is_checked_against_its_model(tiny_lm: LanguageModel) -> None:
-    assert NaiveEngine(tiny_lm).last_token([Prompt((1, 2), 3)] * 2).residual.shape[0] == 2
+    assert NaiveEngine(tiny_lm).last_token([Prompt((1, 2), (3,))] * 2).residual.shape[0] == 2
     with wrong:
         tiny_lm.added_by(0, torch.zeros(tiny_lm.n_heads, 1))  # would be spread over the head's width
 

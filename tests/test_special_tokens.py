@@ -98,8 +98,8 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
     trial = snapshot.trials[0]
     asked = RelationQuestions(lm, snapshot, trial.q_id)
     prompts = {
-        "clean": prompt_of(lm, snapshot, trial.clean_prompt_str, trial.target_first_token_id).token_ids,
-        "corrupted": prompt_of(lm, snapshot, trial.corrupted_prompt_str, trial.target_first_token_id).token_ids,
+        "clean": prompt_of(lm, snapshot, trial, "clean").token_ids,
+        "corrupted": prompt_of(lm, snapshot, trial, "corrupted").token_ids,
         **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
     }
     config = make_config(*bos_overrides, "evaluation=full", "evaluation.n_unrelated=2")

@@ -1,4 +1,4 @@
-"""How a sweep is cut into batches, chunks and passes changes rounding at most, and where promised not a bit."""
+"""How an engine cuts its work into batches, chunks and passes moves rounding at most, and where promised no bit."""
 
 import pytest
 from hypothesis import given
@@ -51,17 +51,17 @@ def test_other_prompts_in_the_batch_do_not_matter(
 ) -> None:
     prompts, values, vectors = prompts_of(tiny_lm, lengths, seed), values_of(tiny_lm, seed), vectors_of(tiny_lm)
     i = data.draw(st.integers(0, len(prompts) - 1))
-    sweep, heads, cells = SharedPrefixEngine(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
-    together, alone = sweep.patch_heads(prompts, values, heads), sweep.patch_heads([prompts[i]], values, heads)
+    engine, heads, cells = SharedPrefixEngine(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
+    together, alone = engine.patch_heads(prompts, values, heads), engine.patch_heads([prompts[i]], values, heads)
     own = PatchScores(
         LastToken(*(part[i : i + 1] for part in together.unedited)), *(p[i : i + 1] for p in together[1:])
     )
     assert_patches_close(own, alone)
     assert_close(
-        sweep.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],
-        sweep.inject([prompts[i]], for_each([prompts[i]], vectors), cells)[1],
+        engine.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],
+        engine.inject([prompts[i]], for_each([prompts[i]], vectors), cells)[1],
     )
-    assert_close(sweep.last_token(prompts).scores[i : i + 1], sweep.last_token([prompts[i]]).scores)
+    assert_close(engine.last_token(prompts).scores[i : i + 1], engine.last_token([prompts[i]]).scores)
 
 
 @few
@@ -69,11 +69,11 @@ def test_other_prompts_in_the_batch_do_not_matter(
 def test_some_heads_alone_equal_the_same_heads_of_a_full_sweep(tiny_lm: LanguageModel, data: st.DataObject) -> None:
     heads = all_heads(tiny_lm)
     some = data.draw(st.lists(st.sampled_from(heads), unique=True, min_size=1))
-    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, 4096)
-    full = sweep.patch_heads(prompts, values, heads)
+    prompts, values, engine = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, 4096)
+    full = engine.patch_heads(prompts, values, heads)
     columns = [heads.index(head) for head in some]
     part = PatchScores(full.unedited, full.unpatched[:, columns], full.patched[:, columns])
-    assert_patches_close(sweep.patch_heads(prompts, values, some), part)
+    assert_patches_close(engine.patch_heads(prompts, values, some), part)
 
 
 @few
@@ -81,11 +81,11 @@ def test_some_heads_alone_equal_the_same_heads_of_a_full_sweep(tiny_lm: Language
 def test_columns_come_in_the_order_asked(tiny_lm: LanguageModel, data: st.DataObject, max_rows: int) -> None:
     heads = all_heads(tiny_lm)
     shuffled = data.draw(st.permutations(heads))
-    prompts, values, sweep = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, max_rows)
-    ordered = sweep.patch_heads(prompts, values, heads)
+    prompts, values, engine = prompts_of(tiny_lm, [3, 8]), values_of(tiny_lm), SharedPrefixEngine(tiny_lm, max_rows)
+    ordered = engine.patch_heads(prompts, values, heads)
     columns = [heads.index(head) for head in shuffled]
     asked = PatchScores(ordered.unedited, ordered.unpatched[:, columns], ordered.patched[:, columns])
-    assert_patches_bit_equal(sweep.patch_heads(prompts, values, shuffled), asked)
+    assert_patches_bit_equal(engine.patch_heads(prompts, values, shuffled), asked)
 
 
 @pytest.mark.parametrize("max_rows", MAX_ROWS)
@@ -111,9 +111,9 @@ def test_one_cell_is_bit_equal_to_the_same_cell_of_a_grid(
     cells = all_cells(tiny_lm, (-2.0, 0.3, 1.0))
     some = data.draw(st.lists(st.sampled_from(cells), unique=True, min_size=1, max_size=3))
     prompts, vectors = prompts_of(tiny_lm, lengths), vectors_of(tiny_lm, 3)
-    sweep = SharedPrefixEngine(tiny_lm, max_rows)
-    grid_before, grid_after = sweep.inject(prompts, for_each(prompts, vectors), cells)
-    before, after = sweep.inject(prompts, for_each(prompts, vectors), some)
+    engine = SharedPrefixEngine(tiny_lm, max_rows)
+    grid_before, grid_after = engine.inject(prompts, for_each(prompts, vectors), cells)
+    before, after = engine.inject(prompts, for_each(prompts, vectors), some)
     assert_bit_equal(before, grid_before)
     assert_bit_equal(after, grid_after[:, :, [cells.index(cell) for cell in some]])
 
@@ -141,12 +141,12 @@ def test_the_usual_grids_fit_one_pass(tiny_llama: LanguageModel, alphas: tuple[f
     assert counts[1] == counts[0] > 0
 
 
-@pytest.mark.parametrize("engine", ["naive", "shared_prefix"])
-def test_progress_counts_every_prompt_and_every_row(tiny_llama: LanguageModel, engine: str) -> None:
+@pytest.mark.parametrize("mode", ["naive", "shared_prefix"])
+def test_progress_counts_every_prompt_and_every_row(tiny_llama: LanguageModel, mode: str) -> None:
     done: list[int] = []
-    sweep, prompts = make_engine(tiny_llama, engine, 16), prompts_of(tiny_llama, [4, 2, 5])
-    sweep.patch_heads(prompts, values_of(tiny_llama), [Head(0, 1), Head(2, 3)], done.append)
+    engine, prompts = make_engine(tiny_llama, mode, 16), prompts_of(tiny_llama, [4, 2, 5])
+    engine.patch_heads(prompts, values_of(tiny_llama), [Head(0, 1), Head(2, 3)], done.append)
     assert sum(done) == 3
     done.clear()
-    sweep.inject(prompts, for_each(prompts, vectors_of(tiny_llama, 2)), all_cells(tiny_llama), done.append)
+    engine.inject(prompts, for_each(prompts, vectors_of(tiny_llama, 2)), all_cells(tiny_llama), done.append)
     assert sum(done) == 3 * 2 * 6

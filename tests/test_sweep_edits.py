@@ -1,4 +1,4 @@
-"""What a sweep's edits must and must not do, what it leaves behind, and what it refuses."""
+"""What an engine's edits must and must not do, what it leaves behind, and what it refuses."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -20,7 +20,7 @@ from fv.interventions.prefix_attention import shared_prefix_attention
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
-from fv.models.spec import FastSweep, find_spec
+from fv.models.spec import FastEngine, find_spec
 
 # What an edit must and must not do
 
@@ -40,8 +40,8 @@ DEAD = [Head(0, 0), Head(1, 3), Head(2, 1)]
 def test_zeroed_head_has_no_effect(tiny_lm: LanguageModel, dead: Head) -> None:
     copy, heads = without_head(tiny_lm, dead), all_heads(tiny_lm)
     prompts, values = prompts_of(tiny_lm, [9, 1, 5, 9]), values_of(tiny_lm)
-    for sweep in (NaiveEngine(copy), *(SharedPrefixEngine(copy, max_rows) for max_rows in (2, 3, 8, 4096))):
-        scores = sweep.patch_heads(prompts, values, heads)
+    for engine in (NaiveEngine(copy), *(SharedPrefixEngine(copy, max_rows) for max_rows in (2, 3, 8, 4096))):
+        scores = engine.patch_heads(prompts, values, heads)
         largest = (scores.patched - scores.unpatched).abs().amax(0)
         assert largest[heads.index(dead)] < TOLERANCE
         assert (largest > 1e-3).sum() == len(heads) - 1  # every other head acts
@@ -67,10 +67,10 @@ def test_zeroed_head_has_exactly_no_effect_in_the_fast_sweep(tiny_lm: LanguageMo
 
 @pytest.mark.parametrize("max_rows", [3, 4096])
 def test_patching_a_head_with_its_own_value_has_no_effect(tiny_lm: LanguageModel, max_rows: int) -> None:
-    sweep = SharedPrefixEngine(tiny_lm, max_rows)
+    engine = SharedPrefixEngine(tiny_lm, max_rows)
     for prompt in prompts_of(tiny_lm, [1, 4, 10]):
         own = NaiveEngine(tiny_lm).last_token([prompt]).head_outputs[0]
-        scores = sweep.patch_heads([prompt], own, all_heads(tiny_lm))
+        scores = engine.patch_heads([prompt], own, all_heads(tiny_lm))
         assert (scores.patched - scores.unpatched).abs().max() < TOLERANCE
 
 
@@ -113,16 +113,16 @@ def plain_forward(tiny_lm: LanguageModel) -> Iterator[None]:
 
 @pytest.mark.usefixtures("plain_forward")
 def test_a_sweep_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
-    sweep, prompts = SharedPrefixEngine(tiny_lm, 64), prompts_of(tiny_lm, [4, 2])
-    sweep.last_token(prompts)
-    sweep.patch_heads(prompts, values_of(tiny_lm), all_heads(tiny_lm))
-    sweep.inject(prompts, for_each(prompts, vectors_of(tiny_lm)), all_cells(tiny_lm))
+    engine, prompts = SharedPrefixEngine(tiny_lm, 64), prompts_of(tiny_lm, [4, 2])
+    engine.last_token(prompts)
+    engine.patch_heads(prompts, values_of(tiny_lm), all_heads(tiny_lm))
+    engine.inject(prompts, for_each(prompts, vectors_of(tiny_lm)), all_cells(tiny_lm))
 
 
 @pytest.mark.usefixtures("plain_forward")
 def test_an_error_in_the_prefix_leaves_the_model_as_it_was(tiny_lm: LanguageModel) -> None:
     with pytest.raises(IndexError):
-        SharedPrefixEngine(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), 0)])
+        SharedPrefixEngine(tiny_lm, 64).last_token([Prompt((10**7, 3, 4), (0,))])
 
 
 @pytest.mark.usefixtures("plain_forward")
@@ -158,8 +158,8 @@ def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
     with pytest.raises(ModelError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*compute\.sweep=expanded"):
-        SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), 6)])
-    short = [Prompt((1, 2, 3), 6), Prompt((4, 2), 6)]
+        SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), (6,))])
+    short = [Prompt((1, 2, 3), (6,)), Prompt((4, 2), (6,))]
     assert_close(SharedPrefixEngine(lm, 64).last_token(short).scores, NaiveEngine(lm).last_token(short).scores)
 
 
@@ -169,7 +169,7 @@ def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageMode
 
 
 def test_the_spec_decides_which_engine_auto_is(tiny_llama: LanguageModel) -> None:
-    alone = replace(tiny_llama, spec=replace(tiny_llama.spec, sweep=FastSweep.expanded))
+    alone = replace(tiny_llama, spec=replace(tiny_llama.spec, sweep=FastEngine.expanded))
     assert isinstance(make_engine(tiny_llama, "auto", 64), SharedPrefixEngine)
     assert isinstance(make_engine(tiny_llama, "naive", 64), NaiveEngine)
     assert isinstance(make_engine(alone, "auto", 64), ExpandedBatchEngine)

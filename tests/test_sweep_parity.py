@@ -1,4 +1,4 @@
-"""The fast sweep against the naive loop, and the naive loop against a forward pass written out by hand."""
+"""The fast engine against the naive loop, and the naive loop against a forward pass written out by hand."""
 
 import math
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_naive_patch_equals_a_plain_hook_on_llama(tiny_llama: LanguageModel) -> 
         assert after == pytest.approx(float(logits.double().log_softmax(-1)[prompt.target]), abs=5e-6)
 
 
-# The fast sweep, against the naive loop
+# The fast engine, against the naive loop
 
 
 @few
@@ -183,7 +183,8 @@ REAL_PROMPTS = [
 @pytest.fixture(scope="module")
 def real_prompts(smollm2: LanguageModel) -> list[Prompt]:
     return [
-        Prompt(tuple(smollm2.encode(text, False)), smollm2.encode(answer, False)[0]) for text, answer in REAL_PROMPTS
+        Prompt(tuple(smollm2.encode(text, False)), tuple(smollm2.encode(answer, False)))
+        for text, answer in REAL_PROMPTS
     ]
 
 
@@ -191,8 +192,8 @@ def real_prompts(smollm2: LanguageModel) -> list[Prompt]:
 def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
     smollm2: LanguageModel, real_prompts: list[Prompt]
 ) -> None:
-    sweep, naive = SharedPrefixEngine(smollm2, 256), NaiveEngine(smollm2)
-    found, due = sweep.last_token(real_prompts), naive.last_token(real_prompts)
+    engine, naive = SharedPrefixEngine(smollm2, 256), NaiveEngine(smollm2)
+    found, due = engine.last_token(real_prompts), naive.last_token(real_prompts)
     assert_close(found.scores, due.scores)
     for values, expected in ((found.head_outputs, due.head_outputs), (found.residual, due.residual)):
         assert (values - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -200,7 +201,7 @@ def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
     swapped = real_prompts[::-1]
     for prompt, values in zip(swapped, found.head_outputs, strict=True):  # each prompt gets the other one's values
         expected = naive.patch_heads([prompt], values, heads)
-        assert_patches_close(sweep.patch_heads([prompt], values, heads), expected)
+        assert_patches_close(engine.patch_heads([prompt], values, heads), expected)
         assert (expected.patched - expected.unpatched).abs().max() > 0.01
 
 

@@ -108,7 +108,9 @@ def test_another_relation_changes_no_bit_of_a_relations_grid(
     config = make_config(*tiny_overrides, "injection.alpha=[0.5,2.0]")
     cells = grid(config.injection, tiny_llama.n_layers)
     trials = {
-        q: [EvalTrial(f"{q}{i}", q, "test", Prompt(tuple(rng.integers(0, 999, 4 + i).tolist()), 7)) for i in range(n)]
+        q: [
+            EvalTrial(f"{q}{i}", q, "test", Prompt(tuple(rng.integers(0, 999, 4 + i).tolist()), (7,))) for i in range(n)
+        ]
         for q, n in (("a", 5), ("b", 9), ("c", 2))
     }
     vectors = [Vector(q, "qid", q, torch.tensor(rng.normal(size=40), dtype=torch.float32)) for q in trials]

@@ -115,14 +115,15 @@ class ComputeConfig:
     strict: bool = True
     """Canonical runs only: cpu and fp32. False allows others and marks the run non-canonical."""
     sweep: SweepMode = SweepMode.auto
-    """`shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), `auto` (the best allowed)."""
+    """The engine: `shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), or `auto`: the
+    fastest that the family allows."""
     max_rows: int = 4096
     """Most token rows in one pass: bounds memory. Recorded, because it changes the last bits."""
     unit_trials: int = 64
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
     It changes no byte."""
     selfcheck: bool = True
-    """Prove at load that edits act and that the sweep equals the naive loop."""
+    """Prove at load that edits act and that the engine equals the naive loop."""
 
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)

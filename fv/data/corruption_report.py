@@ -7,7 +7,7 @@ import numpy as np
 
 from fv.data.corruption import OutputTable
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import Example, Trial
+from fv.data.snapshot import Trial
 
 FEW_OUTPUTS = 3
 """With so few, a prompt without a right output tells much about which one is right."""
@@ -76,7 +76,7 @@ def corruption_report(trials: Sequence[Trial], n_outputs: int) -> CorruptionRepo
         n_outputs: the relation's outputs that differ in normal form.
     """
     how = [trial.corruption for trial in trials]
-    table = OutputTable([Pair(e.exA, e.exB) for t in trials for e in (t.query, *t.demos)])
+    table = OutputTable([pair for trial in trials for pair in (trial.query, *trial.demos)])
     return CorruptionReport(
         q_id=trials[0].q_id,
         n_trials=len(trials),
@@ -92,8 +92,8 @@ def corruption_report(trials: Sequence[Trial], n_outputs: int) -> CorruptionRepo
 
 def _share_right(trial: Trial, table: OutputTable) -> float:
     shown = zip(trial.demos, trial.corrupted_demos, strict=True)
-    return float(np.mean([not table.is_wrong(Pair(demo.exA, demo.exB), after.exB) for demo, after in shown]))
+    return float(np.mean([not table.is_wrong(demo, after.exB) for demo, after in shown]))
 
 
-def _shows(demos: list[Example], query: Example) -> bool:
+def _shows(demos: list[Pair], query: Pair) -> bool:
     return normalise(query.exB) in {normalise(demo.exB) for demo in demos}

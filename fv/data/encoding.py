@@ -3,9 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
-
-from fv.models.language_model import LanguageModel
+from typing import Any, Protocol
 
 MAX_TARGETS = 50_000
 """Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill the memory."""
@@ -15,6 +13,18 @@ _LLAMA3 = (
 )
 SPACE_PATTERNS = (_LLAMA3, _LLAMA3.replace("{1,3}", ""))
 """Patterns of Llama-3 and of Qwen: like GPT-2's, but a newline may belong to the punctuation before it."""
+
+
+class HasTokenizer(Protocol):
+    """What an `Encoder` needs of a model: a `LanguageModel`, or a `fv.models.tokenizer.ModelTokenizer`, has it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """A Hugging Face tokenizer."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest prompt the model has positions for."""
 
 
 class Encoder:
@@ -28,13 +38,13 @@ class Encoder:
         closes: whether the tokenizer puts a token of its own behind a text, where an answer would have to follow.
     """
 
-    def __init__(self, lm: LanguageModel, special: bool) -> None:
+    def __init__(self, lm: HasTokenizer, special: bool) -> None:
         self.lm = lm
         self._special = special
         self._borders = borders_of(lm.tokenizer)
         self._n_before, self.closes = 0, False
         if special:
-            plain, framed = lm.encode("a", False), lm.encode("a", True)
+            plain, framed = (lm.tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
             self._n_before = len(framed) - len(plain)
             self.closes = framed[-1:] != plain[-1:]
             if framed[self._n_before :] != plain:  # something is added behind a text: nothing can follow it

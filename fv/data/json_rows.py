@@ -78,6 +78,10 @@ def json_rows(
         raise RelationError(f"{path} is not usable JSON: {error}.") from None
 
 
+# By hand, for a row is named by its line: `json` says where a value ends, and neither it nor ijson or orjson says where
+# the elements of a list begin. The values themselves are the decoder's.
+
+
 def _items(text: str, at: int) -> Iterator[tuple[int, Any]]:
     """The elements of the list at `at`, or of the object's `samples`, each with its line."""
     line, counted = 1, 0

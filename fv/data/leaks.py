@@ -7,8 +7,8 @@ eval query is seen there (`fv.data.trials`); `country_capital` may well ask a pa
 from collections import defaultdict
 from collections.abc import Collection
 
-from fv.data.relations import normalise
-from fv.data.snapshot import Example, Snapshot
+from fv.data.relations import Pair, normalise
+from fv.data.snapshot import Snapshot
 
 
 def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = None) -> dict[str, dict[str, list[str]]]:
@@ -29,8 +29,8 @@ def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = Non
     shown_in: dict[frozenset[str], set[str]] = defaultdict(set)
     for trial in snapshot.trials:
         if trial.split == "fit" and (among is None or trial.q_id in among):
-            for example in (trial.query, *trial.demos):
-                shown_in[_ends(example)].add(trial.q_id)
+            for pair in (trial.query, *trial.demos):
+                shown_in[_ends(pair)].add(trial.q_id)
     found: dict[str, dict[str, list[str]]] = {q_id: {} for q_id in snapshot.qids}
     for trial in snapshot.trials:
         if trial.split == snapshot.eval_split:
@@ -40,6 +40,6 @@ def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = Non
     return found
 
 
-def _ends(pair: Example) -> frozenset[str]:
+def _ends(pair: Pair) -> frozenset[str]:
     """A pair in normal form, without its direction."""
     return frozenset((normalise(pair.exA), normalise(pair.exB)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fv.data.token_text import shown_token
 
 if TYPE_CHECKING:
-    from fv.models.language_model import LanguageModel
+    from fv.data.encoding import HasTokenizer
 
 LEGEND = (
     "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
@@ -20,7 +20,7 @@ class MarkedPrompt(NamedTuple):
     n_tokens: int
 
 
-def mark_tokens(lm: "LanguageModel", prompt: str, target: str, special: bool) -> MarkedPrompt:
+def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> MarkedPrompt:
     """Mark the borders of the tokens of a prompt with its answer.
 
     The answer's tokens are shown as they are, in bytes where they are parts of a character; in the prompt, a character

@@ -14,7 +14,7 @@ from fv.data.corruption_report import corruption_report
 from fv.data.encoding import Encoder
 from fv.data.prompts import accepted, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, Relation, RelationFile, normalise
-from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
+from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, Trial, parse_snapshot
 from fv.data.trials import QidTrials, RelationSampler
 from fv.errors import ArtifactError, TrialError
 from fv.files import read_json, sha256_of
@@ -133,9 +133,10 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
                 )
 
 
-def prompt_of(lm: LanguageModel, snapshot: Snapshot, text: str, target: int) -> Prompt:
-    """A prompt text of the snapshot as token ids."""
-    return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), target)
+def prompt_of(lm: LanguageModel, snapshot: Snapshot, trial: Trial, kind: str) -> Prompt:
+    """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
+    text = getattr(trial, f"{kind}_prompt_str")
+    return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), tuple(trial.target_token_ids))
 
 
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:

@@ -1,11 +1,11 @@
 """The snapshot of sampled trials: `sampled_trials.json`, the only trial input of StepE and Step6 (spec section 5)."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
 
+from fv.data.relations import Pair
 from fv.errors import ArtifactError
 from fv.files import read_json, write_json
 
@@ -18,12 +18,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class Example:
-    """One pair, as shown in a prompt. A dataclass with slots, for a large file has millions."""
-
-    exA: str  # noqa: N815 - the contract's own names
-    exB: str  # noqa: N815
+_Pair = Annotated[Pair, PlainSerializer(Pair._asdict)]
+"""A pair as the file has it: an object, where a tuple would be a list."""
 
 
 class Trial(_Strict):
@@ -37,11 +33,11 @@ class Trial(_Strict):
     trial_id: str
     q_id: str
     split: Literal["fit", "eval"]
-    demos: list[Example]
-    corrupted_demos: list[Example]
+    demos: list[_Pair]
+    corrupted_demos: list[_Pair]
     corruption: WrongOutputs
     target_in_corrupted: bool
-    query: Example
+    query: _Pair
     clean_prompt_str: str
     corrupted_prompt_str: str
     zero_shot_prompt_str: str

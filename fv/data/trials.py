@@ -20,7 +20,7 @@ from fv.data.corruption import OutputTable, corrupt
 from fv.data.encoding import Encoder
 from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, Relation, normalise
-from fv.data.snapshot import Example, Trial
+from fv.data.snapshot import Trial
 from fv.errors import TrialError
 from fv.seeding import generator_for
 
@@ -171,11 +171,11 @@ class RelationSampler:
             trial_id=trial_id,
             q_id=self.relation.q_id,
             split=split,
-            demos=[Example(*demo) for demo in demos],
-            corrupted_demos=[Example(*demo) for demo in wrong],
+            demos=demos,
+            corrupted_demos=wrong,
             corruption=corruption,
             target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
-            query=Example(*query),
+            query=query,
             clean_prompt_str=clean,
             corrupted_prompt_str=corrupted,
             zero_shot_prompt_str=zero_shot,

@@ -19,14 +19,14 @@ class DevChoice:
     """The search for the best cells of controls and baselines in one relation's zero-shot prompts.
 
     Attributes:
-        sweep: the engine.
+        engine: the engine.
         prompts: the dev trials' zero-shot prompts.
         cells: the vector's cells and weaker ones, by layer then alpha.
         shares: by which shares a residual stream may be moved towards a mean, ascending.
         unit: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
     """
 
-    sweep: Engine
+    engine: Engine
     prompts: Sequence[Prompt]
     cells: Sequence[Cell]
     shares: Sequence[float]
@@ -35,7 +35,7 @@ class DevChoice:
     def of_vectors(self, vectors: Tensor) -> list[Cell]:
         """The best cell of each vector, (n_vectors, d_model); alpha 0 where it does harm at all of them."""
         everywhere = vectors.expand(len(self.prompts), -1, -1)  # (n_prompts, n_vectors, d_model)
-        before, after = inject_at(self.sweep, self.prompts, everywhere, self.cells, self.unit)
+        before, after = inject_at(self.engine, self.prompts, everywhere, self.cells, self.unit)
         unedited, means = float(before.logprob.mean()), after.logprob.mean(0)  # (n_vectors, n_cells)
         return [best_cell(self.cells, own, unedited) for own in means.tolist()]
 
@@ -45,7 +45,7 @@ class DevChoice:
         Args:
             residual: the mean behind each block, (n_layers, d_model).
         """
-        own = self.sweep.last_token(self.prompts)
+        own = self.engine.last_token(self.prompts)
         unedited = float(own.scores.logprob.mean())
         tried: tuple[list[Cell], list[Cell]] = ([], [])
         means: tuple[list[float], list[float]] = ([], [])
@@ -56,7 +56,7 @@ class DevChoice:
             vectors = torch.stack([added.expand(len(self.prompts), -1), mean - own.residual[:, layer]], 1)
             cells = (list(here), [Cell(layer, share) for share in self.shares])
             both = sorted({*cells[0], *cells[1]})
-            _, after = self.sweep.inject(self.prompts, vectors, both)
+            _, after = self.engine.inject(self.prompts, vectors, both)
             found = after.logprob.mean(0)  # (2, n_cells)
             for i, mine in enumerate(cells):
                 tried[i].extend(mine)

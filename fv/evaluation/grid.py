@@ -42,10 +42,7 @@ def trials_of(
     """
     return {
         q_id: [
-            EvalTrial(
-                *(t.trial_id, q_id, parts[t.trial_id]),
-                prompt_of(lm, snapshot, t.zero_shot_prompt_str, t.target_first_token_id),
-            )
+            EvalTrial(t.trial_id, q_id, parts[t.trial_id], prompt_of(lm, snapshot, t, "zero_shot"))
             for t in eval_trials(snapshot, q_id, n_eval)
         ]
         for q_id in qids
@@ -100,7 +97,11 @@ def evaluate_vectors(
             vectors, trials = [v for v, on in grid.plan if q_id in on], grid.trials[q_id]
             prompts = [trial.prompt for trial in trials]
             norm = grid.norms[q_id] if grid.norms else None
-            asked = [[*map(list, prompts)], [*map(list, cells)], None if norm is None else norm.tolist()]
+            asked = [
+                [[p.token_ids, p.target] for p in prompts],
+                [*map(list, cells)],
+                None if norm is None else norm.tolist(),
+            ]
             found = {v.name: units.find(*_unit(q_id, v, asked)) for v in vectors}
             missing = [v for v in vectors if found[v.name] is None]
             advance(len(trials) * len(cells) * (len(vectors) - len(missing)))

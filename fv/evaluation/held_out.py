@@ -21,7 +21,7 @@ from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.questions import RelationQuestions, read_unrelated
 from fv.evaluation.selection import DEV, TEST
 from fv.evaluation.tables import rated_rows
-from fv.interventions.answers import Question, injection_cost, score_answers, score_columns
+from fv.interventions.answers import injection_cost, score_answers, score_columns
 from fv.interventions.engine import Cell, Engine
 from fv.models.prompt import Prompt
 from fv.progress import progress_bar
@@ -56,13 +56,13 @@ class Asked:
     Attributes:
         questions: how a trial is asked.
         test: the trials that are reported.
-        dev: questions behind the zero-shot prompts of those that cells are chosen on.
+        dev: zero-shot prompts of those that cells are chosen on.
         stream: the residual stream that strengths are told against.
     """
 
     questions: RelationQuestions
     test: Sequence[Trial]
-    dev: Sequence[Question]
+    dev: Sequence[Prompt]
     stream: Stream
 
 
@@ -134,14 +134,14 @@ class HeldOutRun:
 
     def _made_from(self, asked: Asked, candidates: Sequence[Candidate]) -> list[Any]:
         """All that a unit's numbers depend on beside the model."""
-        prompts = sorted({candidate.prompt for candidate in candidates})
-        test = {prompt: [asked.questions.ask(trial, prompt) for trial in asked.test] for prompt in prompts}
+        kinds = sorted({candidate.prompt for candidate in candidates})
+        test = {kind: [asked.questions.ask(trial, kind) for trial in asked.test] for kind in kinds}
         choice = self._choice(asked)
-        chooses = [choice.cells, choice.shares, [*map(list, choice.prompts)]] if choice else None
+        chooses = [choice.cells, choice.shares, [[p.token_ids, p.target] for p in choice.prompts]] if choice else None
         stream = None if asked.stream.norm is None else asked.stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
-            {prompt: [*map(list, questions)] for prompt, questions in test.items()},
+            {kind: [*map(list, prompts)] for kind, prompts in test.items()},
             [asked.questions.ending, chooses, stream, asked.stream.is_unit, self.unrelated],
         ]
 
@@ -149,13 +149,13 @@ class HeldOutRun:
         conditions = self._settled(asked, candidates)
         lm, max_rows = self.candidates.lm, self.max_rows
         scored: dict[int, pd.DataFrame] = {}
-        for prompt in dict.fromkeys(candidate.prompt for candidate in candidates):
-            which = [i for i, candidate in enumerate(candidates) if candidate.prompt == prompt]
-            questions = [asked.questions.ask(trial, prompt) for trial in asked.test]
+        for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
+            which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
+            prompts = [asked.questions.ask(trial, kind) for trial in asked.test]
             edits = [conditions[i].edit for i in which]
-            scores = score_answers(lm, questions, edits, asked.questions.ending, max_rows)
+            scores = score_answers(lm, prompts, edits, asked.questions.ending, max_rows)
             for column, i in enumerate(which):
-                where = {**conditions[i].where(q_id), "prompt": prompt, "trial": range(len(questions))}
+                where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(prompts))}
                 scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
         tables = {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
         costed = [conditions[i] for i, c in enumerate(candidates) if c.prompt == "zero_shot" and c.edit is not None]
@@ -198,10 +198,9 @@ class HeldOutRun:
         """The search for the cells of controls and baselines; None where no trials are kept to choose on."""
         if not asked.dev:
             return None
-        prompts = [Prompt(question.token_ids, question.answer[0]) for question in asked.dev]
         weaker = self.candidates.evaluation.controls.weaker
         cells = weaker_cells(self.candidates.cells, weaker)
-        return DevChoice(self.engine, prompts, cells, sorted([1.0, *weaker]), asked.stream.unit)
+        return DevChoice(self.engine, asked.dev, cells, sorted([1.0, *weaker]), asked.stream.unit)
 
     def _asked(self, q_id: str) -> Asked:
         questions = RelationQuestions(self.candidates.lm, self.snapshot, q_id)

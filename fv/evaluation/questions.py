@@ -1,5 +1,6 @@
-"""From trials to questions: prompts with their whole answers, and the relation's outputs that would be wrong there."""
+"""How a relation's trials are asked: with whole answers, and the relation's outputs that would be wrong there."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -11,16 +12,17 @@ from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
 from fv.data.prompts import zero_shot_targets
 from fv.data.relations import Pair, normalise
+from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import kin_groups
 from fv.errors import ConfigError, TrialError
-from fv.interventions.answers import Question
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 
 
 class RelationQuestions:
-    """Questions of one relation, as far as the snapshot shows it.
+    """Asks the trials of one relation, as far as the snapshot shows it.
 
     Args:
         lm: the model whose tokenizer is used.
@@ -30,15 +32,13 @@ class RelationQuestions:
 
     def __init__(self, lm: LanguageModel, snapshot: Snapshot, q_id: str) -> None:
         self.lm = lm
-        self.special = snapshot.meta.add_special_tokens
+        self.snapshot = snapshot
         self.template = TemplateConfig(**snapshot.meta.template)
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
 
-    def ask(self, trial: Trial, prompt: str) -> Question:
-        """A trial's question behind its `zero_shot`, `clean` or `corrupted` prompt."""
-        text = getattr(trial, f"{prompt}_prompt_str")
-        ids = tuple(self.lm.encode(text, self.special))
-        return Question(ids, tuple(trial.target_token_ids), self._wrong_tokens(trial))
+    def ask(self, trial: Trial, kind: str) -> Prompt:
+        """A trial's `zero_shot`, `clean` or `corrupted` prompt with what is right and wrong behind it."""
+        return prompt_of(self.lm, self.snapshot, trial, kind)._replace(wrong=self._wrong_tokens(trial))
 
     @property
     def ending(self) -> str:
@@ -56,9 +56,8 @@ class RelationQuestions:
         Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: where fit and eval
         trials are the same they would tell the answers. NaN where no pair is left to count.
         """
-        asked = [Pair(t.query.exA, t.query.exB) for t in trials]
-        fit = [t for t in self.trials if t.split == "fit"]
-        pairs = list({Pair(e.exA, e.exB): None for t in fit for e in (t.query, *t.demos)})
+        asked = [trial.query for trial in trials]
+        pairs = _shown([trial for trial in self.trials if trial.split == "fit"])
         groups = kin_groups([*asked, *pairs])
         known = np.isin(groups[len(asked) :], groups[: len(asked)])
         seen = [normalise(pair.exB) for pair, is_known in zip(pairs, known, strict=True) if not is_known]
@@ -66,8 +65,7 @@ class RelationQuestions:
 
     @cached_property
     def _pairs(self) -> list[Pair]:
-        shown = (e for t in self.trials for e in (t.query, *t.demos))
-        return list(dict.fromkeys(Pair(e.exA, e.exB) for e in shown))
+        return _shown(self.trials)
 
     @cached_property
     def _outputs(self) -> OutputTable:
@@ -77,17 +75,23 @@ class RelationQuestions:
     def _first_tokens(self) -> dict[str, int]:
         """The first token of each output, in normal form, behind the prompt of an input it is right for."""
         tokens: dict[str, int] = {}
-        for pair, found in zero_shot_targets(Encoder(self.lm, self.special), self.template, self._pairs):
+        encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
+        for pair, found in zero_shot_targets(encoder, self.template, self._pairs):
             if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
                 tokens.setdefault(normalise(pair.exB), found[0])
         return tokens
 
     def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:
-        right = self._outputs.right_for(Pair(trial.query.exA, trial.query.exB))
+        right = self._outputs.right_for(trial.query)
         wrong = {token for output, token in self._first_tokens.items() if output not in right}
         # An output that shares its first token with a right one cannot be told from it.
         known = {self._first_tokens[output] for output in right if output in self._first_tokens}
         return tuple(sorted(wrong - known - {trial.target_first_token_id}))
+
+
+def _shown(trials: Iterable[Trial]) -> list[Pair]:
+    """The distinct pairs that clean prompts show."""
+    return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
 
 
 def read_unrelated(path: str | None, count: int) -> list[str]:

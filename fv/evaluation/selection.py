@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fv.data.relations import Pair
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import kin_groups
 from fv.errors import TrialError
@@ -53,9 +52,9 @@ def parts_of(snapshot: Snapshot, q_id: str, trials: Sequence[Trial], dev_fractio
 
 def _groups(snapshot: Snapshot, q_id: str, trials: Sequence[Trial]) -> list[int]:
     """The kin group of each trial's query."""
-    queries = [Pair(t.query.exA, t.query.exB) for t in trials]
-    shown = [t for t in snapshot.trials if t.q_id == q_id]
-    others = {Pair(e.exA, e.exB): None for t in shown for e in (t.query, *t.demos)}
+    queries = [trial.query for trial in trials]
+    shown = [trial for trial in snapshot.trials if trial.q_id == q_id]
+    others = dict.fromkeys(pair for trial in shown for pair in (trial.query, *trial.demos))
     return kin_groups([*queries, *others])[: len(queries)].tolist()
 
 

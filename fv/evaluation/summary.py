@@ -42,7 +42,7 @@ def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig
     """Summary rows with `<metric>_se`, `_ci_low` and `_ci_high` of each of `METRICS`, over the rows' trials."""
     values = sort_trials(rows).astype({"baseline_correct": float, "injected_correct": float})
     values["accuracy_delta"] = values["injected_correct"] - values["baseline_correct"]
-    values = values.rename(columns={"delta_logprob": METRICS[0], "delta_p": METRICS[2]})
+    values = values.rename(columns={"delta_logprob": "mean_delta_logprob", "delta_p": "mean_delta_p"})
     estimates = grouped_means(values, CELL, KINDS, "trial_id", stats, seed)
     wide = estimates.pivot(index=CELL, columns="metric", values=["se", "ci_low", "ci_high"])
     wide.columns = pd.Index([f"{column[1]}_{column[0]}" for column in wide.columns])
@@ -78,7 +78,7 @@ def summary_json(
         matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
     return {
         "schema_version": 1,
-        "primary_metric": METRICS[0],
+        "primary_metric": "mean_delta_logprob",
         "confidence": stats.confidence,
         "fvs": sorted(summary["fv"].unique()),
         "eval_qids": sorted(summary["eval_qid"].unique()),

@@ -38,8 +38,15 @@ CONTRASTED = {
 """What two conditions are compared by, trial by trial."""
 CONTRASTS = {
     "fv": (
-        *("random_vector", "random_heads", "bottom_heads", "corrupted_prompts", "other_relation", "mean_of_others"),
-        *("layer_mean_added", "layer_mean_replaced", "few_shot"),
+        "random_vector",
+        "random_heads",
+        "bottom_heads",
+        "corrupted_prompts",
+        "other_relation",
+        "mean_of_others",
+        "layer_mean_added",
+        "layer_mean_replaced",
+        "few_shot",
     ),
     "few_shot_corrupted_fv": ("few_shot_corrupted", "few_shot"),
     "ablated_top_heads": ("ablated_random_heads", "few_shot"),

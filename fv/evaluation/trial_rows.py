@@ -17,15 +17,28 @@ from fv.models.prompt import Prompt
 from fv.statistics.intervals import Kind
 from fv.vectors.vector import Vector, norm_of
 
-METRICS = ["mean_delta_logprob", "accuracy_delta", "mean_delta_p"]
-KINDS = dict(zip(METRICS, (Kind.mean, Kind.proportion_difference, Kind.mean), strict=True))
+KINDS = {
+    "mean_delta_logprob": Kind.mean,
+    "accuracy_delta": Kind.proportion_difference,
+    "mean_delta_p": Kind.mean,
+}
+"""The metrics, and what kind of mean each is."""
+METRICS = list(KINDS)
 CELL = ["fv", "eval_qid", "layer", "alpha"]
 WHICH = ["trial_id", "fv", "fv_kind", "fv_source", "k", "norm", "eval_qid", "part", "layer", "alpha"]
 """What names a trial row; `norm` is the vector's own, before alpha."""
 TRIAL_COLUMNS = [
     *WHICH,
-    *("baseline_logprob", "injected_logprob", "delta_logprob", "baseline_p", "injected_p", "delta_p"),
-    *("baseline_rank", "injected_rank", "baseline_correct", "injected_correct"),
+    "baseline_logprob",
+    "injected_logprob",
+    "delta_logprob",
+    "baseline_p",
+    "injected_p",
+    "delta_p",
+    "baseline_rank",
+    "injected_rank",
+    "baseline_correct",
+    "injected_correct",
 ]
 
 
@@ -39,7 +52,7 @@ class EvalTrial(NamedTuple):
 
 
 def evaluate(
-    sweep: Engine,
+    engine: Engine,
     vectors: Sequence[Vector],
     trials: Sequence[EvalTrial],
     cells: Sequence[Cell],
@@ -51,7 +64,7 @@ def evaluate(
     A trial's prefix and baseline are run once. No bit of a vector's rows depends on the other vectors or cells.
 
     Args:
-        sweep: the engine.
+        engine: the engine.
         vectors: the vectors.
         trials: eval trials with their zero-shot prompts.
         cells: the (layer, alpha) grid.
@@ -63,7 +76,7 @@ def evaluate(
     """
     values = torch.stack([vector.values for vector in vectors]).expand(len(trials), -1, -1)
     prompts = [trial.prompt for trial in trials]
-    before, after = inject_at(sweep, prompts, values, cells, residual_norm, advance, apart=True)
+    before, after = inject_at(engine, prompts, values, cells, residual_norm, advance, apart=True)
     tables = [trial_rows(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
     return sort_trials(pd.concat(tables, ignore_index=True))
 
@@ -86,7 +99,7 @@ def trial_rows(
 
 
 def inject_at(
-    sweep: Engine,
+    engine: Engine,
     prompts: Sequence[Prompt],
     vectors: Tensor,
     cells: Sequence[Cell],
@@ -98,7 +111,7 @@ def inject_at(
     if residual_norm is not None:
         vectors = normalize(vectors, dim=-1)
         cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
-    return sweep.inject(prompts, vectors, cells, advance, apart)
+    return engine.inject(prompts, vectors, cells, advance, apart)
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:

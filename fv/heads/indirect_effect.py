@@ -50,7 +50,7 @@ class TrialEffects:
 
 
 def trial_effects(
-    sweep: Engine,
+    engine: Engine,
     corrupted: Sequence[Prompt],
     clean_mean: Tensor,
     heads: Sequence[Head],
@@ -59,7 +59,7 @@ def trial_effects(
     """Patch every head of `heads` in every corrupted prompt.
 
     Args:
-        sweep: the engine.
+        engine: the engine.
         corrupted: the relation's corrupted prompts.
         clean_mean: (n_layers, n_heads, head_dim).
         heads: the heads to sweep.
@@ -68,13 +68,13 @@ def trial_effects(
     Returns:
         the effects, and the corrupted prompts as they are.
     """
-    scores = sweep.patch_heads(corrupted, clean_mean, heads, advance)
+    scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
-    effects = TrialEffects(*(np.full((len(corrupted), n_layers, n_heads), np.nan) for _ in range(2)))
     layer, head = np.array(heads).T
-    effects.delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
-    effects.delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
-    return effects, scores.unedited
+    delta_logprob, delta_p = np.full((2, len(corrupted), n_layers, n_heads), np.nan)
+    delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
+    delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
+    return TrialEffects(delta_logprob, delta_p), scores.unedited
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:

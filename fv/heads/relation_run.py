@@ -114,8 +114,7 @@ class RelationRuns:
         return Unit(self._effects(_joined(patched)), means, metrics, sum(computed))
 
     def _prompts(self, trials: Sequence[Trial], kind: str) -> list[Prompt]:
-        texts = ((getattr(trial, f"{kind}_prompt_str"), trial.target_first_token_id) for trial in trials)
-        return [prompt_of(self.lm, self.snapshot, text, target) for text, target in texts]
+        return [prompt_of(self.lm, self.snapshot, trial, kind) for trial in trials]
 
     def _units(
         self,
@@ -129,7 +128,7 @@ class RelationRuns:
         """What `compute` gives for all prompts, unit by unit; `computed` collects how many had to be run."""
         found = []
         for part in units_of(self.engine.batches(prompts, rows_each), self.unit_trials):
-            made_from = [inputs, [[list(ids), target] for ids, target in prompts[part]]]
+            made_from = [inputs, [[p.token_ids, p.target] for p in prompts[part]]]
             if (arrays := self.store.find(name, made_from)) is None:
                 arrays = compute(prompts[part])
                 self.store.keep(name, made_from, arrays)

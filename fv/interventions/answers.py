@@ -7,7 +7,7 @@ prompt, so each position says what greedy decoding would say next as long as it 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,28 +25,15 @@ from fv.interventions.metrics import (
 )
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 
 MOST_LOGITS = 2**25
 """Logits in one pass: 128 MB in float32."""
 
 
-class Question(NamedTuple):
-    """A prompt and what is right and wrong behind it.
-
-    Attributes:
-        token_ids: the prompt.
-        answer: the right answer's token ids.
-        wrong: first tokens of the relation's outputs that are wrong here.
-    """
-
-    token_ids: tuple[int, ...]
-    answer: tuple[int, ...]
-    wrong: tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class AnswerScores:
-    """Scores of answers; each array is (n_questions, n_edits).
+    """Scores of answers; each array is (n_prompts, n_edits).
 
     Attributes:
         logprob: log probability of the answer's first token.
@@ -68,63 +55,57 @@ class AnswerScores:
 @torch.no_grad()
 def score_answers(
     lm: LanguageModel,
-    questions: Sequence[Question],
+    prompts: Sequence[Prompt],
     edits: Sequence[LastTokenEdit],
     ending: str,
     max_rows: int,
     advance: Advance = ignore_progress,
 ) -> AnswerScores:
-    """Score the answers of all questions under each of `edits`.
+    """Score the answers behind all prompts under each of `edits`.
 
     Args:
         lm: the model.
-        questions: the prompts with their answers.
+        prompts: the prompts with their whole answers.
         edits: what is done to the last prompt token; None for nothing.
         ending: the text that ends an answer, as the template has it; the model's end-of-text token ends it too.
         max_rows: most cached token positions in one pass.
-        advance: progress callback, called with (question, edit) rows done.
+        advance: progress callback, called with (prompt, edit) rows done.
     """
-    shape = (len(questions), len(edits))
-    scores = AnswerScores(
-        *(np.zeros(shape, dtype=t) for t in (np.float64, np.int64, np.float64, np.float64, np.bool_, object))
-    )
     ends = _ends_answer(lm, ending)
-    for batch in _batches(lm, [q.token_ids for q in questions], [len(q.answer) for q in questions], edits, max_rows):
-        cache = PromptCache(lm, [questions[i].token_ids for i in batch])
-        longest = max(len(questions[i].answer) for i in batch)
+    found: list[list[AnswerScores]] = [[] for _ in prompts]  # of each prompt, chunk by chunk of the edits
+    for batch in _batches(lm, [p.token_ids for p in prompts], [len(p.answer) for p in prompts], edits, max_rows):
+        cache = PromptCache(lm, [prompts[i].token_ids for i in batch])
+        longest = max(len(prompts[i].answer) for i in batch)
         # What comes after an answer is never looked at: any valid token id does.
-        behind = torch.tensor([[*questions[i].answer, *[0] * (longest - len(questions[i].answer))] for i in batch])
-        for start, chunk in _chunks(lm, len(cache.ids[0]), longest, edits, max_rows):
+        behind = torch.tensor([[*prompts[i].answer, *[0] * (longest - len(prompts[i].answer))] for i in batch])
+        for _, chunk in _chunks(lm, len(cache.ids[0]), longest, edits, max_rows):
             logits = cache.logits(chunk, behind)  # (batch, n_chunk, 1 + longest, vocabulary)
             for logits_here, i in zip(logits, batch, strict=True):
-                _fill(scores, i, slice(start, start + len(chunk)), logits_here, questions[i], lm, ends)
+                found[i].append(_score(lm, logits_here, prompts[i], ends))
             advance(len(batch) * len(chunk))
-    return scores
+    return _joined([_joined(parts, np.concatenate) for parts in found], np.stack)
 
 
-def _fill(
-    scores: AnswerScores,
-    i: int,
-    columns: slice,
-    logits: Tensor,
-    question: Question,
-    lm: LanguageModel,
-    ends: Callable[[int], bool],
-) -> None:
-    """Write one question's scores under some edits; `logits` is (n_edits, n_positions, vocabulary)."""
-    first, target = logits[:, 0], question.answer[0]
-    targets = torch.full((len(logits),), target, device=logits.device)
-    scores.logprob[i, columns] = target_logprob(first, targets).double().cpu()
-    scores.rank[i, columns] = rank_of(first, targets).cpu()
-    scores.logit_difference[i, columns] = logit_difference(first, target, question.wrong).double().cpu()
-    scores.answer_logprob[i, columns] = answer_logprob(logits, question.answer).double().cpu()
-    n = len(question.answer)
+def _score(lm: LanguageModel, logits: Tensor, prompt: Prompt, ends: Callable[[int], bool]) -> AnswerScores:
+    """One prompt's scores under some edits, each (n_edits,); `logits` is (n_edits, n_positions, vocabulary)."""
+    first, n = logits[:, 0], len(prompt.answer)
+    targets = torch.full((len(logits),), prompt.target, device=logits.device)
     greedy = logits[:, : n + 1].argmax(-1).tolist()  # (n_edits, n + 1)
-    agreeing = [n_agreeing(said, question.answer) for said in greedy]
-    scores.exact_match[i, columns] = [good == n and ends(said[n]) for good, said in zip(agreeing, greedy, strict=True)]
-    scores.text[i, columns] = [
-        lm.tokenizer.decode(said[: good + 1]) for good, said in zip(agreeing, greedy, strict=True)
-    ]
+    agreeing = [n_agreeing(said, prompt.answer) for said in greedy]
+    both = list(zip(greedy, agreeing, strict=True))
+    return AnswerScores(
+        logprob=target_logprob(first, targets).double().cpu().numpy(),
+        rank=rank_of(first, targets).cpu().numpy(),
+        logit_difference=logit_difference(first, prompt.target, prompt.wrong).double().cpu().numpy(),
+        answer_logprob=answer_logprob(logits, prompt.answer).double().cpu().numpy(),
+        exact_match=np.array([good == n and ends(said[n]) for said, good in both]),
+        text=np.array([lm.tokenizer.decode(said[: good + 1]) for said, good in both], dtype=object),
+    )
+
+
+def _joined(parts: Sequence[AnswerScores], join: Callable[[list[np.ndarray]], np.ndarray]) -> AnswerScores:
+    names = [field.name for field in fields(AnswerScores)]
+    return AnswerScores(**{name: join([getattr(part, name) for part in parts]) for name in names})
 
 
 @torch.no_grad()
@@ -181,5 +162,5 @@ def _ends_answer(lm: LanguageModel, ending: str) -> Callable[[int], bool]:
 
 
 def score_columns(scores: AnswerScores, edit: int) -> dict[str, np.ndarray]:
-    """One edit's scores by name, each (n_questions,)."""
+    """One edit's scores by name, each (n_prompts,)."""
     return {field.name: getattr(scores, field.name)[:, edit] for field in fields(AnswerScores)}

@@ -1,6 +1,7 @@
 """Edits of the last prompt token, one a row of a batch, for any family (spec section 1).
 
-`fv.interventions.engine` runs many edits of one kind; here rows of one pass may be edited in different ways and layers.
+An engine (`fv.interventions.engine`) runs one kind of edit at many heads or cells, which say where. An edit here says
+where and what, and rows of one pass may be edited in different ways and layers.
 """
 
 from collections import defaultdict

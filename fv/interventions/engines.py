@@ -1,4 +1,4 @@
-"""Which engine runs a sweep."""
+"""Which engine runs the edits."""
 
 from fv.errors import ConfigError
 from fv.interventions.engine import Engine
@@ -6,7 +6,7 @@ from fv.interventions.expanded_batch import ExpandedBatchEngine
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
-from fv.models.spec import FastSweep
+from fv.models.spec import FastEngine
 
 ENGINE_REVISION = 2
 """Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
@@ -23,7 +23,7 @@ def make_engine(lm: LanguageModel, mode: str, max_rows: int) -> Engine:
         return NaiveEngine(lm)
     if engine == "expanded":
         return ExpandedBatchEngine(lm, max_rows)
-    if lm.spec.sweep is not FastSweep.shared_prefix:
+    if lm.spec.sweep is not FastEngine.shared_prefix:
         raise ConfigError(
             f"compute.sweep=shared_prefix is not exact for model.spec={lm.spec.name}. "
             "Use compute.sweep=expanded or naive, or auto to let the spec decide."

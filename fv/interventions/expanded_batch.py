@@ -1,4 +1,4 @@
-"""The exact sweep for every family: a prompt's prefix is cached once, each edit is a batch item on a copy of it.
+"""The exact engine for every family: a prompt's prefix is cached once, each edit is a batch item on a copy of it.
 
 It costs more than the shared prefix: the cache is repeated for every row, and a row runs through all layers.
 """

@@ -79,12 +79,12 @@ def shared_prefix_attention(
     del attention_mask
     odd = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if fv_prefix is None or odd:
-        raise ModelError(f"{type(module).__name__} cannot run the shared-prefix sweep (unsupported: {odd or 'cache'}).")
+        raise ModelError(f"{type(module).__name__} cannot run on a shared prefix (unsupported: {odd or 'cache'}).")
     window = kwargs.get("sliding_window")
     if window is not None and (tokens := int(fv_prefix.lengths.max()) + 1) > window:
         raise ModelError(
             f"{type(module).__name__} has a sliding_window of {window} tokens and a prompt has {tokens}: "
-            "the shared-prefix sweep would look past it. Use compute.sweep=expanded."
+            "the shared-prefix engine would look past it. Use compute.sweep=expanded."
         )
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -2,7 +2,7 @@
 
 Logits are made and reduced in tiles that stay in a CPU's cache: log-softmax needs only their running maximum and
 sum of exponentials (Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018), and a rank only the
-number of logits above the target's. Written out whole, the logits of a SmolLM2 sweep take longer to read back
+number of logits above the target's. Written out whole, the logits of a SmolLM2 head sweep take longer to read back
 than to compute.
 """
 

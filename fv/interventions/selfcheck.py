@@ -68,7 +68,7 @@ class _SelfCheck:
             "parallel_block_error": self.parallel(),
             "logits_error": self.readout(),
             "sweep": self.lm.spec.sweep.value,
-            "sweep_vs_naive": self.sweep(),
+            "sweep_vs_naive": self.engine(),
         }
         return report
 
@@ -188,10 +188,10 @@ class _SelfCheck:
             raise self.refused(lm.spec.final_norm, f"logits made from it are {error:.2g} away from the model's")
         return error
 
-    def sweep(self) -> float:
-        """The fast sweep that the spec allows agrees with the naive loop, on prompts of unequal length."""
+    def engine(self) -> float:
+        """The fast engine that the spec allows agrees with the naive loop, on prompts of unequal length."""
         lm = self.lm
-        prompts = [Prompt(tuple(self.ids), self.ids[0]), Prompt(tuple(self.ids[2:]), self.ids[1])]
+        prompts = [Prompt(tuple(self.ids), (self.ids[0],)), Prompt(tuple(self.ids[2:]), (self.ids[1],))]
         heads = [Head(layer, lm.n_heads - 1) for layer in self.layers]
         # Values large enough to matter whatever the model's scale, and different in every head.
         values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)
@@ -205,7 +205,7 @@ class _SelfCheck:
         if not difference <= self.tolerance:
             raise self.refused(
                 lm.spec.blocks,
-                f"the {lm.spec.sweep.value} sweep is {difference:.2g} away from the naive loop in log p; "
+                f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p; "
                 "this family needs another `sweep` in its spec, or compute.sweep=naive",
             )
         return difference

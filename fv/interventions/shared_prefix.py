@@ -1,4 +1,4 @@
-"""The fast exact sweep: a prompt is run once, edits are extra copies of its last token.
+"""The fast exact engine: a prompt is run once, edits are extra copies of its last token.
 
 An edit at the last token cannot change an earlier position, so for a prompt of T tokens:
 
@@ -46,7 +46,7 @@ MAX_SLOTS = 8
 takes a CPU no longer than one of 16, for it reads and packs the same weights."""
 
 
-class Row(NamedTuple):
+class Injection(NamedTuple):
     """What is added in one slot of a pass: some of a prompt's vectors, at a cell."""
 
     cell: Cell
@@ -134,30 +134,30 @@ class SharedPrefixEngine:
         n_prompts, n_vectors, _ = vectors.shape
         size = 1 if apart else min(n_vectors, self.max_rows)
         groups = [range(start, min(start + size, n_vectors)) for start in range(0, n_vectors, size)]
-        found: dict[Row, TargetScores] = {}
+        found: dict[Injection, TargetScores] = {}
         for rows in self._passes(vectors, groups, cells):
             scores = _inject_rows(batch, vectors, rows)  # (batch, n_slots, vectors of a group)
             found.update({row: scores[:, slot] for slot, row in enumerate(rows) if row is not None})
             advance(n_prompts * sum(len(row.vectors) for row in rows if row is not None))
-        by_cell = [TargetScores.cat([found[Row(cell, group)] for group in groups], 1) for cell in cells]
+        by_cell = [TargetScores.cat([found[Injection(cell, group)] for group in groups], 1) for cell in cells]
         return TargetScores.stack(by_cell, 2)
 
-    def _passes(self, vectors: Tensor, groups: Sequence[range], cells: Sequence[Cell]) -> list[list[Row | None]]:
+    def _passes(self, vectors: Tensor, groups: Sequence[range], cells: Sequence[Cell]) -> list[list[Injection | None]]:
         """Rows of one layer a pass, on a fixed number of slots, None where one stays empty.
 
         The shape of a pass depends on the prompts and the size of a group alone, and a row's slot on its alpha and
         vectors. So its numbers do not depend on which other cells and groups were asked for, although equal rows of a
         matrix product may differ in their last bits: parts that were computed apart have the bytes of the whole.
         """
-        passes: list[list[Row | None]] = []
+        passes: list[list[Injection | None]] = []
         for size, alike in groupby(groups, key=len):
             slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, self.max_rows) // (len(vectors) * size)))
             shifts = [(group, _shift(vectors[0, list(group)]) if slots > 1 else 0) for group in alike]
             for _, here in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
-                of_slot: list[list[Row]] = [[] for _ in range(slots)]
+                of_slot: list[list[Injection]] = [[] for _ in range(slots)]
                 for cell in here:
                     for group, shift in shifts:
-                        of_slot[(_slot(cell.alpha, slots) + shift) % slots].append(Row(cell, group))
+                        of_slot[(_slot(cell.alpha, slots) + shift) % slots].append(Injection(cell, group))
                 passes += map(list, zip_longest(*of_slot))
         return passes
 
@@ -168,9 +168,14 @@ def _shift(vectors: Tensor) -> int:
 
 
 def _slot(alpha: float, slots: int) -> int:
-    """A slot that depends on alpha alone, and that neighbours of the usual grids (1 2 3, or 0.5 1 2) do not share."""
-    mantissa, exponent = math.frexp(abs(alpha))  # |alpha| = mantissa * 2**exponent, mantissa in [0.5, 1)
-    return (exponent + int((2 * mantissa - 1) * slots) + (slots // 2 if alpha < 0 else 0)) % slots
+    """A slot that depends on alpha alone, and that neighbours of the usual grids (1 2 3, or 0.5 1 2) do not share.
+
+    Each doubling of alpha goes one slot on, what is between two doublings goes once around, a sign half around.
+    """
+    mantissa, doublings = math.frexp(abs(alpha))  # |alpha| = mantissa * 2**doublings, mantissa in [0.5, 1)
+    between = int((2 * mantissa - 1) * slots)
+    sign = slots // 2 if alpha < 0 else 0
+    return (doublings + between + sign) % slots
 
 
 def _own_scores(batch: PromptBatch) -> TargetScores:
@@ -228,7 +233,7 @@ def _changes_residual(batch: PromptBatch, heads: Sequence[Head], values: Tensor)
     return torch.cat(changes, 1)
 
 
-def _inject_rows(batch: PromptBatch, vectors: Tensor, rows: Sequence[Row | None]) -> TargetScores:
+def _inject_rows(batch: PromptBatch, vectors: Tensor, rows: Sequence[Injection | None]) -> TargetScores:
     """Scores, (batch, n_slots, vectors of a row), of rows that start behind a block with `alpha * vector` added.
 
     `vectors` is (batch, n_vectors, d_model). The rows are of one layer; an empty one is computed as alpha 0.

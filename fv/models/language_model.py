@@ -14,6 +14,11 @@ from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 
 
+def positions_of(config: Any) -> int:
+    """Longest prompt that a model of a Hugging Face configuration has positions for; 2**31 where it says none."""
+    return int(getattr(config, "max_position_embeddings", 2**31))
+
+
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A causal LM, its tokenizer, and where its heads are.
@@ -114,7 +119,7 @@ class LanguageModel:
     @cached_property
     def max_tokens(self) -> int:
         """Longest prompt the model has positions for."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+        return positions_of(self.model.config)
 
     def out_weight(self, layer: int) -> Tensor:
         """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it, where it runs."""

@@ -1,10 +1,22 @@
-"""A prompt as a model reads it."""
+"""A prompt with its target, as a model reads them."""
 
 from typing import NamedTuple
 
 
 class Prompt(NamedTuple):
-    """A prompt as token ids, and the first token id of its right answer."""
+    """A prompt as token ids, and what is right and wrong behind it.
+
+    Attributes:
+        token_ids: the prompt.
+        answer: the right answer's token ids, the first of them at least.
+        wrong: first tokens of the relation's outputs that are wrong here, where answers are told from these.
+    """
 
     token_ids: tuple[int, ...]
-    target: int
+    answer: tuple[int, ...]
+    wrong: tuple[int, ...] = ()
+
+    @property
+    def target(self) -> int:
+        """The token that is scored: the answer's first one."""
+        return self.answer[0]

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from fv.errors import ModelError
 
 
-class FastSweep(StrEnum):
+class FastEngine(StrEnum):
     """The fastest exact engine that a family allows; the naive loop is always allowed.
 
     `shared_prefix`: rows share one prefix (`fv/interventions/`); needs transformers' attention interface.
@@ -55,7 +55,7 @@ class ModelSpec:
     blocks: str
     out_proj: str
     final_norm: str
-    sweep: FastSweep = FastSweep.expanded
+    sweep: FastEngine = FastEngine.expanded
     conv1d: bool = False
     tuple_output: bool = False
     parallel: bool | str = False
@@ -84,7 +84,7 @@ def _spec(
     name: str, layout: _Layout, *, also: tuple[str, ...] = (), shared: bool = False, **properties: object
 ) -> ModelSpec:
     values: dict[str, object] = {"name": name, "model_types": (name, *also), **vars(layout), **properties}
-    values["sweep"] = FastSweep.shared_prefix if shared else FastSweep.expanded
+    values["sweep"] = FastEngine.shared_prefix if shared else FastEngine.expanded
     return ModelSpec(**values)  # type: ignore[arg-type]
 
 

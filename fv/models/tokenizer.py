@@ -2,9 +2,8 @@
 
 import contextlib
 import io
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
@@ -14,17 +13,36 @@ from fv.errors import ArtifactError, ModelError
 from fv.files import digest_of, read_json, sha256_of
 from fv.models.embedded import conversion_of
 from fv.models.files import first_line, gguf_of, hub_folder
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import positions_of
 from fv.models.loading import locate, tokenizer_digest
 from fv.models.quiet import quiet_transformers
-from fv.models.spec import find_spec
+from fv.models.spec import ModelSpec, find_spec
 
 DEFINITIONS = ("tokenizer.json", "vocab.json", "tokenizer.model")
 """A folder with none of these has no tokenizer."""
 
 
-def load_tokenizer(model: ModelConfig) -> LanguageModel:
-    """The `LanguageModel` of `model` with a configuration and a tokenizer, and no weights: it encodes, no more.
+@dataclass(frozen=True, eq=False)
+class ModelTokenizer:
+    """What a `LanguageModel` knows without its weights; the attributes have the same names and meanings there.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        max_tokens: longest prompt the model has positions for.
+        spec: the module paths of its family.
+        name: short name used in file names and tables.
+        fingerprint: what identifies the tokenizer.
+    """
+
+    tokenizer: Any
+    max_tokens: int
+    spec: ModelSpec
+    name: str
+    fingerprint: dict[str, str]
+
+
+def load_tokenizer(model: ModelConfig) -> ModelTokenizer:
+    """The tokenizer of `model`, without its weights.
 
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
@@ -40,7 +58,7 @@ def load_tokenizer(model: ModelConfig) -> LanguageModel:
         raise ModelError(f"{name} has no usable tokenizer: {first_line(error)}") from error
     spec = find_spec(config.model_type, model.spec, model.spec_file)
     fingerprint = {"tokenizer_sha256": tokenizer_digest(tokenizer)}
-    return LanguageModel(SimpleNamespace(config=config), tokenizer, spec, model.name, fingerprint)
+    return ModelTokenizer(tokenizer, positions_of(config), spec, model.name, fingerprint)
 
 
 def fingerprint_of(model: ModelConfig) -> dict[str, str]:
@@ -50,9 +68,9 @@ def fingerprint_of(model: ModelConfig) -> dict[str, str]:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
     """
     _, fingerprint = locate(model)
-    lm = load_tokenizer(model)
-    spec = {"spec_sha256": digest_of(asdict(lm.spec))} if model.spec_file else {}
-    return {**fingerprint, **lm.fingerprint, **spec}
+    found = load_tokenizer(model)
+    spec = {"spec_sha256": digest_of(asdict(found.spec))} if model.spec_file else {}
+    return {**fingerprint, **found.fingerprint, **spec}
 
 
 def _source(model: ModelConfig) -> dict[str, Any]:

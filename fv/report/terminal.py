@@ -138,11 +138,14 @@ def _effects(title: str, heads: dict[str, str], summary: Summary) -> Table:
         norm = row.get("relative_norm")
         table.add_row(
             row["fv"] if _in_domain(row) else f"{row['fv']} → {row['eval_qid']}",
-            *(heads.get(row["fv_source"], "–"), str(row["layer"]), f"{row['alpha']:g}"),
+            heads.get(row["fv_source"], "–"),
+            str(row["layer"]),
+            f"{row['alpha']:g}",
             "–" if norm is None else f"{norm:.2g}",
             _accuracy(row, summary),
             _interval(row["mean_delta_logprob"], row["mean_delta_logprob_ci_low"], row["mean_delta_logprob_ci_high"]),
-            *(_contrast(summary.minus(row, control)) for control in ("random_vector", "corrupted_prompts")),
+            _contrast(summary.minus(row, "random_vector")),
+            _contrast(summary.minus(row, "corrupted_prompts")),
             str(row["n_test"]),
         )
     return table

@@ -13,7 +13,7 @@ from fv.errors import ConfigError, RelationError, TrialError
 from fv.steps.data_tables import print_corruption, print_findings, print_relations, print_reports
 
 if TYPE_CHECKING:
-    from fv.models.language_model import LanguageModel
+    from fv.data.encoding import HasTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def run_sample(config: Config) -> None:
         raise TrialError("\n".join(refusals))
 
 
-def _special_tokens(lm: "LanguageModel", config: Config) -> bool:
+def _special_tokens(lm: "HasTokenizer", config: Config) -> bool:
     """Whether prompts get special tokens; warns where the tokenizer would have it otherwise."""
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
