@@ -1,7 +1,4 @@
-"""Files of a run: where they are, how they are written whole or not at all, how they are read back safely.
-
-Layout and rules: spec section 4.
-"""
+"""Files that are written whole or not at all, and read back safely (spec section 4)."""
 
 import hashlib
 import io

@@ -38,7 +38,7 @@ def load_tokenizer(model: ModelConfig) -> LanguageModel:
     except Exception as error:  # whatever a loader raises about a folder
         name = source["pretrained_model_name_or_path"]
         raise ModelError(f"{name} has no usable tokenizer: {first_line(error)}") from error
-    spec = find_spec(config.model_type, model.spec, model.spec_file)
+    spec = find_spec(config.model_type, model.spec, model.spec_file, model.called)
     fingerprint = {"tokenizer_sha256": tokenizer_digest(tokenizer)}
     return LanguageModel(SimpleNamespace(config=config), tokenizer, spec, model.name, fingerprint)
 
@@ -59,7 +59,7 @@ def _source(model: ModelConfig) -> dict[str, Any]:
     """Where the tokenizer is, as the arguments of `from_pretrained`."""
     if gguf := gguf_of(model):
         # Reading a tokenizer out of a GGUF file takes ten seconds; a converted model has it at hand.
-        converted, _ = conversion_of(gguf, model.sha256)
+        converted, _ = conversion_of(gguf, model.sha256, model.called("sha256"))
         if _is_whole(converted):
             return {"pretrained_model_name_or_path": str(converted)}
         return {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -68,7 +68,8 @@ def _source(model: ModelConfig) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(folder)}
     if not _has_tokenizer(Path(model.path)):
         raise ModelError(
-            f"model.path={model.path} has no tokenizer: config.json and one of {', '.join(DEFINITIONS)} are needed."
+            f"{model.called('path')}={model.path} has no tokenizer, for which config.json is needed and one of "
+            f"{', '.join(DEFINITIONS)}."
         )
     return {"pretrained_model_name_or_path": model.path}
 

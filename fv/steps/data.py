@@ -70,10 +70,11 @@ def run_check(config: Config) -> None:
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    encoder = Encoder(lm, _special_tokens(lm, config))
-    reports = [check_tokens(relation, config, encoder) for relation in file.relations]
+    encoder = Encoder(lm, _special_tokens(lm, config), config.model.called("add_special_tokens"))
+    reports = [check_tokens(relation, config.data, config.seed, encoder) for relation in file.relations]
     _print_reports(f"{file.path} for {lm.name}", reports)
-    _print_corruption([report.corruption for report in reports if report.corruption])
+    corruption = [report.corruption for report in reports if report.corruption]
+    _print_corruption(corruption, config.data.called("corruption"))
     _print_findings([*check_rows(rows), *_token_findings(rows, reports)])
     if config.data.strict:
         refusals += [f"{line} (data.strict=true)" for line in file.warnings()]
@@ -100,7 +101,7 @@ def run_sample(config: Config) -> None:
 
     lm = load_tokenizer(config.model)
     special = _special_tokens(lm, config)
-    encoder = Encoder(lm, special)
+    encoder = Encoder(lm, special, config.model.called("add_special_tokens"))
     print(
         "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
         "of a character is shown as bytes, as in \\xea."
@@ -151,7 +152,8 @@ def _special_tokens(lm: "LanguageModel", config: Config) -> bool:
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
-    if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
+    setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
         log.warning(warning)
     return used
 
@@ -200,7 +202,7 @@ def _print_reports(title: str, reports: "list[TokenReport]") -> None:
     print("Each maximum holds for any seed while the other two counts stay as configured.")
 
 
-def _print_corruption(reports: "list[CorruptionReport]") -> None:
+def _print_corruption(reports: "list[CorruptionReport]", name: str) -> None:
     columns = ("relation", "prompts", "deranged", "from the relation", "permuted", "outputs right")
     rows = [
         (
@@ -211,7 +213,7 @@ def _print_corruption(reports: "list[CorruptionReport]") -> None:
     ]
     _print_table("Corrupted prompts of the trials as configured", (*columns, "answer visible"), rows)
     for report in reports:
-        for line in report.warnings():
+        for line in report.warnings(name):
             print(f"\n{line}")
 
 

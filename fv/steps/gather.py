@@ -31,6 +31,7 @@ from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths, locked
 from fv.runs.results import StepdResults
 from fv.runs.units import unit_store
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.step6 import refuse_unfit_evaluation, step6_inputs, step6_settings
@@ -133,6 +134,7 @@ def _current(cells: Sequence[Path], config: Config) -> list[Path]:
     return current
 
 
+@with_settings()
 def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
     start_job(config)
@@ -150,7 +152,8 @@ def _write(folder: Path, config: Config, rows: pd.DataFrame, meta: dict[str, Any
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
-        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        compute = config.compute
+        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
         found = evaluate_held_out(config, lm, engine, stepd, rows, units)
         meta = {**meta, "computed_with": units.machines}
     write_results(folder, config, stepd, rows, found, meta)

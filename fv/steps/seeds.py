@@ -14,8 +14,7 @@ from fv.errors import ArtifactError
 from fv.evaluation.summary import records
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
 from fv.files import digest_of, read_json, sha256_of, write_csv, write_json
-from fv.models.special_tokens import SETTING
-from fv.runs.metadata import now, read_meta, refuse_difference
+from fv.runs.metadata import SPECIAL_TOKENS, now, read_meta, refuse_difference
 from fv.runs.outputs import hash_outputs, verify_outputs
 from fv.runs.paths import RunPaths, locked, run_folder
 from fv.statistics.grouped import grouped_means
@@ -133,7 +132,7 @@ def _without_seed(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
     config = meta["config"]
     shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
     # What the setting came to: runs may spell it differently and have the same tokens.
-    shared[SETTING] = read_json(RunPaths(run_folder(folder)).snapshot)["meta"]["add_special_tokens"]
+    shared[SPECIAL_TOKENS] = read_json(RunPaths(run_folder(folder)).snapshot)["meta"]["add_special_tokens"]
     return {**meta["settings"], **shared, "tag": config["tag"]}
 
 

@@ -38,6 +38,7 @@ from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths, locked
 from fv.runs.results import StepdResults, norms_of_alpha
 from fv.runs.units import disk_use, unit_store
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 from fv.steps.summary import evaluate_held_out, write_results
 from fv.steps.vectors import has_choice, plan_of, vector_inputs, vectors_of
@@ -45,6 +46,7 @@ from fv.steps.vectors import has_choice, plan_of, vector_inputs, vectors_of
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
     """Run Step6 over the grid of `injection.layer` and `injection.alpha`.
 
@@ -92,7 +94,8 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         units = unit_store(config, lm)
         trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
-        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        compute = config.compute
+        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
         on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
         rows = evaluate_vectors("Step6", engine, on, units, known)
         found = evaluate_held_out(config, lm, engine, stepd, rows, units) if held_out else None
@@ -158,4 +161,4 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
             "without a choice."
         )
     if evaluation.n_unrelated:
-        read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
+        read_unrelated(evaluation)

@@ -47,11 +47,13 @@ from fv.runs.metadata import (
 from fv.runs.outputs import hash_outputs, verify_outputs
 from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.units import disk_use, unit_store
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepD, or what is missing of it.
 
@@ -77,8 +79,9 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     if file is None:
         snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
     else:
-        snapshot = sample_snapshot(file, config.data, config.seed, lm, config.model.add_special_tokens)
-    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
+        special, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+        snapshot = sample_snapshot(file, config.data, config.seed, lm, special, name)
+    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
     with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
         # Another process may have done it while this one loaded its model.
@@ -166,14 +169,15 @@ def _run(
 ) -> None:
     special = snapshot.meta.add_special_tokens
     special_tokens = used_tokens(lm.tokenizer, special)
-    warning = special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens)
+    setting = config.model.add_special_tokens
+    warning = special_tokens_warning(lm.tokenizer, special, setting, config.model.called("add_special_tokens"))
     recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
     meta = step_meta("stepD", config, lm, made_with=made_with, **recorded)
     if paths.stepd_meta.exists():
         refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
     write_json(paths.stepd_meta, meta)
     write_snapshot(paths.snapshot, snapshot)
-    log_warnings(file, snapshot)
+    log_warnings(file, snapshot, config.data.called)
     if warning:
         log.warning(warning)
     log.info(
@@ -181,7 +185,8 @@ def _run(
         *(len(snapshot.qids), sum(t.split == "fit" for t in snapshot.trials), len(heads)),
         *(lm.name, lm.n_layers, lm.n_heads, config.compute.sweep.value, paths.root),
     )
-    sweep = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+    compute = config.compute
+    sweep = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
     store = unit_store(config, lm)
     units: dict[str, Unit] = {}
     n_patched = {q: len(snapshot.of(q, "fit", config.score.n_trials)) for q in snapshot.qids}

@@ -27,6 +27,7 @@ from fv.runs.metadata import finished_stepd, is_complete, now, refuse_other_mode
 from fv.runs.outputs import hash_outputs
 from fv.runs.paths import AIE_META, FV_META, RunPaths, locked
 from fv.runs.results import StepdResults, norms_of_alpha
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 from fv.vectors.controls import VectorHeads
 from fv.vectors.function_vector import function_vector, vector_by_layer
@@ -37,6 +38,7 @@ from fv.vectors.vector import Vector
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepE, and the AIE subset package when `score.aie_qids` names one.
 
@@ -92,7 +94,7 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     ranking = Ranking(key, k, config.score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=_settings(config), inputs=stepd.hashes)
     aie = aie_table(stepd.measured.cie)
-    global_heads = top_heads(aie, key, k)
+    global_heads = top_heads(aie, key, k, config.score.called("k"))
     qids = stepd.snapshot.qids
     own = {q_id: stepd.measured.heads_of(q_id, ranking, k) for q_id in qids}
     of_aie = {q_id: stepd.measured.heads_of(q_id, ranking, k, aie=True) for q_id in qids}
@@ -129,7 +131,8 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
         n_eval, dev_fraction = config.injection.n_eval, config.evaluation.dev_fraction if len(cells) > 1 else 0.0
         parts = eval_parts(stepd.snapshot, qids, n_eval, dev_fraction, config.seed)
         trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
-        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        compute = config.compute
+        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
         on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
         rows = evaluate_vectors("StepE", engine, on)
         write_json(
@@ -203,7 +206,7 @@ def _write_aie_package(config: Config, folder: Path, lm: LanguageModel, stepd: S
     qids, key, k = settings["qids"], settings["score_key"], settings["k"]
     meta = step_meta("stepE-aie", config, lm, aie_id=folder.name, settings=settings, inputs=stepd.hashes)
     aie = aie_table(stepd.measured.cie, qids)
-    heads: list[Head] = top_heads(aie, key, k)
+    heads: list[Head] = top_heads(aie, key, k, config.score.called("k"))
     write_json(folder / "selected_qids.json", {"aie_id": folder.name, "selected_qids": qids})
     write_csv(folder / "aie_scores.csv", aie)
     write_json(folder / "top_heads.json", {"score_key": key, "k": k, "heads": describe_heads(heads, aie, key)})

@@ -85,7 +85,7 @@ def write_results(
     summary |= {
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": snapshot.eval_split,
-        "warnings": [*stepd.warnings, *caveats(snapshot, stepd.measured, rows)],
+        "warnings": [*stepd.warnings, *caveats(snapshot, stepd.measured, rows, config.data.called("split"))],
     }
     n_trials = rows["trial_id"].nunique()
     label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"

@@ -113,8 +113,13 @@ def _vectors_of_each_k(
 ) -> list[Vector]:
     """One vector for each of `injection.k`, all of one source from one ranking."""
     own = {"of_several": True, "in_matrix": fv == "all_qids"}
+    name = config.injection.called("k")
+
+    def values(kind: str, q_id: str | None, k: int) -> torch.Tensor:
+        return stepd.measured.vector_of(lm, q_id, ranking, k, kind == "aie_qid", name)
+
     return [
-        Vector(source, kind, q_id, stepd.measured.vector_of(lm, q_id, ranking, k, aie=kind == "aie_qid"), k, **own)
+        Vector(source, kind, q_id, values(kind, q_id, k), k, **own)
         for source, kind, q_id in _sources(fv, config, stepd.snapshot)
         for k in config.injection.k
     ]
