@@ -15,7 +15,7 @@ def check(cfg: DictConfig) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case [] | ["list"]:
-            from fv.models.listing import list_models
+            from fv.steps.listing import list_models
 
             list_models()
         case ["check", *_]:

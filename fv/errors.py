@@ -1,4 +1,4 @@
-"""Errors a user can mend. Entrypoints print their message without a traceback (spec section 7)."""
+"""Errors a user can mend, each with a message that says how (spec section 7)."""
 
 
 class FvError(Exception):
@@ -21,8 +21,24 @@ class ModelError(FvError):
     """A model cannot be found, loaded, or edited where its spec says."""
 
 
+class SpecError(ModelError):
+    """What a family's spec says is not so in this model."""
+
+
+class EngineError(ModelError):
+    """An engine would not be exact for these prompts of this model; another one is."""
+
+
+class ScopeError(ConfigError):
+    """A vector cannot be evaluated on the relations it is asked of."""
+
+
+class DevTrialsError(TrialError):
+    """A relation has too few trials to choose on some and report on others."""
+
+
 class ArtifactError(FvError):
-    """A file of a run is missing, stale, truncated, or belongs to another run."""
+    """A file is missing, stale, truncated, or does not belong with the others."""
 
 
 def shorten(items: list[str], limit: int = 12) -> str:

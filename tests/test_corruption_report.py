@@ -48,8 +48,8 @@ def test_the_counts_are_those_of_the_trials(
 @pytest.mark.parametrize(
     ("outputs", "policy", "told"),
     [
-        (("yes", "no"), "derange", "2 distinct outputs.*every answer is flipped.*data.corruption=permute"),
-        (("yes", "no", "perhaps"), "derange", "3 distinct outputs.*one of the wrong two.*data.corruption=permute"),
+        (("yes", "no"), "derange", "2 distinct outputs.*every answer is flipped.* corruption=permute"),
+        (("yes", "no", "perhaps"), "derange", "3 distinct outputs.*one of the wrong two.* corruption=permute"),
         (("a", "b", "c", "d"), "derange", None),
         (("yes", "no"), "permute", r"\d+% of the demonstrations.*mean over 7 trials"),
     ],
@@ -110,6 +110,7 @@ def test_the_check_shows_how_prompts_were_corrupted_and_warns_by_name(
     run_check(make_config("model=local", f"model.path={tiny_llama_folder}", f"data.path={path}"))
     printed = capsys.readouterr().out
     assert "from the relation" in printed and "truth: 2 distinct outputs" in printed and "flipped" in printed
+    assert "data.corruption=permute" in printed.replace("\n", " ")
 
 
 def test_both_policies_are_a_setting_of_the_run(make_config: MakeConfig) -> None:

@@ -204,7 +204,7 @@ def test_tied_weights_on_disk_are_read_for_both_their_uses(tiny_llama_folder: Pa
 def test_experts_on_disk_need_a_folder_to_be_written_to(tiny_llama_folder: Path, tmp_path: Path) -> None:
     path = saved(tiny("mixtral"), tiny_llama_folder, tmp_path / "model")
     whole = load_local(path)
-    with pytest.raises(ModelError, match=r"model\.offload_folder=<folder>"):
+    with pytest.raises(ModelError, match=r" offload_folder=<folder>"):
         load_local(path, device_map=LLAMA_MAP)
     lm = load_local(path, device_map=LLAMA_MAP, offload_folder=str(tmp_path / "away"))
     assert lm.selfcheck == whole.selfcheck
@@ -230,7 +230,7 @@ def test_experts_on_disk_need_a_folder_to_be_written_to(tiny_llama_folder: Path,
             r"layers\.0 and also model, which it is in",
         ),
         ({"model.layers.0.mlp": "disk"}, r"model\.layers\.0\.mlp, a part of model\.layers\.0\. A block stays whole"),
-        ({"model": 7, "lm_head": "cpu"}, r"model\.device_map names device 7, but torch finds .* here"),
+        ({"model": 7, "lm_head": "cpu"}, r"^device_map names device 7, but torch finds .* here"),
     ],
 )
 def test_a_map_that_does_not_fit_the_model_is_refused(
@@ -242,7 +242,7 @@ def test_a_map_that_does_not_fit_the_model_is_refused(
 
 
 def test_memory_of_a_device_that_is_not_there_is_refused(tiny_llama_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"model\.max_memory names device 7"):
+    with pytest.raises(ModelError, match=r"^max_memory names device 7"):
         load_local(tiny_llama_folder, device_map="auto", max_memory={7: "1GiB", "cpu": "1GiB"})
 
 

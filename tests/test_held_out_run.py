@@ -268,12 +268,14 @@ def test_one_cell_needs_no_dev_trials(make_config: MakeConfig, overrides: list[s
 def test_a_relation_too_small_for_two_parts_is_refused_before_anything_is_computed(
     make_config: MakeConfig, overrides: list[str], run: RunPaths
 ) -> None:
-    with pytest.raises(TrialError, match=r"antonym: its 1 eval trials .* needs 2"):
+    with pytest.raises(
+        TrialError, match=r"antonym: its 1 eval trials .* needs 2.*data\.n_eval_trials_per_q.*injection\.n_eval"
+    ):
         run_step6(make_config(*overrides, "injection.n_eval=1", "tag=small"))
     assert not (run.artifacts / "step6" / "small" / "eval_trials.jsonl").exists()
     with pytest.raises(ConfigError, match=r"dev_fraction=0 leaves no trials to choose one of 6 cells"):
         run_step6(make_config(*overrides, "evaluation.dev_fraction=0", "tag=small"))
-    with pytest.raises(ConfigError, match=r"n_unrelated=99, but .* holds 16 texts"):
+    with pytest.raises(ConfigError, match=r"evaluation\.n_unrelated=99, but .* holds 16 texts"):
         run_step6(make_config(*overrides, "evaluation.n_unrelated=99", "tag=small"))
 
 

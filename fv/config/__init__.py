@@ -14,6 +14,7 @@ from typing import Any
 from fv.config.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
+from fv.config.group import Group
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.config.model import (
     ComputeConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "EvalScopeConfig",
     "EvaluationConfig",
     "Form",
+    "Group",
     "InjectionConfig",
     "ModelConfig",
     "Quant",
@@ -97,6 +99,9 @@ class Config:
         return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
 
     def __post_init__(self) -> None:
+        for own in dataclasses.fields(self):
+            if isinstance(group := getattr(self, own.name), Group):
+                group.become(own.name)
         if self.compute.strict and not self.canonical:
             raise ConfigError(
                 f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "

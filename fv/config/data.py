@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fv.config.checks import check_at_least, check_at_most, check_name, check_qids
+from fv.config.group import Group
 from fv.errors import ConfigError
 
 
@@ -41,7 +42,7 @@ class Form(StrEnum):
 
 
 @dataclass
-class ColumnsConfig:
+class ColumnsConfig(Group):
     """Names of the CSV's columns."""
 
     q_id: str = "q_id"
@@ -56,7 +57,7 @@ class ColumnsConfig:
 
 
 @dataclass
-class TemplateConfig:
+class TemplateConfig(Group):
     """How pairs become text."""
 
     demo: str = "Q: {exA}\nA: {exB}\n\n"
@@ -79,7 +80,7 @@ class TemplateConfig:
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Group):
     """Which relations, and how trials are sampled from them."""
 
     name: str = "default"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fv.config.checks import check_at_least, check_between, check_fraction
+from fv.config.group import Group
 from fv.errors import ConfigError
 
 
@@ -16,7 +17,7 @@ class BootstrapMethod(StrEnum):
 
 
 @dataclass
-class StatsConfig:
+class StatsConfig(Group):
     """Intervals of every reported mean and difference (docs/methods.md)."""
 
     confidence: float = 0.95
@@ -38,7 +39,7 @@ class ControlCell(StrEnum):
 
 
 @dataclass
-class ControlsConfig:
+class ControlsConfig(Group):
     """What else is injected in the function vector's place; each is a row like the vector's."""
 
     cell: ControlCell = ControlCell.own
@@ -71,7 +72,7 @@ class ControlsConfig:
 
 
 @dataclass
-class EvaluationConfig:
+class EvaluationConfig(Group):
     """How Step6 chooses a layer and an alpha, and what it reports on the trials it kept aside."""
 
     dev_fraction: float = 0.3

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from fv.config.checks import check_at_least, check_qids, parse_alphas, parse_indices, parse_ks
+from fv.config.group import Group
 from fv.errors import ConfigError
 
 KINDS = ("global", "qid", "all_qids", "aie_qid", "file")
@@ -28,7 +29,7 @@ class ScopeMode(StrEnum):
 
 
 @dataclass
-class InjectionConfig:
+class InjectionConfig(Group):
     """Which vector is injected, where, how strongly."""
 
     fv: Any = "global"
@@ -93,7 +94,7 @@ def shown_kinds(fv: str | list[str]) -> str:
 
 
 @dataclass
-class EvalScopeConfig:
+class EvalScopeConfig(Group):
     """Which relations a vector is evaluated on."""
 
     mode: ScopeMode = ScopeMode.auto

@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from fv.config.checks import check_at_least, check_name
+from fv.config.group import Group
 from fv.errors import ConfigError
 
 AUTOMATIC_MAPS = ("auto", "balanced", "sequential")
@@ -36,8 +37,16 @@ class SweepMode(StrEnum):
     naive = "naive"
 
 
+class Ways(NamedTuple):
+    """How a local folder, the embedded model and one of the hub are named."""
+
+    folder: str
+    embedded: str
+    hub: str
+
+
 @dataclass
-class ModelConfig:
+class ModelConfig(Group):
     """Which language model, and how its tokenizer is used.
 
     The defaults name no model, so that one never has a setting of another; `fv.config.presets` holds the ready ones.
@@ -89,6 +98,13 @@ class ModelConfig:
                 "is given. For example: model=gpt2, or model=local model.path=/path/to/folder."
             )
 
+    @property
+    def ways(self) -> Ways:
+        """How one names another model, for a message."""
+        member = f"{self.group}=" if self.group else ""
+        local = f"{member}local " if self.group else ""
+        return Ways(f"{local}{self.called('path')}=<folder>", f"{member}smollm2", f"{self.called('id')}=<hub id>")
+
     def _check_placement(self) -> None:
         if self.max_memory is not None and not isinstance(self.device_map, str):
             raise ConfigError(
@@ -105,7 +121,7 @@ class ModelConfig:
 
 
 @dataclass
-class ComputeConfig:
+class ComputeConfig(Group):
     """Where and how exactly numbers are computed."""
 
     device: str = "cpu"

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from fv.config.checks import check_at_least, check_between, check_qids, parse_indices
+from fv.config.group import Group
 
 
 class ScoreKey(StrEnum):
@@ -15,7 +16,7 @@ class ScoreKey(StrEnum):
 
 
 @dataclass
-class ScoreConfig:
+class ScoreConfig(Group):
     """How heads are scored and chosen."""
 
     key: ScoreKey = ScoreKey.mean_delta_logprob

@@ -71,6 +71,7 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
         if 0 < count < getattr(data, key) and works(changed(key, count))
     ]
     if not named:
-        return "Ask for fewer trials and demonstrations, or say data.allow_drop=true."
+        return f"Ask for fewer trials and demonstrations, or say {data.called('allow_drop')}=true."
     others = "other as it is" if data.split is Split.shared else "other two as they are"
-    return f"At most {', or '.join(named)} would work with the {others}; or say data.allow_drop=true."
+    allowed = f"{data.called('allow_drop')}=true"
+    return f"At most {', or '.join(named)} would work with the {others}; or say {allowed}."

@@ -52,18 +52,18 @@ class CorruptionReport:
                 f"and in {self.n_visible_clean} clean ones."
             )
 
-    def warnings(self) -> Iterator[str]:
-        """What may make the numbers mean something else."""
+    def warnings(self, name: str = "corruption") -> Iterator[str]:
+        """What may make the numbers mean something else; `name` is what the lines call the setting."""
         if self.n_permuted < self.n_trials and self.n_outputs <= FEW_OUTPUTS:
             flipped = "every answer is flipped" if self.n_outputs == 2 else "every answer is one of the wrong two"
             yield (
                 f"{self.q_id}: {self.n_outputs} distinct outputs. Where no demonstration may keep a right one, the "
                 f"corrupted prompts show the inverse task ({flipped}), which a model can learn from them. "
-                "data.corruption=permute, as in the function-vectors paper's code, leaves some right."
+                f"{name}=permute, as in the function-vectors paper's code, leaves some right."
             )
         if self.n_permuted and self.right:
             yield (
-                f"{self.q_id}: under data.corruption=permute, {self.right:.0%} of the demonstrations in a corrupted "
+                f"{self.q_id}: under {name}=permute, {self.right:.0%} of the demonstrations in a corrupted "
                 f"prompt have a right output (mean over {self.n_trials} trials)."
             )
 

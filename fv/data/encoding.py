@@ -33,13 +33,14 @@ class Encoder:
     Args:
         lm: whose tokenizer it is.
         special: whether the tokenizer adds its special tokens.
+        name: what a message calls the setting that leaves them out.
 
     Attributes:
         closes: whether the tokenizer puts a token of its own behind a text, where an answer would have to follow.
     """
 
-    def __init__(self, lm: HasTokenizer, special: bool) -> None:
-        self.lm = lm
+    def __init__(self, lm: HasTokenizer, special: bool, name: str = "special") -> None:
+        self.lm, self.name = lm, name
         self._special = special
         self._borders = borders_of(lm.tokenizer)
         self._n_before, self.closes = 0, False

@@ -1,6 +1,6 @@
 """Importers: files of several forms, read into the same rows of (q_id, exA, exB), each with its file and line.
 
-| `data.form` | without it recognised by | relation's name |
+| form | without it recognised by | relation's name |
 | --- | --- | --- |
 | `csv`, `tsv` | suffix; any other text by its first line | column `q_id` |
 | `function_vectors`: JSON list of `{"input": …, "output": …}` | `[` | key `q_id`, else the file's name |
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from fv.config import ColumnsConfig, Form
+from fv.config import ColumnsConfig, DataConfig, Form
 from fv.data.json_rows import json_line_rows, json_rows
-from fv.data.rows import BadRow, Row, Table, make_row
+from fv.data.rows import BadRow, Row, Table, make_row, others
 from fv.errors import RelationError, shorten
 
 SUFFIXES = {
@@ -38,13 +38,14 @@ TEXT_FORMS = {suffix: form for form in (Form.csv, Form.tsv, Form.jsonl) for suff
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
 
 
-def read_table(path: Path, columns: ColumnsConfig, form: Form = Form.auto) -> Table:
+def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form, name: str = "form") -> Table:
     """Read a file, or every file of a known suffix in a folder and its subfolders.
 
     Args:
         path: the file or folder.
         columns: names of the three columns.
         form: what each file must be; of a folder, those with another suffix are passed over.
+        name: what a message calls `form`.
 
     Raises:
         RelationError: a file is not UTF-8, not of its form, or lacks a column; a folder has no file to read, or two
@@ -52,24 +53,24 @@ def read_table(path: Path, columns: ColumnsConfig, form: Form = Form.auto) -> Ta
     """
     if not path.is_dir():
         if form is Form.folder:
-            raise RelationError(f"{path} is a file, and data.form=folder reads folders.")
+            raise RelationError(f"{path} is a file, and {name}=folder reads folders.")
         raw = path.read_bytes()
-        return _gathered(path, hashlib.sha256(raw).hexdigest(), _rows_of(path, raw, "", columns, form))
+        return _gathered(path, hashlib.sha256(raw).hexdigest(), _rows_of(path, raw, "", columns, form, name))
     suffixes = SUFFIXES.get(form) or tuple(dict.fromkeys(chain.from_iterable(SUFFIXES.values())))
-    names = sorted(
+    files = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
         if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
     )
-    if not names:
+    if not files:
         raise RelationError(f"{path} holds no file to read; known are {', '.join(suffixes)}.")
     digest = hashlib.sha256()
 
     def rows() -> Iterator[Row | BadRow]:
-        for name in names:
-            raw = (path / name).read_bytes()
-            digest.update(f"{name}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
-            yield from _rows_of(path / name, raw, name, columns, form)
+        for file in files:
+            raw = (path / file).read_bytes()
+            digest.update(f"{file}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
+            yield from _rows_of(path / file, raw, file, columns, form, name)
 
     table = _gathered(path, "", rows())
     _check_names(table)
@@ -96,11 +97,13 @@ def _check_names(table: Table) -> None:
         if len(several) > 1:
             raise RelationError(
                 f"{table.path}: relation {q_id} comes from several files: {shorten(sorted(several))}. "
-                "Rename one, or give data.path one of the subfolders."
+                "Rename one, or read one of the subfolders only."
             )
 
 
-def _rows_of(path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Form) -> Iterator[Row | BadRow]:
+def _rows_of(
+    path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Form, name: str
+) -> Iterator[Row | BadRow]:
     """The rows of one file, of the form that is asked for or in whichever form it is."""
     suffix = path.suffix.lower()
     known = form not in (Form.auto, Form.folder)
@@ -116,7 +119,7 @@ def _rows_of(path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Fo
         return json_line_rows(path, text, file, columns)
     if form in (Form.csv, Form.tsv):
         return _csv_rows(path, text, file, columns, "," if form is Form.csv else "\t")
-    return json_rows(path, text, file, columns, form)
+    return json_rows(path, text, file, columns, form, name)
 
 
 def _decoded(path: Path, raw: bytes) -> str:
@@ -144,8 +147,7 @@ def _check_columns(path: Path, header: list[str], columns: ColumnsConfig) -> lis
     if missing or repeated:
         what = f"has no column {', '.join(missing)}" if missing else f"has column {', '.join(repeated)} twice"
         raise RelationError(
-            f"{path}, line 1, {what}; its columns are: {shorten(header, 40) or 'none'}. "
-            "Name others with data.columns={q_id: …, exA: …, exB: …}."
+            f"{path}, line 1, {what}; its columns are: {shorten(header, 40) or 'none'}. {others(columns)}"
         )
     return [header.index(name) for name in names]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fv.config import ColumnsConfig, Form
-from fv.data.rows import BadRow, Row, make_row
+from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.rows import BadRow, Row, make_row, others
 from fv.errors import RelationError, shorten
 
 KEYS = (("input", "output"), ("subject", "object"))
@@ -44,7 +44,7 @@ def json_line_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> 
 
 
 def json_rows(
-    path: Path, text: str, file: str, columns: ColumnsConfig, form: Form = Form.auto
+    path: Path, text: str, file: str, columns: ColumnsConfig, form: Form = DataConfig.form, name: str = "form"
 ) -> Iterator[Row | BadRow]:
     """Rows of a list, of an object with `samples`, or of objects behind one another.
 
@@ -54,6 +54,7 @@ def json_rows(
         file: the file's name in its folder.
         columns: names of the three columns.
         form: `function_vectors` takes lists only, `lre` objects with `samples` only.
+        name: what a message calls `form`.
 
     Raises:
         RelationError: the text is not JSON or not of its form, or the first item lacks a key.
@@ -61,7 +62,7 @@ def json_rows(
     try:
         at = _skip(text, 0)
         if form is not Form.auto and text[at : at + 1] != (due := "[" if form is Form.function_vectors else "{"):
-            raise RelationError(f"{path} is not of data.form={form.value}: it does not begin with {due}.")
+            raise RelationError(f"{path} is not of {name}={form.value}: it does not begin with {due}.")
         if text[at : at + 1] == "{":
             first, end = _DECODER.raw_decode(text, at)
             if not isinstance(first.get("samples"), list):
@@ -157,7 +158,7 @@ def _item_rows(
                 raise RelationError(
                     f"{path}, line {line}: no keys {', '.join(wanted)}; "
                     f"there are: {shorten(list(item), 40) or 'none'}. "
-                    "Name others with data.columns={q_id: …, exA: …, exB: …}."
+                    f"{others(columns)}"
                 )
             named = columns.q_id in item
             names = [columns.q_id, *keys]

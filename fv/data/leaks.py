@@ -15,7 +15,7 @@ def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = Non
     """Which eval queries stand, as a pair in normal form and in either direction, in other relations' fit prompts.
 
     Every fit trial counts, with its query and its right demonstrations; a run that patches or averages fewer trials
-    (`score.n_trials`, `data.n_mean_trials`) shows a part of these.
+    (`n_trials` of `score`, `n_mean_trials` of `data`) shows a part of these.
 
     Args:
         snapshot: the trials.
@@ -23,7 +23,7 @@ def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = Non
 
     Returns:
         {q_id: {trial_id: the other relations that show its query, sorted}}, with every relation of the snapshot and
-        only those of its eval trials whose query is shown. Where Step6 evaluates on fit trials (`data.split=shared`),
+        only those of its eval trials whose query is shown. Where fit trials are evaluated on (a shared split),
         these are the eval trials.
     """
     shown_in: dict[frozenset[str], set[str]] = defaultdict(set)

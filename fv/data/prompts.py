@@ -82,7 +82,7 @@ def _parted(encoder: Encoder, prompt: str, target: str, alone: list[int], both: 
     if both[: len(alone)] != alone or len(both) == len(alone):
         same = next((i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b), len(alone))
         start = max(0, same - 3)
-        advice = "; the tokenizer closes every text with a token; model.add_special_tokens=false leaves it out"
+        advice = f"; the tokenizer closes every text with a token; {encoder.name}=false leaves it out"
         raise TrialError(
             f"target boundary mismatch for target {target!r} after {prompt[-20:]!r}: from token {start} on, "
             f"the prompt is {alone[start:]} and prompt + target is {both[start:]}"

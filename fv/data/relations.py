@@ -67,32 +67,34 @@ def normalise(text: str) -> str:
 
 
 def read_relations(data: DataConfig) -> RelationFile:
-    """Read `data.path`, or `data.relation_csv_path` as CSV, and keep `data.qids`.
+    """Read the file that `data` names, and keep the relations that it asks for.
 
     Raises:
         RelationError: the file is missing, not UTF-8, lacks a column or has bad rows (all named with their line
-            numbers); a wanted q_id is absent; `data.strict` and there are duplicates or ambiguous inputs.
+            numbers); a wanted q_id is absent; `strict` and there are duplicates or ambiguous inputs.
     """
     table = read_rows(data)
     if table.bad:
         raise RelationError(bad_rows(table, MAX_PROBLEMS))
     file = relations_of(table, data.qids)
     if data.strict and file.warnings():
-        raise RelationError(f"{file.path} is refused because data.strict=true:\n  " + "\n  ".join(file.warnings()))
+        strict = f"{data.called('strict')}=true"
+        raise RelationError(f"{file.path} is refused because {strict}:\n  " + "\n  ".join(file.warnings()))
     return file
 
 
 @paused_collector()
 def read_rows(data: DataConfig) -> Table:
-    """The rows of `data.path`, or of `data.relation_csv_path`, usable and bad.
+    """The rows of `path`, or of `relation_csv_path` as CSV, usable and bad.
 
     Raises:
         RelationError: there is no such file, or it cannot be read as a table at all.
     """
     if data.path is None:
-        csv = _find(data.relation_csv_path, "relation CSV", "data.relation_csv_path")
+        csv = _find(data.relation_csv_path, "relation CSV", data.called("relation_csv_path"))
         return read_table(csv, data.columns, Form.csv)
-    return read_table(_find(data.path, "file or folder", "data.path"), data.columns, data.form)
+    path = _find(data.path, "file or folder", data.called("path"), or_folder=True)
+    return read_table(path, data.columns, data.form, data.called("form"))
 
 
 def bad_rows(table: Table, limit: int) -> str:
@@ -122,13 +124,13 @@ def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
     return RelationFile(table.path, table.sha256, tuple(_relation(q, by_qid[q]) for q in wanted))
 
 
-def _find(given: str, what: str, key: str) -> Path:
+def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:
     """`given` as it is, or beside the package when it is relative and absent here."""
     beside = Path(__file__).resolve().parents[2] / given
     for path in (Path(given), beside):
-        if path.is_file() or (path.is_dir() and key == "data.path"):
+        if path.is_file() or (or_folder and path.is_dir()):
             return path
-    raise RelationError(f"There is no {what} at {Path(given).absolute()}. Set {key}.")
+    raise RelationError(f"There is no {what} at {Path(given).absolute()}. Set {name}.")
 
 
 def _relation(q_id: str, pairs: list[Pair]) -> Relation:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from fv.config import ColumnsConfig
+
 
 class Row(NamedTuple):
     """One pair of a relation, and where it stands; `file` is empty when a single file was read."""
@@ -45,6 +47,12 @@ class Table:
     sha256: str
     rows: list[Row]
     bad: list[BadRow]
+
+
+def others(columns: ColumnsConfig) -> str:
+    """What to do, in a message, where columns have other names."""
+    names = (f"{columns.called(name)}=<name>" for name in ("q_id", "exA", "exB"))
+    return f"Other columns are named by {', '.join(names)}."
 
 
 def place(file: str, line: int) -> str:

@@ -1,14 +1,14 @@
-"""The first part of StepD: from a relation CSV, or a replayed snapshot, to this run's snapshot."""
+"""From relations, or from the snapshot of other trials, to a snapshot."""
 
 import dataclasses
 import itertools
 import logging
 from collections import Counter
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
-from fv.config import Split, TemplateConfig
-from fv.config.data import DataConfig
+from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
 from fv.data.collector import paused_collector
 from fv.data.corruption_report import corruption_report
 from fv.data.encoding import Encoder
@@ -28,7 +28,12 @@ log = logging.getLogger(__name__)
 
 @paused_collector()
 def sample_snapshot(
-    file: RelationFile, data: DataConfig, seed: int, lm: LanguageModel, add_special_tokens: str | bool = "auto"
+    file: RelationFile,
+    data: DataConfig,
+    seed: int,
+    lm: LanguageModel,
+    add_special_tokens: str | bool = ModelConfig.add_special_tokens,
+    name: str = "add_special_tokens",
 ) -> Snapshot:
     """Sample every relation's trials.
 
@@ -38,12 +43,13 @@ def sample_snapshot(
         seed: of every draw.
         lm: the model, for its tokenizer.
         add_special_tokens: `auto` or true for those that the tokenizer adds by itself, false for none.
+        name: what a message calls the last one.
 
     Raises:
         TrialError: a relation cannot give its trials, or none is left.
     """
     special = adds_special_tokens(lm.tokenizer, add_special_tokens)
-    encoder = Encoder(lm, special)
+    encoder = Encoder(lm, special, name)
     sampled: dict[str, QidTrials] = {}
     collisions: dict[str, Collisions] = {}
     for relation in file.relations:
@@ -157,8 +163,14 @@ def first_token_collisions(relation: Relation, template: TemplateConfig, encoder
     return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
 
 
-def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
-    """Tell the user what the snapshot records about its relations."""
+def log_warnings(file: RelationFile | None, snapshot: Snapshot, called: Callable[[str], str] = str) -> None:
+    """Tell the user what the snapshot records about its relations.
+
+    Args:
+        file: what the trials were sampled from; None for a replayed snapshot.
+        snapshot: the trials.
+        called: what a line calls a field of `DataConfig`: its name, or where the user has it.
+    """
     for line in file.warnings() if file else []:
         log.warning(line)
     meta = snapshot.meta
@@ -172,7 +184,7 @@ def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
         trials, recorded = list(of_relation), meta.first_token_collisions.get(q_id)
         shown = {normalise(demo.exB) for trial in trials for demo in trial.demos}
         report = corruption_report(trials, max(len(shown), recorded.n_outputs if recorded else 0))
-        for line in report.warnings():
+        for line in report.warnings(called("corruption")):
             log.warning(line)
         for line in report.notes():
             log.info(line)
@@ -182,7 +194,7 @@ def log_warnings(file: RelationFile | None, snapshot: Snapshot) -> None:
         if (counts.fit, counts.eval) != (counts.fit_asked, counts.eval_asked):
             log.warning(
                 f"{q_id}: {counts.fit} of {counts.fit_asked} fit and {counts.eval} of {counts.eval_asked} eval trials"
-                f"{' - dropped' if q_id in meta.dropped_qids else ''} (data.allow_drop=true)."
+                f"{' - dropped' if q_id in meta.dropped_qids else ''} ({called('allow_drop')}=true)."
             )
 
 

@@ -1,4 +1,4 @@
-"""The snapshot of sampled trials: `sampled_trials.json`, the only trial input of StepE and Step6 (spec section 5)."""
+"""The snapshot of sampled trials: `sampled_trials.json`, all that is read of trials from there on (spec section 5)."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -86,7 +86,7 @@ class Collisions(_Strict):
 class Meta(_Strict):
     """What the trials were sampled from and how.
 
-    `corruption` is `data.corruption`; null in a snapshot from before there was a choice, where one repeated output
+    `corruption` is the one asked for; null in a snapshot from before there was a choice, where one repeated output
     among the demonstrations had all of a prompt's outputs drawn from the relation.
     """
 
@@ -133,7 +133,7 @@ class Snapshot(_Strict):
 
     @property
     def eval_split(self) -> str:
-        """The split Step6 evaluates on."""
+        """The split that vectors are evaluated on."""
         return "fit" if self.meta.split_policy == "shared" else "eval"
 
 

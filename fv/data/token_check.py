@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fv.config import Config
+from fv.config import DataConfig
 from fv.data.capacity import Capacity, capacity
 from fv.data.corruption_report import CorruptionReport, corruption_report
 from fv.data.encoding import Encoder
@@ -45,9 +45,8 @@ class TokenReport:
     refusal: str | None
 
 
-def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenReport:
-    """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials as StepD would."""
-    data = config.data
+def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> TokenReport:
+    """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials."""
     lengths: list[int] = []
     usable: list[bool] = []
     mismatches: list[tuple[Pair, str]] = []
@@ -62,7 +61,7 @@ def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenR
         if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
             sharing[ids[0]][pair.exB] = None
     counts = Counter(normalise(pair.exB) for pair in relation.pairs)
-    trials, refusal = _trials(relation, config, encoder)
+    trials, refusal = _trials(relation, data, seed, encoder)
     return TokenReport(
         q_id=relation.q_id,
         n_pairs=len(relation.pairs),
@@ -77,10 +76,11 @@ def check_tokens(relation: Relation, config: Config, encoder: Encoder) -> TokenR
     )
 
 
-def _trials(relation: Relation, config: Config, encoder: Encoder) -> tuple[list[Trial], str | None]:
-    """The trials that StepD would take, or none and why."""
+def _trials(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> tuple[list[Trial], str | None]:
+    """The trials that there are, or none and why."""
     try:
-        found = RelationSampler(relation, config.data, config.seed, encoder).sample()
+        found = RelationSampler(relation, data, seed, encoder).sample()
     except TrialError as error:
         return [], str(error)
-    return found.trials, None if found.count("fit") else f"{relation.q_id}: no fit trial (data.allow_drop=true)"
+    refusal = f"{relation.q_id}: no fit trial ({data.called('allow_drop')}=true)"
+    return found.trials, None if found.count("fit") else refusal

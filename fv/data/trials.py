@@ -89,7 +89,7 @@ class RelationSampler:
         """Sample everything `data` asks for.
 
         Raises:
-            TrialError: the relation cannot give it and `data.allow_drop` is false.
+            TrialError: the relation cannot give it and `allow_drop` is false.
         """
         data, pairs = self.data, self.relation.pairs
         order = self.rng.permutation(len(pairs)).tolist()
@@ -193,7 +193,8 @@ class RelationSampler:
                 demos.setdefault(group, self.relation.pairs[i])
             if len(demos) == self.data.n_demos:
                 return list(demos.values())
-        raise TrialError(f"data.n_demos={self.data.n_demos}, but there are {len(demos)} unrelated demonstrations")
+        asked = f"{self.data.called('n_demos')}={self.data.n_demos}"
+        raise TrialError(f"{asked}, but there are {len(demos)} unrelated demonstrations")
 
     def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
         """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""

@@ -1,4 +1,4 @@
-"""What Step6 runs on a relation's test trials: every condition, before dev trials settle where it is injected.
+"""What is run on a relation's test trials: every condition, before dev trials settle where it is injected.
 
 Conditions made of the relation's own prompts alone, and those that other relations have a part in, are kept apart:
 where a run grows by relations, the first stay as they are.

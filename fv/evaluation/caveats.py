@@ -14,19 +14,26 @@ MANY_COLLISIONS = 0.5
 """Share of a relation's outputs with another's first token from which first tokens say nothing of the answer."""
 
 
-def caveats(snapshot: Snapshot, measured: Measured, rows: pd.DataFrame) -> list[str]:
-    """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`."""
+def caveats(snapshot: Snapshot, measured: Measured, rows: pd.DataFrame, name: str = "split") -> list[str]:
+    """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
+
+    Args:
+        snapshot: the trials.
+        measured: what the vectors were made of.
+        rows: the trial rows.
+        name: what a sentence calls the setting by which trials are held out, or shared with those that chose the heads.
+    """
     meta, qids = snapshot.meta, sorted(rows["eval_qid"].unique())
     found = []
     if snapshot.eval_split == "fit":
         found.append(
-            "data.split=shared: the trials reported here are the fit trials, which chose the heads and made the "
-            "vectors; every number flatters them. data.split=held_out reports on trials that had no part in it."
+            f"{name}=shared: the trials reported here are the fit trials, which chose the heads and made the "
+            f"vectors; every number flatters them. {name}=held_out reports on trials that had no part in it."
         )
     if None in measured.residual_norms.values():
         found.append(
-            "The StepD of this run is of an older version, which did not measure the residual stream's norm: relative "
-            "norms are missing."
+            "Heads and means were measured by an older version, which did not measure the residual stream's norm: "
+            "relative norms are missing."
         )
     rates = {q_id: collisions.rate for q_id, collisions in meta.first_token_collisions.items() if q_id in qids}
     for q_id in says_nothing(rates):

@@ -13,7 +13,7 @@ def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:
     Raises:
         ConfigError: a layer is out of range.
     """
-    layers = choose_indices("injection.layer", injection.layer, n_layers)
+    layers = choose_indices(injection.layer, n_layers, injection.called("layer"))
     return [Cell(layer, alpha) for layer in layers for alpha in injection.alpha]
 
 

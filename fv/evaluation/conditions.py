@@ -53,7 +53,7 @@ class Stream:
 
     Attributes:
         norm: its mean norm behind each block, (n_layers,); None where it was not measured.
-        is_unit: whether alpha is a multiple of it (`injection.alpha_unit=residual`).
+        is_unit: whether alpha is a multiple of it (`AlphaUnit.residual`).
     """
 
     norm: Tensor | None

@@ -1,4 +1,4 @@
-"""The grid of StepE and Step6: vectors at every (layer, alpha) on eval trials.
+"""The grid: vectors at every (layer, alpha) on eval trials.
 
 A unit is one vector on one relation's trials; those that are missing are computed together, but no bit of one depends
 on another (`fv.interventions.engine.Engine.inject`, apart).

@@ -1,4 +1,4 @@
-"""The second half of Step6: chosen cells on the test trials, beside controls, ablations and baselines.
+"""Chosen cells on the test trials, beside controls, ablations and baselines.
 
 A unit is a relation's conditions of its own, or those that other relations have a part in (`fv.evaluation.candidates`),
 under the digest of every edit, prompt and cell; what the run is called or holds beside them does not matter.
@@ -97,7 +97,7 @@ class HeldOutRun:
         evaluation = self.candidates.evaluation
         if not evaluation.n_unrelated:
             return []
-        texts = read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
+        texts = read_unrelated(evaluation)
         ids = [self.candidates.lm.encode(text, self.snapshot.meta.add_special_tokens) for text in texts]
         shortest = min(map(len, ids))
         return [one[:shortest] for one in ids]
@@ -106,7 +106,7 @@ class HeldOutRun:
         """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
         found = HeldOutRows()
         qids = sorted(self.chosen["eval_qid"].unique())
-        with progress_bar("Step6 on test trials", len(qids)) as (advance, rename):
+        with progress_bar("Test trials", len(qids)) as (advance, rename):
             for q_id in qids:
                 rename(q_id)
                 self._run_relation(q_id, units, found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fv.config import TemplateConfig
+from fv.config import EvaluationConfig, TemplateConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
 from fv.data.prompts import zero_shot_targets
@@ -94,17 +94,20 @@ def _shown(trials: Iterable[Trial]) -> list[Pair]:
     return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
 
 
-def read_unrelated(path: str | None, count: int) -> list[str]:
-    """The first `count` unrelated texts, one a line; from the project's own file unless `path` names another.
+def read_unrelated(evaluation: EvaluationConfig) -> list[str]:
+    """The first `n_unrelated` unrelated texts, one a line; from our own file unless `unrelated_path` names another.
 
     Raises:
         ConfigError: the file cannot be read as UTF-8, or holds fewer texts.
     """
+    path, count = evaluation.unrelated_path, evaluation.n_unrelated
     where = Path(path) if path else files("fv") / "unrelated.txt"
     try:
         lines = [line.rstrip() for line in where.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"evaluation.unrelated_path={path} cannot be read as UTF-8 text: {error}.") from None
+        raise ConfigError(
+            f"{evaluation.called('unrelated_path')}={path} cannot be read as UTF-8 text: {error}."
+        ) from None
     if len(lines) < count:
-        raise ConfigError(f"evaluation.n_unrelated={count}, but {where} holds {len(lines)} texts.")
+        raise ConfigError(f"{evaluation.called('n_unrelated')}={count}, but {where} holds {len(lines)} texts.")
     return lines[:count]

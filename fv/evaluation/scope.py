@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fv.config import EvalScopeConfig, ScopeMode
-from fv.errors import ConfigError, shorten
+from fv.errors import ScopeError, shorten
 from fv.vectors.vector import Vector
 
 
@@ -14,7 +14,7 @@ def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> li
     matrix.
 
     Raises:
-        ConfigError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
+        ScopeError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
     """
     mode = scope.mode
     if mode is ScopeMode.auto:
@@ -22,15 +22,15 @@ def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> li
     if mode is ScopeMode.all_qids:
         return list(known)
     if mode is ScopeMode.in_domain and vector.source_qid is None:
-        raise ConfigError(
-            f"eval_scope=in_domain needs a vector of one relation, and the {vector.name} vector is of none. Use "
-            "injection.fv=qid injection.fv_source_qid=<q_id>, or eval_scope=all_qids, or eval_scope=qid_list "
-            f"eval_scope.qids=[…]; the snapshot has {shorten(list(known), 40)}."
+        others = f"all_qids, and qid_list with {scope.called('qids')}=[…]"
+        raise ScopeError(
+            f"{scope.called('mode')}=in_domain needs a vector of one relation, and the {vector.name} vector is of "
+            f"none. Other modes are {others}; the snapshot has {shorten(list(known), 40)}."
         )
     wanted = scope.qids if mode is ScopeMode.qid_list else [str(vector.source_qid)]
     unknown = sorted(set(wanted or []) - set(known))
     if unknown:
-        raise ConfigError(
+        raise ScopeError(
             f"q_id {shorten(unknown)} has no trials to evaluate on; the snapshot has {shorten(list(known), 40)}."
         )
     return list(wanted or [])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import kin_groups
-from fv.errors import TrialError
+from fv.errors import DevTrialsError
 from fv.interventions.engine import Cell
 from fv.seeding import generator_for
 
@@ -27,16 +27,16 @@ def parts_of(snapshot: Snapshot, q_id: str, trials: Sequence[Trial], dev_fractio
     passed on through every pair that the snapshot shows of the relation.
 
     Raises:
-        TrialError: there are no two groups of trials to divide; says what would do.
+        DevTrialsError: there are no two groups of trials to divide; says what would do.
     """
     groups = _groups(snapshot, q_id, trials)
     sizes = Counter(groups)
     if len(sizes) < 2:
-        raise TrialError(
+        raise DevTrialsError(
             f"{q_id}: its {len(trials)} eval trials make {len(sizes)} group that shares no input and no reversed pair, "
-            f"and evaluation.dev_fraction={dev_fraction} needs 2: one to choose layer and alpha on, one to report on. "
-            "Sample more (data.n_eval_trials_per_q, injection.n_eval), leave the relation out (data.qids), or inject "
-            "with one layer, one alpha and one k, where nothing is chosen."
+            f"and dev_fraction={dev_fraction} needs 2: one to choose layer and alpha on, one to report on. "
+            "Sample more, leave the relation out, or inject with one layer, one alpha and one k, where nothing is "
+            "chosen."
         )
     wanted = min(max(1, round(dev_fraction * len(trials))), len(trials) - 1)
     order = list(sizes)

@@ -1,6 +1,6 @@
 """Which heads to sweep, and how heads are ranked (spec sections 2 and 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +9,8 @@ from fv.errors import ConfigError
 from fv.interventions.engine import Head
 
 
-def choose_indices(key: str, wanted: str | Sequence[int], count: int) -> list[int]:
-    """`all` or listed indices below `count`.
+def choose_indices(wanted: str | Sequence[int], count: int, name: str = "wanted") -> list[int]:
+    """`all` or listed indices below `count`; `name` is what a message calls them.
 
     Raises:
         ConfigError: an index is out of range; names the allowed ones.
@@ -19,16 +19,29 @@ def choose_indices(key: str, wanted: str | Sequence[int], count: int) -> list[in
         return list(range(count))
     outside = [i for i in wanted if i >= count]
     if outside:
-        raise ConfigError(f"{key}={list(wanted)}: {outside} out of range; this model allows 0 to {count - 1}, or all.")
+        raise ConfigError(f"{name}={list(wanted)}: {outside} out of range; this model allows 0 to {count - 1}, or all.")
     return list(wanted)
 
 
-def heads_to_sweep(layers: str | list[int], heads: str | list[int], n_layers: int, n_heads: int) -> list[Head]:
-    """Every chosen head of every chosen layer, by layer and head."""
+def heads_to_sweep(
+    layers: str | list[int], heads: str | list[int], n_layers: int, n_heads: int, called: Callable[[str], str] = str
+) -> list[Head]:
+    """Every chosen head of every chosen layer, by layer and head.
+
+    Args:
+        layers: `all`, or which.
+        heads: `all`, or which of each layer.
+        n_layers: how many there are.
+        n_heads: how many there are in a layer.
+        called: what a message calls `layers` and `heads`: these names, or where whoever gave them has them.
+
+    Raises:
+        ConfigError: an index is out of range; names the allowed ones.
+    """
     return [
         Head(layer, head)
-        for layer in choose_indices("score.layers", layers, n_layers)
-        for head in choose_indices("score.heads", heads, n_heads)
+        for layer in choose_indices(layers, n_layers, called("layers"))
+        for head in choose_indices(heads, n_heads, called("heads"))
     ]
 
 
@@ -37,15 +50,15 @@ def rank_heads(scores: pd.DataFrame, key: str) -> pd.DataFrame:
     return scores.sort_values([key, "layer", "head"], ascending=[False, True, True], kind="stable", ignore_index=True)
 
 
-def top_heads(scores: pd.DataFrame, key: str, k: int) -> list[Head]:
-    """The `k` best heads of one ranking.
+def top_heads(scores: pd.DataFrame, key: str, k: int, name: str = "k") -> list[Head]:
+    """The `k` best heads of one ranking; `name` is what a message calls `k`.
 
     Raises:
         ConfigError: there are fewer than `k` scored heads.
     """
     if k > len(scores):
         raise ConfigError(
-            f"score.k={k} is more than the {len(scores)} heads that StepD swept; allowed are 1 to {len(scores)}."
+            f"{name}={k} is more than the {len(scores)} heads that were measured; allowed are 1 to {len(scores)}."
         )
     best = rank_heads(scores, key).head(k)
     return [Head(layer, head) for layer, head in best[["layer", "head"]].to_numpy().tolist()]

@@ -74,7 +74,7 @@ class RelationRuns:
     def relation(self, q_id: str) -> Unit:
         """Run one relation's fit trials.
 
-        With `score.adaptive`, trials are patched `score.adaptive_step` at a time until the top-k heads are stable.
+        Where `score` is adaptive, trials are patched `adaptive_step` at a time until the top-k heads are stable.
         """
         score, averaged = self.score, slice(self.n_mean_trials)
         trials = self.snapshot.of(q_id, "fit")

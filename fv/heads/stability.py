@@ -67,7 +67,7 @@ Effects = Sequence[np.ndarray]
 
 
 def effects_of(effects: TrialEffects, key: str) -> np.ndarray:
-    """Effects of the swept heads, (n_trials, n_heads), of the column that ranks them (`score.key`)."""
+    """Effects of the swept heads, (n_trials, n_heads), of the column that ranks them."""
     values = effects.delta_p if key == "mean_delta_p" else effects.delta_logprob
     return values[:, effects.swept]
 
@@ -225,7 +225,7 @@ def stability_report(
 
 
 def is_stable(effects: TrialEffects, score: ScoreConfig, seed: int) -> bool:
-    """Whether the top-k heads are drawn again often enough for `score.adaptive` to stop."""
+    """Whether the top-k heads are drawn again often enough to patch no more trials."""
     if effects.n_trials < FEWEST_TRIALS:
         return False
     values = [effects_of(effects, score.key.value)]

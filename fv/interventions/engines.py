@@ -12,8 +12,14 @@ ENGINE_REVISION = 2
 """Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
 
 
-def make_engine(lm: LanguageModel, mode: str, max_rows: int) -> Engine:
-    """The engine for `compute.sweep=mode`; `auto` is the fastest that the family allows.
+def make_engine(lm: LanguageModel, mode: str, max_rows: int, name: str = "mode") -> Engine:
+    """The engine called `mode`; `auto` is the fastest that the family allows.
+
+    Args:
+        lm: the model.
+        mode: `shared_prefix`, `expanded`, `naive` or `auto`.
+        max_rows: most token rows in one pass.
+        name: what a message calls `mode`.
 
     Raises:
         ConfigError: `shared_prefix` was asked of a family whose spec does not allow it.
@@ -25,7 +31,7 @@ def make_engine(lm: LanguageModel, mode: str, max_rows: int) -> Engine:
         return ExpandedBatchEngine(lm, max_rows)
     if lm.spec.sweep is not FastEngine.shared_prefix:
         raise ConfigError(
-            f"compute.sweep=shared_prefix is not exact for model.spec={lm.spec.name}. "
-            "Use compute.sweep=expanded or naive, or auto to let the spec decide."
+            f"{name}=shared_prefix is not exact for models of the spec {lm.spec.name}. "
+            f"Use {name}=expanded or naive, or auto to let the spec decide."
         )
     return SharedPrefixEngine(lm, max_rows)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fv.errors import ModelError
+from fv.errors import EngineError, ModelError
 from fv.models.language_model import LanguageModel
 
 ATTENTION = "fv_shared_prefix"
@@ -82,9 +82,9 @@ def shared_prefix_attention(
         raise ModelError(f"{type(module).__name__} cannot run on a shared prefix (unsupported: {odd or 'cache'}).")
     window = kwargs.get("sliding_window")
     if window is not None and (tokens := int(fv_prefix.lengths.max()) + 1) > window:
-        raise ModelError(
+        raise EngineError(
             f"{type(module).__name__} has a sliding_window of {window} tokens and a prompt has {tokens}: "
-            "the shared-prefix engine would look past it. Use compute.sweep=expanded."
+            "the shared-prefix engine would look past it, and the expanded one does not."
         )
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

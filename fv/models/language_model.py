@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from fv.errors import ModelError
+from fv.errors import SpecError
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 
@@ -44,8 +44,8 @@ class LanguageModel:
         """The decoder blocks, first to last."""
         blocks = self._module(self.model, self.spec.blocks)
         if not isinstance(blocks, nn.ModuleList):
-            raise ModelError(
-                f"{self.spec.blocks} is a {type(blocks).__name__}: model.spec={self.spec.name} needs a list of blocks."
+            raise SpecError(
+                f"{self.spec.blocks} is a {type(blocks).__name__}: the spec {self.spec.name} needs a list of blocks."
             )
         return list(blocks)
 
@@ -78,9 +78,9 @@ class LanguageModel:
         inputs = self._out_shape[1]
         width, rest = divmod(inputs, self.n_heads)
         if rest:
-            raise ModelError(
+            raise SpecError(
                 f"{self.spec.blocks}.0.{self.spec.out_proj} has {inputs} inputs, "
-                f"which {self.n_heads} heads do not divide: model.spec={self.spec.name} does not fit this model."
+                f"which {self.n_heads} heads do not divide: the spec {self.spec.name} does not fit this model."
             )
         return width
 
@@ -236,7 +236,7 @@ class LanguageModel:
         try:
             return attrgetter(path)(root)
         except AttributeError as error:
-            raise ModelError(
-                f"{type(root).__name__} has no module {path!r}, which model.spec={self.spec.name} names "
+            raise SpecError(
+                f"{type(root).__name__} has no module {path!r}, which the spec {self.spec.name} names "
                 f"(blocks {self.spec.blocks}, projection {self.spec.out_proj}, norm {self.spec.final_norm})."
             ) from error

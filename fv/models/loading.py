@@ -37,9 +37,9 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     """
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)
-    with _explained(folder):
+    with _explained(folder, model_config.called("offload_folder")):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file)
+        spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file, model_config.called)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -47,7 +47,7 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
             # The one implementation every family has, and the oracle of the self-check.
             attn_implementation="eager",
             use_safetensors=None if model_config.allow_pickle else True,
-            **_quantised(model_config.quant, dtype, device),
+            **_quantised(model_config, dtype, device),
             **placement_of(model_config, hf_config, spec),
             trust_remote_code=False,
             output_loading_info=True,
@@ -59,28 +59,28 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     # Quantised and mapped weights are where they belong already, and cannot be moved.
     placed = model_config.quant is not Quant.none or model_config.device_map is not None
     if devices := getattr(model, "hf_device_map", None):
-        check_blocks(devices, spec)
+        check_blocks(devices, spec, model_config.called("device_map"))
         log.info("Modules are on: %s", ", ".join(f"{path or 'all'} {device}" for path, device in devices.items()))
     try:
         model = (model if placed else model.to(device)).eval().requires_grad_(False)
     except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
-        raise ModelError(f"compute.device={device} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{compute.called('device')}={device} cannot be used: {str(error).splitlines()[0]}") from error
     fingerprint["tokenizer_sha256"] = tokenizer_digest(tokenizer)
     if model_config.spec_file:
         fingerprint["spec_sha256"] = digest_of(asdict(spec))
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
 
 
-def _quantised(quant: Quant, dtype: Dtype, device: str) -> dict[str, Any]:
+def _quantised(model: ModelConfig, dtype: Dtype, device: str) -> dict[str, Any]:
     """Arguments of `from_pretrained` that quantise the weights.
 
     Only the weights: LLM.int8 also rounds activations, by outliers of all rows together, so that a row's numbers would
     depend on what shares its pass.
     """
-    if quant is Quant.none:
+    if model.quant is Quant.none:
         return {}
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("model.quant=nf4 needs bitsandbytes: pip install 'function-vectors[quant]'.")
+        raise ModelError(f"{model.called('quant')}=nf4 needs bitsandbytes: pip install 'function-vectors[quant]'.")
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -103,14 +103,15 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
         ModelError: there is no such model.
     """
     if gguf := gguf_of(config):
-        folder, weights = converted_folder(gguf, config.sha256)
+        folder, weights = converted_folder(gguf, config.sha256, config.called("sha256"))
         return folder, {"source": "gguf" if config.path else str(config.id), "weights_sha256": weights}
     if config.path is not None:
         folder = Path(config.path)
         if not (folder / "config.json").is_file():
             raise ModelError(
-                f"model.path={config.path} is not a model folder: there is no {folder.absolute() / 'config.json'}. "
-                "Save one with save_pretrained, name a .gguf file, or use model=smollm2, or model.id=<hub id>."
+                f"{config.called('path')}={config.path} is not a model folder: there is no "
+                f"{folder.absolute() / 'config.json'}. Save one with save_pretrained, name a .gguf file, or use "
+                f"{config.ways.embedded}, or {config.ways.hub}."
             )
         return folder, {"source": "local", "weights_sha256": _digest_weights(folder)}
     # Pickled weights are fetched only when asked for.
@@ -119,7 +120,8 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
     def lack_of(folder: Path) -> str | None:
         if (folder / "config.json").exists() and any(any(folder.glob(pattern)) for pattern in patterns):
             return None
-        return f"its snapshot has no config.json and {' or '.join(patterns)} files (model.allow_pickle allows *.bin)."
+        pickles = f"{config.called('allow_pickle')}=true allows *.bin"
+        return f"its snapshot has no config.json and {' or '.join(patterns)} files ({pickles})."
 
     folder = hub_folder(config, "Model", patterns, lack_of)
     return folder, {"source": str(config.id), "revision": folder.name, "weights_sha256": _digest_weights(folder)}
@@ -132,8 +134,8 @@ def _digest_weights(folder: Path) -> str:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn whatever a loader raises about a folder into one `ModelError`."""
+def _explained(folder: Path, offload: str) -> Iterator[None]:
+    """Turn whatever a loader raises about a folder into one `ModelError`; `offload` names the folder for weights."""
     try:
         yield
     except ModelError:
@@ -142,6 +144,6 @@ def _explained(folder: Path) -> Iterator[None]:
         if "offload_folder" in str(error):
             raise ModelError(
                 f"{folder} holds weights that cannot be read one by one as the model has them (pickles, experts), so "
-                "modules on disk need a folder to write them to: model.offload_folder=<folder>."
+                f"modules on disk need a folder to write them to: {offload}=<folder>."
             ) from error
         raise ModelError(f"{folder} could not be loaded as a causal language model: {first_line(error)}") from error

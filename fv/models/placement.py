@@ -1,4 +1,4 @@
-"""A model whose blocks are on several devices, or on disk until they run (`model.device_map`).
+"""A model whose blocks are on several devices, or on disk until they run.
 
 accelerate does the work: its hook on a module brings the module's weights and moves its inputs to where it runs. What
 is here is what the hooks cannot know: which maps are possible, and weights that are read outside a module's forward.
@@ -37,7 +37,7 @@ def runs_on(module: nn.Module) -> torch.device | None:
 
 
 def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that place the model as `model.device_map` says; none without a map.
+    """Arguments of `from_pretrained` that place the model as its `device_map` says; none without a map.
 
     Raises:
         ModelError: a device is not there, or the map does not fit the model; says what is wrong.
@@ -45,15 +45,16 @@ def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[st
     if model.device_map is None:
         return {}
     memory = {_device(key): size for key, size in (model.max_memory or {}).items()}
-    _check_devices("model.max_memory", list(memory))
+    _check_devices(list(memory), model.called("max_memory"))
     if isinstance(model.device_map, dict):
-        _check_devices("model.device_map", list(model.device_map.values()))
+        name = model.called("device_map")
+        _check_devices(list(model.device_map.values()), name)
         from accelerate import init_empty_weights  # type: ignore[import-untyped]
 
-        check_blocks(model.device_map, spec)
+        check_blocks(model.device_map, spec, name)
         with init_empty_weights():
             empty = AutoModelForCausalLM.from_config(hf_config, trust_remote_code=False)
-        _check_modules(empty, model.device_map)
+        _check_modules(empty, model.device_map, name)
     return {
         "device_map": model.device_map,
         "max_memory": memory or None,
@@ -61,7 +62,7 @@ def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[st
     }
 
 
-def check_blocks(device_map: Mapping[str, Any], spec: ModelSpec) -> None:
+def check_blocks(device_map: Mapping[str, Any], spec: ModelSpec, name: str = "device_map") -> None:
     """Refuse a map that divides a block: its residual stream would be on two devices at once.
 
     Raises:
@@ -71,41 +72,41 @@ def check_blocks(device_map: Mapping[str, Any], spec: ModelSpec) -> None:
     for path in device_map:
         if path.startswith(f"{spec.blocks}.") and len(path.split(".")) > depth:
             block = ".".join(path.split(".")[:depth])
-            raise ModelError(f"model.device_map places {path}, a part of {block}. A block stays whole: place {block}.")
+            raise ModelError(f"{name} places {path}, a part of {block}. A block stays whole: place {block}.")
 
 
-def _check_devices(key: str, devices: list[int | str]) -> None:
+def _check_devices(devices: list[int | str], name: str) -> None:
     there = torch.accelerator.device_count()
     for device in devices:
         if isinstance(device, int) and device >= there:
             some = f"{there} of them, numbered from 0" if there else "none"
-            raise ModelError(f"{key} names device {device}, but torch finds {some} here. There are also cpu and disk.")
+            raise ModelError(f"{name} names device {device}, but torch finds {some} here. There are also cpu and disk.")
 
 
-def _check_modules(model: nn.Module, device_map: Mapping[str, int | str]) -> None:
+def _check_modules(model: nn.Module, device_map: Mapping[str, int | str], name: str) -> None:
     """Refuse unknown modules, modules inside others, weights without a place, and tied weights in two places."""
     known = dict(model.named_modules())
     if unknown := [path for path in device_map if path not in known]:
-        children = ", ".join(name for name, _ in model.named_children())
+        children = ", ".join(child for child, _ in model.named_children())
         raise ModelError(
-            f"model.device_map names {_few(unknown)}, which {type(model).__name__} does not have. It has {children}, "
+            f"{name} names {_few(unknown)}, which {type(model).__name__} does not have. It has {children}, "
             "and modules inside them."
         )
     for path in device_map:
         if inside := [other for other in device_map if other != path and _covers(other, path)]:
-            raise ModelError(f"model.device_map names {path} and also {inside[0] or 'the whole'}, which it is in.")
+            raise ModelError(f"{name} names {path} and also {inside[0] or 'the whole'}, which it is in.")
     # Buffers that a checkpoint holds need a place as well; the others follow what they meet.
     place = {
-        name: next((device for path, device in device_map.items() if _covers(path, name)), None)
-        for name in model.state_dict()
+        weight: next((device for path, device in device_map.items() if _covers(path, weight)), None)
+        for weight in model.state_dict()
     }
-    if left := [name for name, device in place.items() if device is None]:
-        raise ModelError(f"model.device_map places no {_few(left)}. Every weight needs a device: name its module too.")
+    if left := [weight for weight, device in place.items() if device is None]:
+        raise ModelError(f"{name} places no {_few(left)}. Every weight needs a device: name its module too.")
     tied: dict[str, str] = getattr(model, "all_tied_weights_keys", {})
     for one, other in tied.items():
         if place.get(one) != place.get(other):
             raise ModelError(
-                f"model.device_map places {one} on {place[one]} and {other} on {place[other]}, but they are one tensor "
+                f"{name} places {one} on {place[one]} and {other} on {place[other]}, but they are one tensor "
                 "in this model: give them the same device."
             )
 

@@ -1,10 +1,11 @@
 """Where each model family keeps the modules that function vectors touch.
 
 A family is one declarative row. Nothing here guesses from a model's name: `config.model_type` picks the row, or
-`model.spec=<name>` forces it, and everything else is refused. The self-check at load
+a spec's name forces it, and everything else is refused. The self-check at load
 (`fv.interventions.selfcheck`) proves each row on the model at hand.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from fv.config import ModelConfig
 from fv.errors import ModelError
 
 
@@ -33,7 +35,7 @@ class ModelSpec:
     """Module paths and properties of one decoder-only family.
 
     Attributes:
-        name: what `model.spec` calls it.
+        name: what one forces it by.
         model_types: the values of `config.model_type` it serves.
         blocks: path from the causal-LM model to the list of decoder blocks.
         out_proj: path from a block to its attention output projection (its input holds the head outputs).
@@ -146,30 +148,41 @@ UNSUPPORTED = {
 """Model types that are known not to fit, with the reason."""
 
 
-def find_spec(model_type: str, wanted: str = "auto", file: str | None = None) -> ModelSpec:
-    """Return the spec called `wanted`, or with `auto` the one that serves `model_type`; or the one in `file`.
+def find_spec(
+    model_type: str,
+    spec: str = ModelConfig.spec,
+    spec_file: str | None = ModelConfig.spec_file,
+    called: Callable[[str], str] = str,
+) -> ModelSpec:
+    """Return the spec that is asked for.
+
+    Args:
+        model_type: the model's own `config.model_type`.
+        spec: its name; with `auto`, the one that serves `model_type`.
+        spec_file: the file it is in, instead.
+        called: what a message calls the last two: their names, or where whoever gave them has them.
 
     Raises:
         ModelError: no such spec, or no family for this model type; names the specs and the paths they try.
     """
-    if file is not None:
-        return read_spec(Path(file))
+    if spec_file is not None:
+        return read_spec(Path(spec_file), called("spec_file"))
     known = "; ".join(f"{s.name} ({s.blocks}.*.{s.out_proj})" for s in SPECS)
-    for spec in SPECS:
-        if spec.name == wanted or (wanted == "auto" and model_type in spec.model_types):
-            return spec
-    if wanted != "auto":
-        raise ModelError(f"model.spec={wanted!r} is unknown. Known specs and the modules they use: {known}.")
+    for own in SPECS:
+        if own.name == spec or (spec == "auto" and model_type in own.model_types):
+            return own
+    if spec != "auto":
+        raise ModelError(f"{called('spec')}={spec!r} is unknown. Known specs and the modules they use: {known}.")
     reason = f" ({UNSUPPORTED[model_type]})" if model_type in UNSUPPORTED else ""
     raise ModelError(
         f"Models of type {model_type!r} have no spec{reason}, so nothing could be edited in them. "
         f"Known specs and the modules they use: {known}. "
-        "If one of them fits, force it with model.spec=<name>; or describe the family in a file and say "
-        "model.spec_file=<file>.yaml (docs/models.md). The self-check at load will prove it or refuse."
+        f"If one of them fits, force it with {called('spec')}=<name>; or describe the family in a file and say "
+        f"{called('spec_file')}=<file>.yaml (docs/models.md). The self-check at load will prove it or refuse."
     )
 
 
-def read_spec(path: Path) -> ModelSpec:
+def read_spec(path: Path, name: str = "path") -> ModelSpec:
     """Read a family from a YAML file whose keys are the attributes of `ModelSpec`.
 
     Raises:
@@ -178,9 +191,9 @@ def read_spec(path: Path) -> ModelSpec:
     try:
         return TypeAdapter(ModelSpec).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ModelError(f"model.spec_file={path} cannot be read: {error.strerror}.") from error
+        raise ModelError(f"{name}={path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
-        raise ModelError(f"model.spec_file={path} is not YAML: {error}") from error
+        raise ModelError(f"{name}={path} is not YAML: {error}") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ModelError(f"model.spec_file={path} describes no family: {wrong}.") from error
+        raise ModelError(f"{name}={path} describes no family: {wrong}.") from error

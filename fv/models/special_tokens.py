@@ -1,12 +1,12 @@
 """Special tokens around a prompt (BOS): those a tokenizer adds by itself, whether they are used, and what is warned of.
 
-`model.add_special_tokens` is a wish; what the snapshot records, and every prompt is encoded with, is what it comes to.
+The setting is a wish; what a snapshot records, and every prompt is encoded with, is what it comes to.
 """
 
 from collections import Counter
 from typing import Any
 
-SETTING = "model.add_special_tokens"
+from fv.config import ModelConfig
 
 
 def added_tokens(tokenizer: Any) -> list[str]:
@@ -25,25 +25,28 @@ def adds_special_tokens(tokenizer: Any, setting: str | bool) -> bool:
 
     Args:
         tokenizer: the model's tokenizer.
-        setting: `model.add_special_tokens`, or what a snapshot recorded of it.
+        setting: `add_special_tokens` of a `ModelConfig`, or what a snapshot recorded of it.
     """
     return setting is not False and bool(added_tokens(tokenizer))
 
 
-def special_tokens_warning(tokenizer: Any, used: bool, setting: str | bool = "auto") -> str | None:
+def special_tokens_warning(
+    tokenizer: Any, used: bool, setting: str | bool = ModelConfig.add_special_tokens, name: str = "add_special_tokens"
+) -> str | None:
     """One line about special tokens that are missing from the prompts; None where they are as the tokenizer has them.
 
     Args:
         tokenizer: the model's tokenizer.
         used: whether prompts have special tokens, as a snapshot records it.
-        setting: `model.add_special_tokens`, where it is known: `true` cannot add what the tokenizer does not have.
+        setting: what was asked for, where it is known: `true` cannot add what the tokenizer does not have.
+        name: what the line calls the setting.
     """
     added = added_tokens(tokenizer)
     if added and not used:
         return (
             f"Prompts are encoded without {' '.join(added)}, which this tokenizer adds to every text by itself; the "
-            f"model may do far worse so. {SETTING}=auto adds it (in another run_id)."
+            f"model may do far worse so. {name}=auto adds it."
         )
     if setting is True and not added:
-        return f"{SETTING}=true adds nothing: this tokenizer adds no special tokens by itself. Say auto or false."
+        return f"{name}=true adds nothing: this tokenizer adds no special tokens by itself. Say auto or false."
     return None

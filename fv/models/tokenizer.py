@@ -56,7 +56,7 @@ def load_tokenizer(model: ModelConfig) -> ModelTokenizer:
     except Exception as error:  # whatever a loader raises about a folder
         name = source["pretrained_model_name_or_path"]
         raise ModelError(f"{name} has no usable tokenizer: {first_line(error)}") from error
-    spec = find_spec(config.model_type, model.spec, model.spec_file)
+    spec = find_spec(config.model_type, model.spec, model.spec_file, model.called)
     fingerprint = {"tokenizer_sha256": tokenizer_digest(tokenizer)}
     return ModelTokenizer(tokenizer, positions_of(config), spec, model.name, fingerprint)
 
@@ -77,7 +77,7 @@ def _source(model: ModelConfig) -> dict[str, Any]:
     """Where the tokenizer is, as the arguments of `from_pretrained`."""
     if gguf := gguf_of(model):
         # Reading a tokenizer out of a GGUF file takes ten seconds; a converted model has it at hand.
-        converted, _ = conversion_of(gguf, model.sha256)
+        converted, _ = conversion_of(gguf, model.sha256, model.called("sha256"))
         if _is_whole(converted):
             return {"pretrained_model_name_or_path": str(converted)}
         return {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -86,7 +86,8 @@ def _source(model: ModelConfig) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(folder)}
     if not _has_tokenizer(Path(model.path)):
         raise ModelError(
-            f"model.path={model.path} has no tokenizer: config.json and one of {', '.join(DEFINITIONS)} are needed."
+            f"{model.called('path')}={model.path} has no tokenizer, for which config.json is needed and one of "
+            f"{', '.join(DEFINITIONS)}."
         )
     return {"pretrained_model_name_or_path": model.path}
 

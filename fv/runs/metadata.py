@@ -21,7 +21,7 @@ from fv.data.snapshot import Snapshot, Trial
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
-from fv.models.special_tokens import SETTING, adds_special_tokens
+from fv.models.special_tokens import adds_special_tokens
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
 from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine, weights_of
 from fv.runs.outputs import Outputs, verify_outputs
@@ -30,6 +30,7 @@ from fv.runs.paths import RunPaths
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 OTHER_RUN = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
 TRIALS = "data.n_trials_per_q"
+SPECIAL_TOKENS = "model.add_special_tokens"
 FOREIGN = ("fv_file",)
 """Inputs of a step that no step of the run makes: another one is another setting, and not a run that has grown."""
 log = logging.getLogger(__name__)
@@ -98,8 +99,9 @@ def refuse_other_run(paths: RunPaths, meta: dict[str, Any], config: Config, may_
     if may_grow and here[TRIALS] >= there[TRIALS]:
         there[TRIALS] = here[TRIALS]
     # The rest first: only where nothing else differs is the tokenizer looked at.
-    refuse_difference({**there, SETTING: None}, {**here, SETTING: None}, what, OTHER_RUN)
-    if there[SETTING] != here[SETTING] and not _same_special_tokens(there[SETTING], here[SETTING], config.model):
+    refuse_difference({**there, SPECIAL_TOKENS: None}, {**here, SPECIAL_TOKENS: None}, what, OTHER_RUN)
+    spelled = there[SPECIAL_TOKENS], here[SPECIAL_TOKENS]
+    if spelled[0] != spelled[1] and not _same_special_tokens(*spelled, config.model):
         refuse_difference(there, here, what, OTHER_RUN)
     if not is_same_source(meta["config"], config.resolved()):
         found = weights_of(fingerprint_of(config.model))

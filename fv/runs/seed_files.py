@@ -8,8 +8,7 @@ import pandas as pd
 from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
 from fv.files import read_json
-from fv.models.special_tokens import SETTING
-from fv.runs.metadata import read_meta
+from fv.runs.metadata import SPECIAL_TOKENS, read_meta
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths, run_folder
 from fv.runs.step6_files import META
@@ -47,7 +46,7 @@ def settings_but_seed(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
     config = meta["config"]
     shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
     # What the setting came to: runs may spell it differently and have the same tokens.
-    shared[SETTING] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
+    shared[SPECIAL_TOKENS] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
     return {**meta["settings"], **shared, "tag": config["tag"]}
 
 

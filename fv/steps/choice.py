@@ -27,4 +27,4 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
             "without a choice."
         )
     if evaluation.n_unrelated:
-        read_unrelated(evaluation.unrelated_path, evaluation.n_unrelated)
+        read_unrelated(evaluation)

@@ -48,10 +48,11 @@ def run_check(config: Config) -> None:
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    encoder = Encoder(lm, _special_tokens(lm, config))
-    reports = [check_tokens(relation, config, encoder) for relation in file.relations]
+    encoder = Encoder(lm, _special_tokens(lm, config), config.model.called("add_special_tokens"))
+    reports = [check_tokens(relation, config.data, config.seed, encoder) for relation in file.relations]
     print_reports(f"{file.path} for {lm.name}", reports)
-    print_corruption([report.corruption for report in reports if report.corruption])
+    corruption = [report.corruption for report in reports if report.corruption]
+    print_corruption(corruption, config.data.called("corruption"))
     print_findings([*check_rows(rows), *token_findings(rows, reports)])
     if config.data.strict:
         refusals += [f"{line} (data.strict=true)" for line in file.warnings()]
@@ -78,7 +79,7 @@ def run_sample(config: Config) -> None:
 
     lm = load_tokenizer(config.model)
     special = _special_tokens(lm, config)
-    encoder = Encoder(lm, special)
+    encoder = Encoder(lm, special, config.model.called("add_special_tokens"))
     print(LEGEND)
     refusals = []
     for relation in file.relations:
@@ -101,7 +102,8 @@ def _special_tokens(lm: "HasTokenizer", config: Config) -> bool:
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
-    if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
+    setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
         log.warning(warning)
     return used
 

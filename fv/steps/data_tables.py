@@ -58,7 +58,7 @@ def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
     print("Each maximum holds for any seed while the other two counts stay as configured.")
 
 
-def print_corruption(reports: "Sequence[CorruptionReport]") -> None:
+def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:
     """What the corrupted prompts of each relation show."""
     how = ("deranged", "from the relation", "permuted")
     columns = ("relation", "prompts", *how, "outputs right", "answer visible")
@@ -76,7 +76,7 @@ def print_corruption(reports: "Sequence[CorruptionReport]") -> None:
     ]
     print_table("Corrupted prompts of the trials as configured", columns, rows)
     for report in reports:
-        for line in report.warnings():
+        for line in report.warnings(name):
             print(f"\n{line}")
 
 

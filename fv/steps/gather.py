@@ -31,6 +31,7 @@ from fv.runs.sweep_cells import (
     without_swept,
 )
 from fv.runs.units import unit_store
+from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
@@ -97,6 +98,7 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
     return folder
 
 
+@with_settings()
 def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
     config = config_of(meta)
@@ -115,7 +117,8 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
-        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        compute = config.compute
+        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
         found = GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts)
         results = evaluate_held_out(config, lm, engine, stepd, found, units)
         meta = {**meta, "computed_with": units.machines}

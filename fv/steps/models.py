@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fv.config import Config
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     """Load the model of `config`, prove its spec, and print what was measured.
 
@@ -31,7 +33,8 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
 
     lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)))
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
-    if warning := special_tokens_warning(lm.tokenizer, used, config.model.add_special_tokens):
+    setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
         log.warning(warning)
     special = " ".join(used_tokens(lm.tokenizer, used)) or "none"
     table = Table(title=f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}")

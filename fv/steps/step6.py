@@ -23,6 +23,7 @@ from fv.runs.paths import SNAPSHOT, RunPaths, locked
 from fv.runs.results import StepdResults, norms_of_alpha
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use, unit_store
+from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
 from fv.steps.summary import GridResults, evaluate_held_out, write_results
@@ -31,6 +32,7 @@ from fv.steps.vectors import plan_of, vectors_of
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
     """Run Step6 over the grid of `injection.layer` and `injection.alpha`.
 
@@ -80,7 +82,8 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         units = unit_store(config, lm)
         trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
-        engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+        compute = config.compute
+        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
         on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
         rows = evaluate_vectors("Step6", engine, on, units, known.rows if known else None)
         found = GridResults(rows, vectors, cells, parts)

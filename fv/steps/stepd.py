@@ -36,11 +36,13 @@ from fv.runs.outputs import Outputs
 from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, unit_store
+from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepD, or what is missing of it.
 
@@ -66,8 +68,9 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     if file is None:
         snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
     else:
-        snapshot = sample_snapshot(file, config.data, config.seed, lm, config.model.add_special_tokens)
-    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads)
+        special, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+        snapshot = sample_snapshot(file, config.data, config.seed, lm, special, name)
+    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
     with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
         # Another process may have done it while this one loaded its model.
@@ -93,7 +96,8 @@ def _run(
 ) -> None:
     paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
     special_tokens = used_tokens(lm.tokenizer, special)
-    warning = special_tokens_warning(lm.tokenizer, special, config.model.add_special_tokens)
+    setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    warning = special_tokens_warning(lm.tokenizer, special, setting, name)
     recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
     meta = step_meta("stepD", config, lm, made_with=made_with, **recorded)
     if paths.stepd_meta.exists():
@@ -101,7 +105,7 @@ def _run(
     outputs = Outputs(paths.artifacts)
     write_json(paths.stepd_meta, meta)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
-    log_warnings(file, snapshot)
+    log_warnings(file, snapshot, config.data.called)
     if warning:
         log.warning(warning)
     n_fit = sum(trial.split == "fit" for trial in snapshot.trials)
@@ -110,7 +114,8 @@ def _run(
         f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads)} heads of {lm.name} ({shape}) in "
         f"{paths.root}"
     )
-    engine, store = make_engine(lm, config.compute.sweep.value, config.compute.max_rows), unit_store(config, lm)
+    compute, store = config.compute, unit_store(config, lm)
+    engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
     n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
     runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store)
     units: dict[str, Unit] = {}

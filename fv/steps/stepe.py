@@ -23,6 +23,7 @@ from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, FV_META, RunPaths, locked
 from fv.runs.results import StepdResults, norms_of_alpha
 from fv.runs.vector_files import FILES
+from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.holder import ModelHolder
 from fv.vectors.measured import Ranking
@@ -33,6 +34,7 @@ from fv.vectors.vector import Vector
 log = logging.getLogger(__name__)
 
 
+@with_settings()
 def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     """Run StepE, and the AIE subset package when `score.aie_qids` names one.
 
@@ -74,7 +76,7 @@ def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: Stepd
     score, measured = config.score, stepd.measured
     ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
-    top = TopHeads.of(measured, ranking)
+    top = TopHeads.of(measured, ranking, config.score.called("k"))
     by_layer, described = top.global_by_layer(lm), top.described(measured)
     overall = by_layer.sum(0)
     # The metadata goes last: a StepE that was killed has none, and is made again.
@@ -118,7 +120,8 @@ def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, va
     cells = grid(config.injection, lm.n_layers)
     parts = eval_parts(snapshot, qids, n_eval, config.evaluation.dev_fraction if len(cells) > 1 else 0.0, config.seed)
     trials = trials_of(lm, snapshot, qids, n_eval, parts)
-    engine = make_engine(lm, config.compute.sweep.value, config.compute.max_rows)
+    compute = config.compute
+    engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
     rows = evaluate_vectors(
         "StepE", engine, Grid([(vector, qids)], trials, cells, norms_of_alpha(config, stepd.measured))
     )

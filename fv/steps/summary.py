@@ -86,7 +86,7 @@ def write_results(
         **summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
-        "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.measured, rows)],
+        "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.measured, rows, config.data.called("split"))],
         **(held_out.summary if held_out else {}),
     }
     write_step6(folder, config, stepd.snapshot, rows, summary, held_out, meta)

@@ -35,7 +35,7 @@ def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdR
             source,
             kind,
             q_id,
-            stepd.measured.vector_of(lm, q_id, ranking, k, aie=kind == "aie_qid"),
+            stepd.measured.vector_of(lm, q_id, ranking, k, kind == "aie_qid", injection.called("k")),
             k,
             of_several=True,
             in_matrix=fv == "all_qids",

@@ -76,7 +76,7 @@ class Measured:
             raise ConfigError(f"Leaving {without} out of its own AIE leaves no relation; it needs one other or more.")
         return aie_table(self.cie, others)
 
-    def heads_of(self, q_id: str | None, ranking: Ranking, k: int, aie: bool = False) -> VectorHeads:
+    def heads_of(self, q_id: str | None, ranking: Ranking, k: int, aie: bool = False, name: str = "k") -> VectorHeads:
         """The best `k` heads of a relation, or over all, with the rest of the ranking.
 
         Args:
@@ -84,6 +84,7 @@ class Measured:
             ranking: how heads are ranked.
             k: how many.
             aie: whether a relation's own means go with the heads of the AIE.
+            name: what a message calls `k`.
 
         Raises:
             ConfigError: fewer than `k` heads were swept.
@@ -92,12 +93,14 @@ class Measured:
             scores = self.aie_scores(q_id if ranking.leave_one_out else None)
         else:
             scores = self.scores_of(q_id)
-        heads = top_heads(scores, ranking.key, k)
+        heads = top_heads(scores, ranking.key, k, name)
         return VectorHeads(tuple(heads), tuple(top_heads(scores, ranking.key, len(scores))), self.means_of(q_id))
 
-    def vector_of(self, lm: LanguageModel, q_id: str | None, ranking: Ranking, k: int, aie: bool = False) -> Tensor:
+    def vector_of(
+        self, lm: LanguageModel, q_id: str | None, ranking: Ranking, k: int, aie: bool = False, name: str = "k"
+    ) -> Tensor:
         """The function vector of a relation, or the global one: (d_model,). Arguments as for `heads_of`."""
-        made_of = self.heads_of(q_id, ranking, k, aie)
+        made_of = self.heads_of(q_id, ranking, k, aie, name)
         return function_vector(lm, made_of.means.clean, made_of.heads)
 
     def heads_of_vector(self, vector: Vector, ranking: Ranking) -> VectorHeads | None:

@@ -37,15 +37,15 @@ class TopHeads:
     of_aie: dict[str, VectorHeads]
 
     @classmethod
-    def of(cls, measured: Measured, ranking: Ranking) -> "TopHeads":
+    def of(cls, measured: Measured, ranking: Ranking, name: str = "k") -> "TopHeads":
         """Rank the heads that were measured.
 
         Raises:
             ConfigError: there are fewer than k, or no other relation to leave one out of.
         """
-        overall = measured.heads_of(None, ranking, ranking.k)
-        own = {q_id: measured.heads_of(q_id, ranking, ranking.k) for q_id in measured.qids}
-        of_aie = {q_id: measured.heads_of(q_id, ranking, ranking.k, aie=True) for q_id in measured.qids}
+        overall = measured.heads_of(None, ranking, ranking.k, name=name)
+        own = {q_id: measured.heads_of(q_id, ranking, ranking.k, name=name) for q_id in measured.qids}
+        of_aie = {q_id: measured.heads_of(q_id, ranking, ranking.k, True, name) for q_id in measured.qids}
         return cls(ranking, overall, own, of_aie)
 
     def described(self, measured: Measured) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Vector:
         values: (d_model,).
         k: how many heads it is made of; None where that is not known.
         of_several: whether there are vectors of other k from the same source, which names must tell apart.
-        in_matrix: whether it is one of the transfer matrix's (`injection.fv=all_qids`).
+        in_matrix: whether it is one of the transfer matrix's (one of every relation).
     """
 
     source: str
@@ -43,7 +43,7 @@ def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
         vector: (d_model,).
         cell: layer and alpha.
         residual_norm: the mean norm of the residual stream behind each block, (n_layers,), where alpha is a multiple of
-            it (`injection.alpha_unit=residual`); None where alpha is a factor on the vector as it is.
+            it (`AlphaUnit.residual`); None where alpha is a factor on the vector as it is.
     """
     if residual_norm is None:
         return cell.alpha

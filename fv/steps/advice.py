@@ -1,0 +1,28 @@
+"""Which settings mend what a library refuses, where its message cannot know how it came to be asked."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from fv.errors import DevTrialsError, EngineError, FvError, ScopeError, SpecError
+
+ADVICE: Mapping[type[FvError], str] = {
+    DevTrialsError: (
+        "Trials are sampled by data.n_eval_trials_per_q and cut by injection.n_eval, relations are named by data.qids, "
+        "the share is evaluation.dev_fraction."
+    ),
+    EngineError: "Say compute.sweep=expanded.",
+    ScopeError: (
+        "A relation's own vector is injection.fv=qid injection.fv_source_qid=<q_id>; relations to evaluate on are "
+        "eval_scope=all_qids, or eval_scope=qid_list eval_scope.qids=[…]."
+    ),
+    SpecError: "The spec is chosen by model.spec, or described in model.spec_file=<file>.yaml (docs/models.md).",
+}
+
+
+@contextmanager
+def with_settings() -> Iterator[None]:
+    """Add to an error of the library which settings would mend it; also a decorator."""
+    try:
+        yield
+    except tuple(ADVICE) as error:
+        raise type(error)(f"{error} {ADVICE[type(error)]}") from error
