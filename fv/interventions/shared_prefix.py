@@ -11,7 +11,7 @@ An edit at the last token cannot change an earlier position, so for a prompt of 
 
 Many prompts share a pass. What is skipped is what no output needs: the last block's MLP, the final norm and the
 unembedding of the prefix. `docs/engine.md` says why this is exact and where it is not allowed; it agrees with the
-naive loop within 2e-5 in log p (`tests/test_sweep_parity.py`).
+naive loop within 2e-5 in log p (`tests/interventions/test_sweep_parity.py`).
 """
 
 import hashlib

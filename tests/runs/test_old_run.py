@@ -23,7 +23,7 @@ from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
-ARCHIVE = Path(__file__).parent / "data" / "run_before_identity.tar.gz"
+ARCHIVE = Path(__file__).parents[1] / "files" / "run_before_identity.tar.gz"
 SETTINGS = [
     *("run_id=old", "data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
     *("score.layers=[14,20]", "injection.fv=all_qids", "injection.layer=[14,20]", "injection.alpha=[1.0,2.0]"),

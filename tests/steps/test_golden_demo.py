@@ -1,4 +1,4 @@
-"""The demo's numbers are frozen: whatever is rebuilt around them, they stay (`tests/data/golden_demo_*.csv.gz`).
+"""The demo's numbers are frozen: whatever is rebuilt around them, they stay (`tests/files/golden_demo_*.csv.gz`).
 
 Written by the code of November 2026. A change that is to move them says so in the changelog and writes them again.
 """
@@ -14,7 +14,7 @@ from fv.files import read_json
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "files"
 
 
 @pytest.fixture(scope="module")
