@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from answer_oracle import oracle
 from conftest import TINY_QIDS, MakeConfig, loaded
-from test_answers import oracle
 
 from fv.config import Config
 from fv.data.snapshot import Trial, read_snapshot
