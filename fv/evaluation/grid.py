@@ -16,7 +16,7 @@ from torch import Tensor
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.evaluation.selection import TEST, parts_of
-from fv.evaluation.trial_rows import EvalTrial, inject_at, sort_trials, trial_rows
+from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows
 from fv.interventions.engine import Cell, Engine, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
@@ -106,8 +106,7 @@ def evaluate_vectors(
             missing = [v for v in vectors if found[v.name] is None]
             advance(len(trials) * len(cells) * (len(vectors) - len(missing)))
             if missing:
-                values = torch.stack([v.values for v in missing]).expand(len(trials), -1, -1)
-                before, after = inject_at(engine, prompts, values, cells, norm, advance, apart=True)
+                before, after = inject_vectors(engine, missing, prompts, cells, norm, advance)
                 for i, vector in enumerate(missing):
                     found[vector.name] = own = arrays_of_scores({"before": before, "after": after[:, i]})
                     units.keep(*_unit(q_id, vector, asked), own)

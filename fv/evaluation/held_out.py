@@ -56,14 +56,18 @@ class Asked:
     Attributes:
         questions: how a trial is asked.
         test: the trials that are reported.
+        prompts: {kind of prompt: the test trials' prompts}.
         dev: zero-shot prompts of those that cells are chosen on.
         stream: the residual stream that strengths are told against.
+        choice: the search for the cells of controls and baselines; None where no trials are kept to choose on.
     """
 
     questions: RelationQuestions
     test: Sequence[Trial]
+    prompts: dict[str, list[Prompt]]
     dev: Sequence[Prompt]
     stream: Stream
+    choice: DevChoice | None
 
 
 @dataclass
@@ -135,13 +139,12 @@ class HeldOutRun:
     def _made_from(self, asked: Asked, candidates: Sequence[Candidate]) -> list[Any]:
         """All that a unit's numbers depend on beside the model."""
         kinds = sorted({candidate.prompt for candidate in candidates})
-        test = {kind: [asked.questions.ask(trial, kind) for trial in asked.test] for kind in kinds}
-        choice = self._choice(asked)
+        choice = asked.choice
         chooses = [choice.cells, choice.shares, [[p.token_ids, p.target] for p in choice.prompts]] if choice else None
         stream = None if asked.stream.norm is None else asked.stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
-            {kind: [*map(list, prompts)] for kind, prompts in test.items()},
+            {kind: [*map(list, asked.prompts[kind])] for kind in kinds},
             [asked.questions.ending, chooses, stream, asked.stream.is_unit, self.unrelated],
         ]
 
@@ -151,7 +154,7 @@ class HeldOutRun:
         scored: dict[int, pd.DataFrame] = {}
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
             which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
-            prompts = [asked.questions.ask(trial, kind) for trial in asked.test]
+            prompts = asked.prompts[kind]
             edits = [conditions[i].edit for i in which]
             scores = score_answers(lm, prompts, edits, asked.questions.ending, max_rows)
             for column, i in enumerate(which):
@@ -171,7 +174,7 @@ class HeldOutRun:
 
     def _settled(self, asked: Asked, candidates: Sequence[Candidate]) -> list[Condition]:
         """Each candidate at its cell."""
-        choice, stream = self._choice(asked), asked.stream
+        choice, stream = asked.choice, asked.stream
         cells: dict[int, Cell] = {}
         choosing = {i: c.edit for i, c in enumerate(candidates) if isinstance(c.edit, Injected) and c.edit.chooses}
         if choice and choosing:
@@ -194,18 +197,19 @@ class HeldOutRun:
                 conditions.append(Condition(name, edit, **labels))
         return conditions
 
-    def _choice(self, asked: Asked) -> DevChoice | None:
-        """The search for the cells of controls and baselines; None where no trials are kept to choose on."""
-        if not asked.dev:
+    def _choice(self, dev: Sequence[Prompt], stream: Stream) -> DevChoice | None:
+        if not dev:
             return None
         weaker = self.candidates.evaluation.controls.weaker
         cells = weaker_cells(self.candidates.cells, weaker)
-        return DevChoice(self.engine, asked.dev, cells, sorted([1.0, *weaker]), asked.stream.unit)
+        return DevChoice(self.engine, dev, cells, sorted([1.0, *weaker]), stream.unit)
 
     def _asked(self, q_id: str) -> Asked:
         questions = RelationQuestions(self.candidates.lm, self.snapshot, q_id)
         test, dev = ([t for t in questions.trials if self.parts.get(t.trial_id) == part] for part in (TEST, DEV))
-        return Asked(questions, test, [questions.ask(t, "zero_shot") for t in dev], self.candidates.stream(q_id))
+        prompts = {kind: [questions.ask(trial, kind) for trial in test] for kind in UNEDITED.values()}
+        asked, stream = [questions.ask(trial, "zero_shot") for trial in dev], self.candidates.stream(q_id)
+        return Asked(questions, test, prompts, asked, stream, self._choice(asked, stream))
 
     def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
         here = self.chosen[self.chosen["eval_qid"] == q_id]

@@ -74,11 +74,25 @@ def evaluate(
     Returns:
         trial rows with `TRIAL_COLUMNS`, sorted.
     """
-    values = torch.stack([vector.values for vector in vectors]).expand(len(trials), -1, -1)
-    prompts = [trial.prompt for trial in trials]
-    before, after = inject_at(engine, prompts, values, cells, residual_norm, advance, apart=True)
+    before, after = inject_vectors(engine, vectors, [trial.prompt for trial in trials], cells, residual_norm, advance)
     tables = [trial_rows(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
     return sort_trials(pd.concat(tables, ignore_index=True))
+
+
+def inject_vectors(
+    engine: Engine,
+    vectors: Sequence[Vector],
+    prompts: Sequence[Prompt],
+    cells: Sequence[Cell],
+    residual_norm: Tensor | None,
+    advance: Advance = ignore_progress,
+) -> tuple[TargetScores, TargetScores]:
+    """Scores without, (n_prompts,), and with each vector, (n_prompts, n_vectors, n_cells).
+
+    Arguments as for `evaluate`.
+    """
+    values = torch.stack([vector.values for vector in vectors]).expand(len(prompts), -1, -1)
+    return inject_at(engine, prompts, values, cells, residual_norm, advance, apart=True)
 
 
 def trial_rows(

@@ -90,12 +90,12 @@ class RelationRuns:
 
         most = score.n_trials or len(trials)
         step = score.adaptive_step if score.adaptive else most
+        patch = self._patching(clean_mean)
+        inputs = f"{digest_of_tensor(clean_mean)} {[tuple(head) for head in self.heads]}"
         patched: list[Arrays] = []
         done = 0
         while done < most and not (patched and is_stable(self._effects(_joined(patched)), score, self.seed)):
             here = prompts["corrupted"][done : min(done + step, most)]
-            inputs = f"{digest_of_tensor(clean_mean)} {[tuple(head) for head in self.heads]}"
-            patch = self._patching(clean_mean)
             patched.append(units("effects", here, patch, 1 + len(self.heads), inputs))
             done += len(here)
         rest = prompts["corrupted"][done:]

@@ -13,7 +13,6 @@ from fv.errors import ArtifactError
 from fv.evaluation.grid import eval_parts
 from fv.files import safe_name
 from fv.interventions.engine import Cell
-from fv.interventions.engines import make_engine
 from fv.runs.identity import flat
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
@@ -33,6 +32,7 @@ from fv.runs.sweep_cells import (
 from fv.runs.units import unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
+from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import GridResults, evaluate_held_out, write_results
@@ -117,8 +117,7 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
-        compute = config.compute
-        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+        engine = engine_of(config, lm)
         found = GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts)
         results = evaluate_held_out(config, lm, engine, stepd, found, units)
         meta = {**meta, "computed_with": units.machines}

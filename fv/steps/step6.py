@@ -13,7 +13,6 @@ from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
 from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, qids_of, trials_of
 from fv.files import digest_of
-from fv.interventions.engines import make_engine
 from fv.models.special_tokens import used_tokens
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
@@ -25,6 +24,7 @@ from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
+from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
 from fv.steps.summary import GridResults, evaluate_held_out, write_results
 from fv.steps.vectors import plan_of, vectors_of
@@ -82,8 +82,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         units = unit_store(config, lm)
         trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
-        compute = config.compute
-        engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+        engine = engine_of(config, lm)
         on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
         rows = evaluate_vectors("Step6", engine, on, units, known.rows if known else None)
         found = GridResults(rows, vectors, cells, parts)

@@ -18,7 +18,6 @@ from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import RelationRuns, Unit
 from fv.heads.relations import effect_tables, measure_relations, prompt_rows
 from fv.interventions.engine import Head
-from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with
@@ -37,6 +36,7 @@ from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
+from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
@@ -114,8 +114,7 @@ def _run(
         f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads)} heads of {lm.name} ({shape}) in "
         f"{paths.root}"
     )
-    compute, store = config.compute, unit_store(config, lm)
-    engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+    engine, store = engine_of(config, lm), unit_store(config, lm)
     n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
     runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store)
     units: dict[str, Unit] = {}

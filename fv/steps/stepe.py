@@ -14,7 +14,6 @@ from fv.evaluation.cells import grid
 from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
-from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
@@ -25,6 +24,7 @@ from fv.runs.results import StepdResults, norms_of_alpha
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
+from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
 from fv.vectors.measured import Ranking
 from fv.vectors.names import source_name
@@ -120,8 +120,7 @@ def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, va
     cells = grid(config.injection, lm.n_layers)
     parts = eval_parts(snapshot, qids, n_eval, config.evaluation.dev_fraction if len(cells) > 1 else 0.0, config.seed)
     trials = trials_of(lm, snapshot, qids, n_eval, parts)
-    compute = config.compute
-    engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+    engine = engine_of(config, lm)
     rows = evaluate_vectors(
         "StepE", engine, Grid([(vector, qids)], trials, cells, norms_of_alpha(config, stepd.measured))
     )
