@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from families import tiny
-from test_device_map import numbers_of, parts_of, whole_modules
+from placement_checks import numbers_of, parts_of, whole_modules
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
