@@ -64,7 +64,7 @@ def parse_indices(key: str, value: Any) -> str | list[int]:
     """`all`, one index or a list of them, to `all` or a sorted list."""
     if value == "all":
         return "all"
-    items = list(value) if isinstance(value, list | tuple) else [value]
+    items = list(value) if isinstance(value, list | tuple | range) else [value]
     if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in items):
         raise ConfigError(f"{key}={value!r} must be all, a number from 0, or a list of such numbers, like [8,12,16].")
     if len(set(items)) != len(items):

@@ -14,12 +14,13 @@ from fv.config import AlphaUnit, ControlCell
 from fv.config.evaluation import EvaluationConfig
 from fv.evaluation.conditions import Stream
 from fv.evaluation.tables import NO_VECTOR
+from fv.heads.effects import Effects, Ranking
 from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
 from fv.units import digest_of_tensor
 from fv.vectors.controls import make_controls, random_head_sets
-from fv.vectors.measured import Measured, Ranking
+from fv.vectors.made_of import heads_of_vector, vector_of
 from fv.vectors.vector import Vector
 
 OF_OTHERS = ("other_relation", "mean_of_others")
@@ -113,7 +114,7 @@ class CandidatesOfRelations:
     alpha_unit: AlphaUnit
     seed: int
     lm: LanguageModel
-    measured: Measured
+    measured: Effects
     ranking: Ranking
     cells: Sequence[Cell]
     _made: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict, repr=False)
@@ -152,7 +153,7 @@ class CandidatesOfRelations:
 
     def _controls(self, vector: Vector, cell: Cell, in_domain: bool) -> Iterator[Candidate]:
         """A vector's controls; of a vector away from its relation only random ones say anything."""
-        heads, others = self.measured.heads_of_vector(vector, self.ranking), self._others(vector)
+        heads, others = heads_of_vector(self.measured, vector, self.ranking), self._others(vector)
         controls = self.evaluation.controls
         chooses = controls.cell is not ControlCell.same
         for control in make_controls(self.lm, vector, heads, others, controls, self.seed):
@@ -169,12 +170,12 @@ class CandidatesOfRelations:
         others = [q_id for q_id in self.measured.qids if q_id != vector.source_qid]
         for q_id in others:
             if (q_id, k, aie) not in self._made:
-                self._made[q_id, k, aie] = self.measured.vector_of(self.lm, q_id, self.ranking, k, aie)
+                self._made[q_id, k, aie] = vector_of(self.lm, self.measured, q_id, self.ranking, k, aie)
         return {q_id: self._made[q_id, k, aie] for q_id in others}
 
     def _ablations(self, vector: Vector, corrupted: Tensor) -> Iterator[Candidate]:
         """Top-k heads, and random ones in the same layers, set to their mean over the corrupted prompts."""
-        heads = self.measured.heads_of_vector(vector, self.ranking)
+        heads = heads_of_vector(self.measured, vector, self.ranking)
         if heads is None:
             return
         yield Candidate("ablated_top_heads", "clean", SetHeads(heads.heads, corrupted), vector.name)

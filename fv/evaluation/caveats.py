@@ -6,7 +6,7 @@ import pandas as pd
 
 from fv.data.leaks import eval_pairs_elsewhere
 from fv.data.snapshot import Snapshot
-from fv.vectors.measured import Measured
+from fv.heads.effects import Effects
 from fv.vectors.names import relation_name
 
 EXACT = "exact_match"
@@ -14,7 +14,7 @@ MANY_COLLISIONS = 0.5
 """Share of a relation's outputs with another's first token from which first tokens say nothing of the answer."""
 
 
-def caveats(snapshot: Snapshot, measured: Measured, rows: pd.DataFrame, name: str = "split") -> list[str]:
+def caveats(snapshot: Snapshot, measured: Effects, rows: pd.DataFrame, name: str = "split") -> list[str]:
     """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
 
     Args:

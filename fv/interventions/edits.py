@@ -23,6 +23,7 @@ class AddVector:
 
     layer: int
     vector: Tensor
+    prompt_ending: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

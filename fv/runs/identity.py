@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fv.config import Config
-from fv.data.relations import RelationFile
+from fv.data.relations import Relations
 from fv.errors import ArtifactError
 from fv.files import digest_of
 
@@ -60,14 +60,9 @@ def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key not in unused}
 
 
-def relation_digests(file: RelationFile) -> dict[str, str]:
+def relation_digests(file: Relations) -> dict[str, str]:
     """{q_id: digest of its pairs, in order}."""
     return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
-
-
-def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """The part of a model's fingerprint that says which model it is, wherever its files are."""
-    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
 
 
 def is_same_source(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:

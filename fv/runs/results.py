@@ -5,15 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
-from fv.config import AlphaUnit, Config
+from fv.config import AlphaUnit, BootstrapMethod, Config, StatsConfig
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
 from fv.errors import ConfigError
 from fv.files import read_json
-from fv.runs.effect_files import read_cie_table, read_trial_effects
+from fv.heads.effects import Effects, Ranking
+from fv.runs.effect_files import read_prompt_scores, read_trial_effects
 from fv.runs.mean_files import read_relation_means
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths
-from fv.vectors.measured import Measured, Ranking
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class StepdResults:
 
     Attributes:
         snapshot: the trials.
-        measured: effects and means of every relation.
+        effects: effects and means of every relation.
         hashes: SHA-256 of every StepD file, by name.
         warnings: what StepD warned of that concerns every number of the run.
     """
 
     snapshot: Snapshot
-    measured: Measured
+    effects: Effects
     hashes: dict[str, str]
     warnings: tuple[str, ...] = ()
 
@@ -42,9 +43,16 @@ class StepdResults:
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
         snapshot = read_snapshot(paths.snapshot)
         means = {q: read_relation_means(paths.qid_mean(q), paths.qid_other_means(q)) for q in snapshot.qids}
-        effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
-        measured = Measured(read_cie_table(paths.artifacts / "cie_scores.csv"), effects, means)
-        return cls(snapshot, measured, meta["outputs"], tuple(meta.get("warnings", ())))
+        trial_effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
+        prompts = read_prompt_scores(paths.artifacts / "trial_metrics.jsonl")
+        config = meta["config"]
+        origin = Origin.named(config["model"]["name"], meta["model"], snapshot)
+        found = Effects(trial_effects, means, origin, prompts, config["seed"], _stats_of(config["stats"]))
+        return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
+
+
+def _stats_of(recorded: dict[str, Any]) -> StatsConfig:
+    return StatsConfig(**{**recorded, "method": BootstrapMethod(recorded["method"])})
 
 
 def ranking_of(config: Config, paths: RunPaths) -> Ranking:
@@ -56,7 +64,7 @@ def ranking_of(config: Config, paths: RunPaths) -> Ranking:
     return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
 
 
-def norms_of_alpha(config: Config, measured: Measured) -> dict[str, Tensor] | None:
+def norms_of_alpha(config: Config, effects: Effects) -> dict[str, Tensor] | None:
     """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is
     a factor on the vector as it is.
 
@@ -65,8 +73,8 @@ def norms_of_alpha(config: Config, measured: Measured) -> dict[str, Tensor] | No
     """
     if config.injection.alpha_unit is AlphaUnit.vector:
         return None
-    found = {q_id: norm for q_id, norm in measured.residual_norms.items() if norm is not None}
-    if len(found) < len(measured.means):
+    found = {q_id: norm for q_id, norm in effects.residual_norms.items() if norm is not None}
+    if len(found) < len(effects.means):
         raise ConfigError(
             "injection.alpha_unit=residual needs the norms of the residual stream, which this run's StepD, of an "
             "older version, did not measure. Run StepD again with overwrite=true, or use alpha_unit=vector."

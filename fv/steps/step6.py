@@ -83,7 +83,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         units = unit_store(config, lm)
         trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
         engine = engine_of(config, lm)
-        on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
+        on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.effects))
         rows = evaluate_vectors("Step6", engine, on, units, known.rows if known else None)
         found = GridResults(rows, vectors, cells, parts)
         results = evaluate_held_out(config, lm, engine, stepd, found, units) if held_out else None

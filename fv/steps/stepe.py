@@ -14,6 +14,7 @@ from fv.evaluation.cells import grid
 from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
+from fv.heads.effects import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
@@ -26,7 +27,6 @@ from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
-from fv.vectors.measured import Ranking
 from fv.vectors.names import source_name
 from fv.vectors.ranked import RankingStability, TopHeads, ranking_stability, with_vectors
 from fv.vectors.vector import Vector
@@ -73,7 +73,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
 
 
 def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:
-    score, measured = config.score, stepd.measured
+    score, measured = config.score, stepd.effects
     ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
     top = TopHeads.of(measured, ranking, config.score.called("k"))
@@ -122,6 +122,6 @@ def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, va
     trials = trials_of(lm, snapshot, qids, n_eval, parts)
     engine = engine_of(config, lm)
     rows = evaluate_vectors(
-        "StepE", engine, Grid([(vector, qids)], trials, cells, norms_of_alpha(config, stepd.measured))
+        "StepE", engine, Grid([(vector, qids)], trials, cells, norms_of_alpha(config, stepd.effects))
     )
-    return summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed)
+    return summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed)

@@ -57,7 +57,7 @@ def evaluate_held_out(
     evaluation, alpha_unit, seed = config.evaluation, config.injection.alpha_unit, config.seed
     ranking = ranking_of(config, RunPaths.of(config))
     cells, named = sorted({*found.cells}), {vector.name: vector for vector in found.vectors}
-    candidates = CandidatesOfRelations(evaluation, alpha_unit, seed, lm, stepd.measured, ranking, cells)
+    candidates = CandidatesOfRelations(evaluation, alpha_unit, seed, lm, stepd.effects, ranking, cells)
     chosen, parts = choose_cells(found.rows), dict(found.parts)
     run = HeldOutRun(engine, stepd.snapshot, candidates, named, chosen, parts, config.compute.max_rows)
     rates = {q_id: each.rate for q_id, each in stepd.snapshot.meta.first_token_collisions.items()}
@@ -83,10 +83,10 @@ def write_results(
         meta: the step's metadata so far.
     """
     summary = {
-        **summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed),
+        **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
-        "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.measured, rows, config.data.called("split"))],
+        "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))],
         **(held_out.summary if held_out else {}),
     }
     write_step6(folder, config, stepd.snapshot, rows, summary, held_out, meta)

@@ -5,7 +5,6 @@ Definitions and sources: docs/methods.md, "Controls". Every draw is seeded by th
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fv.config import ControlsConfig
-from fv.heads.activations import RelationMeans
+from fv.heads.effects import VectorHeads
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
-from fv.vectors.function_vector import function_vector
+from fv.vectors.function_vector import vector_of_heads
 from fv.vectors.vector import Vector
 
 MOST_REPEATS = 200
@@ -40,21 +39,6 @@ class Control(NamedTuple):
     values: Tensor
     of: str | None = None
     all_draws: bool = True
-
-
-@dataclass(frozen=True)
-class VectorHeads:
-    """What a function vector was made of.
-
-    Attributes:
-        heads: its heads, best first.
-        ranking: all scored heads, best first.
-        means: the means its heads' outputs were taken from.
-    """
-
-    heads: tuple[Head, ...]
-    ranking: tuple[Head, ...]
-    means: RelationMeans
 
 
 def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[Tensor]:
@@ -138,12 +122,12 @@ def make_controls(
         clean = made_of.means.clean
         sets, every = random_head_sets(vector, made_of, config.random_heads, seed)
         for draw, heads in enumerate(sets):
-            found.append(Control("random_heads", draw, function_vector(lm, clean, heads), all_draws=every))
+            found.append(Control("random_heads", draw, vector_of_heads(lm, clean, heads), all_draws=every))
         k = len(made_of.heads)
         if config.bottom_heads and 2 * k <= len(made_of.ranking):
-            found.append(Control("bottom_heads", 0, function_vector(lm, clean, made_of.ranking[-k:])))
+            found.append(Control("bottom_heads", 0, vector_of_heads(lm, clean, made_of.ranking[-k:])))
         if config.corrupted:
-            found.append(Control("corrupted_prompts", 0, function_vector(lm, made_of.means.corrupted, made_of.heads)))
+            found.append(Control("corrupted_prompts", 0, vector_of_heads(lm, made_of.means.corrupted, made_of.heads)))
     if others and config.other_relation:
         found += [Control("other_relation", draw, others[name], name) for draw, name in enumerate(sorted(others))]
     if others and config.mean_of_others:

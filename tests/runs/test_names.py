@@ -142,11 +142,11 @@ def written(lm: LanguageModel, mean: torch.Tensor, heads: list[tuple[int, int]])
 
 def norms_by_hand(lm: LanguageModel, stepd: StepdResults, cie: pd.DataFrame, k: int) -> dict[str, float]:
     """{what a vector is to be called, without its k: its norm}."""
-    every = torch.stack([means.clean.double() for means in stepd.measured.means.values()]).mean(0)
+    every = torch.stack([means.clean.double() for means in stepd.effects.means.values()]).mean(0)
     found = {"global": written(lm, every, ranked(cie, None)[:k])}
     for q_id, name in NAMES.items():
-        found[name] = written(lm, stepd.measured.means[q_id].clean, ranked(cie, q_id)[:k])
-        found[f"{name}@aie"] = written(lm, stepd.measured.means[q_id].clean, ranked(cie, None)[:k])
+        found[name] = written(lm, stepd.effects.means[q_id].clean, ranked(cie, q_id)[:k])
+        found[f"{name}@aie"] = written(lm, stepd.effects.means[q_id].clean, ranked(cie, None)[:k])
     return {name: float(vector.norm()) for name, vector in found.items()}
 
 

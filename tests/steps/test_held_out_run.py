@@ -102,7 +102,7 @@ def test_each_condition_is_what_plain_hooks_give(
     fv = rows_of(trials, q_id, "fv").iloc[0]
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
     replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
-    means = stepd.measured.means[q_id]
+    means = stepd.effects.means[q_id]
     injected = AddVector(int(fv.layer), fv.alpha * vector)
     due = {
         "zero_shot": ("zero_shot", None),
@@ -291,7 +291,7 @@ def test_adaptive_trials_stop_when_the_ranking_is_stable(
         scores = pd.read_csv(paths.artifacts / "cie_scores.csv")
         n_trials[wanted] = set(scores["n_trials"])
         found = StepdResults.read(paths, read_meta(paths.stepd_meta))
-        for q_id, effects in found.measured.effects.items():
+        for q_id, effects in found.effects.effects.items():
             assert {effects.n_trials} == set(scores[scores["q_id"] == q_id]["n_trials"])
     assert n_trials[0.01] == {4} and max(n_trials[0.9999]) > 4
     with pytest.raises(ArtifactError, match=r"score\.adaptive_inclusion: there 0\.9999, here 0\.5"):

@@ -127,7 +127,7 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
             hidden = tiny_llama.model(ids, output_hidden_states=True).hidden_states
         streams.append([float(h[0, -1].norm()) for h in hidden[1:-1]])  # the last one is normalised
     due = torch.tensor(streams).mean(0)
-    norm = stepd.measured.means["antonym"].residual_norm
+    norm = stepd.effects.means["antonym"].residual_norm
     assert norm is not None
     torch.testing.assert_close(norm[:-1], due, rtol=1e-5, atol=0)
     for row in read_json(paths.step6 / "eval_summary.json")["rows"]:
@@ -139,11 +139,11 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:
     stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
-    means = {q: replace(own, residual_norm=None) for q, own in stepd.measured.means.items()}
-    old = replace(stepd.measured, means=means)
+    means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
+    old = replace(stepd.effects, means=means)
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
-    assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.measured, rows))
+    assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
     with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"):
         norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"), old)
 
@@ -152,7 +152,7 @@ def test_a_vector_can_be_scaled_to_the_residual_stream(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:
     """The same strengths asked for in the other unit give the same answers."""
-    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).measured.means["antonym"].residual_norm
+    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).effects.means["antonym"].residual_norm
     assert norms is not None
     run_stepe(make_config(*overrides, "tag=unit"))
     one = ["injection.fv=qid", "injection.fv_source_qid=antonym", "injection.layer=1", "tag=unit"]
