@@ -29,6 +29,10 @@ class EngineError(ModelError):
     """An engine would not be exact for these prompts of this model; another one is."""
 
 
+class NormsError(ConfigError):
+    """A strength is told against norms of the residual stream that were not measured."""
+
+
 class ScopeError(ConfigError):
     """A vector cannot be evaluated on the relations it is asked of."""
 

@@ -10,7 +10,7 @@ from fv.evaluation.selection import best_cell, choose_cells
 from fv.evaluation.summary import summarise
 from fv.evaluation.tables import contrasts_table, cost_table, means_table
 from fv.evaluation.transfer import dominance, transfer_table
-from fv.evaluation.trial_rows import EvalTrial, evaluate
+from fv.evaluation.trial_rows import EvalTrial
 
 __all__ = [
     "Candidate",
@@ -28,7 +28,6 @@ __all__ = [
     "cost_table",
     "dominance",
     "eval_parts",
-    "evaluate",
     "evaluate_vectors",
     "means_table",
     "scope_of",

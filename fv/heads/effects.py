@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -160,6 +161,12 @@ class Effects(Mapping[str, "HeadEffects"]):
             scores = self.scores_of(q_id)
         heads = top_heads(scores, ranking.key, k, name)
         return VectorHeads(tuple(heads), tuple(top_heads(scores, ranking.key, len(scores))), self.means_of(q_id))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write them into one safetensors file; `fv.load_effects` reads them back, exactly."""
+        from fv.heads.effects_file import save_effects
+
+        save_effects(path, self)
 
     def __repr__(self) -> str:
         n_layers, n_heads, _ = next(iter(self.means.values())).clean.shape

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from pydantic import TypeAdapter
 
-from fv.config import AlphaUnit, BootstrapMethod, Config, StatsConfig
+from fv.config import Config, StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
-from fv.errors import ConfigError
 from fv.files import read_json
 from fv.heads.effects import Effects, Ranking
 from fv.runs.effect_files import read_prompt_scores, read_trial_effects
@@ -47,12 +46,9 @@ class StepdResults:
         prompts = read_prompt_scores(paths.artifacts / "trial_metrics.jsonl")
         config = meta["config"]
         origin = Origin.named(config["model"]["name"], meta["model"], snapshot)
-        found = Effects(trial_effects, means, origin, prompts, config["seed"], _stats_of(config["stats"]))
+        stats = TypeAdapter(StatsConfig).validate_python(config["stats"])
+        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats)
         return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
-
-
-def _stats_of(recorded: dict[str, Any]) -> StatsConfig:
-    return StatsConfig(**{**recorded, "method": BootstrapMethod(recorded["method"])})
 
 
 def ranking_of(config: Config, paths: RunPaths) -> Ranking:
@@ -62,21 +58,3 @@ def ranking_of(config: Config, paths: RunPaths) -> Ranking:
         return Ranking(score.key.value, score.k, score.aie_leave_one_out)
     ranked = read_json(paths.stepe_to_read / "top_heads.json")
     return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
-
-
-def norms_of_alpha(config: Config, effects: Effects) -> dict[str, Tensor] | None:
-    """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is
-    a factor on the vector as it is.
-
-    Raises:
-        ConfigError: alpha is a multiple of norms that this StepD did not measure.
-    """
-    if config.injection.alpha_unit is AlphaUnit.vector:
-        return None
-    found = {q_id: norm for q_id, norm in effects.residual_norms.items() if norm is not None}
-    if len(found) < len(effects.means):
-        raise ConfigError(
-            "injection.alpha_unit=residual needs the norms of the residual stream, which this run's StepD, of an "
-            "older version, did not measure. Run StepD again with overwrite=true, or use alpha_unit=vector."
-        )
-    return found

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.evaluation.plan import GridResults
 from fv.files import read_json, read_jsonl
 from fv.interventions.engine import Cell
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -28,11 +29,11 @@ from fv.report.terminal import print_report
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
+from fv.steps.evaluation import evaluation_of
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.summary import GridResults, evaluate_held_out
 from fv.steps.vectors import vectors_of
 from fv.units import Arrays, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
@@ -208,7 +209,8 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     lm = loaded(config)
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     found = GridResults(rows, vectors_of(config, paths, lm, stepd), [Cell(0, 1.0)], parts)
-    evaluate_held_out(config, lm, SharedPrefixEngine(lm, 4096), stepd, found, Watched(None, None))
+    engine = SharedPrefixEngine(lm, 4096)
+    evaluation_of("Step6", config, lm, engine, stepd, Watched(None, None)).held_out(found)
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[f"held_out-{q_id}-own"]

@@ -11,10 +11,13 @@ from conftest import TINY_QIDS, MakeConfig
 from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.caveats import caveats
 from fv.files import read_json, read_jsonl, read_torch
+from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults, norms_of_alpha
+from fv.runs.results import StepdResults
+from fv.steps.advice import with_settings
+from fv.steps.evaluation import evaluation_of
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
@@ -136,7 +139,7 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
 
 
 def test_norms_that_were_not_measured_are_missing_and_said_to_be(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths
+    make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
     stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
     means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
@@ -144,8 +147,11 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
-    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"):
-        norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"), old)
+    config = make_config(*overrides, "injection.alpha_unit=residual")
+    engine = NaiveEngine(tiny_llama)
+    asked = evaluation_of("Step6", config, tiny_llama, engine, replace(stepd, effects=old))
+    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_settings():
+        asked.norms_of_alpha()
 
 
 def test_a_vector_can_be_scaled_to_the_residual_stream(
