@@ -10,7 +10,7 @@ from entrypoints.app import typed
 from fv.config import Config
 from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
-from fv.interventions.loading import load_model
+from fv.interventions.loading import load_configured
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.models.spec import find_spec
@@ -31,7 +31,7 @@ def configured(*overrides: str) -> Config:
 def smollm2() -> LanguageModel:
     """The embedded model, 30 layers x 9 heads."""
     config = configured()
-    return load_model(config.model, config.compute)
+    return load_configured(config.model, config.compute)
 
 
 def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:

@@ -19,7 +19,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaCo
 
 from entrypoints.app import typed
 from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
-from fv.interventions.loading import load_model
+from fv.interventions.loading import load_configured
+from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
@@ -44,12 +45,12 @@ def local(path: Path, **settings: Any) -> ModelConfig:
 
 
 def load_local(path: Path, compute: ComputeConfig | None = None, **settings: Any) -> LanguageModel:
-    return load_model(local(path, **settings), compute or ComputeConfig())
+    return load_configured(local(path, **settings), compute or ComputeConfig())
 
 
 def loaded(config: Config) -> LanguageModel:
     """The model of a run's configuration."""
-    return load_model(config.model, config.compute)
+    return load_configured(config.model, config.compute)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +73,7 @@ def smollm2_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
-    return load_model(embedded_model(), ComputeConfig())
+    return load_configured(embedded_model(), ComputeConfig())
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +165,14 @@ def hub_cache(tiny_gpt2_folder: Path) -> Path:
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(commit)
     return HUB
+
+
+def put_hub_at(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the hub's cache be at `cache`, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(files, "HF_HUB_CACHE", str(cache))
+    return cache
 
 
 @pytest.fixture(scope="session")

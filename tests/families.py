@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from fv.interventions.editable import EditableModel
 from fv.models.language_model import LanguageModel
 from fv.models.spec import SPECS, find_spec
 
@@ -68,6 +70,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "granite": {**GROUPED, "residual_multiplier": 0.7, "logits_scaling": 3.0},
 }
+CHARACTERS = ["\n", *map(chr, range(ord(" "), ord(" ") + VOCABULARY - len(SPECIAL) - 1))]
 FAMILIES = [spec.name for spec in SPECS]
 
 
@@ -88,3 +91,18 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Lan
         elif name.endswith("bias"):
             parameter.normal_(std=0.1)
     return LanguageModel(model, None, find_spec(config.model_type), family, {})
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer for the tiny models: a token a character. It has no padding token."""
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<bos>", "<eos>", *CHARACTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>")
+
+
+def tiny_editable(family: str, **changes: Any) -> EditableModel:
+    """A random model of a family with a tokenizer, as `load_model` would return it."""
+    lm = tiny(family, **changes)
+    return EditableModel(lm.model, tiny_tokenizer(), lm.spec, lm.name, {})

@@ -19,10 +19,14 @@ def check_name(key: str, value: str) -> None:
         )
 
 
+def safe_name(name: str, otherwise: str) -> str:
+    """A name where it can be part of a run's name; else another one."""
+    return name if SAFE_NAME.fullmatch(name) and len(name) <= 60 else otherwise
+
+
 def name_after(path: str | None, otherwise: str) -> str:
     """A file's or folder's name without its suffix, where it can be part of a run's name; else another name."""
-    stem = Path(path or "").stem
-    return stem if SAFE_NAME.fullmatch(stem) and len(stem) <= 60 else otherwise
+    return safe_name(Path(path or "").stem, otherwise)
 
 
 def check_at_least(key: str, value: int | None, least: int) -> None:

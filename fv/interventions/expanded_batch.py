@@ -11,6 +11,7 @@ from torch import Tensor
 from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Advance, Head, PatchScores, TargetScores, ignore_progress
 from fv.interventions.naive import NaiveEngine
+from fv.interventions.passes import in_engine_pass
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -23,7 +24,7 @@ class ExpandedBatchEngine(NaiveEngine):
         super().__init__(lm)
         self.max_rows = max_rows
 
-    @torch.no_grad()
+    @in_engine_pass
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
     ) -> PatchScores:

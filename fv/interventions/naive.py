@@ -20,6 +20,7 @@ from fv.interventions.engine import (
     ignore_progress,
 )
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
+from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -34,7 +35,7 @@ class NaiveEngine:
         del rows_each
         return [slice(i, i + 1) for i in range(len(prompts))]
 
-    @torch.no_grad()
+    @in_engine_pass
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         lm, found = self.lm, []
         for prompt in prompts:
@@ -49,7 +50,7 @@ class NaiveEngine:
             found.append(LastToken(scores, by_head, residuals))
         return LastToken.cat(found)
 
-    @torch.no_grad()
+    @in_engine_pass
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
     ) -> PatchScores:
@@ -65,7 +66,7 @@ class NaiveEngine:
         unpatched = unedited.scores.logprob[:, None].expand(shape).clone()
         return PatchScores(unedited, unpatched, torch.cat(patched).reshape(shape))
 
-    @torch.no_grad()
+    @in_engine_pass
     def inject(
         self,
         prompts: Sequence[Prompt],

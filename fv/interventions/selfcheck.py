@@ -16,6 +16,7 @@ from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.naive import NaiveEngine
+from fv.interventions.passes import engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -25,8 +26,10 @@ far below what a wrong module or mask does."""
 PACKED_TOLERANCE = 0.01
 """The same for weights in 4 bits: some processors' kernels for them round activations to bfloat16."""
 
+SKIPPED = {"skipped": True}
+"""What stands for the measurements of a self-check that was not made."""
 
-@torch.no_grad()
+
 def selfcheck(lm: LanguageModel) -> dict[str, Any]:
     """Prove that the spec names the right modules and that edits act there.
 
@@ -35,14 +38,16 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
 
     Raises:
         SpecError: a property does not hold; names the family, the module path and the number.
+        ModelError: the model is being edited.
     """
     check = _SelfCheck(lm)
-    try:
-        return check.run()
-    except SpecError:
-        raise
-    except Exception as error:  # a wrong module fails in as many ways as there are modules
-        raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
+    with engine_pass(lm):
+        try:
+            return check.run()
+        except SpecError:
+            raise
+        except Exception as error:  # a wrong module fails in as many ways as there are modules
+            raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
 
 
 class _SelfCheck:

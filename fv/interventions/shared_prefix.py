@@ -34,6 +34,7 @@ from fv.interventions.engine import (
     ignore_progress,
 )
 from fv.interventions.hooks import edit_head_outputs
+from fv.interventions.passes import in_engine_pass
 from fv.interventions.prefix_attention import shared_prefix_mode
 from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.readout import target_logprobs, target_scores
@@ -70,7 +71,7 @@ class SharedPrefixEngine:
                 start, longest = i, len(prompt.token_ids)
         return [*found, slice(start, len(prompts))]
 
-    @torch.no_grad()
+    @in_engine_pass
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         found = []
         for part in self.batches(prompts, rows_each=1):
@@ -78,7 +79,7 @@ class SharedPrefixEngine:
                 found.append(_unedited(PromptBatch(self.lm, prompts[part])))
         return LastToken.cat(found)
 
-    @torch.no_grad()
+    @in_engine_pass
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
     ) -> PatchScores:
@@ -108,7 +109,7 @@ class SharedPrefixEngine:
             after.append(logprob.gather(1, column))
         return PatchScores(_unedited(batch), torch.cat(before, 1), torch.cat(after, 1))
 
-    @torch.no_grad()
+    @in_engine_pass
     def inject(
         self,
         prompts: Sequence[Prompt],

@@ -24,7 +24,7 @@ class LanguageModel:
     """A causal LM, its tokenizer, and where its heads are.
 
     Attributes:
-        model: a Hugging Face `...ForCausalLM` in `eval()` mode.
+        model: a Hugging Face `...ForCausalLM`, in whatever mode its owner has it (`fv.models.engine_mode`).
         tokenizer: its tokenizer.
         spec: the module paths of its family.
         name: short name used in file names and tables.
@@ -125,7 +125,7 @@ class LanguageModel:
         """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it, where it runs."""
         module = self.out_projs[layer]
         with at_hand(module):
-            weight: Tensor = module.weight  # type: ignore[assignment]
+            weight = module.weight.detach()  # type: ignore[operator]
         if weight.dtype.is_floating_point:
             return weight.T if self.spec.conv1d else weight
         if layer not in self._unpacked:
@@ -178,12 +178,13 @@ class LanguageModel:
         with at_hand(module):
             bias = getattr(module, "bias", None)
         # A scalar on the CPU goes with tensors of any device.
-        return torch.zeros((), dtype=torch.float64) if bias is None else bias.double()
+        return torch.zeros((), dtype=torch.float64) if bias is None else bias.detach().double()
 
     def norm_after(self, layer: int) -> nn.Module:
         """The norm that a post-norm family's attention output passes."""
         return self._module(self.blocks[layer], self.spec.post_norm)
 
+    @torch.no_grad()
     def norm_gain(self, layer: int, attended: Tensor) -> Tensor:
         """g with norm(x) = g * x at x = `attended`, (d_model,): the norm's weight over the root mean square of x."""
         norm = self.norm_after(layer)

@@ -30,7 +30,7 @@ DTYPES = {
 
 
 def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:
-    """Load and place a model, without proving that edits act on it (`fv.interventions.loading.load_model` does).
+    """Load and place a model, without proving that edits act on it (`fv.interventions.loading` does).
 
     Raises:
         ModelError: it cannot be found, or is of an unknown family.

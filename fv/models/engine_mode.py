@@ -1,0 +1,78 @@
+"""The state in which engines run a model, and the owner's own state put back."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""What a model returns by default, whatever its owner's configuration says."""
+
+
+@contextmanager
+def engine_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Run a model as one that was loaded here runs: eager attention, no dropout, no gradients.
+
+    What differs from that is changed for as long as the block lasts, and put back afterwards, also after an error.
+    In a model that `fv.models.loading` loaded, nothing differs and nothing is touched.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_without_dropout(model))
+        for config in _configs(model):
+            # Not `set_attn_implementation`: families that choose at each call what to run refuse it.
+            stack.enter_context(_with_values(config, {"_attn_implementation": "eager", **OUTPUTS}))
+        stack.enter_context(_with_usual_experts(model))
+        yield
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    # Module by module, since an owner may have frozen some of them by `eval()`.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """The configurations of a model and of the models inside it, each once."""
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    return list({id(part.config): part.config for part in parts}.values())
+
+
+@contextmanager
+def _with_values(owner: Any, wanted: dict[str, Any]) -> Iterator[None]:
+    """Attributes of an object set to other values, those only that have others."""
+    before = {name: getattr(owner, name) for name in wanted}
+    changed = [name for name, value in wanted.items() if before[name] != value]
+    for name in changed:
+        setattr(owner, name, wanted[name])
+    try:
+        yield
+    finally:
+        # Last set, first put back: a configuration may refuse attentions as output beside another implementation.
+        for name in reversed(changed):
+            setattr(owner, name, before[name])
+
+
+@contextmanager
+def _with_usual_experts(model: PreTrainedModel) -> Iterator[None]:
+    """Experts of a mixture run as they do by default; the grouped products that are the default know no float64."""
+    before = model.config._experts_implementation
+    usual = "eager" if model.dtype is torch.float64 else model.get_correct_experts_implementation(None)
+    if usual == before:
+        yield
+        return
+    model.set_experts_implementation(usual)
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(before)
