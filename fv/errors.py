@@ -5,6 +5,10 @@ class FvError(Exception):
     """Base of every error whose message tells the user what to do."""
 
 
+class FvWarning(UserWarning):
+    """Something that may be meant, but is more often a mistake."""
+
+
 class ConfigError(FvError):
     """A setting is wrong, or contradicts another setting."""
 

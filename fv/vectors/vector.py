@@ -12,7 +12,7 @@ from fv.errors import ConfigError
 from fv.files import write_safetensors
 from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell, Head
-from fv.vectors.names import vector_name
+from fv.vectors.names import FILE, vector_name
 
 FORM = "function_vector"
 """What a file of one says that it is."""
@@ -48,6 +48,22 @@ class Vector:
     in_matrix: bool = False
     heads: tuple[Head, ...] = ()
     origin: Origin | None = None
+
+    @classmethod
+    def of(cls, values: Tensor, name: str = FILE) -> "Vector":
+        """A vector of one's own.
+
+        Args:
+            values: (d_model,).
+            name: what tables call it.
+
+        Raises:
+            ConfigError: it is no vector of finite numbers.
+        """
+        if not isinstance(values, Tensor) or values.ndim != 1 or not values.isfinite().all():
+            kind = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ConfigError(f"values is {kind}, where a (d_model,) tensor of finite numbers is due.")
+        return cls(name, FILE, None, values)
 
     @property
     def name(self) -> str:
