@@ -2,11 +2,22 @@
 
 
 class FvError(Exception):
-    """Base of every error whose message tells the user what to do."""
+    """Base of every error whose message tells the user what to do.
+
+    Example:
+        >>> try: fv.load_trials("no.json")
+        ... except fv.FvError as error: print(error)
+        no.json is missing.
+    """
 
 
 class FvWarning(UserWarning):
-    """Something that may be meant, but is more often a mistake."""
+    """Something that may be meant, but is more often a mistake.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
+    """
 
 
 class ConfigError(FvError):

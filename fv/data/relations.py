@@ -17,7 +17,12 @@ MAX_PROBLEMS = 10
 
 
 class Pair(NamedTuple):
-    """One row of a relation: an input and its right output."""
+    """One row of a relation: an input and its right output.
+
+    Example:
+        >>> fv.Pair("hot", "cold").exB
+        'cold'
+    """
 
     exA: str  # noqa: N815 - the contract's own names
     exB: str  # noqa: N815
@@ -32,6 +37,11 @@ class Relation:
         pairs: distinct pairs.
         n_duplicates: rows that repeated an earlier pair.
         n_one_to_many: inputs that have several outputs.
+
+    Example:
+        >>> relation = fv.read_relations(names=["antonym"])["antonym"]
+        >>> relation.pairs[0]
+        Pair(exA='above', exB='below')
     """
 
     q_id: str
@@ -50,9 +60,9 @@ class Relations(Mapping[str, Relation]):
         relations: the relations.
 
     Example:
-        >>> relations = fv.read_relations("datasets/relation/default.csv")
-        >>> relations["antonym"].pairs[0]
-        Pair(exA='advance', exB='retreat')
+        >>> relations = fv.read_relations(names=["antonym", "verb_past"])
+        >>> {name: len(relation.pairs) for name, relation in relations.items()}
+        {'antonym': 212, 'verb_past': 293}
     """
 
     path: Path

@@ -186,6 +186,10 @@ class HeadEffects:
         measured: what they are part of.
         relations: the relations.
         q_id: the relation; None for an average.
+
+    Example:
+        >>> effects["antonym"].top(2) == effects.mean().top(2)  # there is but one relation here
+        True
     """
 
     measured: Effects

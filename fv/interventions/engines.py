@@ -28,6 +28,8 @@ def make_engine(lm: LanguageModel, mode: str, max_rows: int, name: str = "mode")
     modes = [each.value for each in SweepMode]
     if mode not in modes:
         raise ConfigError(f"{name}={mode!r} must be one of {', '.join(modes)}.")
+    if not isinstance(max_rows, int) or max_rows < 2:
+        raise ConfigError(f"max_rows={max_rows!r} must be a whole number of 2 or more.")
     engine = lm.spec.sweep if mode == "auto" else mode
     if engine == "naive":
         return NaiveEngine(lm)
