@@ -26,7 +26,7 @@ from fv.interventions.readout import target_logprobs, target_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.statistics.intervals import Estimates, adjusted_wald, clopper_pearson, estimate_means
-from fv.vectors.controls import norm_matched
+from fv.vectors.controls import mean_vector, norm_matched
 from fv.vectors.function_vector import function_vector, vector_by_layer
 from fv.vectors.vector import norm_of, strength
 
@@ -79,6 +79,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
     strength: {"vector": Float[Tensor, " d_model"], "residual_norm": Float[Tensor, " layers"] | None},
     norm_of: {"vector": Float[Tensor, " d_model"]},
     norm_matched: {"vector": Float[Tensor, " d_model"], RETURNS: list[Float[Tensor, " d_model"]]},
+    mean_vector: {"vectors": Sequence[Float[Tensor, " d_model"]], RETURNS: Float[Tensor, " d_model"]},
     # Engines
     TargetScores.__init__: {"logprob": Float64[Tensor, "*rows"], "rank": Int64[Tensor, "*rows"]},
     NaiveEngine.last_token: {RETURNS: LAST_TOKEN},
