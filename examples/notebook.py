@@ -54,6 +54,6 @@ with own.edited(vector.at(result.cell)):
 print(own.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :]))
 
 # %% A relation of one's own, as a list
-words = "cat dog car tree house book hand king door star road ship wall bird tool song wave lamp farm rock".split()
+words = ["cat", "dog", "car", "tree", "house", "book", "hand", "king", "door", "star", "road", "ship", "wall", "bird"]
 mine = fv.sample_trials({"plural": [(word, word + "s") for word in words]}, own, demos=3, fit=4, held_out=4)
 print(fv.indirect_effects(own, mine, layers=[17, 18])["plural"].top(3))

@@ -60,6 +60,10 @@ class ArtifactError(FvError):
     """A file is missing, stale, truncated, or does not belong with the others."""
 
 
+class PluginError(FvError):
+    """What installed packages add cannot be told apart."""
+
+
 def shorten(items: list[str], limit: int = 12) -> str:
     """Join `items` for a message, naming at most `limit` of them."""
     shown = ", ".join(items[:limit])

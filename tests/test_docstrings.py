@@ -30,8 +30,15 @@ def names(smollm2: LanguageModel) -> dict[str, Any]:
     vector = fv.function_vector(smollm2, effects["antonym"], k=10)
     result = fv.evaluate(smollm2, vector, trials, layers=[11, 17], alphas=[1, 2], controls=[], n_unrelated=0)
     return {
-        **{"fv": fv, "torch": torch, "lm": smollm2, "pairs": pairs, "trials": trials},
-        **{"effects": effects, "vector": vector, "result": result, "model": smollm2.model},
+        "fv": fv,
+        "torch": torch,
+        "lm": smollm2,
+        "pairs": pairs,
+        "trials": trials,
+        "effects": effects,
+        "vector": vector,
+        "result": result,
+        "model": smollm2.model,
         "tokenizer": smollm2.tokenizer,
     }
 

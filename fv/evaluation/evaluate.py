@@ -11,7 +11,7 @@ from fv.config.checks import parse_alphas, parse_indices
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, FvWarning
+from fv.errors import ConfigError, FvWarning, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.plan import Evaluation
@@ -87,6 +87,8 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     measured = effects.measured if isinstance(effects, HeadEffects) else effects
     if measured is not None and not isinstance(measured, Effects):
         raise ConfigError(f"effects is a {type(effects).__name__}, where what fv.indirect_effects gives is due.")
+    if measured is not None and (lacking := sorted({*snapshot.qids} - {*measured.qids})):
+        raise ConfigError(f"effects hold nothing of {shorten(lacking)}: measure all relations of the trials.")
     if not 0 <= dev_fraction < 1:
         raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
     units = [unit.value for unit in AlphaUnit]

@@ -1,17 +1,20 @@
 """Indirect effects of every head on every relation: what was measured, ranked, shown, kept in a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from fv.config import ScoreKey, StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError, shorten
+from fv.files import write_safetensors
 from fv.heads.activations import RelationMeans, mean_of_relations
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
 from fv.heads.ranking import top_heads
@@ -21,6 +24,9 @@ from fv.interventions.engine import Head
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FORM = "indirect_effects"
+"""What a file of them says that it is."""
+MEASURED, MEANS = ("delta_logprob", "delta_p"), ("clean", "corrupted", "residual", "residual_norm")
 KEYS = tuple(key.value for key in ScoreKey)
 
 
@@ -164,9 +170,23 @@ class Effects(Mapping[str, "HeadEffects"]):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write them into one safetensors file; `fv.load_effects` reads them back, exactly."""
-        from fv.heads.effects_file import save_effects
-
-        save_effects(path, self)
+        tensors: dict[str, Tensor] = {}
+        # A relation's name is no name of a tensor: its number is.
+        for number, q_id in enumerate(self.qids):
+            for name in MEASURED:
+                tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
+            for name in MEANS:
+                if (mean := getattr(self.means[q_id], name)) is not None:
+                    tensors[f"{number}.{name}"] = mean.contiguous()
+        about = {
+            "form": FORM,
+            "relations": self.qids,
+            "origin": self.origin.as_json(),
+            "prompts": self.prompts.to_dict("list"),
+            "seed": self.seed,
+            "stats": asdict(self.stats),
+        }
+        write_safetensors(Path(path), tensors, about)
 
     def __repr__(self) -> str:
         n_layers, n_heads, _ = next(iter(self.means.values())).clean.shape

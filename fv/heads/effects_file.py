@@ -1,47 +1,20 @@
-"""Effects in one file: safetensors of what was measured, with what it was measured on as metadata."""
+"""Effects read back from the file that `Effects.save` writes."""
 
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
-from fv.files import read_safetensors, write_safetensors
+from fv.files import read_safetensors
 from fv.heads.activations import RelationMeans
-from fv.heads.effects import Effects
+from fv.heads.effects import FORM, MEANS, MEASURED, Effects
 from fv.heads.indirect_effect import TrialEffects
-
-FORM = "indirect_effects"
-EFFECTS = ("delta_logprob", "delta_p")
-MEANS = ("clean", "corrupted", "residual", "residual_norm")
-
-
-def save_effects(path: str | PathLike[str], effects: Effects) -> None:
-    """Write effects and means of every relation; `load_effects` reads them back, exactly."""
-    tensors: dict[str, Tensor] = {}
-    # A relation's name is no name of a tensor: its number is.
-    for number, q_id in enumerate(effects.qids):
-        for name in EFFECTS:
-            tensors[f"{number}.{name}"] = torch.from_numpy(getattr(effects.effects[q_id], name))
-        for name in MEANS:
-            if (mean := getattr(effects.means[q_id], name)) is not None:
-                tensors[f"{number}.{name}"] = mean.contiguous()
-    about = {
-        "form": FORM,
-        "relations": effects.qids,
-        "origin": effects.origin.as_json(),
-        "prompts": effects.prompts.to_dict("list"),
-        "seed": effects.seed,
-        "stats": asdict(effects.stats),
-    }
-    write_safetensors(Path(path), tensors, about)
 
 
 def load_effects(path: str | PathLike[str]) -> Effects:
@@ -66,7 +39,7 @@ def load_effects(path: str | PathLike[str]) -> Effects:
 def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     effects, means = {}, {}
     for number, q_id in enumerate(about["relations"]):
-        effects[q_id] = TrialEffects(*(tensors[f"{number}.{name}"].numpy() for name in EFFECTS))
+        effects[q_id] = TrialEffects(*(tensors[f"{number}.{name}"].numpy() for name in MEASURED))
         clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
         means[q_id] = RelationMeans(clean, corrupted, residual, tensors.get(f"{number}.{MEANS[3]}"))
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config
+from fv.config import Config, EvaluationConfig
 from fv.data.relations import Relations
 from fv.errors import ArtifactError
+from fv.evaluation.conditions import providers_of
 from fv.files import digest_of
+from fv.runs.moved import CONDITIONS, under_todays_keys
 
 DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype"),
@@ -47,8 +49,16 @@ def as_recorded(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[s
     A key that the record lacks has the value it stood for when the record was written; one that is no setting any more
     is left out.
     """
-    there, defaults = flat(settings), flat(Config().resolved())
-    return {key: there.get(key, BEFORE.get(key, defaults.get(key))) for key in flat(asked)}
+    there = under_todays_keys(flat(settings))
+    every = EvaluationConfig(conditions=dict(providers_of({})))
+    defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there)}
+    return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
+
+
+def _conditions_not_there(there: Mapping[str, Any]) -> dict[str, Any]:
+    """The switches of conditions that there were none of when a record with others was written: off."""
+    known = {key.split(".")[2] for key in there if key.startswith(CONDITIONS)}
+    return {f"{CONDITIONS}{name}.enabled": False for name in providers_of({}) if known and name not in known}
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:

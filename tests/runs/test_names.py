@@ -87,7 +87,7 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0", f"score.k={K}"),
         *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
         *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
-        *("evaluation.controls.random_vectors=2", "evaluation.controls.random_heads=1"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
         *(
             "evaluation.controls.weaker=[]",
             f"injection.layer={list(LAYERS)}",
@@ -258,7 +258,8 @@ def test_vectors_of_several_k_have_their_own_rows(
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")]
     own += ["injection.fv=[global,all_qids,aie_qid]", "injection.k=[1,2]", "seed=1", "run_id=s1", "tag=ks"]
-    config = make_config(*own, "eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.necessity=false")
+    own += ["eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.conditions.ablated_heads.enabled=false"]
+    config = make_config(*own)
     folder = run_step6(config)
     rows = pd.DataFrame(read_jsonl(folder / "eval_trials.jsonl"))
     lm = loaded(config)
@@ -289,7 +290,9 @@ def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names
     make_config: MakeConfig, overrides: list[str]
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")] + ["data.qids=['010','10']"]
-    own += ["injection.fv=all_qids", "injection.layer=0", "evaluation.baselines=false", "evaluation.necessity=false"]
+    own += ["injection.fv=all_qids", "injection.layer=0"]
+    off = ("layer_mean", "few_shot_corrupted", "ablated_heads")
+    own += [f"evaluation.conditions.{name}.enabled=false" for name in off]
     folders = []
     for seed in (1, 2):
         config = make_config(*own, f"seed={seed}", f"run_id=numbers{seed}")

@@ -14,6 +14,7 @@ from conftest import TINY_QIDS, MakeConfig, loaded
 from fv.config import Config
 from fv.data.snapshot import Trial, read_snapshot
 from fv.errors import ArtifactError, ConfigError, TrialError
+from fv.evaluation import condition_providers
 from fv.files import read_json, read_torch
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.engine import Head
@@ -232,15 +233,9 @@ def test_one_ranking_gives_vectors_of_every_k(
 
 
 def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    off = [
-        "evaluation.baselines=false",
-        "evaluation.necessity=false",
-        "evaluation.n_unrelated=0",
-        "eval_scope=in_domain",
-    ]
-    off += [f"evaluation.controls.{name}=false" for name in ("bottom_heads", "other_relation", "mean_of_others")]
-    off += ["evaluation.controls.random_heads=0", "evaluation.controls.corrupted=false"]
-    step6 = run_step6(make_config(*overrides, *off, "evaluation.controls.random_vectors=1", "tag=off"))
+    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vectors"]
+    off += ["evaluation.n_unrelated=0", "eval_scope=in_domain"]
+    step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vectors.draws=1", "tag=off"))
     held_out = pd.read_csv(step6 / "held_out.csv")
     assert set(held_out["condition"]) == {"zero_shot", "few_shot", "fv", "random_vector"}
     assert not (step6 / "injection_cost.csv").exists()

@@ -127,7 +127,8 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     candidates = CandidatesOfRelations(config.evaluation, unit_of_alpha, seed, lm, measured, ranking, cells)
     max_rows = config.compute.max_rows
     run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts, max_rows)
-    return contrasts_table(pd.concat(run.run(NO_UNITS).trials, ignore_index=True), config.stats, seed)
+    found = run.run(NO_UNITS)
+    return contrasts_table(pd.concat(found.trials, ignore_index=True), found.contrasts, config.stats, seed)
 
 
 N_SHUFFLED = 60
@@ -137,7 +138,7 @@ N_SHUFFLED = 60
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
         *("data.n_trials_per_q=8", "data.n_demos=3", "data.n_eval_trials_per_q=28", "score.k=4"),
-        *("stats.n_resamples=500", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=6"),
+        *("stats.n_resamples=500", "evaluation.n_unrelated=0", "evaluation.conditions.random_vectors.draws=6"),
         *("evaluation.controls.weaker=[0.25]", "compute.threads=1"),
     )
     found = pd.concat([null_contrasts(config, tiny_llama, seed) for seed in range(N_SHUFFLED)], ignore_index=True)

@@ -29,10 +29,11 @@ K = 3
 def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.baselines=false"),
+        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0"),
+        *("evaluation.conditions.layer_mean.enabled=false", "evaluation.conditions.few_shot_corrupted.enabled=false"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=6", f"score.k={K}"),
-        *("evaluation.controls.random_vectors=2", "evaluation.controls.random_heads=1"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
     ]
 
 
