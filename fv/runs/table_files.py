@@ -8,10 +8,12 @@ from fv.errors import ArtifactError
 
 TEXT = ("q_id", "trial_id", "fv", "eval_qid", "fv_source", "fv_kind", "condition", "minus", "of", "compared_with")
 """Columns of names: a relation may be called `NA` or `007`."""
+OPTIONAL = ("of", "compared_with")
+"""Those of them that may have none; the `fv` of a condition without a vector is an empty name."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read one CSV file of a run; a name that is not there is an empty text, a number that is not there NaN.
+    """Read one CSV file of a run; a name that is not there is None, a number that is not there NaN.
 
     Raises:
         ArtifactError: the file is missing, or no table.
@@ -20,7 +22,7 @@ def read_table(path: Path) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0).columns
         text = [column for column in header if column in (*TEXT, "ranking", "metric", "subset")]
         # round_trip: the default parser may be off in the last bit, and ties must stay ties.
-        return pd.read_csv(
+        table = pd.read_csv(
             path,
             dtype=dict.fromkeys(text, str),
             keep_default_na=False,
@@ -31,3 +33,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ArtifactError(f"{path} is missing.") from None
     except ValueError as error:
         raise ArtifactError(f"{path} cannot be read as a table: {error}") from None
+    for column in table.columns.intersection(OPTIONAL):
+        table[column] = table[column].where(table[column] != "", None)
+    return table
