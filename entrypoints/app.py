@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
+from fv.config.presets import CONF
 from fv.errors import FvError
 from fv.steps.holder import ModelHolder
 
@@ -31,6 +32,10 @@ _schema = OmegaConf.structured(Config)
 # The class and not the default model: a model file that leaves a setting out gets the class' value.
 _schema.model = ModelConfig
 ConfigStore.instance().store(name="config_schema", node=_schema)
+# Not in conf/: this module's name in an installed package is not its name in a clone.
+ConfigStore.instance().store(
+    group="hydra/callbacks", name="gather", node={"gather": {"_target_": f"{__name__}.GatherSweep"}}
+)
 
 
 class UserError(CompactHydraException):
@@ -44,7 +49,7 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     """`hydra.main` for a function of this package; all jobs of one call share one model, which goes with the call."""
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        start = hydra.main(version_base="1.3", config_path="../conf", config_name=config_name)(task)
+        start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)
 
         @functools.wraps(task)
         def main() -> None:

@@ -4,7 +4,9 @@ import sys
 
 import hydra
 
-from entrypoints.app import run
+from fv.config.presets import CONF
+
+from .app import run
 
 ACTIONS = ("list", "check", "sample")
 
@@ -13,7 +15,7 @@ def main() -> None:
     action = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if action not in ACTIONS:
         sys.exit(f"Say what to do: python -m entrypoints.data {' | '.join(ACTIONS)} [data.path=…] [key=value …]")
-    entry = hydra.main(version_base="1.3", config_path="../conf", config_name="data")
+    entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="data")
     entry(lambda cfg: run(cfg, "fv.steps.data", f"run_{action}", with_model=False))()
 
 

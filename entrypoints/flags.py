@@ -98,7 +98,7 @@ def main(step: str) -> None:
     module = f"entrypoints.{step}"
     print(shlex.join(["python", "-m", module, *overrides]), flush=True)
     sys.argv = [module, *overrides]
-    importlib.import_module(module).main()
+    importlib.import_module(f".{step}", __package__).main()
 
 
 def translate(step: str, flags: dict[str, str]) -> list[str]:

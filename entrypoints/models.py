@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("models")

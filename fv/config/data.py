@@ -86,7 +86,7 @@ class DataConfig(Group):
     name: str = "default"
     """Short name: part of `run_id`."""
     relation_csv_path: str = "datasets/relation/default.csv"
-    """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
+    """CSV of (q_id, exA, exB) rows; a relative path is tried here, then among the files that are shipped."""
     path: str | None = None
     """A file or folder of any form that `fv.data.importers` knows, instead of `relation_csv_path`."""
     form: Form = Form.auto
