@@ -7,7 +7,7 @@ from .app import entrypoint, run
 
 @entrypoint("stepd")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.stepd", "run_stepd")
+    run(cfg, "fv.steps.stepd", "run_stepd", show="print_heads")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from .app import entrypoint, run
 
 @entrypoint("stepe")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.stepe", "run_stepe")
+    run(cfg, "fv.steps.stepe", "run_stepe", show="print_vectors")
 
 
 if __name__ == "__main__":

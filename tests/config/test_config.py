@@ -45,7 +45,7 @@ NEEDED = {
     ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"],
     **{("data", form.value): ["data.path=p", "data.name=n"] for form in c.Form if form is not c.Form.auto},
 }
-ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "data", "models"]
+ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "report", "data", "models"]
 
 
 # YAML

@@ -123,3 +123,27 @@ def test_tests_and_their_commands_are_kept_from_the_users_results(tmp_path: Path
         (RESULTS / "relation" / "smollm2-default-seed42").mkdir()
     (tmp_path / "look.py").write_text(f"open({str(RESULTS / 'multirun' / 'cell.json')!r})")
     assert "at the user's results" in run(str(tmp_path / "look.py"), code=1).stderr
+
+
+def test_every_step_prints_what_it_found(tiny_overrides: list[str]) -> None:
+    small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
+    for name, words in (("stepd", "effects of heads"), ("stepe", "Rankings of heads"), ("step6", "Zero-shot answers")):
+        assert words in module(name, *small).stdout
+    shown = module("report", *small).stdout
+    assert all(words in shown for words in ("effects of heads", "Rankings of heads", "Zero-shot answers"))
+
+
+def test_a_sweep_prints_the_gathered_table_alone(tiny_overrides: list[str]) -> None:
+    done = module("pipeline", "-m", *tiny_overrides, "data.qids=[antonym]", "injection.layer=0,1")
+    assert done.stdout.count("Zero-shot answers") == 1 and "among 2 cells" in done.stdout
+    assert "effects of heads" not in done.stdout
+
+
+def test_a_quiet_command_prints_nothing_and_a_verbose_one_more(tiny_overrides: list[str], tmp_path: Path) -> None:
+    small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
+    quiet = module("pipeline", *small, "quiet=true")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    assert "INFO" in (tmp_path / "relation/r/logs/stepD_aie.log").read_text()
+    assert "Writing" in module("pipeline", *small, "run_id=r2", "hydra.verbose=true").stderr
+    assert "Writing" not in module("pipeline", *small, "run_id=r3").stderr
+    assert "has no relation" in module("stepd", *small, "data.qids=[nope]", "quiet=true", code=1).stderr
