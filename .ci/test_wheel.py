@@ -69,11 +69,22 @@ def finished(with_model: Installed) -> Installed:
     return with_model
 
 
+def commands(wheel: Installed) -> list[str]:
+    return sorted(path.name for path in wheel.bin.glob("fv-*"))
+
+
 def test_nothing_is_installed_under_names_that_others_may_want(wheel: Installed) -> None:
     paths = wheel.run("python", "-m", "pip", "show", "--files", "function-vectors").partition("Files:")[2].split()
     tops = {path.split("/")[0] for path in paths if not path.startswith("..")}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"fv"}
     assert "fv/conf/base.yaml" in paths and "fv/datasets/relation/default.csv" in paths
+
+
+def test_every_command_helps_and_knows_its_version(wheel: Installed) -> None:
+    assert len(commands(wheel)) >= 8
+    for name in commands(wheel):
+        assert name in wheel.run(name, "--help")
+        assert wheel.run(name, "--version").startswith("function-vectors ")
 
 
 def test_relations_templates_and_models_are_found(wheel: Installed) -> None:
@@ -111,3 +122,7 @@ def test_a_sweep_is_gathered(finished: Installed) -> None:
 
 def test_a_run_is_cleaned(finished: Installed) -> None:
     assert "units" in finished.run("fv-clean", "run_id=tiny")
+
+
+def test_a_finished_run_is_shown_again(finished: Installed) -> None:
+    assert "Zero-shot answers" in finished.run("fv-report", "run_id=tiny")

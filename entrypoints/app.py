@@ -28,6 +28,8 @@ from fv.errors import FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
+from .command_line import is_answered, multirun_first
+
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
 _schema = OmegaConf.structured(Config)
@@ -55,6 +57,9 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
 
         @functools.wraps(task)
         def main() -> None:
+            if is_answered(sys.argv[1:], config_name, task.__globals__["__doc__"]):
+                return
+            sys.argv[1:] = multirun_first(sys.argv[1:])
             before = _holder.set(ModelHolder())
             try:
                 start()

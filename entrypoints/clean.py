@@ -1,4 +1,4 @@
-"""Throw away the units of a run: they take room, and can be made again."""
+"""Throws away the units of the run run_id=<run_id>: they take room, and can be made again."""
 
 from omegaconf import DictConfig
 

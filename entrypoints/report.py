@@ -1,4 +1,4 @@
-"""The tables of a finished run: `python -m entrypoints.report run_id=<run_id>`; with a tag, of that set of outputs."""
+"""Prints the tables of a finished run, run_id=<run_id>; with a tag, of that set of outputs."""
 
 from omegaconf import DictConfig
 

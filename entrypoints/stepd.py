@@ -1,4 +1,4 @@
-"""StepD: which heads carry each relation. `python -m entrypoints.stepd --help` lists the settings."""
+"""StepD: which heads carry each relation, from the effect of every head on wrong prompts (CIE)."""
 
 from omegaconf import DictConfig
 

@@ -46,8 +46,11 @@ class ColumnsConfig(Group):
     """Names of the CSV's columns."""
 
     q_id: str = "q_id"
+    """Column of the relation's name."""
     exA: str = "exA"  # noqa: N815 - the contract's own column name
+    """Column of the input."""
     exB: str = "exB"  # noqa: N815
+    """Column of the output."""
 
     def __post_init__(self) -> None:
         if len({self.q_id, self.exA, self.exB}) < 3:
