@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("gather")

@@ -2,15 +2,12 @@
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
-    folder = run(cfg, "fv.steps.pipeline", "run_pipeline")
-    from fv.report.terminal import print_report
-
-    print_report(folder)
+    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report")
 
 
 if __name__ == "__main__":

@@ -82,15 +82,19 @@ class Config:
     stats: StatsConfig = field(default_factory=StatsConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 42
+    """Seed of every draw."""
     run_id: str = "run"
     """Name of the run's folder; made of model, data and seed unless given."""
     results_dir: str = "results_fv"
+    """Where runs' folders are."""
+    quiet: bool = False
+    """Print warnings and errors only: no log lines, no progress, no tables; files are written all the same."""
     overwrite: bool = False
     """Throw away what is in the way of this configuration."""
     tag: str | None = None
     """A further set of StepE and Step6 outputs beside the untagged one."""
     runs: list[str] | None = None
-    """For `entrypoints.gather`: the run_ids whose Step6 results are averaged over their seeds."""
+    """For the command `gather`: the run_ids whose Step6 results are averaged over their seeds."""
 
     @property
     def canonical(self) -> bool:

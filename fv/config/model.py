@@ -125,6 +125,7 @@ class ComputeConfig(Group):
     """Where and how exactly numbers are computed."""
 
     device: str = "cpu"
+    """torch's name of the device; any but `cpu` needs `strict=false`."""
     dtype: Dtype = Dtype.fp32
     threads: int | None = None
     """CPU threads; null means torch's own default. Recorded, because it changes the last bits."""

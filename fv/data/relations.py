@@ -12,6 +12,7 @@ from fv.data.collector import paused_collector
 from fv.data.importers import read_table
 from fv.data.rows import Table
 from fv.errors import RelationError, shorten
+from fv.shipped import shipped
 
 MAX_PROBLEMS = 10
 
@@ -161,9 +162,8 @@ def relations_of(table: Table, qids: list[str] | None) -> Relations:
 
 
 def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:
-    """`given` as it is, or beside the package when it is relative and absent here."""
-    beside = Path(__file__).resolve().parents[2] / given
-    for path in (Path(given), beside):
+    """`given` as it is, or as it ships with the library when it is relative and absent here."""
+    for path in (Path(given), shipped(given)):
         if path.is_file() or (or_folder and path.is_dir()):
             return path
     raise RelationError(f"There is no {what} at {Path(given).absolute()}. Set {name}.")

@@ -1,11 +1,14 @@
 """What a step wrote, by its SHA-256: mixed or changed files are refused (spec section 4)."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fv.errors import ArtifactError
 from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch
+
+log = logging.getLogger(__name__)
 
 
 class Outputs:
@@ -22,6 +25,7 @@ class Outputs:
     def add(self, path: Path) -> Path:
         """Remember a file in the folder that the caller writes; gives its path back."""
         self._names[path.relative_to(self.folder).as_posix()] = None
+        log.debug("Writing %s", path)
         return path
 
     def json(self, name: str, value: Any) -> None:

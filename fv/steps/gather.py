@@ -14,6 +14,7 @@ from fv.evaluation.grid import eval_parts
 from fv.evaluation.plan import GridResults
 from fv.files import safe_name
 from fv.interventions.engine import Cell
+from fv.runs.commands import command
 from fv.runs.identity import flat
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
@@ -62,7 +63,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     if not cells:
         raise ArtifactError(
             f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
-            "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
+            + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
     inputs = step6_inputs(config, paths, finished_stepd(paths, config))
     return gather_cells(paths.step6, current_cells(cells, inputs), config.overwrite, models)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from fv.config import Config
+from fv.progress import activity
 
 if TYPE_CHECKING:
     from fv.models.language_model import LanguageModel
@@ -41,7 +42,10 @@ class ModelHolder:
             if self._lm is not None:
                 self._lm = None
                 gc.collect()  # hooks of placed modules refer to their modules, and these to them
-            self._lm, self._made_of = load_configured(config.model, compute), wanted
+            with activity(f"Loading {config.model.name}"):
+                self._lm = load_configured(config.model, replace(compute, selfcheck=False))
+            self._made_of = wanted
         if compute.selfcheck and self._lm.selfcheck == SKIPPED:
-            self._lm = replace(self._lm, selfcheck=selfcheck(self._lm))
+            with activity(f"Proving that edits of {config.model.name} act"):
+                self._lm = replace(self._lm, selfcheck=selfcheck(self._lm))
         return self._lm if compute.selfcheck else replace(self._lm, selfcheck=SKIPPED)

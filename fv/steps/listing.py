@@ -3,34 +3,29 @@
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from fv.config.model import ModelConfig
 from fv.config.presets import CONF, model_presets
+from fv.display import print_table
 from fv.models.spec import SPECS
 
 
 def list_models() -> None:
     """Print the configurations of `conf/model/` and the families of `fv.models.spec`."""
-    models = Table(title="model=<name>")
-    for column in ("name", "id", "family", "BOS", "what it is"):
-        models.add_column(column)
+    models = []
     for name in sorted([*model_presets(), "local"]):
         text = (CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8")
         values = yaml.safe_load(text)
         special = values.get("add_special_tokens", ModelConfig.add_special_tokens)
         bos = special if special == "auto" else "yes" if special else "no"
         comment = text.splitlines()[0].removeprefix("# ")
-        models.add_row(name, values.get("id") or "–", values.get("spec", ModelConfig.spec), bos, comment)
-    families = Table(title="families (model.spec)")
-    for column in ("family", "blocks", "output projection", "sweep", "properties"):
-        families.add_column(column)
-    for spec in SPECS:
-        families.add_row(spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec))))
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(models)
-    console.print(families)
+        models.append((name, values.get("id") or "–", values.get("spec", ModelConfig.spec), bos, comment))
+    print_table("model=<name>", ("name", "id", "family", "BOS", "what it is"), models, n_text=5)
+    families = [
+        (spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec)))) for spec in SPECS
+    ]
+    names = ("family", "blocks", "output projection", "sweep", "properties")
+    print_table("families (model.spec)", names, families, n_text=5)
 
 
 def _properties(values: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from fv.config import Config
+from fv.errors import shorten
 from fv.evaluation.cells import grid
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
@@ -101,16 +102,15 @@ def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: Stepd
 
 
 def _log_ties(config: Config, stability: RankingStability) -> None:
-    """Say which rankings k cuts through a tie of."""
-    level = 100 * config.stats.confidence
-    for name, report in stability.reports.items():
-        gap = report["gap"]
-        if gap is not None and gap["ci_low"] <= 0 <= gap["ci_high"]:
-            interval = f"{level:.0f}% interval {gap['ci_low']:.2g} to {gap['ci_high']:.2g}"
-            log.info(
-                f"{name}: k={config.score.k} cuts through a tie: the next head is {gap['mean']:.2g} below "
-                f"({interval}); {gap['n_within_error']} heads below k are within error of it."
-            )
+    """Say, in one line for all, which rankings k cuts through a tie of."""
+    gaps = {name: report["gap"] for name, report in stability.reports.items() if report["gap"] is not None}
+    tied = [name for name, gap in gaps.items() if gap["ci_low"] <= 0 <= gap["ci_high"]]
+    if tied:
+        log.info(
+            f"k={config.score.k} cuts through a tie in {len(tied)} of {len(stability.reports)} rankings "
+            f"({shorten(tied)}): the next head is within error of the last that was taken. "
+            "ranking_stability.json has the gaps."
+        )
 
 
 def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor) -> dict[str, Any]:
