@@ -21,7 +21,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entrypoints.conditions import add_conditions
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
 from fv.config.presets import CONF
@@ -30,6 +29,7 @@ from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
 from .command_line import is_answered, multirun_first
+from .conditions import add_conditions
 
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)

@@ -13,6 +13,8 @@ from fv.config.presets import CONF
 from fv.display import standard_output
 from fv.runs.commands import command
 
+from .conditions import plugged_in
+
 MULTIRUN = ("-m", "--multirun")
 GROUPS = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
 GROUPS_OF = {"data": ("data", "model"), "models": ("model", "compute"), "gather": (), "clean": (), "report": ()}
@@ -55,7 +57,7 @@ def print_help(name: str, purpose: str) -> None:
     """Print what a command does, its settings, each with a line, and its switches."""
     console = standard_output()
     console.print(f"{command(name)} [key=value …]\n\n{inspect.cleandoc(purpose)}\n")
-    told = explanations()
+    told = explanations(plugged_in=plugged_in())
     for group in GROUPS_OF.get(name, tuple(GROUPS)):
         console.print(f"{group}: {first_sentence(inspect.getdoc(GROUPS[group]) or '')}")
         own = [setting for setting in told if setting.key.startswith(f"{group}.")]

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import textwrap
+from collections.abc import Mapping
 from enum import Enum
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -22,13 +23,27 @@ class Explanation(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def explanations(schema: type = Config, prefix: str = "") -> list[Explanation]:
-    """Every setting of a class and of the classes inside it, in their order."""
-    found, told = [], _told(schema)
+def explanations(
+    schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
+) -> list[Explanation]:
+    """Every setting of a class and of the classes inside it, in their order.
+
+    Args:
+        schema: the class.
+        prefix: what its keys begin with.
+        plugged_in: {key of a setting that holds settings of plug-ins: {name of one: its class}}.
+    """
+    plug_ins = plugged_in or {}
+    found: list[Explanation] = []
+    told = {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _told(own).items()}
     for field in dataclasses.fields(schema):
         kind: Any = field.type
+        if (key := f"{prefix}{field.name}") in plug_ins:
+            for name, own in plug_ins[key].items():
+                found += explanations(own, f"{key}.{name}.")
+            continue
         if dataclasses.is_dataclass(kind):
-            found += explanations(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]  # a class, not one of it
+            found += explanations(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not one of it
             continue
         is_choice = isinstance(kind, type) and issubclass(kind, Enum)
         meaning = told.get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
@@ -36,7 +51,7 @@ def explanations(schema: type = Config, prefix: str = "") -> list[Explanation]:
         default = field.default
         if default is dataclasses.MISSING:
             default = field.default_factory()  # type: ignore[operator]  # a field has one of the two
-        found.append(Explanation(f"{prefix}{field.name}", shown_value(default), first_sentence(meaning), choices))
+        found.append(Explanation(key, shown_value(default), first_sentence(meaning), choices))
     return found
 
 

@@ -6,20 +6,23 @@ from enum import StrEnum
 import pytest
 from conftest import MakeConfig
 
-from fv.config import Config
+from entrypoints.conditions import plugged_in
+from fv.config import Config, EvaluationConfig
 from fv.config.explanations import explanations, first_sentence, shown_value
+from fv.evaluation.conditions import providers_of
 from fv.runs.identity import flat
 
 
 def test_every_setting_is_explained_in_a_sentence() -> None:
-    told = explanations()
-    assert [setting.key for setting in told] == list(flat(Config().resolved()))
+    told = explanations(plugged_in=plugged_in())
+    every = Config(evaluation=EvaluationConfig(conditions=providers_of({})))
+    assert [setting.key for setting in told] == list(flat(every.resolved()))
     assert not [setting for setting in told if len(setting.meaning) < 10 or "\n" in setting.meaning]
 
 
 def test_a_default_can_be_typed_as_it_is_told(make_config: MakeConfig) -> None:
     needed = {"model.id", "model.name", "run_id"}
-    told = [s for s in explanations() if s.key not in needed and "\\n" not in s.default]
+    told = [s for s in explanations(plugged_in=plugged_in()) if s.key not in needed and "\\n" not in s.default]
     as_told = [f"{setting.key}={setting.default}" for setting in told]
     assert make_config(*as_told, "model.id=x", "model.sha256=null") == make_config("model.id=x", "model.sha256=null")
 
