@@ -41,6 +41,10 @@ class ArtifactError(FvError):
     """A file is missing, stale, truncated, or does not belong with the others."""
 
 
+class FvWarning(UserWarning):
+    """What was asked for is done, but may not be what was meant; the message says why."""
+
+
 def shorten(items: list[str], limit: int = 12) -> str:
     """Join `items` for a message, naming at most `limit` of them."""
     shown = ", ".join(items[:limit])

@@ -7,7 +7,6 @@ prompt, so each position says what greedy decoding would say next as long as it 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit
 from fv.interventions.engine import Advance, ignore_progress
+from fv.interventions.generation import end_tokens
 from fv.interventions.metrics import (
     answer_logprob,
     kl_divergence,
@@ -156,8 +156,7 @@ def _rows_that_fit(lm: LanguageModel, tokens: int, n_behind: int, max_rows: int)
 
 def _ends_answer(lm: LanguageModel, ending: str) -> Callable[[int], bool]:
     """Whether a token ends an answer: the end of text, or one that starts as `ending` does."""
-    of_text: Any = getattr(lm.model.generation_config, "eos_token_id", None)
-    stops = set(of_text if isinstance(of_text, list) else [of_text]) | {getattr(lm.tokenizer, "eos_token_id", None)}
+    stops = end_tokens(lm)
     return lambda token: token in stops or not ending or lm.tokenizer.decode([token]).startswith(ending[0])
 
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+from fv.errors import ModelError
+from fv.interventions.editing import edits_at_work
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
 
@@ -23,7 +25,13 @@ Runner = TypeVar("Runner", bound=HasModel)
 
 @contextmanager
 def engine_pass(lm: LanguageModel) -> Iterator[None]:
-    """Run a model as a loaded one runs, without gradients (`fv.models.engine_mode`)."""
+    """Run a model as a loaded one runs, without gradients (`fv.models.engine_mode`).
+
+    Raises:
+        ModelError: its user's edits are at work in it, and would act beside an engine's own.
+    """
+    if edits_at_work(lm.model):
+        raise ModelError(f"{lm.name} is being edited, and engines edit it themselves: leave the block of edits first.")
     with engine_mode(lm.model):
         yield
 
