@@ -23,6 +23,7 @@ from fv.interventions.metrics import (
     rank_of,
     target_logprob,
 )
+from fv.interventions.passes import in_engine_pass
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -52,7 +53,7 @@ class AnswerScores:
     text: np.ndarray
 
 
-@torch.no_grad()
+@in_engine_pass
 def score_answers(
     lm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -108,7 +109,7 @@ def _joined(parts: Sequence[AnswerScores], join: Callable[[list[np.ndarray]], np
     return AnswerScores(**{name: join([getattr(part, name) for part in parts]) for name in names})
 
 
-@torch.no_grad()
+@in_engine_pass
 def injection_cost(
     lm: LanguageModel, texts: Sequence[Sequence[int]], edits: Sequence[LastTokenEdit], max_rows: int
 ) -> np.ndarray:

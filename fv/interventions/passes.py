@@ -20,7 +20,7 @@ class HasModel(Protocol):
     lm: LanguageModel
 
 
-Runner = TypeVar("Runner", bound=HasModel)
+Runner = TypeVar("Runner", bound=HasModel | LanguageModel)
 
 
 @contextmanager
@@ -36,12 +36,12 @@ def engine_pass(lm: LanguageModel) -> Iterator[None]:
         yield
 
 
-def in_engine_pass(method: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
-    """The method of something that has a model `lm`, run inside `engine_pass`."""
+def in_engine_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
+    """A function whose first argument is a model, or an engine with its model, run inside `engine_pass`."""
 
-    @wraps(method)
-    def run(self: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
-        with engine_pass(self.lm):
-            return method(self, *args, **kwargs)
+    @wraps(function)
+    def run(first: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
+        with engine_pass(first if isinstance(first, LanguageModel) else first.lm):
+            return function(first, *args, **kwargs)
 
     return run
