@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from entrypoints.app import typed
 from fv.config import Config
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
 from fv.interventions.loading import load_configured
 from fv.models.language_model import LanguageModel
@@ -47,7 +47,7 @@ def prompts(
     """Corrupted few-shot prompts and zero-shot prompts of real trials, `n_trials` a relation."""
     qids = f"data.qids=[{','.join(relations)}]"
     config = configured(qids, f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
-    snapshot = sample_snapshot(read_relations(config.data), config.data, config.seed, lm)
+    snapshot = sample_snapshot(read_configured(config.data), config.data, config.seed, lm)
     corrupted = [prompt_of(lm, snapshot, trial, "corrupted") for trial in snapshot.trials]
     zero_shot = [prompt_of(lm, snapshot, trial, "zero_shot") for trial in snapshot.trials]
     return corrupted, zero_shot

@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from entrypoints.conditions import add_conditions
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
 from fv.errors import FvError
@@ -30,6 +31,7 @@ OmegaConf.register_new_resolver("name_after", name_after, replace=True)
 _schema = OmegaConf.structured(Config)
 # The class and not the default model: a model file that leaves a setting out gets the class' value.
 _schema.model = ModelConfig
+add_conditions(_schema)
 ConfigStore.instance().store(name="config_schema", node=_schema)
 
 

@@ -2,7 +2,22 @@
 
 
 class FvError(Exception):
-    """Base of every error whose message tells the user what to do."""
+    """Base of every error whose message tells the user what to do.
+
+    Example:
+        >>> try: fv.load_trials("no.json")
+        ... except fv.FvError as error: print(error)
+        no.json is missing.
+    """
+
+
+class FvWarning(UserWarning):
+    """Something that may be meant, but is more often a mistake.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
+    """
 
 
 class ConfigError(FvError):
@@ -29,6 +44,10 @@ class EngineError(ModelError):
     """An engine would not be exact for these prompts of this model; another one is."""
 
 
+class NormsError(ConfigError):
+    """A strength is told against norms of the residual stream that were not measured."""
+
+
 class ScopeError(ConfigError):
     """A vector cannot be evaluated on the relations it is asked of."""
 
@@ -41,8 +60,8 @@ class ArtifactError(FvError):
     """A file is missing, stale, truncated, or does not belong with the others."""
 
 
-class FvWarning(UserWarning):
-    """What was asked for is done, but may not be what was meant; the message says why."""
+class PluginError(FvError):
+    """What installed packages add cannot be told apart."""
 
 
 def shorten(items: list[str], limit: int = 12) -> str:

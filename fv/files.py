@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +32,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+ABOUT = "about"
+"""Under which key of a safetensors file's metadata its JSON is."""
 _WRITER = ".written-by-"
 """Stands in the name of a temporary file before the machine and the process that write it."""
 
@@ -162,3 +164,36 @@ def read_torch(path: Path) -> Any:
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{path} is truncated or is not a tensor file ({first_line}).") from None
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], about: Any) -> None:
+    """Write named tensors, and a JSON value about them as the file's metadata, whole or not at all."""
+    from safetensors.torch import save_file
+
+    metadata = {ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True)}
+    write_whole(path, lambda temporary: save_file(dict(tensors), temporary, metadata=metadata))
+
+
+def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what `write_safetensors` wrote: tensors by name, and what is said about them.
+
+    Args:
+        path: the file.
+        form: what `form` must say there.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or of another form.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing.") from None
+    except Exception as error:  # a damaged file fails in many ways
+        raise ArtifactError(f"{path} is truncated or is no safetensors file ({type(error).__name__}).") from None
+    if not isinstance(about, dict) or about.get("form") != form:
+        raise ArtifactError(f"{path} does not say that it holds a {form.replace('_', ' ')}.")
+    return tensors, about

@@ -14,8 +14,10 @@ Rename = Callable[[str], None]
 
 
 @contextmanager
-def progress_bar(step: str, total: int) -> Iterator[tuple[Step, Rename]]:
-    """Show `step`'s progress with an estimate of the time left; silent when standard error is not a terminal.
+def progress_bar(step: str | None, total: int) -> Iterator[tuple[Step, Rename]]:
+    """Show `step`'s progress with an estimate of the time left; silent where standard error is no terminal.
+
+    With `step` None it is silent there too.
 
     Yields:
         a function that advances the bar, and one that names what is being worked on (the relation).
@@ -28,8 +30,8 @@ def progress_bar(step: str, total: int) -> Iterator[tuple[Step, Rename]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(step, total=total)
+    with Progress(*columns, console=console, disable=step is None or not console.is_terminal) as bar:
+        task = bar.add_task(step or "", total=total)
 
         def advance(steps: int) -> None:
             bar.advance(task, steps)

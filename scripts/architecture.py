@@ -20,9 +20,10 @@ PAGE = Path("docs", "architecture.md")
 BEGIN, END = "<!-- drawn by scripts/architecture.py -->", "<!-- end of the drawing -->"
 START = "fv.steps.step6.run_step6"
 
-LEAVES = ("errors", "seeding", "progress", "files", "tables", "units")
+LEAVES = ("errors", "seeding", "progress", "files", "tables", "units", "registry")
 ROOMS = (
     *LEAVES,
+    "figures",
     "config",
     "statistics",
     "models",
@@ -32,7 +33,6 @@ ROOMS = (
     "vectors",
     "evaluation",
     "runs",
-    "figures",
     "analyses",
     "steps",
     "report",
@@ -54,10 +54,10 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "models": _GROUND,
     "data": _GROUND | {"models"},
     "interventions": _GROUND | {"models"},
-    "heads": _GROUND | {"models", "data", "interventions"},
-    "vectors": _GROUND | {"models", "interventions", "heads"},
-    "evaluation": _GROUND | {"models", "data", "interventions", "heads", "vectors"},
-    "runs": _below("runs"),
+    "heads": _GROUND | {"figures", "models", "data", "interventions"},
+    "vectors": _GROUND | {"models", "data", "interventions", "heads"},
+    "evaluation": _GROUND | {"figures", "models", "data", "interventions", "heads", "vectors"},
+    "runs": _below("runs") - {"figures"},
     "figures": frozenset(),
     "analyses": _below("analyses"),
     "steps": _below("steps"),

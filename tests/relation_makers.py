@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fv.config import Config, DataConfig
 from fv.data.encoding import Encoder
-from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.relations import Pair, Relation, Relations, normalise
 from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import QidTrials, RelationSampler
@@ -47,7 +47,7 @@ def sample(lm: LanguageModel, of: Relation, seed: int = 0, **data: Any) -> QidTr
 
 def snapshot_of(lm: LanguageModel, relations: list[Relation], seed: int = 0, **data: Any) -> Snapshot:
     config = Config(data=request(**data), seed=seed)
-    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), config.data, config.seed, lm)
+    return sample_snapshot(Relations(Path("some.csv"), "0" * 64, tuple(relations)), config.data, config.seed, lm)
 
 
 def are_kin(a: Pair, b: Pair) -> bool:

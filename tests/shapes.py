@@ -26,8 +26,8 @@ from fv.interventions.readout import target_logprobs, target_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.statistics.intervals import Estimates, adjusted_wald, clopper_pearson, estimate_means
-from fv.vectors.controls import norm_matched
-from fv.vectors.function_vector import function_vector, vector_by_layer
+from fv.vectors.controls import mean_vector, norm_matched
+from fv.vectors.function_vector import vector_by_layer, vector_of_heads
 from fv.vectors.vector import norm_of, strength
 
 RETURNS = "return"
@@ -71,7 +71,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "residual_norm": Float[Tensor, " layers"] | None,
     },
     vector_by_layer: {RETURNS: Float[Tensor, "{lm.n_layers} {lm.d_model}"]},
-    function_vector: {RETURNS: Float[Tensor, " {lm.d_model}"]},
+    vector_of_heads: {RETURNS: Float[Tensor, " {lm.d_model}"]},
     LanguageModel.added_by: {
         "head_outputs": Float[Tensor, "{self.n_heads} {self.head_dim}"],
         RETURNS: Float64[Tensor, "{self.n_heads} {self.d_model}"],
@@ -79,6 +79,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
     strength: {"vector": Float[Tensor, " d_model"], "residual_norm": Float[Tensor, " layers"] | None},
     norm_of: {"vector": Float[Tensor, " d_model"]},
     norm_matched: {"vector": Float[Tensor, " d_model"], RETURNS: list[Float[Tensor, " d_model"]]},
+    mean_vector: {"vectors": Sequence[Float[Tensor, " d_model"]], RETURNS: Float[Tensor, " d_model"]},
     # Engines
     TargetScores.__init__: {"logprob": Float64[Tensor, "*rows"], "rank": Int64[Tensor, "*rows"]},
     NaiveEngine.last_token: {RETURNS: LAST_TOKEN},

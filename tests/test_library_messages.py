@@ -12,7 +12,7 @@ import pytest
 from conftest import MakeConfig
 
 from fv.config import ColumnsConfig, Config, DataConfig, EvaluationConfig, InjectionConfig, ModelConfig
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 from fv.errors import ConfigError, FvError, RelationError
 from fv.evaluation.cells import grid
 from fv.evaluation.questions import read_unrelated
@@ -21,7 +21,7 @@ from fv.steps.advice import ADVICE, with_settings
 
 FV = Path(__file__).parent.parent / "fv"
 ROOMS = ("models", "data", "interventions", "heads", "vectors", "evaluation", "statistics")
-LEAVES = ("errors.py", "seeding.py", "progress.py", "files.py", "tables.py", "units.py")
+LEAVES = ("errors.py", "seeding.py", "progress.py", "files.py", "tables.py", "units.py", "registry.py")
 PLANNED = ("gather", "analysis", "report", "cluster")
 """Groups that there may be one day."""
 
@@ -133,7 +133,7 @@ def two_heads() -> pd.DataFrame:
 
 def refusals(data: DataConfig, injection: InjectionConfig, evaluation: EvaluationConfig) -> Iterator[str]:
     for ask in (
-        lambda: read_relations(data),
+        lambda: read_configured(data),
         lambda: grid(injection, 3),
         lambda: read_unrelated(evaluation),
     ):
@@ -163,9 +163,9 @@ def test_a_refused_argument_goes_by_the_name_that_a_check_is_given() -> None:
 def test_the_columns_to_name_are_those_of_the_settings(tmp_path: Path, make_config: MakeConfig) -> None:
     (tmp_path / "t.csv").write_text("task,a,b\nq,x,y\n", encoding="utf-8")
     with pytest.raises(RelationError, match=r" q_id=<name>, exA=<name>, exB=<name>"):
-        read_relations(DataConfig(path=str(tmp_path / "t.csv"), columns=ColumnsConfig()))
+        read_configured(DataConfig(path=str(tmp_path / "t.csv"), columns=ColumnsConfig()))
     with pytest.raises(RelationError, match=r"data\.columns\.q_id=<name>, data\.columns\.exA=<name>"):
-        read_relations(make_config(f"data.path={tmp_path / 't.csv'}").data)
+        read_configured(make_config(f"data.path={tmp_path / 't.csv'}").data)
 
 
 def test_other_ways_to_a_model_are_settings_of_a_run_or_arguments() -> None:

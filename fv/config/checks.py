@@ -68,7 +68,7 @@ def parse_indices(key: str, value: Any) -> str | list[int]:
     """`all`, one index or a list of them, to `all` or a sorted list."""
     if value == "all":
         return "all"
-    items = list(value) if isinstance(value, list | tuple) else [value]
+    items = list(value) if isinstance(value, list | tuple | range) else [value]
     if not items or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in items):
         raise ConfigError(f"{key}={value!r} must be all, a number from 0, or a list of such numbers, like [8,12,16].")
     if len(set(items)) != len(items):
@@ -88,7 +88,7 @@ def parse_ks(key: str, value: Any) -> list[int] | None:
     return sorted(items)
 
 
-def parse_alphas(value: Any) -> list[float]:
+def parse_alphas(value: Any, key: str = "injection.alpha") -> list[float]:
     """One finite number or a list of them, to a sorted list."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     try:
@@ -96,7 +96,7 @@ def parse_alphas(value: Any) -> list[float]:
     except OverflowError:
         alphas = []
     if not items or len(alphas) != len(items) or not all(map(math.isfinite, alphas)):
-        raise ConfigError(f"injection.alpha={value!r} must be a finite number or a list of them, like [0.5,1.0,2.0].")
+        raise ConfigError(f"{key}={value!r} must be a finite number or a list of them, like [0.5,1.0,2.0].")
     if len(set(alphas)) != len(alphas):
-        raise ConfigError(f"injection.alpha={value!r} names a number twice.")
+        raise ConfigError(f"{key}={value!r} names a number twice.")
     return sorted(alphas)

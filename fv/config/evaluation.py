@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from fv.config.checks import check_at_least, check_between, check_fraction
 from fv.config.group import Group
@@ -40,7 +41,7 @@ class ControlCell(StrEnum):
 
 @dataclass
 class ControlsConfig(Group):
-    """What else is injected in the function vector's place; each is a row like the vector's."""
+    """Where what is injected in the function vector's place is injected."""
 
     cell: ControlCell = ControlCell.own
     """`own`: the cell that the dev trials choose for the control, as they do for the vector, which favours the control;
@@ -48,22 +49,8 @@ class ControlsConfig(Group):
     weaker: list[float] = field(default_factory=lambda: [0.25, 0.0625])
     """Controls and baselines may also choose these shares of the grid's weakest alpha, or not to be injected at all:
     what is compared with the vector must not do harm."""
-    random_vectors: int = 20
-    """Gaussian vectors of the function vector's norm; 0 for none."""
-    random_heads: int = 3
-    """Vectors of as many random heads in the same layers; 0 for none. Also the control of `evaluation.necessity`."""
-    bottom_heads: bool = True
-    """The vector of the k heads that rank last."""
-    other_relation: bool = True
-    """The vector of every other relation of the run."""
-    mean_of_others: bool = True
-    """The mean of all other relations' vectors."""
-    corrupted: bool = True
-    """The vector that the same heads make from corrupted prompts."""
 
     def __post_init__(self) -> None:
-        check_at_least("evaluation.controls.random_vectors", self.random_vectors, 0)
-        check_at_least("evaluation.controls.random_heads", self.random_heads, 0)
         if any(not 0 < share < 1 for share in self.weaker):
             raise ConfigError(
                 f"evaluation.controls.weaker={self.weaker} must be shares of the weakest alpha, each above 0 and below "
@@ -81,10 +68,9 @@ class EvaluationConfig(Group):
     held_out: bool = True
     """Whether to run the chosen cells again on the others, with everything below."""
     controls: ControlsConfig = field(default_factory=ControlsConfig)
-    baselines: bool = True
-    """Corrupted few-shot prompts with and without the vector, and a layer's mean residual stream as the vector."""
-    necessity: bool = True
-    """Ablate the top-k heads, and random ones, in the right few-shot prompts."""
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """What is run beside the vector: {name of a provider: its settings, with the switch `enabled`}; one that is not
+    named has its defaults."""
     n_unrelated: int = 12
     """Unrelated texts on which the cost of an injection is measured; 0 for none."""
     unrelated_path: str | None = None
@@ -93,3 +79,10 @@ class EvaluationConfig(Group):
     def __post_init__(self) -> None:
         check_fraction("evaluation.dev_fraction", self.dev_fraction)
         check_at_least("evaluation.n_unrelated", self.n_unrelated, 0)
+
+    def become(self, group: str) -> None:
+        """`Group.become`, for the settings of each condition too."""
+        super().become(group)
+        for name, own in self.conditions.items():
+            if isinstance(own, Group):
+                own.become(self.called(f"conditions.{name}"))

@@ -26,7 +26,12 @@ def model_preset(name: str) -> ModelConfig:
 
 
 def model_presets() -> list[str]:
-    """Names of the ready models, sorted; `local`, which needs a path, is none of them."""
+    """Names of the ready models, sorted; `local`, which needs a path, is none of them.
+
+    Example:
+        >>> "smollm2" in fv.model_presets()
+        True
+    """
     return [name for name in _names("model") if name != "local"]
 
 
@@ -40,7 +45,12 @@ def template_preset(name: str) -> TemplateConfig:
 
 
 def template_presets() -> list[str]:
-    """Names of the ready templates, sorted."""
+    """Names of the ready templates, sorted.
+
+    Example:
+        >>> fv.template_presets()
+        ['arrow', 'bare', 'input_output', 'korean', 'qa']
+    """
     return _names("data/template")
 
 

@@ -3,17 +3,17 @@
 Here are the names that need neither torch nor SciPy; sampling and encoding are imported from their modules.
 """
 
-from fv.data.relations import Pair, Relation, RelationFile, normalise, read_relations
+from fv.data.relations import Pair, Relation, Relations, normalise, read_configured
 from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
 
 __all__ = [
     "Pair",
     "Relation",
-    "RelationFile",
+    "Relations",
     "Snapshot",
     "Trial",
     "normalise",
-    "read_relations",
+    "read_configured",
     "read_snapshot",
     "write_snapshot",
 ]

@@ -26,6 +26,10 @@ class HasTokenizer(Protocol):
     def max_tokens(self) -> int:
         """Longest prompt the model has positions for."""
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies it; `tokenizer_sha256` is there."""
+
 
 class Encoder:
     """Encodes prompts and targets with one tokenizer.

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,12 @@ MAX_PROBLEMS = 10
 
 
 class Pair(NamedTuple):
-    """One row of a relation: an input and its right output."""
+    """One row of a relation: an input and its right output.
+
+    Example:
+        >>> fv.Pair("hot", "cold").exB
+        'cold'
+    """
 
     exA: str  # noqa: N815 - the contract's own names
     exB: str  # noqa: N815
@@ -32,6 +37,11 @@ class Relation:
         pairs: distinct pairs.
         n_duplicates: rows that repeated an earlier pair.
         n_one_to_many: inputs that have several outputs.
+
+    Example:
+        >>> relation = fv.read_relations(names=["antonym"])["antonym"]
+        >>> relation.pairs[0]
+        Pair(exA='above', exB='below')
     """
 
     q_id: str
@@ -40,13 +50,39 @@ class Relation:
     n_one_to_many: int
 
 
-@dataclass(frozen=True)
-class RelationFile:
-    """A read file: its relations sorted by `q_id`, and the SHA-256 of what was read."""
+@dataclass(frozen=True, eq=False)
+class Relations(Mapping[str, Relation]):
+    """Relations by name, sorted, as a file or a mapping has them.
+
+    Attributes:
+        path: where they are from.
+        sha256: of what was read.
+        relations: the relations.
+
+    Example:
+        >>> relations = fv.read_relations(names=["antonym", "verb_past"])
+        >>> {name: len(relation.pairs) for name, relation in relations.items()}
+        {'antonym': 212, 'verb_past': 293}
+    """
 
     path: Path
     sha256: str
     relations: tuple[Relation, ...]
+
+    def __getitem__(self, q_id: str) -> Relation:
+        for relation in self.relations:
+            if relation.q_id == q_id:
+                return relation
+        raise KeyError(f"There is no relation {q_id!r}; there are {shorten(list(self), 40)}.")
+
+    def __iter__(self) -> Iterator[str]:
+        return (relation.q_id for relation in self.relations)
+
+    def __len__(self) -> int:
+        return len(self.relations)
+
+    def __repr__(self) -> str:
+        return f"Relations({shorten([f'{q_id}: {len(own.pairs)} pairs' for q_id, own in self.items()], 40)})"
 
     def warnings(self) -> list[str]:
         """One line for each relation with repeated pairs or ambiguous inputs."""
@@ -66,7 +102,7 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def read_relations(data: DataConfig) -> RelationFile:
+def read_configured(data: DataConfig) -> Relations:
     """Read the file that `data` names, and keep the relations that it asks for.
 
     Raises:
@@ -106,7 +142,7 @@ def bad_rows(table: Table, limit: int) -> str:
 
 
 @paused_collector()
-def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
+def relations_of(table: Table, qids: list[str] | None) -> Relations:
     """Group a table's rows into relations.
 
     Raises:
@@ -121,7 +157,7 @@ def relations_of(table: Table, qids: list[str] | None) -> RelationFile:
     unknown = [q for q in wanted if q not in by_qid]
     if unknown:
         raise RelationError(f"{table.path} has no relation {shorten(unknown)}. It has: {shorten(sorted(by_qid), 40)}.")
-    return RelationFile(table.path, table.sha256, tuple(_relation(q, by_qid[q]) for q in wanted))
+    return Relations(table.path, table.sha256, tuple(_relation(q, by_qid[q]) for q in wanted))
 
 
 def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
 from fv.data.collector import paused_collector
 from fv.data.corruption_report import corruption_report
-from fv.data.encoding import Encoder
+from fv.data.encoding import Encoder, HasTokenizer
 from fv.data.prompts import accepted, target_tokens, zero_shot_targets
-from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.relations import Pair, Relation, Relations, normalise
 from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, Trial, parse_snapshot
 from fv.data.trials import QidTrials, RelationSampler
 from fv.errors import ArtifactError, TrialError
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 @paused_collector()
 def sample_snapshot(
-    file: RelationFile,
+    file: Relations,
     data: DataConfig,
     seed: int,
-    lm: LanguageModel,
+    lm: HasTokenizer,
     add_special_tokens: str | bool = ModelConfig.add_special_tokens,
     name: str = "add_special_tokens",
 ) -> Snapshot:
@@ -41,7 +41,7 @@ def sample_snapshot(
         file: the relations.
         data: how many trials of which kind.
         seed: of every draw.
-        lm: the model, for its tokenizer.
+        lm: the model, or what holds its tokenizer.
         add_special_tokens: `auto` or true for those that the tokenizer adds by itself, false for none.
         name: what a message calls the last one.
 
@@ -102,19 +102,10 @@ def replay_snapshot(path: Path, qids: list[str] | None, lm: LanguageModel) -> Sn
         unknown = sorted(set(qids) - set(snapshot.qids))
         if unknown:
             raise ArtifactError(f"{path} has no trials of {', '.join(unknown)}; it has {', '.join(snapshot.qids)}.")
-        snapshot = _only(snapshot, qids)
+        snapshot = snapshot.only(qids)
     check_tokens(snapshot, lm, path)
     source = SourceFile(path=str(path), sha256=sha256_of(path))
     return snapshot.model_copy(update={"meta": snapshot.meta.model_copy(update={"replayed_from": source})})
-
-
-def _only(snapshot: Snapshot, qids: list[str]) -> Snapshot:
-    """The snapshot with the trials and the records of some relations."""
-    by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions")
-    kept = {name: {q: value for q, value in getattr(snapshot.meta, name).items() if q in qids} for name in by_qid}
-    dropped = [q_id for q_id in snapshot.meta.dropped_qids if q_id in qids]
-    meta = snapshot.meta.model_copy(update={**kept, "dropped_qids": dropped})
-    return snapshot.model_copy(update={"trials": [t for t in snapshot.trials if t.q_id in qids], "meta": meta})
 
 
 def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
@@ -163,7 +154,7 @@ def first_token_collisions(relation: Relation, template: TemplateConfig, encoder
     return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
 
 
-def log_warnings(file: RelationFile | None, snapshot: Snapshot, called: Callable[[str], str] = str) -> None:
+def log_warnings(file: Relations | None, snapshot: Snapshot, called: Callable[[str], str] = str) -> None:
     """Tell the user what the snapshot records about its relations.
 
     Args:
@@ -208,5 +199,5 @@ def _counts(result: QidTrials, data: DataConfig) -> QidCounts:
     )
 
 
-def _tokenizer_identity(lm: LanguageModel) -> dict[str, str]:
+def _tokenizer_identity(lm: HasTokenizer) -> dict[str, str]:
     return {"class": type(lm.tokenizer).__name__, "sha256": lm.fingerprint["tokenizer_sha256"]}

@@ -1,5 +1,6 @@
 """The snapshot of sampled trials: `sampled_trials.json`, all that is read of trials from there on (spec section 5)."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,6 +131,14 @@ class Snapshot(_Strict):
     def of(self, q_id: str, split: str, at_most: int | None = None) -> list[Trial]:
         """The trials of one relation and split, in order."""
         return [t for t in self.trials if t.q_id == q_id and t.split == split][:at_most]
+
+    def only(self, qids: Collection[str]) -> "Snapshot":
+        """The snapshot with the trials and the records of some relations."""
+        by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions")
+        kept = {name: {q: value for q, value in getattr(self.meta, name).items() if q in qids} for name in by_qid}
+        dropped = [q_id for q_id in self.meta.dropped_qids if q_id in qids]
+        meta = self.meta.model_copy(update={**kept, "dropped_qids": dropped})
+        return self.model_copy(update={"trials": [t for t in self.trials if t.q_id in qids], "meta": meta})
 
     @property
     def eval_split(self) -> str:

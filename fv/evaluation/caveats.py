@@ -6,7 +6,7 @@ import pandas as pd
 
 from fv.data.leaks import eval_pairs_elsewhere
 from fv.data.snapshot import Snapshot
-from fv.vectors.measured import Measured
+from fv.heads.effects import Effects
 from fv.vectors.names import relation_name
 
 EXACT = "exact_match"
@@ -14,12 +14,12 @@ MANY_COLLISIONS = 0.5
 """Share of a relation's outputs with another's first token from which first tokens say nothing of the answer."""
 
 
-def caveats(snapshot: Snapshot, measured: Measured, rows: pd.DataFrame, name: str = "split") -> list[str]:
+def caveats(snapshot: Snapshot, measured: Effects | None, rows: pd.DataFrame, name: str = "split") -> list[str]:
     """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
 
     Args:
         snapshot: the trials.
-        measured: what the vectors were made of.
+        measured: what the vectors were made of; None where that is not known.
         rows: the trial rows.
         name: what a sentence calls the setting by which trials are held out, or shared with those that chose the heads.
     """
@@ -30,7 +30,7 @@ def caveats(snapshot: Snapshot, measured: Measured, rows: pd.DataFrame, name: st
             f"{name}=shared: the trials reported here are the fit trials, which chose the heads and made the "
             f"vectors; every number flatters them. {name}=held_out reports on trials that had no part in it."
         )
-    if None in measured.residual_norms.values():
+    if measured is not None and None in measured.residual_norms.values():
         found.append(
             "Heads and means were measured by an older version, which did not measure the residual stream's norm: "
             "relative norms are missing."

@@ -22,7 +22,7 @@ class DevChoice:
         engine: the engine.
         prompts: the dev trials' zero-shot prompts.
         cells: the vector's cells and weaker ones, by layer then alpha.
-        shares: by which shares a residual stream may be moved towards a mean, ascending.
+        shares: by which shares a residual stream may be moved towards a vector, ascending.
         unit: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
     """
 
@@ -39,24 +39,24 @@ class DevChoice:
         unedited, means = float(before.logprob.mean()), after.logprob.mean(0)  # (n_vectors, n_cells)
         return [best_cell(self.cells, own, unedited) for own in means.tolist()]
 
-    def of_layer_means(self, residual: Tensor) -> tuple[Cell, Cell]:
-        """Where a layer's mean is best added, and where and by which share it is best put in place.
+    def of_layer_vectors(self, vectors: Tensor) -> tuple[Cell, Cell]:
+        """Where the vector of a layer is best added, and where and by which share it is best put in place.
 
         Args:
-            residual: the mean behind each block, (n_layers, d_model).
+            vectors: the vector for each layer, (n_layers, d_model).
         """
         own = self.engine.last_token(self.prompts)
         unedited = float(own.scores.logprob.mean())
         tried: tuple[list[Cell], list[Cell]] = ([], [])
         means: tuple[list[float], list[float]] = ([], [])
         for layer, here in groupby(self.cells, key=lambda cell: cell.layer):
-            mean = residual[layer].to(own.residual)  # (d_model,)
-            added = strength(mean, Cell(layer, 1.0), self.unit) * mean
-            # To move towards a vector is to add what it differs by from each prompt's own.
-            vectors = torch.stack([added.expand(len(self.prompts), -1), mean - own.residual[:, layer]], 1)
+            vector = vectors[layer].to(own.residual)  # (d_model,)
+            added = strength(vector, Cell(layer, 1.0), self.unit) * vector
+            # To move towards a vector is to add what it differs by from each prompt's own: (n_prompts, 2, d_model).
+            both_ways = torch.stack([added.expand(len(self.prompts), -1), vector - own.residual[:, layer]], 1)
             cells = (list(here), [Cell(layer, share) for share in self.shares])
             both = sorted({*cells[0], *cells[1]})
-            _, after = self.engine.inject(self.prompts, vectors, both)
+            _, after = self.engine.inject(self.prompts, both_ways, both)
             found = after.logprob.mean(0)  # (2, n_cells)
             for i, mine in enumerate(cells):
                 tried[i].extend(mine)

@@ -72,12 +72,12 @@ class Grid:
 
 
 def evaluate_vectors(
-    name: str, engine: Engine, grid: Grid, units: UnitStore = NO_UNITS, known: pd.DataFrame | None = None
+    name: str | None, engine: Engine, grid: Grid, units: UnitStore = NO_UNITS, known: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Evaluate vectors on the eval trials of their relations.
 
     Args:
-        name: what the progress bar is called.
+        name: what the progress bar is called; None shows none.
         engine: the engine.
         grid: what is injected where.
         units: finished vectors on relations, to read and to add to.
@@ -113,7 +113,7 @@ def evaluate_vectors(
             for vector in vectors:
                 scores = scores_of_arrays(found[vector.name] or {})
                 tables.append(trial_rows(vector, trials, cells, scores["before"], scores["after"]))
-            log.info("%s: %s%s on all eval trials", name, q_id, "" if missing else " found finished")
+            log.info("%s: %s%s on all eval trials", name or "Grid", q_id, "" if missing else " found finished")
     return sort_trials(pd.concat(tables, ignore_index=True))
 
 

@@ -50,7 +50,8 @@ def held_out_results(
         seed: the run's seed.
     """
     trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
-    means, contrasts = means_table(trials, stats, seed), contrasts_table(trials, stats, seed)
+    means = means_table(trials, stats, seed)
+    contrasts = contrasts_table(trials, found.contrasts, stats, seed)
     where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
     transfer = transfer_table(means, contrasts, vectors)
     tables = {

@@ -33,6 +33,7 @@ class RelationQuestions:
     def __init__(self, lm: LanguageModel, snapshot: Snapshot, q_id: str) -> None:
         self.lm = lm
         self.snapshot = snapshot
+        self.q_id = q_id
         self.template = TemplateConfig(**snapshot.meta.template)
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
 

@@ -84,17 +84,22 @@ def choose_cells(rows: pd.DataFrame) -> pd.DataFrame:
             n_dev=("trial_id", "size"),
             dev_mean_delta_logprob=(PRIMARY, "mean"),
         )
-        ranked = means.reset_index().sort_values(
-            [*CHOICE, "dev_mean_delta_logprob", "layer", "alpha"], ascending=[True, True, False, True, True]
-        )
-        best = ranked.drop_duplicates(CHOICE)
+        best = _best_rows(means.reset_index(), CHOICE)
     best = best.merge(n_test, on=CHOICE)
-    of_source = best.sort_values(
-        ["fv_source", "eval_qid", "dev_mean_delta_logprob", "k"], ascending=[True, True, False, True]
-    )
-    best["best_k"] = best.index.isin(of_source.drop_duplicates(["fv_source", "eval_qid"]).index)
+    best["best_k"] = best.index.isin(_best_rows(best.sort_values("k", kind="stable"), ["fv_source", "eval_qid"]).index)
     columns = [*CHOICE, "fv_source", "k", "layer", "alpha", "n_dev", "n_test", "dev_mean_delta_logprob", "best_k"]
     return best[columns].sort_values(CHOICE, ignore_index=True)
+
+
+def _best_rows(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Of each group of rows the one with the best dev mean."""
+    means = rows.groupby([*by])["dev_mean_delta_logprob"]
+    return rows.loc[[own.index[best_of(own.to_numpy())] for _, own in means]]
+
+
+def best_of(means: Sequence[float] | np.ndarray) -> int:
+    """Which of several means on dev trials is the best: the highest, of equal ones the first."""
+    return int(np.argmax(means))
 
 
 def best_cell(cells: Sequence[Cell], means: Sequence[float], unedited: float) -> Cell:
@@ -105,7 +110,7 @@ def best_cell(cells: Sequence[Cell], means: Sequence[float], unedited: float) ->
         means: mean log p on dev trials at each, (n_cells,).
         unedited: the same without an injection.
     """
-    best = int(np.argmax(means))
+    best = best_of(means)
     return cells[best] if means[best] > unedited else Cell(cells[0].layer, 0.0)
 
 

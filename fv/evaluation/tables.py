@@ -4,18 +4,17 @@ All of them come from trial rows alone, one row a (fv, relation, condition, draw
 bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
+from fv.evaluation.candidate import NO_VECTOR, UNEDITED
 from fv.interventions.answers import AnswerScores, score_columns
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import Kind
 
-NO_VECTOR = ""
-"""The `fv` of a condition without a function vector."""
 KEY = ["fv", "eval_qid", "condition"]
 MEANS_KEY = [*KEY, "draw", "subset"]
 CONTRASTS_KEY = [*KEY, "minus", "subset"]
@@ -36,22 +35,6 @@ CONTRASTED = {
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
 }
 """What two conditions are compared by, trial by trial."""
-CONTRASTS = {
-    "fv": (
-        "random_vector",
-        "random_heads",
-        "bottom_heads",
-        "corrupted_prompts",
-        "other_relation",
-        "mean_of_others",
-        "layer_mean_added",
-        "layer_mean_replaced",
-        "few_shot",
-    ),
-    "few_shot_corrupted_fv": ("few_shot_corrupted", "few_shot"),
-    "ablated_top_heads": ("ablated_random_heads", "few_shot"),
-}
-"""Each condition, and what it is compared with."""
 
 
 def condition_rows(
@@ -83,6 +66,26 @@ def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataF
     return rows
 
 
+def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
+    """Trial rows of a relation's conditions from their scores.
+
+    An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
+
+    Args:
+        scores: one row a (condition, trial): the columns that say which condition it is, its kind of `prompt`, the
+            number of the `trial`, and the answers' scores.
+        trial_ids: the trials, in order of their numbers.
+    """
+    named = scores.assign(trial_id=scores["trial"].map(pd.Series(list(trial_ids))))
+    unedited = {prompt: rated_rows(named[named["condition"] == name], None) for name, prompt in UNEDITED.items()}
+    right = unedited["clean"]["top1"].to_numpy() == 1
+    tables = []
+    for (_, name, _), rows in named.groupby(["fv", "condition", "draw"], sort=False):
+        reference = unedited["zero_shot" if name in UNEDITED else rows["prompt"].iloc[0]]
+        tables.append(rated_rows(rows, None if name == "zero_shot" else reference).assign(few_shot_correct=right))
+    return pd.concat(tables, ignore_index=True).drop(columns=["trial", "prompt"])
+
+
 def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows once for all trials and once for those that the few-shot prompt gets right, named by `subset`."""
     right = rows[rows["few_shot_correct"]]
@@ -94,35 +97,43 @@ def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFra
     return grouped_means(in_subsets(rows), MEANS_KEY, {**LEVELS, **CHANGES}, "trial_id", stats, seed)
 
 
-def contrasts_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+def contrasts_table(
+    rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]], stats: StatsConfig, seed: int
+) -> pd.DataFrame:
     """Effect minus control with its interval over trials and over the control's draws: `contrasts.csv`.
 
-    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw.
+    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw. Arguments as for
+    `means_table` and `contrast_rows`.
     """
-    differences = contrast_rows(rows)
+    differences = contrast_rows(rows, contrasts)
     return grouped_means(in_subsets(differences), CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed, draw="draw")
 
 
-def contrast_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Differences of each trial, one row a (fv, relation, condition, minus, trial, draw of the control)."""
+def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Differences of each trial, one row a (fv, relation, condition, minus, trial, draw of the control).
+
+    Args:
+        rows: trial rows.
+        contrasts: the comparisons: (condition, what is subtracted from it). One whose conditions are not both there is
+            left out.
+    """
     # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
     values = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
     values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", "few_shot_correct", *CONTRASTED]]
     tables = []
-    for condition, others in CONTRASTS.items():
+    for condition, other in sorted(contrasts):
         own = values[values["condition"] == condition].drop(columns=["draw", "all_draws"])
-        for other in others:
-            control = values[values["condition"] == other]
-            # A baseline has no vector of its own: it is compared with every vector on its relation.
-            shared = bool((control["fv"] == NO_VECTOR).all())
-            on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
-            control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
-            paired = own.merge(control[[*on, "draw", "all_draws", *CONTRASTED]], on=on, suffixes=("", "_other"))
-            for metric in CONTRASTED:
-                paired[metric] -= paired[f"{metric}_other"]
-            tables.append(paired.assign(minus=other))
+        control = values[values["condition"] == other]
+        # A baseline has no vector of its own: it is compared with every vector on its relation.
+        shared = bool((control["fv"] == NO_VECTOR).all())
+        on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
+        control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
+        paired = own.merge(control[[*on, "draw", "all_draws", *CONTRASTED]], on=on, suffixes=("", "_other"))
+        for metric in CONTRASTED:
+            paired[metric] -= paired[f"{metric}_other"]
+        tables.append(paired.assign(minus=other))
     columns = [*KEY, "minus", "trial_id", "draw", "all_draws", "few_shot_correct", *CONTRASTED]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def cost_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:

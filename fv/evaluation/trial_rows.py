@@ -51,34 +51,6 @@ class EvalTrial(NamedTuple):
     prompt: Prompt
 
 
-def evaluate(
-    engine: Engine,
-    vectors: Sequence[Vector],
-    trials: Sequence[EvalTrial],
-    cells: Sequence[Cell],
-    residual_norm: Tensor | None = None,
-    advance: Advance = ignore_progress,
-) -> pd.DataFrame:
-    """Inject every vector into every trial at every cell.
-
-    A trial's prefix and baseline are run once. No bit of a vector's rows depends on the other vectors or cells.
-
-    Args:
-        engine: the engine.
-        vectors: the vectors.
-        trials: eval trials with their zero-shot prompts.
-        cells: the (layer, alpha) grid.
-        residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
-        advance: progress callback, called with trial rows done.
-
-    Returns:
-        trial rows with `TRIAL_COLUMNS`, sorted.
-    """
-    before, after = inject_vectors(engine, vectors, [trial.prompt for trial in trials], cells, residual_norm, advance)
-    tables = [trial_rows(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
-    return sort_trials(pd.concat(tables, ignore_index=True))
-
-
 def inject_vectors(
     engine: Engine,
     vectors: Sequence[Vector],
@@ -89,7 +61,15 @@ def inject_vectors(
 ) -> tuple[TargetScores, TargetScores]:
     """Scores without, (n_prompts,), and with each vector, (n_prompts, n_vectors, n_cells).
 
-    Arguments as for `evaluate`.
+    A prompt's prefix and baseline are run once. No bit of a vector's scores depends on the other vectors or cells.
+
+    Args:
+        engine: the engine.
+        vectors: the vectors.
+        prompts: zero-shot prompts.
+        cells: the (layer, alpha) grid.
+        residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
+        advance: progress callback, called with trial rows done.
     """
     values = torch.stack([vector.values for vector in vectors]).expand(len(prompts), -1, -1)
     return inject_at(engine, prompts, values, cells, residual_norm, advance, apart=True)

@@ -34,3 +34,14 @@ def mean_over_prompts(values: Tensor) -> Tensor:
 def mean_of_means(means: Sequence[Tensor]) -> Tensor:
     """Unweighted mean of relations' means, all of one shape, such as (n_layers, n_heads, head_dim)."""
     return mean_over_prompts(torch.stack(list(means)))
+
+
+def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
+    """Unweighted mean over relations."""
+    norms = [m.residual_norm for m in means if m.residual_norm is not None]
+    return RelationMeans(
+        mean_of_means([m.clean for m in means]),
+        mean_of_means([m.corrupted for m in means]),
+        mean_of_means([m.residual for m in means]),
+        mean_of_means(norms) if len(norms) == len(means) else None,
+    )

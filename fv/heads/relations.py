@@ -1,28 +1,117 @@
 """All relations: measured one after the other, and the tables of what was found."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fv.config import StatsConfig
+from fv.config import ComputeConfig, ScoreConfig, StatsConfig
+from fv.config.checks import parse_indices
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
-from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
+from fv.data.trial_set import Trials
+from fv.errors import ConfigError, TrialError
+from fv.heads.effects import Effects
+from fv.heads.indirect_effect import aie_stats, cie_stats
+from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import RelationRuns, Unit
 from fv.heads.stability import with_other_halves
+from fv.interventions.engines import make_engine
+from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 
+log = logging.getLogger(__name__)
 
-def measure_relations(name: str, runs: RelationRuns) -> Iterator[tuple[str, Unit]]:
-    """Run the relations of a snapshot, under a progress bar of this name: each one's q_id and what was measured."""
+
+def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
+    lm: LanguageModel,
+    trials: Trials,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    heads: str | int | Sequence[int] = "all",
+    n_trials: int | None = None,
+    seed: int | None = None,
+    engine: str = "auto",
+    max_rows: int = ComputeConfig.max_rows,
+    progress: bool = True,
+) -> Effects:
+    """The indirect effect of every head on every relation, exactly (spec section 2).
+
+    In a relation's corrupted prompts a head's output at the last token is set to its mean over the clean prompts; its
+    effect is what that changes in the log probability of the right answer, averaged over trials (CIE). After Todd et
+    al., "Function Vectors in Large Language Models" (ICLR 2024), section 3.1.
+
+    Args:
+        lm: the model.
+        trials: what `fv.sample_trials` gives; the fit trials are used.
+        layers: `all`, one, or which layers' heads.
+        heads: `all`, one, or which heads of each layer.
+        n_trials: trials a relation that heads are patched in; None for all fit trials. Means are over all of them.
+        seed: of the resamples of intervals; None for the trials' own.
+        engine: `shared_prefix`, `expanded`, `naive`, or `auto`: the fastest that is exact for the family.
+        max_rows: most token rows in one pass; bounds memory and changes last bits.
+        progress: whether to show a bar on a terminal.
+
+    Returns:
+        effects and means of every relation.
+
+    Raises:
+        ConfigError: a layer, head or engine that the model has not, or another argument is out of range.
+        TrialError: `trials` are none, hold no fit trial, or were tokenised by another tokenizer.
+
+    Example:
+        >>> effects = fv.indirect_effects(lm, trials, layers=[11, 12])
+        >>> effects["antonym"].table.shape
+        (18, 6)
+    """
+    snapshot = snapshot_for(lm, trials)
+    if n_trials is not None and (not isinstance(n_trials, int) or n_trials < 1):
+        raise ConfigError(f"n_trials={n_trials!r} must be a whole number of 1 or more, or None for all fit trials.")
+    swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
+    own_seed = snapshot.meta.seed if seed is None else seed
+    score = ScoreConfig(n_trials=n_trials)
+    runs = RelationRuns(lm, snapshot, swept, make_engine(lm, engine, max_rows, "engine"), score, own_seed)
+    return measure(runs, StatsConfig(), "Effects" if progress else None)
+
+
+def measure(runs: RelationRuns, stats: StatsConfig, name: str | None) -> Effects:
+    """Run the relations of a snapshot, under a progress bar of this name; None shows none."""
     snapshot = runs.snapshot
     n_patched = sum(len(snapshot.of(q_id, "fit", runs.score.n_trials)) for q_id in snapshot.qids)
+    units: dict[str, Unit] = {}
     with progress_bar(name, n_patched) as (advance, rename):
         shown = replace(runs, advance=advance)
         for q_id in snapshot.qids:
             rename(q_id)
-            yield q_id, shown.relation(q_id)
+            units[q_id] = unit = shown.relation(q_id)
+            log.info("%s: %s", q_id, f"{unit.effects.n_trials} trials done" if unit.n_computed else "found finished")
+    effects = {q_id: unit.effects for q_id, unit in units.items()}
+    means = {q_id: unit.means for q_id, unit in units.items()}
+    origin = Origin.of(runs.lm, snapshot)
+    return Effects(effects, means, origin, prompt_scores(snapshot, units), runs.seed, stats)
+
+
+def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot:
+    """What a model is run on.
+
+    Raises:
+        TrialError: `trials` are none, hold none of a split, or were tokenised by another tokenizer.
+    """
+    if not isinstance(trials, Trials):
+        raise TrialError(f"trials is a {type(trials).__name__}, where what fv.sample_trials gives is due.")
+    snapshot = trials.snapshot
+    if not any(trial.split == split for trial in snapshot.trials):
+        held_out = "held_out=… of fv.sample_trials is 1 or more"
+        raise TrialError(f"trials hold no {split} trials; sample some{f': {held_out}' if split == 'eval' else ''}.")
+    there, here = snapshot.meta.tokenizer["sha256"], lm.fingerprint["tokenizer_sha256"]
+    if there != here:
+        raise TrialError(
+            f"trials were tokenised by another tokenizer than {lm.name}'s ({snapshot.meta.tokenizer['class']}, "
+            f"{there[:12]}; here {here[:12]}): sample them with this model."
+        )
+    return snapshot
 
 
 class EffectTables(NamedTuple):
@@ -41,15 +130,16 @@ class EffectTables(NamedTuple):
     aie_stats: pd.DataFrame
 
 
-def effect_tables(effects: dict[str, TrialEffects], stats: StatsConfig, seed: int) -> EffectTables:
-    """The tables of {q_id: effects trial by trial}."""
-    cie = pd.concat([cie_table(q_id, own) for q_id, own in effects.items()], ignore_index=True)
-    of_each = with_other_halves(cie_stats(effects, stats, seed), effects, seed)
-    return EffectTables(cie, aie_table(cie), of_each, aie_stats(cie, stats, seed))
+def effect_tables(effects: Effects) -> EffectTables:
+    """The tables of what was measured."""
+    cie, stats, seed = effects.cie, effects.stats, effects.seed
+    of_each = with_other_halves(cie_stats(effects.effects, stats, seed), effects.effects, seed)
+    return EffectTables(cie, effects.mean().table, of_each, aie_stats(cie, stats, seed))
 
 
-def prompt_rows(snapshot: Snapshot, units: Mapping[str, Unit]) -> Iterator[dict[str, Any]]:
+def prompt_scores(snapshot: Snapshot, units: Mapping[str, Unit]) -> pd.DataFrame:
     """A row a fit trial, as in `trial_metrics.jsonl`: how its clean, corrupted and zero-shot prompts are answered."""
+    rows = []
     for q_id, unit in units.items():
         for i, trial in enumerate(snapshot.of(q_id, "fit")):
             row: dict[str, Any] = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}
@@ -58,4 +148,5 @@ def prompt_rows(snapshot: Snapshot, units: Mapping[str, Unit]) -> Iterator[dict[
                 row[f"{kind}_p"] = float(scores.p[i])
                 row[f"{kind}_rank"] = int(scores.rank[i])
                 row[f"{kind}_correct"] = bool(scores.correct[i])
-            yield row
+            rows.append(row)
+    return pd.DataFrame(rows)

@@ -62,7 +62,7 @@ class Gap:
     n_within_error: int
 
 
-Effects = Sequence[np.ndarray]
+TrialScores = Sequence[np.ndarray]
 """Per relation, the effects of the swept heads in the order of layer and head: (n_trials, n_heads)."""
 
 
@@ -77,7 +77,7 @@ def ranked(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, axis=-1, kind="stable")
 
 
-def inclusion(effects: Effects, k: int, n_resamples: int, seed: int, *purpose: object) -> np.ndarray:
+def inclusion(effects: TrialScores, k: int, n_resamples: int, seed: int, *purpose: object) -> np.ndarray:
     """Probability, (n_heads,), that a head is among the top `k` when trials are drawn again with replacement."""
     rng = generator_for(seed, "inclusion", *purpose)
     scores = np.zeros((n_resamples, effects[0].shape[1]))
@@ -90,12 +90,12 @@ def inclusion(effects: Effects, k: int, n_resamples: int, seed: int, *purpose: o
     return np.bincount(chosen.ravel(), minlength=scores.shape[1]) / n_resamples
 
 
-def mean_scores(effects: Effects) -> np.ndarray:
+def mean_scores(effects: TrialScores) -> np.ndarray:
     """The ranking's scores, (n_heads,): the mean over trials, then over relations."""
     return np.mean([values.mean(0) for values in effects], axis=0)
 
 
-def convergence(effects: Effects, k: int, seed: int, *purpose: object) -> list[Convergence]:
+def convergence(effects: TrialScores, k: int, seed: int, *purpose: object) -> list[Convergence]:
     """The curve over the number of trials a relation, from 2 to as many as the smallest relation has."""
     rng = generator_for(seed, "convergence", *purpose)
     most = min(len(values) for values in effects)
@@ -105,7 +105,7 @@ def convergence(effects: Effects, k: int, seed: int, *purpose: object) -> list[C
     return [_point(effects, k, size, everything, rng) for size in sorted(sizes) if 2 <= size <= most]
 
 
-def _point(effects: Effects, k: int, size: int, everything: np.ndarray, rng: np.random.Generator) -> Convergence:
+def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng: np.random.Generator) -> Convergence:
     orders = [[rng.permutation(len(values)) for values in effects] for _ in range(N_DRAWS)]
 
     def scores(chosen: slice) -> np.ndarray:
@@ -188,7 +188,7 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return found
 
 
-def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:
+def gap_at(effects: TrialScores, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:
     """The difference between the k-th head and those below; None where there is none below, or one trial only.
 
     Over several relations the interval is over relations, whose CIEs the ranking averages.
@@ -204,7 +204,7 @@ def gap_at(effects: Effects, k: int, stats: StatsConfig, seed: int, *purpose: ob
 
 
 def stability_report(
-    effects: Effects, k: int, stats: StatsConfig, seed: int, name: str
+    effects: TrialScores, k: int, stats: StatsConfig, seed: int, name: str
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Everything above for one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
     chances = inclusion(effects, k, stats.n_resamples, seed, name)

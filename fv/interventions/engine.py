@@ -16,14 +16,24 @@ from fv.models.prompt import Prompt
 
 
 class Cell(NamedTuple):
-    """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`."""
+    """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`.
+
+    Example:
+        >>> fv.Cell(layer=11, alpha=2.0).layer
+        11
+    """
 
     layer: int
     alpha: float
 
 
 class Head(NamedTuple):
-    """One attention head."""
+    """One attention head.
+
+    Example:
+        >>> fv.Head(layer=14, head=1).head
+        1
+    """
 
     layer: int
     head: int

@@ -1,5 +1,6 @@
 """Which engine runs the edits."""
 
+from fv.config import SweepMode
 from fv.errors import ConfigError
 from fv.interventions.engine import Engine
 from fv.interventions.expanded_batch import ExpandedBatchEngine
@@ -22,8 +23,13 @@ def make_engine(lm: LanguageModel, mode: str, max_rows: int, name: str = "mode")
         name: what a message calls `mode`.
 
     Raises:
-        ConfigError: `shared_prefix` was asked of a family whose spec does not allow it.
+        ConfigError: there is no such engine, or `shared_prefix` was asked of a family whose spec does not allow it.
     """
+    modes = [each.value for each in SweepMode]
+    if mode not in modes:
+        raise ConfigError(f"{name}={mode!r} must be one of {', '.join(modes)}.")
+    if not isinstance(max_rows, int) or max_rows < 2:
+        raise ConfigError(f"max_rows={max_rows!r} must be a whole number of 2 or more.")
     engine = lm.spec.sweep if mode == "auto" else mode
     if engine == "naive":
         return NaiveEngine(lm)

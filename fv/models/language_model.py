@@ -19,7 +19,7 @@ def positions_of(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 2**31))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
     """A causal LM, its tokenizer, and where its heads are.
 
@@ -38,6 +38,11 @@ class LanguageModel:
     name: str
     fingerprint: dict[str, str]
     selfcheck: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shape = f"{self.n_layers} layers x {self.n_heads} heads, d_model {self.d_model}"
+        proved = "not proved" if "skipped" in self.selfcheck or not self.selfcheck else "proved"
+        return f"{type(self).__name__}({self.name}, {self.spec.name}: {shape}, {self.dtype} on {self.device}, {proved})"
 
     @cached_property
     def blocks(self) -> list[nn.Module]:

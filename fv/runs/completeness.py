@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fv.config import Config
-from fv.data.relations import RelationFile, read_relations
+from fv.data.relations import Relations, read_configured
 from fv.errors import ArtifactError
 from fv.files import sha256_of
 from fv.runs.identity import identity, refuse_changed_relations, relation_digests
@@ -25,16 +25,16 @@ def stepd_is_complete(config: Config) -> bool:
         return False
 
 
-def relations_asked(config: Config) -> RelationFile | None:
+def relations_asked(config: Config) -> Relations | None:
     """The relations that trials are sampled from; None where trials are replayed.
 
     Raises:
         RelationError: they cannot be read.
     """
-    return None if config.data.fixed_trials_path else read_relations(config.data)
+    return None if config.data.fixed_trials_path else read_configured(config.data)
 
 
-def stepd_made_with(config: Config, file: RelationFile | None) -> dict[str, Any]:
+def stepd_made_with(config: Config, file: Relations | None) -> dict[str, Any]:
     """What StepD's outputs are made with.
 
     Args:

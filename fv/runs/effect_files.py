@@ -1,4 +1,4 @@
-"""Files of indirect effects: `cie_scores.csv` and `cie_trials.npz` (spec section 4)."""
+"""Files of what StepD measured trial by trial: `cie_trials.npz` and `trial_metrics.jsonl` (spec section 4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,26 +7,17 @@ import numpy as np
 import pandas as pd
 
 from fv.errors import ArtifactError
-from fv.files import write_npz
-from fv.heads.indirect_effect import CIE_COLUMNS, TrialEffects
+from fv.files import read_jsonl, write_npz
+from fv.heads.indirect_effect import TrialEffects
 
 
-def read_cie_table(path: Path) -> pd.DataFrame:
-    """Read `cie_scores.csv`.
+def read_prompt_scores(path: Path) -> pd.DataFrame:
+    """Read `trial_metrics.jsonl`: one row a fit trial, `fv.heads.relations.prompt_scores`.
 
     Raises:
-        ArtifactError: the file is missing or has other columns.
+        ArtifactError: the file is missing or damaged.
     """
-    try:
-        # round_trip: the default parser may be off in the last bit, and ties must stay ties.
-        table = pd.read_csv(path, dtype={"q_id": str}, keep_default_na=False, float_precision="round_trip")
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing.") from None
-    except ValueError as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
-    if list(table.columns) != CIE_COLUMNS:
-        raise ArtifactError(f"{path} has columns {list(table.columns)}, where {CIE_COLUMNS} are due.")
-    return table
+    return pd.DataFrame(read_jsonl(path))
 
 
 def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config
-from fv.data.relations import RelationFile
+from fv.config import Config, EvaluationConfig
+from fv.data.relations import Relations
 from fv.errors import ArtifactError
+from fv.evaluation.conditions import providers_of
 from fv.files import digest_of
+from fv.runs.moved import CONDITIONS, under_todays_keys
 
 DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype"),
@@ -47,8 +49,16 @@ def as_recorded(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[s
     A key that the record lacks has the value it stood for when the record was written; one that is no setting any more
     is left out.
     """
-    there, defaults = flat(settings), flat(Config().resolved())
-    return {key: there.get(key, BEFORE.get(key, defaults.get(key))) for key in flat(asked)}
+    there = under_todays_keys(flat(settings))
+    every = EvaluationConfig(conditions=dict(providers_of({})))
+    defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there)}
+    return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
+
+
+def _conditions_not_there(there: Mapping[str, Any]) -> dict[str, Any]:
+    """The switches of conditions that there were none of when a record with others was written: off."""
+    known = {key.split(".")[2] for key in there if key.startswith(CONDITIONS)}
+    return {f"{CONDITIONS}{name}.enabled": False for name in providers_of({}) if known and name not in known}
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,14 +70,9 @@ def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key not in unused}
 
 
-def relation_digests(file: RelationFile) -> dict[str, str]:
+def relation_digests(file: Relations) -> dict[str, str]:
     """{q_id: digest of its pairs, in order}."""
     return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
-
-
-def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """The part of a model's fingerprint that says which model it is, wherever its files are."""
-    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
 
 
 def is_same_source(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:

@@ -3,10 +3,12 @@
 StepD's are in `fv.runs.completeness`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fv.config import Config
+from fv.evaluation.conditions import providers_of
 from fv.files import digest_of
 from fv.runs.metadata import stats_settings
 from fv.runs.paths import SNAPSHOT, RunPaths
@@ -41,7 +43,8 @@ def aie_folder(config: Config, paths: RunPaths, stepd_hashes: dict[str, str]) ->
 
 def step6_settings(config: Config) -> dict[str, Any]:
     """What a Step6 folder is made with."""
-    values = config.resolved()
+    evaluation = replace(config.evaluation, conditions=dict(providers_of(config.evaluation.conditions)))
+    values = replace(config, evaluation=evaluation).resolved()
     skipped = ("quick_eval", "fv_path")  # the first is StepE's; the file itself is among the inputs, by its hash
     settings = {f"injection.{key}": value for key, value in values["injection"].items() if key not in skipped}
     for group in ("eval_scope", "evaluation"):

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from fv.config import Config, ModelConfig
+from fv.data.origin import weights_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import adds_special_tokens
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
-from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine, weights_of
+from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import RunPaths
 

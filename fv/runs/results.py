@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from pydantic import TypeAdapter
 
-from fv.config import AlphaUnit, Config
+from fv.config import Config, StatsConfig
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
-from fv.errors import ConfigError
 from fv.files import read_json
-from fv.runs.effect_files import read_cie_table, read_trial_effects
+from fv.heads.effects import Effects, Ranking
+from fv.runs.effect_files import read_prompt_scores, read_trial_effects
 from fv.runs.mean_files import read_relation_means
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths
-from fv.vectors.measured import Measured, Ranking
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class StepdResults:
 
     Attributes:
         snapshot: the trials.
-        measured: effects and means of every relation.
+        effects: effects and means of every relation.
         hashes: SHA-256 of every StepD file, by name.
         warnings: what StepD warned of that concerns every number of the run.
     """
 
     snapshot: Snapshot
-    measured: Measured
+    effects: Effects
     hashes: dict[str, str]
     warnings: tuple[str, ...] = ()
 
@@ -42,9 +42,13 @@ class StepdResults:
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
         snapshot = read_snapshot(paths.snapshot)
         means = {q: read_relation_means(paths.qid_mean(q), paths.qid_other_means(q)) for q in snapshot.qids}
-        effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
-        measured = Measured(read_cie_table(paths.artifacts / "cie_scores.csv"), effects, means)
-        return cls(snapshot, measured, meta["outputs"], tuple(meta.get("warnings", ())))
+        trial_effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
+        prompts = read_prompt_scores(paths.artifacts / "trial_metrics.jsonl")
+        config = meta["config"]
+        origin = Origin.named(config["model"]["name"], meta["model"], snapshot)
+        stats = TypeAdapter(StatsConfig).validate_python(config["stats"])
+        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats)
+        return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
 
 
 def ranking_of(config: Config, paths: RunPaths) -> Ranking:
@@ -54,21 +58,3 @@ def ranking_of(config: Config, paths: RunPaths) -> Ranking:
         return Ranking(score.key.value, score.k, score.aie_leave_one_out)
     ranked = read_json(paths.stepe_to_read / "top_heads.json")
     return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
-
-
-def norms_of_alpha(config: Config, measured: Measured) -> dict[str, Tensor] | None:
-    """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where it is
-    a factor on the vector as it is.
-
-    Raises:
-        ConfigError: alpha is a multiple of norms that this StepD did not measure.
-    """
-    if config.injection.alpha_unit is AlphaUnit.vector:
-        return None
-    found = {q_id: norm for q_id, norm in measured.residual_norms.items() if norm is not None}
-    if len(found) < len(measured.means):
-        raise ConfigError(
-            "injection.alpha_unit=residual needs the norms of the residual stream, which this run's StepD, of an "
-            "older version, did not measure. Run StepD again with overwrite=true, or use alpha_unit=vector."
-        )
-    return found

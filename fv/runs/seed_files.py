@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
 from fv.files import read_json
@@ -48,13 +46,6 @@ def settings_but_seed(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
     # What the setting came to: runs may spell it differently and have the same tokens.
     shared[SPECIAL_TOKENS] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
     return {**meta["settings"], **shared, "tag": config["tag"]}
-
-
-def read_table(step6: Path, name: str) -> pd.DataFrame:
-    """One of `TABLES`, numbers exactly as written."""
-    # keep_default_na: a condition without a vector has an empty `fv`. As text: relations may be called 10 and 010.
-    texts = {column: str for column in TABLES[name] if column != "draw"}
-    return pd.read_csv(step6 / name, keep_default_na=False, dtype=texts, float_precision="round_trip")
 
 
 def read_top_heads(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 from fv.config import Config
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
+from fv.runs.identity import flat
 from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.moved import nested, under_todays_keys
 from fv.runs.outputs import verify_outputs
 from fv.runs.step6_files import META, SWEPT, read_trial_rows
 
@@ -89,7 +91,8 @@ def gathered_meta(metas: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
 
 def config_of(meta: Mapping[str, Any]) -> Config:
     """The configuration that a step's metadata records."""
-    return TypeAdapter(Config).validate_python(meta["config"])
+    evaluation = nested(under_todays_keys(flat({"evaluation": meta["config"]["evaluation"]})))
+    return TypeAdapter(Config).validate_python({**meta["config"], **evaluation})
 
 
 def _union(values: Sequence[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Files of vectors: StepE's, read back or written, and those that `injection.fv_path` names (spec section 4)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,13 +8,17 @@ import torch
 from torch import Tensor
 
 from fv.config import Config
+from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import read_json, read_torch, sha256_of
+from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.runs.metadata import read_meta, refuse_difference
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, RunPaths
 from fv.vectors.file import read_vector
+from fv.vectors.names import GLOBAL, source_name
+from fv.vectors.vector import Vector
 
 FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
 """Where StepE writes the vectors of each `injection.fv`."""
@@ -80,6 +85,32 @@ def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str,
     stored: dict[str, Any] = read_torch(folder / FILES[fv])
     dtype = torch.promote_types(lm.dtype, torch.float32)
     return {q_id: StoredVector(own["vector"].to(dtype), own["k"]) for q_id, own in stored.items()}
+
+
+def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> dict[str, Vector]:
+    """Every vector of a StepE by its name, as it was stored.
+
+    Args:
+        folder: where StepE wrote.
+        outputs: {file: SHA-256} of its metadata.
+        origin: the model and prompts they were measured with.
+
+    Raises:
+        ArtifactError: a file is missing or was changed.
+    """
+    names = [*dict.fromkeys(FILES.values()), "top_heads.json"]
+    verify_outputs(folder, {name: outputs[name] for name in names}, "StepE")
+    found = []
+    for kind in ("qid", "aie_qid"):
+        for q_id, own in read_torch(folder / FILES[kind]).items():
+            heads = tuple(Head(*head) for head in own["heads"])
+            name = source_name(kind, q_id)
+            found.append(Vector(name, kind, q_id, own["vector"], own["k"], heads=heads, origin=origin))
+    ranked = read_json(folder / "top_heads.json")
+    heads = tuple(Head(row["layer"], row["head"]) for row in ranked["global"])
+    overall = read_torch(folder / FILES["global"])
+    found.append(Vector(GLOBAL, GLOBAL, None, overall, ranked["k"], heads=heads, origin=origin))
+    return {vector.name: vector for vector in found}
 
 
 def _verify_beside(path: Path, snapshot: dict[str, str]) -> None:

@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fv.errors import DevTrialsError, EngineError, FvError, ScopeError, SpecError
+from fv.errors import DevTrialsError, EngineError, FvError, NormsError, ScopeError, SpecError
 
 ADVICE: Mapping[type[FvError], str] = {
     DevTrialsError: (
         "Trials are sampled by data.n_eval_trials_per_q and cut by injection.n_eval, relations are named by data.qids, "
         "the share is evaluation.dev_fraction."
+    ),
+    NormsError: (
+        "A StepD of an older version did not measure them: run StepD again with overwrite=true, or say "
+        "injection.alpha_unit=vector."
     ),
     EngineError: "Say compute.sweep=expanded.",
     ScopeError: (

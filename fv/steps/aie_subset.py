@@ -5,6 +5,7 @@ from pathlib import Path
 from fv.config import Config
 from fv.errors import ConfigError, shorten
 from fv.files import write_json
+from fv.heads.effects import Ranking
 from fv.heads.ranking import describe_heads
 from fv.models.language_model import LanguageModel
 from fv.runs.made_with import aie_folder, aie_settings
@@ -13,7 +14,6 @@ from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, RunPaths
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
-from fv.vectors.measured import Ranking
 from fv.vectors.ranked import subset_vector
 
 
@@ -37,7 +37,7 @@ def write_subset(config: Config, folder: Path, lm: LanguageModel, stepd: StepdRe
     settings = aie_settings(config)
     qids, key, k = settings["qids"], settings["score_key"], settings["k"]
     meta = step_meta("stepE-aie", config, lm, aie_id=folder.name, settings=settings, inputs=stepd.hashes)
-    found = subset_vector(lm, stepd.measured, qids, Ranking(key, k), config.score.aie_fv)
+    found = subset_vector(lm, stepd.effects, qids, Ranking(key, k), config.score.aie_fv)
     outputs = Outputs(folder)
     outputs.json("selected_qids.json", {"aie_id": folder.name, "selected_qids": qids})
     outputs.csv("aie_scores.csv", found.aie)

@@ -7,7 +7,7 @@ from fv.config import Config
 from fv.data.checks import check_rows
 from fv.data.collector import paused_collector
 from fv.data.marked_prompt import LEGEND, mark_tokens
-from fv.data.relations import bad_rows, read_relations, read_rows, relations_of
+from fv.data.relations import bad_rows, read_configured, read_rows, relations_of
 from fv.data.token_findings import token_findings
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.steps.data_tables import print_corruption, print_findings, print_relations, print_reports
@@ -25,7 +25,7 @@ def run_list(config: Config) -> None:
         RelationError: the data cannot be read.
     """
     _refuse_replay(config)
-    print_relations(read_relations(config.data))
+    print_relations(read_configured(config.data))
 
 
 def run_check(config: Config) -> None:
@@ -72,7 +72,7 @@ def run_sample(config: Config) -> None:
         TrialError: relations that cannot give their trials, named after the others were printed.
     """
     _refuse_replay(config)
-    file = read_relations(config.data)
+    file = read_configured(config.data)
     from fv.data.encoding import Encoder
     from fv.data.trials import RelationSampler
     from fv.models.tokenizer import load_tokenizer

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fv.data.checks import Finding
-from fv.data.relations import RelationFile
+from fv.data.relations import Relations
 
 if TYPE_CHECKING:
     from fv.data.corruption_report import CorruptionReport
@@ -18,7 +18,7 @@ MAX_SHOWN = 20
 """Findings of one kind that are shown for a relation; the others are counted."""
 
 
-def print_relations(file: RelationFile) -> None:
+def print_relations(file: Relations) -> None:
     """Every relation with its counts."""
     columns = ("relation", "pairs", "distinct inputs", "distinct outputs", "duplicates", "ambiguous inputs")
     rows = [

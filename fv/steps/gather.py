@@ -11,6 +11,7 @@ import pandas as pd
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.grid import eval_parts
+from fv.evaluation.plan import GridResults
 from fv.files import safe_name
 from fv.interventions.engine import Cell
 from fv.runs.identity import flat
@@ -33,9 +34,10 @@ from fv.runs.units import unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
 from fv.steps.engine import engine_of
+from fv.steps.evaluation import evaluation_of
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
-from fv.steps.summary import GridResults, evaluate_held_out, write_results
+from fv.steps.summary import write_results
 from fv.steps.vectors import vectors_of
 
 log = logging.getLogger(__name__)
@@ -117,8 +119,7 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
-        engine = engine_of(config, lm)
-        found = GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts)
-        results = evaluate_held_out(config, lm, engine, stepd, found, units)
+        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
+        results = evaluation.held_out(GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts))
         meta = {**meta, "computed_with": units.machines}
     write_results(folder, config, stepd, rows, results, meta)

@@ -21,11 +21,11 @@ from fv.runs.seed_files import (
     TABLES,
     missing_tables,
     read_held_out_meta,
-    read_table,
     read_top_heads,
     settings_but_seed,
 )
 from fv.runs.step6_files import META
+from fv.runs.table_files import read_table
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
     root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in metas])[:16]
     with locked(root):
         tables = {
-            name: means_over_seeds({seed: read_table(folder, name) for folder, seed in seeds.items()}, by, stats)
+            name: means_over_seeds({seed: read_table(folder / name) for folder, seed in seeds.items()}, by, stats)
             for name, by in TABLES.items()
         }
         tables["top_heads.csv"] = head_counts([read_top_heads(folder, meta) for folder, meta in metas.items()])

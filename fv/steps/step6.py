@@ -11,7 +11,6 @@ from pathlib import Path
 from fv.config import Config
 from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
-from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, qids_of, trials_of
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
 from fv.runs.logs import log_to_file
@@ -19,14 +18,15 @@ from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import finished_stepd, is_complete, refuse_other_model, start_job, step_meta
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import SNAPSHOT, RunPaths, locked
-from fv.runs.results import StepdResults, norms_of_alpha
+from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
 from fv.steps.engine import engine_of
+from fv.steps.evaluation import evaluation_of
 from fv.steps.holder import ModelHolder
-from fv.steps.summary import GridResults, evaluate_held_out, write_results
+from fv.steps.summary import write_results
 from fv.steps.vectors import plan_of, vectors_of
 
 log = logging.getLogger(__name__)
@@ -75,19 +75,14 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         plan = plan_of(config, stepd.snapshot, vectors)
         # The cells of a sweep belong to a choice that none of them sees.
         dev_fraction = config.evaluation.dev_fraction if as_cell or has_choice(config, cells) else 0.0
-        n_eval, qids = config.injection.n_eval, qids_of(plan)
-        parts = eval_parts(stepd.snapshot, qids, n_eval, dev_fraction, config.seed)
         (folder / META).unlink(missing_ok=True)
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         units = unit_store(config, lm)
-        trials = trials_of(lm, stepd.snapshot, qids, n_eval, parts)
-        engine = engine_of(config, lm)
-        on = Grid(plan, trials, cells, norms_of_alpha(config, stepd.measured))
-        rows = evaluate_vectors("Step6", engine, on, units, known.rows if known else None)
-        found = GridResults(rows, vectors, cells, parts)
-        results = evaluate_held_out(config, lm, engine, stepd, found, units) if held_out else None
-        write_results(folder, config, stepd, rows, results, {**meta, "computed_with": units.machines})
-        log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(rows), folder)
+        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
+        found = evaluation.grid(plan, cells, config.injection.n_eval, dev_fraction, known.rows if known else None)
+        results = evaluation.held_out(found) if held_out else None
+        write_results(folder, config, stepd, found.rows, results, {**meta, "computed_with": units.machines})
+        log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(found.rows), folder)
         log.info(disk_use(units, config.run_id))
     return folder

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fv.config import Config
-from fv.data.relations import RelationFile
+from fv.data.relations import Relations
 from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.files import write_json
-from fv.heads.activations import mean_of_means
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import RelationRuns, Unit
-from fv.heads.relations import effect_tables, measure_relations, prompt_rows
+from fv.heads.relation_run import RelationRuns
+from fv.heads.relations import measure
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
@@ -92,7 +91,7 @@ def _run(
     snapshot: Snapshot,
     heads: list[Head],
     made_with: dict[str, Any],
-    file: RelationFile | None,
+    file: Relations | None,
 ) -> None:
     paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
     special_tokens = used_tokens(lm.tokenizer, special)
@@ -117,14 +116,8 @@ def _run(
     engine, store = engine_of(config, lm), unit_store(config, lm)
     n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
     runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store)
-    units: dict[str, Unit] = {}
-    for q_id, unit in measure_relations("StepD", runs):
-        units[q_id] = unit
-        log.info("%s: %s", q_id, f"{unit.effects.n_trials} trials done" if unit.n_computed else "found finished")
-    effects = {q_id: unit.effects for q_id, unit in units.items()}
-    means = {q_id: unit.means for q_id, unit in units.items()}
-    tables = effect_tables(effects, config.stats, config.seed)
-    write_effects(outputs, snapshot, effects, tables, prompt_rows(snapshot, units))
-    write_means(outputs, paths, means, mean_of_means([own.clean for own in means.values()]), lm.d_model)
+    effects = measure(runs, config.stats, "StepD")
+    write_effects(outputs, snapshot, effects)
+    write_means(outputs, paths, effects, lm.d_model)
     write_json(paths.stepd_meta, finished(meta, outputs, computed_with=store.machines))
     log.info(disk_use(store, config.run_id))

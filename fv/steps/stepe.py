@@ -11,22 +11,22 @@ from torch import Tensor
 
 from fv.config import Config
 from fv.evaluation.cells import grid
-from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
+from fv.heads.effects import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
 from fv.runs.metadata import finished, finished_stepd, is_complete, refuse_other_model, start_job, step_meta
 from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, FV_META, RunPaths, locked
-from fv.runs.results import StepdResults, norms_of_alpha
+from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.engine import engine_of
+from fv.steps.evaluation import evaluation_of
 from fv.steps.holder import ModelHolder
-from fv.vectors.measured import Ranking
 from fv.vectors.names import source_name
 from fv.vectors.ranked import RankingStability, TopHeads, ranking_stability, with_vectors
 from fv.vectors.vector import Vector
@@ -73,7 +73,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
 
 
 def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:
-    score, measured = config.score, stepd.measured
+    score, measured = config.score, stepd.effects
     ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
     top = TopHeads.of(measured, ranking, config.score.called("k"))
@@ -115,13 +115,10 @@ def _log_ties(config: Config, stability: RankingStability) -> None:
 
 def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor) -> dict[str, Any]:
     """The global vector, (d_model,), on all relations' eval trials."""
-    snapshot, qids, n_eval = stepd.snapshot, stepd.snapshot.qids, config.injection.n_eval
+    qids, n_eval = stepd.snapshot.qids, config.injection.n_eval
     vector = Vector(source_name("global", None), "global", None, values, config.score.k)
     cells = grid(config.injection, lm.n_layers)
-    parts = eval_parts(snapshot, qids, n_eval, config.evaluation.dev_fraction if len(cells) > 1 else 0.0, config.seed)
-    trials = trials_of(lm, snapshot, qids, n_eval, parts)
-    engine = engine_of(config, lm)
-    rows = evaluate_vectors(
-        "StepE", engine, Grid([(vector, qids)], trials, cells, norms_of_alpha(config, stepd.measured))
-    )
-    return summary_json(rows, stepd.measured.residual_norms, config.stats, config.seed)
+    dev_fraction = config.evaluation.dev_fraction if len(cells) > 1 else 0.0
+    evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd)
+    found = evaluation.grid([(vector, qids)], cells, n_eval, dev_fraction)
+    return summary_json(found.rows, stepd.effects.residual_norms, config.stats, config.seed)

@@ -13,6 +13,7 @@ from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults, ranking_of
 from fv.runs.vector_files import read_global, read_relation_vectors
 from fv.vectors.file import read_vector
+from fv.vectors.made_of import vector_of
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 
@@ -35,7 +36,7 @@ def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdR
             source,
             kind,
             q_id,
-            stepd.measured.vector_of(lm, q_id, ranking, k, kind == "aie_qid", injection.called("k")),
+            vector_of(lm, stepd.effects, q_id, ranking, k, kind == "aie_qid", injection.called("k")),
             k,
             of_several=True,
             in_matrix=fv == "all_qids",

@@ -1,19 +1,17 @@
 """Function vectors: what they are made of, what they are called, their controls, their files."""
 
-from fv.vectors.controls import Control, make_controls, random_head_sets
-from fv.vectors.file import read_vector
+from fv.vectors.controls import mean_vector, random_head_sets, random_vectors
+from fv.vectors.file import load_vector, read_vector
 from fv.vectors.function_vector import vector_by_layer
-from fv.vectors.measured import Measured, Ranking
 from fv.vectors.vector import Vector, norm_of, strength
 
 __all__ = [
-    "Control",
-    "Measured",
-    "Ranking",
     "Vector",
-    "make_controls",
+    "load_vector",
+    "mean_vector",
     "norm_of",
     "random_head_sets",
+    "random_vectors",
     "read_vector",
     "strength",
     "vector_by_layer",

@@ -1,60 +1,23 @@
-"""What a function vector is compared with: vectors and heads that should not carry the relation.
+"""What controls of a function vector are made of: vectors and heads that should not carry the relation.
 
 Definitions and sources: docs/methods.md, "Controls". Every draw is seeded by the run's seed and by what it is for.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fv.config import ControlsConfig
-from fv.heads.activations import RelationMeans
+from fv.heads.effects import VectorHeads
 from fv.interventions.engine import Head
-from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
-from fv.vectors.function_vector import function_vector
 from fv.vectors.vector import Vector
 
 MOST_REPEATS = 200
 """Draws in a row that were drawn before, after which there are no new ones."""
-
-
-class Control(NamedTuple):
-    """A vector injected in the function vector's place.
-
-    Attributes:
-        name: the kind of control.
-        draw: which of several of its kind.
-        values: (d_model,).
-        of: the relation it is of, where it is of one.
-        all_draws: whether there are no other draws of its kind than those that are made.
-    """
-
-    name: str
-    draw: int
-    values: Tensor
-    of: str | None = None
-    all_draws: bool = True
-
-
-@dataclass(frozen=True)
-class VectorHeads:
-    """What a function vector was made of.
-
-    Attributes:
-        heads: its heads, best first.
-        ranking: all scored heads, best first.
-        means: the means its heads' outputs were taken from.
-    """
-
-    heads: tuple[Head, ...]
-    ranking: tuple[Head, ...]
-    means: RelationMeans
 
 
 def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[Tensor]:
@@ -62,6 +25,11 @@ def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[T
     drawn = torch.from_numpy(rng.standard_normal((count, len(vector))))
     scaled = drawn / drawn.norm(dim=1, keepdim=True) * vector.double().norm()
     return list(scaled.to(vector.dtype))
+
+
+def random_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
+    """The first `count` draws of random vectors of a function vector's norm, each (d_model,)."""
+    return norm_matched(vector.values, count, generator_for(seed, "random_vector", vector.name))
 
 
 def layer_matched_heads(
@@ -111,42 +79,7 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
     return HeadSets(sets, len(sets) < count)
 
 
-def make_controls(
-    lm: LanguageModel,
-    vector: Vector,
-    made_of: VectorHeads | None,
-    others: dict[str, Tensor],
-    config: ControlsConfig,
-    seed: int,
-) -> list[Control]:
-    """The controls of one vector. What it takes to make one may be missing; then there is none of its kind.
-
-    Args:
-        lm: the model.
-        vector: the function vector.
-        made_of: its heads; None for a vector from a file.
-        others: the vectors of the other relations.
-        config: which controls.
-        seed: the run's seed.
-    """
-    rng = generator_for(seed, "random_vector", vector.name)
-    found = [
-        Control("random_vector", draw, values, all_draws=False)
-        for draw, values in enumerate(norm_matched(vector.values, config.random_vectors, rng))
-    ]
-    if made_of is not None:
-        clean = made_of.means.clean
-        sets, every = random_head_sets(vector, made_of, config.random_heads, seed)
-        for draw, heads in enumerate(sets):
-            found.append(Control("random_heads", draw, function_vector(lm, clean, heads), all_draws=every))
-        k = len(made_of.heads)
-        if config.bottom_heads and 2 * k <= len(made_of.ranking):
-            found.append(Control("bottom_heads", 0, function_vector(lm, clean, made_of.ranking[-k:])))
-        if config.corrupted:
-            found.append(Control("corrupted_prompts", 0, function_vector(lm, made_of.means.corrupted, made_of.heads)))
-    if others and config.other_relation:
-        found += [Control("other_relation", draw, others[name], name) for draw, name in enumerate(sorted(others))]
-    if others and config.mean_of_others:
-        stacked = torch.stack([others[name] for name in sorted(others)])
-        found.append(Control("mean_of_others", 0, stacked.double().mean(0).to(stacked.dtype)))
-    return found
+def mean_vector(vectors: Sequence[Tensor]) -> Tensor:
+    """The mean of vectors of one type, each (d_model,), taken in float64."""
+    stacked = torch.stack(list(vectors))  # (n_vectors, d_model)
+    return stacked.double().mean(0).to(stacked.dtype)

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fv.errors import ModelError
+from fv.errors import ConfigError, ModelError
+from fv.heads.effects import KEYS, HeadEffects
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
+from fv.vectors.names import source_name
+from fv.vectors.vector import Vector
 
 
 def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
@@ -41,6 +44,84 @@ def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]
     return parts.to(clean_mean.dtype)
 
 
-def function_vector(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
+def vector_of_heads(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
     """The function vector (d_model,) of `heads`."""
     return vector_by_layer(lm, clean_mean, heads).sum(0)
+
+
+def function_vector(
+    lm: LanguageModel,
+    effects: HeadEffects,
+    k: int | None = None,
+    *,
+    heads: Sequence[Head] | None = None,
+    key: str = KEYS[0],
+) -> Vector:
+    """The function vector of a relation: what its best heads add to the residual stream on average.
+
+    Args:
+        lm: the model whose output projections are used.
+        effects: of one relation, `effects["antonym"]`, or of several, `effects.mean()`; its clean means are used.
+        k: how many of its own ranking's best heads; 10 unless `heads` are given.
+        heads: these heads, (layer, head) each, instead; of the average over relations, say, as in the paper:
+            `effects.mean().top(10)`.
+        key: the column that ranks heads.
+
+    Returns:
+        the vector; `vector.values` is (d_model,).
+
+    Raises:
+        ConfigError: both `k` and `heads`, a head twice or out of range, or more heads than were measured.
+        ModelError: the effects are of a model of another shape.
+
+    Example:
+        >>> vector = fv.function_vector(lm, effects["antonym"], k=10)
+        >>> tuple(vector.values.shape)
+        (576,)
+    """
+    if not isinstance(effects, HeadEffects):
+        raise ConfigError(
+            f"effects is a {type(effects).__name__}, where those of one relation are due, effects['…'], or their "
+            "average, effects.mean()."
+        )
+    if k is not None and heads is not None:
+        raise ConfigError("k takes a ranking's best heads, and heads names them; give one.")
+    if heads is None:
+        chosen = effects.top(10 if k is None else k, key)
+    else:
+        chosen = checked_heads(heads, lm.n_layers, lm.n_heads)
+    values = vector_of_heads(lm, effects.means.clean, chosen)
+    kind = _kind(effects, chosen, key)
+    origin, name = effects.measured.origin, source_name(kind, effects.q_id)
+    return Vector(name, kind, effects.q_id, values, len(chosen), heads=tuple(chosen), origin=origin)
+
+
+def _kind(effects: HeadEffects, heads: Sequence[Head], key: str) -> str:
+    """What a vector of these heads is: the same as a run calls it, whichever way the heads were named."""
+    ways = {"global": effects} if effects.q_id is None else {"qid": effects, "aie_qid": effects.measured.mean()}
+    for kind, by in ways.items():
+        if len(heads) <= len(by.table) and by.top(len(heads), key) == list(heads):
+            return kind
+    return "heads"
+
+
+def checked_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> list[Head]:
+    """Heads that a model has, each once.
+
+    Raises:
+        ConfigError: naming the one that is not, or is there twice.
+    """
+    found = []
+    for head in heads:
+        pair = tuple(head) if isinstance(head, Sequence) else ()
+        if len(pair) != 2 or not (pair[0] in range(n_layers) and pair[1] in range(n_heads)):
+            raise ConfigError(
+                f"heads holds {head!r}; a head is (layer, head) with layer 0 to {n_layers - 1} and head 0 to "
+                f"{n_heads - 1}."
+            )
+        if Head(*pair) in found:
+            raise ConfigError(f"heads names {tuple(pair)} twice.")
+        found.append(Head(*pair))
+    if not found:
+        raise ConfigError("heads names no head.")
+    return found

@@ -1,17 +1,19 @@
 """What vectors and rankings are called in tables, files and draws: no two of a run share a name, whatever its relations
 are called.
 
-A relation's vector is called as the relation is, and stands beside `global`, `file`, `<relation>@aie` and
-`<source>@k5`. Only a relation that reads like one of these is marked, by `@qid` behind its name: the vector of the
-relation `global` is `global@qid`; that of `a@aie`, which is not the AIE's vector of `a`, is `a@aie@qid`. A name is read
-back from its end: `@k<k>` is a number of heads, then `@aie` the AIE's heads, then `@qid` the mark.
+A relation's vector is called as the relation is, and stands beside `global`, `file`, `<relation>@aie`,
+`<relation>@heads` and `<source>@k5`. Only a relation that reads like one of these is marked, by `@qid` behind its name:
+the vector of the relation `global` is `global@qid`; that of `a@aie`, which is not the AIE's vector of `a`, is
+`a@aie@qid`. A name is read back from its end: `@k<k>` is a number of heads, then `@aie` the AIE's heads or `@heads`
+others that were named, then `@qid` the mark.
 """
 
 import re
 
 GLOBAL, FILE = "global", "file"
+MARKS = {"qid": "", "aie_qid": "@aie", "heads": "@heads"}
 """The vector of the AIE over all relations, and one from a file; the first is also the ranking by that AIE."""
-_READS_LIKE_ANOTHER = re.compile(rf"(?:{GLOBAL}|{FILE})|.*@(?:aie|qid|k[0-9]+)", re.DOTALL)
+_READS_LIKE_ANOTHER = re.compile(rf"(?:{GLOBAL}|{FILE})|.*@(?:aie|heads|qid|k[0-9]+)", re.DOTALL)
 
 
 def relation_name(q_id: str) -> str:
@@ -28,13 +30,13 @@ def source_name(kind: str, q_id: str | None) -> str:
     """What a vector is called, whatever number of heads it is made of.
 
     Args:
-        kind: `global`, `file`, `qid` or `aie_qid`.
-        q_id: the relation whose means it is made of; it names a `qid` and an `aie_qid` only.
+        kind: `global`, `file`, `qid`, `aie_qid` or `heads`.
+        q_id: the relation whose means it is made of, for `qid`, `aie_qid` and `heads`; None there for all relations.
     """
     if kind in (GLOBAL, FILE):
         return kind
-    name = relation_name(str(q_id))
-    return f"{name}@aie" if kind == "aie_qid" else name
+    name = ranking_name(q_id)
+    return f"{name}{MARKS[kind]}"
 
 
 def vector_name(source: str, k: int | None) -> str:

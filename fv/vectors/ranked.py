@@ -9,14 +9,13 @@ from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.heads.activations import mean_of_means
+from fv.heads.effects import Effects, Ranking, VectorHeads
 from fv.heads.indirect_effect import aie_table
 from fv.heads.ranking import describe_heads, rank_heads, top_heads
 from fv.heads.stability import effects_of, stability_report
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.vectors.controls import VectorHeads
-from fv.vectors.function_vector import function_vector, vector_by_layer
-from fv.vectors.measured import Measured, Ranking
+from fv.vectors.function_vector import vector_by_layer, vector_of_heads
 from fv.vectors.names import ranking_name
 
 
@@ -37,7 +36,7 @@ class TopHeads:
     of_aie: dict[str, VectorHeads]
 
     @classmethod
-    def of(cls, measured: Measured, ranking: Ranking, name: str = "k") -> "TopHeads":
+    def of(cls, measured: Effects, ranking: Ranking, name: str = "k") -> "TopHeads":
         """Rank the heads that were measured.
 
         Raises:
@@ -48,7 +47,7 @@ class TopHeads:
         of_aie = {q_id: measured.heads_of(q_id, ranking, ranking.k, True, name) for q_id in measured.qids}
         return cls(ranking, overall, own, of_aie)
 
-    def described(self, measured: Measured) -> dict[str, Any]:
+    def described(self, measured: Effects) -> dict[str, Any]:
         """Every ranking's top heads with their scores, as JSON: `top_heads.json`."""
         key, leave_out = self.ranking.key, self.ranking.leave_one_out
         return {
@@ -72,7 +71,7 @@ def with_vectors(lm: LanguageModel, made_of: dict[str, VectorHeads]) -> dict[str
     """Each relation's vector, (d_model,), with its heads, as the files of vectors hold them."""
     return {
         q_id: {
-            "vector": function_vector(lm, own.means.clean, own.heads),
+            "vector": vector_of_heads(lm, own.means.clean, own.heads),
             "heads": [tuple(head) for head in own.heads],
             "k": len(own.heads),
         }
@@ -90,7 +89,7 @@ class SubsetVector(NamedTuple):
 
 
 def subset_vector(
-    lm: LanguageModel, measured: Measured, qids: Sequence[str], ranking: Ranking, with_vector: bool = True
+    lm: LanguageModel, measured: Effects, qids: Sequence[str], ranking: Ranking, with_vector: bool = True
 ) -> SubsetVector:
     """What is found when the AIE is over `qids` only.
 
@@ -102,7 +101,7 @@ def subset_vector(
     if not with_vector:
         return SubsetVector(aie, heads, None)
     mean = mean_of_means([measured.means[q_id].clean for q_id in qids])
-    return SubsetVector(aie, heads, function_vector(lm, mean, heads))
+    return SubsetVector(aie, heads, vector_of_heads(lm, mean, heads))
 
 
 class RankingStability(NamedTuple):
@@ -118,7 +117,7 @@ class RankingStability(NamedTuple):
     heads: pd.DataFrame
 
 
-def ranking_stability(measured: Measured, ranking: Ranking, stats: StatsConfig, seed: int) -> RankingStability:
+def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> RankingStability:
     """How stable the ranking over all relations is, and each relation's own."""
     key, reports, tables = ranking.key, {}, []
     for of in (None, *measured.qids):

@@ -1,25 +1,42 @@
-"""The injection grid: which vector, behind which blocks, how strongly, on which relations (spec section 2)."""
+"""A vector to inject: its values, what it is made of, and how strong it is at a cell (spec sections 1 and 2)."""
 
 from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from pathlib import Path
 
 from torch import Tensor
 
-from fv.interventions.engine import Cell
-from fv.vectors.names import vector_name
+from fv.data.origin import Origin
+from fv.errors import ConfigError
+from fv.files import write_safetensors
+from fv.interventions.edits import AddVector
+from fv.interventions.engine import Cell, Head
+from fv.vectors.names import FILE, vector_name
+
+FORM = "function_vector"
+"""What a file of one says that it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vector:
     """A vector to inject.
 
     Attributes:
         source: its name without its k, `fv.vectors.names.source_name`.
-        kind: `global`, `qid`, `aie_qid` or `file`.
+        kind: `qid`, of a relation's own best heads; `aie_qid`, of the AIE's; `heads`, of heads that were named;
+            `global`, of the AIE's heads and the mean over relations; `file`.
         source_qid: the relation it stands for, if any; its in-domain relation.
         values: (d_model,).
         k: how many heads it is made of; None where that is not known.
         of_several: whether there are vectors of other k from the same source, which names must tell apart.
         in_matrix: whether it is one of the transfer matrix's (one of every relation).
+        heads: what it is made of, best first; empty where that is not known.
+        origin: the model and the prompts it was measured with; None where they are not known.
+
+    Example:
+        >>> vector = fv.function_vector(lm, effects["antonym"], k=10)
+        >>> with lm.edited(vector.at(layer=11, alpha=2.0)): text = lm.generate("Q: hot\nA:", max_new_tokens=1)
     """
 
     source: str
@@ -29,11 +46,71 @@ class Vector:
     k: int | None = None
     of_several: bool = False
     in_matrix: bool = False
+    heads: tuple[Head, ...] = ()
+    origin: Origin | None = None
+
+    @classmethod
+    def of(cls, values: Tensor, name: str = FILE) -> "Vector":
+        """A vector of one's own.
+
+        Args:
+            values: (d_model,).
+            name: what tables call it.
+
+        Raises:
+            ConfigError: it is no vector of finite numbers.
+        """
+        if not isinstance(values, Tensor) or values.ndim != 1 or not values.isfinite().all():
+            kind = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ConfigError(f"values is {kind}, where a (d_model,) tensor of finite numbers is due.")
+        return cls(name, FILE, None, values)
 
     @property
     def name(self) -> str:
         """What tells the vector from every other one of the run."""
         return vector_name(self.source, self.k if self.of_several else None)
+
+    @property
+    def norm(self) -> float:
+        """Its length."""
+        return norm_of(self.values)
+
+    def at(self, cell: Cell | None = None, *, layer: int | None = None, alpha: float = 1.0) -> AddVector:
+        """The edit that adds the vector, `alpha` times, to the residual stream behind a block.
+
+        Args:
+            cell: layer and alpha, such as the `cell` that `fv.evaluate` chose.
+            layer: the block, where no cell is given.
+            alpha: the factor, where no cell is given.
+
+        Raises:
+            ConfigError: neither a cell nor a layer is given, or both.
+        """
+        if (cell is None) is (layer is None):
+            raise ConfigError("at() takes a cell, such as result.cell, or layer=… and alpha=….")
+        at_layer, factor = (layer, alpha) if cell is None else cell
+        ending = None if self.origin is None else self.origin.prompt_ending
+        return AddVector(int(at_layer or 0), factor * self.values, prompt_ending=ending)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it as safetensors, with what it is made of as metadata; `fv.load_vector` reads it back."""
+        made_of = {
+            "form": FORM,
+            **{name: getattr(self, name) for name in ("source", "kind", "source_qid", "k")},
+            "heads": [list(head) for head in self.heads],
+            "origin": None if self.origin is None else self.origin.as_json(),
+        }
+        write_safetensors(Path(path), {"vector": self.values.detach().cpu().contiguous()}, made_of)
+
+    def __repr__(self) -> str:
+        of = f" of {self.source_qid}" if self.source_qid else ""
+        made_of = f", {self.k} heads" if self.k else ""
+        return f"Vector({self.name}{of}{made_of}, {len(self.values)} wide, norm {self.norm:.3g})"
+
+    def _repr_html_(self) -> str:
+        heads = ", ".join(f"{layer}.{head}" for layer, head in self.heads) or "not known"
+        model = "not known" if self.origin is None else escape(self.origin.model)
+        return f"<p>{escape(repr(self))}</p><p>Heads: {heads}. Model: {model}.</p>"
 
 
 def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:

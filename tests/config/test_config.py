@@ -23,6 +23,7 @@ from fv import config as c
 from fv.config import Config
 from fv.config.checks import check_name, name_after
 from fv.errors import ConfigError
+from fv.evaluation import providers_of
 from fv.runs.identity import flat
 
 GROUPS: dict[str, Any] = {
@@ -52,7 +53,8 @@ ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "data",
 
 @pytest.mark.parametrize("entrypoint", ENTRYPOINTS)
 def test_the_composed_defaults_are_the_dataclass_defaults(make_config: MakeConfig, entrypoint: str) -> None:
-    assert make_config(entrypoint=entrypoint) == Config(run_id="smollm2-default-seed42")
+    evaluation = c.EvaluationConfig(conditions=dict(providers_of({})))
+    assert make_config(entrypoint=entrypoint) == Config(run_id="smollm2-default-seed42", evaluation=evaluation)
 
 
 def test_every_group_has_its_class() -> None:
@@ -79,7 +81,7 @@ def defaults_of(schema: Any) -> dict[str, Any]:
         else:
             made = field.default_factory() if field.default is dataclasses.MISSING else field.default
             found[field.name] = made.value if isinstance(made, Enum) else made
-    return found
+    return flat(found)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -239,6 +241,13 @@ def test_every_setting_is_in_the_resolved_configuration() -> None:
     assert resolved.keys() == {field.name for field in dataclasses.fields(Config)}
     for group in GROUPS.keys() - {"data/template"}:
         assert resolved[group].keys() == {field.name for field in dataclasses.fields(GROUPS[group])}
+
+
+def test_the_settings_of_conditions_go_by_their_keys(make_config: MakeConfig) -> None:
+    conditions = make_config().evaluation.conditions
+    assert conditions.keys() == providers_of({}).keys()
+    for name, provider in conditions.items():
+        assert provider.called("enabled") == f"evaluation.conditions.{name}.enabled"
 
 
 # What is imported

@@ -23,7 +23,7 @@ from scipy.stats import chisquare
 
 from fv.config import Corruption, DataConfig
 from fv.data.corruption import OutputTable, admissible_order, corrupt
-from fv.data.relations import Pair, normalise, read_relations
+from fv.data.relations import Pair, normalise, read_configured
 from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Trial
 from fv.errors import TrialError
@@ -284,7 +284,7 @@ def test_the_relations_generator_moves_as_it_did(pairs: list[Pair], seed: int, d
 def test_trials_whose_outputs_all_differ_are_the_ones_they_were(tiny_llama: LanguageModel) -> None:
     data = DataConfig(relation_csv_path=str(DEFAULT_CSV))
     kept: dict[str, list[Trial]] = {}
-    for trial in sample_snapshot(read_relations(data), data, 42, tiny_llama).trials:
+    for trial in sample_snapshot(read_configured(data), data, 42, tiny_llama).trials:
         if len({normalise(demo.exB) for demo in trial.demos}) == len(trial.demos):
             kept.setdefault(trial.q_id, []).append(trial)
     assert {q_id: (len(trials), _digest(trials)) for q_id, trials in kept.items()} == KEPT

@@ -221,13 +221,13 @@ def test_the_sample_is_what_stepd_draws_first(
     tiny_llama: LanguageModel,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from fv.data.relations import read_relations
+    from fv.data.relations import read_configured
     from fv.data.sampling import sample_snapshot
 
     config = make_config(*check_overrides, f"data.path={small_csv}", "seed=7")
     run_sample(config)
     printed = capsys.readouterr().out
-    snapshot = sample_snapshot(read_relations(config.data), config.data, config.seed, tiny_llama)
+    snapshot = sample_snapshot(read_configured(config.data), config.data, config.seed, tiny_llama)
     for trial in snapshot.trials:
         if trial.trial_id.endswith("fit:0000"):
             plain = printed.replace("|", "").replace("[", "").replace("]", "").replace("⏎", "")

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
 
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 
 CARD = ROOT / "datasets" / "relation" / "README.md"
 
 
 def test_default_relations_are_many_large_and_clean(make_config: MakeConfig) -> None:
-    file = read_relations(make_config("data.strict=true").data)
+    file = read_configured(make_config("data.strict=true").data)
     assert len(file.relations) >= 8
     for relation in file.relations:
         assert len(relation.pairs) >= 50, relation.q_id
@@ -21,7 +21,7 @@ def test_default_relations_are_many_large_and_clean(make_config: MakeConfig) -> 
 
 def test_the_data_card_counts_every_relation(make_config: MakeConfig) -> None:
     card = CARD.read_text(encoding="utf-8")
-    for relation in read_relations(make_config().data).relations:
+    for relation in read_configured(make_config().data).relations:
         assert re.search(rf"\|\s*`?{relation.q_id}`?\s*\|.*\|\s*{len(relation.pairs)}\s*\|", card), relation.q_id
 
 
@@ -29,7 +29,7 @@ def test_the_example_file_is_a_part_of_the_default_one(make_config: MakeConfig) 
     example = ROOT / "datasets" / "relation" / "relationA_ex.csv"
     rows = set(DEFAULT_CSV.read_text(encoding="utf-8").splitlines())
     assert set(example.read_text(encoding="utf-8").splitlines()) <= rows
-    assert len(read_relations(make_config(f"data.relation_csv_path={example}").data).relations) == 3
+    assert len(read_configured(make_config(f"data.relation_csv_path={example}").data).relations) == 3
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/engine.md", "CONTRIBUTING.md"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fv.config import ColumnsConfig, DataConfig, Form
 from fv.data.importers import read_table
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 from fv.data.rows import Table
 from fv.errors import ConfigError, RelationError
 
@@ -211,7 +211,7 @@ def test_what_is_not_json_is_refused_with_its_place(content: str, told: str, tmp
 def test_an_empty_list_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("[ ]", encoding="utf-8")
     with pytest.raises(RelationError, match="no rows"):
-        read_relations(DataConfig(path=str(tmp_path / "t.json")))
+        read_configured(DataConfig(path=str(tmp_path / "t.json")))
 
 
 def test_a_byte_that_is_not_utf8_is_placed_behind_a_byte_order_mark_too(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_bad_rows_of_a_folder_are_named_with_their_files(tmp_path: Path) -> None
     read(tmp_path / "a.csv", "q_id,exA,exB\nq,a,\n")
     read(tmp_path / "b.jsonl", '{"q_id": "q", "exA": "a", "exB": "b"}\n{"q_id": "q", "exA": "", "exB": "b"}\n')
     with pytest.raises(RelationError) as caught:
-        read_relations(DataConfig(path=str(tmp_path)))
+        read_configured(DataConfig(path=str(tmp_path)))
     assert "a.csv, line 2: column exB is empty" in str(caught.value)
     assert "b.jsonl, line 2: column exA is empty" in str(caught.value)
 
@@ -249,7 +249,7 @@ def test_the_path_is_a_setting_and_excludes_another_csv(make_config: MakeConfig)
 def test_a_csv_given_as_such_is_read_as_one_whatever_its_name(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text("q_id,exA,exB\nq,a,b\n", encoding="utf-8")
-    assert read_relations(DataConfig(relation_csv_path=str(path))).relations[0].q_id == "q"
+    assert read_configured(DataConfig(relation_csv_path=str(path))).relations[0].q_id == "q"
 
 
 # Forms that are asked for: data=<name> data.path=…
@@ -294,7 +294,7 @@ def test_each_importer_is_chosen_by_name(name: Form, make_config: MakeConfig, tm
     (tmp_path / "q.md").write_text("passed over")
     config = make_config(f"data={name}", f"data.path={tmp_path}")
     assert config.data.form is name
-    assert [relation.q_id for relation in read_relations(config.data).relations] == ["q"]
+    assert [relation.q_id for relation in read_configured(config.data).relations] == ["q"]
 
 
 @pytest.mark.parametrize("override", ["data=lre", "data.form=lre"])

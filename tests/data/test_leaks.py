@@ -7,7 +7,7 @@ from relation_makers import numbered, relation, seeds, snapshot_of, spellings
 
 from fv.config import DataConfig, Split
 from fv.data.leaks import eval_pairs_elsewhere
-from fv.data.relations import Pair, normalise, read_relations
+from fv.data.relations import Pair, normalise, read_configured
 from fv.data.sampling import sample_snapshot
 from fv.models.language_model import LanguageModel
 
@@ -42,7 +42,7 @@ def test_a_query_is_found_in_the_relations_that_show_it_in_either_direction(
 
 def test_thirty_one_queries_of_the_default_relations_are_shown_elsewhere(tiny_llama: LanguageModel) -> None:
     data = DataConfig(relation_csv_path=str(DEFAULT_CSV))
-    snapshot = sample_snapshot(read_relations(data), data, 42, tiny_llama)
+    snapshot = sample_snapshot(read_configured(data), data, 42, tiny_llama)
     found = eval_pairs_elsewhere(snapshot)
     assert sum(map(len, found.values())) == 31
     assert set(found) == set(snapshot.qids) and len(found) == 31

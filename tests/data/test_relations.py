@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import ColumnsConfig, DataConfig
-from fv.data.relations import Pair, RelationFile, normalise, read_relations
+from fv.data.relations import Pair, Relations, normalise, read_configured
 from fv.errors import RelationError
 
 HEADER = "q_id,exA,exB\n"
@@ -43,9 +43,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("relations") / "some.csv"
 
 
-def read(path: Path, content: str | bytes, **data: object) -> RelationFile:
+def read(path: Path, content: str | bytes, **data: object) -> Relations:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_relations(DataConfig(relation_csv_path=str(path), **data))  # type: ignore[arg-type]
+    return read_configured(DataConfig(relation_csv_path=str(path), **data))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, content: str | bytes, **data: object) -> str:
@@ -56,7 +56,7 @@ def refusal(path: Path, content: str | bytes, **data: object) -> str:
     return str(caught.value)
 
 
-def rows_of(file: RelationFile) -> list[tuple[str, str, str]]:
+def rows_of(file: Relations) -> list[tuple[str, str, str]]:
     return [(relation.q_id, *pair) for relation in file.relations for pair in relation.pairs]
 
 
@@ -185,12 +185,12 @@ def test_a_file_that_is_not_utf8_is_named_with_the_line_and_the_byte(path: Path)
 def test_a_missing_file_is_named_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RelationError, match=re.escape(str(tmp_path / "sub" / "none.csv"))):
-        read_relations(DataConfig(relation_csv_path="sub/none.csv"))
+        read_configured(DataConfig(relation_csv_path="sub/none.csv"))
 
 
 def test_the_shipped_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "country_capital" in [relation.q_id for relation in read_relations(DataConfig()).relations]
+    assert "country_capital" in [relation.q_id for relation in read_configured(DataConfig()).relations]
 
 
 def test_a_relative_path_is_looked_for_here_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_relative_path_is_looked_for_here_first(tmp_path: Path, monkeypatch: p
     here.parent.mkdir(parents=True)
     here.write_text(f"{HEADER}mine,a,b\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert rows_of(read_relations(DataConfig())) == [("mine", "a", "b")]
+    assert rows_of(read_configured(DataConfig())) == [("mine", "a", "b")]
 
 
 def test_a_duplicate_is_used_once_and_counted(path: Path) -> None:

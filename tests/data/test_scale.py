@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fv.config.data import DataConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
-from fv.data.relations import Pair, Relation, RelationFile, normalise
+from fv.data.relations import Pair, Relation, Relations, normalise
 from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Snapshot
 from fv.data.trials import kin_groups
@@ -27,8 +27,8 @@ READ = """
 import sys
 from pathlib import Path
 from fv.config import DataConfig
-from fv.data.relations import read_relations
-file = read_relations(DataConfig(relation_csv_path=sys.argv[1]))
+from fv.data.relations import read_configured
+file = read_configured(DataConfig(relation_csv_path=sys.argv[1]))
 # Not getrusage: its peak is that of the process that started this one, where that was larger.
 status = Path("/proc/self/status").read_text()
 peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
@@ -83,7 +83,7 @@ class Counting:
 def snapshot_of(lm: LanguageModel, special: bool) -> Snapshot:
     """Two relations of 150 pairs, with the counts that are the default."""
     relations = [Relation(q, tuple(Pair(f"in {i}", f"out {q} {i}") for i in range(150)), 0, 0) for q in ("a", "b")]
-    return sample_snapshot(RelationFile(Path("some.csv"), "0" * 64, tuple(relations)), DataConfig(), 42, lm, special)
+    return sample_snapshot(Relations(Path("some.csv"), "0" * 64, tuple(relations)), DataConfig(), 42, lm, special)
 
 
 def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import DataConfig
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 from fv.data.sampling import replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.errors import ArtifactError
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def snapshot(tiny_llama: LanguageModel, small_csv: Path) -> Snapshot:
     data = DataConfig(relation_csv_path=str(small_csv), n_trials_per_q=2, n_demos=2, n_eval_trials_per_q=2)
-    return sample_snapshot(read_relations(data), data, 42, tiny_llama)
+    return sample_snapshot(read_configured(data), data, 42, tiny_llama)
 
 
 @pytest.fixture(scope="module")

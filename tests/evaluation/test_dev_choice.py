@@ -78,7 +78,7 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
     prompts = [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
     residual = 3 * torch.randn(tiny_llama.n_layers, tiny_llama.d_model, generator=torch.Generator().manual_seed(2))
     unit = torch.tensor([2.0, 5.0, 1.0]) if in_residual_unit else None
-    added, replaced = choice_of(tiny_llama, prompts, [0.25], unit).of_layer_means(residual)
+    added, replaced = choice_of(tiny_llama, prompts, [0.25], unit).of_layer_vectors(residual)
 
     def add(cell: Cell) -> float:
         length = 1.0 if unit is None else float(unit[cell.layer] / residual[cell.layer].norm())
@@ -95,4 +95,4 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
 
 def test_a_layer_mean_that_does_harm_is_left_out(tiny_llama: LanguageModel, large_vectors: Tensor) -> None:
     choice = choice_of(tiny_llama, said_prompts(tiny_llama), [])
-    assert choice.of_layer_means(large_vectors[: tiny_llama.n_layers]) == (Cell(0, 0.0), Cell(0, 0.0))
+    assert choice.of_layer_vectors(large_vectors[: tiny_llama.n_layers]) == (Cell(0, 0.0), Cell(0, 0.0))

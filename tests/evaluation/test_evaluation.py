@@ -1,6 +1,7 @@
 """Trial rows, their means, and the transfer matrix."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from fv.config import StatsConfig
 from fv.evaluation.summary import summarise, summary_json
-from fv.evaluation.trial_rows import METRICS, TRIAL_COLUMNS, EvalTrial, evaluate, sort_trials
-from fv.interventions.engine import Cell
+from fv.evaluation.trial_rows import METRICS, TRIAL_COLUMNS, EvalTrial, inject_vectors, sort_trials
+from fv.evaluation.trial_rows import trial_rows as rows_of
+from fv.interventions.engine import Advance, Cell, Engine, ignore_progress
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
@@ -20,6 +22,19 @@ from fv.models.prompt import Prompt
 from fv.vectors.vector import Vector
 
 STATS = StatsConfig(n_resamples=100)
+
+
+def evaluate(
+    engine: Engine,
+    vectors: Sequence[Vector],
+    trials: Sequence[EvalTrial],
+    cells: Sequence[Cell],
+    advance: Advance = ignore_progress,
+) -> pd.DataFrame:
+    """Trial rows of every vector in every trial at every cell."""
+    before, after = inject_vectors(engine, vectors, [trial.prompt for trial in trials], cells, None, advance)
+    tables = [rows_of(vector, trials, cells, before, after[:, i]) for i, vector in enumerate(vectors)]
+    return sort_trials(pd.concat(tables, ignore_index=True))
 
 
 def summary_of(rows: pd.DataFrame) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from fv.interventions.naive import NaiveEngine
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
 from fv.models.spec import SPECS, FastEngine
-from fv.vectors.function_vector import function_vector
+from fv.vectors.function_vector import vector_of_heads
 
 POST_NORM = [spec.name for spec in SPECS if spec.post_norm]
 EXPANDED = [spec.name for spec in SPECS if spec.sweep is FastEngine.expanded]
@@ -205,7 +205,7 @@ def test_all_heads_and_the_bias_add_to_the_residual_what_the_block_adds(family: 
         heads = [Head(layer, head) for head in range(lm.n_heads)]
         mean = torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim)
         mean[layer] = values
-        vector = function_vector(lm, mean, heads).double()
+        vector = vector_of_heads(lm, mean, heads).double()
         bias = lm.out_bias(layer)
         if lm.spec.post_norm:
             bias = bias * lm.norm_gain(layer, lm.projected(layer, values))

@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from fv.config import ModelConfig
-from fv.data.relations import read_relations
+from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
 from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, TrialError
@@ -85,7 +85,7 @@ def sampled(make_config: MakeConfig, overrides: list[str], spelling: str) -> tup
     config = make_config(*overrides, f"model.add_special_tokens={spelling}")
     lm = loaded(config)
     return lm, sample_snapshot(
-        read_relations(config.data), config.data, config.seed, lm, config.model.add_special_tokens
+        read_configured(config.data), config.data, config.seed, lm, config.model.add_special_tokens
     )
 
 

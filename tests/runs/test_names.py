@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.evaluation.plan import GridResults
 from fv.files import read_json, read_jsonl
 from fv.interventions.engine import Cell
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -28,11 +29,11 @@ from fv.report.terminal import print_report
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
+from fv.steps.evaluation import evaluation_of
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.summary import GridResults, evaluate_held_out
 from fv.steps.vectors import vectors_of
 from fv.units import Arrays, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
@@ -86,7 +87,7 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0", f"score.k={K}"),
         *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
         *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
-        *("evaluation.controls.random_vectors=2", "evaluation.controls.random_heads=1"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
         *(
             "evaluation.controls.weaker=[]",
             f"injection.layer={list(LAYERS)}",
@@ -142,11 +143,11 @@ def written(lm: LanguageModel, mean: torch.Tensor, heads: list[tuple[int, int]])
 
 def norms_by_hand(lm: LanguageModel, stepd: StepdResults, cie: pd.DataFrame, k: int) -> dict[str, float]:
     """{what a vector is to be called, without its k: its norm}."""
-    every = torch.stack([means.clean.double() for means in stepd.measured.means.values()]).mean(0)
+    every = torch.stack([means.clean.double() for means in stepd.effects.means.values()]).mean(0)
     found = {"global": written(lm, every, ranked(cie, None)[:k])}
     for q_id, name in NAMES.items():
-        found[name] = written(lm, stepd.measured.means[q_id].clean, ranked(cie, q_id)[:k])
-        found[f"{name}@aie"] = written(lm, stepd.measured.means[q_id].clean, ranked(cie, None)[:k])
+        found[name] = written(lm, stepd.effects.means[q_id].clean, ranked(cie, q_id)[:k])
+        found[f"{name}@aie"] = written(lm, stepd.effects.means[q_id].clean, ranked(cie, None)[:k])
     return {name: float(vector.norm()) for name, vector in found.items()}
 
 
@@ -208,7 +209,8 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     lm = loaded(config)
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     found = GridResults(rows, vectors_of(config, paths, lm, stepd), [Cell(0, 1.0)], parts)
-    evaluate_held_out(config, lm, SharedPrefixEngine(lm, 4096), stepd, found, Watched(None, None))
+    engine = SharedPrefixEngine(lm, 4096)
+    evaluation_of("Step6", config, lm, engine, stepd, Watched(None, None)).held_out(found)
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[f"held_out-{q_id}-own"]
@@ -256,7 +258,8 @@ def test_vectors_of_several_k_have_their_own_rows(
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")]
     own += ["injection.fv=[global,all_qids,aie_qid]", "injection.k=[1,2]", "seed=1", "run_id=s1", "tag=ks"]
-    config = make_config(*own, "eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.necessity=false")
+    own += ["eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.conditions.ablated_heads.enabled=false"]
+    config = make_config(*own)
     folder = run_step6(config)
     rows = pd.DataFrame(read_jsonl(folder / "eval_trials.jsonl"))
     lm = loaded(config)
@@ -287,7 +290,9 @@ def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names
     make_config: MakeConfig, overrides: list[str]
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")] + ["data.qids=['010','10']"]
-    own += ["injection.fv=all_qids", "injection.layer=0", "evaluation.baselines=false", "evaluation.necessity=false"]
+    own += ["injection.fv=all_qids", "injection.layer=0"]
+    off = ("layer_mean", "few_shot_corrupted", "ablated_heads")
+    own += [f"evaluation.conditions.{name}.enabled=false" for name in off]
     folders = []
     for seed in (1, 2):
         config = make_config(*own, f"seed={seed}", f"run_id=numbers{seed}")

@@ -28,8 +28,12 @@ STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.cs
 def overrides(tiny_overrides: list[str]) -> list[str]:
     return [
         *tiny_overrides[1:],
-        *("stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=2"),
-        *("evaluation.controls.random_heads=1", "data.n_eval_trials_per_q=4", "injection.fv=[all_qids,aie_qid]"),
+        *("stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.conditions.random_vectors.draws=2"),
+        *(
+            "evaluation.conditions.random_heads.draws=1",
+            "data.n_eval_trials_per_q=4",
+            "injection.fv=[all_qids,aie_qid]",
+        ),
         "eval_scope=in_domain",
     ]
 

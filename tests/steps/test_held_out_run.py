@@ -14,6 +14,7 @@ from conftest import TINY_QIDS, MakeConfig, loaded
 from fv.config import Config
 from fv.data.snapshot import Trial, read_snapshot
 from fv.errors import ArtifactError, ConfigError, TrialError
+from fv.evaluation import condition_providers
 from fv.files import read_json, read_torch
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.engine import Head
@@ -102,7 +103,7 @@ def test_each_condition_is_what_plain_hooks_give(
     fv = rows_of(trials, q_id, "fv").iloc[0]
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
     replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
-    means = stepd.measured.means[q_id]
+    means = stepd.effects.means[q_id]
     injected = AddVector(int(fv.layer), fv.alpha * vector)
     due = {
         "zero_shot": ("zero_shot", None),
@@ -232,15 +233,9 @@ def test_one_ranking_gives_vectors_of_every_k(
 
 
 def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    off = [
-        "evaluation.baselines=false",
-        "evaluation.necessity=false",
-        "evaluation.n_unrelated=0",
-        "eval_scope=in_domain",
-    ]
-    off += [f"evaluation.controls.{name}=false" for name in ("bottom_heads", "other_relation", "mean_of_others")]
-    off += ["evaluation.controls.random_heads=0", "evaluation.controls.corrupted=false"]
-    step6 = run_step6(make_config(*overrides, *off, "evaluation.controls.random_vectors=1", "tag=off"))
+    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vectors"]
+    off += ["evaluation.n_unrelated=0", "eval_scope=in_domain"]
+    step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vectors.draws=1", "tag=off"))
     held_out = pd.read_csv(step6 / "held_out.csv")
     assert set(held_out["condition"]) == {"zero_shot", "few_shot", "fv", "random_vector"}
     assert not (step6 / "injection_cost.csv").exists()
@@ -291,7 +286,7 @@ def test_adaptive_trials_stop_when_the_ranking_is_stable(
         scores = pd.read_csv(paths.artifacts / "cie_scores.csv")
         n_trials[wanted] = set(scores["n_trials"])
         found = StepdResults.read(paths, read_meta(paths.stepd_meta))
-        for q_id, effects in found.measured.effects.items():
+        for q_id, effects in found.effects.effects.items():
             assert {effects.n_trials} == set(scores[scores["q_id"] == q_id]["n_trials"])
     assert n_trials[0.01] == {4} and max(n_trials[0.9999]) > 4
     with pytest.raises(ArtifactError, match=r"score\.adaptive_inclusion: there 0\.9999, here 0\.5"):

@@ -11,7 +11,7 @@ from conftest import DEFAULT_CSV, MakeConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fv.config import Config
-from fv.data.relations import Pair, Relation, RelationFile
+from fv.data.relations import Pair, Relation, Relations
 from fv.data.sampling import sample_snapshot
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import grid
@@ -20,17 +20,17 @@ from fv.evaluation.held_out import HeldOutRun
 from fv.evaluation.selection import choose_cells
 from fv.evaluation.tables import contrasts_table
 from fv.files import read_json
-from fv.heads.indirect_effect import cie_table
+from fv.heads.effects import Ranking
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import RelationRuns
+from fv.heads.relations import measure
 from fv.interventions.engine import Head
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.units import NO_UNITS
-from fv.vectors.measured import Measured, Ranking
-from fv.vectors.vector import Vector
+from fv.vectors.function_vector import function_vector
 
 PLANTED = Head(0, 1)
 
@@ -102,12 +102,12 @@ def test_the_head_that_carries_the_relation_is_found_with_certainty(
     assert (own.loc[("ablated_top_heads", "ablated_random_heads"), "ci_high"] < 0).all()
 
 
-def shuffled_relation(seed: int) -> RelationFile:
+def shuffled_relation(seed: int) -> Relations:
     """Words paired at random: no input says anything about its output."""
     words = words_of("exB", "antonym", "verb_past")
     rng = np.random.default_rng(seed)
     pairs = tuple(Pair(*pair) for pair in zip(rng.permutation(words)[:150], rng.permutation(words)[:150], strict=True))
-    return RelationFile(Path("shuffled"), "0" * 64, (Relation("null", pairs, 0, 0),))
+    return Relations(Path("shuffled"), "0" * 64, (Relation("null", pairs, 0, 0),))
 
 
 def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame:
@@ -116,10 +116,9 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     snapshot = sample_snapshot(shuffled_relation(seed), config.data, seed, lm)
     engine = make_engine(lm, "auto", config.compute.max_rows)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    unit = RelationRuns(lm, snapshot, heads, engine, config.score, seed).relation("null")
-    measured = Measured(cie_table("null", unit.effects), {"null": unit.effects}, {"null": unit.means})
+    measured = measure(RelationRuns(lm, snapshot, heads, engine, config.score, seed), config.stats, None)
     ranking = Ranking("mean_delta_logprob", config.score.k)
-    vector = Vector("null", "qid", "null", measured.vector_of(lm, "null", ranking, ranking.k), ranking.k)
+    vector = function_vector(lm, measured["null"], ranking.k)
     cells = grid(config.injection, lm.n_layers)
     parts = eval_parts(snapshot, ["null"], None, config.evaluation.dev_fraction, seed)
     trials = trials_of(lm, snapshot, ["null"], None, parts)
@@ -128,7 +127,8 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     candidates = CandidatesOfRelations(config.evaluation, unit_of_alpha, seed, lm, measured, ranking, cells)
     max_rows = config.compute.max_rows
     run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts, max_rows)
-    return contrasts_table(pd.concat(run.run(NO_UNITS).trials, ignore_index=True), config.stats, seed)
+    found = run.run(NO_UNITS)
+    return contrasts_table(pd.concat(found.trials, ignore_index=True), found.contrasts, config.stats, seed)
 
 
 N_SHUFFLED = 60
@@ -138,7 +138,7 @@ N_SHUFFLED = 60
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
         *("data.n_trials_per_q=8", "data.n_demos=3", "data.n_eval_trials_per_q=28", "score.k=4"),
-        *("stats.n_resamples=500", "evaluation.n_unrelated=0", "evaluation.controls.random_vectors=6"),
+        *("stats.n_resamples=500", "evaluation.n_unrelated=0", "evaluation.conditions.random_vectors.draws=6"),
         *("evaluation.controls.weaker=[0.25]", "compute.threads=1"),
     )
     found = pd.concat([null_contrasts(config, tiny_llama, seed) for seed in range(N_SHUFFLED)], ignore_index=True)

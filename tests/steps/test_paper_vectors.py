@@ -11,10 +11,13 @@ from conftest import TINY_QIDS, MakeConfig
 from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.caveats import caveats
 from fv.files import read_json, read_jsonl, read_torch
+from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults, norms_of_alpha
+from fv.runs.results import StepdResults
+from fv.steps.advice import with_settings
+from fv.steps.evaluation import evaluation_of
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
@@ -26,10 +29,11 @@ K = 3
 def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.baselines=false"),
+        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0"),
+        *("evaluation.conditions.layer_mean.enabled=false", "evaluation.conditions.few_shot_corrupted.enabled=false"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=6", f"score.k={K}"),
-        *("evaluation.controls.random_vectors=2", "evaluation.controls.random_heads=1"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
     ]
 
 
@@ -127,7 +131,7 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
             hidden = tiny_llama.model(ids, output_hidden_states=True).hidden_states
         streams.append([float(h[0, -1].norm()) for h in hidden[1:-1]])  # the last one is normalised
     due = torch.tensor(streams).mean(0)
-    norm = stepd.measured.means["antonym"].residual_norm
+    norm = stepd.effects.means["antonym"].residual_norm
     assert norm is not None
     torch.testing.assert_close(norm[:-1], due, rtol=1e-5, atol=0)
     for row in read_json(paths.step6 / "eval_summary.json")["rows"]:
@@ -136,23 +140,26 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
 
 
 def test_norms_that_were_not_measured_are_missing_and_said_to_be(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths
+    make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
     stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
-    means = {q: replace(own, residual_norm=None) for q, own in stepd.measured.means.items()}
-    old = replace(stepd.measured, means=means)
+    means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
+    old = replace(stepd.effects, means=means)
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
-    assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.measured, rows))
-    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"):
-        norms_of_alpha(make_config(*overrides, "injection.alpha_unit=residual"), old)
+    assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
+    config = make_config(*overrides, "injection.alpha_unit=residual")
+    engine = NaiveEngine(tiny_llama)
+    asked = evaluation_of("Step6", config, tiny_llama, engine, replace(stepd, effects=old))
+    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_settings():
+        asked.norms_of_alpha()
 
 
 def test_a_vector_can_be_scaled_to_the_residual_stream(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:
     """The same strengths asked for in the other unit give the same answers."""
-    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).measured.means["antonym"].residual_norm
+    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).effects.means["antonym"].residual_norm
     assert norms is not None
     run_stepe(make_config(*overrides, "tag=unit"))
     one = ["injection.fv=qid", "injection.fv_source_qid=antonym", "injection.layer=1", "tag=unit"]

@@ -1,8 +1,7 @@
-"""Controls: each is exactly what its definition says, and none is made of what is missing."""
+"""What controls are made of: vectors of one norm and any direction, heads of the same layers, each draw by its seed."""
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +9,12 @@ import torch
 from families import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from fv.config.evaluation import ControlsConfig
 from fv.heads.activations import RelationMeans
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
-from fv.vectors.controls import Control, VectorHeads, layer_matched_heads, make_controls, norm_matched, random_head_sets
+from fv.vectors.controls import VectorHeads, layer_matched_heads, norm_matched, random_head_sets, random_vectors
 from fv.vectors.vector import Vector
 
 light = settings(max_examples=60, deadline=None)
@@ -120,10 +117,7 @@ def test_the_order_of_the_ranking_draws_nothing() -> None:
     assert random_heads(ranking[:3], ranking) == random_heads(ranking[:3], ranking[::-1])
 
 
-# All controls of a vector
-
-QUICK = ControlsConfig(random_vectors=3, random_heads=2)
-OTHERS = {q: torch.randn(40, generator=torch.Generator().manual_seed(i)) for i, q in enumerate(["b", "c", "d"])}
+# Draws for one vector
 
 
 @pytest.fixture(scope="module")
@@ -133,112 +127,14 @@ def lm() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def made_of(lm: LanguageModel) -> VectorHeads:
-    generator = torch.Generator().manual_seed(5)
-    clean, corrupted = torch.randn(2, lm.n_layers, lm.n_heads, lm.head_dim, generator=generator)
-    ranking = tuple(np.random.default_rng(2).permutation(all_heads(lm.n_layers, lm.n_heads)).tolist())
-    ranking = tuple(Head(*head) for head in ranking)
-    return VectorHeads(ranking[:3], ranking, RelationMeans(clean, corrupted, torch.zeros(lm.n_layers, lm.d_model)))
+    mean = torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim)
+    ranking = np.random.default_rng(2).permutation(all_heads(lm.n_layers, lm.n_heads)).tolist()
+    heads = tuple(Head(*head) for head in ranking)
+    return VectorHeads(heads[:3], heads, RelationMeans(mean, mean, torch.zeros(lm.n_layers, lm.d_model)))
 
 
 def vector_of(lm: LanguageModel, name: str = "a") -> Vector:
     return Vector(name, "qid", name, torch.linspace(-1, 2, lm.d_model))
-
-
-def controls(lm: LanguageModel, made_of: VectorHeads | None, seed: int = 0, **changes: Any) -> list[Control]:
-    others = changes.pop("others", OTHERS)
-    return make_controls(lm, vector_of(lm), made_of, others, replace(QUICK, **changes), seed)
-
-
-def by_kind(found: list[Control]) -> dict[str, list[Tensor]]:
-    kinds: dict[str, list[Tensor]] = {}
-    for control in found:
-        kinds.setdefault(control.name, []).append(control.values)
-        assert control.draw == len(kinds[control.name]) - 1
-    return kinds
-
-
-def written_by(lm: LanguageModel, mean: Tensor, heads: tuple[Head, ...]) -> np.ndarray:
-    """What heads add to the residual stream, from the weights."""
-    state, width = lm.model.state_dict(), lm.head_dim
-    parts = [
-        state[f"model.layers.{at}.self_attn.o_proj.weight"][:, width * head : width * (head + 1)].double().numpy()
-        @ mean[at, head].double().numpy()
-        for at, head in heads
-    ]
-    return np.sum(parts, axis=0)
-
-
-def test_each_control_is_what_its_definition_says(lm: LanguageModel, made_of: VectorHeads) -> None:
-    kinds = by_kind(controls(lm, made_of))
-    expected = [
-        "random_vector",
-        "random_heads",
-        "bottom_heads",
-        "corrupted_prompts",
-        "other_relation",
-        "mean_of_others",
-    ]
-    assert list(kinds) == expected
-    norm = float(vector_of(lm).values.norm())
-    assert [float(v.norm()) for v in kinds["random_vector"]] == pytest.approx([norm] * 3, rel=1e-5)
-    clean, corrupted = made_of.means.clean, made_of.means.corrupted
-    bottom = written_by(lm, clean, made_of.ranking[-3:])
-    np.testing.assert_allclose(kinds["bottom_heads"][0].numpy(), bottom, atol=1e-5)
-    same_heads = written_by(lm, corrupted, made_of.heads)
-    np.testing.assert_allclose(kinds["corrupted_prompts"][0].numpy(), same_heads, atol=1e-5)
-    mean = np.mean([values.double().numpy() for values in OTHERS.values()], axis=0)
-    np.testing.assert_allclose(kinds["mean_of_others"][0].numpy(), mean, atol=1e-6)
-
-
-def test_random_heads_vectors_are_of_layer_matched_heads_on_clean_prompts(
-    lm: LanguageModel, made_of: VectorHeads
-) -> None:
-    sets, all_draws = random_head_sets(vector_of(lm), made_of, 2, 0)
-    assert not all_draws
-    assert len(set(sets)) == 2 and not any(set(heads) & set(made_of.heads) for heads in sets)
-    for values, heads in zip(by_kind(controls(lm, made_of))["random_heads"], sets, strict=True):
-        np.testing.assert_allclose(values.numpy(), written_by(lm, made_of.means.clean, heads), atol=1e-5)
-
-
-def test_every_other_relation_is_a_control_and_named(lm: LanguageModel, made_of: VectorHeads) -> None:
-    found = [c for c in controls(lm, made_of) if c.name == "other_relation"]
-    assert [c.of for c in found] == sorted(OTHERS)
-    assert all(torch.equal(c.values, OTHERS[str(c.of)]) and c.all_draws for c in found)
-    assert all(c.of is None for c in controls(lm, made_of) if c.name != "other_relation")
-
-
-@pytest.mark.parametrize(
-    ("changes", "gone"),
-    [
-        ({"random_vectors": 0}, {"random_vector"}),
-        ({"random_heads": 0}, {"random_heads"}),
-        ({"bottom_heads": False}, {"bottom_heads"}),
-        ({"corrupted": False}, {"corrupted_prompts"}),
-        ({"other_relation": False}, {"other_relation"}),
-        ({"mean_of_others": False}, {"mean_of_others"}),
-        ({"others": {}}, {"other_relation", "mean_of_others"}),
-    ],
-)
-def test_what_is_not_asked_for_or_missing_is_not_made_and_changes_no_other(
-    lm: LanguageModel, made_of: VectorHeads, changes: dict[str, Any], gone: set[str]
-) -> None:
-    whole, found = by_kind(controls(lm, made_of)), by_kind(controls(lm, made_of, **changes))
-    assert set(whole) - set(found) == gone
-    assert all(torch.equal(torch.stack(found[kind]), torch.stack(whole[kind])) for kind in found)
-
-
-def test_a_vector_from_a_file_has_no_controls_made_of_heads(lm: LanguageModel) -> None:
-    assert set(by_kind(controls(lm, None))) == {"random_vector", "other_relation", "mean_of_others"}
-
-
-@pytest.mark.parametrize(("k", "there"), [(6, True), (7, False)])
-def test_heads_that_are_most_of_the_ranking_have_no_others_to_compare(
-    lm: LanguageModel, made_of: VectorHeads, k: int, there: bool
-) -> None:
-    # Twelve heads in all: from the seventh on, bottom heads would be top heads.
-    kinds = by_kind(controls(lm, replace(made_of, heads=made_of.ranking[:k])))
-    assert ("bottom_heads" in kinds, "random_heads" in kinds) == (there, there)
-    assert "corrupted_prompts" in kinds
 
 
 def test_random_heads_are_drawn_once_each_as_many_as_there_are(lm: LanguageModel, made_of: VectorHeads) -> None:
@@ -250,22 +146,17 @@ def test_random_heads_are_drawn_once_each_as_many_as_there_are(lm: LanguageModel
     # One head beside the one that is out: a single set, and there is no other.
     alone = replace(made_of, heads=(Head(1, 0),), ranking=(Head(1, 0), Head(1, 1)))
     assert random_head_sets(vector_of(lm), alone, 3, 0) == ([(Head(1, 1),)], True)
-    drawn = [c for c in make_controls(lm, vector_of(lm), alone, {}, QUICK, 0) if c.name == "random_heads"]
-    assert [(c.draw, c.all_draws) for c in drawn] == [(0, True)]
 
 
 def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> None:
-    few, many = (by_kind(controls(lm, made_of, random_vectors=n, random_heads=n)) for n in (2, 6))
-    for kind, count in (("random_vector", 6), ("random_heads", 3)):
-        assert len(many[kind]) == count
-        assert all(torch.equal(a, b) for a, b in zip(few[kind], many[kind][:2], strict=True))
+    few, many = (random_vectors(vector_of(lm), count, 0) for count in (2, 6))
+    assert len(many) == 6 and all(torch.equal(a, b) for a, b in zip(few, many[:2], strict=True))
+    few_sets, many_sets = (random_head_sets(vector_of(lm), made_of, count, 0).sets for count in (2, 6))
+    assert len(many_sets) == 3 and few_sets == many_sets[:2]  # there are no more sets than three
 
 
 def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_of: VectorHeads) -> None:
-    drawn = [
-        make_controls(lm, vector_of(lm, name), made_of, OTHERS, QUICK, seed)[0].values
-        for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
-    ]
+    drawn = [random_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in drawn[2:])
     expected = norm_matched(vector_of(lm).values, 1, generator_for(0, "random_vector", "a"))[0]

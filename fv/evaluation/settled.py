@@ -1,11 +1,14 @@
-"""Conditions: the ways to run a relation's prompts that the test trials compare."""
+"""Conditions: candidates at their cells, as the test trials compare them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.candidate import NO_VECTOR, Candidate, Injected, LayerVectors
+from fv.evaluation.dev_choice import DevChoice
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import Cell
 from fv.vectors.vector import norm_of, strength
@@ -77,3 +80,40 @@ class Stream:
     def _norms(self, vector: Tensor, layer: int) -> dict[str, Any]:
         norm = norm_of(vector)
         return {"norm": norm, "relative_norm": None if self.norm is None else norm / float(self.norm[layer])}
+
+
+def settled(candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream) -> list[Condition]:
+    """Each candidate at its cell.
+
+    Args:
+        candidates: the candidates of a relation.
+        choice: the search for the cells of those that choose; None where no trials are kept to choose on.
+        stream: what strengths are told against.
+    """
+    best = _best_cells(candidates, choice) if choice else {}
+    conditions = []
+    for i, candidate in enumerate(candidates):
+        name, edit, labels = candidate.name, candidate.edit, candidate.labels
+        if isinstance(edit, Injected):
+            conditions.append(stream.injected(name, edit.vector, best.get(i, edit.cell), **labels))
+        elif isinstance(edit, LayerVectors):
+            cell = best.get(i, edit.cell)
+            put = stream.replaced if edit.replaces else stream.injected
+            conditions.append(put(name, edit.vectors[cell.layer], cell, **labels))
+        else:
+            conditions.append(Condition(name, edit, **labels))
+    return conditions
+
+
+def _best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
+    """{index of a candidate that chooses: its best cell}; one search a set of vectors."""
+    edits = {i: candidate.edit for i, candidate in enumerate(candidates)}
+    found: dict[int, Cell] = {}
+    choosing = {i: edit.vector for i, edit in edits.items() if isinstance(edit, Injected) and edit.chooses}
+    if choosing:
+        found = dict(zip(choosing, choice.of_vectors(torch.stack([*choosing.values()])), strict=True))
+    by_layer = {i: edit for i, edit in edits.items() if isinstance(edit, LayerVectors)}
+    for vectors in {id(edit.vectors): edit.vectors for edit in by_layer.values()}.values():
+        added, replaced = choice.of_layer_vectors(vectors)
+        found |= {i: replaced if e.replaces else added for i, e in by_layer.items() if e.vectors is vectors}
+    return found

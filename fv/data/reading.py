@@ -1,0 +1,101 @@
+"""Relations as a caller has them: a file of any form, or pairs in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.relations import MAX_PROBLEMS, Relation, Relations, bad_rows, read_configured, relations_of
+from fv.data.rows import BadRow, Row, Table, make_row
+from fv.errors import RelationError, shorten
+from fv.files import digest_of
+
+IN_MEMORY = Path("in memory")
+"""What stands in a path's place where relations are from no file."""
+RelationsLike: TypeAlias = Mapping[str, Relation] | Mapping[str, Iterable[Sequence[str]]]
+"""Relations, or {name: pairs of an input and its right output}."""
+
+
+def read_relations(
+    path: str | PathLike[str] | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    form: str = "auto",
+    names: Sequence[str] | None = None,
+) -> Relations:
+    """Read relations from a file, or from every file in a folder.
+
+    Args:
+        path: a CSV, TSV, JSON, JSONL or Parquet file, or a folder of such; None for the relations that come with the
+            installation.
+        columns: what the columns `q_id`, `exA` and `exB` (relation, input, output) are called there.
+        form: what the file must be (`csv`, `tsv`, `function_vectors`, `lre`, `jsonl`, `parquet`, `folder`); `auto`
+            finds out.
+        names: the relations to keep; None for all.
+
+    Returns:
+        {name: relation}, sorted by name.
+
+    Raises:
+        RelationError: there is no such file, it cannot be read as relations (bad rows are named with their lines), or
+            one of `names` is not in it.
+        ConfigError: `columns` or `form` is not one of those above.
+
+    Example:
+        >>> relations = fv.read_relations(names=["antonym"])
+        >>> relations["antonym"].pairs[0].exA
+        'above'
+    """
+    forms = [each.value for each in Form]
+    if form not in forms:
+        raise RelationError(f"form={form!r} must be one of {', '.join(forms)}.")
+    named = dict(columns or {})
+    if unknown := sorted(set(named) - {"q_id", "exA", "exB"}):
+        raise RelationError(f"columns names {shorten(unknown)}; it may name q_id, exA and exB.")
+    if isinstance(names, str):
+        raise RelationError(f"names={names!r} must be a list of relations' names, such as [{names!r}].")
+    kept = None if names is None else list(names)
+    if path is None:
+        return read_configured(DataConfig(qids=kept))
+    return read_configured(DataConfig(path=str(path), form=Form(form), columns=ColumnsConfig(**named), qids=kept))
+
+
+def as_relations(given: RelationsLike) -> Relations:
+    """Relations from what a caller has: `Relations` as they are, a mapping checked as a file's rows are.
+
+    Raises:
+        RelationError: it is no mapping of relations; a text is empty or none; nothing is left.
+    """
+    if isinstance(given, Relations):
+        return given
+    if not isinstance(given, Mapping):
+        kind = type(given).__name__
+        raise RelationError(
+            f'relations is a {kind}, where {{"antonym": [("hot", "cold"), …]}} or what read_relations gives is due.'
+        )
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    for name, pairs in given.items():
+        for row in _rows(name, pairs.pairs if isinstance(pairs, Relation) else pairs):
+            (bad if isinstance(row, BadRow) else rows).append(row)  # type: ignore[arg-type]
+    table = Table(IN_MEMORY, digest_of([row[:3] for row in rows]), rows, bad)
+    if bad:
+        raise RelationError(bad_rows(table, MAX_PROBLEMS))
+    if not rows:
+        raise RelationError("relations holds no pair.")
+    return relations_of(table, None)
+
+
+def _rows(name: str, pairs: Iterable[Sequence[str]]) -> Iterable[Row | BadRow]:
+    """A relation's rows; the line is the number of the pair, from 1 on."""
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        yield BadRow(str(name), 1, f'is {type(pairs).__name__}, where [("hot", "cold"), …] is due')
+        return
+    for number, pair in enumerate(pairs, 1):
+        texts = tuple(islice(pair, 3)) if isinstance(pair, Iterable) and not isinstance(pair, str) else ()
+        if len(texts) != 2:
+            yield BadRow(str(name), number, f"is {pair!r}, where a pair of input and output is due")
+        else:
+            yield make_row(str(name), number, ["name", "input", "output"], (name, *texts))

@@ -1,0 +1,128 @@
+"""Sampling trials from relations in memory or in a file, without any settings."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from fv.config import Corruption, DataConfig, Split, TemplateConfig, template_preset, template_presets
+from fv.data.encoding import HasTokenizer
+from fv.data.reading import RelationsLike, as_relations
+from fv.data.sampling import log_warnings, sample_snapshot
+from fv.data.trial_set import Trials
+from fv.errors import ConfigError, TrialError
+from fv.models.loading import tokenizer_digest
+
+ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
+"""What the arguments of `sample_trials` are called among the settings of a run."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Asked(DataConfig):
+    """Settings that messages call by the names of `sample_trials`' arguments."""
+
+    def called(self, name: str) -> str:
+        return ARGUMENTS.get(name, name)
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """A tokenizer alone, as the sampler takes it."""
+
+    tokenizer: Any
+    max_tokens: int
+    name: str
+    fingerprint: dict[str, str]
+
+
+def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
+    relations: RelationsLike,
+    lm: Any,
+    *,
+    demos: int = DataConfig.n_demos,
+    fit: int = DataConfig.n_trials_per_q,
+    held_out: int = DataConfig.n_eval_trials_per_q,
+    template: str | TemplateConfig = "qa",
+    corruption: str = "derange",
+    add_special_tokens: str | bool = "auto",
+    allow_drop: bool = False,
+    seed: int = 42,
+) -> Trials:
+    """Sample every relation's trials (spec section 5).
+
+    Held-out queries are set aside with all that would give them away before anything else is drawn. A relation's trials
+    depend on the seed, the relation and the counts, never on other relations: a pipeline of the same settings has the
+    same ones.
+
+    Args:
+        relations: what `fv.read_relations` gives, or `{"antonym": [("hot", "cold"), …]}`.
+        lm: the model, or its tokenizer alone.
+        demos: demonstrations in a few-shot prompt.
+        fit: trials a relation that find heads and make vectors.
+        held_out: trials a relation that evaluate vectors; 0 for none.
+        template: a template by name (`qa`, `arrow`, …), or one's own.
+        corruption: what wrong examples are: `derange`, no output stays right; or `permute`.
+        add_special_tokens: `auto` for those that the tokenizer adds by itself (BOS), false for none.
+        allow_drop: go on with fewer trials where a relation cannot give all, and leave out one that gives none.
+        seed: of every draw.
+
+    Raises:
+        RelationError: `relations` holds none.
+        TrialError: a relation cannot give its trials, or an argument is out of range.
+        ConfigError: there is no such template, or the template lacks a part.
+
+    Example:
+        >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
+        >>> len(trials["antonym"].fit), len(trials["antonym"].held_out)
+        (2, 2)
+    """
+    given = as_relations(relations)
+    for name, value, least in (("demos", demos, 1), ("fit", fit, 1), ("held_out", held_out, 0), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise TrialError(f"{name}={value!r} must be a whole number of {least} or more.")
+    kinds = [kind.value for kind in Corruption]
+    if corruption not in kinds:
+        raise TrialError(f"corruption={corruption!r} must be one of {', '.join(kinds)}.")
+    if add_special_tokens not in ("auto", True, False):
+        raise TrialError(f"add_special_tokens={add_special_tokens!r} must be 'auto', True or False.")
+    data = _Asked(
+        path=str(given.path),
+        template=template_of(template),
+        n_demos=demos,
+        n_trials_per_q=fit,
+        n_eval_trials_per_q=held_out,
+        split=Split.held_out if held_out else Split.shared,
+        corruption=Corruption(corruption),
+        allow_drop=allow_drop,
+    )
+    snapshot = sample_snapshot(given, data, seed, with_tokenizer(lm), add_special_tokens)
+    log_warnings(given, snapshot, data.called)
+    return Trials(snapshot)
+
+
+def template_of(given: str | TemplateConfig) -> TemplateConfig:
+    """A template by its name, or as it is.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if isinstance(given, TemplateConfig):
+        return given
+    if not isinstance(given, str):
+        names = ", ".join(template_presets())
+        raise ConfigError(f"template={given!r} must be a template's name ({names}) or a TemplateConfig.")
+    return template_preset(given)
+
+
+def with_tokenizer(lm: Any) -> HasTokenizer:
+    """What holds a tokenizer: a model as it is, a tokenizer put into the place of one.
+
+    Raises:
+        TrialError: it is neither.
+    """
+    if hasattr(lm, "tokenizer") and hasattr(lm, "max_tokens"):
+        return lm
+    if callable(lm) and hasattr(lm, "convert_ids_to_tokens"):
+        limit = int(min(getattr(lm, "model_max_length", 2**31), 2**31))
+        return _Tokenizer(lm, limit, type(lm).__name__, {"tokenizer_sha256": tokenizer_digest(lm)})
+    raise TrialError(f"lm is a {type(lm).__name__}, where a model of fv.load_model or fv.wrap, or a tokenizer is due.")

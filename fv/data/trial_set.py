@@ -1,0 +1,127 @@
+"""Trials as one holds them in a notebook: sampled from relations, saved, read back, and asked for prompts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import pandas as pd
+
+from fv.config import TemplateConfig
+from fv.data.prompts import render
+from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
+from fv.errors import TrialError, shorten
+
+
+@dataclass(frozen=True, eq=False)
+class Trials(Mapping[str, "Trials"]):
+    """Trials of some relations; `trials["antonym"]` are those of one.
+
+    A trial is a query with demonstrations, right and wrong. Fit trials find heads and make vectors; held-out ones,
+    whose queries no fit prompt shows, evaluate them.
+
+    Attributes:
+        snapshot: all that is known of them, as `sampled_trials.json` of a run has it.
+
+    Example:
+        >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
+        >>> trials["antonym"].prompt("hot")
+        'Q: hot\\nA:'
+    """
+
+    snapshot: Snapshot
+
+    @property
+    def template(self) -> TemplateConfig:
+        """How pairs become text."""
+        return TemplateConfig(**self.snapshot.meta.template)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.snapshot.qids)
+
+    def __getitem__(self, q_id: str) -> "Trials":
+        if q_id not in self._names:
+            raise KeyError(f"There are no trials of {q_id!r}; there are some of {shorten(list(self._names), 40)}.")
+        return self if len(self._names) == 1 else Trials(self.snapshot.only([q_id]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def fit(self) -> list[Trial]:
+        """The trials that find heads and make vectors."""
+        return [trial for trial in self.snapshot.trials if trial.split == "fit"]
+
+    @property
+    def held_out(self) -> list[Trial]:
+        """The trials that evaluate vectors."""
+        return [trial for trial in self.snapshot.trials if trial.split == "eval"]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a trial: trial_id, q_id, split, input, output, and its three prompts as text."""
+        columns = ["trial_id", "q_id", "split", "input", "output", "clean", "corrupted", "zero_shot"]
+        rows = [
+            (t.trial_id, t.q_id, t.split, *t.query, t.clean_prompt_str, t.corrupted_prompt_str, t.zero_shot_prompt_str)
+            for t in self.snapshot.trials
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def prompt(self, text: str, demos: int = 0) -> str:
+        """The prompt that asks for `text`, in the trials' template.
+
+        Args:
+            text: the query's input.
+            demos: how many right examples stand before it: those of the first fit trial that does not ask for `text`.
+
+        Raises:
+            TrialError: `text` is empty or no text, or there are fewer demonstrations of one relation.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise TrialError(f"text={text!r} must be the text that a prompt asks for, such as 'hot'.")
+        shown = []
+        if demos:
+            if len(self) > 1:
+                raise TrialError(f"demos={demos} are of one relation: say trials[{self._names[0]!r}].prompt(…).")
+            usable = [t.demos for t in self.fit if text not in (t.query.exA, *(pair.exA for pair in t.demos))]
+            most = max(map(len, usable), default=0)
+            if not 0 < demos <= most:
+                raise TrialError(f"demos={demos} must be from 0 to {most}, the demonstrations of a trial here.")
+            shown = usable[0][:demos]
+        return render(self.template, shown, text)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write them as JSON, the same as a run's `sampled_trials.json`; `fv.load_trials` reads them back."""
+        write_snapshot(Path(path), self.snapshot)
+
+    def __repr__(self) -> str:
+        return f"Trials({shorten([f'{q}: {self._counts(q)}' for q in self._names])})"
+
+    def _counts(self, q_id: str) -> str:
+        n_fit, n_eval = (len(self.snapshot.of(q_id, split)) for split in ("fit", "eval"))
+        return f"{n_fit} fit, {n_eval} held out"
+
+    def _repr_html_(self) -> str:
+        counts = [{"relation": q, **{s: len(self.snapshot.of(q, s)) for s in ("fit", "eval")}} for q in self._names]
+        example = self.snapshot.trials[0].zero_shot_prompt_str
+        table = pd.DataFrame(counts).rename(columns={"fit": "fit trials", "eval": "held-out trials"})
+        return f"{table.to_html(index=False)}<p>Prompts end like {example!r}.</p>"
+
+
+def load_trials(path: str | PathLike[str]) -> Trials:
+    """Read trials that `Trials.save` or a run wrote.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or no such file.
+
+    Example:
+        >>> trials.save(folder / "trials.json")
+        >>> fv.load_trials(folder / "trials.json").snapshot == trials.snapshot
+        True
+    """
+    return Trials(read_snapshot(Path(path)))

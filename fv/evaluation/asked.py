@@ -1,0 +1,52 @@
+"""A relation's trials as they are asked: test trials in every kind of prompt, dev trials as zero-shot prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fv.data.snapshot import Snapshot, Trial
+from fv.evaluation.candidate import UNEDITED
+from fv.evaluation.questions import RelationQuestions
+from fv.evaluation.selection import DEV, TEST
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A relation's trials as they are asked.
+
+    Attributes:
+        questions: how a trial is asked.
+        test: the trials that are reported.
+        prompts: {kind of prompt: the test trials' prompts}.
+        dev: zero-shot prompts of those that cells are chosen on.
+    """
+
+    questions: RelationQuestions
+    test: Sequence[Trial]
+    prompts: dict[str, list[Prompt]]
+    dev: Sequence[Prompt]
+
+    @classmethod
+    def of(cls, lm: LanguageModel, snapshot: Snapshot, q_id: str, parts: Mapping[str, str]) -> "Asked":
+        """Ask the trials of a relation that have a part: {trial_id: `dev` or `test`}."""
+        questions = RelationQuestions(lm, snapshot, q_id)
+        test, dev = ([t for t in questions.trials if parts.get(t.trial_id) == part] for part in (TEST, DEV))
+        prompts = {kind: [questions.ask(trial, kind) for trial in test] for kind in UNEDITED.values()}
+        return cls(questions, test, prompts, [questions.ask(trial, "zero_shot") for trial in dev])
+
+    def denominators(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """What numbers on the relation are out of, and its chances; `rows` are the trial rows of its conditions."""
+        few_shot = rows[rows["condition"] == "few_shot"]
+        return {
+            "eval_qid": self.questions.q_id,
+            "n_dev": len(self.dev),
+            "n_test": len(self.test),
+            "n_few_shot_correct": int(few_shot["few_shot_correct"].sum()),
+            "n_outputs": self.questions.n_outputs,
+            "majority_accuracy": self.questions.majority_accuracy(list(self.test)),
+            "target_in_corrupted": sum(trial.target_in_corrupted for trial in self.test) / len(self.test),
+        }

@@ -1,0 +1,39 @@
+"""Heads without what right examples give them: whether the model needs them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.config.checks import check_at_least
+from fv.evaluation.candidate import Candidate
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class AblatedHeads(ConditionProvider):
+    """The vector's heads in the clean prompt, set to their mean over corrupted prompts, beside random ones in the same
+    layers."""
+
+    draws: int = 3
+    """How many distinct sets of random heads, where there are so many; 0 for none."""
+
+    place: ClassVar[int] = 80
+    needs_effects: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_at_least("ablated_heads.draws", self.draws, 0)
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        from fv.interventions.edits import SetHeads
+        from fv.vectors.controls import random_head_sets
+
+        if (made_of := at.heads) is None:
+            return
+        corrupted, fv = at.relation.means.corrupted, at.vector.name
+        top, minus = SetHeads(made_of.heads, corrupted), ("ablated_random_heads", "few_shot")
+        yield Candidate("ablated_top_heads", "clean", top, fv, minus=minus)
+        sets, all_draws = random_head_sets(at.vector, made_of, self.draws, at.seed)
+        for draw, heads in enumerate(sets):
+            random = SetHeads(heads, corrupted)
+            yield Candidate("ablated_random_heads", "clean", random, fv, draw, all_draws=all_draws)

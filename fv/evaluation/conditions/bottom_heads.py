@@ -1,0 +1,26 @@
+"""The vector of the heads that rank last in the vector's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.evaluation.candidate import Candidate
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class BottomHeads(ConditionProvider):
+    """The vector of the heads that rank last, as many as the vector's: whether the ranking matters."""
+
+    place: ClassVar[int] = 40
+    needs_effects: ClassVar[bool] = True
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        from fv.vectors.function_vector import vector_of_heads
+
+        if (made_of := at.heads) is None:
+            return
+        k = len(made_of.heads)
+        if 2 * k <= len(made_of.ranking):  # else some of them would be top heads
+            yield at.control("bottom_heads", vector_of_heads(at.lm, made_of.means.clean, made_of.ranking[-k:]))

@@ -1,0 +1,24 @@
+"""The mean of other relations' vectors in the vector's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.evaluation.candidate import Candidate
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class MeanOfOthers(ConditionProvider):
+    """The mean of all other relations' vectors: what the relations have in common."""
+
+    place: ClassVar[int] = 70
+    needs_effects: ClassVar[bool] = True
+    made_of_others: ClassVar[bool] = True
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        from fv.vectors.controls import mean_vector
+
+        if at.others:
+            yield at.control("mean_of_others", mean_vector([at.others[q_id] for q_id in sorted(at.others)]))

@@ -1,0 +1,22 @@
+"""Other relations' vectors in the vector's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.evaluation.candidate import Candidate
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class OtherRelation(ConditionProvider):
+    """The vector of every other relation of the run: whether it is this relation that the vector carries."""
+
+    place: ClassVar[int] = 60
+    needs_effects: ClassVar[bool] = True
+    made_of_others: ClassVar[bool] = True
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        for draw, (q_id, values) in enumerate(sorted(at.others.items())):
+            yield at.control("other_relation", values, draw, of=q_id)

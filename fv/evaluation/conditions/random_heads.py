@@ -1,0 +1,35 @@
+"""The vector of random heads in the vector's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.config.checks import check_at_least
+from fv.evaluation.candidate import Candidate
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class RandomHeads(ConditionProvider):
+    """Vectors of as many random heads in the same layers: what any heads carry."""
+
+    draws: int = 3
+    """How many distinct sets of heads, where there are so many."""
+
+    place: ClassVar[int] = 30
+    needs_effects: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_at_least("random_heads.draws", self.draws, 1)
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        from fv.vectors.controls import random_head_sets
+        from fv.vectors.function_vector import vector_of_heads
+
+        if (made_of := at.heads) is None:
+            return
+        sets, all_draws = random_head_sets(at.vector, made_of, self.draws, at.seed)
+        for draw, heads in enumerate(sets):
+            values = vector_of_heads(at.lm, made_of.means.clean, heads)
+            yield at.control("random_heads", values, draw, all_draws=all_draws)

@@ -1,0 +1,174 @@
+"""Evaluating vectors in memory on trials in memory: the public face of `fv.evaluation.plan`."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
+from fv.config.checks import parse_alphas, parse_indices
+from fv.data.origin import Origin
+from fv.data.snapshot import Snapshot
+from fv.data.trial_set import Trials
+from fv.errors import ConfigError, FvWarning, shorten
+from fv.evaluation.caveats import caveats
+from fv.evaluation.conditions import condition_providers, only
+from fv.evaluation.plan import Evaluation
+from fv.evaluation.result import Result
+from fv.heads.effects import KEYS, Effects, HeadEffects, Ranking
+from fv.heads.ranking import choose_indices
+from fv.heads.relations import snapshot_for
+from fv.interventions.engine import Cell
+from fv.interventions.engines import make_engine
+from fv.models.language_model import LanguageModel
+from fv.vectors.vector import Vector
+
+
+def evaluate(  # noqa: PLR0913 - each is a choice of its own
+    lm: LanguageModel,
+    vectors: Vector | Sequence[Vector],
+    trials: Trials,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    alphas: float | Sequence[float] = 1.0,
+    alpha_unit: str = "vector",
+    controls: str | Sequence[str] | None = None,
+    effects: Effects | HeadEffects | None = None,
+    dev_fraction: float = EvaluationConfig.dev_fraction,
+    n_trials: int | None = None,
+    n_unrelated: int = EvaluationConfig.n_unrelated,
+    confidence: float = StatsConfig.confidence,
+    seed: int | None = None,
+    engine: str = "auto",
+    max_rows: int = ComputeConfig.max_rows,
+    progress: bool = True,
+) -> Result:
+    """What injecting vectors does to prompts without examples (spec section 2), beside controls and baselines.
+
+    Every vector is injected into the held-out trials of every relation of `trials`, behind every layer at every
+    strength. A part of the trials, `dev`, chooses the cell; every number of the result is of the others, `test`. A
+    control is given its own best cell by the same dev trials (docs/methods.md).
+
+    Args:
+        lm: the model.
+        vectors: one or several.
+        trials: of the relations to evaluate on: `trials`, or `trials["antonym"]`.
+        layers: `all`, one, or the blocks behind which the vector is added.
+        alphas: one strength or several.
+        alpha_unit: what alpha is a multiple of: `vector`, as it is; or `residual`, the mean norm of the residual stream
+            at the layer, which compares across models and needs `effects`.
+        controls: what else is run on the test trials, by name: `["random_vectors"]`; `all`; `[]` for nothing beside
+            zero-shot and few-shot prompts; None for all that can be made of what is given.
+        effects: what `fv.indirect_effects` found: most controls are made of it (random heads, other relations, layer
+            means, ablations).
+        dev_fraction: the share of held-out trials that choose a cell; none are set apart where there is one cell only.
+        n_trials: at most so many held-out trials a relation; None for all.
+        n_unrelated: texts on which the cost of an injection is measured; 0 for none.
+        confidence: level of the intervals.
+        seed: of every draw; None for the trials' own.
+        engine: as of `fv.indirect_effects`, and so are `max_rows` and `progress`.
+        max_rows: most token rows in one pass.
+        progress: whether to show bars on a terminal.
+
+    Raises:
+        ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made.
+        TrialError: `trials` hold no held-out trials, too few to choose on, or are of another tokenizer.
+
+    Warns:
+        FvWarning: a vector is of another model, or of other prompts than the trials'.
+
+    Example:
+        >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2], controls=[])
+        >>> list(result.table["condition"])
+        ['zero_shot', 'few_shot', 'fv']
+    """
+    snapshot = snapshot_for(lm, trials, "eval")
+    measured = effects.measured if isinstance(effects, HeadEffects) else effects
+    if measured is not None and not isinstance(measured, Effects):
+        raise ConfigError(f"effects is a {type(effects).__name__}, where what fv.indirect_effects gives is due.")
+    if measured is not None and (lacking := sorted({*snapshot.qids} - {*measured.qids})):
+        raise ConfigError(f"effects hold nothing of {shorten(lacking)}: measure all relations of the trials.")
+    if not 0 <= dev_fraction < 1:
+        raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
+    units = [unit.value for unit in AlphaUnit]
+    if alpha_unit not in units:
+        raise ConfigError(f"alpha_unit={alpha_unit!r} must be one of {', '.join(units)}.")
+    given = checked_vectors(lm, vectors, snapshot)
+    blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
+    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
+    has_choice = len(cells) > 1 or any(vector.of_several for vector in given)
+    if has_choice and not dev_fraction:
+        raise ConfigError(f"dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on.")
+    settings = EvaluationConfig(
+        dev_fraction=dev_fraction, n_unrelated=n_unrelated, conditions=only(_conditions(controls, measured is not None))
+    )
+    evaluation = Evaluation(
+        lm=lm,
+        engine=make_engine(lm, engine, max_rows, "engine"),
+        snapshot=snapshot,
+        settings=settings,
+        ranking=Ranking(KEYS[0], 10),
+        effects=measured,
+        alpha_unit=AlphaUnit(alpha_unit),
+        stats=StatsConfig(confidence=confidence),
+        seed=snapshot.meta.seed if seed is None else seed,
+        max_rows=max_rows,
+        name="Grid" if progress else None,
+    )
+    plan = [(vector, snapshot.qids) for vector in given]
+    found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
+    held_out = evaluation.held_out(found)
+    return Result(
+        found.rows,
+        held_out.trials,
+        held_out.tables,
+        tuple(caveats(snapshot, measured, found.rows)),
+        _strengths(evaluation, given),
+        evaluation.stats,
+        evaluation.seed,
+    )
+
+
+def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> list[Vector]:
+    """Vectors as a list, those of one source told apart by their number of heads.
+
+    Raises:
+        ConfigError: one is no vector of this model's width, or two go by one name.
+    """
+    given = [vectors] if isinstance(vectors, Vector) else list(vectors) if isinstance(vectors, Sequence) else []
+    if not given or not all(isinstance(vector, Vector) for vector in given):
+        raise ConfigError("vectors must be a Vector, of fv.function_vector, fv.load_vector or Vector.of, or several.")
+    sources = Counter(vector.source for vector in given)
+    named = [replace(vector, of_several=vector.of_several or sources[vector.source] > 1) for vector in given]
+    here = Origin.of(lm, snapshot)
+    for vector in named:
+        if tuple(vector.values.shape) != (lm.d_model,) or not vector.values.isfinite().all():
+            raise ConfigError(
+                f"The vector {vector.name} is {tuple(vector.values.shape)}, and {lm.name} takes ({lm.d_model},) of "
+                "finite numbers."
+            )
+        if vector.origin and (differences := vector.origin.differences(here)):
+            warnings.warn(f"The vector {vector.name} is {' and '.join(differences)}.", FvWarning, stacklevel=3)
+    twins = [name for name, count in Counter(vector.name for vector in named).items() if count > 1]
+    if twins:
+        raise ConfigError(f"Two vectors are called {twins[0]}: give one another name (Vector.of), or another k.")
+    return named
+
+
+def _conditions(controls: Any, has_effects: bool) -> list[str]:
+    """The names of the conditions that are asked for."""
+    providers = condition_providers()
+    if controls is None:
+        return [name for name, provider in providers.items() if has_effects or not provider.needs_effects]
+    if isinstance(controls, str) and controls != "all":
+        raise ConfigError(f"controls={controls!r} must be 'all', or a list of names: {', '.join(providers)}.")
+    return list(providers) if isinstance(controls, str) else list(controls)
+
+
+def _strengths(evaluation: Evaluation, vectors: Sequence[Vector]) -> dict[str, dict[str, list[float]]]:
+    """What alpha comes to as a factor on each vector, layer by layer; empty where it is one."""
+    norms = evaluation.norms_of_alpha()
+    if norms is None:
+        return {}
+    return {vector.name: {q: (norm / vector.norm).tolist() for q, norm in norms.items()} for vector in vectors}

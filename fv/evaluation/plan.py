@@ -1,0 +1,126 @@
+"""An evaluation: what is injected into whom, run as a grid over all eval trials, then at the chosen cells on test
+trials beside controls and baselines. A step and a notebook run the same one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+from torch import Tensor
+
+from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
+from fv.data.snapshot import Snapshot
+from fv.errors import NormsError
+from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.grid import Grid, Plan, eval_parts, evaluate_vectors, qids_of, trials_of
+from fv.evaluation.held_out import HeldOutRun
+from fv.evaluation.held_out_results import HeldOutResults, held_out_results
+from fv.evaluation.selection import choose_cells
+from fv.heads.effects import Effects, Ranking
+from fv.interventions.engine import Cell, Engine
+from fv.models.language_model import LanguageModel
+from fv.units import NO_UNITS, UnitStore
+from fv.vectors.vector import Vector
+
+
+class GridResults(NamedTuple):
+    """A grid that was run.
+
+    Attributes:
+        rows: its trial rows.
+        vectors: what was injected.
+        cells: layers and alphas.
+        parts: {trial_id: `dev` or `test`}.
+    """
+
+    rows: pd.DataFrame
+    vectors: Sequence[Vector]
+    cells: Sequence[Cell]
+    parts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What every part of an evaluation has in common.
+
+    Attributes:
+        lm: the model.
+        engine: runs its prompts.
+        snapshot: the trials.
+        settings: what vectors are compared with.
+        ranking: how heads were ranked.
+        effects: of the relations, where they are known: some controls are made of them.
+        alpha_unit: what alpha is a multiple of.
+        stats: level, resamples and method of intervals.
+        seed: of every draw.
+        max_rows: most token rows in one pass.
+        units: finished pieces, to read and to add to.
+        name: what the grid's progress bar is called; None shows none.
+    """
+
+    lm: LanguageModel
+    engine: Engine
+    snapshot: Snapshot
+    settings: EvaluationConfig
+    ranking: Ranking
+    effects: Effects | None = None
+    alpha_unit: AlphaUnit = AlphaUnit.vector
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    seed: int = 42
+    max_rows: int = ComputeConfig.max_rows
+    units: UnitStore = NO_UNITS
+    name: str | None = None
+
+    def grid(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        n_eval: int | None = None,
+        dev_fraction: float = 0.0,
+        known: pd.DataFrame | None = None,
+    ) -> GridResults:
+        """Every vector at every cell on the eval trials of its relations.
+
+        Args:
+            plan: the vectors with their relations.
+            cells: layers and alphas.
+            n_eval: how many trials of each relation; None for all.
+            dev_fraction: the share of them that a cell is chosen on; 0 where there is no choice to be made.
+            known: trial rows at some of the cells, which are not computed again.
+
+        Raises:
+            DevTrialsError: a relation has too few trials for two parts.
+            NormsError: alpha is a multiple of norms that were not measured.
+        """
+        qids = qids_of(plan)
+        parts = eval_parts(self.snapshot, qids, n_eval, dev_fraction, self.seed)
+        trials = trials_of(self.lm, self.snapshot, qids, n_eval, parts)
+        grid = Grid(plan, trials, cells, self.norms_of_alpha())
+        rows = evaluate_vectors(self.name, self.engine, grid, self.units, known)
+        return GridResults(rows, [vector for vector, _ in plan], cells, parts)
+
+    def held_out(self, found: GridResults) -> HeldOutResults:
+        """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
+        cells, named = sorted({*found.cells}), {vector.name: vector for vector in found.vectors}
+        candidates = CandidatesOfRelations(
+            self.settings, self.alpha_unit, self.seed, self.lm, self.effects, self.ranking, cells
+        )
+        chosen, parts = choose_cells(found.rows), dict(found.parts)
+        run = HeldOutRun(self.engine, self.snapshot, candidates, named, chosen, parts, self.max_rows)
+        rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
+        return held_out_results(run.run(self.units), found.vectors, rates, self.stats, self.seed)
+
+    def norms_of_alpha(self) -> dict[str, Tensor] | None:
+        """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where
+        it is a factor on the vector as it is.
+
+        Raises:
+            NormsError: these norms were not measured.
+        """
+        if self.alpha_unit is AlphaUnit.vector:
+            return None
+        norms = {} if self.effects is None else self.effects.residual_norms
+        found = {q_id: norm for q_id, norm in norms.items() if norm is not None}
+        if not found or len(found) < len(norms):
+            raise NormsError("alpha_unit=residual needs the norms of the residual stream, and they were not measured.")
+        return found

@@ -1,0 +1,228 @@
+"""What an evaluation found: the chosen cells, every condition on test trials, contrasts, the grid behind the choice."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+
+from fv.config import StatsConfig
+from fv.errors import ArtifactError, ConfigError, shorten
+from fv.evaluation.selection import DEV, TEST
+from fv.evaluation.summary import chosen_cells, summarise, with_intervals
+from fv.evaluation.tables import ALL, KEY
+from fv.files import write_npz
+from fv.interventions.engine import Cell
+from fv.tables import arrays_of, tables_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORM = "function_vectors_result"
+SHOWN = [
+    "fv",
+    "eval_qid",
+    "condition",
+    "draws",
+    "layer",
+    "alpha",
+    "n",
+    "accuracy",
+    "delta_logprob",
+    "ci_low",
+    "ci_high",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an evaluation found: every number is of test trials, which had no part in choosing the cell.
+
+    Attributes:
+        rows: one row a (fv, relation, layer, alpha, trial) of the grid, with its part, `dev` or `test`.
+        trials: one row a (fv, relation, condition, draw, trial) of the chosen cells on test trials, with the answers.
+        tables: `held_out`, `contrasts`, `injection_cost`, `transfer`, … as the CSV files of a run hold them.
+        warnings: what the numbers do not show, as sentences.
+        strengths: {relation: what alpha is a multiple of at each layer}; empty where it is a factor on the vector.
+        stats: level, resamples and method of intervals.
+        seed: of every draw.
+
+    Example:
+        >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2])
+        >>> result.cell.layer in (11, 17)
+        True
+    """
+
+    rows: pd.DataFrame
+    trials: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+    warnings: tuple[str, ...] = ()
+    strengths: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    seed: int = 42
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The chosen cell of each (fv, relation): layer, alpha, n_dev, n_test, and its means over test trials."""
+        return chosen_cells(self.rows, {}, self.stats, self.seed)
+
+    @property
+    def cell(self) -> Cell:
+        """The chosen cell of the one vector on the one relation, with alpha as a factor on the vector.
+
+        Raises:
+            ConfigError: there are several; `cell_of` takes one's names.
+        """
+        if len(self.cells) != 1:
+            raise ConfigError(f"There are {len(self.cells)} cells, each of a (vector, relation): use cells or cell_of.")
+        return self.cell_of(*self.cells.loc[0, ["fv", "eval_qid"]])
+
+    def cell_of(self, fv: str, relation: str) -> Cell:
+        """The chosen cell of a vector, by its name, on a relation.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = self.cells[(self.cells["fv"] == fv) & (self.cells["eval_qid"] == relation)]
+        if found.empty:
+            there = [" on ".join(pair) for pair in self.cells[["fv", "eval_qid"]].itertuples(index=False)]
+            raise ConfigError(f"There is no cell of {fv!r} on {relation!r}; there are some of {shorten(there)}.")
+        layer, alpha = int(found["layer"].iloc[0]), float(found["alpha"].iloc[0])
+        of_vector = self.strengths.get(fv, {}).get(relation)
+        return Cell(layer, alpha if of_vector is None else alpha * of_vector[layer])
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a (fv, relation, condition) on test trials, draws averaged.
+
+        Columns: fv, eval_qid, condition, draws, layer, alpha, n; accuracy of the first token; delta_logprob, the change
+        in the right answer's log probability in nats, with its interval where there is one draw; and `fv_minus`, the
+        vector's log probability minus this condition's, with its interval over trials and draws.
+        """
+        held_out, metrics = self.tables["held_out"], ("top1", "delta_logprob")
+        every = held_out[(held_out["subset"] == ALL) & held_out["metric"].isin(metrics)]
+        wide = every.pivot(index=[*KEY, "draw"], columns="metric", values="mean").reset_index()
+        where = every[every["metric"] == "delta_logprob"][[*KEY, "draw", "layer", "alpha", "n", "ci_low", "ci_high"]]
+        by_draw = wide.merge(where, on=[*KEY, "draw"])
+        found = by_draw.groupby(KEY, sort=False, as_index=False).agg(
+            draws=("draw", "size"),
+            layer=("layer", _only),
+            alpha=("alpha", _only),
+            n=("n", "first"),
+            accuracy=("top1", "mean"),
+            delta_logprob=("delta_logprob", "mean"),
+            ci_low=("ci_low", _only),
+            ci_high=("ci_high", _only),
+        )[SHOWN]
+        contrasts = self.tables["contrasts"]
+        against = contrasts[
+            (contrasts["condition"] == "fv") & (contrasts["subset"] == ALL) & (contrasts["metric"] == "logprob")
+        ][["fv", "eval_qid", "minus", "mean", "ci_low", "ci_high"]]
+        names = {"minus": "condition", "mean": "fv_minus", "ci_low": "fv_minus_low", "ci_high": "fv_minus_high"}
+        own = found.merge(against.rename(columns=names), on=KEY, how="left")
+        # A baseline without a vector is compared with every vector: its row shows the difference of the only one.
+        return own.astype({"layer": "Int64"})
+
+    @cached_property
+    def grid(self) -> pd.DataFrame:
+        """Every cell of the grid by part: `dev`, which the cell was chosen by, and `test`, which had no part in it."""
+        parts = []
+        for part in (DEV, TEST):
+            own = self.rows[self.rows["part"] == part]
+            if not own.empty:
+                parts.append(with_intervals(summarise(own), own, self.stats, self.seed).assign(part=part))
+        return pd.concat(parts, ignore_index=True)
+
+    def plot(self, fv: str | None = None, relation: str | None = None) -> "Figure":
+        """The effect by layer on test trials, one line an alpha, beside zero-shot, few-shot and random vectors.
+
+        Args:
+            fv: the vector's name, where there are several.
+            relation: the relation, where there are several.
+
+        Raises:
+            ConfigError: there is no such pair, or several and none is named.
+            ImportError: matplotlib is not installed.
+        """
+        from fv.figures.effect_by_layer import effect_by_layer
+
+        chosen = self.cells
+        for column, given in (("fv", fv), ("eval_qid", relation)):
+            chosen = chosen if given is None else chosen[chosen[column] == given]
+        if len(chosen) != 1:
+            raise ConfigError(f"{len(chosen)} (vector, relation) fit fv={fv!r}, relation={relation!r}; name one.")
+        (fv, relation), cell = chosen[["fv", "eval_qid"]].iloc[0], tuple(chosen[["layer", "alpha"]].iloc[0])
+        here = self.grid[(self.grid["part"] == TEST) & (self.grid["fv"] == fv) & (self.grid["eval_qid"] == relation)]
+        is_chosen = [tuple(pair) == cell for pair in here[["layer", "alpha"]].itertuples(index=False)]
+        return effect_by_layer(
+            here.assign(chosen=is_chosen), baselines=self._levels(fv, relation), confidence=self.stats.confidence
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it into one file; `fv.load_result` reads it back, exactly."""
+        tables = {"rows": self.rows, "trials": self.trials, **{f"table.{k}": t for k, t in self.tables.items()}}
+        about = {
+            "form": FORM,
+            "warnings": list(self.warnings),
+            "strengths": {fv: dict(of) for fv, of in self.strengths.items()},
+            "stats": asdict(self.stats),
+            "seed": self.seed,
+        }
+        write_npz(Path(path), about=np.array(json.dumps(about, ensure_ascii=False)), **arrays_of(tables))
+
+    def __repr__(self) -> str:
+        found = [
+            f"{row.fv} on {row.eval_qid}: layer {row.layer}, alpha {row.alpha:g}, Δ log p {row.mean_delta_logprob:+.2f}"
+            for row in self.cells.itertuples()
+        ]
+        return f"Result({'; '.join(found[:4])}{', …' if len(found) > 4 else ''})"
+
+    def _repr_html_(self) -> str:
+        told = "".join(f"<li>{line}</li>" for line in self.warnings)
+        return f"{self.table.to_html(index=False, float_format='{:.3g}'.format)}<ul>{told}</ul>"
+
+    def _levels(self, fv: str, relation: str) -> dict[str, float]:
+        """What the other conditions change, draws averaged: the lines beside the vector's own."""
+        of_pair = self.table[(self.table["eval_qid"] == relation) & self.table["fv"].isin([fv, ""])]
+        names = ("few_shot", "random_vector")
+        found = of_pair[of_pair["condition"].isin(names)].set_index("condition")["delta_logprob"]
+        return {name: float(found[name]) for name in names if name in found}
+
+
+def load_result(path: str | PathLike[str]) -> Result:
+    """Read what `Result.save` wrote.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or holds no result.
+
+    Example:
+        >>> result.save(folder / "antonym.npz")
+        >>> fv.load_result(folder / "antonym.npz").cell == result.cell
+        True
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            tables = tables_of(arrays)
+        if about["form"] != FORM:
+            raise ValueError("it is of another form")
+        stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
+        rows, trials = tables.pop("rows"), tables.pop("trials")
+        named = {name.removeprefix("table."): table for name, table in tables.items()}
+        return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"])
+    except FileNotFoundError:
+        raise ArtifactError(f"{file} is missing.") from None
+    except Exception as error:  # a damaged zip fails in many ways
+        raise ArtifactError(f"{file} is truncated or holds no result ({type(error).__name__}).") from None
+
+
+def _only(values: "pd.Series[Any]") -> Any:
+    """The one value of all draws; nothing where they differ."""
+    return values.iloc[0] if values.nunique(dropna=False) == 1 else np.nan

@@ -1,0 +1,292 @@
+"""Indirect effects of every head on every relation: what was measured, ranked, shown, kept in a file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fv.config import ScoreKey, StatsConfig
+from fv.data.origin import Origin
+from fv.errors import ConfigError, shorten
+from fv.files import write_safetensors
+from fv.heads.activations import RelationMeans, mean_of_relations
+from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
+from fv.heads.ranking import top_heads
+from fv.heads.stability import with_other_halves
+from fv.interventions.engine import Head
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORM = "indirect_effects"
+"""What a file of them says that it is."""
+MEASURED, MEANS = ("delta_logprob", "delta_p"), ("clean", "corrupted", "residual", "residual_norm")
+KEYS = tuple(key.value for key in ScoreKey)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How heads are ranked.
+
+    Attributes:
+        key: the column that ranks them, `mean_delta_logprob` or `mean_delta_p`.
+        k: how many are taken.
+        leave_one_out: whether each relation is left out of its own AIE.
+    """
+
+    key: str
+    k: int
+    leave_one_out: bool = False
+
+
+@dataclass(frozen=True)
+class VectorHeads:
+    """What a function vector was made of.
+
+    Attributes:
+        heads: its heads, best first.
+        ranking: all scored heads, best first.
+        means: the means its heads' outputs were taken from.
+    """
+
+    heads: tuple[Head, ...]
+    ranking: tuple[Head, ...]
+    means: RelationMeans
+
+
+@dataclass(frozen=True, eq=False)
+class Effects(Mapping[str, "HeadEffects"]):
+    """Effects and means of every relation; `effects["antonym"]` are those of one, `effects.mean()` their average.
+
+    Attributes:
+        effects: {q_id: effects trial by trial}.
+        means: {q_id: means over the relation's fit prompts}.
+        origin: the model and the prompts they were measured with.
+        prompts: one row a fit trial: how its clean, corrupted and zero-shot prompts are answered.
+        seed: of the resamples of intervals.
+        stats: level, resamples and method of intervals.
+
+    Example:
+        >>> effects = fv.indirect_effects(lm, trials)
+        >>> head = effects["antonym"].top(1)[0]
+    """
+
+    effects: dict[str, TrialEffects]
+    means: dict[str, RelationMeans]
+    origin: Origin
+    prompts: pd.DataFrame
+    seed: int = 42
+    stats: StatsConfig = field(default_factory=StatsConfig)
+
+    @property
+    def qids(self) -> list[str]:
+        """The relations, sorted."""
+        return sorted(self.means)
+
+    def __getitem__(self, q_id: str) -> "HeadEffects":
+        if q_id not in self.means:
+            raise KeyError(f"There are no effects of {q_id!r}; there are some of {shorten(self.qids, 40)}.")
+        return HeadEffects(self, (q_id,), q_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.qids)
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def mean(self, relations: Sequence[str] | None = None) -> "HeadEffects":
+        """The average indirect effect (AIE): the unweighted mean over all relations, or over some.
+
+        Raises:
+            ConfigError: one of `relations` was not measured, or none is named.
+        """
+        if relations is None:
+            return HeadEffects(self, tuple(self.qids), None)
+        if isinstance(relations, str) or not relations or not {*relations} <= {*self.means}:
+            raise ConfigError(f"relations={relations!r} must be some of {shorten(self.qids, 40)}.")
+        return HeadEffects(self, tuple(relations), None)
+
+    @cached_property
+    def cie(self) -> pd.DataFrame:
+        """`fv.heads.indirect_effect.cie_table` of all relations."""
+        return pd.concat([cie_table(q_id, own) for q_id, own in self.effects.items()], ignore_index=True)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Every relation's effects: q_id, layer, head, n_trials, mean_delta_logprob, mean_delta_p."""
+        return self.cie.copy()
+
+    def scores_of(self, q_id: str | None) -> pd.DataFrame:
+        """Scores that rank heads: the CIE of one relation, or the AIE over all."""
+        return aie_table(self.cie) if q_id is None else self.cie[self.cie["q_id"] == q_id]
+
+    def means_of(self, q_id: str | None) -> RelationMeans:
+        """Means of one relation, or their unweighted mean over all."""
+        return self.means[q_id] if q_id is not None else mean_of_relations(list(self.means.values()))
+
+    @property
+    def residual_norms(self) -> dict[str, Tensor | None]:
+        """{q_id: mean norm of the residual stream behind each block, (n_layers,)}; None where it was not measured."""
+        return {q_id: means.residual_norm for q_id, means in self.means.items()}
+
+    def aie_scores(self, without: str | None = None) -> pd.DataFrame:
+        """The AIE over all relations, or over all but one.
+
+        Raises:
+            ConfigError: no relation is left.
+        """
+        if without is None:
+            return self.scores_of(None)
+        others = [q_id for q_id in self.qids if q_id != without]
+        if not others:
+            raise ConfigError(f"Leaving {without} out of its own AIE leaves no relation; it needs one other or more.")
+        return aie_table(self.cie, others)
+
+    def heads_of(self, q_id: str | None, ranking: Ranking, k: int, aie: bool = False, name: str = "k") -> VectorHeads:
+        """The best `k` heads of a relation, or over all, with the rest of the ranking.
+
+        Args:
+            q_id: the relation; None for all.
+            ranking: how heads are ranked.
+            k: how many.
+            aie: whether a relation's own means go with the heads of the AIE.
+            name: what a message calls `k`.
+
+        Raises:
+            ConfigError: fewer than `k` heads were measured.
+        """
+        if aie and q_id is not None:
+            scores = self.aie_scores(q_id if ranking.leave_one_out else None)
+        else:
+            scores = self.scores_of(q_id)
+        heads = top_heads(scores, ranking.key, k, name)
+        return VectorHeads(tuple(heads), tuple(top_heads(scores, ranking.key, len(scores))), self.means_of(q_id))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write them into one safetensors file; `fv.load_effects` reads them back, exactly."""
+        tensors: dict[str, Tensor] = {}
+        # A relation's name is no name of a tensor: its number is.
+        for number, q_id in enumerate(self.qids):
+            for name in MEASURED:
+                tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
+            for name in MEANS:
+                if (mean := getattr(self.means[q_id], name)) is not None:
+                    tensors[f"{number}.{name}"] = mean.contiguous()
+        about = {
+            "form": FORM,
+            "relations": self.qids,
+            "origin": self.origin.as_json(),
+            "prompts": self.prompts.to_dict("list"),
+            "seed": self.seed,
+            "stats": asdict(self.stats),
+        }
+        write_safetensors(Path(path), tensors, about)
+
+    def __repr__(self) -> str:
+        n_layers, n_heads, _ = next(iter(self.means.values())).clean.shape
+        return f"Effects({self.origin.model}, {n_layers} layers x {n_heads} heads, {shorten(self.qids)})"
+
+    def _repr_html_(self) -> str:
+        best = [(q_id, *own.top(5)) for q_id, own in self.items()]
+        columns = ["relation", *(f"head {rank}" for rank in range(1, max(map(len, best))))]
+        return pd.DataFrame(best, columns=columns).to_html(index=False)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadEffects:
+    """Effects of every head on one relation, or on average over several (AIE).
+
+    Attributes:
+        measured: what they are part of.
+        relations: the relations.
+        q_id: the relation; None for an average.
+
+    Example:
+        >>> effects["antonym"].top(2) == effects.mean().top(2)  # there is but one relation here
+        True
+    """
+
+    measured: Effects
+    relations: tuple[str, ...]
+    q_id: str | None
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a head: (q_id,) layer, head, n_trials or n_qids, mean_delta_logprob, mean_delta_p.
+
+        Effects are changes in the target's log probability, in nats, and in its probability. The same values as in a
+        run's `cie_scores.csv`, or `aie_scores.csv`.
+        """
+        if self.q_id is None:
+            return aie_table(self.measured.cie, self.relations)
+        return self.measured.scores_of(self.q_id).reset_index(drop=True)
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """One row a (head, metric) with its interval, over trials, or of an average over relations: rows of a run's
+        `cie_stats.csv`, or `aie_stats.csv`."""
+        own = {q_id: self.measured.effects[q_id] for q_id in self.relations}
+        stats, seed = self.measured.stats, self.measured.seed
+        if self.q_id is not None:
+            return with_other_halves(cie_stats(own, stats, seed), own, seed)
+        return aie_stats(self.measured.cie[self.measured.cie["q_id"].isin(self.relations)], stats, seed)
+
+    @cached_property
+    def means(self) -> RelationMeans:
+        """Means of activations over the fit prompts; of several relations, their unweighted mean."""
+        if self.q_id is not None:
+            return self.measured.means[self.q_id]
+        return mean_of_relations([self.measured.means[q_id] for q_id in self.relations])
+
+    def top(self, k: int = 10, key: str = KEYS[0]) -> list[Head]:
+        """The `k` heads of the greatest effect, best first, ties to the lower layer and head.
+
+        Raises:
+            ConfigError: `key` is no column of effects, or fewer than `k` heads were measured.
+        """
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k={k!r} must be a whole number of 1 or more.")
+        return top_heads(self.table, checked_key(key), k)
+
+    def plot(self, key: str = KEYS[0], k: int | None = 10) -> "Figure":
+        """The head heat map: layer x head, with heads whose interval excludes zero and the top `k` marked.
+
+        Raises:
+            ConfigError: as `top` does.
+            ImportError: matplotlib is not installed.
+        """
+        from fv.figures.heads import head_heatmap
+
+        n_layers, n_heads, _ = self.means.clean.shape
+        shown = self.intervals[self.intervals["metric"] == checked_key(key)]
+        if k is not None:
+            chosen = self.top(min(k, len(self.table)), key)
+            shown = shown.assign(chosen=[(layer, head) in chosen for layer, head in shown[["layer", "head"]].values])
+        confidence = self.measured.stats.confidence
+        return head_heatmap(shown, key, shape=(n_layers, n_heads), confidence=confidence)
+
+    def __repr__(self) -> str:
+        of = self.q_id or f"the mean over {len(self.relations)} relations"
+        best = ", ".join(f"{layer}.{head}" for layer, head in self.top(min(5, len(self.table))))
+        return f"HeadEffects({of}: {len(self.table)} heads, best {best})"
+
+    def _repr_html_(self) -> str:
+        best = self.table.sort_values(KEYS[0], ascending=False).head(10)
+        return f"<p>{self!r}</p>{best.to_html(index=False)}"
+
+
+def checked_key(key: str) -> str:
+    """A column of effects.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if key not in KEYS:
+        raise ConfigError(f"key={key!r} must be one of {', '.join(KEYS)}.")
+    return key

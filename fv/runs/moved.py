@@ -1,0 +1,46 @@
+"""Settings that went by other keys: what a run recorded under them, under today's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+CONDITIONS = "evaluation.conditions."
+SWITCHES = {
+    "evaluation.baselines": ("few_shot_corrupted", "layer_mean"),
+    "evaluation.necessity": ("ablated_heads",),
+    "evaluation.controls.bottom_heads": ("bottom_heads",),
+    "evaluation.controls.corrupted": ("corrupted_prompts",),
+    "evaluation.controls.other_relation": ("other_relation",),
+    "evaluation.controls.mean_of_others": ("mean_of_others",),
+}
+"""Keys that switched conditions on and off, and the conditions."""
+DRAWS = {
+    "evaluation.controls.random_vectors": "random_vectors",
+    "evaluation.controls.random_heads": "random_heads",
+}
+"""Keys of how many draws a condition has, 0 for none, and the condition."""
+
+
+def under_todays_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a record has them, flat, {dotted key: value}, under the keys of today."""
+    found = {key: value for key, value in settings.items() if key not in {*SWITCHES, *DRAWS}}
+    for key in SWITCHES.keys() & settings.keys():
+        found |= {f"{CONDITIONS}{name}.enabled": settings[key] for name in SWITCHES[key]}
+    for key in DRAWS.keys() & settings.keys():
+        found[f"{CONDITIONS}{DRAWS[key]}.enabled"] = settings[key] > 0
+        if settings[key]:
+            found[f"{CONDITIONS}{DRAWS[key]}.draws"] = settings[key]
+    if "evaluation.controls.random_heads" in settings:
+        found[f"{CONDITIONS}ablated_heads.draws"] = settings["evaluation.controls.random_heads"]
+    return found
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings as groups inside groups."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        *groups, name = key.split(".")
+        inner = found
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[name] = value
+    return found

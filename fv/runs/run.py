@@ -1,0 +1,167 @@
+"""A finished run, opened to look at: its tables, trials, effects, vectors and results, verified as they are read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from fv.config import StatsConfig
+from fv.data.origin import Origin
+from fv.data.snapshot import read_snapshot
+from fv.data.trial_set import Trials
+from fv.errors import ArtifactError, shorten
+from fv.evaluation.result import Result
+from fv.files import read_json, read_jsonl
+from fv.heads.effects import Effects
+from fv.runs.metadata import read_meta
+from fv.runs.outputs import verify_outputs
+from fv.runs.paths import FV_META, SNAPSHOT, RunPaths
+from fv.runs.results import StepdResults
+from fv.runs.step6_files import META, TRIALS, read_trial_rows
+from fv.runs.table_files import read_table
+from fv.runs.vector_files import stored_vectors
+from fv.vectors.vector import Vector
+
+HELD_OUT_TRIALS = "held_out_trials.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run; what a step has not made is not there. Nothing is written.
+
+    Attributes:
+        paths: where its files are.
+
+    Example:
+        >>> run = fv.open_run("results_fv/relation/demo")
+        >>> run.table("contrasts").columns[:3].tolist()
+        ['fv', 'eval_qid', 'condition']
+    """
+
+    paths: RunPaths
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What StepD recorded: settings, model, machine, versions."""
+        return read_meta(self.paths.stepd_meta)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's settings, as plain values."""
+        return self.meta["config"]
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[Path, str]]:
+        """{name of a table: its file and the SHA-256 that its step recorded}; of two, the later step's."""
+        folders = [self.paths.artifacts, self.paths.stepe_to_read, self.paths.step6]
+        found: dict[str, tuple[Path, str]] = {}
+        for folder, name in zip(folders, (self.paths.stepd_meta.name, FV_META, META), strict=True):
+            if not (folder / name).exists():
+                continue
+            for file, digest in read_meta(folder / name).get("outputs", {}).items():
+                path = folder / file
+                if path.suffix in (".csv", ".jsonl"):
+                    found[path.stem] = (path, digest)
+        return found
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of its tables."""
+        return sorted(self._files)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table, numbers exactly as they were written.
+
+        Raises:
+            ArtifactError: there is none of this name, or its file is missing or was changed.
+        """
+        if name not in self._files:
+            raise ArtifactError(f"{self.paths.root} has no table {name!r}; it has {shorten(self.tables, 40)}.")
+        path, digest = self._files[name]
+        verify_outputs(path.parent, {path.name: digest}, "The run")
+        return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Its trials.
+
+        Raises:
+            ArtifactError: their file is missing or was changed.
+        """
+        verify_outputs(self.paths.artifacts, {SNAPSHOT: self.meta["outputs"][SNAPSHOT]}, "StepD")
+        return Trials(read_snapshot(self.paths.snapshot))
+
+    @cached_property
+    def effects(self) -> Effects:
+        """Its effects and means.
+
+        Raises:
+            ArtifactError: a file is missing or was changed.
+        """
+        return StepdResults.read(self.paths, self.meta).effects
+
+    @cached_property
+    def vectors(self) -> dict[str, Vector]:
+        """Its vectors by name: `antonym`, by the relation's own heads; `antonym@aie`, by the AIE's; `global`.
+
+        Raises:
+            ArtifactError: StepE has not run, or a file is missing or was changed.
+        """
+        folder = self.paths.stepe_to_read
+        if not (folder / FV_META).exists():
+            raise ArtifactError(f"There are no vectors in {folder}: StepE has not run.")
+        origin = Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
+        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], origin)
+
+    @cached_property
+    def result(self) -> Result:
+        """What Step6 found on its trials.
+
+        Raises:
+            ArtifactError: Step6 has not run, or ran its grid only, or a file is missing or was changed.
+        """
+        folder = self.paths.step6
+        meta = read_meta(folder / META)
+        if HELD_OUT_TRIALS not in meta["outputs"]:
+            raise ArtifactError(f"{folder} has a grid and no results on test trials.")
+        names = [Path(name).stem for name in meta["outputs"] if name.endswith(".csv")]
+        verify_outputs(folder, {name: meta["outputs"][name] for name in (TRIALS, HELD_OUT_TRIALS)}, "Step6")
+        recorded = meta["config"]["stats"]
+        stats = TypeAdapter(StatsConfig).validate_python(recorded)
+        warnings = tuple(read_json(folder / "eval_summary.json")["warnings"])
+        tables = {name: self.table(name) for name in names}
+        trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
+        return Result(read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"])
+
+    def __repr__(self) -> str:
+        return f"Run({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p><p>Tables: {', '.join(self.tables)}.</p>"
+
+
+def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
+    """Open a run's folder, `results_fv/relation/<run_id>`.
+
+    Args:
+        path: the folder.
+        tag: the tag that StepE and Step6 ran under, if any.
+
+    Raises:
+        ArtifactError: there is no finished StepD in it.
+
+    Example:
+        >>> run = fv.open_run("results_fv/relation/demo")
+        >>> len(run.vectors["antonym"].heads)
+        3
+    """
+    paths = RunPaths(Path(path), tag)
+    if not paths.stepd_meta.exists():
+        raise ArtifactError(f"{path} is no run's folder: there is no {paths.stepd_meta.relative_to(paths.root)} in it.")
+    if read_meta(paths.stepd_meta)["status"] != "ok":
+        raise ArtifactError(f"The run in {path} has not finished its StepD.")
+    return Run(paths)

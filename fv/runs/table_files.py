@@ -1,0 +1,33 @@
+"""Tables of a run, read exactly as they were written."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fv.errors import ArtifactError
+
+TEXT = ("q_id", "trial_id", "fv", "eval_qid", "fv_source", "fv_kind", "condition", "minus", "of", "compared_with")
+"""Columns of names: a relation may be called `NA` or `007`."""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read one CSV file of a run; a name that is not there is an empty text, a number that is not there NaN.
+
+    Raises:
+        ArtifactError: the file is missing, or no table.
+    """
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        text = [column for column in header if column in (*TEXT, "ranking", "metric", "subset")]
+        # round_trip: the default parser may be off in the last bit, and ties must stay ties.
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(text, str),
+            keep_default_na=False,
+            na_values={column: [""] for column in header if column not in text},
+            float_precision="round_trip",
+        )
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing.") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be read as a table: {error}") from None

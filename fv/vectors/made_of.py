@@ -1,0 +1,34 @@
+"""The vectors that measured effects make, and the heads that a vector was made of."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from fv.heads.effects import Effects, Ranking, VectorHeads
+from fv.models.language_model import LanguageModel
+from fv.vectors.function_vector import vector_of_heads
+from fv.vectors.vector import Vector
+
+
+def vector_of(
+    lm: LanguageModel,
+    effects: Effects,
+    q_id: str | None,
+    ranking: Ranking,
+    k: int,
+    aie: bool = False,
+    name: str = "k",
+) -> Tensor:
+    """The function vector of a relation, or the global one: (d_model,). Arguments as for `Effects.heads_of`."""
+    made_of = effects.heads_of(q_id, ranking, k, aie, name)
+    return vector_of_heads(lm, made_of.means.clean, made_of.heads)
+
+
+def heads_of_vector(effects: Effects, vector: Vector, ranking: Ranking) -> VectorHeads | None:
+    """The heads a vector was made of; None for one from a file, or of a relation that was not measured."""
+    if vector.kind == "file" or vector.k is None:
+        return None
+    if vector.source_qid is not None and vector.source_qid not in effects:
+        return None
+    found = effects.heads_of(vector.source_qid, ranking, vector.k, aie=vector.kind == "aie_qid")
+    return replace(found, heads=vector.heads) if vector.kind == "heads" else found

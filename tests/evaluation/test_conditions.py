@@ -1,0 +1,352 @@
+"""Conditions: each is exactly what its definition says, can be switched off, and says what it is compared with."""
+
+import ast
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from families import tiny
+
+from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
+from fv.data.origin import Origin
+from fv.errors import ConfigError
+from fv.evaluation import (
+    Candidate,
+    ConditionProvider,
+    Injected,
+    RelationContext,
+    VectorContext,
+    condition_providers,
+    only,
+    providers_of,
+)
+from fv.evaluation.candidates import Candidates, CandidatesOfRelations
+from fv.heads.activations import RelationMeans
+from fv.heads.effects import Effects, Ranking
+from fv.heads.indirect_effect import TrialEffects
+from fv.interventions.edits import SetHeads
+from fv.interventions.engine import Cell, Head
+from fv.models.language_model import LanguageModel
+from fv.vectors.controls import random_head_sets
+from fv.vectors.made_of import vector_of as made_vector
+from fv.vectors.vector import Vector
+
+NAMES = list(condition_providers())
+ALWAYS = {"zero_shot", "few_shot", "fv"}
+RANKING = Ranking("mean_delta_logprob", 3)
+CELLS = [Cell(layer, alpha) for layer in (0, 1) for alpha in (1.0, 2.0)]
+HERE = Cell(1, 2.0)
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return tiny("llama")
+
+
+@pytest.fixture(scope="module")
+def measured(lm: LanguageModel) -> Effects:
+    """Random effects and means of four relations."""
+    generator, rng, shape = torch.Generator().manual_seed(5), np.random.default_rng(5), (lm.n_layers, lm.n_heads)
+    effects = {q: TrialEffects(*rng.normal(size=(2, 4, *shape))) for q in "abcd"}
+    means = {
+        q: RelationMeans(
+            *torch.randn(2, *shape, lm.head_dim, generator=generator),
+            torch.randn(lm.n_layers, lm.d_model, generator=generator),
+        )
+        for q in "abcd"
+    }
+    return Effects(effects, means, Origin("tiny", {}, TemplateConfig(), False), pd.DataFrame())
+
+
+def vector_of(lm: LanguageModel, measured: Effects, q_id: str = "a", **changes: Any) -> Vector:
+    """A relation's own vector."""
+    values = made_vector(lm, measured, q_id, RANKING, RANKING.k)
+    return replace(Vector(q_id, "qid", q_id, values, RANKING.k), **changes)
+
+
+def candidates_of(
+    lm: LanguageModel,
+    measured: Effects | None,
+    vectors: Sequence[Vector],
+    conditions: dict[str, Any] | None = None,
+    q_id: str = "a",
+) -> Candidates:
+    evaluation = EvaluationConfig(conditions=conditions or {})
+    ranking = None if measured is None else RANKING
+    of_relations = CandidatesOfRelations(evaluation, AlphaUnit.vector, 0, lm, measured, ranking, CELLS)
+    return of_relations.of(q_id, [(vector, HERE) for vector in vectors])
+
+
+def by_name(found: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    kinds: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in found:
+        kinds[candidate.name].append(candidate)
+        assert candidate.draw == len(kinds[candidate.name]) - 1
+    return dict(kinds)
+
+
+@pytest.fixture(scope="module")
+def whole(lm: LanguageModel, measured: Effects) -> dict[str, list[Candidate]]:
+    """All conditions of one relation's vector on it, by name."""
+    found = candidates_of(lm, measured, [vector_of(lm, measured)])
+    return by_name([*found.own, *found.of_others])
+
+
+# Every provider
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_provider_says_what_it_provides_and_what_each_setting_does(name: str) -> None:
+    provider = condition_providers()[name]
+    assert provider.__doc__ and not provider.__doc__.startswith(f"{provider.__name__}(")
+    (code,) = ast.parse(inspect.getsource(provider)).body
+    assert isinstance(code, ast.ClassDef)
+    said = {
+        before.target.id
+        for before, after in zip(code.body, code.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+    }
+    assert said == {own.name for own in fields(provider)} - {"enabled"}
+    assert all(own.default is not MISSING or own.default_factory is not MISSING for own in fields(provider))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_switch_removes_every_condition_of_a_provider_and_no_other(
+    lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]], name: str
+) -> None:
+    vector = vector_of(lm, measured)
+    alone, without = (
+        by_name(own + others)
+        for own, others in (
+            candidates_of(lm, measured, [vector], dict(settings))
+            for settings in (only([name]), {name: {"enabled": False}})
+        )
+    )
+    assert alone.keys() - ALWAYS and alone.keys() | without.keys() == whole.keys()
+    assert alone.keys() & without.keys() == ALWAYS
+    for found in (alone, without):
+        assert {kind: [c.content for c in found[kind]] for kind in found} == {
+            kind: [c.content for c in whole[kind]] for kind in found
+        }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_condition_has_a_part_in_a_comparison(lm: LanguageModel, measured: Effects, name: str) -> None:
+    found = candidates_of(lm, measured, [vector_of(lm, measured)], dict(only([name])))
+    every = [*found.own, *found.of_others]
+    names, compared = {c.name for c in every}, {part for c in every for pair in c.contrasts for part in pair}
+    assert names - {"zero_shot"} == compared
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_provider_that_needs_effects_is_refused_by_name_without_them_and_another_is_run(
+    lm: LanguageModel, measured: Effects, name: str
+) -> None:
+    vector = vector_of(lm, measured)
+    if condition_providers()[name].needs_effects:
+        with pytest.raises(ConfigError, match=rf"^The conditions {name} are made of effects and means"):
+            candidates_of(lm, None, [vector], dict(only([name])))
+    else:
+        found, whole = (candidates_of(lm, what, [vector], dict(only([name]))) for what in (None, measured))
+        assert len(found.own) > len(ALWAYS)
+        assert [c.content for c in found.own] == [c.content for c in whole.own]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_other_relations_have_a_part_in_changes_with_them(
+    lm: LanguageModel, measured: Effects, name: str
+) -> None:
+    vector, fewer = vector_of(lm, measured), replace(measured, means={q: measured.means[q] for q in "ab"})
+    own, others = candidates_of(lm, measured, [vector], dict(only([name])))
+    with_fewer = candidates_of(lm, fewer, [vector], dict(only([name])))
+    assert [c.content for c in own] == [c.content for c in with_fewer.own]
+    assert bool(others) == condition_providers()[name].made_of_others
+    assert not others or [c.content for c in others] != [c.content for c in with_fewer.of_others]
+
+
+# What each condition is
+
+
+def written_by(lm: LanguageModel, mean: torch.Tensor, heads: Iterable[Head]) -> np.ndarray:
+    """What heads add to the residual stream, from the weights."""
+    state, width = lm.model.state_dict(), lm.head_dim
+    parts = [
+        state[f"model.layers.{at}.self_attn.o_proj.weight"][:, width * head : width * (head + 1)].double().numpy()
+        @ mean[at, head].double().numpy()
+        for at, head in heads
+    ]
+    return np.sum(parts, axis=0)
+
+
+def values_of(candidate: Candidate) -> np.ndarray:
+    assert isinstance(candidate.edit, Injected) and candidate.edit.cell == HERE
+    return candidate.edit.vector.numpy()
+
+
+def test_each_control_is_what_its_definition_says(
+    lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
+) -> None:
+    vector, made_of = vector_of(lm, measured), measured.heads_of("a", RANKING, RANKING.k)
+    norms = [np.linalg.norm(values_of(c)) for c in whole["random_vector"]]
+    assert norms == pytest.approx([float(vector.values.norm())] * 20, rel=1e-5)
+    sets, _ = random_head_sets(vector, made_of, 3, 0)
+    due = {
+        "random_heads": [written_by(lm, made_of.means.clean, heads) for heads in sets],
+        "bottom_heads": [written_by(lm, made_of.means.clean, made_of.ranking[-3:])],
+        "corrupted_prompts": [written_by(lm, made_of.means.corrupted, made_of.heads)],
+        "other_relation": [vector_of(lm, measured, q).values.numpy() for q in "bcd"],
+    }
+    due["mean_of_others"] = [np.mean(due["other_relation"], axis=0)]
+    for name, expected in due.items():
+        np.testing.assert_allclose([values_of(c) for c in whole[name]], expected, atol=1e-5, err_msg=name)
+    assert [c.of for c in whole["other_relation"]] == ["b", "c", "d"]
+    assert {c.name for own in whole.values() for c in own if c.of} == {"other_relation"}
+    assert {c.name for own in whole.values() for c in own if not c.all_draws} == {
+        "random_vector",
+        "random_heads",
+        "ablated_random_heads",
+    }
+
+
+def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean(
+    lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
+) -> None:
+    made_of = measured.heads_of("a", RANKING, RANKING.k)
+    sets, _ = random_head_sets(vector_of(lm, measured), made_of, 3, 0)
+    edits = [c.edit for c in (*whole["ablated_top_heads"], *whole["ablated_random_heads"])]
+    for edit, heads in zip(edits, [made_of.heads, *sets], strict=True):
+        assert isinstance(edit, SetHeads) and edit.heads == heads
+        assert torch.equal(edit.values, measured.means["a"].corrupted)
+
+
+def test_more_draws_keep_the_first(lm: LanguageModel, measured: Effects) -> None:
+    for name in ("random_vectors", "random_heads", "ablated_heads"):
+        few, many = (
+            candidates_of(lm, measured, [vector_of(lm, measured)], dict(only([name])) | {name: {"draws": draws}}).own
+            for draws in (2, 5)
+        )
+        assert len(many) == len(few) + 3
+        assert [c.content for c in few] == [c.content for c in many[: len(few)]]
+
+
+@pytest.mark.parametrize(("k", "there"), [(6, True), (7, False)])
+def test_heads_that_are_most_of_the_ranking_have_no_others_to_compare(
+    lm: LanguageModel, measured: Effects, k: int, there: bool
+) -> None:
+    # Twelve heads in all: from the seventh on, bottom heads would be top heads.
+    found = by_name(candidates_of(lm, measured, [vector_of(lm, measured, k=k)]).own)
+    assert ("bottom_heads" in found, "random_heads" in found) == (there, there)
+    assert "corrupted_prompts" in found
+
+
+def test_a_vector_from_a_file_has_the_conditions_that_need_no_heads(lm: LanguageModel, measured: Effects) -> None:
+    file = Vector("file", "file", None, torch.ones(lm.d_model))
+    found = candidates_of(lm, measured, [file])
+    assert {c.name for c in found.own if c.fv == "file"} == {"fv", "random_vector", "few_shot_corrupted_fv"}
+    assert not found.of_others
+
+
+def test_a_vector_away_from_its_relation_is_compared_with_the_controls_of_the_relations_own(
+    lm: LanguageModel, measured: Effects
+) -> None:
+    own, other = vector_of(lm, measured), vector_of(lm, measured, "b")
+    here = [c for c in candidates_of(lm, measured, [own, other]).of_others if c.fv == "b"]
+    assert [(c.name, c.compared_with) for c in here] == [("fv", "a")]
+    # Where the relation has none, only what says something of any vector is run.
+    found = candidates_of(lm, measured, [other])
+    assert {c.name for c in found.of_others} == {"fv", "random_vector"}
+    assert {c.name for c in found.own} == {"zero_shot", "few_shot", "few_shot_corrupted"} | {
+        "layer_mean_added",
+        "layer_mean_replaced",
+    }
+
+
+# Providers of one's own
+
+
+class Own(ConditionProvider):
+    """Yields what it is given."""
+
+    made: tuple[Candidate, ...] = ()
+
+    def of_relation(self, at: object) -> tuple[Candidate, ...]:
+        return self.made
+
+
+def with_own(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel, *made: Candidate) -> list[Candidate]:
+    monkeypatch.setattr(Own, "made", made)
+    monkeypatch.setattr("fv.evaluation.conditions.condition_providers", lambda: {"own": Own})
+    return candidates_of(lm, None, [Vector("file", "file", None, torch.ones(lm.d_model))]).own
+
+
+def test_a_prompt_that_is_edited_is_run_unedited_too(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
+    mine = Candidate("mine", "corrupted", Injected(torch.ones(lm.d_model), HERE))
+    found = with_own(monkeypatch, lm, mine)
+    assert [(c.name, c.prompt) for c in found if c.edit is None] == [
+        ("zero_shot", "zero_shot"),
+        ("few_shot", "clean"),
+        ("few_shot_corrupted", "corrupted"),
+    ]
+    assert mine in found
+
+
+def test_two_conditions_of_one_name_are_refused_by_it(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
+    with pytest.raises(ConfigError, match=r"2 conditions are called mine \(vector '', draw 0\)"):
+        with_own(monkeypatch, lm, Candidate("mine"), Candidate("mine", "clean"))
+
+
+def test_an_unknown_kind_of_prompt_is_refused_with_the_kinds() -> None:
+    with pytest.raises(ConfigError, match=r"mine has prompt='few'; it must be one of zero_shot, clean, corrupted"):
+        Candidate("mine", "few")
+
+
+def test_a_control_of_another_shape_is_refused_with_both(lm: LanguageModel) -> None:
+    relation = RelationContext(lm, "a", CELLS, 0, None)
+    at = VectorContext(relation, Vector("file", "file", None, torch.ones(lm.d_model)), HERE, None, {}, True)
+    with pytest.raises(ConfigError, match=r"mine has a vector of shape \(1, 40\); it must be \(40,\)"):
+        at.control("mine", torch.ones(1, 40))
+
+
+# Settings
+
+
+def test_settings_are_given_as_providers_or_as_plain_values() -> None:
+    random_vectors = condition_providers()["random_vectors"]
+    for given in (random_vectors(draws=3), {"draws": 3}):  # type: ignore[call-arg]
+        found = providers_of({"random_vectors": given})
+        assert found == providers_of({}) | {"random_vectors": random_vectors(draws=3)}  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"random_vector": {}}, r"no condition called 'random_vector'. Near it: random_vectors"),
+        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, random_vectors, "),
+        ({"random_vectors": {"drws": 3}}, r"no setting of random_vectors called 'drws'. Near it: draws"),
+        ({"random_vectors": {"draws": "many"}}, r"^random_vectors\.draws='many' is not possible: .*integer"),
+        ({"random_vectors": {"draws": 0}}, r"^random_vectors\.draws=0 must be 1 or more"),
+        ({"random_heads": {"draws": 0}}, r"^random_heads\.draws=0 must be 1 or more"),
+        ({"ablated_heads": {"draws": -1}}, r"^ablated_heads\.draws=-1 must be 0 or more"),
+        ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, .* bottom_heads\.enabled="),
+        ({"bottom_heads": Own()}, r"^bottom_heads=Own\(.*must be settings of bottom_heads"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        providers_of(given)
+
+
+def test_only_those_named_are_enabled_and_an_unknown_one_is_refused() -> None:
+    assert [name for name, own in only(["mean_of_others", "random_heads"]).items() if own.enabled] == [
+        "random_heads",
+        "mean_of_others",
+    ]
+    with pytest.raises(ConfigError, match="no condition called 'random'"):
+        only(["random"])

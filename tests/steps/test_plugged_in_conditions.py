@@ -1,0 +1,163 @@
+"""Conditions of an installed package are run, switched and told like the project's own, without a change to it."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import ROOT
+from conftest import MakeConfig
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from plug_ins import install
+
+from entrypoints.conditions import add_conditions
+from fv.errors import ArtifactError
+from fv.evaluation import condition_providers
+from fv.files import read_json
+from fv.steps.pipeline import run_pipeline
+from fv.steps.step6 import run_step6
+
+CONDITION = '''
+from dataclasses import dataclass, replace
+
+from fv.evaluation import Candidate, ConditionProvider, Injected
+
+
+@dataclass
+class Multiplied(ConditionProvider):
+    """The vector at a multiple of its strength."""
+
+    times: float = 2.0
+    """How many times as strong."""
+
+    def of_vector(self, at):
+        cell = at.cell._replace(alpha=self.times * at.cell.alpha)
+        yield Candidate("fv_multiplied", edit=Injected(at.vector.values, cell), fv=at.vector.name, minus=("fv",))
+'''
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+CONTROL = PAGE.partition("## A condition")[2].partition("```python\n")[2].partition("```")[0]
+"""The provider that the page shows."""
+UNFIT = '''
+from dataclasses import dataclass, field
+
+from fv.evaluation import ConditionProvider
+
+
+@dataclass
+class Unfit(ConditionProvider):
+    """Has a setting that cannot be typed."""
+
+    where: type = int
+    """What?"""
+    made: frozenset = field(default_factory=frozenset)
+    """What?"""
+'''
+NAMES = """multiplied = outside.multiplied:Multiplied
+reversed = outside.backwards:Reversed
+broken = outside.broken:Broken
+"""
+ALL = ("multiplied", "reversed")
+
+
+@pytest.fixture
+def overrides(tiny_overrides: list[str]) -> list[str]:
+    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name not in ALL]
+    return [
+        *(*tiny_overrides[1:], *off, "evaluation.n_unrelated=2", "stats.n_resamples=100", "data.n_eval_trials_per_q=4"),
+        *("data.qids=[antonym,verb_past]", "injection.fv=all_qids", "injection.layer=[0,1]", "eval_scope=in_domain"),
+    ]
+
+
+@pytest.fixture
+def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A package with a condition, a control, and a module that fails to import, as it is from the next command on."""
+    modules = {"multiplied": CONDITION, "backwards": CONTROL, "broken": "import a_module_that_nobody_has\n"}
+    install(monkeypatch, tmp_path / "site", "outside", modules, "function_vectors.conditions", NAMES)
+    store = ConfigStore.instance()
+    before, schema = (store.load("config_schema.yaml").node for _ in range(2))
+    condition_providers.cache_clear()
+    add_conditions(schema)
+    store.store(name="config_schema", node=schema)
+    yield
+    store.store(name="config_schema", node=before)
+    condition_providers.cache_clear()
+
+
+@pytest.mark.usefixtures("_outside")
+def test_conditions_of_an_installed_package_are_in_tables_summary_and_settings(
+    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(*overrides, "evaluation.conditions.multiplied.times=3")
+    folder = run_pipeline(config)
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("held_out", "contrasts", "injection_cost")}
+    due = {"fv", "fv_multiplied", "reversed_vector"}
+    assert set(tables["held_out"]["condition"]) == {"zero_shot", "few_shot", *due}
+    assert set(tables["injection_cost"]["condition"]) == due
+    pairs = set(tables["contrasts"][["condition", "minus"]].itertuples(index=False, name=None))
+    assert pairs == {("fv", "few_shot"), ("fv_multiplied", "fv"), ("fv", "reversed_vector")}
+    alphas = tables["held_out"].pivot_table(index="eval_qid", columns="condition", values="alpha")
+    assert (alphas["fv_multiplied"] == 3 * alphas["fv"]).all()
+    summary, meta = read_json(folder / "eval_summary.json"), read_json(folder / "eval_meta.json")
+    assert {row["condition"] for row in summary["held_out"]} == set(tables["held_out"]["condition"])
+    recorded = meta["config"]["evaluation"]["conditions"]
+    assert recorded["multiplied"] == {"enabled": True, "times": 3.0} and recorded["reversed"] == {"enabled": True}
+    assert meta["settings"]["evaluation.conditions"] == recorded
+
+
+@pytest.mark.usefixtures("_outside")
+def test_settings_of_an_installed_package_are_checked_like_any_others(make_config: MakeConfig) -> None:
+    for wrong, told in (
+        ("multiplied.times=many", "evaluation.conditions.multiplied.times=many"),
+        ("multiplied.time=3", "Could not override 'evaluation.conditions.multiplied.time'"),
+        ("broken.enabled=true", "Could not override 'evaluation.conditions.broken.enabled'"),
+    ):
+        with pytest.raises(HydraException, match=told):
+            make_config(f"evaluation.conditions.{wrong}")
+
+
+def test_a_module_that_fails_to_import_is_named_in_a_warning(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        request.getfixturevalue("_outside")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "The plug-in broken = outside.broken:Broken (function_vectors.conditions) is left out. "
+        "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"
+    )
+    assert {*ALL} < condition_providers().keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            "bottom_heads = outside.backwards:Reversed",
+            "bottom_heads of .* is both .*:BottomHeads and outside.backwards:",
+        ),
+        ("unfit = outside.unfit:Unfit", r"The condition unfit \(outside\.unfit:Unfit\) has unfit settings: "),
+    ],
+)
+def test_what_cannot_be_told_apart_or_set_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: str, told: str
+) -> None:
+    modules = {"backwards": CONTROL, "unfit": UNFIT}
+    install(monkeypatch, tmp_path / "site", "outside", modules, "function_vectors.conditions", f"{names}\n")
+    condition_providers.cache_clear()
+    with pytest.raises(SystemExit, match=f"^{told}"):
+        add_conditions(ConfigStore.instance().load("config_schema.yaml").node)
+    condition_providers.cache_clear()
+
+
+def test_a_run_from_before_a_package_was_installed_has_none_of_its_conditions(
+    make_config: MakeConfig, overrides: list[str], request: pytest.FixtureRequest
+) -> None:
+    folder = run_pipeline(make_config(*overrides))
+    before = (folder / "eval_meta.json").read_bytes()
+    request.getfixturevalue("_outside")
+    with pytest.raises(ArtifactError, match=r"evaluation\.conditions\.multiplied\.enabled: there False, here True"):
+        run_step6(make_config(*overrides))
+    run_step6(make_config(*overrides, *(f"evaluation.conditions.{name}.enabled=false" for name in ALL)))
+    assert (folder / "eval_meta.json").read_bytes() == before
