@@ -28,9 +28,9 @@ class EditableModel(LanguageModel):
         on the cache of such a forward runs a generated token. Several edits act in the order given, and blocks inside
         one another from the outer to the inner. Afterwards the model is as it was, also after an error.
 
-        >>> import torch
-        >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
-        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=2)
+        Example:
+            >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
+            ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=2)
 
         Args:
             edits: an `AddVector`, `SetHeads` or `ReplaceResidual`, or several of them.
@@ -60,8 +60,9 @@ class EditableModel(LanguageModel):
         Prompts of several lengths run in one batch, padded on the left; the tokenizer needs no padding token. Texts are
         encoded as those of trials are, with the special tokens that the tokenizer adds by itself.
 
-        >>> lm.generate("The capital of France is", max_new_tokens=1)
-        ' Paris'
+        Example:
+            >>> lm.generate("The capital of France is", max_new_tokens=1)
+            ' Paris'
 
         Args:
             prompts: a text, a `Prompt`, or a list of them.

@@ -21,9 +21,9 @@ from fv.models.language_model import LanguageModel
 class AddVector:
     """Add a vector to the residual stream behind block `layer`.
 
-    >>> import torch
-    >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
-    ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+    Example:
+        >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
 
     Attributes:
         layer: the block, from 0.
@@ -40,9 +40,9 @@ class AddVector:
 class ReplaceResidual:
     """Move the residual stream h behind block `layer` towards a vector: h + share * (vector - h).
 
-    >>> import torch
-    >>> with lm.edited(fv.ReplaceResidual(11, torch.ones(lm.d_model), share=0.5)):
-    ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+    Example:
+        >>> with lm.edited(fv.ReplaceResidual(11, torch.ones(lm.d_model), share=0.5)):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
 
     Attributes:
         layer: the block, from 0.
@@ -59,9 +59,9 @@ class ReplaceResidual:
 class SetHeads:
     """Set the outputs of some heads at once.
 
-    >>> import torch
-    >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim))):
-    ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+    Example:
+        >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim))):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
 
     Attributes:
         heads: (layer, head) of each.

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import torch
 from edit_makers import POSITIONS, TOLERANCE, edits_of, endless, generated, padded, random_prompts
+from families import tiny_editable
 from sweep_checks import vectors_of
 from torch import Tensor
 
 from fv.interventions.editable import EditableModel
 from fv.interventions.edits import AddVector, AnyEdit, ReplaceResidual
 from fv.interventions.engines import make_engine
+from fv.interventions.wrapping import wrap
 from fv.models.prompt import Prompt
 
 
@@ -72,6 +74,20 @@ def test_a_vector_can_be_learned_through_its_edit(llama: EditableModel) -> None:
     with llama.edited(AddVector(1, vector)):
         llama.model(torch.tensor([[5, 9, 7]])).logits[0, -1, 3].backward()
     assert vector.grad is not None and vector.grad.abs().max() > 0
+
+
+def test_a_wrapped_model_is_edited_in_its_owners_own_state(llama: EditableModel) -> None:
+    model = tiny_editable("llama").model.train().requires_grad_(True)
+    model.config._attn_implementation = "sdpa"
+    model.generation_config.eos_token_id = None
+    lm = wrap(model, llama.tokenizer, selfcheck=False)
+    edits, batch = edits_of(lm, "several"), padded(random_prompts(lm, [5, 2]), "left")
+    with llama.edited(edits):
+        due = generated(llama, batch)
+    with lm.edited(edits):
+        found = generated(lm, batch)
+        assert model.training and model.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(due.logits), rtol=0, atol=TOLERANCE)
 
 
 # Several edits
