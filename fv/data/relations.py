@@ -63,7 +63,7 @@ class Relations(Mapping[str, Relation]):
     Example:
         >>> relations = fv.read_relations(names=["antonym", "verb_past"])
         >>> {name: len(relation.pairs) for name, relation in relations.items()}
-        {'antonym': 212, 'verb_past': 293}
+        {'antonym': 212, 'verb_past': 246}
     """
 
     path: Path

@@ -37,8 +37,9 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
 ) -> EditableModel:
     """Load, place and prove a model.
 
-    >>> fv.load_model("smollm2", selfcheck=False).n_layers
-    30
+    Example:
+        >>> fv.load_model("smollm2", selfcheck=False).n_layers
+        30
 
     Args:
         source: the name of a ready model (`fv.config.model_presets()`); else a folder in Hugging Face format or a GGUF

@@ -23,9 +23,10 @@ def wrap(
     in the same way, for where they lie in memory can move a last bit. Hooks of its owner stay in force in the engines'
     passes, too. Reading all weights for the fingerprint takes about two seconds a gigabyte.
 
-    >>> mine = fv.wrap(lm.model, lm.tokenizer, name="mine", selfcheck=False)
-    >>> mine.n_layers, mine.n_heads
-    (30, 9)
+    Example:
+        >>> mine = fv.wrap(lm.model, lm.tokenizer, name="mine", selfcheck=False)
+        >>> mine.n_layers, mine.n_heads
+        (30, 9)
 
     Args:
         model: a Hugging Face `…ForCausalLM` of a known family (`fv.models.SPECS`) with its weights in memory.
