@@ -125,7 +125,10 @@ class Result:
             ci_low=("ci_low", _only),
             ci_high=("ci_high", _only),
         )
-        return found.merge(self._against(), on=KEY, how="left").astype({"layer": "Int64"})
+        table = found.merge(self._against(), on=KEY, how="left").astype({"layer": "Int64"})
+        run = {name: place for place, name in enumerate(dict.fromkeys(self.trials["condition"]))}
+        order = table.assign(condition=table["condition"].map(run)).sort_values(["eval_qid", "fv", "condition"]).index
+        return table.loc[order].reset_index(drop=True)
 
     def _against(self) -> pd.DataFrame:
         """The vector minus each condition: a row a (fv, relation, condition), as `table` shows it."""
@@ -133,10 +136,10 @@ class Result:
         is_shown = (contrasts["condition"] == "fv") & (contrasts["subset"] == ALL) & (contrasts["metric"] == "logprob")
         names = {"minus": "condition", "mean": "fv_minus", "ci_low": "fv_minus_low", "ci_high": "fv_minus_high"}
         own = contrasts[is_shown].drop(columns="condition").rename(columns=names)[[*KEY, *list(names.values())[1:]]]
-        # A baseline without a vector is compared with every vector: its one row can show the only one's.
-        alone = own.drop_duplicates(["fv", "eval_qid"]).groupby("eval_qid")["fv"].transform("size") == 1
-        lonely = own.loc[alone[alone].index, "eval_qid"] if len(own) else own["eval_qid"]
-        return pd.concat([own, own[own["eval_qid"].isin(lonely)].assign(fv=NO_VECTOR)], ignore_index=True)
+        # A baseline belongs to no vector and is compared with every one: its row can show that of the only one.
+        n_vectors = own.groupby("eval_qid")["fv"].nunique()
+        alone = own[own["eval_qid"].map(n_vectors) == 1].assign(fv=NO_VECTOR)
+        return pd.concat([own, alone], ignore_index=True)
 
     @cached_property
     def grid(self) -> pd.DataFrame:

@@ -71,10 +71,12 @@ class LanguageModel:
 
     @property
     def n_layers(self) -> int:
+        """How many decoder blocks there are."""
         return len(self.blocks)
 
     @cached_property
     def n_heads(self) -> int:
+        """How many attention heads a layer has."""
         return int(self.model.config.num_attention_heads)
 
     @cached_property
@@ -91,6 +93,7 @@ class LanguageModel:
 
     @property
     def d_model(self) -> int:
+        """Width of the residual stream."""
         return self._out_shape[0]
 
     @property
@@ -108,6 +111,7 @@ class LanguageModel:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
         return self.model.dtype
 
     @property
