@@ -1,9 +1,12 @@
 """What a finished run prints: every step's tables, within 80 columns too, and no word of what was not run."""
 
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import ROOT
 from conftest import MakeConfig
 from rich.cells import cell_len
 
@@ -130,3 +133,24 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(
     assert step6
     with pytest.raises(ArtifactError, match=r"No step has finished in .*nope.* There are r\."):
         report(make_config(*settings, "run_id=nope"))
+
+
+def test_everything_that_a_run_leaves_is_explained_on_the_first_page(step6: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = page.partition("What a run leaves")[2].partition("\n\nTensors")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    told = [name for cell in first for name in re.findall(r"`([^`]+)`", cell)]
+    # `step6/` stands before the first of several files; of other folders, the folder is what is left.
+    patterns = {name.removeprefix("step6/").split("/")[0] for name in told}
+    left = [path.name for folder in (step6, step6.parent) for path in folder.iterdir() if not path.name.startswith(".")]
+    own = [name for name in left if name not in ("step6", "step6.log", "grid", "one", "ks")]
+    assert len(own) > 25 and "*" not in patterns
+    assert not [name for name in own if not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert {"of", "compared_with"} <= {*pd.read_csv(step6 / "held_out.csv").columns}
+    assert "`of`" in table and "`compared_with`" in table
+
+
+def test_the_contracts_two_names_of_the_summary_hold_the_same_bytes(step6: Path) -> None:
+    for name, other in (("step6_results", "eval_summary.json"), ("metadata_step6", "eval_meta.json")):
+        (path,) = step6.glob(f"{name}_*.json")
+        assert path.read_bytes() == (step6 / other).read_bytes()
