@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 START = "python -m entrypoints."
 BLOCKS = [
     [line for line in block.splitlines() if line.startswith(START)]
-    for block in re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for block in re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 ]
 COMMANDS = [block for block in BLOCKS if block]
 """The commands of each block, which are typed one after the other."""

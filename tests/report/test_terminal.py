@@ -84,9 +84,14 @@ def test_a_cell_that_was_given_was_not_chosen(
 
 
 def test_vectors_of_several_numbers_of_heads_stand_in_their_order(
-    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+    make_config: MakeConfig,
+    settings: list[str],
+    step6: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert step6
+    monkeypatch.setenv("COLUMNS", "120")
     several = ["evaluation=grid", "injection.fv=all_qids", "injection.k=[1,5,10]", "injection.layer=1", "tag=ks"]
     print_report(run_step6(make_config(*settings, *several)))
     lines = capsys.readouterr().out.splitlines()
