@@ -28,8 +28,8 @@ def main() -> None:
         case ["check", *_]:
             del sys.argv[1]
             check()
-        case _:
-            sys.exit(f"{__doc__}")
+        case [word, *_]:
+            sys.exit(f"There is nothing called {word!r} to do; say list or check.\n\n{__doc__}")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 from fv.interventions.editing import edited
 from fv.interventions.edits import AnyEdit
 from fv.interventions.generation import Text, generate
 from fv.interventions.positions import Positions
-from fv.interventions.selfcheck import SKIPPED, selfcheck
 from fv.models.language_model import LanguageModel
 
 
@@ -81,15 +80,6 @@ class EditableModel(LanguageModel):
         return generate(self, prompts, max_new_tokens)
 
 
-def editable(lm: LanguageModel, proved: bool = True) -> EditableModel:
-    """The model with what its self-check measured.
-
-    Args:
-        lm: the model.
-        proved: whether the self-check is made; without it nothing says that edits act where the spec has them.
-
-    Raises:
-        SpecError: the self-check refuses the model.
-    """
-    found = selfcheck(lm) if proved else SKIPPED
-    return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, found)
+def editable(lm: LanguageModel, proof: dict[str, Any]) -> EditableModel:
+    """A model, ready for edits, with what its self-check measured."""
+    return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, proof)

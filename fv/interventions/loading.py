@@ -12,6 +12,8 @@ from fv.config import ComputeConfig, Dtype, ModelConfig, Quant, model_preset, mo
 from fv.config.checks import safe_name
 from fv.errors import ConfigError, ModelError
 from fv.interventions.editable import EditableModel, editable
+from fv.interventions.proofs import proof_of
+from fv.interventions.selfcheck import SKIPPED
 from fv.models.embedded import SCHEME
 from fv.models.loading import DTYPES, load_unproved
 from fv.models.quiet import quiet_transformers
@@ -89,7 +91,7 @@ def load_configured(model: ModelConfig, compute: ComputeConfig) -> EditableModel
     """
     with quiet_transformers():
         lm = load_unproved(model, compute)
-    return editable(lm, compute.selfcheck)
+    return editable(lm, proof_of(lm) if compute.selfcheck else SKIPPED)
 
 
 def _settings_of(source: str | Path) -> ModelConfig:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from fv.interventions.editable import EditableModel, editable
+from fv.interventions.selfcheck import SKIPPED
+from fv.interventions.selfcheck import selfcheck as prove
 from fv.models.wrapping import wrap_unproved
 
 
@@ -40,4 +42,5 @@ def wrap(
         ModelError: it is no such model, of no known family, compiled, adapted or without weights at hand, the tokenizer
             is not its own, or the self-check refuses it; says which, and what would be right.
     """
-    return editable(wrap_unproved(model, tokenizer, name, spec, spec_file), selfcheck)
+    lm = wrap_unproved(model, tokenizer, name, spec, spec_file)
+    return editable(lm, prove(lm) if selfcheck else SKIPPED)

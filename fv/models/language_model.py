@@ -1,5 +1,6 @@
 """A loaded causal language model together with the modules its spec names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -17,6 +18,11 @@ from fv.models.spec import ModelSpec
 def positions_of(config: Any) -> int:
     """Longest prompt that a model of a Hugging Face configuration has positions for; 2**31 where it says none."""
     return int(getattr(config, "max_position_embeddings", 2**31))
+
+
+def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """The part of a model's fingerprint that says which model it is, wherever its files are."""
+    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from fv.config import Config, ModelConfig
-from fv.data.origin import weights_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
 from fv.runs.commands import command

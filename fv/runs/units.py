@@ -1,10 +1,9 @@
 """Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
 
 from fv.config import Config
-from fv.data.origin import weights_of
 from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import LanguageModel, weights_of
 from fv.runs.commands import command
 from fv.runs.metadata import machine_settings
 from fv.runs.paths import RunPaths

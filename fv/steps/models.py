@@ -29,7 +29,7 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     """
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning, used_tokens
 
-    lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)))
+    lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)), fresh=True)
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
