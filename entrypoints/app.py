@@ -171,12 +171,13 @@ class GatherSweep(Callback):
             for place, cells in ((p, c) for folder, own in groups.items() for p, c in places_of(folder, own).items()):
                 gathered.append(gather_cells(place, cells, overwrite, _models()))
             for folders in seeds_of_one_setting(gathered):
-                gather_seeds(folders)
+                # What was gathered further is shown in place of its parts.
+                gathered = [gather_seeds(folders), *(folder for folder in gathered if folder not in folders)]
             if not config.quiet:
-                from fv.report.terminal import print_report
+                from fv.report.terminal import print_gathered
 
                 for folder in gathered:
-                    print_report(folder)
+                    print_gathered(folder)
         except FvError as error:
             # Hydra turns a callback's exception into a warning; a sweep without its summary has failed.
             if os.environ.get("HYDRA_FULL_ERROR") == "1":

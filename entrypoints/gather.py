@@ -7,7 +7,7 @@ from .app import entrypoint, run
 
 @entrypoint("gather")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.gather", "run_gather")
+    run(cfg, "fv.steps.gather", "run_gather", show="print_gathered")
 
 
 if __name__ == "__main__":

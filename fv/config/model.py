@@ -140,8 +140,8 @@ class ComputeConfig(Group):
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
     It changes no byte."""
     selfcheck: bool = True
-    """Prove at load that edits act and that the engine equals the naive loop; a model that was proved before is known by
-    a record in the cache."""
+    """Prove at load that edits act and that the engine equals the naive loop; for a model that was proved before, the
+    record of it in the cache will do."""
 
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)

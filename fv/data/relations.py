@@ -4,6 +4,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +85,13 @@ class Relations(Mapping[str, Relation]):
 
     def __repr__(self) -> str:
         return f"Relations({shorten([f'{q_id}: {len(own.pairs)} pairs' for q_id, own in self.items()], 40)})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(q_id)}</td><td>{len(own.pairs)}</td><td>{escape(' → '.join(own.pairs[0]))}</td></tr>"
+            for q_id, own in self.items()
+        )
+        return f"<table><tr><th>relation</th><th>pairs</th><th>the first</th></tr>{rows}</table>"
 
     def warnings(self) -> list[str]:
         """One line for each relation with repeated pairs or ambiguous inputs."""

@@ -92,8 +92,9 @@ def evaluate_vectors(
         cells = [cell for cell in cells if tuple(cell) not in there]
         parts = {trial.trial_id: trial.part for trials in grid.trials.values() for trial in trials}
         tables.append(known.assign(part=known["trial_id"].map(parts)))
-    with progress_bar(name, grid.n_rows * len(cells) // len(grid.cells)) as (advance, _):
+    with progress_bar(name, grid.n_rows * len(cells) // len(grid.cells)) as (advance, rename):
         for q_id in qids_of(grid.plan):
+            rename(q_id)
             vectors, trials = [v for v, on in grid.plan if q_id in on], grid.trials[q_id]
             prompts = [trial.prompt for trial in trials]
             norm = grid.norms[q_id] if grid.norms else None

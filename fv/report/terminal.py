@@ -11,6 +11,7 @@ from fv.files import read_json
 from fv.report.closing import print_baselines, print_effects
 from fv.report.rankings import print_stepd, print_stepe
 from fv.report.remarks import remarks
+from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.metadata import read_meta
 from fv.runs.paths import FV_META, RunPaths, run_folder
@@ -38,6 +39,14 @@ def print_report(step6: Path) -> None:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
     _print_lines(f"Mind: {line}" for line in values.get("warnings", []))
     print_text(f"Run: {run_folder(step6)}", in_one_piece=True)
+
+
+def print_gathered(folder: Path) -> None:
+    """Print what was gathered into `folder`: the cells of a sweep, or runs over their seeds."""
+    if (folder / OVER_SEEDS).exists():
+        print_over_seeds(folder)
+    else:
+        print_report(folder)
 
 
 def print_heads(run: Path) -> None:
