@@ -152,7 +152,9 @@ def _widest(names: list[str]) -> float:
 
 
 def _colour_bar(axes: Axes, table: pd.DataFrame, scale: Scale) -> None:
-    beyond = (bool((table["value"] < scale.low).any()), bool((table["value"] > scale.high).any()))
+    # A cosine of one is often a last bit more.
+    slack = 1e-9 * (scale.high - scale.low)
+    beyond = (table["value"].min() < scale.low - slack, table["value"].max() > scale.high + slack)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     colours = ScalarMappable(Normalize(scale.low, scale.high), matplotlib.colormaps[scale.colours])
     bar = axes.figure.colorbar(colours, cax=axes, extend=extend, label=scale.label)

@@ -55,18 +55,27 @@ class Run:
         return self.meta["config"]
 
     @cached_property
-    def _files(self) -> dict[str, tuple[Path, str]]:
-        """{name of a table: its file and the SHA-256 that its step recorded}; of two, the later step's."""
+    def _outputs(self) -> dict[str, tuple[Path, str]]:
+        """{name of a file: where it is and the SHA-256 that its step recorded}; of two, the later step's."""
         folders = [self.paths.artifacts, self.paths.stepe_to_read, self.paths.step6]
         found: dict[str, tuple[Path, str]] = {}
         for folder, name in zip(folders, (self.paths.stepd_meta.name, FV_META, META), strict=True):
             if not (folder / name).exists():
                 continue
             for file, digest in read_meta(folder / name).get("outputs", {}).items():
-                path = folder / file
-                if path.suffix in (".csv", ".jsonl"):
-                    found[path.stem] = (path, digest)
+                found[file] = (folder / file, digest)
         return found
+
+    @property
+    def _files(self) -> dict[str, tuple[Path, str]]:
+        """{name of a table: its file and SHA-256}."""
+        every = self._outputs.values()
+        return {path.stem: (path, digest) for path, digest in every if path.suffix in (".csv", ".jsonl")}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """{name of a file that its steps wrote: the SHA-256 that they recorded}."""
+        return {name: digest for name, (_, digest) in self._outputs.items()}
 
     @property
     def tables(self) -> list[str]:
@@ -84,6 +93,18 @@ class Run:
         path, digest = self._files[name]
         verify_outputs(path.parent, {path.name: digest}, "The run")
         return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
+
+    def record(self, name: str) -> Any:
+        """What one JSON file holds: `top_heads`, `ranking_stability`, `eval_summary`.
+
+        Raises:
+            ArtifactError: there is none of this name, or its file is missing or was changed.
+        """
+        if f"{name}.json" not in self._outputs:
+            raise ArtifactError(f"{self.paths.root} has no {name}.json: the step that writes it has not run.")
+        path, digest = self._outputs[f"{name}.json"]
+        verify_outputs(path.parent, {path.name: digest}, "The run")
+        return read_json(path)
 
     @cached_property
     def trials(self) -> Trials:
