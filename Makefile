@@ -9,10 +9,10 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test wheel test-wheel lint format typecheck bench coverage data clean
+.PHONY: help setup demo test wheel test-wheel test-browser lint format typecheck bench coverage data clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -46,6 +46,11 @@ wheel: $(READY)  ## Build the wheel into dist/
 # Installs everything anew into an environment outside the clone: PIP_FLAGS reach it, too.
 test-wheel: wheel $(READY_DEV)  ## Build the wheel, install it into an empty environment, and use every command
 	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python -m pytest .ci/test_wheel.py $(ARGS)
+
+# Chromium and its driver are the system's: apt-get install chromium chromium-driver
+test-browser: $(READY_DEV)  ## Open the page of a run in Chromium, and sort, search and check it
+	$(PIP) install $(PIP_FLAGS) -e '.[browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/report/test_browser.py $(ARGS)
 
 lint: $(READY_DEV)  ## Check style
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import pytest
 from commands import ROOT
 from conftest import MakeConfig
+from hostile_texts import ANSWERS, NAMES
 
 from fv.errors import ArtifactError, FvError
 from fv.report import page_tables, pictures, trial_list
@@ -27,29 +28,6 @@ from fv.report.page import write_page
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
-
-HOSTILE = ("<script>alert(1)</script>", "관계 & \"id='x'\"", "مقلوب‎")
-ANSWERS = ("<img src=x onerror=alert(2)>", "답 😀", "الجواب", "</script><b>", "{{ 7 * 7 }}", 'url(#p) id="q"')
-
-
-@pytest.fixture(scope="module")
-def run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of three relations whose names and answers are hostile, with all of Step6."""
-    folder = tmp_path_factory.mktemp("hostile")
-    with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["q_id", "exA", "exB"])
-        for name in HOSTILE:
-            writer.writerows([name, f"<i>{n}</i> in", f"{ANSWERS[n % len(ANSWERS)]} {n}"] for n in range(16))
-    config = make_config(
-        *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
-        *(f"data.relation_csv_path={folder / 'hostile.csv'}", f"results_dir={folder}", "run_id=r"),
-        *("data.n_trials_per_q=4", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *("evaluation.n_unrelated=2", "injection.fv=all_qids", "injection.layer=[1,2]", "injection.k=[1,3]"),
-        "stats.n_resamples=100",
-    )
-    run_pipeline(config)
-    return open_run(RunPaths.of(config).root)
 
 
 class Page(HTMLParser):
@@ -90,8 +68,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(run: Run) -> str:
-    return write_page(run).read_text(encoding="utf-8")
+def html(hostile_run: Run) -> str:
+    return write_page(hostile_run).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +82,9 @@ def numbers(table: Any) -> set[float]:
     return {value for value in kept.tolist() if not math.isnan(value)}
 
 
-def test_the_same_run_is_the_same_bytes(run: Run, html: str) -> None:
-    figures = {path.name: path.read_bytes() for path in (run.paths.root / "report" / "figures").iterdir()}
-    again = write_page(open_run(run.paths.root))
+def test_the_same_run_is_the_same_bytes(hostile_run: Run, html: str) -> None:
+    figures = {path.name: path.read_bytes() for path in (hostile_run.paths.root / "report" / "figures").iterdir()}
+    again = write_page(open_run(hostile_run.paths.root))
     assert again.read_text(encoding="utf-8") == html
     assert figures and {path.name: path.read_bytes() for path in (again.parent / "figures").iterdir()} == figures
 
@@ -116,10 +94,10 @@ def test_hostile_names_and_answers_are_text_and_nothing_else(page: Page) -> None
     assert not tags & {"img", "i", "b", "iframe", "object", "embed", "link", "base", "form"}
     assert all(not name.startswith("on") for _, own in page.elements for name in own)
     assert len([tag for tag, _ in page.elements if tag == "script"]) == 3
-    assert set(page.texts["h3"]) | set(page.texts["bdi"]) >= {*HOSTILE}
+    assert set(page.texts["h3"]) | set(page.texts["bdi"]) >= {*NAMES}
     said = {cell for row in page.cells["trials"] for cell, _ in row}
     assert any(answer in text for answer in ANSWERS[:1] for text in said)
-    assert {row[0][0] for row in page.cells["trials"]} == {*HOSTILE}
+    assert {row[0][0] for row in page.cells["trials"]} == {*NAMES}
 
 
 def test_only_the_pages_own_scripts_may_run(page: Page) -> None:
@@ -138,13 +116,12 @@ def test_nothing_is_asked_of_any_server(page: Page, html: str) -> None:
     assert "@import" not in styles and "http" not in styles
 
 
-def test_every_number_of_a_table_is_one_of_the_runs(run: Run, page: Page) -> None:
-    known = {name: numbers(run.table(name)) for name in ("contrasts", "transfer", "injection_cost", "head_stability")}
-    for name, table in (("contrasts", "contrasts"), ("transfer", "transfer"), ("injection_cost", "injection_cost")):
-        exact = [float(each) for row in page.cells[name] for _, each in row if each is not None]
-        assert len(exact) > 9 and set(exact) <= known[table], name
-    assert {float(each) for row in page.cells["heads"] for _, each in row if each} <= known["head_stability"]
-    summary = run.record("eval_summary")
+def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page) -> None:
+    for name in ("contrasts", "transfer", "injection_cost", "head_stability"):
+        shown = page.cells["heads" if name == "head_stability" else name]
+        exact = {float(each) for row in shown for _, each in row if each is not None}
+        assert len(exact) > 9 and exact <= numbers(hostile_run.table(name)), name
+    summary = hostile_run.record("eval_summary")
     chosen = {(row["eval_qid"], row["mean_delta_logprob"]) for row in summary["chosen"]}
     assert len(page.cells["results"]) == 3
     for row in page.cells["results"]:
@@ -171,10 +148,10 @@ def test_downloads_are_the_tables(page: Page) -> None:
                 assert (float(text) == float(exact)) if exact else (seen == (text or "–"))
 
 
-def test_the_browser_shows_prompts_answers_and_log_probabilities(run: Run, page: Page) -> None:
+def test_the_browser_shows_prompts_answers_and_log_probabilities(hostile_run: Run, page: Page) -> None:
     rows = {tuple(text for text, _ in row[:3]): row for row in page.cells["trials"]}
-    said = run.table("held_out_trials")
-    for trial in run.trials.held_out:
+    said = hostile_run.table("held_out_trials")
+    for trial in hostile_run.trials.held_out:
         row = next(row for key, row in rows.items() if (key[0], key[2]) == (trial.q_id, trial.query.exA))
         assert row[3][0] == trial.query.exB
         for prompt in (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str):
@@ -188,20 +165,20 @@ def test_the_browser_shows_prompts_answers_and_log_probabilities(run: Run, page:
     assert {row[1][0] for row in rows.values()} == {"dev", "test"}
 
 
-def test_no_folder_or_host_of_the_machine_is_told(run: Run, html: str, page: Page) -> None:
-    assert str(run.paths.root.parent.parent) not in html and str(Path.home()) + "/" not in html
+def test_no_folder_or_host_of_the_machine_is_told(hostile_run: Run, html: str, page: Page) -> None:
+    assert str(hostile_run.paths.root.parent.parent) not in html and str(Path.home()) + "/" not in html
     said = " ".join(text for texts in page.texts.values() for text in texts)
     assert not re.search(rf"\b{re.escape(platform.node())}\b", said)
     assert "…/hostile.csv" in html
 
 
-def test_the_command_is_the_runs_settings(run: Run, page: Page, make_config: MakeConfig) -> None:
+def test_the_command_is_the_runs_settings(hostile_run: Run, page: Page, make_config: MakeConfig) -> None:
     (command,) = [text for text in page.texts["pre"] if text.startswith("python -m")]
     python, m, entrypoint, *overrides = shlex.split(command)
     assert (python, m, entrypoint) == ("python", "-m", "entrypoints.pipeline")
     again = make_config(*overrides).resolved()
     for group in ("data", "score", "injection", "evaluation", "stats", "compute", "seed", "run_id"):
-        recorded = run.config[group]
+        recorded = hostile_run.config[group]
         if group == "data":
             again[group]["relation_csv_path"] = recorded["relation_csv_path"]
         assert again[group] == recorded
@@ -219,37 +196,37 @@ def test_the_page_of_a_small_run_is_small(html: str) -> None:
 
 
 def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(
-    run: Run, html: str, monkeypatch: pytest.MonkeyPatch
+    hostile_run: Run, html: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run.paths.root / "report" / "figures"
+    folder = hostile_run.paths.root / "report" / "figures"
     svg = {path.stem for path in folder.glob("*.svg")}
     monkeypatch.setattr(pictures, "MOST_RELATIONS", 0)
-    write_page(run, ("png",))
+    write_page(hostile_run, ("png",))
     assert {path.stem for path in folder.glob("*.png")} == {
         name for name in svg if not name.endswith(tuple("0123456789"))
     }
     assert {"heads", "contrasts", "transfer", "cosines", "cost", "head_count", "layers_01", "trials_01"} <= svg
     with pytest.raises(FvError, match=r"'gif' is none of svg, pdf, png\."):
-        write_page(run, ("gif",))
+        write_page(hostile_run, ("gif",))
 
 
-def test_what_is_too_large_is_cut_with_a_notice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_tables, "MOST_ROWS", 5)
     monkeypatch.setattr(trial_list, "MOST_TRIALS", 6)
     monkeypatch.setattr(trial_list, "MOST_LETTERS", 10)
     monkeypatch.setattr(pictures, "MOST_RELATIONS", 2)
-    html = write_page(run).read_text(encoding="utf-8")
+    html = write_page(hostile_run).read_text(encoding="utf-8")
     cut = Page(html)
     assert len(cut.cells["contrasts"]) == 5 and "The first 5 of" in html
     assert len(cut.cells["trials"]) == 6 and "6 of 12 trials" in html
-    assert {row[0][0] for row in cut.cells["trials"]} == {*HOSTILE}
+    assert {row[0][0] for row in cut.cells["trials"]} == {*NAMES}
     assert "… [cut:" in html
     assert not any(own.get("id") == "figure-layers_03" for _, own in cut.elements)
 
 
-def test_a_run_without_injections_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_path: Path) -> None:
     root = tmp_path / "r"
-    shutil.copytree(run.paths.root, root)
+    shutil.copytree(hostile_run.paths.root, root)
     shutil.rmtree(root / "artifacts" / "step6")
     html = write_page(open_run(root)).read_text(encoding="utf-8")
     assert "Step6 has not run" in html and "No answers were taken" in html and 'id="figure-heads"' in html
@@ -266,10 +243,10 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
     assert len(Page(html).cells["results"]) == 3
 
 
-def test_a_record_that_no_step_wrote_is_refused_by_name(run: Run) -> None:
-    assert run.record("top_heads")["k"] == 3
+def test_a_record_that_no_step_wrote_is_refused_by_name(hostile_run: Run) -> None:
+    assert hostile_run.record("top_heads")["k"] == 3
     with pytest.raises(ArtifactError, match=r"no nothing\.json"):
-        run.record("nothing")
+        hostile_run.record("nothing")
 
 
 def test_without_jinja_one_line_says_what_to_install() -> None:
