@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config
+from fv.config import Config, EvaluationConfig
+from fv.evaluation.conditions import providers_of
 from fv.report.words import without_folders
-from fv.runs.identity import flat
+from fv.runs.identity import as_recorded, flat
 from fv.runs.run import Run
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs")
@@ -24,9 +25,9 @@ def settings_of(run: Run) -> list[tuple[str, str]]:
 
 def command_of(run: Run) -> str:
     """The command that repeats the run: the settings that are not the defaults. A path is where the file was called."""
-    defaults = flat(Config().resolved())
-    given = flat(without_folders(run.config))
-    differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults.get(key)}
+    default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
+    given, defaults = as_recorded(without_folders(run.config), default), flat(default)
+    differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults[key]}
     overrides = [shlex.quote(f"{key}={_value(value)}") for key, value in differing.items()]
     return " ".join(["python -m entrypoints.pipeline", *overrides])
 

@@ -85,10 +85,15 @@ class Facts:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the run, over all test trials where it has subsets; empty where there is none."""
-        if name not in self.run.tables:
-            return pd.DataFrame()
-        table = self.run.table(name)
-        return table[table["subset"] == ALL].drop(columns="subset") if "subset" in table else table
+        if name not in self._tables:
+            table = self.run.table(name) if name in self.run.tables else pd.DataFrame()
+            self._tables[name] = table[table["subset"] == ALL].drop(columns="subset") if "subset" in table else table
+        return self._tables[name]
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """What `table` has read so far."""
+        return {}
 
     @cached_property
     def held_out(self) -> pd.DataFrame:
@@ -105,6 +110,11 @@ class Facts:
         """`head_stability.csv` with `chosen`: whether a head is among the ranking's top k."""
         table = self.table("head_stability")
         return table.assign(chosen=table["rank"] <= self.k) if len(table) else table
+
+    @cached_property
+    def relation_of_vector(self) -> dict[str, str]:
+        """{name of a relation's own vector: the relation}, of `own`."""
+        return dict(zip(self.own["fv"], self.own["eval_qid"], strict=True)) if len(self.own) else {}
 
     @cached_property
     def q_id_of_ranking(self) -> dict[str, str]:

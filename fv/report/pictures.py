@@ -24,7 +24,7 @@ from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.vectors.names import GLOBAL
 
 MOST_RELATIONS = 12
-"""Relations with figures of their own; figures of all relations show all."""
+"""Relations with figures, panels or rows of their own; matrices show all."""
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
 """Inches; of a matrix with more relations than one column has room for names."""
@@ -47,12 +47,12 @@ class Picture(NamedTuple):
 def pictures_of(facts: Facts) -> list[Picture]:
     """Every figure that the run has tables for; per relation, those of the first `MOST_RELATIONS`."""
     shown = facts.q_ids[:MOST_RELATIONS]
-    parts = (_of_heads(facts, shown), _of_vectors(facts), _of_relations(facts, shown))
-    return list(itertools.chain.from_iterable(parts))
+    of_heads = (_heads(facts, shown), _stability(facts), _shared_heads(facts))
+    of_vectors = (_head_counts(facts), _contrasts(facts, shown), _transfer(facts), _cosines(facts), _cost(facts, shown))
+    return list(itertools.chain(*of_heads, *of_vectors, _of_relations(facts, shown)))
 
 
-def _of_heads(facts: Facts, shown: list[str]) -> Iterator[Picture]:
-    confidence, heads = facts.confidence, facts.heads
+def _heads(facts: Facts, shown: list[str]) -> Iterator[Picture]:
     scores = pd.concat([_chosen_of(facts, "aie_stats", ["AIE"]), _chosen_of(facts, "cie_stats", shown)])
     yield Picture(
         "heads",
@@ -60,36 +60,41 @@ def _of_heads(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         "wrong examples when this one head's output is replaced by its mean over prompts with right ones. One panel a "
         "relation, the first their average (AIE). Framed: the heads that the vector is made of. Intervals are each "
         "head's own.",
-        head_heatmap(scores, confidence=confidence),
+        head_heatmap(scores, confidence=facts.confidence),
     )
-    if heads.empty:
+
+
+def _stability(facts: Facts) -> Iterator[Picture]:
+    if facts.heads.empty:
         return
-    n_trials = facts.stability["rankings"][GLOBAL]["n_trials"]
+    rankings, heads = facts.stability["rankings"], facts.heads
     yield Picture(
         "inclusion",
         f"How often each head is among the top {facts.k} of the average over relations when the trials are drawn again "
         "with replacement.",
-        inclusion_probabilities(heads[heads["ranking"] == GLOBAL].assign(ranking="the AIE"), facts.k, n_trials),
+        inclusion_probabilities(
+            heads[heads["ranking"] == GLOBAL].assign(ranking="the AIE"), facts.k, rankings[GLOBAL]["n_trials"]
+        ),
     )
-    curves = [
-        {"ranking": "AIE" if name == GLOBAL else facts.q_id_of_ranking.get(name, name), **point}
-        for name, ranking in facts.stability["rankings"].items()
-        for point in ranking["convergence"]
-    ]
+    names = {GLOBAL: "AIE", **facts.q_id_of_ranking}
+    curves = [{"ranking": names[name], **point} for name, each in rankings.items() for point in each["convergence"]]
     if any(point["overlap_apart"] is not None for point in curves):
         yield Picture(
             "convergence",
             f"Share of the top {facts.k} heads that two rankings agree on, each of n trials and none in common.",
             ranking_convergence(pd.DataFrame(curves), facts.k),
         )
-    own = heads[heads["ranking"].isin(facts.q_id_of_ranking) & heads["chosen"]]
-    own = own.assign(q_id=own["ranking"].map(facts.q_id_of_ranking))
-    if own["q_id"].nunique() > 1:
-        yield Picture(
-            "shared_heads",
-            "Share of the row's top heads that are among the column's, too.",
-            overlap_heatmap(own, width=_width(own["q_id"].nunique())),
-        )
+
+
+def _shared_heads(facts: Facts) -> Iterator[Picture]:
+    if facts.heads.empty or len(facts.q_ids) < 2:
+        return
+    own = facts.heads[facts.heads["ranking"].isin(facts.q_id_of_ranking) & facts.heads["chosen"]]
+    yield Picture(
+        "shared_heads",
+        "Share of the row's top heads that are among the column's, too.",
+        overlap_heatmap(own.assign(q_id=own["ranking"].map(facts.q_id_of_ranking)), width=_width(len(facts.q_ids))),
+    )
 
 
 def _chosen_of(facts: Facts, name: str, shown: list[str]) -> pd.DataFrame:
@@ -106,56 +111,69 @@ def _chosen_of(facts: Facts, name: str, shown: list[str]) -> pd.DataFrame:
     return table.assign(chosen=[key in there for key in keys])
 
 
-def _of_vectors(facts: Facts) -> Iterator[Picture]:
-    """Figures that show all relations' vectors side by side."""
-    confidence, own = facts.confidence, facts.own
-    if own.empty:
+def _head_counts(facts: Facts) -> Iterator[Picture]:
+    if facts.own.empty or facts.of_each_k["k"].nunique() < 2:
         return
-    if facts.of_each_k["k"].nunique() > 1:
-        rows = facts.of_each_k.assign(chosen=facts.of_each_k["best_k"])
-        yield Picture(
-            "head_count",
-            "Effect on test trials of vectors of different numbers of heads, each at its own chosen cell. Ringed: the "
-            "number that the dev trials choose.",
-            effect_by_head_count(rows, confidence=confidence),
-        )
-    if len(facts.contrasts):
-        rows = facts.contrasts[(facts.contrasts["condition"] == "fv") & facts.contrasts["minus"].isin(LEAD_CONTRASTS)]
+    yield Picture(
+        "head_count",
+        "Effect on test trials of vectors of different numbers of heads, each at its own chosen cell. Ringed: the "
+        "number that the dev trials choose.",
+        effect_by_head_count(facts.of_each_k.assign(chosen=facts.of_each_k["best_k"]), confidence=facts.confidence),
+    )
+
+
+def _contrasts(facts: Facts, shown: list[str]) -> Iterator[Picture]:
+    if facts.contrasts.empty:
+        return
+    of_vector = (facts.contrasts["condition"] == "fv") & facts.contrasts["minus"].isin(LEAD_CONTRASTS)
+    rows = facts.contrasts[of_vector & facts.contrasts["eval_qid"].isin(shown)]
+    if len(rows):
         yield Picture(
             "contrasts",
             "The vector's log probability of the right answer minus that of each control or baseline on the same test "
             "trials: right of zero the vector is better.",
-            contrast_forest(rows, confidence=confidence),
+            contrast_forest(rows, confidence=facts.confidence),
         )
-    vectors = dict(zip(own["fv"], own["eval_qid"], strict=True))
-    transfer = facts.table("transfer")
-    if len(transfer) and len(vectors) > 1:
-        rows = transfer[transfer["fv"].isin(vectors)].assign(fv=lambda table: table["fv"].map(vectors))
-        words = {"effect": "against the prompt without a vector", "effect_minus_control": "beyond random vectors"}
-        for value in (name for name in words if rows[name].notna().any()):
-            yield Picture(
-                value.replace("effect", "transfer"),
-                f"What each relation's vector does on each relation's test trials, {words[value]}, at the cell chosen "
-                "for the pair.",
-                transfer_heatmap(rows, value, confidence=confidence, width=_width(len(vectors))),
-            )
-    if len(cosines := facts.table("fv_cosines")) and len(vectors) > 1:
-        places = [place for place, name in enumerate(cosines.iloc[:, 0]) if name in vectors]
-        names = [vectors[cosines.iloc[place, 0]] for place in places]
-        square = cosines.iloc[places, [0, *(place + 1 for place in places)]].set_axis(["fv", *names], axis=1)
-        square.isetitem(0, names)
+
+
+def _transfer(facts: Facts) -> Iterator[Picture]:
+    transfer, relation = facts.table("transfer"), facts.relation_of_vector
+    if transfer.empty or len(relation) < 2:
+        return
+    rows = transfer[transfer["fv"].isin(relation)].assign(fv=lambda table: table["fv"].map(relation))
+    words = {"effect": "against the prompt without a vector", "effect_minus_control": "beyond random vectors"}
+    for value in (name for name in words if rows[name].notna().any()):
         yield Picture(
-            "cosines", "Cosine between relations' vectors.", cosine_heatmap(square, width=_width(len(vectors)))
+            value.replace("effect", "transfer"),
+            f"What each relation's vector does on each relation's test trials, {words[value]}, at the cell chosen for "
+            "the pair.",
+            transfer_heatmap(rows, value, confidence=facts.confidence, width=_width(len(relation))),
         )
-    if len(cost := facts.of_own(facts.table("injection_cost"), unpaired=True)):
-        effects = facts.of_own(facts.held_out, unpaired=True)
-        effects, cost = (table[table["condition"].isin(_COSTLY)] for table in (effects, cost))
-        yield Picture(
-            "cost",
-            "Effect on the relation's test trials against the change that the same injection makes to next-token "
-            "probabilities on unrelated texts. Up and left is better; one mark a relation and draw.",
-            effect_against_cost(effects, cost, confidence=confidence),
-        )
+
+
+def _cosines(facts: Facts) -> Iterator[Picture]:
+    cosines, relation = facts.table("fv_cosines"), facts.relation_of_vector
+    if cosines.empty or len(relation) < 2:
+        return
+    # By place: a vector may be called fv, too.
+    places = [place for place, name in enumerate(cosines.iloc[:, 0]) if name in relation]
+    names = [relation[str(cosines.iloc[place, 0])] for place in places]
+    square = cosines.iloc[places, [0, *(place + 1 for place in places)]].set_axis(["fv", *names], axis=1)
+    square.isetitem(0, names)
+    yield Picture("cosines", "Cosine between relations' vectors.", cosine_heatmap(square, width=_width(len(names))))
+
+
+def _cost(facts: Facts, shown: list[str]) -> Iterator[Picture]:
+    tables = [facts.of_own(table, unpaired=True) for table in (facts.held_out, facts.table("injection_cost"))]
+    if tables[1].empty:
+        return
+    effects, cost = (table[table["condition"].isin(_COSTLY) & table["eval_qid"].isin(shown)] for table in tables)
+    yield Picture(
+        "cost",
+        "Effect on the relation's test trials against the change that the same injection makes to next-token "
+        "probabilities on unrelated texts. Up and left is better; one mark a relation and draw.",
+        effect_against_cost(effects, cost, confidence=facts.confidence),
+    )
 
 
 def _of_relations(facts: Facts, shown: list[str]) -> Iterator[Picture]:
