@@ -54,6 +54,8 @@ def ranking_convergence(
         draw_groups(axes, table, "ranking", "n_trials")
         axes.set(xlabel="n, trials in each ranking", ylabel=UNITS[value], ylim=(min(0.0, table["value"].min()), 1.02))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        if table["n_trials"].nunique() == 1:
+            axes.set_xlim(table["n_trials"].iloc[0] - 1, table["n_trials"].iloc[0] + 1)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         figure.legend_at(_LEFT, bottom, handles, _HANDLE)

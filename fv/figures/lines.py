@@ -16,8 +16,8 @@ _MARKERS = "osD^vPX"
 MOST_NAMED = len(_MARKERS)
 """Of more groups than this, each line is grey, nothing tells one from another, and their mean is drawn."""
 _NAME = 1.2
-_ONE_OF_MANY: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-"}
-_MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.4, "linestyle": "-"}
+_ONE_OF_MANY: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-", "marker": ".", "markersize": 2.0}
+_MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.4, "linestyle": "-", "marker": ".", "markersize": 4.0}
 
 
 def look(index: int, n: int) -> dict[str, Any]:

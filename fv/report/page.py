@@ -95,7 +95,7 @@ def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
         "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
         "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
         "mind": what_to_mind(facts),
-        "figures": [(each.name, each.caption, Markup(inline_svg(each))) for each in pictures],
+        "figures": [(each, Markup(inline_svg(each))) for each in pictures],
         "n_relations": len(facts.q_ids),
         "most_relations": MOST_RELATIONS,
         "tables": tables_of(facts),

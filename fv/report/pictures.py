@@ -12,7 +12,7 @@ from fv.figures.contrasts import contrast_forest
 from fv.figures.convergence import ranking_convergence
 from fv.figures.cosines import cosine_heatmap
 from fv.figures.cost import effect_against_cost
-from fv.figures.data_figure import DataFigure
+from fv.figures.data_figure import COLUMN, DataFigure
 from fv.figures.effect_by_layer import effect_by_layer
 from fv.figures.head_count import effect_by_head_count
 from fv.figures.head_overlap import overlap_heatmap
@@ -27,7 +27,7 @@ MOST_RELATIONS = 12
 """Relations with figures, panels or rows of their own; matrices show all."""
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
-"""Inches; of a matrix with more relations than one column has room for names."""
+"""Inches; of a figure with more names than one column has room for."""
 
 
 class Picture(NamedTuple):
@@ -42,6 +42,11 @@ class Picture(NamedTuple):
     name: str
     caption: str
     figure: DataFigure
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wider than one column."""
+        return bool(self.figure.get_size_inches()[0] > COLUMN)
 
 
 def pictures_of(facts: Facts) -> list[Picture]:
@@ -60,7 +65,7 @@ def _heads(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         "wrong examples when this one head's output is replaced by its mean over prompts with right ones. One panel a "
         "relation, the first their average (AIE). Framed: the heads that the vector is made of. Intervals are each "
         "head's own.",
-        head_heatmap(scores, confidence=facts.confidence),
+        head_heatmap(scores, confidence=facts.confidence, width=_WIDE if len(shown) > 3 else COLUMN),
     )
 
 
@@ -209,5 +214,5 @@ def _of_relations(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         )
 
 
-def _width(n: int) -> float:
-    return _WIDE if n > MOST_RELATIONS else 3.3
+def _width(n_names: int) -> float:
+    return _WIDE if n_names > MOST_RELATIONS else COLUMN
