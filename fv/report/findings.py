@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import Facts
 from fv.report.words import interval, number
 
-MOST_HEADS = 5
-"""Heads that a sentence names."""
+MOST_HEADS, MOST_NAMED = 5, 12
+"""Heads and relations that a sentence names."""
 
 
 def what_was_done(facts: Facts) -> list[str]:
@@ -67,24 +68,32 @@ def what_to_mind(facts: Facts) -> list[str]:
     """Warnings: those of the steps, ties at k, first tokens that collide, what was dropped, what has not run."""
     meta = facts.run.trials.snapshot.meta
     found = [*facts.missing, *facts.summary.get("warnings", []), *facts.run.meta.get("warnings", [])]
-    for name, ranking in facts.stability.get("rankings", {}).items():
-        gap = ranking["gap"]
-        if gap and gap["ci_low"] <= 0 <= gap["ci_high"]:
-            of = facts.q_id_of_ranking.get(name, "the average over relations")
-            found.append(
-                f"Ranking of {of}: the {facts.k} best heads end in a tie; {gap['n_within_error']} heads below are "
-                "within error of the last one."
-            )
+    if ties := _ties(facts):
+        found.append(
+            f"Where the {facts.k} best heads end, they end in a tie: the last one's lead over the next has an interval "
+            f"that reaches zero in the ranking of {shorten(ties, MOST_NAMED)}."
+        )
     colliding = {q: each.n_colliding for q, each in meta.first_token_collisions.items() if each.n_colliding}
     if colliding:
-        named = ", ".join(f"{q_id} {n}" for q_id, n in colliding.items())
+        named = shorten([f"{q_id} {n}" for q_id, n in colliding.items()], MOST_NAMED)
         found.append(f"Outputs that share their first token with another of the relation: {named}.")
     if meta.dropped_qids:
-        found.append(f"Dropped for want of pairs: {', '.join(map(str, meta.dropped_qids))}.")
+        found.append(f"Dropped for want of pairs: {shorten(list(map(str, meta.dropped_qids)), MOST_NAMED)}.")
     rejected = {q_id: each.n_rejected for q_id, each in meta.rejections.items() if each.n_rejected}
     if rejected:
-        found.append(f"Pairs that no trial could ask: {', '.join(f'{q} {n}' for q, n in rejected.items())}.")
+        named = shorten([f"{q_id} {n}" for q_id, n in rejected.items()], MOST_NAMED)
+        found.append(f"Pairs that no trial could ask: {named}.")
     return list(dict.fromkeys(found))
+
+
+def _ties(facts: Facts) -> list[str]:
+    """The rankings whose top k ends in a tie, each with how many heads below are within error of the last one."""
+    gaps = {name: ranking["gap"] for name, ranking in facts.stability.get("rankings", {}).items() if ranking["gap"]}
+    return [
+        f"{facts.q_id_of_ranking.get(name, 'the AIE')} ({gap['n_within_error']} heads within error)"
+        for name, gap in gaps.items()
+        if gap["ci_low"] <= 0 <= gap["ci_high"]
+    ]
 
 
 def _heads(facts: Facts, row: dict[str, Any]) -> str:

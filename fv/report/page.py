@@ -23,7 +23,7 @@ from fv.report.facts import Facts
 from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
 from fv.report.page_tables import tables_of
-from fv.report.pictures import MOST_RELATIONS, Picture, pictures_of
+from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
@@ -98,6 +98,7 @@ def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
         "figures": [(each, Markup(inline_svg(each))) for each in pictures],
         "n_relations": len(facts.q_ids),
         "most_relations": MOST_RELATIONS,
+        "most_names": MOST_NAMES,
         "tables": tables_of(facts),
         "browser": trial_list(facts),
         "answers": list(ANSWERS.values()),

@@ -24,7 +24,9 @@ from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.vectors.names import GLOBAL
 
 MOST_RELATIONS = 12
-"""Relations with figures, panels or rows of their own; matrices show all."""
+"""Relations with figures, panels or rows of their own."""
+MOST_NAMES = 60
+"""Relations in a matrix."""
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
 """Inches; of a figure with more names than one column has room for."""
@@ -94,11 +96,12 @@ def _stability(facts: Facts) -> Iterator[Picture]:
 def _shared_heads(facts: Facts) -> Iterator[Picture]:
     if facts.heads.empty or len(facts.q_ids) < 2:
         return
-    own = facts.heads[facts.heads["ranking"].isin(facts.q_id_of_ranking) & facts.heads["chosen"]]
+    rankings = list(facts.q_id_of_ranking)[:MOST_NAMES]
+    own = facts.heads[facts.heads["ranking"].isin(rankings) & facts.heads["chosen"]]
     yield Picture(
         "shared_heads",
         "Share of the row's top heads that are among the column's, too.",
-        overlap_heatmap(own.assign(q_id=own["ranking"].map(facts.q_id_of_ranking)), width=_width(len(facts.q_ids))),
+        overlap_heatmap(own.assign(q_id=own["ranking"].map(facts.q_id_of_ranking)), width=_width(len(rankings))),
     )
 
 
@@ -142,10 +145,11 @@ def _contrasts(facts: Facts, shown: list[str]) -> Iterator[Picture]:
 
 
 def _transfer(facts: Facts) -> Iterator[Picture]:
-    transfer, relation = facts.table("transfer"), facts.relation_of_vector
+    transfer, relation = facts.table("transfer"), _in_matrix(facts)
     if transfer.empty or len(relation) < 2:
         return
-    rows = transfer[transfer["fv"].isin(relation)].assign(fv=lambda table: table["fv"].map(relation))
+    rows = transfer[transfer["fv"].isin(relation) & transfer["eval_qid"].isin(relation.values())]
+    rows = rows.assign(fv=rows["fv"].map(relation))
     words = {"effect": "against the prompt without a vector", "effect_minus_control": "beyond random vectors"}
     for value in (name for name in words if rows[name].notna().any()):
         yield Picture(
@@ -156,8 +160,13 @@ def _transfer(facts: Facts) -> Iterator[Picture]:
         )
 
 
+def _in_matrix(facts: Facts) -> dict[str, str]:
+    """{name of a relation's own vector: the relation}, as many as a matrix shows."""
+    return dict(list(facts.relation_of_vector.items())[:MOST_NAMES])
+
+
 def _cosines(facts: Facts) -> Iterator[Picture]:
-    cosines, relation = facts.table("fv_cosines"), facts.relation_of_vector
+    cosines, relation = facts.table("fv_cosines"), _in_matrix(facts)
     if cosines.empty or len(relation) < 2:
         return
     # By place: a vector may be called fv, too.

@@ -24,6 +24,7 @@ from hostile_texts import ANSWERS, NAMES
 
 from fv.errors import ArtifactError, FvError
 from fv.report import page_tables, pictures, trial_list
+from fv.report.facts import Facts
 from fv.report.page import write_page
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
@@ -215,6 +216,9 @@ def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: p
     monkeypatch.setattr(trial_list, "MOST_TRIALS", 6)
     monkeypatch.setattr(trial_list, "MOST_LETTERS", 10)
     monkeypatch.setattr(pictures, "MOST_RELATIONS", 2)
+    monkeypatch.setattr(pictures, "MOST_NAMES", 2)
+    sizes = {each.name: len(each.figure.table) for each in pictures.pictures_of(Facts(hostile_run))}
+    assert sizes["transfer"] == sizes["cosines"] == sizes["shared_heads"] == 4
     html = write_page(hostile_run).read_text(encoding="utf-8")
     cut = Page(html)
     assert len(cut.cells["contrasts"]) == 5 and "The first 5 of" in html
