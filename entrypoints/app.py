@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from entrypoints.analyses import add_analyses
 from entrypoints.conditions import add_conditions
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
@@ -32,6 +33,7 @@ _schema = OmegaConf.structured(Config)
 # The class and not the default model: a model file that leaves a setting out gets the class' value.
 _schema.model = ModelConfig
 add_conditions(_schema)
+add_analyses()
 ConfigStore.instance().store(name="config_schema", node=_schema)
 
 
@@ -61,11 +63,11 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     return decorate
 
 
-def run(cfg: DictConfig, module: str, function: str, with_model: bool = True) -> Path:
+def run(cfg: DictConfig, module: str, function: str, with_model: bool = True, **more: Any) -> Path:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
-    A step `with_model` gets the holder of this call of the entrypoint. In a sweep, jobs of Step6 write to cells of
-    their own; a pointer in the job's folder lets `GatherSweep` find them.
+    A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
+    write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them.
     """
     try:
         config = typed(cfg)
@@ -74,7 +76,7 @@ def run(cfg: DictConfig, module: str, function: str, with_model: bool = True) ->
         log_to_terminal()
         step = getattr(importlib.import_module(module), function)
         if not _in_sweep() or function not in ("run_step6", "run_pipeline"):
-            return step(config, _models()) if with_model else step(config)
+            return step(config, _models(), **more) if with_model else step(config, **more)
         cell = step(config, _models(), as_cell=True)
         pointer = {"cell": str(cell.absolute()), "overwrite": config.overwrite}
         (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
