@@ -20,6 +20,7 @@ from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with
+from fv.runs.engine import engine_of
 from fv.runs.logs import log_to_file
 from fv.runs.metadata import (
     clear_run,
@@ -35,7 +36,6 @@ from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
-from fv.steps.engine import engine_of
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)

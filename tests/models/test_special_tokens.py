@@ -102,7 +102,7 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
         "corrupted": prompt_of(lm, snapshot, trial, "corrupted").token_ids,
         **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
     }
-    config = make_config(*bos_overrides, "evaluation=full", "evaluation.n_unrelated=2")
+    config = make_config(*bos_overrides, "evaluation=full", "analysis.cost.n_texts=2")
     candidates: Any = SimpleNamespace(evaluation=config.evaluation, lm=lm)
     held_out: Any = HeldOutRun(None, snapshot, candidates, {}, None, {}, 99)  # type: ignore[arg-type]
     prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(held_out.unrelated)}
