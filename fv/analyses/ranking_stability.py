@@ -53,8 +53,8 @@ class RankingStability(Analysis):
         tied = rows[(rows["gap_ci_low"] <= 0) & (rows["gap_ci_high"] >= 0)]["ranking"].tolist()
         if tied:
             log.info(
-                f"k={run.ranking.k} cuts through a tie in {len(tied)} of {len(rows)} rankings ({shorten(tied)}): the next "
-                "head is within error of the last that was taken. ranking_stability.csv has the gaps."
+                f"k={run.ranking.k} cuts through a tie in {len(tied)} of {len(rows)} rankings ({shorten(tied)}): the "
+                "next head is within error of the last that was taken. ranking_stability.csv has the gaps."
             )
         return tables
 

@@ -10,9 +10,11 @@ from fv.display import print_table
 from fv.files import read_jsonl
 from fv.report.numbers import heads, interval
 from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.vectors.names import ranking_name
 
 PROMPTS = ("corrupted", "clean")
+STABILITY = "ranking_stability"
 N_SHOWN = 3
 """Heads that are named."""
 
