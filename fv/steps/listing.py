@@ -1,11 +1,14 @@
-"""Prints the ready model configurations and the families, for `python -m entrypoints.models`."""
+"""Prints what there is to choose from: models and families, and analyses."""
 
+import inspect
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from fv.analyses import known_analyses
+from fv.config.group import plain
 from fv.config.model import ModelConfig
 from fv.config.presets import CONF, model_presets
 from fv.models.spec import SPECS
@@ -28,9 +31,26 @@ def list_models() -> None:
         families.add_column(column)
     for spec in SPECS:
         families.add_row(spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec))))
-    console = Console(width=None if Console().is_terminal else 160)
+    console = _console()
     console.print(models)
     console.print(families)
+
+
+def list_analyses() -> None:
+    """Print the analyses there are, the project's own and those of installed packages, with their settings."""
+    table = Table(title="analysis=[<name>,…]")
+    for column in ("name", "reads", "by itself", "of", "settings", "what it is"):
+        table.add_column(column, overflow="fold")
+    for name, analysis in known_analyses().items():
+        settings = "\n".join(f"analysis.{name}.{key}={value}" for key, value in plain(analysis()).items())
+        package, default = analysis.__module__.partition(".")[0], "yes" if analysis.default else "no"
+        what = " ".join((inspect.getdoc(analysis) or "").partition("\n\n")[0].split())
+        table.add_row(name, analysis.after, default, package, settings or "none", what)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if Console().is_terminal else 160, markup=False)
 
 
 def _properties(values: dict[str, Any]) -> list[str]:
