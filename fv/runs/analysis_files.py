@@ -1,5 +1,6 @@
 """What analyses of a run wrote: each in a folder of its own, with metadata that name its files (spec section 4)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class AnalysisOutputs:
     def table_names(self) -> list[str]:
         """What its tables are called."""
         return [Path(name).stem for name in self.meta["outputs"] if name.endswith(".csv")]
+
+    def is_of(self, digests: Mapping[str, str]) -> bool:
+        """Whether what it read is still there, as far as {what may be read: its digest} says."""
+        return all(digests.get(name, there) == there for name, there in self.meta["inputs"].items())
 
 
 def read_analyses(paths: RunPaths) -> dict[str, AnalysisOutputs]:

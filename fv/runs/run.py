@@ -1,5 +1,6 @@
 """A finished run, opened to look at: its tables, trials, effects, vectors and results, verified as they are read."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from fv.data.snapshot import read_snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
-from fv.files import read_json, read_jsonl
+from fv.files import digest_of, read_json, read_jsonl
 from fv.heads.effects import Effects
 from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.metadata import read_meta
@@ -29,6 +30,7 @@ from fv.runs.table_files import read_table
 from fv.runs.vector_files import stored_vectors
 from fv.vectors.vector import Vector
 
+log = logging.getLogger(__name__)
 HELD_OUT_TRIALS = "held_out_trials.jsonl"
 
 
@@ -71,8 +73,12 @@ class Run:
 
     @cached_property
     def analyses(self) -> dict[str, AnalysisOutputs]:
-        """Each analysis of it that was made."""
-        return read_analyses(self.paths)
+        """Each analysis of it that was made, and not of results that the run has no more."""
+        found = read_analyses(self.paths)
+        stale = [name for name, made in found.items() if not made.is_of(self._digests)]
+        if stale:
+            log.info("%s: the analyses %s are stale and left out.", self.paths.root, shorten(stale))
+        return {name: made for name, made in found.items() if name not in stale}
 
     @cached_property
     def table_files(self) -> dict[str, tuple[Path, str]]:
@@ -80,9 +86,7 @@ class Run:
 
         Of two of one name, it is the later step's; that of an analysis then goes by `<analysis>/<name>`.
         """
-        found: dict[str, tuple[Path, str]] = {}
-        for folder, hashes in self.outputs.values():
-            found |= _tables_in(folder, hashes)
+        found = dict(self._tables_of_steps)
         for analysis, made in self.analyses.items():
             for name, file in _tables_in(made.folder, made.meta["outputs"]).items():
                 found[f"{analysis}/{name}" if name in found else name] = file
@@ -102,6 +106,17 @@ class Run:
     def hashes(self) -> dict[str, str]:
         """{name of a file that its steps and analyses wrote: the SHA-256 that they recorded}."""
         return {name: digest for name, (_, digest) in self.files.items()}
+
+    @cached_property
+    def _tables_of_steps(self) -> dict[str, tuple[Path, str]]:
+        tables = [_tables_in(folder, hashes) for folder, hashes in self.outputs.values()]
+        return {name: file for own in tables for name, file in own.items()}
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        """{what an analysis may have read: its digest}."""
+        tables = {name: digest for name, (_, digest) in self._tables_of_steps.items()}
+        return {**tables, "stepD": digest_of(self.meta["outputs"])}
 
     @property
     def tables(self) -> list[str]:

@@ -62,6 +62,13 @@ def test_the_composed_defaults_are_the_dataclass_defaults(make_config: MakeConfi
     )
 
 
+def test_an_analysis_is_run_only_if_it_is_named_where_analyses_are_asked_for(make_config: MakeConfig) -> None:
+    assert make_config(entrypoint="analyse").analysis == {}
+    (cost,) = make_config("analysis=[cost]", "analysis.cost.n_texts=3", entrypoint="analyse").analysis.items()
+    assert cost == ("cost", analyses_of({"cost": {"n_texts": 3}})["cost"])
+    assert cost[1].called("n_texts") == "analysis.cost.n_texts"
+
+
 def test_every_group_has_its_class() -> None:
     assert {*FOLDERS} == {*GROUPS, "experiment"}
 
