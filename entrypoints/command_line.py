@@ -21,15 +21,10 @@ GROUPS = {
     "analysis": Analysis,
 }
 GROUPS_OF = {
-    **{"data": ("data", "model"), "models": ("model", "compute"), "analyse": ("analysis",)},
-    **dict.fromkeys(("gather", "clean", "report"), ()),
-}
     "data": ("data", "model"),
     "models": ("model", "compute"),
     "analyse": ("analysis",),
-    "gather": (),
-    "clean": (),
-    "report": (),
+    **dict.fromkeys(("gather", "clean", "report"), ()),
 }
 """The groups that concern a command, where they are not all."""
 SWITCHES = {
