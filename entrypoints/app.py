@@ -30,6 +30,7 @@ from fv.steps.holder import ModelHolder
 
 from .command_line import is_answered, multirun_first
 from .conditions import add_conditions
+from .pages import write_page
 
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
@@ -73,12 +74,15 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     return decorate
 
 
-def run(cfg: DictConfig, module: str, function: str, with_model: bool = True, show: str | None = None) -> None:
+def run(
+    cfg: DictConfig, module: str, function: str, with_model: bool = True, show: str | None = None, page: bool = False
+) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
     A step `with_model` gets the holder of this call of the entrypoint. In a sweep, jobs of Step6 write to cells of
     their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown by the function
     `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was gathered is.
+    With `page`, the run's page comes last.
     """
     try:
         config = typed(cfg)
@@ -93,6 +97,8 @@ def run(cfg: DictConfig, module: str, function: str, with_model: bool = True, sh
             from fv.report import terminal
 
             getattr(terminal, show)(folder)
+        if page:
+            write_page(config)
     except KeyboardInterrupt:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

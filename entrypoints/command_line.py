@@ -17,7 +17,13 @@ from .conditions import plugged_in
 
 MULTIRUN = ("-m", "--multirun")
 GROUPS = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
-GROUPS_OF = {"data": ("data", "model"), "models": ("model", "compute"), "gather": (), "clean": (), "report": ()}
+GROUPS_OF = {
+    "data": ("data", "model"),
+    "models": ("model", "compute"),
+    "gather": (),
+    "clean": (),
+    "report": ("report",),
+}
 """The groups that concern a command, where they are not all."""
 SWITCHES = {
     "-m": "run one job for each combination of values: -m seed=1,2 injection.layer=8,12",

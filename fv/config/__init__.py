@@ -26,6 +26,7 @@ from fv.config.model import (
     shown_map,
 )
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
+from fv.config.report import PageForm, ReportConfig
 from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
@@ -46,7 +47,9 @@ __all__ = [
     "Group",
     "InjectionConfig",
     "ModelConfig",
+    "PageForm",
     "Quant",
+    "ReportConfig",
     "ScopeMode",
     "ScoreConfig",
     "ScoreKey",
@@ -81,6 +84,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 42
     """Seed of every draw."""
     run_id: str = "run"

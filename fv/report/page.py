@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 try:
+    import matplotlib  # noqa: F401
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 except ImportError as error:
-    raise ImportError("The page of a run needs Jinja2: pip install 'function-vectors[report]'.") from error
+    raise ImportError("A run's page needs matplotlib and Jinja2: pip install 'function-vectors[report]'.") from error
 
 from fv.config import Config
+from fv.config.report import FORMATS
 from fv.errors import FvError
 from fv.evaluation.summary import records
 from fv.files import write_text, write_whole
@@ -28,19 +30,18 @@ from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 
-FORMATS = ("svg", "pdf", "png")
 MOST_FINDINGS = 60
 """Relations with sentences of their own."""
 _SCRIPTS = ("jquery.slim.min.js", "jquery.dataTables.min.js", "page.js")
 
 
 def report_page(config: Config) -> Path:
-    """Write the page of a run, `run_id` and `tag` of the settings; returns its path.
+    """Write the page of `config`'s run, under its tag, with figures in `report.formats`; returns its path.
 
     Raises:
         ArtifactError: there is no finished StepD, or a file is missing or was changed.
     """
-    return write_page(open_run(RunPaths.of(config).root, config.tag))
+    return write_page(open_run(RunPaths.of(config).root, config.tag), config.report.formats)
 
 
 def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:

@@ -253,10 +253,11 @@ def test_a_record_that_no_step_wrote_is_refused_by_name(hostile_run: Run) -> Non
         hostile_run.record("nothing")
 
 
-def test_without_jinja_one_line_says_what_to_install() -> None:
-    code = "import sys; sys.modules['jinja2'] = None; import fv.report.page"
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_without_the_extra_one_line_says_what_to_install(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import fv.report.page"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: The page of a run needs Jinja2: pip install 'function-vectors[report]'."
+        "ImportError: A run's page needs matplotlib and Jinja2: pip install 'function-vectors[report]'."
     )
