@@ -49,7 +49,7 @@ test-wheel: wheel $(READY_DEV)  ## Build the wheel, install it into an empty env
 
 # Chromium and its driver are the system's: apt-get install chromium chromium-driver
 test-browser: $(READY_DEV)  ## Open the page of a run in Chromium, and sort, search and check it
-	$(PIP) install $(PIP_FLAGS) -e '.[browser]'
+	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/report/test_browser.py $(ARGS)
 
 lint: $(READY_DEV)  ## Check style
