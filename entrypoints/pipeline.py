@@ -1,4 +1,4 @@
-"""StepD, StepE and Step6 with one model load, then a table of what was found."""
+"""StepD, StepE and Step6 with one model load, then a table of what was found, and a page of the run."""
 
 from omegaconf import DictConfig
 
@@ -7,7 +7,7 @@ from .app import entrypoint, run
 
 @entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report")
+    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Prints the tables of a finished run, run_id=<run_id>; with a tag, of that set of outputs."""
+"""Prints the tables of a finished run, run_id=<run_id>, and writes a page of it, one HTML file with its figures.
+
+With a tag, of that set of outputs; report=none leaves the page out.
+"""
 
 from omegaconf import DictConfig
 
@@ -7,7 +10,7 @@ from .app import entrypoint, run
 
 @entrypoint("report")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.report.terminal", "report", with_model=False)
+    run(cfg, "fv.report.terminal", "report", with_model=False, page=True)
 
 
 if __name__ == "__main__":

@@ -193,12 +193,12 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone."""
+    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone, no page."""
     return [
         "evaluation=grid",
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
-        *("compute.selfcheck=false", "compute.threads=1"),
+        *("compute.selfcheck=false", "compute.threads=1", "report.page=none"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
     ]
 

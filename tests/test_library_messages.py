@@ -25,7 +25,7 @@ LEAVES = (
     *("errors.py", "seeding.py", "progress.py", "display.py", "shipped.py"),
     *("files.py", "tables.py", "units.py", "registry.py"),
 )
-PLANNED = ("gather", "report", "cluster")
+PLANNED = ("gather", "cluster")
 """Groups that there may be one day."""
 
 

@@ -25,6 +25,7 @@ from fv.config.model import (
     shown_map,
 )
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
+from fv.config.report import PageForm, ReportConfig
 from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
@@ -45,7 +46,9 @@ __all__ = [
     "Group",
     "InjectionConfig",
     "ModelConfig",
+    "PageForm",
     "Quant",
+    "ReportConfig",
     "ScopeMode",
     "ScoreConfig",
     "ScoreKey",
@@ -85,6 +88,7 @@ class Config:
     analysis: dict[str, Any] = field(default_factory=dict)
     """What is made of the results: {name of an analysis: its settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 42
     """Seed of every draw."""
     run_id: str = "run"

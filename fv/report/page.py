@@ -1,20 +1,20 @@
 """The page of a run: one file that opens from disk and asks nothing of any server, and the figures beside it."""
 
-import base64
-import hashlib
 import warnings
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 try:
+    import itables  # noqa: F401
+    import matplotlib  # noqa: F401
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 except ImportError as error:
-    raise ImportError("The page of a run needs Jinja2: pip install 'function-vectors[report]'.") from error
+    raise ImportError("A page needs Jinja2, itables, matplotlib: pip install 'function-vectors[report]'.") from error
 
 from fv.config import Config
+from fv.config.report import FORMATS
 from fv.errors import FvError
 from fv.evaluation.summary import records
 from fv.files import write_text, write_whole
@@ -24,30 +24,29 @@ from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
 from fv.report.page_tables import tables_of
 from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
+from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 
-FORMATS = ("svg", "pdf", "png")
 MOST_FINDINGS = 60
 """Relations with sentences of their own."""
-_SCRIPTS = ("jquery.slim.min.js", "jquery.dataTables.min.js", "page.js")
 
 
 def report_page(config: Config) -> Path:
-    """Write the page of a run, `run_id` and `tag` of the settings; returns its path.
+    """Write the page of `config`'s run, under its tag, with figures in `report.formats`; returns its path.
 
     Raises:
         ArtifactError: there is no finished StepD, or a file is missing or was changed.
     """
-    return write_page(open_run(RunPaths.of(config).root, config.tag))
+    return write_page(open_run(RunPaths.of(config).root, config.tag), config.report.formats)
 
 
 def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
     """Write `report/index.html` and `report/figures/` into a run's folder, those of a tag into `report/<tag>/`.
 
-    The same run gives the same bytes, on the same versions of this project, matplotlib and Jinja2. What has not run is
-    said and left out. A run that is too large for one page is cut, with a notice.
+    The same run gives the same bytes, on the same versions of this project, matplotlib, Jinja2 and itables. What has
+    not run is said and left out. A run that is too large for one page is cut, with a notice.
 
     Args:
         run: the run.
@@ -86,7 +85,6 @@ def page_of(facts: Facts, pictures: Sequence[Picture]) -> str:
 
 
 def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
-    scripts = [_packaged("static", name).strip() for name in _SCRIPTS]
     run, own = facts.run, records(facts.own)
     return {
         "title": f"{run.config['model']['name']}: {run.config['data']['name']}, seed {run.config['seed']}",
@@ -106,8 +104,8 @@ def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
         "settings": settings_of(run),
         "made_with": made_with(run),
         "hashes": hashes_of(run),
-        "scripts": [Markup(script) for script in scripts],
-        "script_hashes": [_hash_of(script) for script in scripts],
+        "scripts": [(Markup(script.text), script.sha256) for script in scripts()],
+        "licence": licence(),
     }
 
 
@@ -116,12 +114,3 @@ def _save(picture: Picture, path: Path, form: str) -> None:
         # Documented: letters that the font lacks are empty boxes in PDF and PNG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         write_whole(path, lambda unfinished: picture.figure.savefig(unfinished, format=form))
-
-
-def _hash_of(script: str) -> str:
-    """What the page's policy knows a script by: no other one runs."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _packaged(*parts: str) -> str:
-    return resources.files("fv.report").joinpath(*parts).read_text(encoding="utf-8")

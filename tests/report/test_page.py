@@ -94,7 +94,7 @@ def test_hostile_names_and_answers_are_text_and_nothing_else(page: Page) -> None
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"img", "i", "b", "iframe", "object", "embed", "link", "base", "form"}
     assert all(not name.startswith("on") for _, own in page.elements for name in own)
-    assert len([tag for tag, _ in page.elements if tag == "script"]) == 3
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == 2
     assert set(page.texts["h3"]) | set(page.texts["bdi"]) >= {*NAMES}
     said = {cell for row in page.cells["trials"] for cell, _ in row}
     assert any(answer in text for answer in ANSWERS[:1] for text in said)
@@ -105,8 +105,19 @@ def test_only_the_pages_own_scripts_may_run(page: Page) -> None:
     (policy,) = [own["content"] for tag, own in page.elements if own.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     hashes = {base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in page.texts["script"]}
-    assert len(hashes) == 3 and all(f"'sha256-{each}'" in policy for each in hashes)
+    assert len(hashes) == 2 and all(f"'sha256-{each}'" in policy for each in hashes)
     assert policy.startswith("default-src 'none'") and "unsafe-inline" not in policy.split("script-src")[1]
+
+
+def test_no_script_holds_letters_that_begin_or_end_one(page: Page) -> None:
+    assert len("".join(page.texts["script"])) > 100_000
+    assert not [text for text in page.texts["script"] if re.search(r"<(?:!--|/?script)", text, re.IGNORECASE)]
+
+
+def test_the_licence_of_the_scripts_is_on_the_page(page: Page) -> None:
+    (licence,) = [text for text in page.texts["pre"] if "MIT License" in text]
+    assert licence.startswith("itables ") and "Permission is hereby granted" in licence
+    assert re.search(r"jQuery JavaScript Library v\d.*DataTables \d", page.texts["script"][0], re.DOTALL)
 
 
 def test_nothing_is_asked_of_any_server(page: Page, html: str) -> None:
@@ -253,10 +264,11 @@ def test_a_record_that_no_step_wrote_is_refused_by_name(hostile_run: Run) -> Non
         hostile_run.record("nothing")
 
 
-def test_without_jinja_one_line_says_what_to_install() -> None:
-    code = "import sys; sys.modules['jinja2'] = None; import fv.report.page"
+@pytest.mark.parametrize("package", ["itables", "jinja2", "matplotlib"])
+def test_without_the_extra_one_line_says_what_to_install(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import fv.report.page"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: The page of a run needs Jinja2: pip install 'function-vectors[report]'."
+        "ImportError: A page needs Jinja2, itables, matplotlib: pip install 'function-vectors[report]'."
     )
