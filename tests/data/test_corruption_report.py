@@ -108,8 +108,12 @@ def test_the_check_shows_how_prompts_were_corrupted_and_warns_by_name(
     rows = [f"truth,{pair.exA},{pair.exB}" for pair in of_outputs("yes", "no", n=60)]
     path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
     run_check(make_config("model=local", f"model.path={tiny_llama_folder}", f"data.path={path}"))
-    printed = capsys.readouterr().out
-    assert "from the relation" in printed and "truth: 2 distinct outputs" in printed and "flipped" in printed
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        {"deranged", "permuted"} <= {*printed.split()}
+        and "truth: 2 distinct outputs" in printed
+        and "flipped" in printed
+    )
     assert "data.corruption=permute" in printed.replace("\n", " ")
 
 

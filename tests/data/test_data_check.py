@@ -260,7 +260,7 @@ def test_the_list_needs_no_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("chek",), ("data.path=x",)])
 def test_an_unknown_action_is_answered_with_the_known_ones(arguments: tuple[str, ...]) -> None:
-    assert "list | check | sample" in module("data", *arguments, code=1).stderr
+    assert "list|check|sample" in module("data", *arguments, code=1).stderr
 
 
 def test_the_exit_code_says_that_stepd_would_refuse(tiny_llama_folder: Path, tmp_path: Path) -> None:
