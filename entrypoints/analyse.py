@@ -12,7 +12,7 @@ from .app import entrypoint, run
 def analyse(cfg: DictConfig) -> None:
     # An override is `key=value`, `group=choice` or `group/inner=choice`.
     given = [one.lstrip("+~").partition("=")[0].replace("/", ".") for one in HydraConfig.get().overrides.task]
-    run(cfg, "fv.steps.analyse", "run_analyse", given=given)
+    run(cfg, "fv.steps.analyse", "run_analyse", given=given, show="print_analyses")
 
 
 def main() -> None:

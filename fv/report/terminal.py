@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fv.config import Config
-from fv.display import print_text
+from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
 from fv.report.closing import print_baselines, print_effects
@@ -15,6 +15,7 @@ from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.metadata import read_meta
 from fv.runs.paths import FV_META, RunPaths, run_folder
+from fv.runs.run import open_run
 from fv.runs.step6_files import META
 from fv.vectors.names import source_name
 
@@ -47,6 +48,14 @@ def print_gathered(folder: Path) -> None:
         print_over_seeds(folder)
     else:
         print_report(folder)
+
+
+def print_analyses(analyses: Path) -> None:
+    """Print which analyses a run has, and their tables; `analyses` is the folder that they are in."""
+    made = open_run(run_folder(analyses)).analyses
+    rows = [(name, ", ".join(each.table_names) or "none") for name, each in made.items()]
+    print_table("Analyses", ("name", "tables"), rows, n_text=2)
+    print_text(f"In: {analyses}", in_one_piece=True)
 
 
 def print_heads(run: Path) -> None:
