@@ -1,7 +1,6 @@
 """`model.add_special_tokens`: BOS where the tokenizer adds it, and a warning where it is left out."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
 from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, TrialError
-from fv.evaluation.held_out import HeldOutRun
+from fv.evaluation.cost import encoded_alike
 from fv.evaluation.questions import RelationQuestions
+from fv.evaluation.unrelated import read_unrelated
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens
@@ -102,10 +102,9 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
         "corrupted": prompt_of(lm, snapshot, trial, "corrupted").token_ids,
         **{f"question {kind}": asked.ask(trial, kind).token_ids for kind in ("zero_shot", "clean", "corrupted")},
     }
-    config = make_config(*bos_overrides, "evaluation=full", "analysis.cost.n_texts=2")
-    candidates: Any = SimpleNamespace(evaluation=config.evaluation, lm=lm)
-    held_out: Any = HeldOutRun(None, snapshot, candidates, {}, None, {}, 99)  # type: ignore[arg-type]
-    prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(held_out.unrelated)}
+    texts = encoded_alike(lm, read_unrelated(2), snapshot.meta.add_special_tokens)
+    prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(texts)}
+    assert len({len(ids) for ids in texts}) == 1
     assert {name: ids[:1] == (BOS_ID,) for name, ids in prompts.items()} == dict.fromkeys(prompts, used)
     assert all(BOS_ID not in ids[1:] for ids in prompts.values())
 
