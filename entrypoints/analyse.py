@@ -5,7 +5,7 @@ import sys
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("analyse")

@@ -1,5 +1,6 @@
 """What the entrypoints share: the schema's registration, one way to run a step, and one way to show an error."""
 
+import contextlib
 import functools
 import importlib
 import json
@@ -20,12 +21,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entrypoints.analyses import add_analyses
-from entrypoints.conditions import add_conditions
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
+from fv.config.presets import CONF
 from fv.errors import FvError
+from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
+
+from .analyses import add_analyses
+from .command_line import is_answered, multirun_first
+from .conditions import add_conditions
+from .pages import write_page
 
 POINTER = "cell.json"
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
@@ -35,6 +41,10 @@ _schema.model = ModelConfig
 add_conditions(_schema)
 add_analyses()
 ConfigStore.instance().store(name="config_schema", node=_schema)
+# Not in conf/: this module's name in an installed package is not its name in a clone.
+ConfigStore.instance().store(
+    group="hydra/callbacks", name="gather", node={"gather": {"_target_": f"{__name__}.GatherSweep"}}
+)
 
 
 class UserError(CompactHydraException):
@@ -48,10 +58,13 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     """`hydra.main` for a function of this package; all jobs of one call share one model, which goes with the call."""
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        start = hydra.main(version_base="1.3", config_path="../conf", config_name=config_name)(task)
+        start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)
 
         @functools.wraps(task)
         def main() -> None:
+            if is_answered(sys.argv[1:], config_name, task.__globals__["__doc__"]):
+                return
+            sys.argv[1:] = multirun_first(sys.argv[1:])
             before = _holder.set(ModelHolder())
             try:
                 start()
@@ -63,24 +76,37 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     return decorate
 
 
-def run(cfg: DictConfig, module: str, function: str, with_model: bool = True, **more: Any) -> Path:
+def run(
+    cfg: DictConfig,
+    module: str,
+    function: str,
+    with_model: bool = True,
+    show: str | None = None,
+    page: bool = False,
+    **more: Any,
+) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
     A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
-    write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them.
+    write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown
+    by the function `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was
+    gathered is. With `page`, the run's page comes last.
     """
     try:
         config = typed(cfg)
-        from fv.runs.logs import log_to_terminal
+        _listen(config)
+        with activity("Loading the libraries") if with_model else contextlib.nullcontext():
+            step = getattr(importlib.import_module(module), function)
+        if _in_sweep() and function in ("run_step6", "run_pipeline"):
+            _point_to(step(config, _models(), as_cell=True), config.overwrite)
+            return
+        folder = step(config, _models(), **more) if with_model else step(config, **more)
+        if show and not config.quiet and not _in_sweep():
+            from fv.report import terminal
 
-        log_to_terminal()
-        step = getattr(importlib.import_module(module), function)
-        if not _in_sweep() or function not in ("run_step6", "run_pipeline"):
-            return step(config, _models(), **more) if with_model else step(config, **more)
-        cell = step(config, _models(), as_cell=True)
-        pointer = {"cell": str(cell.absolute()), "overwrite": config.overwrite}
-        (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
-        return cell
+            getattr(terminal, show)(folder)
+        if page:
+            write_page(config)
     except KeyboardInterrupt:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -111,6 +137,19 @@ def typed(cfg: DictConfig) -> Config:
         raise UserError(str(error)) from error
     assert isinstance(config, Config)
     return config
+
+
+def _listen(config: Config) -> None:
+    """Log lines and bars on the terminal, as many as `quiet` and Hydra's `hydra.verbose` ask for."""
+    from fv.runs.logs import log_to_terminal
+
+    show_bars(not config.quiet)
+    log_to_terminal(config.quiet, HydraConfig.initialized() and bool(HydraConfig.get().verbose))
+
+
+def _point_to(cell: Path, overwrite: bool) -> None:
+    pointer = {"cell": str(cell.absolute()), "overwrite": overwrite}
+    (Path(HydraConfig.get().runtime.output_dir) / POINTER).write_text(json.dumps(pointer), encoding="utf-8")
 
 
 def _models() -> ModelHolder:
@@ -146,7 +185,13 @@ class GatherSweep(Callback):
             for place, cells in ((p, c) for folder, own in groups.items() for p, c in places_of(folder, own).items()):
                 gathered.append(gather_cells(place, cells, overwrite, _models()))
             for folders in seeds_of_one_setting(gathered):
-                gather_seeds(folders)
+                # What was gathered further is shown in place of its parts.
+                gathered = [gather_seeds(folders), *(folder for folder in gathered if folder not in folders)]
+            if not config.quiet:
+                from fv.report.terminal import print_gathered
+
+                for folder in gathered:
+                    print_gathered(folder)
         except FvError as error:
             # Hydra turns a callback's exception into a warning; a sweep without its summary has failed.
             if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -1,8 +1,8 @@
-"""Throw away the units of a run: they take room, and can be made again."""
+"""Throws away the units of the run run_id=<run_id>: they take room, and can be made again."""
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("clean")

@@ -1,20 +1,34 @@
-"""Relation data, without a model's weights: `python -m entrypoints.data list | check | sample [key=value …]`."""
+"""Looks at relation data, without a model's weights. The first word says how; settings follow it:
+
+list     every relation with its counts
+check    every flaw with its lines; fails if StepD would refuse the data
+sample   each relation's first prompts, as the model's tokenizer sees them
+"""
 
 import sys
 
-import hydra
+from omegaconf import DictConfig
 
-from entrypoints.app import run
+from fv.runs.commands import command
+
+from .app import entrypoint, run
+from .command_line import is_answered
 
 ACTIONS = ("list", "check", "sample")
 
 
 def main() -> None:
+    if is_answered(sys.argv[1:], "data", __doc__):
+        return
     action = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if action not in ACTIONS:
-        sys.exit(f"Say what to do: python -m entrypoints.data {' | '.join(ACTIONS)} [data.path=…] [key=value …]")
-    entry = hydra.main(version_base="1.3", config_path="../conf", config_name="data")
-    entry(lambda cfg: run(cfg, "fv.steps.data", f"run_{action}", with_model=False))()
+        sys.exit(f"Say what to do: {command('data', '|'.join(ACTIONS))} [data.path=…] [key=value …]")
+
+    @entrypoint("data")
+    def look(cfg: DictConfig) -> None:
+        run(cfg, "fv.steps.data", f"run_{action}", with_model=False)
+
+    look()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from fv.config import Config, DataConfig, ScopeMode, model_presets
 from fv.config.checks import name_after
+from fv.config.explanations import explanations
 from fv.errors import ConfigError, FvError
 from fv.runs.paths import AIE_META, FV_META
 
@@ -83,6 +84,16 @@ ADOPTED: dict[str, tuple[str, ...]] = {
 }
 """Settings of StepD's run that the scripts of later steps take over; no keys: the whole group."""
 SCRIPTS = {"stepd": STEPD_FLAGS, "stepe": STEPE_FLAGS, "step6": STEP6_FLAGS}
+MEANINGS = {
+    "base": "the run: its folder <results_dir>/relation/<run_id>, the artifacts in it, or its sampled_trials.json",
+    "out": "where outputs go: the step's own folder in the run, or a folder in that, whose name is then the tag",
+    "run_id": "name of the run",
+    "model": "a ready model (model=<name>), a folder, or a hub id",
+    "fv_path": "the .pt file of the vector; the run's own global one, or any",
+    "fv_meta": "the metadata beside it",
+    "eval_scope": f"which relations are evaluated on: {', '.join(ScopeMode)}",
+}
+"""What flags mean that do not set one key of that name."""
 LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "eval_scope.qids")
 
 
@@ -90,7 +101,7 @@ def main(step: str) -> None:
     """Run one script: translate `sys.argv`, print the equivalent command, run it."""
     parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see entrypoints.{step}.")
     for flag, key in SCRIPTS[step].items():
-        parser.add_argument(flag, dest=flag, metavar="VALUE", help=f"sets {key}", default=argparse.SUPPRESS)
+        parser.add_argument(flag, dest=flag, metavar="VALUE", help=_help(key), default=argparse.SUPPRESS)
     try:
         overrides = translate(step, vars(parser.parse_args()))
     except FvError as error:
@@ -98,7 +109,14 @@ def main(step: str) -> None:
     module = f"entrypoints.{step}"
     print(shlex.join(["python", "-m", module, *overrides]), flush=True)
     sys.argv = [module, *overrides]
-    importlib.import_module(module).main()
+    importlib.import_module(f".{step}", __package__).main()
+
+
+def _help(key: str) -> str:
+    """What a flag does, with the signs that argparse would fill in doubled."""
+    told = {setting.key: setting.meaning for setting in explanations()}
+    said = MEANINGS[key] if key in MEANINGS else f"sets {key}: {told[key]}"
+    return said.replace("%", "%%")
 
 
 def translate(step: str, flags: dict[str, str]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("gather")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.gather", "run_gather")
+    run(cfg, "fv.steps.gather", "run_gather", show="print_gathered")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
-"""The models there are: `python -m entrypoints.models` lists them, `… models check model=<name>` proves one."""
+"""The models there are. The first word says what to do; settings follow it:
+
+list     the ready models and the families; so does no word at all
+check    prove that edits of model=<name> act, and print what was measured
+"""
 
 import sys
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
+from .command_line import is_answered
 
 
 @entrypoint("models")
@@ -13,6 +18,8 @@ def check(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    if is_answered(sys.argv[1:], "models", __doc__):
+        return
     match sys.argv[1:]:
         case [] | ["list"]:
             from fv.steps.listing import list_models
@@ -21,8 +28,8 @@ def main() -> None:
         case ["check", *_]:
             del sys.argv[1]
             check()
-        case _:
-            sys.exit(f"{__doc__}\nThe first word is list or check; settings follow check.")
+        case [word, *_]:
+            sys.exit(f"There is nothing called {word!r} to do; say list or check.\n\n{__doc__}")
 
 
 if __name__ == "__main__":

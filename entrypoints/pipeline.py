@@ -1,16 +1,13 @@
-"""StepD, StepE and Step6 with one model load, then a table of what was found."""
+"""StepD, StepE and Step6 with one model load, then a table of what was found, and a page of the run."""
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
-    folder = run(cfg, "fv.steps.pipeline", "run_pipeline")
-    from fv.report.terminal import print_report
-
-    print_report(folder)
+    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("step6")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.step6", "run_step6")
+    run(cfg, "fv.steps.step6", "run_step6", show="print_report")
 
 
 if __name__ == "__main__":

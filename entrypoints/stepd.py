@@ -1,13 +1,13 @@
-"""StepD: which heads carry each relation. `python -m entrypoints.stepd --help` lists the settings."""
+"""StepD: which heads carry each relation, from the effect of every head on wrong prompts (CIE)."""
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("stepd")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.stepd", "run_stepd")
+    run(cfg, "fv.steps.stepd", "run_stepd", show="print_heads")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from entrypoints.app import entrypoint, run
+from .app import entrypoint, run
 
 
 @entrypoint("stepe")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.stepe", "run_stepe")
+    run(cfg, "fv.steps.stepe", "run_stepe", show="print_vectors")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commands import HUB, ROOT, forbid_users_results
+from hostile_texts import ANSWERS, NAMES
 from hydra import compose, initialize
 from shapes import check_shapes
 from tokenizers import Tokenizer
@@ -24,6 +25,8 @@ from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
+from fv.runs.run import Run, open_run
+from fv.steps.pipeline import run_pipeline
 
 DEFAULT_CSV = ROOT / "datasets" / "relation" / "default.csv"
 TINY_QIDS = ["antonym", "country_capital", "verb_past"]
@@ -190,14 +193,34 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone."""
+    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone, no page."""
     return [
         "evaluation=grid",
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
-        *("compute.selfcheck=false", "compute.threads=1"),
+        *("compute.selfcheck=false", "compute.threads=1", "report.page=none"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
     ]
+
+
+@pytest.fixture(scope="session")
+def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of three relations whose names and answers are hostile, with all of Step6."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["q_id", "exA", "exB"])
+        for name in NAMES:
+            writer.writerows([name, f"<i>{n}</i> in", f"{ANSWERS[n % len(ANSWERS)]} {n}"] for n in range(16))
+    config = make_config(
+        *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
+        *(f"data.relation_csv_path={folder / 'hostile.csv'}", f"results_dir={folder}", "run_id=r"),
+        *("data.n_trials_per_q=4", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
+        *("analysis.cost.n_texts=2", "injection.fv=all_qids", "injection.layer=[1,2]", "injection.k=[1,3]"),
+        "stats.n_resamples=100",
+    )
+    run_pipeline(config)
+    return open_run(RunPaths.of(config).root)
 
 
 @pytest.fixture(scope="session")

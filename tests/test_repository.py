@@ -34,7 +34,7 @@ def test_the_workflow_tests_the_oldest_python_that_is_allowed() -> None:
 
 def test_the_workflow_gives_pip_what_the_makefile_takes() -> None:
     (name,) = read(".github/workflows/ci.yml")["jobs"]["test"]["env"]
-    assert re.search(rf"pip install .*\$\({name}\)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert re.search(rf"install .*\$\({name}\)", (ROOT / "Makefile").read_text(encoding="utf-8"))
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")

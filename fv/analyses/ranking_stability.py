@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fv.analyses.running.analysis import Analysis
+from fv.errors import shorten
 
 if TYPE_CHECKING:
     from fv.analyses.running.analysed_run import AnalysedRun
@@ -47,16 +48,14 @@ class RankingStability(Analysis):
         }
 
     def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
-        """Say which rankings k cuts through a tie of."""
-        level = 100 * run.stats.confidence
-        for row in tables["ranking_stability"].to_dict("records"):
-            low, high = row["gap_ci_low"], row["gap_ci_high"]
-            if low <= 0 <= high:
-                within, interval = row["n_within_error"], f"{level:.0f}% interval {low:.2g} to {high:.2g}"
-                log.info(
-                    f"{row['ranking']}: k={row['k']} cuts through a tie: the next head is {row['gap']:.2g} below "
-                    f"({interval}); {within} heads below k are within error of it."
-                )
+        """Say, in one line for all, which rankings k cuts through a tie of."""
+        rows = tables["ranking_stability"]
+        tied = rows[(rows["gap_ci_low"] <= 0) & (rows["gap_ci_high"] >= 0)]["ranking"].tolist()
+        if tied:
+            log.info(
+                f"k={run.ranking.k} cuts through a tie in {len(tied)} of {len(rows)} rankings ({shorten(tied)}): the "
+                "next head is within error of the last that was taken. ranking_stability.csv has the gaps."
+            )
         return tables
 
     def summary(self, tables: "Tables") -> Any:

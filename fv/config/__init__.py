@@ -25,6 +25,7 @@ from fv.config.model import (
     shown_map,
 )
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
+from fv.config.report import PageForm, ReportConfig
 from fv.config.score import ScoreConfig, ScoreKey
 from fv.errors import ConfigError
 
@@ -45,7 +46,9 @@ __all__ = [
     "Group",
     "InjectionConfig",
     "ModelConfig",
+    "PageForm",
     "Quant",
+    "ReportConfig",
     "ScopeMode",
     "ScoreConfig",
     "ScoreKey",
@@ -85,16 +88,21 @@ class Config:
     analysis: dict[str, Any] = field(default_factory=dict)
     """What is made of the results: {name of an analysis: its settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 42
+    """Seed of every draw."""
     run_id: str = "run"
     """Name of the run's folder; made of model, data and seed unless given."""
     results_dir: str = "results_fv"
+    """Where runs' folders are."""
+    quiet: bool = False
+    """Print warnings and errors only: no log lines, no progress, no tables; files are written all the same."""
     overwrite: bool = False
     """Throw away what is in the way of this configuration."""
     tag: str | None = None
     """A further set of StepE and Step6 outputs beside the untagged one."""
     runs: list[str] | None = None
-    """For `entrypoints.gather`: the run_ids whose Step6 results are averaged over their seeds."""
+    """For the command `gather`: the run_ids whose Step6 results are averaged over their seeds."""
 
     @property
     def canonical(self) -> bool:

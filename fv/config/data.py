@@ -46,8 +46,11 @@ class ColumnsConfig(Group):
     """Names of the CSV's columns."""
 
     q_id: str = "q_id"
+    """Column of the relation's name."""
     exA: str = "exA"  # noqa: N815 - the contract's own column name
+    """Column of the input."""
     exB: str = "exB"  # noqa: N815
+    """Column of the output."""
 
     def __post_init__(self) -> None:
         if len({self.q_id, self.exA, self.exB}) < 3:
@@ -86,7 +89,7 @@ class DataConfig(Group):
     name: str = "default"
     """Short name: part of `run_id`."""
     relation_csv_path: str = "datasets/relation/default.csv"
-    """CSV of (q_id, exA, exB) rows; relative paths are tried here, then beside the package."""
+    """CSV of (q_id, exA, exB) rows; a relative path is tried here, then among the files that are shipped."""
     path: str | None = None
     """A file or folder of any form that `fv.data.importers` knows, instead of `relation_csv_path`."""
     form: Form = Form.auto

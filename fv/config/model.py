@@ -125,6 +125,7 @@ class ComputeConfig(Group):
     """Where and how exactly numbers are computed."""
 
     device: str = "cpu"
+    """torch's name of the device; any but `cpu` needs `strict=false`."""
     dtype: Dtype = Dtype.fp32
     threads: int | None = None
     """CPU threads; null means torch's own default. Recorded, because it changes the last bits."""
@@ -139,7 +140,8 @@ class ComputeConfig(Group):
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
     It changes no byte."""
     selfcheck: bool = True
-    """Prove at load that edits act and that the engine equals the naive loop."""
+    """Prove at load that edits act and that the engine equals the naive loop; for a model that was proved before, the
+    record of it in the cache will do."""
 
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)

@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,9 +9,10 @@ import yaml
 from fv.config.data import TemplateConfig
 from fv.config.model import ModelConfig, Quant
 from fv.errors import ConfigError
+from fv.shipped import shipped
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-"""The folder of settings, which is installed beside the library."""
+CONF = shipped("conf")
+"""The folder of settings."""
 
 
 def model_preset(name: str) -> ModelConfig:

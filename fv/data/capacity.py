@@ -1,5 +1,6 @@
 """How many demonstrations and trials a relation can give (spec section 5)."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -71,7 +72,26 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
         if 0 < count < getattr(data, key) and works(changed(key, count))
     ]
     if not named:
-        return f"Ask for fewer trials and demonstrations, or say {data.called('allow_drop')}=true."
+        return _together(data, works)
     others = "other as it is" if data.split is Split.shared else "other two as they are"
     allowed = f"{data.called('allow_drop')}=true"
     return f"At most {', or '.join(named)} would work with the {others}; or say {allowed}."
+
+
+def _together(data: DataConfig, works: Callable[[DataConfig], bool]) -> str:
+    """Which counts work where no single one, lowered alone, would: all of them, lowered alike."""
+    asked = {"n_trials_per_q": data.n_trials_per_q, "n_demos": data.n_demos}
+    if data.split is Split.held_out:
+        asked["n_eval_trials_per_q"] = data.n_eval_trials_per_q
+    steps = max(asked.values())
+
+    def lowered(step: int) -> DataConfig:
+        counts: dict[str, Any] = {key: max(1, count * step // steps) for key, count in asked.items()}
+        counts["n_trials_per_q"] = max(counts["n_trials_per_q"], data.n_mean_trials or 1)
+        return replace(data, **counts)
+
+    most = bisect_left(range(1, steps), True, key=lambda step: not works(lowered(step)))
+    if most == 0:
+        return f"Ask for fewer trials and demonstrations, or say {data.called('allow_drop')}=true."
+    named = " ".join(f"{data.called(key)}={getattr(lowered(most), key)}" for key in asked)
+    return f"Together these would work: {named}; or say {data.called('allow_drop')}=true."

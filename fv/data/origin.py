@@ -1,13 +1,12 @@
 """Which model and which prompts something was measured with: goes with effects and vectors into their files."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fv.config import TemplateConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ArtifactError
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import LanguageModel, weights_of
 
 IN_MEMORY = "in memory"
 """The source of a model that was handed over and not loaded."""
@@ -73,8 +72,3 @@ class Origin:
         elif self.add_special_tokens != other.add_special_tokens:
             found.append(f"of prompts {'with' if self.add_special_tokens else 'without'} special tokens")
         return found
-
-
-def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """The part of a model's fingerprint that says which model it is, wherever its files are."""
-    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}

@@ -4,6 +4,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from fv.data.collector import paused_collector
 from fv.data.importers import read_table
 from fv.data.rows import Table
 from fv.errors import RelationError, shorten
+from fv.shipped import shipped
 
 MAX_PROBLEMS = 10
 
@@ -62,7 +64,7 @@ class Relations(Mapping[str, Relation]):
     Example:
         >>> relations = fv.read_relations(names=["antonym", "verb_past"])
         >>> {name: len(relation.pairs) for name, relation in relations.items()}
-        {'antonym': 212, 'verb_past': 293}
+        {'antonym': 212, 'verb_past': 246}
     """
 
     path: Path
@@ -83,6 +85,13 @@ class Relations(Mapping[str, Relation]):
 
     def __repr__(self) -> str:
         return f"Relations({shorten([f'{q_id}: {len(own.pairs)} pairs' for q_id, own in self.items()], 40)})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(q_id)}</td><td>{len(own.pairs)}</td><td>{escape(' → '.join(own.pairs[0]))}</td></tr>"
+            for q_id, own in self.items()
+        )
+        return f"<table><tr><th>relation</th><th>pairs</th><th>the first</th></tr>{rows}</table>"
 
     def warnings(self) -> list[str]:
         """One line for each relation with repeated pairs or ambiguous inputs."""
@@ -161,9 +170,8 @@ def relations_of(table: Table, qids: list[str] | None) -> Relations:
 
 
 def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:
-    """`given` as it is, or beside the package when it is relative and absent here."""
-    beside = Path(__file__).resolve().parents[2] / given
-    for path in (Path(given), beside):
+    """`given` as it is, or as it ships with the library when it is relative and absent here."""
+    for path in (Path(given), shipped(given)):
         if path.is_file() or (or_folder and path.is_dir()):
             return path
     raise RelationError(f"There is no {what} at {Path(given).absolute()}. Set {name}.")

@@ -27,6 +27,7 @@ from fv.heads.relations import snapshot_for
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
+from fv.progress import bars
 from fv.tables import Tables
 from fv.vectors.vector import Vector
 
@@ -119,11 +120,11 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         stats=StatsConfig(confidence=confidence),
         seed=snapshot.meta.seed if seed is None else seed,
         max_rows=max_rows,
-        name="Grid" if progress else None,
     )
     plan = [(vector, snapshot.qids) for vector in given]
-    found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
-    held_out = evaluation.held_out(found)
+    with bars(progress):
+        found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
+        held_out = evaluation.held_out(found)
     return Result(
         found.rows,
         held_out.trials,

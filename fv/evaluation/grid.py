@@ -72,12 +72,12 @@ class Grid:
 
 
 def evaluate_vectors(
-    name: str | None, engine: Engine, grid: Grid, units: UnitStore = NO_UNITS, known: pd.DataFrame | None = None
+    name: str, engine: Engine, grid: Grid, units: UnitStore = NO_UNITS, known: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Evaluate vectors on the eval trials of their relations.
 
     Args:
-        name: what the progress bar is called; None shows none.
+        name: what the progress bar is called.
         engine: the engine.
         grid: what is injected where.
         units: finished vectors on relations, to read and to add to.
@@ -92,8 +92,9 @@ def evaluate_vectors(
         cells = [cell for cell in cells if tuple(cell) not in there]
         parts = {trial.trial_id: trial.part for trials in grid.trials.values() for trial in trials}
         tables.append(known.assign(part=known["trial_id"].map(parts)))
-    with progress_bar(name, grid.n_rows * len(cells) // len(grid.cells)) as (advance, _):
+    with progress_bar(name, grid.n_rows * len(cells) // len(grid.cells)) as (advance, rename):
         for q_id in qids_of(grid.plan):
+            rename(q_id)
             vectors, trials = [v for v, on in grid.plan if q_id in on], grid.trials[q_id]
             prompts = [trial.prompt for trial in trials]
             norm = grid.norms[q_id] if grid.norms else None
@@ -113,7 +114,7 @@ def evaluate_vectors(
             for vector in vectors:
                 scores = scores_of_arrays(found[vector.name] or {})
                 tables.append(trial_rows(vector, trials, cells, scores["before"], scores["after"]))
-            log.info("%s: %s%s on all eval trials", name or "Grid", q_id, "" if missing else " found finished")
+            log.info("%s: %s%s on all eval trials", name, q_id, "" if missing else " found finished")
     return sort_trials(pd.concat(tables, ignore_index=True))
 
 

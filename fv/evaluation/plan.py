@@ -58,7 +58,7 @@ class Evaluation:
         seed: of every draw.
         max_rows: most token rows in one pass.
         units: finished pieces, to read and to add to.
-        name: what the grid's progress bar is called; None shows none.
+        name: what the grid's progress bar is called.
     """
 
     lm: LanguageModel
@@ -72,7 +72,7 @@ class Evaluation:
     seed: int = 42
     max_rows: int = ComputeConfig.max_rows
     units: UnitStore = NO_UNITS
-    name: str | None = None
+    name: str = "Grid"
 
     def grid(
         self,

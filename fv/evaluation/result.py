@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from fv.config import StatsConfig
 from fv.errors import ArtifactError, ConfigError, shorten
+from fv.evaluation.candidate import NO_VECTOR
 from fv.evaluation.selection import DEV, TEST
 from fv.evaluation.summary import chosen_cells, summarise, with_intervals
 from fv.evaluation.tables import ALL, KEY
@@ -105,29 +106,40 @@ class Result:
         in the right answer's log probability in nats, with its interval where there is one draw; and `fv_minus`, the
         vector's log probability minus this condition's, with its interval over trials and draws.
         """
-        held_out, metrics = self.tables["held_out"], ("top1", "delta_logprob")
-        every = held_out[(held_out["subset"] == ALL) & held_out["metric"].isin(metrics)]
-        wide = every.pivot(index=[*KEY, "draw"], columns="metric", values="mean").reset_index()
-        where = every[every["metric"] == "delta_logprob"][[*KEY, "draw", "layer", "alpha", "n", "ci_low", "ci_high"]]
-        by_draw = wide.merge(where, on=[*KEY, "draw"])
-        found = by_draw.groupby(KEY, sort=False, as_index=False).agg(
+        every = self.tables["held_out"]
+        every = every[every["subset"] == ALL]
+        by = [*KEY, "draw"]
+        level = every[every["metric"] == "top1"][[*by, "layer", "alpha", "n", "mean"]]
+        change = every[every["metric"] == "delta_logprob"][[*by, "mean", "ci_low", "ci_high"]]
+        # The zero-shot prompt is what a change is told against: it has none.
+        each = level.rename(columns={"mean": "accuracy"}).merge(
+            change.rename(columns={"mean": "delta_logprob"}), on=by, how="left"
+        )
+        found = each.groupby(KEY, sort=False, as_index=False).agg(
             draws=("draw", "size"),
             layer=("layer", _only),
             alpha=("alpha", _only),
             n=("n", "first"),
-            accuracy=("top1", "mean"),
+            accuracy=("accuracy", "mean"),
             delta_logprob=("delta_logprob", "mean"),
             ci_low=("ci_low", _only),
             ci_high=("ci_high", _only),
-        )[SHOWN]
+        )
+        table = found.merge(self._against(), on=KEY, how="left").astype({"layer": "Int64"})
+        run = {name: place for place, name in enumerate(dict.fromkeys(self.trials["condition"]))}
+        order = table.assign(condition=table["condition"].map(run)).sort_values(["eval_qid", "fv", "condition"]).index
+        return table.loc[order].reset_index(drop=True)
+
+    def _against(self) -> pd.DataFrame:
+        """The vector minus each condition: a row a (fv, relation, condition), as `table` shows it."""
         contrasts = self.tables["contrasts"]
-        against = contrasts[
-            (contrasts["condition"] == "fv") & (contrasts["subset"] == ALL) & (contrasts["metric"] == "logprob")
-        ][["fv", "eval_qid", "minus", "mean", "ci_low", "ci_high"]]
+        is_shown = (contrasts["condition"] == "fv") & (contrasts["subset"] == ALL) & (contrasts["metric"] == "logprob")
         names = {"minus": "condition", "mean": "fv_minus", "ci_low": "fv_minus_low", "ci_high": "fv_minus_high"}
-        own = found.merge(against.rename(columns=names), on=KEY, how="left")
-        # A baseline without a vector is compared with every vector: its row shows the difference of the only one.
-        return own.astype({"layer": "Int64"})
+        own = contrasts[is_shown].drop(columns="condition").rename(columns=names)[[*KEY, *list(names.values())[1:]]]
+        # A baseline belongs to no vector and is compared with every one: its row can show that of the only one.
+        n_vectors = own.groupby("eval_qid")["fv"].nunique()
+        alone = own[own["eval_qid"].map(n_vectors) == 1].assign(fv=NO_VECTOR)
+        return pd.concat([own, alone], ignore_index=True)
 
     @cached_property
     def grid(self) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,14 +11,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
-from fv.figures.frames import counted, interval_name, unit_of, values_of, whole_numbers
+from fv.figures.frames import called, counted, interval_name, unit_of, values_of, whole_numbers
+from fv.figures.lines import look
 
 Baselines = pd.DataFrame | Mapping[str, float | Sequence[float]]
 
 _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN = 0.46, 0.08, 0.22, 0.36, 1.6
 _HANDLE, _MOST_TICKS = 2.6, 12
-_STYLES: list[Any] = ["-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1))]
-_MARKERS = "osD^vPX"
 _LEVEL_STYLES: list[Any] = [(0, (6, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 3))]
 _DARK_GREY = "#4d4d4d"
 _ZERO: dict[str, Any] = {"color": INK, "linewidth": 0.5}
@@ -125,34 +123,22 @@ def _title(rows: pd.DataFrame, n: str, width: float) -> str:
     return shortened(f"Injected {of}{on}", width - width_of(tail)) + tail
 
 
-def _look(index: int, n: int) -> dict[str, Any]:
-    """How the line of an alpha looks: the greater, the lighter."""
-    colour = matplotlib.colormaps["viridis"](0.72 * index / max(1, n - 1))
-    return {
-        "color": colour,
-        "linestyle": _STYLES[index % len(_STYLES)],
-        "marker": _MARKERS[index % len(_MARKERS)],
-        "linewidth": 1.0,
-        "markersize": 2.8,
-    }
-
-
 def _draw_cells(axes: Axes, cells: pd.DataFrame) -> None:
     groups = list(cells.groupby("alpha", sort=True))
     # Points of one layer would hide one another.
     apart = min(0.2, 1.6 / len(groups)) if cells["layer"].nunique() == 1 else 0.0
     for index, (_, line) in enumerate(groups):
-        look = _look(index, len(groups))
+        style = look(index, len(groups))
         layers, low, high = (line[name].to_numpy(float) for name in ("layer", "ci_low", "ci_high"))
         layers = layers + apart * (index - (len(groups) - 1) / 2)
         effect = line["value"].where(line["measured"]).to_numpy(float)
-        red, green, blue, _ = look["color"]
+        red, green, blue, _ = style["color"]
         face, edge = (red, green, blue, 0.18 if len(groups) <= 3 else 0.08), (red, green, blue, 0.5)
         axes.fill_between(layers, low, high, facecolor=face, edgecolor=edge, linewidth=0.3, zorder=2)
         # A band needs two neighbours.
         alone = _alone(np.isfinite(low) & np.isfinite(high))
-        axes.vlines(layers[alone], low[alone], high[alone], color=look["color"], linewidth=0.8, zorder=2)
-        axes.plot(layers, effect, zorder=3, **look)
+        axes.vlines(layers[alone], low[alone], high[alone], color=style["color"], linewidth=0.8, zorder=2)
+        axes.plot(layers, effect, zorder=3, **style)
         ring = (line["chosen"] & line["measured"]).to_numpy(bool)
         axes.scatter(layers[ring], effect[ring], s=40, facecolors="none", edgecolors=INK, linewidths=0.8, zorder=4)
 
@@ -175,7 +161,7 @@ def _level_style(index: int) -> Any:
 
 def _line_handles(cells: pd.DataFrame) -> list[Line2D]:
     alphas = sorted(cells["alpha"].unique())
-    return [Line2D([], [], label=f"α = {alpha:g}", **_look(i, len(alphas))) for i, alpha in enumerate(alphas)]
+    return [Line2D([], [], label=f"α = {alpha:g}", **look(i, len(alphas))) for i, alpha in enumerate(alphas)]
 
 
 def _level_handles(levels: pd.DataFrame, n: str) -> list[Line2D]:
@@ -183,14 +169,9 @@ def _level_handles(levels: pd.DataFrame, n: str) -> list[Line2D]:
     handles = []
     for index, (_, row) in enumerate(levels.iterrows()):
         own = "" if np.isnan(row["n"]) else f"{row['n']:g} {row['n_of']}"
-        label = _called(str(row["condition"])) + (f" (n = {row['n']:g})" if own not in ("", n) else "")
+        label = called(str(row["condition"])) + (f" (n = {row['n']:g})" if own not in ("", n) else "")
         handles.append(Line2D([], [], color=_DARK_GREY, linestyle=_level_style(index), linewidth=0.9, label=label))
     return handles
-
-
-def _called(condition: str) -> str:
-    """A condition as a reader says it: `few_shot` is few-shot."""
-    return condition.replace("_shot", "-shot").replace("_", " ")
 
 
 def _mark_handles(

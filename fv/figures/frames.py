@@ -20,10 +20,11 @@ UNITS = {
     "top1": "accuracy (fraction)",
     "exact_match": "exact match (fraction)",
     "harm_rate": "harm rate (fraction)",
+    "kl": "KL divergence (nats)",
 }
 """{value column or metric: how an axis calls it, with its unit}."""
 _OTHERS = ("fv", "eval_qid", "q_id", "metric", "draw", "subset")
-_COUNTS = {"n_trials": "trials", "n_qids": "relations", "n": "trials"}
+_COUNTS = {"n_trials": "trials", "n_qids": "relations", "n": "trials", "n_test": "trials"}
 
 
 def unit_of(value: str, unit: str | None) -> str:
@@ -116,6 +117,11 @@ def counted(rows: pd.DataFrame) -> str:
         least, most = int(group["n"].min()), int(group["n"].max())
         texts.append(f"{least}{'' if least == most else f'–{most}'} {n_of}")
     return ", ".join(texts) or "0 trials"
+
+
+def called(condition: str) -> str:
+    """A condition as a reader says it: `few_shot` is few-shot, `fv` is vector."""
+    return "vector" if condition == "fv" else condition.replace("_shot", "-shot").replace("_", " ")
 
 
 def excludes_zero(rows: pd.DataFrame) -> pd.Series:

@@ -1,68 +1,55 @@
-"""Transfer heat map: the effect of each vector on each relation (Todd et al. 2024, section 3.3)."""
+"""Transfer matrix: what each relation's vector does on each relation (Todd et al. 2024, section 4)."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 
-from fv.figures.data_figure import COLUMN, GREY, INK, SMALL, DataFigure, shortened, styled
-from fv.figures.frames import UNITS
+from fv.figures.data_figure import COLUMN, DataFigure
+from fv.figures.frames import counted, excludes_zero, interval_name, unit_of, values_of
+from fv.figures.matrix import about_zero, matrix_figure
 
-COLOURS = "RdBu_r"
-# Inches: of a name beside the rows and above the columns, of the title, of a cell at most, and of the colour bar.
-_NAME, _TITLE, _CELL, _BAR, _GAP, _RIGHT = 0.75, 0.22, 0.35, 0.08, 0.08, 0.42
+_ENDS = {"effect": ("ci_low", "ci_high"), "effect_minus_control": ("control_ci_low", "control_ci_high")}
+_WORDS = {"effect": "Effect of each vector", "effect_minus_control": "Effect minus random vectors'"}
 
 
-def transfer_heatmap(table: pd.DataFrame, *, width: float = COLUMN) -> DataFigure:
-    """Vector × relation, coloured by the mean change in the right answer's log probability, symmetric about zero.
+def transfer_heatmap(
+    transfer: pd.DataFrame,
+    value: str = "effect",
+    *,
+    limit: float | None = None,
+    confidence: float | None = None,
+    width: float = COLUMN,
+) -> DataFigure:
+    """Vector × relation, coloured by the change in log p of the right answer, symmetric about zero.
 
-    Pairs that were not evaluated are hatched.
+    Rows and columns stand in the table's order. A pair that was not run is hatched.
 
     Args:
-        table: `transfer.csv`: one row a (fv, eval_qid) with `n`, `effect`, `ci_low` and `ci_high`.
+        transfer: one row a (fv, eval_qid), as `transfer.csv` is: `fv`, `eval_qid`, `n`, the value and its interval.
+        value: `effect`, against the prompt without a vector, or `effect_minus_control`, against random vectors.
+        limit: the value at either end of the colours; by default the greatest of the table.
+        confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each cell: `fv`, `eval_qid`, `n`, `effect`, `ci_low`, `ci_high`.
+        a figure whose `table` has a row for each cell: `vector`, `relation`, `value`, `ci_low`, `ci_high`, `n`, `n_of`,
+        `measured`, `excludes_zero`.
 
     Raises:
-        ValueError: a column is missing, there is no row, or a pair has two.
+        ValueError: a column is missing, there is no row, a pair has two rows, or a value is infinite or none of these.
     """
-    columns = ["fv", "eval_qid", "n", "effect", "ci_low", "ci_high"]
-    if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"No column {', '.join(missing)}. The figure needs {', '.join(columns)}.")
-    if table.empty or table.duplicated(["fv", "eval_qid"]).any():
-        raise ValueError("The figure needs rows, one for each pair of fv and eval_qid.")
-    effects = table.pivot(index="fv", columns="eval_qid", values="effect")  # (n_vectors, n_relations)
-    limit = float(np.nanmax(effects.abs().to_numpy())) or 1.0
-    n_rows, n_columns = effects.shape
-    cell = min(_CELL, (width - _NAME - _GAP - _BAR - _RIGHT) / n_columns)
-    across, down = cell * n_columns, cell * n_rows
-    with styled():
-        figure = DataFigure(table[columns].reset_index(drop=True), width, _TITLE + down + _NAME)
-        figure.text_at(0.06, 0.06, shortened("Vector (row) injected into relation (column)", width - 0.12))
-        axes = figure.axes_at(_NAME, _TITLE, across, down)
-        axes.patch.set(facecolor="#e6e6e6", edgecolor=GREY, hatch="//////", linewidth=0)
-        axes.imshow(
-            np.ma.masked_invalid(effects.to_numpy()),
-            cmap=COLOURS,
-            vmin=-limit,
-            vmax=limit,
-            aspect="auto",
-            interpolation="nearest",
-        )
-        _name(axes, effects)
-        bar = figure.axes_at(_NAME + across + _GAP, _TITLE, _BAR, max(down, 0.5))
-        colours = ScalarMappable(Normalize(-limit, limit), matplotlib.colormaps[COLOURS])
-        figure.colorbar(colours, cax=bar, label=UNITS["delta_logprob"])
-    return figure
-
-
-def _name(axes: Axes, effects: pd.DataFrame) -> None:
-    room = _NAME - 0.08
-    names = ([shortened(str(name), room, SMALL) for name in names] for names in (effects.index, effects.columns))
-    rows, columns = names
-    axes.set_yticks(range(len(rows)), rows, color=INK)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, color=INK)
+    if value not in _ENDS:
+        raise ValueError(f"value={value!r}: it is effect or effect_minus_control.")
+    low, high = _ENDS[value]
+    named = {value: "delta_logprob", low: "ci_low", high: "ci_high"}
+    own = [name for name in ("fv", "eval_qid", *named, "n", "measured") if name in transfer]
+    keys = ["fv", "eval_qid"]
+    found = values_of(transfer[own].rename(columns=named), "delta_logprob", keys)
+    every = pd.MultiIndex.from_product([transfer[name].unique() for name in keys], names=keys).to_frame(index=False)
+    table = every.merge(found.drop(columns="chosen"), on=keys, how="left")
+    table = table.rename(columns={"fv": "vector", "eval_qid": "relation"})
+    table["measured"] = table["measured"].eq(True)
+    table["value"] = table["value"].where(table["measured"], np.nan)
+    table["excludes_zero"] = excludes_zero(table)
+    scale = about_zero(unit_of("delta_logprob", None), table["value"], limit)
+    title = (_WORDS[value], f", n = {counted(table)} a cell")
+    return matrix_figure(table, scale, title, interval_name(confidence), width)

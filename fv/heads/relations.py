@@ -20,7 +20,7 @@ from fv.heads.relation_run import RelationRuns, Unit
 from fv.heads.stability import with_other_halves
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
-from fv.progress import progress_bar
+from fv.progress import bars, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,12 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     own_seed = snapshot.meta.seed if seed is None else seed
     score = ScoreConfig(n_trials=n_trials)
     runs = RelationRuns(lm, snapshot, swept, make_engine(lm, engine, max_rows, "engine"), score, own_seed)
-    return measure(runs, StatsConfig(), "Effects" if progress else None)
+    with bars(progress):
+        return measure(runs, StatsConfig(), "Effects")
 
 
-def measure(runs: RelationRuns, stats: StatsConfig, name: str | None) -> Effects:
-    """Run the relations of a snapshot, under a progress bar of this name; None shows none."""
+def measure(runs: RelationRuns, stats: StatsConfig, name: str) -> Effects:
+    """Run the relations of a snapshot, under a progress bar of this name."""
     snapshot = runs.snapshot
     n_patched = sum(len(snapshot.of(q_id, "fit", runs.score.n_trials)) for q_id in snapshot.qids)
     units: dict[str, Unit] = {}

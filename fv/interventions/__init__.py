@@ -1,16 +1,18 @@
-"""Edits of the last prompt token, the engines that run them, what is read off, and the proof at load that edits act."""
+"""Edits of a running model, engines that run many of them, what is read off, and the proof at load that they act."""
 
 from fv.interventions.answers import AnswerScores, injection_cost, score_answers
 from fv.interventions.editable import EditableModel
-from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads, edited_rows
+from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual, SetHeads, edited_rows
 from fv.interventions.engine import Cell, Engine, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.engines import make_engine
 from fv.interventions.loading import load_model
+from fv.interventions.positions import Positions
 from fv.interventions.wrapping import wrap
 
 __all__ = [
     "AddVector",
     "AnswerScores",
+    "AnyEdit",
     "Cell",
     "EditableModel",
     "Engine",
@@ -18,6 +20,7 @@ __all__ = [
     "LastToken",
     "LastTokenEdit",
     "PatchScores",
+    "Positions",
     "ReplaceResidual",
     "SetHeads",
     "TargetScores",

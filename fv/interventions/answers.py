@@ -7,7 +7,6 @@ prompt, so each position says what greedy decoding would say next as long as it 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit
 from fv.interventions.engine import Advance, ignore_progress
+from fv.interventions.generation import end_tokens
 from fv.interventions.metrics import (
     answer_logprob,
     kl_divergence,
@@ -23,6 +23,7 @@ from fv.interventions.metrics import (
     rank_of,
     target_logprob,
 )
+from fv.interventions.passes import in_engine_pass
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -52,7 +53,7 @@ class AnswerScores:
     text: np.ndarray
 
 
-@torch.no_grad()
+@in_engine_pass
 def score_answers(
     lm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -108,7 +109,7 @@ def _joined(parts: Sequence[AnswerScores], join: Callable[[list[np.ndarray]], np
     return AnswerScores(**{name: join([getattr(part, name) for part in parts]) for name in names})
 
 
-@torch.no_grad()
+@in_engine_pass
 def injection_cost(
     lm: LanguageModel, texts: Sequence[Sequence[int]], edits: Sequence[LastTokenEdit], max_rows: int
 ) -> np.ndarray:
@@ -156,8 +157,7 @@ def _rows_that_fit(lm: LanguageModel, tokens: int, n_behind: int, max_rows: int)
 
 def _ends_answer(lm: LanguageModel, ending: str) -> Callable[[int], bool]:
     """Whether a token ends an answer: the end of text, or one that starts as `ending` does."""
-    of_text: Any = getattr(lm.model.generation_config, "eos_token_id", None)
-    stops = set(of_text if isinstance(of_text, list) else [of_text]) | {getattr(lm.tokenizer, "eos_token_id", None)}
+    stops = end_tokens(lm)
     return lambda token: token in stops or not ending or lm.tokenizer.decode([token]).startswith(ending[0])
 
 

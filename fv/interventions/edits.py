@@ -1,7 +1,8 @@
-"""Edits of the last prompt token, one a row of a batch, for any family (spec section 1).
+"""Edits of a model's hidden states, and passes in which each row's last prompt token has one (spec section 1).
 
 An engine (`fv.interventions.engine`) runs one kind of edit at many heads or cells, which say where. An edit here says
-where and what, and rows of one pass may be edited in different ways and layers.
+where and what; in the passes of `edited_rows`, rows may be edited in different ways and layers. `editing` lets the same
+edits act in whatever a model's user runs.
 """
 
 from collections import defaultdict
@@ -12,14 +13,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fv.interventions.engine import Head
 from fv.interventions.hooks import edit_block_output, edit_head_outputs
 from fv.models.language_model import LanguageModel
 
 
 @dataclass(frozen=True, eq=False)
 class AddVector:
-    """Add a vector, (d_model,), to the residual stream behind block `layer`."""
+    """Add a vector to the residual stream behind block `layer`.
+
+    Example:
+        >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+
+    Attributes:
+        layer: the block, from 0.
+        vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
+        prompt_ending: what the prompts of the vector's template end with, such as "\\nA:"; `generate` warns of others.
+    """
 
     layer: int
     vector: Tensor
@@ -28,9 +38,16 @@ class AddVector:
 
 @dataclass(frozen=True, eq=False)
 class ReplaceResidual:
-    """Move the residual stream h behind block `layer` towards a vector, (d_model,): h + share * (vector - h).
+    """Move the residual stream h behind block `layer` towards a vector: h + share * (vector - h).
 
-    With `share` 1 the vector is put in its place.
+    Example:
+        >>> with lm.edited(fv.ReplaceResidual(11, torch.ones(lm.d_model), share=0.5)):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+
+    Attributes:
+        layer: the block, from 0.
+        vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
+        share: how far; 1 puts the vector in the residual stream's place.
     """
 
     layer: int
@@ -40,13 +57,25 @@ class ReplaceResidual:
 
 @dataclass(frozen=True, eq=False)
 class SetHeads:
-    """Set the outputs of some heads at once to their values in `values`, (n_layers, n_heads, head_dim)."""
+    """Set the outputs of some heads at once.
 
-    heads: tuple[Head, ...]
+    Example:
+        >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim))):
+        ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
+
+    Attributes:
+        heads: (layer, head) of each.
+        values: (n_layers, n_heads, head_dim), what the heads are set to; a floating-point tensor, of which only the
+            values of `heads` are read.
+    """
+
+    heads: tuple[tuple[int, int], ...]
     values: Tensor
 
 
-LastTokenEdit = AddVector | ReplaceResidual | SetHeads | None
+AnyEdit = AddVector | ReplaceResidual | SetHeads
+"""An edit: what is done, and where."""
+LastTokenEdit = AnyEdit | None
 """An edit of a row; None leaves it as it is."""
 
 
@@ -63,8 +92,8 @@ def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) 
     heads: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row, edit in enumerate(edits):
         if isinstance(edit, SetHeads):
-            for head in edit.heads:
-                heads[head.layer].append((row, head.head))
+            for layer, head in edit.heads:
+                heads[layer].append((row, head))
         elif edit is not None:
             blocks[edit.layer].append(row)
     with ExitStack() as stack:

@@ -12,6 +12,8 @@ from fv.config import ComputeConfig, Dtype, ModelConfig, Quant, model_preset, mo
 from fv.config.checks import safe_name
 from fv.errors import ConfigError, ModelError
 from fv.interventions.editable import EditableModel, editable
+from fv.interventions.proofs import proof_of
+from fv.interventions.selfcheck import SKIPPED
 from fv.models.embedded import SCHEME
 from fv.models.loading import DTYPES, load_unproved
 from fv.models.quiet import quiet_transformers
@@ -37,8 +39,9 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
 ) -> EditableModel:
     """Load, place and prove a model.
 
-    >>> fv.load_model("smollm2", selfcheck=False).n_layers
-    30
+    Example:
+        >>> fv.load_model("smollm2", selfcheck=False).n_layers
+        30
 
     Args:
         source: the name of a ready model (`fv.config.model_presets()`); else a folder in Hugging Face format or a GGUF
@@ -88,7 +91,7 @@ def load_configured(model: ModelConfig, compute: ComputeConfig) -> EditableModel
     """
     with quiet_transformers():
         lm = load_unproved(model, compute)
-    return editable(lm, compute.selfcheck)
+    return editable(lm, proof_of(lm) if compute.selfcheck else SKIPPED)
 
 
 def _settings_of(source: str | Path) -> ModelConfig:

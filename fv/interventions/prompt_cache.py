@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit, edited_rows
-from fv.interventions.passes import engine_pass, in_engine_pass
 from fv.models.language_model import LanguageModel
 
 
@@ -28,10 +27,9 @@ class PromptCache:
         self.ids = torch.tensor([list(ids) for ids in prompts], device=lm.device)  # (n_prompts, tokens)
         self._cache = None
         if self.ids.shape[1] > 1:
-            with engine_pass(lm):
-                self._cache = lm.model.base_model(input_ids=self.ids[:, :-1], use_cache=True).past_key_values
+            self._cache = lm.model.base_model(input_ids=self.ids[:, :-1], use_cache=True).past_key_values
 
-    @in_engine_pass
+    @torch.no_grad()
     def logits(self, edits: Sequence[LastTokenEdit], behind: Tensor | None = None) -> Tensor:
         """Run each prompt's last token once an edit, and what stands behind it.
 

@@ -16,7 +16,7 @@ from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.naive import NaiveEngine
-from fv.interventions.passes import engine_pass
+from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -30,6 +30,7 @@ SKIPPED = {"skipped": True}
 """What stands for the measurements of a self-check that was not made."""
 
 
+@in_engine_pass
 def selfcheck(lm: LanguageModel) -> dict[str, Any]:
     """Prove that the spec names the right modules and that edits act there.
 
@@ -41,13 +42,12 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
         ModelError: the model is being edited.
     """
     check = _SelfCheck(lm)
-    with engine_pass(lm):
-        try:
-            return check.run()
-        except SpecError:
-            raise
-        except Exception as error:  # a wrong module fails in as many ways as there are modules
-            raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
+    try:
+        return check.run()
+    except SpecError:
+        raise
+    except Exception as error:  # a wrong module fails in as many ways as there are modules
+        raise check.refused(lm.spec.blocks, f"{type(error).__name__}: {error}") from error
 
 
 class _SelfCheck:

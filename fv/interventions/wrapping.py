@@ -3,6 +3,8 @@
 from typing import Any
 
 from fv.interventions.editable import EditableModel, editable
+from fv.interventions.selfcheck import SKIPPED
+from fv.interventions.selfcheck import selfcheck as prove
 from fv.models.wrapping import wrap_unproved
 
 
@@ -23,9 +25,10 @@ def wrap(
     in the same way, for where they lie in memory can move a last bit. Hooks of its owner stay in force in the engines'
     passes, too. Reading all weights for the fingerprint takes about two seconds a gigabyte.
 
-    >>> mine = fv.wrap(lm.model, lm.tokenizer, name="mine", selfcheck=False)
-    >>> mine.n_layers, mine.n_heads
-    (30, 9)
+    Example:
+        >>> mine = fv.wrap(lm.model, lm.tokenizer, name="mine", selfcheck=False)
+        >>> mine.n_layers, mine.n_heads
+        (30, 9)
 
     Args:
         model: a Hugging Face `…ForCausalLM` of a known family (`fv.models.SPECS`) with its weights in memory.
@@ -39,4 +42,5 @@ def wrap(
         ModelError: it is no such model, of no known family, compiled, adapted or without weights at hand, the tokenizer
             is not its own, or the self-check refuses it; says which, and what would be right.
     """
-    return editable(wrap_unproved(model, tokenizer, name, spec, spec_file), selfcheck)
+    lm = wrap_unproved(model, tokenizer, name, spec, spec_file)
+    return editable(lm, prove(lm) if selfcheck else SKIPPED)

@@ -21,8 +21,9 @@ def engine_mode(model: PreTrainedModel) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_without_dropout(model))
-        for config in _configs(model):
+        modules = list(model.modules())
+        stack.enter_context(_without_dropout(modules))
+        for config in _configs(modules):
             # Not `set_attn_implementation`: families that choose at each call what to run refuse it.
             stack.enter_context(_with_values(config, {"_attn_implementation": "eager", **OUTPUTS}))
         stack.enter_context(_with_usual_experts(model))
@@ -30,9 +31,9 @@ def engine_mode(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
+def _without_dropout(modules: list[nn.Module]) -> Iterator[None]:
     # Module by module, since an owner may have frozen some of them by `eval()`.
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
@@ -42,9 +43,9 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _configs(model: nn.Module) -> list[Any]:
+def _configs(modules: list[nn.Module]) -> list[Any]:
     """The configurations of a model and of the models inside it, each once."""
-    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    parts = (part for part in modules if isinstance(part, PreTrainedModel))
     return list({id(part.config): part.config for part in parts}.values())
 
 

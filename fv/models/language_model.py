@@ -1,5 +1,6 @@
 """A loaded causal language model together with the modules its spec names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -17,6 +18,11 @@ from fv.models.spec import ModelSpec
 def positions_of(config: Any) -> int:
     """Longest prompt that a model of a Hugging Face configuration has positions for; 2**31 where it says none."""
     return int(getattr(config, "max_position_embeddings", 2**31))
+
+
+def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """The part of a model's fingerprint that says which model it is, wherever its files are."""
+    return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,10 +77,12 @@ class LanguageModel:
 
     @property
     def n_layers(self) -> int:
+        """How many decoder blocks there are."""
         return len(self.blocks)
 
     @cached_property
     def n_heads(self) -> int:
+        """How many attention heads a layer has."""
         return int(self.model.config.num_attention_heads)
 
     @cached_property
@@ -91,6 +99,7 @@ class LanguageModel:
 
     @property
     def d_model(self) -> int:
+        """Width of the residual stream."""
         return self._out_shape[0]
 
     @property
@@ -108,6 +117,7 @@ class LanguageModel:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
         return self.model.dtype
 
     @property

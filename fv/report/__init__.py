@@ -1,1 +1,1 @@
-"""What a run says: the closing tables."""
+"""What a run says: the closing tables, and a page with figures."""

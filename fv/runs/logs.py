@@ -13,18 +13,27 @@ LOGGER = logging.getLogger("fv")
 TERMINAL = "fv-terminal"
 
 
-def log_to_terminal() -> None:
-    """Show the package's log lines on standard error, once however often it is called."""
-    LOGGER.setLevel(logging.INFO)
+def log_to_terminal(quiet: bool = False, verbose: bool = False) -> None:
+    """Show the package's log lines on standard error, each once however often this is called.
+
+    Args:
+        quiet: warnings and errors only; files of logs get the other lines all the same.
+        verbose: lines for those who look for a fault, too, unless `quiet`.
+    """
+    LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
     LOGGER.propagate = False  # Hydra's own handler on the root logger would show every line twice
-    if any(handler.name == TERMINAL for handler in LOGGER.handlers):
-        return
+    handler = next((known for known in LOGGER.handlers if known.name == TERMINAL), None) or _terminal_handler()
+    handler.setLevel(logging.WARNING if quiet else logging.NOTSET)
+    LOGGER.addHandler(handler)
+
+
+def _terminal_handler() -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
     handler.name = TERMINAL
-    LOGGER.addHandler(handler)
+    return handler
 
 
 @contextmanager
@@ -33,7 +42,8 @@ def log_to_file(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    LOGGER.setLevel(logging.INFO)
+    handler.setLevel(logging.INFO)
+    LOGGER.setLevel(min(LOGGER.level or logging.INFO, logging.INFO))
     LOGGER.addHandler(handler)
     try:
         yield

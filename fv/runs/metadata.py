@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from fv.config import Config, ModelConfig
-from fv.data.origin import weights_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
+from fv.runs.commands import command
 from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import RunPaths
@@ -152,16 +152,16 @@ def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
     Raises:
         ArtifactError: StepD has not finished, or the run is of another configuration.
     """
-    command = f"python -m entrypoints.stepd run_id={config.run_id} (with this command's other settings)"
+    stepd = command("stepd", f"run_id={config.run_id} (with this command's other settings)")
     if not paths.stepd_meta.exists():
-        raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {command}")
+        raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {stepd}")
     meta = read_meta(paths.stepd_meta)
     refuse_other_run(paths, meta, config, may_grow=False)
     if config.data.qids is not None:
         known = sorted(read_json(paths.snapshot)["meta"]["counts"])
         refuse_difference({"data.qids": known}, {"data.qids": config.data.qids}, f"The run in {paths.root}", OTHER_RUN)
     if meta["status"] != "ok":
-        raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {command}")
+        raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {stepd}")
     return meta
 
 

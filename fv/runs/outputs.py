@@ -1,11 +1,15 @@
 """What a step wrote, by its SHA-256: mixed or changed files are refused (spec section 4)."""
 
+import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fv.errors import ArtifactError
-from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch
+from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch, write_whole
+
+log = logging.getLogger(__name__)
 
 
 class Outputs:
@@ -22,6 +26,7 @@ class Outputs:
     def add(self, path: Path) -> Path:
         """Remember a file in the folder that the caller writes; gives its path back."""
         self._names[path.relative_to(self.folder).as_posix()] = None
+        log.debug("Writing %s", path)
         return path
 
     def json(self, name: str, value: Any) -> None:
@@ -39,6 +44,11 @@ class Outputs:
     def torch(self, name: str, value: Any) -> None:
         """Write tensors and plain values."""
         write_torch(self.add(self.folder / name), value)
+
+    def copy(self, name: str, of: str) -> None:
+        """Give a file that was written before a second name."""
+        source = self.folder / of
+        write_whole(self.add(self.folder / name), lambda temporary: shutil.copyfile(source, temporary))
 
     def hashes(self) -> dict[str, str]:
         """{relative name: SHA-256} of all files so far, in the order in which they were written first."""

@@ -93,6 +93,21 @@ class Run:
         return found
 
     @cached_property
+    def files(self) -> dict[str, tuple[Path, str]]:
+        """{name of a file: where it is and the SHA-256 that was recorded}, of its steps and analyses; of two of one
+        name, a step's and the later step's."""
+        found: dict[str, tuple[Path, str]] = {}
+        made = [(each.folder, each.meta["outputs"]) for each in self.analyses.values()]
+        for folder, hashes in [*made, *self.outputs.values()]:
+            found |= {name: (folder / name, digest) for name, digest in hashes.items()}
+        return found
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """{name of a file that its steps and analyses wrote: the SHA-256 that they recorded}."""
+        return {name: digest for name, (_, digest) in self.files.items()}
+
+    @cached_property
     def _tables_of_steps(self) -> dict[str, tuple[Path, str]]:
         tables = [_tables_in(folder, hashes) for folder, hashes in self.outputs.values()]
         return {name: file for own in tables for name, file in own.items()}
@@ -119,6 +134,20 @@ class Run:
         path, digest = self.table_files[name]
         verify_outputs(path.parent, {path.name: digest}, "The run")
         return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
+
+    def record(self, name: str) -> Any:
+        """What one JSON file holds: `top_heads`, `ranking_stability`, `eval_summary`.
+
+        Raises:
+            ArtifactError: there is none of this name, or its file is missing or was changed.
+        """
+        if f"{name}.json" not in self.files:
+            raise ArtifactError(
+                f"{self.paths.root} has no {name}.json: the step or analysis that writes it has not run."
+            )
+        path, digest = self.files[f"{name}.json"]
+        verify_outputs(path.parent, {path.name: digest}, "The run")
+        return read_json(path)
 
     @cached_property
     def trials(self) -> Trials:

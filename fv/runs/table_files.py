@@ -33,6 +33,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ArtifactError(f"{path} is missing.") from None
     except ValueError as error:
         raise ArtifactError(f"{path} cannot be read as a table: {error}") from None
-    for column in table.columns.intersection([*OPTIONAL]):
+    for column in [name for name in OPTIONAL if name in table]:
         table[column] = table[column].where(table[column] != "", None)
     return table

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fv.config import Config
-from fv.data.origin import weights_of
 from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
-from fv.models.language_model import LanguageModel
+from fv.models.language_model import LanguageModel, weights_of
+from fv.runs.commands import command
 from fv.runs.metadata import machine_settings
 from fv.runs.paths import RunPaths
 from fv.units import UnitStore
@@ -47,5 +47,5 @@ def disk_use(units: UnitStore, run_id: str) -> str:
     size = sum(path.stat().st_size for path in files) / 1e6
     return (
         f"{len(files)} units ({size:.1f} MB) are kept in {units.folder} for the run to grow from; "
-        f"python -m entrypoints.clean run_id={run_id} throws them away."
+        f"{command('clean', f'run_id={run_id}')} throws them away."
     )

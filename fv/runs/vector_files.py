@@ -13,6 +13,7 @@ from fv.errors import ArtifactError
 from fv.files import read_json, read_torch, sha256_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
+from fv.runs.commands import command
 from fv.runs.metadata import read_meta, refuse_difference
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, RunPaths
@@ -55,8 +56,8 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
         return hashes
     folder = paths.stepe_to_read
     if not (folder / FV_META).exists():
-        command = f"python -m entrypoints.stepe run_id={config.run_id} (with this command's other settings)"
-        raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {command}")
+        first = command("stepe", f"run_id={config.run_id} (with this command's other settings)")
+        raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
     for name in (*names, "top_heads.json"):
         if not (folder / name).exists():
             raise ArtifactError(

@@ -4,11 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 from fv.data.checks import Finding
 from fv.data.relations import Relations
+from fv.display import print_table
 
 if TYPE_CHECKING:
     from fv.data.corruption_report import CorruptionReport
@@ -93,15 +91,3 @@ def print_findings(findings: Sequence[Finding]) -> None:
             print(f"  {', '.join(shown)}{more}: {finding.what}")
         if len(several) > MAX_SHOWN:
             print(f"  … and {len(several) - MAX_SHOWN} more")
-
-
-def print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    """A table of columns and rows: names on the left, numbers on the right."""
-    table = Table(title=title)
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row))
-    # A relation may be called [b] or :b:, which rich would take for its own signs.
-    console = Console(width=None if Console().is_terminal else 140, markup=False, emoji=False)
-    console.print(table)

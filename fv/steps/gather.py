@@ -15,6 +15,7 @@ from fv.evaluation.grid import eval_parts
 from fv.evaluation.plan import GridResults
 from fv.files import safe_name
 from fv.interventions.engine import Cell
+from fv.runs.commands import command
 from fv.runs.engine import engine_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.identity import flat
@@ -63,7 +64,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     if not cells:
         raise ArtifactError(
             f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
-            "python -m entrypoints.step6 -m injection.layer=8,12 injection.alpha=1.0,2.0"
+            + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
     inputs = step6_inputs(config, paths, finished_stepd(paths, config))
     return gather_cells(paths.step6, current_cells(cells, inputs), config.overwrite, models)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from fv.config import Config
+from fv.progress import activity
 
 if TYPE_CHECKING:
     from fv.models.language_model import LanguageModel
@@ -22,17 +23,19 @@ class ModelHolder:
         self._made_of: dict[str, Any] = {}
         self._lm: LanguageModel | None = None
 
-    def of(self, config: Config) -> LanguageModel:
+    def of(self, config: Config, fresh: bool = False) -> LanguageModel:
         """The model of `config`: the one at hand if its settings, device and dtype are the same, else loaded now.
 
         The model at hand is let go before another is loaded; a caller that still refers to it keeps it in memory.
-        A self-check that was skipped at load is made up for by the first `config` that asks for it.
+        A self-check that was skipped at load is made up for by the first `config` that asks for it. One that the same
+        model passed before counts (`fv.interventions.proofs`), unless a `fresh` one is asked for.
 
         Raises:
             ModelError: it cannot be found, is of an unknown family, or fails its self-check.
         """
         from fv.interventions.loading import load_configured
-        from fv.interventions.selfcheck import SKIPPED, selfcheck
+        from fv.interventions.proofs import proof_of
+        from fv.interventions.selfcheck import SKIPPED
 
         compute = config.compute
         # A copy: whoever changes `config` afterwards does not change what was loaded.
@@ -41,7 +44,10 @@ class ModelHolder:
             if self._lm is not None:
                 self._lm = None
                 gc.collect()  # hooks of placed modules refer to their modules, and these to them
-            self._lm, self._made_of = load_configured(config.model, compute), wanted
-        if compute.selfcheck and self._lm.selfcheck == SKIPPED:
-            self._lm = replace(self._lm, selfcheck=selfcheck(self._lm))
+            with activity(f"Loading {config.model.name}"):
+                self._lm = load_configured(config.model, replace(compute, selfcheck=False))
+            self._made_of = wanted
+        if compute.selfcheck and (fresh or self._lm.selfcheck == SKIPPED):
+            with activity(f"Proving that edits of {config.model.name} act"):
+                self._lm = replace(self._lm, selfcheck=proof_of(self._lm, fresh))
         return self._lm if compute.selfcheck else replace(self._lm, selfcheck=SKIPPED)

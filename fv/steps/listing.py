@@ -4,53 +4,43 @@ import inspect
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from fv.analyses import known_analyses
 from fv.config.group import plain
 from fv.config.model import ModelConfig
 from fv.config.presets import CONF, model_presets
+from fv.display import print_table
 from fv.models.spec import SPECS
 
 
 def list_models() -> None:
     """Print the configurations of `conf/model/` and the families of `fv.models.spec`."""
-    models = Table(title="model=<name>")
-    for column in ("name", "id", "family", "BOS", "what it is"):
-        models.add_column(column)
+    models = []
     for name in sorted([*model_presets(), "local"]):
         text = (CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8")
         values = yaml.safe_load(text)
         special = values.get("add_special_tokens", ModelConfig.add_special_tokens)
         bos = special if special == "auto" else "yes" if special else "no"
         comment = text.splitlines()[0].removeprefix("# ")
-        models.add_row(name, values.get("id") or "–", values.get("spec", ModelConfig.spec), bos, comment)
-    families = Table(title="families (model.spec)")
-    for column in ("family", "blocks", "output projection", "sweep", "properties"):
-        families.add_column(column)
-    for spec in SPECS:
-        families.add_row(spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec))))
-    console = _console()
-    console.print(models)
-    console.print(families)
+        models.append((name, values.get("id") or "–", values.get("spec", ModelConfig.spec), bos, comment))
+    print_table("model=<name>", ("name", "id", "family", "BOS", "what it is"), models, n_text=5)
+    families = [
+        (spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec)))) for spec in SPECS
+    ]
+    names = ("family", "blocks", "output projection", "sweep", "properties")
+    print_table("families (model.spec)", names, families, n_text=5)
 
 
 def list_analyses() -> None:
     """Print the analyses there are, the project's own and those of installed packages, with their settings."""
-    table = Table(title="analysis=[<name>,…]")
-    for column in ("name", "reads", "by itself", "of", "settings", "what it is"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for name, analysis in known_analyses().items():
         settings = "\n".join(f"analysis.{name}.{key}={value}" for key, value in plain(analysis()).items())
         package, default = analysis.__module__.partition(".")[0], "yes" if analysis.default else "no"
         what = " ".join((inspect.getdoc(analysis) or "").partition("\n\n")[0].split())
-        table.add_row(name, analysis.after, default, package, settings or "none", what)
-    _console().print(table)
-
-
-def _console() -> Console:
-    return Console(width=None if Console().is_terminal else 160, markup=False)
+        rows.append((name, analysis.after, default, package, settings or "none", what))
+    names = ("name", "reads", "by itself", "of", "settings", "what it is")
+    print_table("analysis=[<name>,…]", names, rows, n_text=6)
 
 
 def _properties(values: dict[str, Any]) -> list[str]:

@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from fv.config import Config
+from fv.display import print_table
 from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
@@ -31,24 +29,18 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     """
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning, used_tokens
 
-    lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)))
+    lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)), fresh=True)
     used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
         log.warning(warning)
     special = " ".join(used_tokens(lm.tokenizer, used)) or "none"
-    table = Table(title=f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}")
-    table.add_column("property")
-    table.add_column("measured", justify="right")
     shape = f"{lm.n_layers} layers × {lm.n_heads} heads × {lm.head_dim}, d_model {lm.d_model}"
-    for name, value in {"shape": shape, "special tokens": special, **lm.fingerprint, **lm.selfcheck}.items():
-        table.add_row(name.replace("_", " "), _shown(value))
-    _console().print(table)
+    measured = {"shape": shape, "special tokens": special, **lm.fingerprint, **lm.selfcheck}
+    rows = [(name.replace("_", " "), _shown(value)) for name, value in measured.items()]
+    title = f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}"
+    print_table(title, ("property", "measured"), rows)
     return Path(config.results_dir)
-
-
-def _console() -> Console:
-    return Console(width=None if Console().is_terminal else 160)
 
 
 def _shown(value: Any) -> str:

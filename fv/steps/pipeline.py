@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fv.config import Config
 from fv.errors import ConfigError
+from fv.runs.commands import command
 from fv.runs.completeness import stepd_is_complete
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
@@ -25,7 +26,7 @@ def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: boo
     if as_cell and config.overwrite:
         raise ConfigError(
             "overwrite=true in a sweep of the pipeline would let each job throw away the run of the one before. "
-            "Run python -m entrypoints.stepd overwrite=true first, then the sweep without it."
+            f"Run {command('stepd', 'overwrite=true')} first, then the sweep without it."
         )
     models = models or ModelHolder()
     # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.

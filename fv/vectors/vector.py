@@ -20,7 +20,7 @@ FORM = "function_vector"
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """A vector to inject.
+    r"""A vector to inject.
 
     Attributes:
         source: its name without its k, `fv.vectors.names.source_name`.

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from commands import ROOT, run
 from conftest import MakeConfig
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from fv import config as c
 from fv.analyses import analyses_of, known_analyses
 from fv.config import Config
 from fv.config.checks import check_name, name_after
+from fv.config.presets import CONF
 from fv.errors import ConfigError
 from fv.evaluation import providers_of
 from fv.runs.identity import flat
@@ -46,7 +47,7 @@ NEEDED = {
     ("eval_scope", "qid_list"): ["eval_scope.qids=[antonym]"],
     **{("data", form.value): ["data.path=p", "data.name=n"] for form in c.Form if form is not c.Form.auto},
 }
-ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "data", "models"]
+ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "report", "data", "models"]
 
 
 # YAML
@@ -134,7 +135,7 @@ def test_every_member_composes_to_its_own_values_over_the_defaults(
 def test_a_model_file_of_ones_own_has_nothing_of_the_default_model(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("name: mine\npath: /models/mine.gguf\n", encoding="utf-8")
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("pipeline", ["model=mine", f"hydra.searchpath=[file://{tmp_path}]"]))
     assert config.model == c.ModelConfig(name="mine", path="/models/mine.gguf")
 
@@ -267,10 +268,10 @@ def test_the_settings_of_conditions_go_by_their_keys(make_config: MakeConfig) ->
 def test_a_configuration_is_checked_without_loading_torch() -> None:
     code = (
         "import sys\n"
-        "import fv.config\n"
-        "from hydra import compose, initialize_config_module\n"
+        "from fv.config.presets import CONF\n"
+        "from hydra import compose, initialize_config_dir\n"
         "from entrypoints.app import typed\n"
-        "with initialize_config_module('conf', version_base='1.3'):\n"
+        "with initialize_config_dir(str(CONF), version_base='1.3'):\n"
         "    print(typed(compose('pipeline', ['seed=3'])).run_id)\n"
         "print(*{'torch', 'transformers', 'pandas', 'scipy'} & sys.modules.keys())"
     )

@@ -67,6 +67,11 @@ def test_a_refusal_names_the_largest_settings_that_work_alone(
         # Every count below the one asked is tried, so that nothing that works goes unnamed.
         works = [count for count in range(1, asked[key]) if refusal(**{key: count}) is None]
         assert named.get(key) == (max(works) if works else None)
+    together = {key: int(count) for key, count in re.findall(r"(n_\w+)=(\d+)", str(error).splitlines()[-1])}
+    assert not (named and together)
+    if together:
+        assert together.keys() == {*held_out} and refusal(**together) is None
+        assert all(1 <= count <= asked[key] for key, count in together.items())
 
 
 def test_a_refusal_names_each_setting_with_its_maximum(tiny_llama: LanguageModel) -> None:
@@ -78,7 +83,13 @@ def test_a_refusal_names_each_setting_with_its_maximum(tiny_llama: LanguageModel
     with pytest.raises(TrialError, match="At most 6 fit trials would work with the other as it is"):
         sample(tiny_llama, numbered(6), split=Split.shared, n_trials_per_q=7, n_demos=3)
     with pytest.raises(TrialError, match="Ask for fewer trials and demonstrations, or say"):
-        sample(tiny_llama, numbered(3), **asked)
+        sample(tiny_llama, numbered(2), **asked)
+
+
+def test_where_no_count_alone_is_enough_all_are_lowered_together(tiny_llama: LanguageModel) -> None:
+    told = "Together these would work: n_trials_per_q=5 n_demos=4 n_eval_trials_per_q=7; or say allow_drop=true."
+    with pytest.raises(TrialError, match=told):
+        sample(tiny_llama, numbered(12))
 
 
 def test_a_refusal_names_no_setting_that_would_fail_for_another_reason(tiny_llama: LanguageModel) -> None:

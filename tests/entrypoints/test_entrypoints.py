@@ -1,12 +1,16 @@
 """The commands as a user types them: in a process of their own."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from commands import HUB, RESULTS, module, run
+
+import fv
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,7 @@ def test_a_wrong_setting_fails_before_torch_is_imported(override: str, message: 
 
 def test_help_and_config_need_no_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    assert "injection" in module("step6", "--help", PYTHONPATH=str(tmp_path)).stdout
+    assert "injection.alpha" in module("step6", "--help", PYTHONPATH=str(tmp_path)).stdout
     assert (
         "run_id: smollm2-default-seed42"
         in module("stepd", "--cfg", "job", "--resolve", PYTHONPATH=str(tmp_path)).stdout
@@ -123,3 +127,70 @@ def test_tests_and_their_commands_are_kept_from_the_users_results(tmp_path: Path
         (RESULTS / "relation" / "smollm2-default-seed42").mkdir()
     (tmp_path / "look.py").write_text(f"open({str(RESULTS / 'multirun' / 'cell.json')!r})")
     assert "at the user's results" in run(str(tmp_path / "look.py"), code=1).stderr
+
+
+def test_every_step_prints_what_it_found(tiny_overrides: list[str]) -> None:
+    small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
+    for name, words in (("stepd", "effects of heads"), ("stepe", "Rankings of heads"), ("step6", "Zero-shot answers")):
+        assert words in module(name, *small).stdout
+    shown = module("report", *small).stdout
+    assert all(words in shown for words in ("effects of heads", "Rankings of heads", "Zero-shot answers"))
+
+
+def test_a_sweep_prints_the_gathered_table_alone(tiny_overrides: list[str]) -> None:
+    done = module("pipeline", "-m", *tiny_overrides, "data.qids=[antonym]", "injection.layer=0,1")
+    assert done.stdout.count("Zero-shot answers") == 1 and "among 2 cells" in done.stdout
+    assert "effects of heads" not in done.stdout
+
+
+def test_a_quiet_command_prints_nothing_and_a_verbose_one_more(tiny_overrides: list[str], tmp_path: Path) -> None:
+    small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
+    quiet = module("pipeline", *small, "quiet=true")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    assert "INFO" in (tmp_path / "relation/r/logs/stepD_aie.log").read_text()
+    assert "Writing" in module("pipeline", *small, "run_id=r2", "hydra.verbose=true").stderr
+    assert "Writing" not in module("pipeline", *small, "run_id=r3").stderr
+    assert "has no relation" in module("stepd", *small, "data.qids=[nope]", "quiet=true", code=1).stderr
+
+
+COMMANDS = ("stepd", "stepe", "step6", "pipeline", "analyse", "gather", "clean", "report", "data", "models")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does_and_explains_its_settings(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    help_of(name, monkeypatch, "--help")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"python -m entrypoints.{name} [key=value …]" and len(lines[2]) > 20
+    told = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("  ") and len(line.split()) > 1}
+    assert {"seed", "quiet", "-m", "--version"} <= told.keys()
+    assert ("score.k" in told) == (name in ("stepd", "stepe", "step6", "pipeline"))
+    assert max(map(len, lines)) <= 80
+
+
+def help_of(name: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    importlib.import_module(f"entrypoints.{name}").main()
+
+
+@pytest.mark.parametrize(("name", "word"), [("data", "sample"), ("data", "check"), ("models", "check")])
+def test_commands_with_a_first_word_explain_it_also_behind_it(
+    name: str, word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    help_of(name, monkeypatch, word, "-h")
+    assert re.search(rf"^{word} {{3,}}\w", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_version_is_our_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in COMMANDS:
+        help_of(name, monkeypatch, "--version")
+    assert {*capsys.readouterr().out.splitlines()} == {f"function-vectors {fv.__version__}"}
+
+
+def test_settings_may_stand_on_both_sides_of_the_sign_of_a_sweep(tiny_overrides: list[str], tmp_path: Path) -> None:
+    small = [*tiny_overrides[1:], "data.qids=[antonym]", "evaluation=grid"]
+    done = module("pipeline", "injection.layer=0,1", "-m", *small)
+    assert "among 2 cells" in done.stdout
+    assert (tmp_path / "relation/r/artifacts/step6/eval_summary.json").exists()

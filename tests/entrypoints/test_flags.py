@@ -4,6 +4,7 @@
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entrypoints.flags import SCRIPTS, translate
+from entrypoints.flags import SCRIPTS, main, translate
 from fv.config import Config, DataConfig
 from fv.errors import ConfigError
 
@@ -145,3 +146,19 @@ def test_any_text_of_a_flag_or_of_the_runs_settings_survives_the_override_gramma
     values = {override.key_or_group: override.value() for override in overrides}
     assert [str(item) for item in values["data.qids"]] == sorted(items)
     assert str(values["injection.fv_source_qid"]) == items[0]
+
+
+@pytest.mark.parametrize("step", SCRIPTS)
+def test_every_flag_says_what_it_does_in_words(
+    step: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [NAMES[step], "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as done:
+        main(step)
+    said = capsys.readouterr().out.partition("options:")[2].split()
+    starts = [said.index(flag) for flag in SCRIPTS[step]]
+    assert done.value.code == 0 and starts == sorted(starts)
+    for key, start, end in zip(SCRIPTS[step].values(), starts, [*starts[1:], len(said)], strict=True):
+        _, value, first, second, *more = said[start:end]
+        assert value == "VALUE" and more and (first != "sets" or second == f"{key}:"), said[start:end]

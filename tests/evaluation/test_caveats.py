@@ -8,7 +8,9 @@ from conftest import MakeConfig
 
 from fv.evaluation.caveats import says_nothing
 from fv.files import read_json
-from fv.report.terminal import Summary, baselines_that_win, print_report
+from fv.report.remarks import baselines_that_win
+from fv.report.summary import Summary
+from fv.report.terminal import print_report
 from fv.steps.pipeline import run_pipeline
 
 

@@ -1,6 +1,6 @@
 """Figures show the numbers of their tables, all of them, with units and n, and are the same bytes every time."""
 
-import io
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,52 +11,17 @@ import pandas as pd
 import pytest
 from commands import ROOT
 from conftest import MakeConfig
+from figure_samples import FIGURES, OF_NAME, VALUE, cells, drawn, head_scores, texts, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import LineCollection, PatchCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from fv.figures.effect_by_layer import effect_by_layer
 from fv.figures.heads import head_heatmap
 from fv.files import read_json
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
-
-VALUE = "mean_delta_logprob"
-
-
-def head_scores(n_layers: int = 4, n_heads: int = 3, seed: int = 0, **columns: Any) -> pd.DataFrame:
-    """A table as `cie_scores.csv` is, with intervals; some of them exclude zero."""
-    heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
-    effect = np.random.default_rng(seed).normal(size=len(heads))
-    table = pd.DataFrame(heads, columns=["layer", "head"])
-    ends = {"ci_low": effect - 0.7, "ci_high": effect + 0.7, "chosen": effect >= np.sort(effect)[-2:][0]}
-    return table.assign(n_trials=12, **{VALUE: effect}, **ends, **columns)
-
-
-def cells(n_layers: int = 5, alphas: tuple[float, ...] = (1.0, 2.0)) -> pd.DataFrame:
-    """A table as the rows of `eval_summary.json` are, of one vector."""
-    grid = pd.DataFrame([(3 * i, alpha) for i in range(n_layers) for alpha in alphas], columns=["layer", "alpha"])
-    effect = np.sin(grid["layer"]) * grid["alpha"]
-    ends = {f"{VALUE}_ci_low": effect - 0.5, f"{VALUE}_ci_high": effect + 0.5}
-    chosen = (grid["layer"] == 0) & (grid["alpha"] == alphas[0])
-    return grid.assign(fv="antonym", eval_qid="antonym", n_trials=20, chosen=chosen, **{VALUE: effect}, **ends)
-
-
-def texts(figure: Figure) -> list[Text]:
-    figure.canvas.draw()
-    return [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
-
-
-def words(figure: Figure) -> str:
-    return " | ".join(each.get_text() for each in texts(figure))
-
-
-def drawn(figure: Figure, form: str = "png") -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=form)
-    return file.getvalue()
 
 
 def marks(figure: Figure) -> tuple[int, int, int]:
@@ -74,11 +39,7 @@ def lines_of(figure: Figure) -> dict[tuple[float, ...], tuple[float, ...]]:
     return {tuple(map(float, line.get_xdata())): tuple(map(float, line.get_ydata())) for line in found}
 
 
-FIGURES = {
-    "one relation": lambda: head_heatmap(head_scores(), confidence=0.95),
-    "relations": lambda: head_heatmap(pd.concat([head_scores(q_id=q, seed=ord(q)) for q in "abcde"])),
-    "effect": lambda: effect_by_layer(cells(), baselines={"few_shot": (3.0, 2.5, 3.5), "zero_shot": 0.0}),
-}
+UNIT = re.compile(r"\((nats|fraction|probability|no unit|ρ)\)")
 every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
 
 
@@ -126,12 +87,18 @@ def test_a_given_limit_is_the_scales_end() -> None:
 @every_figure
 def test_every_axis_says_what_it_is_and_its_unit(make: Any) -> None:
     figure = make()
-    said = words(figure)
-    assert "(nats)" in said and "layer" in said
+    assert UNIT.search(words(figure))
     for axes in figure.axes:
         for axis, name in ((axes.xaxis, axes.get_xlabel()), (axes.yaxis, axes.get_ylabel())):
-            shows = any(tick.label1.get_visible() or tick.label2.get_visible() for tick in axis.get_major_ticks())
-            assert name or not shows or not len(axis.get_majorticklocs())
+            shown = [label for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)]
+            # Names say themselves what they are.
+            numbers = [each for each in shown if each.get_visible() and re.fullmatch(r"[−\d.]+", each.get_text())]
+            assert name or not numbers
+
+
+@every_figure
+def test_n_and_what_it_counts_are_said(make: Any) -> None:
+    assert re.search(r"n = [\d–]+ (trials|relations|vectors|heads)|k = \d+ heads", words(make()))
 
 
 @every_figure
@@ -217,10 +184,10 @@ def test_every_relation_has_its_panel_and_lower_and_left_panels_name_the_axes(n:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", OF_NAME.values(), ids=OF_NAME.keys())
 @pytest.mark.parametrize("name", ["$a_1$ & <b>", "관계", "a" * 300, "two\nlines"])
-def test_names_are_shown_as_they_are_or_cut(name: str) -> None:
-    figure = head_heatmap(pd.concat([head_scores(q_id=each) for each in (name, "b", "c")]))
-    svg = drawn(figure, "svg").decode()
+def test_names_are_shown_as_they_are_or_cut(make: Any, name: str) -> None:
+    svg = drawn(make(name), "svg").decode()
     if len(name) < 300:
         shown = " ".join(name.split())
         assert shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in svg
@@ -368,14 +335,17 @@ def test_without_matplotlib_one_line_says_what_to_install() -> None:
 
 
 def test_no_figure_imports_pyplot_torch_or_anything_else_of_the_project() -> None:
-    code = "import sys, fv.figures.heads, fv.figures.effect_by_layer; print(*sorted(sys.modules))"
+    code = (
+        "import importlib, pkgutil, sys, fv.figures\n"
+        "for each in pkgutil.iter_modules(fv.figures.__path__): importlib.import_module(f'fv.figures.{each.name}')\n"
+        "print(*sorted(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    modules = done.stdout.split()
-    assert not {"matplotlib.pyplot", "torch", "hydra"} & set(modules)
-    assert {name for name in modules if name.split(".")[0] == "fv"} <= {
-        *("fv", "fv.figures", "fv.figures.data_figure", "fv.figures.frames"),
-        *("fv.figures.heads", "fv.figures.effect_by_layer"),
-    }
+    modules = set(done.stdout.split())
+    assert not {"matplotlib.pyplot", "torch", "hydra"} & modules
+    own = {name for name in modules if name.split(".")[0] == "fv"}
+    assert {"fv.figures.heads", "fv.figures.trials"} <= own
+    assert all(name in ("fv", "fv.figures") or name.startswith("fv.figures.") for name in own)
 
 
 def test_a_notebook_shows_a_figure_by_itself() -> None:

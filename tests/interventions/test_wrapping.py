@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import load_local
-from families import tiny, tiny_tokenizer
+from families import tiny, tiny_editable, tiny_tokenizer
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -25,11 +25,13 @@ from transformers import (
 
 from fv.errors import ConfigError, FvError, ModelError
 from fv.heads.activations import mean_over_prompts
+from fv.interventions.answers import score_answers
+from fv.interventions.edits import AddVector
 from fv.interventions.engine import Engine, PatchScores, TargetScores
 from fv.interventions.engines import make_engine
 from fv.interventions.wrapping import wrap
 from fv.models.language_model import LanguageModel
-from fv.vectors.function_vector import function_vector
+from fv.vectors.function_vector import vector_of_heads
 
 FAMILIES = ["gpt2", "falcon", "mixtral", "gemma2", "gpt_neox", "olmo2", "bloom"]
 
@@ -52,16 +54,19 @@ def assert_equal_bits(found: Any, due: Any) -> None:
             assert_equal_bits(one, other)
 
 
-def results(lm: LanguageModel, engine: Engine) -> tuple[PatchScores, tuple[TargetScores, TargetScores]]:
+def results(lm: LanguageModel, engine: Engine) -> tuple[PatchScores, tuple[TargetScores, TargetScores], Tensor]:
+    """Effects, injections and answers."""
     prompts = prompts_of(lm, [3, 7, 7])
     patched = engine.patch_heads(prompts, values_of(lm), all_heads(lm))
-    return patched, engine.inject(prompts, for_each(prompts, vectors_of(lm)), all_cells(lm))
+    injected = engine.inject(prompts, for_each(prompts, vectors_of(lm)), all_cells(lm))
+    answers = score_answers(lm, prompts, [None, AddVector(1, vectors_of(lm)[0])], "", 64)
+    return patched, injected, torch.from_numpy(answers.answer_logprob)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["auto", "expanded", "naive"])
 def test_a_wrapped_model_gives_a_loaded_models_effects_to_the_bit(family: str, mode: str) -> None:
-    loaded = tiny(family)
+    loaded = tiny_editable(family)
     wrapped = wrap(owned(loaded), tiny_tokenizer(), selfcheck=False)
     assert_equal_bits(results(wrapped, make_engine(wrapped, mode, 64)), results(loaded, make_engine(loaded, mode, 64)))
 
@@ -71,7 +76,7 @@ def test_a_wrapped_models_vector_is_the_loaded_models_and_has_no_gradient(family
     loaded = tiny(family)
     wrapped = wrap(owned(loaded), tiny_tokenizer(), selfcheck=False)
     mean = mean_over_prompts(values_of(loaded)[None])
-    assert_equal_bits(*(function_vector(lm, mean, all_heads(lm)[::3]) for lm in (wrapped, loaded)))
+    assert_equal_bits(*(vector_of_heads(lm, mean, all_heads(lm)[::3]) for lm in (wrapped, loaded)))
 
 
 def test_a_folder_wrapped_is_the_folder_loaded(tiny_llama_folder: Path) -> None:

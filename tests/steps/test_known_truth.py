@@ -116,7 +116,7 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     snapshot = sample_snapshot(shuffled_relation(seed), config.data, seed, lm)
     engine = make_engine(lm, "auto", config.compute.max_rows)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    measured = measure(RelationRuns(lm, snapshot, heads, engine, config.score, seed), config.stats, None)
+    measured = measure(RelationRuns(lm, snapshot, heads, engine, config.score, seed), config.stats, "null")
     ranking = Ranking("mean_delta_logprob", config.score.k)
     vector = function_vector(lm, measured["null"], ranking.k)
     cells = grid(config.injection, lm.n_layers)

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from commands import ROOT
 from conftest import MakeConfig
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from plug_ins import install
 
+import fv
 from entrypoints.conditions import add_conditions
 from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
+from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -106,6 +109,19 @@ def test_conditions_of_an_installed_package_are_in_tables_summary_and_settings(
     recorded = meta["config"]["evaluation"]["conditions"]
     assert recorded["multiplied"] == {"enabled": True, "times": 3.0} and recorded["reversed"] == {"enabled": True}
     assert meta["settings"]["evaluation.conditions"] == recorded
+
+
+@pytest.mark.usefixtures("_outside")
+def test_a_notebook_asks_for_them_by_name(tiny_llama: LanguageModel, small_csv: Path) -> None:
+    relations = fv.read_relations(small_csv, names=["antonym"])
+    trials = fv.sample_trials(relations, tiny_llama, demos=2, fit=2, held_out=4)
+    vector = fv.Vector.of(torch.ones(tiny_llama.d_model))
+    result = fv.evaluate(
+        tiny_llama, vector, trials, layers=[0, 1], controls=["reversed"], n_unrelated=0, progress=False
+    )
+    assert set(result.trials["condition"]) == {"zero_shot", "few_shot", "fv", "reversed_vector"}
+    contrasts = result.tables["contrasts"]
+    assert set(contrasts.loc[contrasts["condition"] == "fv", "minus"]) == {"few_shot", "reversed_vector"}
 
 
 @pytest.mark.usefixtures("_outside")

@@ -9,7 +9,9 @@ from conftest import MakeConfig
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.files import read_json
+from fv.report.terminal import print_gathered
 from fv.runs.paths import RunPaths
+from fv.runs.table_files import read_table
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.seeds import seeds_of_one_setting
@@ -37,7 +39,7 @@ def configs(make_config: MakeConfig, overrides: list[str]) -> list[Config]:
 
 
 def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
-    make_config: MakeConfig, overrides: list[str], configs: list[Config]
+    make_config: MakeConfig, overrides: list[str], configs: list[Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run_gather(make_config(*overrides, "runs=[seed1,seed2,seed3]"))
     for name, key in (("held_out.csv", ["draw"]), ("contrasts.csv", ["minus"])):
@@ -52,6 +54,12 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     heads = pd.read_csv(folder / "top_heads.csv")
     assert heads.groupby("ranking")["n_runs"].sum().to_dict() == {"antonym": 6, "global": 6, "verb_past": 6}
     assert read_json(folder / "over_seeds.json")["seeds"] == [1, 2, 3]
+    print_gathered(folder)
+    printed = capsys.readouterr().out
+    assert "Means over the seeds 1, 2, 3" in printed
+    table = read_table(folder / "held_out.csv")
+    own = table[(table["condition"] == "fv") & (table["metric"] == "delta_logprob") & (table["subset"] == "all")]
+    assert own["mean"].size and all(f"{mean:+.1f}" in printed for mean in own["mean"])
 
 
 @pytest.mark.usefixtures("configs")

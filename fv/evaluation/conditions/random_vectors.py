@@ -15,7 +15,7 @@ class RandomVectors(ConditionProvider):
     """Gaussian directions of the vector's norm: what any vector does."""
 
     draws: int = 20
-    """How many."""
+    """How many are drawn."""
 
     place: ClassVar[int] = 20
     away_too: ClassVar[bool] = True

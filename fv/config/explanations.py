@@ -1,0 +1,86 @@
+"""What every setting does, in a line: read from the classes, each of which says it under its fields."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from enum import Enum
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fv.config import Config
+
+
+class Explanation(NamedTuple):
+    """A setting: its dotted key, its default, what it does in a sentence, and its choices, if any."""
+
+    key: str
+    default: str
+    meaning: str
+    choices: tuple[str, ...] = ()
+
+
+def explanations(
+    schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
+) -> list[Explanation]:
+    """Every setting of a class and of the classes inside it, in their order.
+
+    Args:
+        schema: the class.
+        prefix: what its keys begin with.
+        plugged_in: {key of a setting that holds settings of plug-ins: {name of one: its class}}.
+    """
+    plug_ins = plugged_in or {}
+    found: list[Explanation] = []
+    told = {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _told(own).items()}
+    for field in dataclasses.fields(schema):
+        kind: Any = field.type
+        if (key := f"{prefix}{field.name}") in plug_ins:
+            for name, own in plug_ins[key].items():
+                found += explanations(own, f"{key}.{name}.")
+            continue
+        if dataclasses.is_dataclass(kind):
+            found += explanations(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not one of it
+            continue
+        is_choice = isinstance(kind, type) and issubclass(kind, Enum)
+        meaning = told.get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
+        choices = tuple(str(member.value) for member in kind) if is_choice else ()
+        default = field.default
+        if default is dataclasses.MISSING:
+            default = field.default_factory()  # type: ignore[operator]  # a field has one of the two
+        found.append(Explanation(key, shown_value(default), first_sentence(meaning), choices))
+    return found
+
+
+def first_sentence(text: str) -> str:
+    """Text up to the first full stop that a space follows, on one line."""
+    return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
+
+
+def shown_value(value: Any) -> str:
+    """A value as the command line takes it, quoted if it is no plain word; but a line break is shown as `\\n`."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, list):
+        return f"[{','.join(map(shown_value, value))}]"
+    if isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _told(schema: type) -> dict[str, str]:
+    """{field: the text under it}. Python itself keeps none of these texts, so the source is read."""
+    (own,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(own, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(own.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }

@@ -1,0 +1,80 @@
+"""Tables on standard output that fit the terminal: one that is too wide is printed as several, and loses no digit."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+ELSEWHERE = 120
+"""Columns that are printed into a file or a pipe, unless COLUMNS says otherwise."""
+GAP = 2
+"""Spaces between two columns."""
+
+
+def standard_output() -> Console:
+    """Where results are printed. A relation may be called [b] or :b:, which are no signs of rich's here."""
+    known = Console().is_terminal or "COLUMNS" in os.environ
+    return Console(width=None if known else ELSEWHERE, markup=False, emoji=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    cells: list[str]
+    is_text: bool
+
+    def width(self, limit: int) -> int:
+        """Of its widest cell and its name's longest word; one that is wider than `limit` is folded."""
+        return min(limit, max(cell_len(text) for text in [*self.name.split(), *"\n".join(self.cells).splitlines(), ""]))
+
+
+def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int = 1) -> None:
+    """Print rows under the names of their columns, in as many tables as it takes, each beginning with the first column.
+
+    Args:
+        title: what the table is about.
+        names: of the columns.
+        rows: a cell a column.
+        n_text: how many columns, from the left, are words: these are flush left, the others flush right.
+    """
+    console = standard_output()
+    columns = [_Column(name, [str(row[i]) for row in rows], i < n_text) for i, name in enumerate(names)]
+    for number, part in enumerate(_parts(columns, console.width - GAP)):
+        console.print(_table(title if number == 0 else None, part, console.width - GAP))
+
+
+def _parts(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
+    """Columns as tables of at most `room` characters, in order, the first column in front of each."""
+    key, *others = columns
+    parts = [[key]]
+    for column in others:
+        if len(parts[-1]) > 1 and _width([*parts[-1], column], room) > room:
+            parts.append([key])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(columns: Sequence[_Column], room: int) -> int:
+    key, *others = columns
+    first = key.width(room // 2)
+    return first + sum(GAP + column.width(room - first - GAP) for column in others)
+
+
+def _table(title: str | None, columns: Sequence[_Column], room: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+    first = columns[0].width(room // 2)
+    for i, column in enumerate(columns):
+        width = column.width(room - first - GAP) if i else first
+        table.add_column(column.name, justify="left" if column.is_text else "right", width=width, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def print_text(text: str, in_one_piece: bool = False) -> None:
+    """Print a sentence, broken between words unless it is to stay `in_one_piece`, as a path that is to be copied."""
+    standard_output().print(text, soft_wrap=in_one_piece)

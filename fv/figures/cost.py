@@ -1,0 +1,86 @@
+"""Effect against cost: what a vector changes on its relation, against what it changes on unrelated texts."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
+from fv.figures.frames import called, counted, interval_name, unit_of, values_of
+from fv.figures.lines import MOST_NAMED, look
+
+_LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _EDGE, _HANDLE = 0.46, 0.14, 0.22, 0.36, 1.7, 0.06, 1.2
+_KEYS = ["condition", "fv", "eval_qid", "draw"]
+
+
+def effect_against_cost(
+    held_out: pd.DataFrame,
+    cost: pd.DataFrame,
+    metric: str = "delta_logprob",
+    *,
+    confidence: float | None = None,
+    width: float = COLUMN,
+) -> DataFigure:
+    """One mark a (condition, vector, relation, draw): effect on test trials up, KL on unrelated texts to the right.
+
+    Up and left is better. Conditions differ in marker and lightness. Rows of one table without the other's are left
+    out: a prompt with examples costs nothing on a text without them, and was not run there.
+
+    Args:
+        held_out: rows of `held_out.csv`, of one subset: `fv`, `eval_qid`, `condition`, `draw`, `metric`, `mean`,
+            `ci_low`, `ci_high`, `n`.
+        cost: rows of `injection_cost.csv`: the same columns, the metric being `kl`, and n the number of texts.
+        metric: the effect's metric.
+        confidence: level of the intervals, for the legend.
+        width: inches.
+
+    Returns:
+        a figure whose `table` has a row for each mark: `condition`, `fv`, `eval_qid`, `draw`, `value`, `ci_low`,
+        `ci_high`, `n`, `kl`, `kl_ci_low`, `kl_ci_high`, `n_texts`.
+
+    Raises:
+        ValueError: a column is missing, no row is in both tables, a place has two rows, a value is infinite, the
+            metric's unit is not known, or there are more conditions than markers.
+    """
+    label = unit_of(metric, None)
+    effects, costs = values_of(held_out, metric, _KEYS), values_of(cost, "kl", _KEYS)
+    named = {"value": "kl", "ci_low": "kl_ci_low", "ci_high": "kl_ci_high", "n": "n_texts"}
+    table = effects.merge(costs[[*_KEYS, *named]].rename(columns=named), on=_KEYS).dropna(subset=["value", "kl"])
+    if table.empty:
+        raise ValueError("No condition has both an effect and a cost.")
+    names = list(dict.fromkeys(table["condition"]))
+    if len(names) > MOST_NAMED:
+        raise ValueError(f"{len(names)} conditions are too many to be told apart: take {MOST_NAMED} or fewer.")
+    handles = [Line2D([], [], label=called(name), **_look(at, len(names))) for at, name in enumerate(names)]
+    whiskers = table[["ci_low", "kl_ci_low"]].notna().any(axis=None)
+    if whiskers:
+        handles.append(Line2D([], [], color=GREY, linewidth=0.6, label=interval_name(confidence)))
+    bottom = _TITLE + _DOWN + _AXIS
+    with styled():
+        height = bottom + legend_height(handles, width - _LEFT, _HANDLE) + _EDGE
+        figure = DataFigure(table.drop(columns=["chosen", "measured"]), width, height)
+        relations = list(dict.fromkeys(table["eval_qid"]))
+        of = relations[0] if len(relations) == 1 else f"{len(relations)} relations"
+        tail = f", n = {counted(table)}, {table['n_texts'].max():g} texts"
+        figure.text_at(_EDGE, _EDGE, shortened(f"Effect, cost: {of}", width - 2 * _EDGE - width_of(tail)) + tail)
+        axes = figure.axes_at(_LEFT, _TITLE, width - _LEFT - _RIGHT, _DOWN)
+        whisker: dict[str, Any] = {"color": GREY, "linewidth": 0.4, "zorder": 1}
+        axes.vlines(table["kl"], table["ci_low"], table["ci_high"], **whisker)
+        axes.hlines(table["value"], table["kl_ci_low"], table["kl_ci_high"], **whisker)
+        for at, name in enumerate(names):
+            own = table[table["condition"] == name]
+            axes.plot(own["kl"].to_numpy(), own["value"].to_numpy(), zorder=3 + (name == "fv"), **_look(at, len(names)))
+        if "delta" in metric:
+            axes.axhline(0, color=INK, linewidth=0.5, zorder=0)
+        axes.set(xlabel="cost: KL on unrelated texts (nats)", ylabel=label)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(nbins=6))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.legend_at(_LEFT, bottom, handles, _HANDLE)
+    return figure
+
+
+def _look(index: int, n: int) -> dict[str, Any]:
+    return {**look(index, n), "linestyle": "", "markersize": 3.4, "markeredgewidth": 0}

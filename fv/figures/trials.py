@@ -1,0 +1,102 @@
+"""Trial by trial: the right answer's log p without the vector, with it, and with examples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
+from fv.figures.frames import called, unit_of
+
+CONDITIONS = ("zero_shot", "fv", "few_shot")
+_LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _EDGE, _HANDLE = 0.46, 0.08, 0.22, 0.24, 1.7, 0.06, 2.0
+_WORSE: dict[str, Any] = {"color": INK, "linewidth": 0.7, "linestyle": (0, (3, 1.5))}
+_BETTER: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-"}
+_MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.6, "marker": "o", "markersize": 3.5}
+
+
+def before_and_after(
+    trials: pd.DataFrame,
+    value: str = "logprob",
+    conditions: Sequence[str] = CONDITIONS,
+    *,
+    width: float = COLUMN,
+) -> DataFigure:
+    """A thin line a trial through the conditions, and their mean in black; what the first step worsens is dashed.
+
+    Trials that not every condition has are left out.
+
+    Args:
+        trials: rows of `held_out_trials.jsonl`, of one relation and vector (those of the conditions without a vector
+            among them) and one draw: `condition`, `trial_id`, the value, and where there is one `eval_qid`.
+        value: `logprob`, of the answer's first token, or `answer_logprob`, of the whole answer.
+        conditions: from left to right; those that the table has not are left out.
+        width: inches.
+
+    Returns:
+        a figure whose `table` has a row for each point: `trial_id`, `condition`, `value`, `worse` (of its trial).
+
+    Raises:
+        ValueError: a column is missing, a trial has two rows of a condition, a value is infinite, fewer than two of the
+            conditions are there, no trial has all of them, or the value's unit is not known.
+    """
+    label = unit_of(value, None)
+    wide = _wide(trials, value, conditions)
+    worse = wide.iloc[:, 1] < wide.iloc[:, 0]
+    handles = [Line2D([], [], label=f"a trial: {n} better", **_BETTER) for n in [int((~worse).sum())] if n]
+    handles += [Line2D([], [], label=f"{n} worse", **_WORSE) for n in [int(worse.sum())] if n]
+    handles.append(Line2D([], [], label="mean", **_MEAN))
+    bottom = _TITLE + _DOWN + _AXIS
+    with styled():
+        height = bottom + legend_height(handles, width - _LEFT, _HANDLE) + _EDGE
+        figure = DataFigure(_long(wide, worse), width, height)
+        relations = list(dict.fromkeys(trials["eval_qid"])) if "eval_qid" in trials else []
+        of, tail = f": {relations[0]}" if len(relations) == 1 else "", f", n = {len(wide)} trials"
+        figure.text_at(_EDGE, _EDGE, shortened(f"Trial by trial{of}", width - 2 * _EDGE - width_of(tail)) + tail)
+        axes = figure.axes_at(_LEFT, _TITLE, width - _LEFT - _RIGHT, _DOWN)
+        places = np.arange(wide.shape[1])
+        for down, own in zip(worse, wide.to_numpy(float), strict=True):
+            axes.plot(places, own, zorder=1 + down, **(_WORSE if down else _BETTER))
+        axes.plot(places, wide.mean().to_numpy(float), zorder=3, **_MEAN)
+        axes.set_xticks(places, [_words(str(name)) for name in wide.columns])
+        axes.set(xlim=(-0.25, wide.shape[1] - 0.75), ylabel=label)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.legend_at(_LEFT, bottom, handles, _HANDLE)
+    return figure
+
+
+def _wide(trials: pd.DataFrame, value: str, conditions: Sequence[str]) -> pd.DataFrame:
+    """A row a trial and a column a condition, (n_trials, n_conditions), of the trials that all conditions have."""
+    missing = [name for name in ("condition", "trial_id", value) if name not in trials]
+    if missing:
+        raise ValueError(f"No column {', '.join(missing)}. The figure needs condition, trial_id and {value}.")
+    own = trials[trials["condition"].isin(conditions)]
+    twice = own[own.duplicated(["condition", "trial_id"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(
+            f"Two rows for trial {row['trial_id']}, condition {row['condition']}: take the rows of one vector and draw."
+        )
+    there = [name for name in conditions if (own["condition"] == name).any()]
+    if len(there) < 2:
+        raise ValueError(f"Two conditions are needed of {', '.join(conditions)}; there: {', '.join(there) or 'none'}.")
+    wide = own.pivot(index="trial_id", columns="condition", values=value)[there].astype(float).dropna()
+    if wide.empty:
+        raise ValueError(f"No trial has a {value} in each of {', '.join(there)}.")
+    if not np.isfinite(wide.to_numpy()).all():
+        raise ValueError(f"{value} is infinite in a trial.")
+    return wide
+
+
+def _long(wide: pd.DataFrame, worse: pd.Series) -> pd.DataFrame:
+    table = wide.reset_index().melt("trial_id", var_name="condition", value_name="value")
+    return table.assign(worse=table["trial_id"].map(worse))
+
+
+def _words(condition: str) -> str:
+    return {"fv": "with vector", "zero_shot": "without"}.get(condition, called(condition))

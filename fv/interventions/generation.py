@@ -1,0 +1,131 @@
+"""What a model says behind prompts, token by token the likeliest."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from fv.errors import ConfigError, FvWarning, ModelError
+from fv.interventions.editing import edits_at_work
+from fv.interventions.edits import AddVector
+from fv.models.engine_mode import engine_mode
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+from fv.models.special_tokens import adds_special_tokens
+
+Text = str | Prompt
+"""A prompt as text, which is encoded with the special tokens that the tokenizer adds, or as token ids."""
+
+
+def generate(lm: LanguageModel, prompts: Text | Sequence[Text], max_new_tokens: int = 20) -> str | list[str]:
+    """Greedy continuations of one or several prompts; see `EditableModel.generate`.
+
+    Raises:
+        ConfigError: what is given are no prompts, or `max_new_tokens` is no number from 1.
+        ModelError: a prompt is empty or too long, or the tokenizer closes texts.
+    """
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be a whole number, 1 or more.")
+    alone = isinstance(prompts, Text)
+    several = [prompts] if isinstance(prompts, Text) else _checked(prompts)
+    if not several:
+        return []
+    encoded = [_token_ids(lm, prompt) for prompt in several]
+    _check_lengths(lm, encoded, max_new_tokens)
+    _warn_of_endings(lm, several)
+    found = _continuations(lm, encoded, max_new_tokens)
+    return found[0] if alone else found
+
+
+def end_tokens(lm: LanguageModel) -> set[int]:
+    """The tokens that end a text: those of the model's generation settings, and the tokenizer's."""
+    of_model: Any = getattr(lm.model.generation_config, "eos_token_id", None)
+    stops = {*(of_model if isinstance(of_model, list) else [of_model]), getattr(lm.tokenizer, "eos_token_id", None)}
+    return stops - {None}
+
+
+def _checked(prompts: Any) -> list[Text]:
+    if not isinstance(prompts, list | tuple):
+        raise ConfigError(f"prompts is a {type(prompts).__name__}: give a text, a Prompt, or a list of them.")
+    for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, Text):
+            raise ConfigError(f"prompts[{i}] is a {type(prompt).__name__}: give a text or a Prompt.")
+    return list(prompts)
+
+
+def _token_ids(lm: LanguageModel, prompt: Text) -> list[int]:
+    if isinstance(prompt, Prompt):
+        return list(prompt.token_ids)
+    plain = lm.encode(prompt, add_special_tokens=False)
+    if not adds_special_tokens(lm.tokenizer, "auto"):
+        return plain
+    framed = lm.encode(prompt, add_special_tokens=True)
+    if plain and framed[-1] != plain[-1]:
+        raise ModelError(
+            f"The tokenizer of {lm.name} closes every text with a token, behind which nothing can follow: give each "
+            "prompt as a Prompt, with its token ids."
+        )
+    return framed
+
+
+def _check_lengths(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    for i, token_ids in enumerate(prompts):
+        if not token_ids:
+            raise ModelError(f"prompts[{i}] has no token to continue.")
+        if len(token_ids) + max_new_tokens > lm.max_tokens:
+            raise ModelError(
+                f"prompts[{i}] has {len(token_ids)} tokens, and with max_new_tokens={max_new_tokens} that is more than "
+                f"the {lm.max_tokens} positions of {lm.name}."
+            )
+
+
+def _warn_of_endings(lm: LanguageModel, prompts: Sequence[Text]) -> None:
+    """Say which prompts do not end as those of an added vector's template do."""
+    texts = [lm.tokenizer.decode(prompt.token_ids) if isinstance(prompt, Prompt) else prompt for prompt in prompts]
+    added = [edit for edit in edits_at_work(lm.model) if isinstance(edit, AddVector)]
+    for ending in sorted({edit.prompt_ending for edit in added if edit.prompt_ending}):
+        if others := [text for text in texts if not text.endswith(ending)]:
+            warnings.warn(
+                f"{len(others)} of {len(texts)} prompts do not end with {ending!r}, as those of the added vector's "
+                f"template do: {others[0][-40:]!r}. It may act differently there.",
+                FvWarning,
+                stacklevel=4,
+            )
+
+
+def _continuations(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    """The texts behind prompts of any lengths, in one batch, padded on the left."""
+    stops, longest = end_tokens(lm), max(map(len, prompts))
+    # What stands in the place of padding is never looked at: any valid token id does.
+    padding = min(stops, default=0)
+    rows = [[padding] * (longest - len(ids)) + list(ids) for ids in prompts]
+    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=padding, eos_token_id=sorted(stops) or None
+    )
+    with engine_mode(lm.model), _generation_settings(lm.model, config):
+        said = lm.model.generate(
+            torch.tensor(rows, device=lm.device),  # (n_prompts, longest)
+            attention_mask=torch.tensor(mask, device=lm.device),
+            generation_config=config,
+        )[:, longest:]  # (n_prompts, n_new)
+    return [lm.tokenizer.decode(_until(ids, stops), skip_special_tokens=True) for ids in said.tolist()]
+
+
+def _until(token_ids: list[int], stops: set[int]) -> list[int]:
+    """The tokens before the first that ends a text."""
+    end = next((i for i, token in enumerate(token_ids) if token in stops), len(token_ids))
+    return token_ids[:end]
+
+
+@contextmanager
+def _generation_settings(model: Any, config: GenerationConfig) -> Iterator[None]:
+    """A model's own settings set aside: they would fill in what `config` leaves out (penalties, samplers)."""
+    before, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = before

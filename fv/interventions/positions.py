@@ -1,0 +1,135 @@
+"""Which positions of a forward pass are meant: those of a prompt, whatever part of it the pass runs.
+
+A pass may run a whole padded prompt, one generated token on a cache, or prompt and generated tokens again. So positions
+are counted in columns of the whole sequences, padding included, and what cannot be told is refused.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fv.errors import ConfigError, ModelError
+
+PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx", "block_table")
+"""Arguments of a forward in which several prompts share a row."""
+
+
+class Positions(StrEnum):
+    """Where edits act.
+
+    `last_prompt`: at the last token of each prompt. `all`: at every token of prompt and continuation. `generated`: at
+    the tokens behind the prompt. Never at padding.
+    """
+
+    last_prompt = "last_prompt"
+    all = "all"
+    generated = "generated"
+
+
+def parse_positions(value: str) -> Positions:
+    """The positions called `value`.
+
+    Raises:
+        ConfigError: there are none of this name.
+    """
+    if value not in [*Positions]:
+        raise ConfigError(f"positions={value!r} must be one of {', '.join(Positions)}.")
+    return Positions(value)
+
+
+class Columns(NamedTuple):
+    """The part of its sequences that a forward pass runs.
+
+    Attributes:
+        start: the first column that it runs; those before are in its cache.
+        real: (batch, end) bool, false at padding; `end` is behind the last column that it runs.
+    """
+
+    start: int
+    real: Tensor
+
+    @property
+    def end(self) -> int:
+        return self.real.shape[1]
+
+
+def columns_of(given: Mapping[str, Any]) -> Columns:
+    """What a forward with these arguments runs.
+
+    Raises:
+        ModelError: the arguments are of a kind of which it cannot be told.
+    """
+    if packed := [name for name in PACKED if given.get(name) is not None]:
+        raise ModelError(f"{packed[0]} packs several prompts into a row, where no edit can be placed: pad them.")
+    tokens = given.get("input_ids")
+    if tokens is None:
+        tokens = given.get("inputs_embeds")
+    if not isinstance(tokens, Tensor) or tokens.ndim < 2:
+        raise ModelError(
+            "An edited forward needs input_ids, (batch, tokens), or inputs_embeds, (batch, tokens, d_model)."
+        )
+    batch, n_tokens = tokens.shape[:2]
+    start = cached_tokens(given.get("past_key_values"))
+    real = _real(given.get("attention_mask"), batch, start + n_tokens, tokens.device)
+    _check_not_packed(given.get("position_ids"), real[:, start:])
+    return Columns(start, real)
+
+
+def cached_tokens(cache: Any) -> int:
+    """How many tokens a cache holds; none if there is none."""
+    if cache is None:
+        return 0
+    if not hasattr(cache, "get_seq_length"):
+        raise ModelError(f"past_key_values is a {type(cache).__name__}, where an edit can follow a Cache only.")
+    return int(cache.get_seq_length())
+
+
+def _real(mask: Any, batch: int, end: int, device: torch.device) -> Tensor:
+    """(batch, end) bool: which columns are no padding."""
+    if mask is None:
+        return torch.ones(batch, end, dtype=torch.bool, device=device)
+    if not isinstance(mask, Tensor) or tuple(mask.shape) != (batch, end):
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise ModelError(
+            f"attention_mask is {shape}, where an edit can be placed by ({batch}, {end}) only, a column for each token "
+            "and each cached one. Static caches and masks of one's own are not supported."
+        )
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ModelError("attention_mask holds other values than 0 and 1, so it does not tell padding from tokens.")
+    return mask == 1
+
+
+def _check_not_packed(position_ids: Any, real: Tensor) -> None:
+    if position_ids is None:
+        return
+    if position_ids.shape not in (real.shape, real[:1].shape):
+        raise ModelError(f"position_ids are {tuple(position_ids.shape)}, where {tuple(real.shape)} is due.")
+    steps = (position_ids[:, 1:] - position_ids[:, :-1]).expand(len(real), -1)
+    if (steps[real[:, 1:] & real[:, :-1]] <= 0).any():
+        raise ModelError("position_ids start again within a row, as packed prompts have them: pad them instead.")
+
+
+def meant_positions(positions: Positions, columns: Columns, prompt: int) -> Tensor:
+    """Where edits act in a forward pass whose sequences begin with `prompt` columns of prompt.
+
+    Returns:
+        (batch, tokens) bool, of the tokens that it runs.
+
+    Raises:
+        ModelError: a row's prompt has no token, where its last one is meant.
+    """
+    start, real = columns
+    here = torch.arange(start, columns.end, device=real.device)
+    if positions is Positions.all:
+        return real[:, start:]
+    if positions is Positions.generated:
+        return real[:, start:] & (here >= prompt)
+    of_prompt = real[:, :prompt]
+    if not (has_token := of_prompt.any(1)).all():
+        row = int(has_token.long().argmin())
+        raise ModelError(f"Row {row} of attention_mask has no token of a prompt, so no last one to edit.")
+    last = prompt - 1 - of_prompt.flip(1).long().argmax(1)  # (batch,)
+    return here == last[:, None]

@@ -1,0 +1,68 @@
+"""Proofs that were made before: a model that passed its self-check need not pass it at every start.
+
+A proof counts for the same weights, spec, precision, device, processor, versions and engine revision, and for nothing
+else. Only what passed is kept, so a refusal is never turned into a pass.
+"""
+
+import importlib.metadata
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fv.errors import ArtifactError
+from fv.files import digest_of, read_json, write_json
+from fv.interventions.engines import ENGINE_REVISION
+from fv.interventions.selfcheck import selfcheck
+from fv.models.embedded import cache_root
+from fv.models.language_model import LanguageModel, weights_of
+
+PACKAGES = ("function-vectors", "torch", "transformers")
+log = logging.getLogger(__name__)
+
+
+def proof_of(lm: LanguageModel, fresh: bool = False) -> dict[str, Any]:
+    """What a model's self-check measured: now, or when it was loaded before.
+
+    Args:
+        lm: a model from files; one in memory may have been changed since it was proved.
+        fresh: whether the self-check is made in any case.
+
+    Raises:
+        SpecError: the self-check refuses the model.
+    """
+    of = _made_from(lm)
+    path = cache_root() / "proofs" / f"{digest_of(of)[:32]}.json"
+    if not fresh and (known := _read(path, of)) is not None:
+        log.info("%s was proved before (%s).", lm.name, path)
+        return known
+    measured = selfcheck(lm)
+    try:
+        write_json(path, {"of": of, "measured": measured})
+    except OSError as error:  # a cache that cannot be written costs a few seconds at the next start
+        log.info("The proof of %s cannot be kept: %s.", lm.name, error)
+    return measured
+
+
+def _made_from(lm: LanguageModel) -> dict[str, Any]:
+    """All that a proof depends on: a JSON value."""
+    weight: Any = lm.out_projs[0].weight
+    return {
+        "weights": weights_of(lm.fingerprint),
+        "spec": asdict(lm.spec),
+        "dtype": [str(lm.dtype), str(weight.dtype)],
+        "device": [str(lm.device), str(getattr(lm.model, "hf_device_map", None))],
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "engine": ENGINE_REVISION,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _read(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        kept = read_json(path)
+        return kept["measured"] if digest_of(kept["of"]) == digest_of(of) else None
+    except (ArtifactError, KeyError, TypeError):
+        return None

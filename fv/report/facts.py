@@ -1,0 +1,166 @@
+"""What the page tells of a run, looked up in its tables: each relation's own vector and what it did."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from fv.evaluation.summary import records
+from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.runs.run import Run
+from fv.vectors.names import ranking_name, source_name
+
+LEAD_CONTRASTS = ("random_vector", "corrupted_prompts", "layer_mean_replaced", "few_shot")
+"""What a relation's vector is set beside in a table of one row a relation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A run's tables, cut to what is reported: all test trials, and each relation's own vector.
+
+    Attributes:
+        run: the run.
+    """
+
+    run: Run
+
+    @cached_property
+    def q_ids(self) -> list[str]:
+        """Its relations, in the order of the trials."""
+        return list(self.run.trials)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """`eval_summary.json`; empty where there is none."""
+        return self.run.record("eval_summary") if "eval_trials" in self.run.tables else {}
+
+    @cached_property
+    def stability(self) -> dict[str, Any]:
+        """`ranking_stability.json`; empty where there is none."""
+        return self.run.record("ranking_stability") if "head_stability" in self.run.tables else {}
+
+    @property
+    def confidence(self) -> float:
+        """The level of all intervals."""
+        return float(self.run.config["stats"]["confidence"])
+
+    @property
+    def k(self) -> int:
+        """How many heads a vector is made of, unless `injection.k` says several numbers."""
+        return int(self.run.config["score"]["k"] if not self.stability else self.stability["k"])
+
+    @property
+    def missing(self) -> list[str]:
+        """The steps that have not run, as a sentence each."""
+        found = []
+        if "StepE" not in self.run.outputs:
+            found.append("StepE has not run: there are no vectors.")
+        if not self.summary:
+            found.append("Step6 has not run: nothing was injected.")
+        elif "held_out" not in self.run.tables:
+            found.append("Step6 ran its grid alone: there are no controls, no baselines and no answers.")
+        return found
+
+    @cached_property
+    def chosen(self) -> pd.DataFrame:
+        """The chosen cell of each (vector, relation), with what it changes on test trials; empty before Step6."""
+        return pd.DataFrame(self.summary.get("chosen", []))
+
+    @cached_property
+    def of_each_k(self) -> pd.DataFrame:
+        """Of `chosen`, the rows of each relation's own vector on it, of every number of heads."""
+        if self.chosen.empty or "mean_delta_logprob" not in self.chosen:
+            return self.chosen.head(0)
+        own = self.chosen["eval_qid"].map(lambda q_id: source_name("qid", q_id)) == self.chosen["fv_source"]
+        return self.chosen[own].reset_index(drop=True)
+
+    @cached_property
+    def own(self) -> pd.DataFrame:
+        """One row a relation: its own vector, of the number of heads that dev trials choose; n is of test trials."""
+        rows = self.of_each_k
+        if "best_k" in rows and rows["best_k"].notna().any():
+            rows = rows[rows["best_k"].eq(True)]
+        return rows.drop_duplicates("eval_qid").reset_index(drop=True) if len(rows) else rows
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the run, over all test trials where it has subsets; empty where there is none."""
+        if name not in self._tables:
+            table = self.run.table(name) if name in self.run.tables else pd.DataFrame()
+            self._tables[name] = table[table["subset"] == ALL].drop(columns="subset") if "subset" in table else table
+        return self._tables[name]
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """What `table` has read so far."""
+        return {}
+
+    @cached_property
+    def held_out(self) -> pd.DataFrame:
+        """`held_out.csv` of all test trials."""
+        return self.table("held_out")
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """`contrasts.csv` of all test trials, of each relation's own vector."""
+        return self.of_own(self.table("contrasts"))
+
+    @cached_property
+    def heads(self) -> pd.DataFrame:
+        """`head_stability.csv` with `chosen`: whether a head is among the ranking's top k."""
+        table = self.table("head_stability")
+        return table.assign(chosen=table["rank"] <= self.k) if len(table) else table
+
+    @cached_property
+    def relation_of_vector(self) -> dict[str, str]:
+        """{name of a relation's own vector: the relation}, of `own`."""
+        return dict(zip(self.own["fv"], self.own["eval_qid"], strict=True)) if len(self.own) else {}
+
+    @cached_property
+    def q_id_of_ranking(self) -> dict[str, str]:
+        """{name of a relation's ranking: the relation}."""
+        return {ranking_name(q_id): q_id for q_id in self.q_ids}
+
+    def of_own(self, table: pd.DataFrame, unpaired: bool = False) -> pd.DataFrame:
+        """The rows of each relation's own vector on it; with `unpaired`, also those without a vector."""
+        if table.empty or self.own.empty:
+            return table.head(0)
+        pairs = set(zip(self.own["fv"], self.own["eval_qid"], strict=True))
+        found = [(fv, on) in pairs or (unpaired and fv == NO_VECTOR) for fv, on in table[["fv", "eval_qid"]].to_numpy()]
+        return table[found].reset_index(drop=True)
+
+    def measured(self, q_id: str, condition: str, metric: str, fv: str = NO_VECTOR) -> dict[str, Any] | None:
+        """A metric of a condition on a relation's test trials: mean, ci_low, ci_high; of draws, their mean."""
+        rows = self._measured.get((q_id, condition, metric, fv))
+        if rows is None:
+            return None
+        if len(rows) == 1:
+            return rows[0]
+        return {"mean": sum(row["mean"] for row in rows) / len(rows), "ci_low": None, "ci_high": None}
+
+    def difference(self, q_id: str, minus: str) -> dict[str, Any] | None:
+        """The own vector's log p minus another condition's: mean, ci_low, ci_high, n, n_draws; None if not there."""
+        return self._differences.get((q_id, minus))
+
+    def cost(self, q_id: str) -> dict[str, Any] | None:
+        """The own vector's KL divergence on unrelated texts at its chosen cell: mean, n; None if not there."""
+        return self._costs.get(q_id)
+
+    @cached_property
+    def _costs(self) -> dict[str, dict[str, Any]]:
+        own = self.of_own(self.table("injection_cost"))
+        return {row["eval_qid"]: row for row in records(own) if row["condition"] == "fv"}
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str, str, str], list[dict[str, Any]]]:
+        found: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+        for row in records(self.of_own(self.held_out, unpaired=True)):
+            found.setdefault((row["eval_qid"], row["condition"], row["metric"], row["fv"]), []).append(row)
+        return found
+
+    @cached_property
+    def _differences(self) -> dict[tuple[str, str], dict[str, Any]]:
+        if self.contrasts.empty:
+            return {}
+        rows = self.contrasts[(self.contrasts["condition"] == "fv") & (self.contrasts["metric"] == "logprob")]
+        return {(row["eval_qid"], row["minus"]): row for row in records(rows)}

@@ -1,0 +1,106 @@
+"""What a run found, in words: a paragraph a relation, and what to mind."""
+
+from typing import Any
+
+from fv.errors import shorten
+from fv.evaluation.tables import NO_VECTOR
+from fv.report.facts import Facts
+from fv.report.words import interval, number
+
+MOST_HEADS, MOST_NAMED = 5, 12
+"""Heads and relations that a sentence names."""
+
+
+def what_was_done(facts: Facts) -> list[str]:
+    """The run in sentences: model, relations, trials, how heads, layer and strength were chosen."""
+    config, n_fit = facts.run.config, len(facts.run.trials.fit)
+    relations = f"{len(facts.q_ids)} relation{'s' if len(facts.q_ids) > 1 else ''}"
+    found = [
+        f"In {config['model']['name']}, every attention head was tried on {n_fit} prompts of {relations}: in a prompt "
+        "with wrong examples, its output was replaced by its mean over prompts with right ones. A head's indirect "
+        "effect is what that adds to the right answer's log probability."
+    ]
+    if facts.stability:
+        found.append(
+            f"The average outputs of a relation's {facts.k} best heads, each through its own output projection, add up "
+            "to its function vector."
+        )
+    if len(facts.own):
+        n_cells = len(facts.summary["layers"]) * len(facts.summary["alphas"])
+        found.append(
+            "The vector was added behind one layer at the last token of prompts without examples. Dev trials chose "
+            f"layer and strength among {n_cells} cells; what is told is of other trials, the test trials, with "
+            f"{facts.confidence:.0%} intervals over them."
+        )
+    return found
+
+
+def finding_of(facts: Facts, row: dict[str, Any]) -> list[str]:
+    """Sentences on one relation; `row` is its row of `Facts.own`."""
+    q_id = row["eval_qid"]
+    change = interval(*(row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")))
+    verb = "raises" if row["mean_delta_logprob"] > 0 else "changes"
+    before, after = (f"{row[f'{side}_accuracy']:.2f}" for side in ("baseline", "injected"))
+    n_worse = round(row["harm_rate"] * row["n_test"])
+    found = [
+        f"Added at layer {row['layer']} with α = {number(row['alpha'])}, the vector of {q_id}{_heads(facts, row)} "
+        f"{verb} the right answer's log probability by {change} nats; accuracy goes from {before} to {after} "
+        f"(n = {row['n_test']}, {n_worse} worse)."
+    ]
+    for minus, words in (
+        ("random_vector", "Beyond random vectors of the same norm it gains"),
+        ("corrupted_prompts", "Beyond the same heads' vector of wrong examples it gains"),
+        ("layer_mean_replaced", "Beyond the layer mean put in the residual stream's place it gains"),
+    ):
+        if difference := facts.difference(q_id, minus):
+            ends = interval(difference["mean"], difference["ci_low"], difference["ci_high"])
+            draws = f", {difference['n_draws']:g} draws" if difference["n_draws"] > 1 else ""
+            found.append(f"{words} {ends} nats{draws}.")
+    if examples := facts.measured(q_id, "few_shot", "delta_logprob", NO_VECTOR):
+        ends = interval(examples["mean"], examples.get("ci_low"), examples.get("ci_high"))
+        found.append(f"Right examples in the prompt gain {ends} nats.")
+    if cost := facts.cost(q_id):
+        found.append(f"On {cost['n']} unrelated texts it costs {number(cost['mean'])} nats of KL divergence.")
+    return found
+
+
+def what_to_mind(facts: Facts) -> list[str]:
+    """Warnings: those of the steps, ties at k, first tokens that collide, what was dropped, what has not run."""
+    meta = facts.run.trials.snapshot.meta
+    found = [*facts.missing, *facts.summary.get("warnings", []), *facts.run.meta.get("warnings", [])]
+    if ties := _ties(facts):
+        found.append(
+            f"Where the {facts.k} best heads end, they end in a tie: the last one's lead over the next has an interval "
+            f"that reaches zero in the ranking of {shorten(ties, MOST_NAMED)}."
+        )
+    colliding = {q: each.n_colliding for q, each in meta.first_token_collisions.items() if each.n_colliding}
+    if colliding:
+        named = shorten([f"{q_id} {n}" for q_id, n in colliding.items()], MOST_NAMED)
+        found.append(f"Outputs that share their first token with another of the relation: {named}.")
+    if meta.dropped_qids:
+        found.append(f"Dropped for want of pairs: {shorten(list(map(str, meta.dropped_qids)), MOST_NAMED)}.")
+    rejected = {q_id: each.n_rejected for q_id, each in meta.rejections.items() if each.n_rejected}
+    if rejected:
+        named = shorten([f"{q_id} {n}" for q_id, n in rejected.items()], MOST_NAMED)
+        found.append(f"Pairs that no trial could ask: {named}.")
+    return list(dict.fromkeys(found))
+
+
+def _ties(facts: Facts) -> list[str]:
+    """The rankings whose top k ends in a tie, each with how many heads below are within error of the last one."""
+    gaps = {name: ranking["gap"] for name, ranking in facts.stability.get("rankings", {}).items() if ranking["gap"]}
+    return [
+        f"{facts.q_id_of_ranking.get(name, 'the AIE')} ({gap['n_within_error']} heads within error)"
+        for name, gap in gaps.items()
+        if gap["ci_low"] <= 0 <= gap["ci_high"]
+    ]
+
+
+def _heads(facts: Facts, row: dict[str, Any]) -> str:
+    """` (10 heads: 20.5, 14.1, …)`, best first."""
+    if facts.heads.empty:
+        return ""
+    ranked = facts.heads[facts.heads["ranking"].map(facts.q_id_of_ranking) == row["eval_qid"]].sort_values("rank")
+    k = int(row["k"]) if row.get("k") else facts.k
+    names = [f"{each.layer}.{each.head}" for each in ranked.head(min(k, MOST_HEADS)).itertuples()]
+    return f" ({k} head{'s' if k > 1 else ''}: {', '.join(names)}{', …' if k > len(names) else ''})"

@@ -1,0 +1,116 @@
+"""The page of a run: one file that opens from disk and asks nothing of any server, and the figures beside it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+try:
+    import itables  # noqa: F401
+    import matplotlib  # noqa: F401
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+except ImportError as error:
+    raise ImportError("A page needs Jinja2, itables, matplotlib: pip install 'function-vectors[report]'.") from error
+
+from fv.config import Config
+from fv.config.report import FORMATS
+from fv.errors import FvError
+from fv.evaluation.summary import records
+from fv.files import write_text, write_whole
+from fv.report.about import command_of, hashes_of, made_with, settings_of
+from fv.report.facts import Facts
+from fv.report.findings import finding_of, what_to_mind, what_was_done
+from fv.report.inline_svg import inline_svg
+from fv.report.page_tables import tables_of
+from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
+from fv.report.scripts import licence, scripts
+from fv.report.trial_list import ANSWERS, trial_list
+from fv.runs.paths import RunPaths
+from fv.runs.run import Run, open_run
+
+MOST_FINDINGS = 60
+"""Relations with sentences of their own."""
+
+
+def report_page(config: Config) -> Path:
+    """Write the page of `config`'s run, under its tag, with figures in `report.formats`; returns its path.
+
+    Raises:
+        ArtifactError: there is no finished StepD, or a file is missing or was changed.
+    """
+    return write_page(open_run(RunPaths.of(config).root, config.tag), config.report.formats)
+
+
+def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
+    """Write `report/index.html` and `report/figures/` into a run's folder, those of a tag into `report/<tag>/`.
+
+    The same run gives the same bytes, on the same versions of this project, matplotlib, Jinja2 and itables. What has
+    not run is said and left out. A run that is too large for one page is cut, with a notice.
+
+    Args:
+        run: the run.
+        formats: of the figures' files: svg, pdf, png. In PDF and PNG a letter that DejaVu Sans lacks (Korean, some
+            Arabic) is an empty box.
+
+    Returns:
+        the page.
+
+    Raises:
+        FvError: a format is none of these.
+        ArtifactError: a file is missing or was changed.
+    """
+    unknown = sorted({*formats} - {*FORMATS})
+    if unknown:
+        raise FvError(f"formats={list(formats)}: {unknown[0]!r} is none of {', '.join(FORMATS)}.")
+    facts = Facts(run)
+    pictures = pictures_of(facts)
+    folder = run.paths.root / "report" / (run.paths.tag or "")
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        for form in formats:
+            _save(picture, folder / "figures" / f"{picture.name}.{form}", form)
+    page = folder / "index.html"
+    write_text(page, page_of(facts, pictures))
+    return page
+
+
+def page_of(facts: Facts, pictures: Sequence[Picture]) -> str:
+    """The page as HTML. All text of data and models is escaped; figures and the two scripts are ours."""
+    loader = PackageLoader("fv.report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html").render(_content(facts, pictures))
+
+
+def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
+    run, own = facts.run, records(facts.own)
+    return {
+        "title": f"{run.config['model']['name']}: {run.config['data']['name']}, seed {run.config['seed']}",
+        "tag": run.paths.tag,
+        "done": what_was_done(facts),
+        "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
+        "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
+        "mind": what_to_mind(facts),
+        "figures": [(each, Markup(inline_svg(each))) for each in pictures],
+        "n_relations": len(facts.q_ids),
+        "most_relations": MOST_RELATIONS,
+        "most_names": MOST_NAMES,
+        "tables": tables_of(facts),
+        "browser": trial_list(facts),
+        "answers": list(ANSWERS.values()),
+        "command": command_of(run),
+        "settings": settings_of(run),
+        "made_with": made_with(run),
+        "hashes": hashes_of(run),
+        "scripts": [(Markup(script.text), script.sha256) for script in scripts()],
+        "licence": licence(),
+    }
+
+
+def _save(picture: Picture, path: Path, form: str) -> None:
+    with warnings.catch_warnings():
+        # Documented: letters that the font lacks are empty boxes in PDF and PNG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        write_whole(path, lambda unfinished: picture.figure.savefig(unfinished, format=form))

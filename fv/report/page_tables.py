@@ -1,0 +1,135 @@
+"""Tables of a run's page: what is shown rounded, what it is exactly, and the CSV that downloads it."""
+
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
+
+from fv.evaluation.summary import records
+from fv.evaluation.tables import NO_VECTOR
+from fv.report.facts import LEAD_CONTRASTS, Facts
+from fv.report.words import called, number
+
+MOST_ROWS = 400
+"""Rows of a table on the page; the run's folder has all of them."""
+_CONTRASTED = ("logprob", "top1", "exact_match")
+_MADE = (
+    *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
+    *("held_out_trials", "head_stability", "injection_cost", "transfer", "transfer_matrix", "trial_metrics"),
+)
+"""Tables of the three steps: the page shows them by its own tables and figures."""
+
+
+class Cell(NamedTuple):
+    """One cell.
+
+    Attributes:
+        text: what is read.
+        exact: the number that the text rounds, as the run's table has it; empty where there is none.
+    """
+
+    text: str
+    exact: str = ""
+
+
+class PageTable(NamedTuple):
+    """A table of the page.
+
+    Attributes:
+        name: of the file that it downloads as, without the suffix.
+        title: what stands above it.
+        note: what its columns are.
+        header: names of columns.
+        rows: its cells.
+        csv: the same with exact numbers, as an address of the page's own.
+        cut: how many rows there are in all, where the page has fewer; else 0.
+    """
+
+    name: str
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[Cell]]
+    csv: str
+    cut: int
+
+
+def page_table(name: str, title: str, note: str, table: pd.DataFrame) -> PageTable:
+    """A DataFrame as a table of the page, cut to `MOST_ROWS` rows."""
+    kept = table.head(MOST_ROWS)
+    rows = [[_cell(value) for value in row] for row in kept.itertuples(index=False)]
+    address = "data:text/csv;charset=utf-8," + quote(kept.to_csv(index=False, lineterminator="\n"))
+    cut = len(table) if len(table) > len(kept) else 0
+    return PageTable(name, title, note, [str(column) for column in table.columns], rows, address, cut)
+
+
+def tables_of(facts: Facts) -> list[PageTable]:
+    """The page's tables: results, every condition, contrasts, transfer, cost, heads, and those of analyses."""
+    found = []
+    if len(facts.own):
+        note = "One row a relation, its own vector. Each number is of the test trials; n is how many there are."
+        found.append(page_table("results", "Results", note, _results(facts)))
+    if len(facts.held_out):
+        rows = facts.of_own(facts.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
+        note = (
+            "Every way to run a relation's test prompts, draws averaged (docs/methods.md, Conditions). fv_minus is the "
+            "vector's log p minus the condition's."
+        )
+        found.append(page_table("conditions", "Every condition", note, rows.drop(columns="fv")))
+    if len(facts.contrasts):
+        columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", "n_draws", "draw_min"]
+        note = "One condition minus another, trial by trial; draw_min is the difference from the best draw."
+        rows = facts.contrasts[facts.contrasts["metric"].isin(_CONTRASTED)]
+        found.append(page_table("contrasts", "Contrasts", note, rows[columns]))
+    if len(transfer := facts.table("transfer")):
+        note = "Each vector on each relation's test trials, at the cell chosen for the pair."
+        found.append(page_table("transfer", "Transfer", note, transfer))
+    if len(cost := facts.of_own(facts.table("injection_cost"), unpaired=True)):
+        columns = ["eval_qid", "condition", "draw", "n", "mean", "ci_low", "ci_high", "layer", "alpha", "norm"]
+        note = "KL divergence of next-token probabilities on unrelated texts, in nats; n is the number of texts."
+        found.append(page_table("injection_cost", "Cost", note, cost[columns]))
+    if len(facts.heads):
+        note = "The best heads of each ranking, and how often each is among the top k when trials are drawn again."
+        found.append(page_table("heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")))
+    others = [name for name in facts.run.tables if name not in _MADE]
+    return found + [page_table(name, called(name), "A further table.", facts.table(name)) for name in others]
+
+
+def _results(facts: Facts) -> pd.DataFrame:
+    rows = []
+    for row in records(facts.own):
+        q_id = row["eval_qid"]
+        few_shot = facts.measured(q_id, "few_shot", "top1", NO_VECTOR)
+        cost = facts.cost(q_id)
+        rows.append(
+            {
+                "relation": q_id,
+                "k": row["k"],
+                "layer": row["layer"],
+                "α": row["alpha"],
+                "accuracy without": row["baseline_accuracy"],
+                "accuracy with vector": row["injected_accuracy"],
+                "accuracy with examples": few_shot["mean"] if few_shot else None,
+                "Δ log p": row["mean_delta_logprob"],
+                "low": row["mean_delta_logprob_ci_low"],
+                "high": row["mean_delta_logprob_ci_high"],
+                **{
+                    f"minus {called(minus)}": found["mean"] if (found := facts.difference(q_id, minus)) else None
+                    for minus in LEAD_CONTRASTS
+                },
+                "harm rate": row["harm_rate"],
+                "KL elsewhere": cost["mean"] if cost else None,
+                "n": row["n_test"],
+            }
+        )
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, str):
+        return Cell(value)
+    if value is None or pd.isna(value):
+        return Cell("–")
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    return Cell(number(value), repr(value.item() if hasattr(value, "item") else value))

@@ -1,0 +1,86 @@
+"""What StepD and StepE found, as tables: how prompts are answered, and which heads carry each relation."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fv.display import print_table
+from fv.files import read_jsonl
+from fv.report.numbers import heads, interval
+from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
+from fv.vectors.names import ranking_name
+
+PROMPTS = ("corrupted", "clean")
+STABILITY = "ranking_stability"
+N_SHOWN = 3
+"""Heads that are named."""
+
+
+def print_stepd(paths: RunPaths, meta: dict[str, Any]) -> None:
+    """Print a row a relation: how its prompts are answered, and its heads of the largest effects.
+
+    Args:
+        paths: the run's.
+        meta: StepD's metadata.
+    """
+    key = meta["config"]["score"]["key"]
+    effects, trials = _effects(paths.artifacts / "cie_stats.csv", key), defaultdict(list)
+    for row in read_jsonl(paths.artifacts / "trial_metrics.jsonl"):
+        trials[row["q_id"]].append(row)
+    table = []
+    for q_id, own in effects.groupby("q_id", sort=True):
+        answered = [_share(trials[str(q_id)], f"{prompt}_correct") for prompt in PROMPTS]
+        table.append((q_id, *answered, *_largest(own), own["n_trials"].iloc[0]))
+    over_all = _largest(_effects(paths.artifacts / "aie_stats.csv", key))
+    table.append(("all (AIE)", *["–"] * len(PROMPTS), *over_all, "–"))
+    names = ("relation", *PROMPTS, "best heads", "effect of the best", "n")
+    print_table(f"Accuracy of prompts, and effects of heads ({key}) in {meta['config']['model']['name']}", names, table)
+
+
+def print_stepe(paths: RunPaths) -> None:
+    """Print a row a ranking: its best heads, and how sure it is of its top k."""
+    run = open_run(paths.root, paths.tag)
+    ranked = run.record("top_heads")
+    # Without the analysis of the rankings' stability there are the heads alone.
+    reports = run.record(STABILITY)["rankings"] if f"{STABILITY}.json" in run.files else {}
+    best = {ranking_name(None): ranked["global"]} | {ranking_name(q): own for q, own in ranked["per_qid"].items()}
+    table = []
+    for name, own in best.items():
+        report = reports.get(name, {})
+        halves, gap = report.get("split_half"), report.get("gap")
+        overlap = halves["overlap_apart"] if halves else None
+        table.append(
+            (
+                name,
+                heads(own[:N_SHOWN]),
+                "–" if overlap is None else f"{overlap:.2f}",
+                f"{report['mean_inclusion']:.2f}" if report else "–",
+                "–" if gap is None else interval(gap["mean"], gap["ci_low"], gap["ci_high"], digits=2),
+            )
+        )
+    names = ("ranking", "best heads", "halves agree", "bootstraps agree", "gap behind k")
+    title = f"Rankings of heads by {ranked['score_key']}; the top {ranked['k']} make the vectors"
+    print_table(title, names, table, n_text=2)
+
+
+def _effects(path: Path, key: str) -> pd.DataFrame:
+    """The rows of a table of effects that are of the score `key`."""
+    ends = {name: [""] for name in ("se", "ci_low", "ci_high")}
+    table = pd.read_csv(path, dtype={"q_id": str}, keep_default_na=False, na_values=ends)  # a relation may be called NA
+    return table[table["metric"] == key]
+
+
+def _share(rows: list[dict[str, Any]], column: str) -> str:
+    return f"{sum(row[column] for row in rows) / len(rows):.2f}" if rows else "–"
+
+
+def _largest(effects: pd.DataFrame) -> tuple[str, str]:
+    """The heads of the largest means, and the first one's effect."""
+    best = effects.sort_values(["mean", "layer", "head"], ascending=[False, True, True]).head(N_SHOWN)
+    first = best.iloc[0]
+    low, high = (None if pd.isna(end) else float(end) for end in (first["ci_low"], first["ci_high"]))
+    named = heads({str(key): value for key, value in row.items()} for row in best[["layer", "head"]].to_dict("records"))
+    return named, interval(float(first["mean"]), low, high, digits=2)

@@ -1,0 +1,86 @@
+"""The sentences under the closing table, which keep it from being misread."""
+
+from collections.abc import Iterable
+
+from fv.report.summary import Row, Summary, is_in_domain
+
+CONTROLS = {
+    "layer_mean_replaced": "The layer mean put in the residual stream's place",
+    "layer_mean_added": "The layer mean added",
+    "random_vector": "The mean of the random vectors",
+    "corrupted_prompts": "The same heads' vector of corrupted prompts",
+    "few_shot": "The few-shot prompt",
+}
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Whose trials the numbers are of, how cells were chosen, what the columns are, and where baselines win."""
+    draws = " Those of random vectors include their draws." if summary.has_held_out else ""
+    intervals = f"intervals are of {summary.values['confidence']:.0%}.{draws}"
+    how = f"{_how_chosen(summary)}; {intervals} {_columns(summary)}"
+    return [how, *(baselines_that_win(summary) if summary.has_held_out else [])]
+
+
+def baselines_that_win(summary: Summary) -> list[str]:
+    """A sentence for each baseline that does better than the vector somewhere, naming the relations."""
+    own = [row for row in summary.values["chosen"] if row["fv_kind"] != "aie_qid" and is_in_domain(row)]
+    lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, own, control, words))]
+    if reached := [row["eval_qid"] for row in own if _reaches_few_shot(summary, row)]:
+        lines.append(f"In the corrupted prompt the vector reaches few-shot accuracy in {_named(reached)}.")
+    return lines
+
+
+def _where_it_wins(summary: Summary, own: list[Row], control: str, words: str) -> str | None:
+    against = {_shown(row): summary.minus(row, control) for row in own}
+    ahead = {name: found for name, found in against.items() if found and found["mean"] < 0}
+    if not ahead:
+        return None
+    sure = [name for name, found in ahead.items() if found["ci_high"] is not None and found["ci_high"] < 0]
+    clearly = f"; beyond its interval in {_named(sure)}" if sure and len(sure) < len(ahead) else ""
+    return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
+
+
+def _reaches_few_shot(summary: Summary, row: Row) -> bool:
+    metric = summary.lead(row["eval_qid"])
+    shown = summary.metrics("few_shot", row["eval_qid"])
+    both = summary.metrics("few_shot_corrupted_fv", row["eval_qid"], row["fv"])
+    return bool(shown and both) and both[0][metric]["mean"] >= shown[0][metric]["mean"] > 0
+
+
+def _shown(row: Row) -> str:
+    """The relation, with its vector where there are several of different numbers of heads."""
+    return row["fv"] if row["fv"] != row["fv_source"] else row["eval_qid"]
+
+
+def _how_chosen(summary: Summary) -> str:
+    n_dev = [row["n_dev"] for row in summary.chosen]
+    shared = summary.values.get("eval_split") == "fit"
+    fit = "chose the heads and made the vectors (data.split=shared)" if shared else ""
+    given = f"Layer {summary.values['layers'][0]} and alpha {summary.values['alphas'][0]:g} were given, not chosen"
+    if not any(n_dev):
+        return f"{given}; all numbers are of n trials{f', which {fit}' if fit else ''}"
+    others = f"all numbers are of n other trials, {f'but all of them {fit}' if fit else 'their test trials'}"
+    trials = f"on {_range(n_dev)} dev trials a relation"
+    if summary.n_cells == 1:
+        return f"{given}; numbers of heads (k) were compared {trials}; {others}"
+    return f"Layer and alpha were chosen among {summary.n_cells} cells {trials}; {others}"
+
+
+def _columns(summary: Summary) -> str:
+    unit = "the residual stream's norm" if summary.values.get("alpha_unit") == "residual" else "the vector"
+    aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
+    own_heads = " @aie: the heads of the AIE, as in Todd et al." if aie else ""
+    every = "condition and cell" if summary.has_held_out else "cell"
+    return (
+        f"α multiplies {unit}; norm is the vector's over the residual stream's.{own_heads} Every {every}: "
+        "eval_summary.json."
+    )
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _range(numbers: Iterable[int]) -> str:
+    there = sorted(set(numbers))
+    return str(there[0]) if len(there) == 1 else f"{there[0]} to {there[-1]}"

@@ -1,0 +1,46 @@
+"""The closing table of runs that were gathered over their seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fv.display import print_table, print_text
+from fv.evaluation.summary import records
+from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.files import read_json
+from fv.report.numbers import interval
+from fv.runs.table_files import read_table
+
+OVER_SEEDS = "over_seeds.json"
+"""The file that tells a folder of tables over seeds."""
+
+
+def print_over_seeds(folder: Path) -> None:
+    """Print each vector's effect on each relation, as mean and interval over seeds.
+
+    Args:
+        folder: of the gathered tables.
+    """
+    seeds = read_json(folder / OVER_SEEDS)["seeds"]
+    means, contrasts = (_of_vectors(read_table(folder / f"{name}.csv")) for name in ("held_out", "contrasts"))
+    random = contrasts[(contrasts["minus"] == "random_vector") & (contrasts["metric"] == "logprob")]
+    against = {(row["fv"], row["eval_qid"]): _interval(row) for row in records(random)}
+    accuracy = {(row["fv"], row["eval_qid"]): row["mean"] for row in records(means[means["metric"] == "top1"])}
+    rows = []
+    for row in records(means[means["metric"] == "delta_logprob"]):
+        fv, q_id = row["fv"], row["eval_qid"]
+        name = fv if fv == q_id else f"{fv} → {q_id}"
+        rows.append((name, f"{accuracy[fv, q_id]:.2f}", _interval(row), against.get((fv, q_id), "–"), row["n_seeds"]))
+    title = f"Means over the seeds {', '.join(map(str, seeds))}, with intervals over them"
+    print_table(title, ("vector", "accuracy", "Δ log p", "minus random", "seeds"), rows)
+    print_text(f"Tables: {folder}", in_one_piece=True)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return interval(row["mean"], row["ci_low"], row["ci_high"])
+
+
+def _of_vectors(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of injected vectors on all test trials."""
+    return table[(table["condition"] == "fv") & (table["subset"] == ALL) & (table["fv"] != NO_VECTOR)]

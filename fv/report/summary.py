@@ -1,0 +1,77 @@
+"""`eval_summary.json`, looked up by what a table asks for."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.vectors.names import source_name
+
+KINDS_OF_RELATION = ("qid", "aie_qid")
+"""Kinds of a relation's own vectors."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`eval_summary.json`.
+
+    Attributes:
+        values: the summary.
+    """
+
+    values: dict[str, Any]
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether controls and baselines were run."""
+        return "held_out" in self.values
+
+    @cached_property
+    def chosen(self) -> list[Row]:
+        """The chosen cell of each vector and relation, vectors of several numbers of heads from the smallest on."""
+        return sorted(self.values["chosen"], key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
+
+    @property
+    def n_cells(self) -> int:
+        """Layers and alphas that were to be chosen from."""
+        return len(self.values["layers"]) * len(self.values["alphas"])
+
+    @cached_property
+    def _leads(self) -> dict[str, str]:
+        return {row["eval_qid"]: row["lead_metric"] for row in self.values.get("relations", [])}
+
+    @cached_property
+    def _held_out(self) -> dict[tuple[str, str, str], list[Row]]:
+        found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for row in self.values.get("held_out", []):
+            if row["subset"] == ALL:
+                found[row["condition"], row["eval_qid"], row["fv"]].append(row["metrics"])
+        return found
+
+    @cached_property
+    def _contrasts(self) -> dict[tuple[str, str, str], Row]:
+        return {
+            (row["eval_qid"], row["fv"], row["minus"]): row
+            for row in self.values.get("contrasts", [])
+            if (row["condition"], row["subset"]) == ("fv", ALL)
+        }
+
+    def lead(self, q_id: str) -> str:
+        """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
+        return self._leads.get(q_id, "top1")
+
+    def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Row]:
+        """The metrics of each draw of a condition."""
+        return self._held_out.get((condition, q_id, fv), [])
+
+    def minus(self, row: Row, control: str, metric: str = "logprob") -> Row | None:
+        """A chosen vector's effect minus a control's."""
+        found = self._contrasts.get((row["eval_qid"], row["fv"], control))
+        return {**found["metrics"][metric], "n_draws": found["n_draws"]} if found else None
+
+
+def is_in_domain(row: Row) -> bool:
+    """Whether a relation's own vector is evaluated on it."""
+    return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in KINDS_OF_RELATION)

@@ -1,0 +1,97 @@
+"""The browser of trials: prompts as the model saw them, its answers, and log probabilities, dev and test."""
+
+from typing import Any, NamedTuple
+
+from fv.data.trials import Trial
+from fv.evaluation.summary import records
+from fv.evaluation.tables import NO_VECTOR
+from fv.report.facts import Facts
+from fv.report.page_tables import Cell
+from fv.report.words import number
+
+MOST_TRIALS, MOST_LETTERS = 800, 1500
+"""Trials on the page, evenly over relations; letters of one text."""
+ANSWERS = {"zero_shot": "without", "fv": "with vector", "few_shot": "with examples"}
+"""{condition: how the page calls its answer}."""
+
+
+class ShownTrial(NamedTuple):
+    """One held-out trial.
+
+    Attributes:
+        q_id: the relation.
+        part: dev, test, or empty where nothing was injected.
+        query: the query's input.
+        answer: the right output.
+        prompts: {name: the prompt's text}.
+        answers: {name of `ANSWERS`: what the model says}, of test trials.
+        logprobs: log p of the right answer's first token, in the order of `ANSWERS`; in brackets for dev trials.
+    """
+
+    q_id: str
+    part: str
+    query: str
+    answer: str
+    prompts: dict[str, str]
+    answers: dict[str, str]
+    logprobs: list[Cell]
+
+
+class TrialList(NamedTuple):
+    """The trials shown, and how many there are."""
+
+    trials: list[ShownTrial]
+    n_all: int
+    has_answers: bool
+
+
+def trial_list(facts: Facts) -> TrialList:
+    """The held-out trials of all relations, or as many of each as the page has room for."""
+    split = facts.run.trials.snapshot.eval_split
+    trials = [trial for trial in facts.run.trials.snapshot.trials if trial.split == split]
+    most = max(1, MOST_TRIALS // max(1, len(facts.q_ids)))
+    kept = [trial for q_id in facts.q_ids for trial in [t for t in trials if t.q_id == q_id][:most]]
+    grid, answers = _grid(facts), _answers(facts)
+    shown = [_shown(trial, grid.get(trial.trial_id, {}), answers.get(trial.trial_id, {})) for trial in kept]
+    return TrialList(shown[:MOST_TRIALS], len(trials), bool(answers))
+
+
+def cut(text: str) -> str:
+    """A text, or its beginning with a note where it is longer than the page has room for."""
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}… [cut: {len(text):,} letters]"
+
+
+def _grid(facts: Facts) -> dict[str, dict[str, Any]]:
+    """{trial: its row of the grid at the chosen cell of its relation's own vector}."""
+    rows = facts.table("eval_trials")
+    if rows.empty or facts.own.empty:
+        return {}
+    cells = facts.own[["fv", "eval_qid", "layer", "alpha"]]
+    return {row["trial_id"]: row for row in records(rows.merge(cells, on=list(cells)))}
+
+
+def _answers(facts: Facts) -> dict[str, dict[str, dict[str, Any]]]:
+    """{trial: {condition: its row}}, of test trials."""
+    rows = facts.table("held_out_trials")
+    if rows.empty:
+        return {}
+    own = facts.of_own(rows[rows["condition"].isin(ANSWERS) & (rows["draw"] == 0)], unpaired=True)
+    own = own[(own["condition"] == "fv") | (own["fv"] == NO_VECTOR)]
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in records(own):
+        found.setdefault(row["trial_id"], {})[row["condition"]] = row
+    return found
+
+
+def _shown(trial: Trial, grid: dict[str, Any], answers: dict[str, dict[str, Any]]) -> ShownTrial:
+    names = {"clean": "right examples", "corrupted": "wrong examples", "zero_shot": "no examples"}
+    prompts = {words: cut(str(getattr(trial, f"{name}_prompt_str"))) for name, words in names.items()}
+    of_grid = {"zero_shot": grid.get("baseline_logprob"), "fv": grid.get("injected_logprob")}
+    logprobs = [_logprob(answers.get(name, {}).get("logprob", of_grid.get(name))) for name in ANSWERS]
+    said = {words: cut(str(answers[name]["text"])) for name, words in ANSWERS.items() if name in answers}
+    query, answer = (cut(text) for text in (trial.query.exA, trial.query.exB))
+    return ShownTrial(trial.q_id, grid.get("part", ""), query, answer, prompts, said, logprobs)
+
+
+def _logprob(value: float | None) -> Cell:
+    return Cell("–") if value is None else Cell(number(value), repr(float(value)))

@@ -1,0 +1,161 @@
+"""What a finished run prints: every step's tables, within 80 columns too, and no word of what was not run."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import ROOT
+from conftest import MakeConfig
+from rich.cells import cell_len
+
+from fv.errors import ArtifactError
+from fv.files import read_json
+from fv.report.terminal import print_heads, print_report, print_vectors, report
+from fv.runs.paths import run_folder
+from fv.steps.pipeline import run_pipeline
+from fv.steps.step6 import run_step6
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return [
+        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r"),
+        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
+        *("compute.selfcheck=false", "compute.threads=1", "stats.n_resamples=100", "score.k=3"),
+        *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=4"),
+        *("injection.fv=[all_qids,aie_qid]", "eval_scope=in_domain", "analysis.cost.n_texts=0"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def step6(make_config: MakeConfig, settings: list[str]) -> Path:
+    """A run with controls and baselines."""
+    return run_pipeline(make_config(*settings))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_closing_tables_fit_the_terminal_with_all_their_numbers(
+    width: int, step6: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_report(step6)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(cell_len(line) for line in lines if not line.startswith("Run: ")) <= width
+    assert "…" not in "".join(lines)
+    for row in read_json(step6 / "eval_summary.json")["chosen"]:
+        own = " ".join(line for line in lines if line.split()[:1] == [row["fv"]])
+        low, high = row["mean_delta_logprob_ci_low"], row["mean_delta_logprob_ci_high"]
+        assert f"{row['mean_delta_logprob']:+.1f} [{low:.1f}, {high:.1f}]" in own
+        assert f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}" in own
+
+
+def test_controls_and_baselines_that_were_run_are_shown(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(step6)
+    words = said(capsys)
+    assert "minus random" in words and "Beside it" in words and "@aie: the heads of the AIE" in words
+    assert "among 3 cells on 1 dev trials" in words
+
+
+def test_a_grid_alone_points_to_no_control(
+    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert step6
+    print_report(run_step6(make_config(*settings, "evaluation=grid", "injection.fv=all_qids", "tag=grid")))
+    words = said(capsys)
+    assert "Δ log p" in words and "Every cell: eval_summary.json" in words
+    assert not [word for word in ("minus", "random", "Beside", "condition", "@aie") if word in words]
+
+
+def test_a_cell_that_was_given_was_not_chosen(
+    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert step6
+    print_report(run_step6(make_config(*settings, "evaluation=grid", "injection.layer=1", "tag=one")))
+    words = said(capsys)
+    assert "Layer 1 and alpha 1 were given, not chosen" in words
+    assert "1 cells" not in words and "0 dev" not in words
+
+
+def test_vectors_of_several_numbers_of_heads_stand_in_their_order(
+    make_config: MakeConfig,
+    settings: list[str],
+    step6: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert step6
+    monkeypatch.setenv("COLUMNS", "120")
+    several = ["evaluation=grid", "injection.fv=all_qids", "injection.k=[1,5,10]", "injection.layer=1", "tag=ks"]
+    print_report(run_step6(make_config(*settings, *several)))
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if line.strip().startswith("antonym@")]
+    assert shown == ["antonym@k1", "antonym@k5", "antonym@k10"]
+    assert "numbers of heads (k) were compared on 1 dev trials" in " ".join(" ".join(lines).split())
+
+
+def test_stepd_shows_the_heads_of_the_largest_effects(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_folder(step6)
+    print_heads(run)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    scores = pd.read_csv(run / "artifacts" / "cie_scores.csv")
+    for q_id, own in scores.groupby("q_id"):
+        best = own.nlargest(3, "mean_delta_logprob")
+        named = [f"{layer}.{head}" for layer, head in zip(best["layer"], best["head"], strict=True)]
+        (line,) = [line for line in lines if line[:1] == [q_id]]
+        assert line[3:6] == named and line[6] == f"{best['mean_delta_logprob'].iloc[0]:+.2f}"
+        assert line[-1] == "4"
+
+
+def test_stepe_shows_every_ranking_and_says_in_one_line_where_k_cuts_through_ties(
+    step6: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_folder(step6)
+    print_vectors(run / "artifacts")
+    firsts = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert {"global", "antonym", "country_capital", "verb_past"} <= {*firsts}
+    (line,) = [line for line in (run / "logs" / "stepE.log").read_text().splitlines() if "cuts through a tie" in line]
+    assert "k=3" in line and " of 4 rankings (" in line
+
+
+def test_a_finished_run_is_shown_again_whole(
+    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(make_config(*settings)) == run_folder(step6)
+    words = said(capsys)
+    assert "Accuracy of prompts" in words and "Rankings of heads" in words and "Zero-shot answers" in words
+
+
+def test_a_run_that_is_not_there_is_refused_with_those_that_are(
+    make_config: MakeConfig, settings: list[str], step6: Path
+) -> None:
+    assert step6
+    with pytest.raises(ArtifactError, match=r"No step has finished in .*nope.* There are r\."):
+        report(make_config(*settings, "run_id=nope"))
+
+
+def test_everything_that_a_run_leaves_is_explained_on_the_first_page(step6: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = page.partition("What a run leaves")[2].partition("\n\nTensors")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    told = [name for cell in first for name in re.findall(r"`([^`]+)`", cell)]
+    # `step6/` stands before the first of several files; of other folders, the folder is what is left.
+    patterns = {name.removeprefix("step6/").split("/")[0] for name in told}
+    left = [path.name for folder in (step6, step6.parent) for path in folder.iterdir() if not path.name.startswith(".")]
+    own = [name for name in left if name not in ("step6", "step6.log", "grid", "one", "ks")]
+    assert len(own) > 25 and "*" not in patterns
+    assert not [name for name in own if not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert {"of", "compared_with"} <= {*pd.read_csv(step6 / "held_out.csv").columns}
+    assert "`of`" in table and "`compared_with`" in table
+
+
+def test_the_contracts_two_names_of_the_summary_hold_the_same_bytes(step6: Path) -> None:
+    for name, other in (("step6_results", "eval_summary.json"), ("metadata_step6", "eval_meta.json")):
+        (path,) = step6.glob(f"{name}_*.json")
+        assert path.read_bytes() == (step6 / other).read_bytes()

@@ -1,0 +1,35 @@
+"""`import fv` is light, and shows the names of its stub."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fv
+
+STUB = Path(fv.__file__).with_suffix(".pyi")
+LOOK = """
+import json, sys
+import fv
+light = [name for name in ("torch", "transformers", "pandas", "matplotlib") if name in sys.modules]
+trials = fv.sample_trials({"r": [(f"w{i}", f"a{i}") for i in range(20)]}, json and fv.load_model("smollm2",
+    selfcheck=False), demos=1, fit=1, held_out=2)
+hydra = [name for name in sys.modules if "hydra" in name]
+print(json.dumps([light, sorted(dir(fv)), "matplotlib" in sys.modules, hydra]))
+"""
+
+
+def test_importing_loads_nothing_heavy_and_computing_no_matplotlib() -> None:
+    found = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
+    light, names, has_matplotlib, hydra = json.loads(found.stdout)
+    assert light == [] and not has_matplotlib and hydra == []
+    assert names == sorted(fv.__all__)
+
+
+def test_the_stub_tells_type_checkers_every_name() -> None:
+    tree = ast.parse(STUB.read_text(encoding="utf-8"))
+    told = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert told == set(fv.__all__) and all(getattr(fv, name) is not None for name in fv.__all__)
+    assert (STUB.parent / "py.typed").exists()
+    assert 25 <= len(fv.__all__) <= 40
