@@ -104,6 +104,7 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
     }
     texts = encoded_alike(lm, read_unrelated(2), snapshot.meta.add_special_tokens)
     prompts |= {f"unrelated {i}": tuple(ids) for i, ids in enumerate(texts)}
+    assert len({len(ids) for ids in texts}) == 1
     assert {name: ids[:1] == (BOS_ID,) for name, ids in prompts.items()} == dict.fromkeys(prompts, used)
     assert all(BOS_ID not in ids[1:] for ids in prompts.values())
 
