@@ -75,14 +75,19 @@ def entrypoint(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
 
 
 def run(
-    cfg: DictConfig, module: str, function: str, with_model: bool = True, show: str | None = None, page: bool = False
+    cfg: DictConfig,
+    module: str,
+    function: str,
+    with_model: bool = True,
+    show: str | None = None,
+    page: str | None = None,
 ) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
     A step `with_model` gets the holder of this call of the entrypoint. In a sweep, jobs of Step6 write to cells of
     their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown by the function
     `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was gathered is.
-    With `page`, the run's page comes last.
+    The page that `page` of `fv.report` writes comes last.
     """
     try:
         config = typed(cfg)
@@ -98,7 +103,7 @@ def run(
 
             getattr(terminal, show)(folder)
         if page:
-            write_page(config)
+            write_page(config, page)
     except KeyboardInterrupt:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
