@@ -82,7 +82,7 @@ def run(
     function: str,
     with_model: bool = True,
     show: str | None = None,
-    page: bool = False,
+    page: str | None = None,
     **more: Any,
 ) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
@@ -90,7 +90,7 @@ def run(
     A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
     write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown
     by the function `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was
-    gathered is. With `page`, the run's page comes last.
+    gathered is. The page that `page` of `fv.report` writes comes last.
     """
     try:
         config = typed(cfg)
@@ -106,7 +106,7 @@ def run(
 
             getattr(terminal, show)(folder)
         if page:
-            write_page(config)
+            write_page(config, page)
     except KeyboardInterrupt:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -1,19 +1,25 @@
 """The page of a finished run: written where it is wanted and can be."""
 
+import importlib
+
 from fv.config import Config, PageForm
 from fv.display import print_text
 from fv.progress import activity
 
 
-def write_page(config: Config) -> None:
-    """Write the page of `config`'s run and print its path, last of all; a line says where the extra is missing."""
+def write_page(config: Config, writer: str) -> None:
+    """Write a page and print its path, last of all; a line says where the extra is missing.
+
+    Args:
+        config: the settings.
+        writer: `<module>.<function>` of `fv.report`, which writes it and returns its path.
+    """
     if config.report.page is PageForm.none:
         return
     try:
         with activity("Writing the page"):
-            from fv.report.page import report_page
-
-            said = f"Page: {report_page(config)}"
+            module, _, function = writer.partition(".")
+            said = f"Page: {getattr(importlib.import_module(f'fv.report.{module}'), function)(config)}"
     except ImportError as error:
         said = f"No page was written. {error}"
     if not config.quiet:

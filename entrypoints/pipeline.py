@@ -7,7 +7,7 @@ from .app import entrypoint, run
 
 @entrypoint("pipeline")
 def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page=True)
+    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page="page.report_page")
 
 
 if __name__ == "__main__":

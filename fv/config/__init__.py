@@ -102,7 +102,9 @@ class Config:
     tag: str | None = None
     """A further set of StepE and Step6 outputs beside the untagged one."""
     runs: list[str] | None = None
-    """For the command `gather`: the run_ids whose Step6 results are averaged over their seeds."""
+    """Several run_ids: `gather` averages their Step6 results over their seeds, `report` shows them side by side."""
+    out: str | None = None
+    """The folder that `report` writes the page of several runs into; null names one in `results_dir`."""
 
     @property
     def canonical(self) -> bool:

@@ -15,7 +15,7 @@ from fv.runs.paths import FV_META
 from fv.runs.run import Run
 from fv.runs.step6_files import META
 
-_OF_THE_PLACE = ("results_dir", "overwrite", "runs", "report.page", "report.formats")
+_OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
 """Settings that say where a run is put and how it is shown, not what it is."""
 _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
 _READ_AS_ANOTHER = ("true", "false", "null", "nan", "inf")

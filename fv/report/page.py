@@ -66,25 +66,35 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
     facts = Facts(run)
     pictures = pictures_of(facts)
     folder = run.paths.root / "report" / (run.paths.tag or "")
+    return write_files(folder, rendered("page.html", pictures, **_content(facts)), pictures, formats)
+
+
+def write_files(folder: Path, html: str, pictures: Sequence[Picture], formats: Sequence[str]) -> Path:
+    """Write a page as `index.html` and its figures into `figures/`; returns the page's path."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         for form in formats:
             _save(picture, folder / "figures" / f"{picture.name}.{form}", form)
     page = folder / "index.html"
-    write_text(page, page_of(facts, pictures))
+    write_text(page, html)
     return page
 
 
-def page_of(facts: Facts, pictures: Sequence[Picture]) -> str:
-    """The page as HTML. All text of data and models is escaped; figures and the two scripts are ours."""
+def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
+    """A page as HTML. All text of data and models is escaped; figures and the two scripts are ours."""
     loader = PackageLoader("fv.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html").render(_content(facts, pictures))
+    return environment.get_template(template).render(
+        figures=[(each, Markup(inline_svg(each))) for each in pictures],
+        scripts=[(Markup(script.text), script.sha256) for script in scripts()],
+        licence=licence(),
+        **content,
+    )
 
 
-def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _content(facts: Facts) -> dict[str, Any]:
     run, own = facts.run, records(facts.own)
     return {
         "title": f"{run.config['model']['name']}: {run.config['data']['name']}, seed {run.config['seed']}",
@@ -93,7 +103,6 @@ def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
         "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
         "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
         "mind": what_to_mind(facts),
-        "figures": [(each, Markup(inline_svg(each))) for each in pictures],
         "n_relations": len(facts.q_ids),
         "most_relations": MOST_RELATIONS,
         "most_names": MOST_NAMES,
@@ -104,8 +113,6 @@ def _content(facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
         "settings": settings_of(run),
         "made_with": made_with(run),
         "hashes": hashes_of(run),
-        "scripts": [(Markup(script.text), script.sha256) for script in scripts()],
-        "licence": licence(),
     }
 
 

@@ -11,8 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +19,7 @@ import pytest
 from commands import ROOT
 from conftest import MakeConfig
 from hostile_texts import ANSWERS, NAMES
+from page_reader import Page
 
 from fv.errors import ArtifactError, FvError
 from fv.report import page_tables, pictures, trial_list
@@ -29,43 +28,6 @@ from fv.report.page import write_page
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
-
-
-class Page(HTMLParser):
-    """What a browser would find: elements with their attributes, the text of each kind, the cells of each table."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: defaultdict[str, list[str]] = defaultdict(list)
-        self.cells: defaultdict[str, list[list[tuple[str, str | None]]]] = defaultdict(list)
-        self._open: list[str] = []
-        self._table = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        own = dict(attrs)
-        self.elements.append((tag, own))
-        self._open.append(tag)
-        self.texts[tag].append("")
-        if tag == "table":
-            self._table = own.get("data-name") or ""
-        if tag == "tr" and "tbody" in self._open:
-            self.cells[self._table].append([])
-        if tag == "td":
-            self.cells[self._table][-1].append(("", own.get("data-order")))
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if not self._open:
-            return
-        self.texts[self._open[-1]][-1] += data
-        if "td" in self._open and self.cells[self._table]:
-            text, exact = self.cells[self._table][-1][-1]
-            self.cells[self._table][-1][-1] = (text + data, exact)
 
 
 @pytest.fixture(scope="module")
