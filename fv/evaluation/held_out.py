@@ -14,13 +14,13 @@ import pandas as pd
 from fv.data.snapshot import Snapshot
 from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
-from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.candidates import Candidates, CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.settled import Stream, best_cells, settled
 from fv.evaluation.tables import rated
 from fv.interventions.answers import score_answers, score_columns
-from fv.interventions.engine import Cell, Engine
+from fv.interventions.engine import Advance, Cell, Engine
 from fv.progress import progress_bar
 from fv.tables import Tables, arrays_of, tables_of
 from fv.units import UnitStore
@@ -72,19 +72,23 @@ class HeldOutRun:
         """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
         found = HeldOutRows()
         qids = sorted(self.chosen["eval_qid"].unique())
-        with progress_bar("Test trials", len(qids)) as (advance, rename):
+        asked = {q_id: Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts) for q_id in qids}
+        every = {q_id: self.candidates.of(q_id, self._chosen_vectors(q_id)) for q_id in qids}
+        n_answers = sum(len(asked[q_id].test) * sum(map(len, every[q_id])) for q_id in qids)
+        with progress_bar("Test trials", n_answers) as (advance, rename):
             for q_id in qids:
                 rename(q_id)
-                self._run_relation(q_id, units, found)
-                advance(1)
+                self._run_relation(asked[q_id], every[q_id], units, found, advance)
         return found
 
-    def _run_relation(self, q_id: str, units: UnitStore, found: HeldOutRows) -> None:
-        asked = Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts)
+    def _run_relation(
+        self, asked: Asked, every: Candidates, units: UnitStore, found: HeldOutRows, advance: Advance
+    ) -> None:
+        q_id = asked.questions.q_id
         stream = self.candidates.stream(q_id)
         choice = self._choice(asked, stream)
         tables: list[Tables] = []
-        for part, candidates in self.candidates.of(q_id, self._chosen_vectors(q_id))._asdict().items():
+        for part, candidates in every._asdict().items():
             if not candidates:
                 continue
             found.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
@@ -92,9 +96,10 @@ class HeldOutRun:
             if arrays := units.find(unit, made_from):
                 tables.append(tables_of(arrays))
                 log.info("%s, %s: found finished", q_id, SAID[part])
+                advance(len(asked.test) * len(candidates))
             else:
                 log.info("%s, %s: running on test trials", q_id, SAID[part])
-                tables.append(self._run_unit(asked, candidates, choice, stream))
+                tables.append(self._run_unit(asked, candidates, choice, stream, advance))
                 units.keep(unit, made_from, arrays_of(tables[-1]))
         scores = pd.concat([part["scores"] for part in tables], ignore_index=True)
         rows = rated(scores, [trial.trial_id for trial in asked.test])
@@ -115,7 +120,12 @@ class HeldOutRun:
         ]
 
     def _run_unit(
-        self, asked: Asked, candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream
+        self,
+        asked: Asked,
+        candidates: Sequence[Candidate],
+        choice: DevChoice | None,
+        stream: Stream,
+        advance: Advance,
     ) -> Tables:
         """Scores of the candidates, each at the cell that is chosen for it."""
         conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
@@ -124,7 +134,7 @@ class HeldOutRun:
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
             which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
             edits = [conditions[i].edit for i in which]
-            scores = score_answers(lm, asked.prompts[kind], edits, asked.questions.ending, self.max_rows)
+            scores = score_answers(lm, asked.prompts[kind], edits, asked.questions.ending, self.max_rows, advance)
             for column, i in enumerate(which):
                 where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(asked.test))}
                 scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
