@@ -28,6 +28,7 @@ from fv.errors import FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
+from .analyses import add_analyses
 from .command_line import is_answered, multirun_first
 from .conditions import add_conditions
 from .pages import write_page
@@ -38,6 +39,7 @@ _schema = OmegaConf.structured(Config)
 # The class and not the default model: a model file that leaves a setting out gets the class' value.
 _schema.model = ModelConfig
 add_conditions(_schema)
+add_analyses()
 ConfigStore.instance().store(name="config_schema", node=_schema)
 # Not in conf/: this module's name in an installed package is not its name in a clone.
 ConfigStore.instance().store(
@@ -81,13 +83,14 @@ def run(
     with_model: bool = True,
     show: str | None = None,
     page: str | None = None,
+    **more: Any,
 ) -> None:
     """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
 
-    A step `with_model` gets the holder of this call of the entrypoint. In a sweep, jobs of Step6 write to cells of
-    their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown by the function
-    `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was gathered is.
-    The page that `page` of `fv.report` writes comes last.
+    A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
+    write to cells of their own; a pointer in the job's folder lets `GatherSweep` find them. What a step found is shown
+    by the function `show` of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was
+    gathered is. The page that `page` of `fv.report` writes comes last.
     """
     try:
         config = typed(cfg)
@@ -97,7 +100,7 @@ def run(
         if _in_sweep() and function in ("run_step6", "run_pipeline"):
             _point_to(step(config, _models(), as_cell=True), config.overwrite)
             return
-        folder = step(config, _models()) if with_model else step(config)
+        folder = step(config, _models(), **more) if with_model else step(config, **more)
         if show and not config.quiet and not _in_sweep():
             from fv.report import terminal
 

@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from fv import __version__
+from fv.analyses import Analysis, known_analyses
 from fv.config import Config
 from fv.config.explanations import Explanation, explanations, first_sentence
 from fv.config.presets import CONF
 from fv.display import standard_output
+from fv.evaluation.conditions import condition_providers
 from fv.runs.commands import command
 
-from .conditions import plugged_in
-
 MULTIRUN = ("-m", "--multirun")
-GROUPS = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+GROUPS = {
+    **{field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)},
+    "analysis": Analysis,
+}
 GROUPS_OF = {
     "data": ("data", "model"),
     "models": ("model", "compute"),
+    "analyse": ("analysis",),
     "gather": (),
     "clean": (),
     "report": ("report",),
@@ -32,6 +36,11 @@ SWITCHES = {
     "--hydra-help": "print what else Hydra takes",
     "hydra.verbose=true": "say more on the terminal",
 }
+
+
+def plugged_in() -> dict[str, dict[str, type]]:
+    """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
+    return {"evaluation.conditions": dict(condition_providers()), "analysis": dict(known_analyses())}
 
 
 def is_answered(words: Sequence[str], name: str, purpose: str) -> bool:
@@ -75,6 +84,8 @@ def print_help(name: str, purpose: str) -> None:
 
 def _choices_of(group: str) -> dict[str, str]:
     """The ready files of a group, and of those in it: {`<group>=`: their names}."""
+    if group == "analysis":
+        return {"analysis=": f"some of [{','.join(known_analyses())}]"}
     folders = [CONF / group, *sorted(path for path in (CONF / group).iterdir() if path.is_dir())]
     found = {}
     for folder in folders:

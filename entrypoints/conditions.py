@@ -9,11 +9,6 @@ from fv.errors import PluginError
 from fv.evaluation.conditions import condition_providers
 
 
-def plugged_in() -> dict[str, dict[str, type]]:
-    """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
-    return {"evaluation.conditions": dict(condition_providers())}
-
-
 def add_conditions(schema: DictConfig) -> None:
     """Add the settings of every provider to the schema of a `Config`, each under its name; end with a line where two
     have one name, or settings are of a type that no command line could give."""

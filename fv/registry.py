@@ -1,12 +1,17 @@
 """What plugs in: the class of each module of a package, and those that installed packages add by entry points."""
 
+import difflib
 import importlib
 import logging
 import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from fv.errors import PluginError
+from pydantic import TypeAdapter, ValidationError
+
+from fv.errors import ConfigError, PluginError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -25,7 +30,8 @@ def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
 
     Args:
         base: what each class is derived from.
-        package: the package's dotted name; each of its modules has one such class.
+        package: the package's dotted name; each of its modules has one such class. What modules share is in packages
+            inside it, which are passed over.
         group: the group of the entry points.
 
     Raises:
@@ -45,8 +51,46 @@ def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
     return found
 
 
+def with_values(name: str, of: type[T], given: Any) -> T:
+    """A dataclass of settings with the values given, and with its defaults where none are.
+
+    Args:
+        name: what messages call it.
+        of: the dataclass.
+        given: one of it, which is given back, or plain values: {name of a field: value}.
+
+    Raises:
+        ConfigError: there is no setting of a name, or a value is not possible.
+    """
+    if isinstance(given, of):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name}={given!r} must be settings of {name}, such as {name}.<setting>=<value>.")
+    for key in given:
+        refuse_unknown(key, [own.name for own in fields(of)], f"setting of {name}")  # type: ignore[arg-type]
+    try:
+        return TypeAdapter(of).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([name, *map(str, first["loc"])])
+        raise ConfigError(f"{where}={first['input']!r} is not possible: {first['msg']}.") from None
+
+
+def refuse_unknown(name: str, names: Iterable[str], kind: str) -> None:
+    """Refuse a name that is none of those there are.
+
+    Raises:
+        ConfigError: says which are near it, or which there are.
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name, names)
+        told = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(names) or 'none'}"
+        raise ConfigError(f"There is no {kind} called {name!r}. {told}.")
+
+
 def _modules_of(package: str) -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in found if not module.ispkg)
 
 
 def _class_of(base: type[T], module: str) -> type[T]:

@@ -12,19 +12,26 @@ COLUMNS = "columns"
 
 
 def arrays_of(tables: Tables) -> dict[str, np.ndarray]:
-    """Named tables as named arrays, one a column, and one that says which column is whose and of which type."""
-    columns = {table: {str(c): str(rows[c].dtype) for c in rows} for table, rows in tables.items()}
-    arrays = {f"{table}.{c}": _encoded(rows[c]) for table, rows in tables.items() for c in rows}
+    """Named tables as named arrays, one a column, and one that says what each column is called and of which type.
+
+    Two columns may go by one name: a column that is named after a relation may be called as any other.
+    """
+    columns = {table: [[str(name), str(own.dtype)] for name, own in rows.items()] for table, rows in tables.items()}
+    arrays = {
+        f"{table}.{i}": _encoded(own) for table, rows in tables.items() for i, (_, own) in enumerate(rows.items())
+    }
     return {COLUMNS: np.array(json.dumps(columns)), **arrays}
 
 
 def tables_of(arrays: Mapping[str, np.ndarray]) -> Tables:
     """The tables that `arrays_of` took apart."""
-    columns = json.loads(str(arrays[COLUMNS]))
-    return {
-        table: pd.DataFrame({c: _decoded(arrays[f"{table}.{c}"], dtype) for c, dtype in dtypes.items()})
-        for table, dtypes in columns.items()
-    }
+    tables = {}
+    for table, columns in json.loads(str(arrays[COLUMNS])).items():
+        own = {i: _decoded(arrays[f"{table}.{i}"], dtype) for i, (_, dtype) in enumerate(columns)}
+        tables[table] = pd.DataFrame(own)
+        if columns:
+            tables[table].columns = pd.Index([name for name, _ in columns])
+    return tables
 
 
 def _encoded(column: "pd.Series[Any]") -> np.ndarray:

@@ -216,7 +216,7 @@ def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_facto
         *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
         *(f"data.relation_csv_path={folder / 'hostile.csv'}", f"results_dir={folder}", "run_id=r"),
         *("data.n_trials_per_q=4", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *("evaluation.n_unrelated=2", "injection.fv=all_qids", "injection.layer=[1,2]", "injection.k=[1,3]"),
+        *("analysis.cost.n_texts=2", "injection.fv=all_qids", "injection.layer=[1,2]", "injection.k=[1,3]"),
         "stats.n_resamples=100",
     )
     run_pipeline(config)

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from conftest import MakeConfig
 
+from fv.analyses import Analysis, analyses_of
 from fv.config import ColumnsConfig, Config, DataConfig, EvaluationConfig, InjectionConfig, ModelConfig
 from fv.data.relations import read_configured
 from fv.errors import ConfigError, FvError, RelationError
 from fv.evaluation.cells import grid
-from fv.evaluation.questions import read_unrelated
 from fv.heads.ranking import heads_to_sweep, top_heads
 from fv.steps.advice import ADVICE, with_settings
 
@@ -25,7 +25,7 @@ LEAVES = (
     *("errors.py", "seeding.py", "progress.py", "display.py", "shipped.py"),
     *("files.py", "tables.py", "units.py", "registry.py"),
 )
-PLANNED = ("gather", "analysis", "cluster")
+PLANNED = ("gather", "cluster")
 """Groups that there may be one day."""
 
 
@@ -47,7 +47,7 @@ def keys_of(settings: Any, prefix: str = "") -> Iterator[str]:
             yield from keys_of(value, f"{prefix}{own.name}.")
 
 
-GROUPS = [own.name for own in fields(Config) if is_dataclass(getattr(Config(), own.name))]
+GROUPS = [own.name for own in fields(Config) if is_dataclass(getattr(Config(), own.name))] + ["analysis"]
 FORBIDDEN = re.compile(
     "|".join(
         (
@@ -134,22 +134,19 @@ def two_heads() -> pd.DataFrame:
     return pd.DataFrame({"layer": [0, 0], "head": [0, 1], "mean_delta_logprob": [1.0, 2.0]})
 
 
-def refusals(data: DataConfig, injection: InjectionConfig, evaluation: EvaluationConfig) -> Iterator[str]:
-    for ask in (
-        lambda: read_configured(data),
-        lambda: grid(injection, 3),
-        lambda: read_unrelated(evaluation),
-    ):
+def refusals(data: DataConfig, injection: InjectionConfig, cost: Analysis) -> Iterator[str]:
+    for ask in (lambda: read_configured(data), lambda: grid(injection, 3), cost.check):
         with pytest.raises(FvError) as error:
             ask()
         yield str(error.value)
 
 
 def test_a_refused_setting_goes_by_the_name_under_which_it_was_given(make_config: MakeConfig) -> None:
-    by_hand = refusals(DataConfig(path="/nowhere"), InjectionConfig(layer=7), EvaluationConfig(n_unrelated=99))
-    config = make_config("data.path=/nowhere", "injection.layer=7", "evaluation.n_unrelated=99")
-    of_run = refusals(config.data, config.injection, config.evaluation)
-    names = [("path", "data.path"), ("layer", "injection.layer"), ("n_unrelated", "evaluation.n_unrelated")]
+    texts = {"cost": {"n_texts": 99}}
+    by_hand = refusals(DataConfig(path="/nowhere"), InjectionConfig(layer=7), analyses_of(texts)["cost"])
+    config = make_config("data.path=/nowhere", "injection.layer=7", "analysis.cost.n_texts=99")
+    of_run = refusals(config.data, config.injection, config.analysis["cost"])
+    names = [("path", "data.path"), ("layer", "injection.layer"), ("n_texts", "analysis.cost.n_texts")]
     for (name, key), alone, of_it in zip(names, by_hand, of_run, strict=True):
         assert re.search(rf"(?<![.\w]){name}\b", alone) and key not in alone and key in of_it
 

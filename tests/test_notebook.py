@@ -80,7 +80,7 @@ def check_result(result: fv.Result, run: fv.Run) -> None:
 
 @pytest.fixture
 def tiny_run(make_config: MakeConfig, tiny_overrides: list[str]) -> tuple[Config, fv.Run]:
-    full = ["evaluation.n_unrelated=2", "data.n_eval_trials_per_q=4", "injection.alpha=[1,2]"]
+    full = ["analysis.cost.n_texts=2", "data.n_eval_trials_per_q=4", "injection.alpha=[1,2]"]
     tiny = [override for override in tiny_overrides if override != "evaluation=grid"]
     config = make_config(*tiny, *full, "injection.fv=all_qids", "stats.n_resamples=2000")
     run_pipeline(config)
@@ -96,7 +96,7 @@ def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(tiny_run: tuple[Config
     check_effects(effects, run)
     own = check_vectors(lm, effects, run, config.score.k)
     result = fv.evaluate(
-        lm, own, trials, alphas=config.injection.alpha, effects=effects, n_unrelated=config.evaluation.n_unrelated
+        lm, own, trials, alphas=config.injection.alpha, effects=effects, n_unrelated=config.analysis["cost"].n_texts
     )
     check_result(result, run)
 
@@ -114,7 +114,7 @@ def test_the_demos_relations_give_a_notebook_the_pipelines_numbers(
             "eval_scope.mode=all_qids",
             "injection.layer=[11,17]",
             "injection.alpha=[1,2]",
-            "evaluation.n_unrelated=2",
+            "analysis.cost.n_texts=2",
         ),
     )
     run_pipeline(config)

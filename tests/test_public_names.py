@@ -10,7 +10,7 @@ from commands import ROOT
 
 import fv
 
-ROOMS = ["config", "data", "evaluation", "heads", "interventions", "models", "statistics", "vectors"]
+ROOMS = ["analyses", "config", "data", "evaluation", "heads", "interventions", "models", "statistics", "vectors"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -28,7 +28,9 @@ def test_no_public_name_hides_a_module(room: str) -> None:
     assert not {*package.__all__} & {module.name for module in pkgutil.iter_modules(package.__path__)}
 
 
-@pytest.mark.parametrize("name", ["fv", "fv.config", "fv.data", "fv.data.checks", "fv.models", "fv.steps.listing"])
+@pytest.mark.parametrize(
+    "name", ["fv", "fv.analyses", "fv.config", "fv.data", "fv.data.checks", "fv.models", "fv.steps.listing"]
+)
 def test_looking_at_settings_and_data_imports_no_torch(name: str) -> None:
     code = f"import sys, {name}; print({name}.__file__); sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

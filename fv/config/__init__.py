@@ -7,14 +7,13 @@ groups in `Config.__post_init__`.
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from fv.config.checks import check_at_most, check_name
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
-from fv.config.group import Group
+from fv.config.group import Group, plain
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.config.model import (
     ComputeConfig,
@@ -60,11 +59,14 @@ __all__ = [
     "embedded_model",
     "model_preset",
     "model_presets",
+    "plain",
     "template_preset",
     "template_presets",
 ]
 
-RESERVED_TAGS = ("aie", "step6", "cells", "units", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+RESERVED_TAGS = ("aie", "step6", "cells", "units", "analyses", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+FILES = (".json", ".csv", ".pt", ".npz", ".jsonl", ".log", ".png", ".svg")
+"""How the files of a run end."""
 
 
 def embedded_model() -> ModelConfig:
@@ -83,6 +85,8 @@ class Config:
     eval_scope: EvalScopeConfig = field(default_factory=EvalScopeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
+    analysis: dict[str, Any] = field(default_factory=dict)
+    """What is made of the results: {name of an analysis: its settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 42
@@ -112,6 +116,9 @@ class Config:
         for own in dataclasses.fields(self):
             if isinstance(group := getattr(self, own.name), Group):
                 group.become(own.name)
+        for name, analysis in self.analysis.items():
+            if isinstance(analysis, Group):
+                analysis.become(f"analysis.{name}")
         if self.compute.strict and not self.canonical:
             raise ConfigError(
                 f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
@@ -127,15 +134,11 @@ class Config:
             check_name("runs", run_id)
         if self.tag is not None:
             check_name("tag", self.tag)
-            if self.tag in RESERVED_TAGS or Path(self.tag).suffix in (".json", ".csv", ".pt", ".npz", ".jsonl", ".log"):
+            if self.tag in RESERVED_TAGS or Path(self.tag).suffix in FILES:
                 raise ConfigError(f"tag={self.tag} would collide with the run's own files; choose another.")
         if self.score.n_trials is not None and self.data.fixed_trials_path is None:
             check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
-        return dataclasses.asdict(self, dict_factory=_plain)
-
-
-def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value.value if isinstance(value, Enum) else value for key, value in items}
+        return plain(self)

@@ -71,14 +71,9 @@ class EvaluationConfig(Group):
     conditions: dict[str, Any] = field(default_factory=dict)
     """What is run beside the vector: {name of a provider: its settings, with the switch `enabled`}; one that is not
     named has its defaults."""
-    n_unrelated: int = 12
-    """Unrelated texts on which the cost of an injection is measured; 0 for none."""
-    unrelated_path: str | None = None
-    """A UTF-8 file with one such text a line; null means the project's own."""
 
     def __post_init__(self) -> None:
         check_fraction("evaluation.dev_fraction", self.dev_fraction)
-        check_at_least("evaluation.n_unrelated", self.n_unrelated, 0)
 
     def become(self, group: str) -> None:
         """`Group.become`, for the settings of each condition too."""

@@ -1,6 +1,8 @@
 """What a setting is called in a message: by its field where one made the settings, by its key where a run has them."""
 
 import dataclasses
+from enum import Enum
+from typing import Any
 
 
 class Group:
@@ -19,3 +21,12 @@ class Group:
         for own in dataclasses.fields(self):  # type: ignore[arg-type]  # every group is a dataclass
             if isinstance(inner := getattr(self, own.name), Group):
                 inner.become(self.called(own.name))
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings, and those inside it, as plain JSON values."""
+    return dataclasses.asdict(settings, dict_factory=_plain)
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in items}

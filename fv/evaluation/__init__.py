@@ -1,4 +1,4 @@
-"""What injected vectors do: grid, choice on dev trials, conditions on test trials, transfer, tables.
+"""What injected vectors do: grid, choice on dev trials, conditions on test trials, transfer, cost, tables.
 
 Here are the names that need no torch, by which conditions are added; the rest are imported from their modules.
 """

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
-from fv.config.checks import parse_alphas, parse_indices
+from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ConfigError, FvWarning, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
-from fv.evaluation.plan import Evaluation
+from fv.evaluation.held_out_results import HeldOutResults
+from fv.evaluation.plan import Evaluation, GridResults
 from fv.evaluation.result import Result
+from fv.evaluation.tables import cost_table
+from fv.evaluation.unrelated import N_TEXTS, read_unrelated
 from fv.heads.effects import KEYS, Effects, HeadEffects, Ranking
 from fv.heads.ranking import choose_indices
 from fv.heads.relations import snapshot_for
@@ -23,6 +28,7 @@ from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.progress import bars
+from fv.tables import Tables
 from fv.vectors.vector import Vector
 
 
@@ -38,7 +44,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     effects: Effects | HeadEffects | None = None,
     dev_fraction: float = EvaluationConfig.dev_fraction,
     n_trials: int | None = None,
-    n_unrelated: int = EvaluationConfig.n_unrelated,
+    n_unrelated: int = N_TEXTS,
     confidence: float = StatsConfig.confidence,
     seed: int | None = None,
     engine: str = "auto",
@@ -101,9 +107,8 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     has_choice = len(cells) > 1 or any(vector.of_several for vector in given)
     if has_choice and not dev_fraction:
         raise ConfigError(f"dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on.")
-    settings = EvaluationConfig(
-        dev_fraction=dev_fraction, n_unrelated=n_unrelated, conditions=only(_conditions(controls, measured is not None))
-    )
+    conditions = only(_conditions(controls, measured is not None))
+    settings, texts = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions), _texts(n_unrelated)
     evaluation = Evaluation(
         lm=lm,
         engine=make_engine(lm, engine, max_rows, "engine"),
@@ -123,12 +128,26 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     return Result(
         found.rows,
         held_out.trials,
-        held_out.tables,
+        {**held_out.tables, **_costs(evaluation, found, held_out, texts), **evaluation.transfer(held_out, given)},
         tuple(caveats(snapshot, measured, found.rows)),
         _strengths(evaluation, given),
         evaluation.stats,
         evaluation.seed,
     )
+
+
+def _texts(n_unrelated: int) -> list[str]:
+    check_at_least("n_unrelated", n_unrelated, 0)
+    return read_unrelated(n_unrelated, names=("n_unrelated", "path"))
+
+
+def _costs(evaluation: Evaluation, found: GridResults, held_out: HeldOutResults, texts: Sequence[str]) -> Tables:
+    """`injection_cost`, where there are texts to measure it on."""
+    if not texts:
+        return {}
+    trials, qids = held_out.trials, sorted(held_out.trials["eval_qid"].unique())
+    costs = [evaluation.costs(q_id, found.vectors, found.cells, trials, texts) for q_id in qids]
+    return {"injection_cost": cost_table(pd.concat(costs), trials, evaluation.stats, evaluation.seed)}
 
 
 def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> list[Vector]:

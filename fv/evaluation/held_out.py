@@ -7,7 +7,6 @@ under the digest of every edit, prompt and cell; what the run is called or holds
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -18,10 +17,9 @@ from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.dev_choice import DevChoice
-from fv.evaluation.questions import read_unrelated
-from fv.evaluation.settled import Condition, Stream, settled
+from fv.evaluation.settled import Stream, best_cells, settled
 from fv.evaluation.tables import rated
-from fv.interventions.answers import injection_cost, score_answers, score_columns
+from fv.interventions.answers import score_answers, score_columns
 from fv.interventions.engine import Cell, Engine
 from fv.progress import progress_bar
 from fv.tables import Tables, arrays_of, tables_of
@@ -39,13 +37,11 @@ class HeldOutRows:
 
     Attributes:
         trials: one row a (fv, relation, condition, draw, trial).
-        costs: one row a (fv, relation, condition, draw, unrelated text), with `kl` in nats.
         relations: one row a relation: what its denominators and chances are.
         contrasts: the comparisons that the conditions ask for: (condition, what is subtracted from it).
     """
 
     trials: list[pd.DataFrame] = field(default_factory=list)
-    costs: list[pd.DataFrame] = field(default_factory=list)
     relations: list[pd.DataFrame] = field(default_factory=list)
     contrasts: set[tuple[str, str]] = field(default_factory=set)
 
@@ -71,20 +67,6 @@ class HeldOutRun:
     chosen: pd.DataFrame
     parts: dict[str, str]
     max_rows: int
-
-    @cached_property
-    def unrelated(self) -> list[list[int]]:
-        """Token ids of the unrelated texts, the same for every relation.
-
-        Cut to the shortest, they run as one batch; any beginning of a text is as unrelated as the whole.
-        """
-        evaluation = self.candidates.evaluation
-        if not evaluation.n_unrelated:
-            return []
-        texts = read_unrelated(evaluation)
-        ids = [self.candidates.lm.encode(text, self.snapshot.meta.add_special_tokens) for text in texts]
-        shortest = min(map(len, ids))
-        return [one[:shortest] for one in ids]
 
     def run(self, units: UnitStore) -> HeldOutRows:
         """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
@@ -112,12 +94,11 @@ class HeldOutRun:
                 log.info("%s, %s: found finished", q_id, SAID[part])
             else:
                 log.info("%s, %s: running on test trials", q_id, SAID[part])
-                tables.append(self._run_unit(asked, candidates, settled(candidates, choice, stream)))
+                tables.append(self._run_unit(asked, candidates, choice, stream))
                 units.keep(unit, made_from, arrays_of(tables[-1]))
         scores = pd.concat([part["scores"] for part in tables], ignore_index=True)
         rows = rated(scores, [trial.trial_id for trial in asked.test])
         found.trials.append(rows)
-        found.costs += [part["costs"] for part in tables if "costs" in part]
         found.relations.append(pd.DataFrame([asked.denominators(rows)]))
 
     def _made_from(
@@ -130,11 +111,14 @@ class HeldOutRun:
         return [
             [candidate.content for candidate in candidates],
             {kind: [*map(list, asked.prompts[kind])] for kind in kinds},
-            [asked.questions.ending, chooses, norm, stream.is_unit, self.unrelated],
+            [asked.questions.ending, chooses, norm, stream.is_unit],
         ]
 
-    def _run_unit(self, asked: Asked, candidates: Sequence[Candidate], conditions: Sequence[Condition]) -> Tables:
-        """Scores, and costs where there are any, of conditions; `candidates` are the same before they were settled."""
+    def _run_unit(
+        self, asked: Asked, candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream
+    ) -> Tables:
+        """Scores of the candidates, each at the cell that is chosen for it."""
+        conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
         q_id, lm = asked.questions.q_id, self.candidates.lm
         scored: dict[int, pd.DataFrame] = {}
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
@@ -144,17 +128,7 @@ class HeldOutRun:
             for column, i in enumerate(which):
                 where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(asked.test))}
                 scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
-        tables = {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
-        costed = [conditions[i] for i, c in enumerate(candidates) if c.prompt == "zero_shot" and c.edit is not None]
-        if self.unrelated and costed:
-            # KL divergence where the edits should change nothing: (n_texts, n_conditions)
-            costs = injection_cost(lm, self.unrelated, [condition.edit for condition in costed], self.max_rows)
-            by_condition = [
-                pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
-                for i, condition in enumerate(costed)
-            ]
-            tables["costs"] = pd.concat(by_condition, ignore_index=True)
-        return tables
+        return {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
 
     def _choice(self, asked: Asked, stream: Stream) -> DevChoice | None:
         if not asked.dev:

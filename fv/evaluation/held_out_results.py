@@ -9,14 +9,9 @@ from fv.config import StatsConfig
 from fv.evaluation.caveats import EXACT, says_nothing
 from fv.evaluation.held_out import HeldOutRows
 from fv.evaluation.summary import records
-from fv.evaluation.tables import KEY, contrasts_table, cost_table, means_table
-from fv.evaluation.transfer import cosine_table, dominance_of_each_k, transfer_matrix, transfer_table
+from fv.evaluation.tables import KEY, WHERE, contrasts_table, means_table, where_of
 from fv.statistics.grouped import SPREAD
 from fv.statistics.intervals import INTERVAL
-from fv.vectors.vector import Vector
-
-WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
-"""What a condition's row says of its cell and of what it is made of."""
 
 
 class HeldOutResults(NamedTuple):
@@ -35,7 +30,6 @@ class HeldOutResults(NamedTuple):
 
 def held_out_results(
     found: HeldOutRows,
-    vectors: Sequence[Vector],
     collision_rates: Mapping[str, float],
     stats: StatsConfig,
     seed: int,
@@ -44,7 +38,6 @@ def held_out_results(
 
     Args:
         found: rows of every relation.
-        vectors: the function vectors.
         collision_rates: {q_id: share of its outputs whose first token is another's too}.
         stats: level, resamples and method.
         seed: the run's seed.
@@ -52,25 +45,12 @@ def held_out_results(
     trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
     means = means_table(trials, stats, seed)
     contrasts = contrasts_table(trials, found.contrasts, stats, seed)
-    where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
-    transfer = transfer_table(means, contrasts, vectors)
-    tables = {
-        "held_out": means.merge(where, on=[*KEY, "draw"]),
-        "contrasts": contrasts,
-        "transfer": transfer,
-        "transfer_matrix": transfer_matrix(transfer),
-        "fv_cosines": cosine_table(vectors),
-    }
-    if found.costs:
-        costs = cost_table(pd.concat(found.costs, ignore_index=True), stats, seed)
-        tables["injection_cost"] = costs.merge(where, on=[*KEY, "draw"])
+    tables = {"held_out": means.merge(where_of(trials), on=[*KEY, "draw"]), "contrasts": contrasts}
     relations = with_collisions(pd.concat(found.relations, ignore_index=True), collision_rates)
     summary = {
         "relations": records(relations),
         "held_out": nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
         "contrasts": nested(contrasts, [*KEY, "minus", "subset", "n", "n_draws"], SPREAD[1:]),
-        "injection_cost": records(tables["injection_cost"]) if found.costs else [],
-        "transfer": {"dominance": dominance_of_each_k(trials, vectors, stats, seed), "rows": records(transfer)},
     }
     return HeldOutResults(trials, tables, summary)
 

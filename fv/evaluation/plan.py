@@ -12,13 +12,16 @@ from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import NormsError
 from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.cost import conditions_as_run, encoded_alike, injection_cost
 from fv.evaluation.grid import Grid, Plan, eval_parts, evaluate_vectors, qids_of, trials_of
 from fv.evaluation.held_out import HeldOutRun
 from fv.evaluation.held_out_results import HeldOutResults, held_out_results
 from fv.evaluation.selection import choose_cells
+from fv.evaluation.transfer import transfer_tables
 from fv.heads.effects import Effects, Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
+from fv.tables import Tables
 from fv.units import NO_UNITS, UnitStore
 from fv.vectors.vector import Vector
 
@@ -101,14 +104,40 @@ class Evaluation:
 
     def held_out(self, found: GridResults) -> HeldOutResults:
         """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
-        cells, named = sorted({*found.cells}), {vector.name: vector for vector in found.vectors}
-        candidates = CandidatesOfRelations(
-            self.settings, self.alpha_unit, self.seed, self.lm, self.effects, self.ranking, cells
-        )
+        candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
         chosen, parts = choose_cells(found.rows), dict(found.parts)
         run = HeldOutRun(self.engine, self.snapshot, candidates, named, chosen, parts, self.max_rows)
         rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
-        return held_out_results(run.run(self.units), found.vectors, rates, self.stats, self.seed)
+        return held_out_results(run.run(self.units), rates, self.stats, self.seed)
+
+    def candidates(self, cells: Sequence[Cell]) -> CandidatesOfRelations:
+        """What makes the conditions on test trials, of a grid of these cells."""
+        every = sorted({*cells})
+        return CandidatesOfRelations(
+            self.settings, self.alpha_unit, self.seed, self.lm, self.effects, self.ranking, every
+        )
+
+    def costs(
+        self, q_id: str, vectors: Sequence[Vector], cells: Sequence[Cell], trials: pd.DataFrame, texts: Sequence[str]
+    ) -> pd.DataFrame:
+        """What the conditions of a relation change in unrelated texts: `fv.evaluation.cost.injection_cost`.
+
+        Args:
+            q_id: the relation.
+            vectors: what was injected.
+            cells: the grid's.
+            trials: trial rows of every condition, `HeldOutResults.trials`.
+            texts: one or more.
+        """
+        ids = encoded_alike(self.lm, texts, self.snapshot.meta.add_special_tokens)
+        parts = conditions_as_run(self.candidates(cells), q_id, vectors, trials)
+        costs = [injection_cost(self.lm, conditions, ids, q_id, self.max_rows) for conditions in parts if conditions]
+        return pd.concat(costs, ignore_index=True)
+
+    def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:
+        """`fv.evaluation.transfer.transfer_tables` of the vectors that were injected."""
+        means, contrasts = found.tables["held_out"], found.tables["contrasts"]
+        return transfer_tables(found.trials, means, contrasts, vectors, self.stats, self.seed)
 
     def norms_of_alpha(self) -> dict[str, Tensor] | None:
         """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where

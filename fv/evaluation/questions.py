@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
-from fv.config import EvaluationConfig, TemplateConfig
+from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
 from fv.data.prompts import zero_shot_targets
@@ -15,7 +13,7 @@ from fv.data.relations import Pair, normalise
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.data.trials import kin_groups
-from fv.errors import ConfigError, TrialError
+from fv.errors import TrialError
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -93,22 +91,3 @@ class RelationQuestions:
 def _shown(trials: Iterable[Trial]) -> list[Pair]:
     """The distinct pairs that clean prompts show."""
     return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
-
-
-def read_unrelated(evaluation: EvaluationConfig) -> list[str]:
-    """The first `n_unrelated` unrelated texts, one a line; from our own file unless `unrelated_path` names another.
-
-    Raises:
-        ConfigError: the file cannot be read as UTF-8, or holds fewer texts.
-    """
-    path, count = evaluation.unrelated_path, evaluation.n_unrelated
-    where = Path(path) if path else files("fv") / "unrelated.txt"
-    try:
-        lines = [line.rstrip() for line in where.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{evaluation.called('unrelated_path')}={path} cannot be read as UTF-8 text: {error}."
-        ) from None
-    if len(lines) < count:
-        raise ConfigError(f"{evaluation.called('n_unrelated')}={count}, but {where} holds {len(lines)} texts.")
-    return lines[:count]

@@ -1,9 +1,10 @@
 """Conditions: candidates at their cells, as the test trials compare them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -82,15 +83,14 @@ class Stream:
         return {"norm": norm, "relative_norm": None if self.norm is None else norm / float(self.norm[layer])}
 
 
-def settled(candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream) -> list[Condition]:
+def settled(candidates: Sequence[Candidate], best: Mapping[int, Cell], stream: Stream) -> list[Condition]:
     """Each candidate at its cell.
 
     Args:
         candidates: the candidates of a relation.
-        choice: the search for the cells of those that choose; None where no trials are kept to choose on.
+        best: {index of a candidate: the cell that is chosen for it}; where there is none, it has its own.
         stream: what strengths are told against.
     """
-    best = _best_cells(candidates, choice) if choice else {}
     conditions = []
     for i, candidate in enumerate(candidates):
         name, edit, labels = candidate.name, candidate.edit, candidate.labels
@@ -105,7 +105,21 @@ def settled(candidates: Sequence[Candidate], choice: DevChoice | None, stream: S
     return conditions
 
 
-def _best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
+def recorded_cells(candidates: Sequence[Candidate], rows: pd.DataFrame) -> dict[int, Cell]:
+    """{index of a candidate that is injected: the cell it was run at}.
+
+    Args:
+        candidates: the candidates of a relation.
+        rows: trial rows of its conditions.
+    """
+    where = ["fv", "condition", "draw"]
+    there = rows.drop_duplicates(where)[[*where, "layer", "alpha"]].dropna(subset="layer")
+    cells = {tuple(key): Cell(int(layer), float(alpha)) for *key, layer, alpha in there.itertuples(index=False)}
+    injected = {i: one for i, one in enumerate(candidates) if isinstance(one.edit, Injected | LayerVectors)}
+    return {i: cells[one.fv, one.name, one.draw] for i, one in injected.items()}
+
+
+def best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
     """{index of a candidate that chooses: its best cell}; one search a set of vectors."""
     edits = {i: candidate.edit for i, candidate in enumerate(candidates)}
     found: dict[int, Cell] = {}

@@ -18,6 +18,8 @@ from fv.statistics.intervals import Kind
 KEY = ["fv", "eval_qid", "condition"]
 MEANS_KEY = [*KEY, "draw", "subset"]
 CONTRASTS_KEY = [*KEY, "minus", "subset"]
+WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
+"""What a condition's row says of its cell and of what it is made of."""
 ALL, FEW_SHOT_CORRECT = "all", "few_shot_correct"
 LEVELS = {
     **dict.fromkeys(("logprob", "p", "rank", "logit_difference", "answer_logprob"), Kind.mean),
@@ -136,6 +138,20 @@ def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> p
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def cost_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Mean KL divergence on unrelated texts of every condition and draw, with its interval: `injection_cost.csv`."""
-    return grouped_means(rows, [*KEY, "draw"], {"kl": Kind.mean}, "text", stats, seed)
+def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """Mean KL divergence on unrelated texts of every condition and draw, with its interval: `injection_cost.csv`.
+
+    Args:
+        costs: `fv.evaluation.cost.injection_cost` of all relations.
+        trials: trial rows of the same conditions, which say at which cell each was run and of what it is made.
+        stats: level, resamples and method.
+        seed: the run's seed.
+    """
+    means = grouped_means(costs, [*KEY, "draw"], {"kl": Kind.mean}, "text", stats, seed)
+    return means.merge(where_of(trials), on=[*KEY, "draw"])
+
+
+def where_of(trials: pd.DataFrame) -> pd.DataFrame:
+    """Each condition and draw of trial rows with `WHERE`."""
+    where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
+    return where.astype({"layer": "Int64"})

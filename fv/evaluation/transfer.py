@@ -1,15 +1,18 @@
 """The transfer matrix: each relation's vector on each relation, at its chosen cell (docs/methods.md, "Transfer")."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
+from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL
 from fv.interventions.metrics import cosine
 from fv.statistics.intervals import INTERVAL, estimate_means
+from fv.tables import Tables
 from fv.vectors.vector import Vector
 
 PRIMARY = "delta_logprob"
@@ -117,3 +120,48 @@ def dominance_of_each_k(
         if (one := dominance(own, stats, seed)) is not None:
             found.append({"kind": kind, "k": k, **one})
     return found
+
+
+def transfer_tables(
+    trials: pd.DataFrame,
+    means: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    vectors: Sequence[Vector],
+    stats: StatsConfig,
+    seed: int,
+) -> Tables:
+    """All that is told of transfer.
+
+    Args:
+        trials: trial rows of conditions on test trials.
+        means: `fv.evaluation.tables.means_table`.
+        contrasts: `fv.evaluation.tables.contrasts_table`.
+        vectors: the vectors.
+        stats: level, resamples and method.
+        seed: the run's seed.
+
+    Returns:
+        `transfer`, `transfer_matrix`, `fv_cosines`; and, where relations have their own and another's vector,
+        `dominance`, one row a (kind, k), and `dominance_of_relations`, one a (kind, k, relation).
+    """
+    table = transfer_table(means, contrasts, vectors)
+    found = dominance_of_each_k(trials, vectors, stats, seed)
+    tables = {"transfer": table, "transfer_matrix": transfer_matrix(table), "fv_cosines": cosine_table(vectors)}
+    if not found:
+        return tables
+    own = [{"kind": one["kind"], "k": one["k"], **row} for one in found for row in one["per_relation"]]
+    overall = [{key: value for key, value in one.items() if key != "per_relation"} for one in found]
+    both = {"dominance": pd.DataFrame(overall), "dominance_of_relations": pd.DataFrame(own)}
+    # A column of None, where no row has an interval, would be no column of numbers.
+    intervals = dict.fromkeys(INTERVAL, float)
+    return {**tables, **{name: rows.astype(intervals) for name, rows in both.items()}}
+
+
+def dominance_as_json(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """`dominance_of_each_k` again, from its tables."""
+    if "dominance" not in tables:
+        return []
+    own: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in records(tables["dominance_of_relations"]):
+        own[row.pop("kind"), row.pop("k")].append(row)
+    return [{**one, "per_relation": own[one["kind"], one["k"]]} for one in records(tables["dominance"])]

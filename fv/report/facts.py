@@ -54,7 +54,7 @@ class Facts:
     def missing(self) -> list[str]:
         """The steps that have not run, as a sentence each."""
         found = []
-        if not self.stability:
+        if "StepE" not in self.run.outputs:
             found.append("StepE has not run: there are no vectors.")
         if not self.summary:
             found.append("Step6 has not run: nothing was injected.")

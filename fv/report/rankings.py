@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 
 from fv.display import print_table
-from fv.files import read_json, read_jsonl
+from fv.files import read_jsonl
 from fv.report.numbers import heads, interval
 from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.vectors.names import ranking_name
 
 PROMPTS = ("corrupted", "clean")
+STABILITY = "ranking_stability"
 N_SHOWN = 3
 """Heads that are named."""
 
@@ -40,24 +42,27 @@ def print_stepd(paths: RunPaths, meta: dict[str, Any]) -> None:
 
 def print_stepe(paths: RunPaths) -> None:
     """Print a row a ranking: its best heads, and how sure it is of its top k."""
-    stability = read_json(paths.stepe_to_read / "ranking_stability.json")
-    ranked = read_json(paths.stepe_to_read / "top_heads.json")
+    run = open_run(paths.root, paths.tag)
+    ranked = run.record("top_heads")
+    # Without the analysis of the rankings' stability there are the heads alone.
+    reports = run.record(STABILITY)["rankings"] if f"{STABILITY}.json" in run.files else {}
     best = {ranking_name(None): ranked["global"]} | {ranking_name(q): own for q, own in ranked["per_qid"].items()}
     table = []
-    for name, report in stability["rankings"].items():
+    for name, own in best.items():
+        report = reports.get(name, {})
         halves, gap = report.get("split_half"), report.get("gap")
         overlap = halves["overlap_apart"] if halves else None
         table.append(
             (
                 name,
-                heads(best[name][:N_SHOWN]),
+                heads(own[:N_SHOWN]),
                 "–" if overlap is None else f"{overlap:.2f}",
-                f"{report['mean_inclusion']:.2f}",
+                f"{report['mean_inclusion']:.2f}" if report else "–",
                 "–" if gap is None else interval(gap["mean"], gap["ci_low"], gap["ci_high"], digits=2),
             )
         )
     names = ("ranking", "best heads", "halves agree", "bootstraps agree", "gap behind k")
-    title = f"Rankings of heads by {stability['score_key']}; the top {stability['k']} make the vectors"
+    title = f"Rankings of heads by {ranked['score_key']}; the top {ranked['k']} make the vectors"
     print_table(title, names, table, n_text=2)
 
 

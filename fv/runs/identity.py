@@ -43,15 +43,18 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def as_recorded(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def as_recorded(
+    settings: Mapping[str, Any], asked: Mapping[str, Any], more_defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Recorded settings under the keys of those that are `asked` now, both flat or nested.
 
-    A key that the record lacks has the value it stood for when the record was written; one that is no setting any more
-    is left out.
+    A key that the record lacks has the value it stood for when the record was written, or that of `more_defaults`,
+    which are flat; one that is no setting any more is left out.
     """
     there = under_todays_keys(flat(settings))
     every = EvaluationConfig(conditions=dict(providers_of({})))
     defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there)}
+    defaults |= more_defaults or {}
     return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
 
 

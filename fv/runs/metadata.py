@@ -9,6 +9,7 @@ import logging
 import platform
 import random
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def refuse_difference(there: dict[str, Any], here: dict[str, Any], what: str, re
         raise ArtifactError(f"{what} belongs to another configuration:{lines}\n{remedy}")
 
 
-def refuse_other_settings(there: dict[str, Any], here: dict[str, Any], what: str, remedy: str) -> None:
-    """`refuse_difference` for settings, of which the recorded ones may be of an older version."""
-    refuse_difference(as_recorded(there, here), flat(here), what, remedy)
+def refuse_other_settings(
+    there: dict[str, Any], here: dict[str, Any], what: str, remedy: str, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """`refuse_difference` for settings, of which the recorded ones may be of an older version: `as_recorded`."""
+    refuse_difference(as_recorded(there, here, defaults), flat(here), what, remedy)
 
 
 def refuse_other_run(paths: RunPaths, meta: dict[str, Any], config: Config, may_grow: bool) -> None:
@@ -174,11 +177,18 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def is_complete(step: str, meta_path: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> bool:
+def is_complete(
+    step: str,
+    meta_path: Path,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    overwrite: bool,
+    defaults: Mapping[str, Any] | None = None,
+) -> bool:
     """Whether the outputs beside `meta_path` are a step's, made with these settings and inputs, and unchanged.
 
     Outputs of other inputs are stale: the run has grown, or an earlier step was made again. That is said, and they are
-    to be made again.
+    to be made again. `defaults` are of settings that are in no `Config`.
 
     Raises:
         ArtifactError: they are of other settings, of another file that is none of the run's, or were changed, and
@@ -187,7 +197,7 @@ def is_complete(step: str, meta_path: Path, settings: dict[str, Any], inputs: di
     if overwrite or not meta_path.exists():
         return False
     meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
-    refuse_other_settings(meta["settings"], settings, what, REMEDY)
+    refuse_other_settings(meta["settings"], settings, what, REMEDY, defaults)
     there, here = ({name: of.get(name) for name in FOREIGN} for of in (meta["inputs"], inputs))
     refuse_difference(there, here, f"{what} (made from other files)", REMEDY)
     verify_outputs(meta_path.parent, meta["outputs"], step)
@@ -230,13 +240,18 @@ def step_meta(step: str, config: Config, lm: LanguageModel, **more: Any) -> dict
         "selfcheck": lm.selfcheck,
         "spec": dataclasses.asdict(lm.spec),
         "compute": {**machine_settings(config), "spec": lm.spec.name, "cpu": torch.backends.cpu.get_cpu_capability()},
-        "versions": {
-            "fv": importlib.metadata.version("function-vectors"),
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
         "started": now(),
         **more,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this project, Python and what decides numbers."""
+    return {
+        "fv": importlib.metadata.version("function-vectors"),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 

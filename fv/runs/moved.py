@@ -19,10 +19,18 @@ DRAWS = {
 }
 """Keys of how many draws a condition has, 0 for none, and the condition."""
 
+TEXTS = {
+    "evaluation.n_unrelated": "analysis.cost.n_texts",
+    "evaluation.unrelated_path": "analysis.cost.texts_path",
+}
+"""Keys of the evaluation that are an analysis' now."""
+ANALYSES = ("cost", "ranking_stability", "transfer")
+"""What every run had of its steps before it was analyses that are named."""
+
 
 def under_todays_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as a record has them, flat, {dotted key: value}, under the keys of today."""
-    found = {key: value for key, value in settings.items() if key not in {*SWITCHES, *DRAWS}}
+    found = {TEXTS.get(key, key): value for key, value in settings.items() if key not in {*SWITCHES, *DRAWS}}
     for key in SWITCHES.keys() & settings.keys():
         found |= {f"{CONDITIONS}{name}.enabled": settings[key] for name in SWITCHES[key]}
     for key in DRAWS.keys() & settings.keys():

@@ -28,10 +28,12 @@ class RunPaths:
     Attributes:
         root: `results_fv/relation/<run_id>`.
         tag: the tag StepE and Step6 write under, if any.
+        place: of a sweep over more than layer and alpha, the part of Step6's folder that is meant; else empty.
     """
 
     root: Path
     tag: str | None = None
+    place: str = ""
 
     @classmethod
     def of(cls, config: Config) -> "RunPaths":
@@ -82,7 +84,17 @@ class RunPaths:
     @property
     def step6(self) -> Path:
         base = self.artifacts / "step6"
-        return base / self.tag if self.tag else base
+        return (base / self.tag if self.tag else base) / self.place
+
+    @property
+    def analyses(self) -> Path:
+        """Where every analysis has a folder of its name."""
+        return self.artifacts / "analyses"
+
+    def analysis(self, name: str) -> Path:
+        """Where an analysis of what StepE and Step6 wrote under the tag writes, and nowhere else."""
+        base = self.analyses / name
+        return (base / self.tag if self.tag else base) / self.place
 
 
 def run_folder(step6: Path) -> Path:

@@ -1,7 +1,10 @@
 """A finished run, opened to look at: its tables, trials, effects, vectors and results, verified as they are read."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from fv.data.snapshot import read_snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
-from fv.files import read_json, read_jsonl
+from fv.files import digest_of, read_json, read_jsonl
 from fv.heads.effects import Effects
+from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.metadata import read_meta
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import FV_META, SNAPSHOT, RunPaths
@@ -26,6 +30,7 @@ from fv.runs.table_files import read_table
 from fv.runs.vector_files import stored_vectors
 from fv.vectors.vector import Vector
 
+log = logging.getLogger(__name__)
 HELD_OUT_TRIALS = "held_out_trials.jsonl"
 
 
@@ -55,42 +60,78 @@ class Run:
         return self.meta["config"]
 
     @cached_property
-    def _outputs(self) -> dict[str, tuple[Path, str]]:
-        """{name of a file: where it is and the SHA-256 that its step recorded}; of two, the later step's."""
-        folders = [self.paths.artifacts, self.paths.stepe_to_read, self.paths.step6]
+    def outputs(self) -> dict[str, tuple[Path, dict[str, str]]]:
+        """Each step that has run: its folder, and the SHA-256 of each of its files."""
+        folders = {
+            "StepD": self.paths.stepd_meta,
+            "StepE": self.paths.stepe_to_read / FV_META,
+            "Step6": self.paths.step6 / META,
+        }
+        return {
+            step: (path.parent, read_meta(path).get("outputs", {})) for step, path in folders.items() if path.exists()
+        }
+
+    @cached_property
+    def analyses(self) -> dict[str, AnalysisOutputs]:
+        """Each analysis of it that was made, and not of results that the run has no more."""
+        found = read_analyses(self.paths)
+        stale = [name for name, made in found.items() if not made.is_of(self._digests)]
+        if stale:
+            log.info("%s: the analyses %s are stale and left out.", self.paths.root, shorten(stale))
+        return {name: made for name, made in found.items() if name not in stale}
+
+    @cached_property
+    def table_files(self) -> dict[str, tuple[Path, str]]:
+        """{name of a table: its file and the SHA-256 that was recorded of it}.
+
+        Of two of one name, it is the later step's; that of an analysis then goes by `<analysis>/<name>`.
+        """
+        found = dict(self._tables_of_steps)
+        for analysis, made in self.analyses.items():
+            for name, file in _tables_in(made.folder, made.meta["outputs"]).items():
+                found[f"{analysis}/{name}" if name in found else name] = file
+        return found
+
+    @cached_property
+    def files(self) -> dict[str, tuple[Path, str]]:
+        """{name of a file: where it is and the SHA-256 that was recorded}, of its steps and analyses; of two of one
+        name, a step's and the later step's."""
         found: dict[str, tuple[Path, str]] = {}
-        for folder, name in zip(folders, (self.paths.stepd_meta.name, FV_META, META), strict=True):
-            if not (folder / name).exists():
-                continue
-            for file, digest in read_meta(folder / name).get("outputs", {}).items():
-                found[file] = (folder / file, digest)
+        made = [(each.folder, each.meta["outputs"]) for each in self.analyses.values()]
+        for folder, hashes in [*made, *self.outputs.values()]:
+            found |= {name: (folder / name, digest) for name, digest in hashes.items()}
         return found
 
     @property
-    def _files(self) -> dict[str, tuple[Path, str]]:
-        """{name of a table: its file and SHA-256}."""
-        every = self._outputs.values()
-        return {path.stem: (path, digest) for path, digest in every if path.suffix in (".csv", ".jsonl")}
+    def hashes(self) -> dict[str, str]:
+        """{name of a file that its steps and analyses wrote: the SHA-256 that they recorded}."""
+        return {name: digest for name, (_, digest) in self.files.items()}
+
+    @cached_property
+    def _tables_of_steps(self) -> dict[str, tuple[Path, str]]:
+        tables = [_tables_in(folder, hashes) for folder, hashes in self.outputs.values()]
+        return {name: file for own in tables for name, file in own.items()}
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """{name of a file that its steps wrote: the SHA-256 that they recorded}."""
-        return {name: digest for name, (_, digest) in self._outputs.items()}
+    def _digests(self) -> dict[str, str]:
+        """{what an analysis may have read: its digest}."""
+        tables = {name: digest for name, (_, digest) in self._tables_of_steps.items()}
+        return {**tables, "stepD": digest_of(self.meta["outputs"])}
 
     @property
     def tables(self) -> list[str]:
         """The names of its tables."""
-        return sorted(self._files)
+        return sorted(self.table_files)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table, numbers exactly as they were written.
+        """One table, of a step or of an analysis, numbers exactly as they were written.
 
         Raises:
             ArtifactError: there is none of this name, or its file is missing or was changed.
         """
-        if name not in self._files:
+        if name not in self.table_files:
             raise ArtifactError(f"{self.paths.root} has no table {name!r}; it has {shorten(self.tables, 40)}.")
-        path, digest = self._files[name]
+        path, digest = self.table_files[name]
         verify_outputs(path.parent, {path.name: digest}, "The run")
         return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
 
@@ -100,9 +141,11 @@ class Run:
         Raises:
             ArtifactError: there is none of this name, or its file is missing or was changed.
         """
-        if f"{name}.json" not in self._outputs:
-            raise ArtifactError(f"{self.paths.root} has no {name}.json: the step that writes it has not run.")
-        path, digest = self._outputs[f"{name}.json"]
+        if f"{name}.json" not in self.files:
+            raise ArtifactError(
+                f"{self.paths.root} has no {name}.json: the step or analysis that writes it has not run."
+            )
+        path, digest = self.files[f"{name}.json"]
         verify_outputs(path.parent, {path.name: digest}, "The run")
         return read_json(path)
 
@@ -150,19 +193,26 @@ class Run:
         if HELD_OUT_TRIALS not in meta["outputs"]:
             raise ArtifactError(f"{folder} has a grid and no results on test trials.")
         names = [Path(name).stem for name in meta["outputs"] if name.endswith(".csv")]
+        of_analyses = [made.table_names for made in self.analyses.values() if made.meta["after"] == "Step6"]
         verify_outputs(folder, {name: meta["outputs"][name] for name in (TRIALS, HELD_OUT_TRIALS)}, "Step6")
         recorded = meta["config"]["stats"]
         stats = TypeAdapter(StatsConfig).validate_python(recorded)
         warnings = tuple(read_json(folder / "eval_summary.json")["warnings"])
-        tables = {name: self.table(name) for name in names}
+        # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
+        tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
         trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
         return Result(read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"])
 
     def __repr__(self) -> str:
-        return f"Run({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"
+        return f"{type(self).__name__}({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p><p>Tables: {', '.join(self.tables)}.</p>"
+
+
+def _tables_in(folder: Path, hashes: Mapping[str, str]) -> dict[str, tuple[Path, str]]:
+    files = {folder / name: digest for name, digest in hashes.items()}
+    return {path.stem: (path, digest) for path, digest in files.items() if path.suffix in (".csv", ".jsonl")}
 
 
 def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:

@@ -22,39 +22,43 @@ SWEPT = ("injection.layer", "injection.alpha")
 """The settings that a Step6 may grow by, and that the jobs of a sweep differ in."""
 
 
-def write_step6(
-    folder: Path,
-    config: Config,
-    snapshot: Snapshot,
-    rows: pd.DataFrame,
-    summary: dict[str, Any],
-    held_out: HeldOutResults | None,
-    meta: dict[str, Any],
-) -> None:
-    """Write the files of a Step6; the metadata last, for its `status: ok` says that the others are there.
+def write_rows(folder: Path, rows: pd.DataFrame, held_out: HeldOutResults | None) -> Outputs:
+    """Write what a Step6 measured.
 
     Args:
         folder: where to.
-        config: the configuration of the whole grid.
-        snapshot: the trials.
         rows: trial rows of the grid.
-        summary: of both parts.
         held_out: results on the test trials, if there are any.
-        meta: the step's metadata so far.
     """
-    outputs, n_trials = Outputs(folder), rows["trial_id"].nunique()
-    label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
+    outputs = Outputs(folder)
     outputs.jsonl(TRIALS, records(rows))
     if held_out is not None:
         outputs.jsonl("held_out_trials.jsonl", records(held_out.trials))
         for name, table in held_out.tables.items():
             outputs.csv(f"{name}.csv", table)
+    return outputs
+
+
+def write_summary(
+    outputs: Outputs, config: Config, snapshot: Snapshot, n_trials: int, summary: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    """Write what it comes to; the metadata last, for its `status: ok` says that all else is there.
+
+    Args:
+        outputs: what `write_rows` wrote.
+        config: the configuration of the whole grid.
+        snapshot: the trials.
+        n_trials: how many of them were evaluated on.
+        summary: of both parts.
+        meta: the step's metadata so far.
+    """
+    label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
     outputs.json("eval_summary.json", summary)
     outputs.copy(f"step6_results_{label}.json", of="eval_summary.json")  # spec section 4 wants both names
     of_scope = _scope_meta(config, snapshot, summary["eval_qids"])
     done = finished({**meta, **of_scope}, outputs, n_eval_trials=n_trials)
-    write_json(folder / f"metadata_step6_{label}.json", done)
-    write_json(folder / META, done)
+    write_json(outputs.folder / f"metadata_step6_{label}.json", done)
+    write_json(outputs.folder / META, done)
 
 
 def read_trial_rows(folder: Path) -> pd.DataFrame:

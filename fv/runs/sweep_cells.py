@@ -13,7 +13,7 @@ from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
 from fv.runs.identity import flat
 from fv.runs.metadata import read_meta, refuse_difference
-from fv.runs.moved import nested, under_todays_keys
+from fv.runs.moved import ANALYSES, nested, under_todays_keys
 from fv.runs.outputs import verify_outputs
 from fv.runs.step6_files import META, SWEPT, read_trial_rows
 
@@ -91,8 +91,10 @@ def gathered_meta(metas: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
 
 def config_of(meta: Mapping[str, Any]) -> Config:
     """The configuration that a step's metadata records."""
-    evaluation = nested(under_todays_keys(flat({"evaluation": meta["config"]["evaluation"]})))
-    return TypeAdapter(Config).validate_python({**meta["config"], **evaluation})
+    moved = nested(under_todays_keys(flat({"evaluation": meta["config"]["evaluation"]})))
+    if "analysis" not in meta["config"]:
+        moved["analysis"] = {**{name: {} for name in ANALYSES}, **moved.get("analysis", {})}
+    return TypeAdapter(Config).validate_python({**meta["config"], **moved})
 
 
 def _union(values: Sequence[Any]) -> Any:

@@ -1,5 +1,8 @@
 """Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from fv.config import Config
 from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
@@ -11,6 +14,20 @@ from fv.units import UnitStore
 
 UNIT_SCHEMA = 5
 """Part of a unit's key: units of an older layout are computed again."""
+
+
+def units_of_run(paths: RunPaths, meta: Mapping[str, Any], config: Config) -> UnitStore:
+    """The units of what is made of a run's results, for which no model may be loaded.
+
+    Args:
+        paths: the run's.
+        meta: StepD's metadata, which says what the model is.
+        config: the run's settings.
+    """
+    remove_leftovers(paths.units)
+    compute, quant = config.compute.dtype.value, config.model.quant.value
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(meta["model"]), compute, quant, meta["spec"]["name"]]
+    return UnitStore(paths.units, made_with, machine_settings(config), config.overwrite)
 
 
 def unit_store(config: Config, lm: LanguageModel) -> UnitStore:

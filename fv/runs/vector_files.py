@@ -68,6 +68,12 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
     return hashes
 
 
+def vector_hashes(outputs: Mapping[str, str]) -> dict[str, str]:
+    """{file: SHA-256} of StepE's vectors and of what they are made of, from all of its outputs."""
+    names = [*dict.fromkeys(FILES.values()), "top_heads.json"]
+    return {name: outputs[name] for name in names}
+
+
 def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
     """The vector that StepE made of the AIE over all relations.
 
@@ -99,8 +105,7 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
     Raises:
         ArtifactError: a file is missing or was changed.
     """
-    names = [*dict.fromkeys(FILES.values()), "top_heads.json"]
-    verify_outputs(folder, {name: outputs[name] for name in names}, "StepE")
+    verify_outputs(folder, vector_hashes(outputs), "StepE")
     found = []
     for kind in ("qid", "aie_qid"):
         for q_id, own in read_torch(folder / FILES[kind]).items():

@@ -103,9 +103,9 @@ def estimate_means(
         return Estimates(n, mean, se, nothing, nothing, nothing)
     if kind is Kind.proportion_difference:
         return Estimates(n, mean, se, *adjusted_wald(values, stats.confidence), nothing)
-    # Without spread, all of it is the one value.
+    # Without spread, or with one whose square is no number any more, all of it is the one value.
     found = np.stack([mean, mean, (mean > 0).astype(np.float64)])
-    varied = np.flatnonzero(spread)
+    varied = np.flatnonzero(se)
     if n < FEWEST_TO_RESAMPLE:
         half = student_t.ppf((1 + stats.confidence) / 2, n - 1) * se[varied]
         above = student_t.cdf(mean[varied] / se[varied], n - 1)

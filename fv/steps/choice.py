@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from fv.config import Config
 from fv.errors import ConfigError
-from fv.evaluation.questions import read_unrelated
 from fv.interventions.engine import Cell
+from fv.steps.analyses import analyses_after
 
 
 def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
@@ -17,7 +17,7 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
     """Refuse, before anything is computed, what could not be evaluated afterwards.
 
     Raises:
-        ConfigError: a choice would have no trials to be made on, or the unrelated texts cannot be read.
+        ConfigError: a choice would have no trials to be made on, or an analysis cannot be made as it is set.
     """
     evaluation = config.evaluation
     if not evaluation.dev_fraction and has_choice(config, cells):
@@ -26,5 +26,5 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
             "one injection.layer, one injection.alpha and at most one injection.k; or evaluation=grid for all cells "
             "without a choice."
         )
-    if evaluation.n_unrelated:
-        read_unrelated(evaluation)
+    for analysis in analyses_after("Step6", config).values():
+        analysis.check()

@@ -3,6 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from fv.evaluation.plan import GridResults
 from fv.files import safe_name
 from fv.interventions.engine import Cell
 from fv.runs.commands import command
+from fv.runs.engine import engine_of
+from fv.runs.evaluation import evaluation_of
 from fv.runs.identity import flat
+from fv.runs.injected import vectors_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import REMEDY, finished_stepd, read_meta, refuse_other_model, refuse_other_settings, start_job
@@ -34,12 +38,9 @@ from fv.runs.sweep_cells import (
 from fv.runs.units import unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
-from fv.steps.engine import engine_of
-from fv.steps.evaluation import evaluation_of
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import write_results
-from fv.steps.vectors import vectors_of
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +97,19 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
             refuse_other_settings(there["settings"], meta["settings"], what, f"The sweep's cells are kept. {REMEDY}")
             if there["inputs"] != meta["inputs"]:
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
-        _write(folder, read_rows(metas), meta, models or ModelHolder())
+        _write(folder, read_rows(metas), meta, models or ModelHolder(), overwrite)
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
 
 
 @with_settings()
-def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder) -> None:
+def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder, overwrite: bool) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
-    config = config_of(meta)
+    config = replace(config_of(meta), overwrite=overwrite)
     start_job(config)
     paths = RunPaths.of(config)
+    place = folder.absolute().relative_to(paths.step6.absolute()).as_posix()
+    paths = replace(paths, place="" if place == "." else place)
     stepd_meta = finished_stepd(paths, config)
     stepd = StepdResults.read(paths, stepd_meta)
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
@@ -123,4 +126,4 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
         evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
         results = evaluation.held_out(GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts))
         meta = {**meta, "computed_with": units.machines}
-    write_results(folder, config, stepd, rows, results, meta)
+    write_results(paths, config, stepd, rows, results, meta, lambda: models.of(config))

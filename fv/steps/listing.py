@@ -1,9 +1,12 @@
-"""Prints the ready model configurations and the families, for `python -m entrypoints.models`."""
+"""Prints what there is to choose from: models and families, and analyses."""
 
+import inspect
 from typing import Any
 
 import yaml
 
+from fv.analyses import known_analyses
+from fv.config.group import plain
 from fv.config.model import ModelConfig
 from fv.config.presets import CONF, model_presets
 from fv.display import print_table
@@ -26,6 +29,18 @@ def list_models() -> None:
     ]
     names = ("family", "blocks", "output projection", "sweep", "properties")
     print_table("families (model.spec)", names, families, n_text=5)
+
+
+def list_analyses() -> None:
+    """Print the analyses there are, the project's own and those of installed packages, with their settings."""
+    rows = []
+    for name, analysis in known_analyses().items():
+        settings = "\n".join(f"analysis.{name}.{key}={value}" for key, value in plain(analysis()).items())
+        package, default = analysis.__module__.partition(".")[0], "yes" if analysis.default else "no"
+        what = " ".join((inspect.getdoc(analysis) or "").partition("\n\n")[0].split())
+        rows.append((name, analysis.after, default, package, settings or "none", what))
+    names = ("name", "reads", "by itself", "of", "settings", "what it is")
+    print_table("analysis=[<name>,…]", names, rows, n_text=6)
 
 
 def _properties(values: dict[str, Any]) -> list[str]:

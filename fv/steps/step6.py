@@ -6,6 +6,7 @@ never samples.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from fv.config import Config
@@ -13,6 +14,9 @@ from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
+from fv.runs.engine import engine_of
+from fv.runs.evaluation import evaluation_of
+from fv.runs.injected import plan_of, vectors_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import finished_stepd, is_complete, refuse_other_model, start_job, step_meta
@@ -22,12 +26,10 @@ from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
+from fv.steps.analyses import analyse_after
 from fv.steps.choice import has_choice, refuse_unfit_evaluation
-from fv.steps.engine import engine_of
-from fv.steps.evaluation import evaluation_of
 from fv.steps.holder import ModelHolder
 from fv.steps.summary import write_results
-from fv.steps.vectors import plan_of, vectors_of
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +57,20 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     verify_outputs(paths.artifacts, {SNAPSHOT: stepd_meta["outputs"][SNAPSHOT]}, "StepD")
     inputs = step6_inputs(config, paths, stepd_meta)
     settings = step6_settings(config)
-    folder = paths.step6 / "cells" / digest_of([settings, inputs])[:16] if as_cell else paths.step6
+    models = models or ModelHolder()
+    if as_cell:
+        paths = replace(paths, place=f"cells/{digest_of([settings, inputs])[:16]}")
+    folder = paths.step6
     with locked(folder), log_to_file(folder / "step6.log"):
         known = None if config.overwrite else rows_to_grow_from(folder, settings, inputs)
         if known:
             log.info("Step6 in %s grows: %s. Its cells are kept.", folder, ", ".join(known.grown))
         elif is_complete("Step6", folder / META, settings, inputs, config.overwrite):
             log.info("Step6 in %s is complete already.", folder)
+            if not as_cell:
+                analyse_after("Step6", config, paths, lambda: models.of(config))
             return folder
-        lm = (models or ModelHolder()).of(config)
+        lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         stepd = StepdResults.read(paths, stepd_meta)
         check_tokens(stepd.snapshot, lm, paths.snapshot)
@@ -82,7 +89,8 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
         found = evaluation.grid(plan, cells, config.injection.n_eval, dev_fraction, known.rows if known else None)
         results = evaluation.held_out(found) if held_out else None
-        write_results(folder, config, stepd, found.rows, results, {**meta, "computed_with": units.machines})
+        meta |= {"computed_with": units.machines}
+        write_results(paths, config, stepd, found.rows, results, meta, None if as_cell else lambda: lm)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(found.rows), folder)
         log.info(disk_use(units, config.run_id))
     return folder

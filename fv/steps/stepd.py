@@ -5,6 +5,7 @@ the relations that are missing and ends with the same bytes.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with
+from fv.runs.engine import engine_of
 from fv.runs.logs import log_to_file
 from fv.runs.metadata import (
     clear_run,
@@ -35,7 +37,7 @@ from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
-from fv.steps.engine import engine_of
+from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,14 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     Raises:
         FvError: any row of spec section 7 that concerns inputs, model or run directory.
     """
+    models = models or ModelHolder()
+    _made(config, models)
+    # StepD has no tag, and so have its analyses.
+    analyse_after("StepD", config, replace(RunPaths.of(config), tag=None), lambda: models.of(config))
+    return RunPaths.of(config).root
+
+
+def _made(config: Config, models: ModelHolder) -> None:
     start_job(config)
     paths = RunPaths.of(config)
     file = relations_asked(config)
@@ -62,8 +72,8 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
     seen = content_of(paths.stepd_meta)
     if not config.overwrite and has_stepd(paths, config, made_with):
         log.info("StepD in %s is complete already.", paths.root)
-        return paths.root
-    lm = (models or ModelHolder()).of(config)
+        return
+    lm = models.of(config)
     if file is None:
         snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
     else:
@@ -75,14 +85,13 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
         # Another process may have done it while this one loaded its model.
         if content_of(paths.stepd_meta) != seen and not config.overwrite and has_stepd(paths, config, made_with):
             log.info("StepD in %s was completed by another process.", paths.root)
-            return paths.root
+            return
         if config.overwrite:
             clear_run(paths)
         elif paths.snapshot.exists():
             refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
         with log_to_file(paths.logs / "stepD_aie.log"):
             _run(config, lm, snapshot, heads, made_with, file)
-    return paths.root
 
 
 def _run(

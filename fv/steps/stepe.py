@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from fv.config import Config
-from fv.errors import shorten
 from fv.evaluation.cells import grid
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
 from fv.heads.effects import Ranking
 from fv.models.language_model import LanguageModel
+from fv.runs.engine import engine_of
+from fv.runs.evaluation import evaluation_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
 from fv.runs.metadata import finished, finished_stepd, is_complete, refuse_other_model, start_job, step_meta
@@ -25,11 +26,10 @@ from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
-from fv.steps.engine import engine_of
-from fv.steps.evaluation import evaluation_of
+from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
 from fv.vectors.names import source_name
-from fv.vectors.ranked import RankingStability, TopHeads, ranking_stability, with_vectors
+from fv.vectors.ranked import TopHeads, with_vectors
 from fv.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
@@ -60,16 +60,19 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
         subset_done = subset is None or is_complete(
             "StepE", subset / AIE_META, aie_settings(config), stepd.hashes, config.overwrite
         )
+        models = models or ModelHolder()
         if fv_done and subset_done:
             log.info("StepE in %s is complete already.", paths.stepe)
+            analyse_after("StepE", config, paths, lambda: models.of(config), stepd)
             return paths.stepe
-        lm = (models or ModelHolder()).of(config)
+        lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         if not fv_done:
             _write_vectors(config, paths.stepe, lm, stepd)
         if subset is not None and not subset_done:
             write_subset(config, subset, lm, stepd)
             log.info("AIE over %s: %s", ", ".join(config.score.aie_qids or []), subset)
+        analyse_after("StepE", config, paths, lambda: lm, stepd)
     return paths.stepe
 
 
@@ -88,29 +91,12 @@ def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: Stepd
     outputs.torch(FILES["global"], overall)
     outputs.torch(FILES["qid"], with_vectors(lm, top.own))
     outputs.torch(FILES["aie_qid"], with_vectors(lm, top.of_aie))
-    stability = ranking_stability(measured, ranking, config.stats, config.seed)
-    _log_ties(config, stability)
-    named = {"score_key": ranking.key, "k": ranking.k}
-    outputs.json("ranking_stability.json", {**named, "rankings": stability.reports})
-    outputs.csv("head_stability.csv", stability.heads)
     if config.injection.quick_eval:
         outputs.json("stepE_eval.json", _quick_evaluation(config, lm, stepd, overall))
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
     write_json(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
     n_qids = len(measured.qids)
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, folder)
-
-
-def _log_ties(config: Config, stability: RankingStability) -> None:
-    """Say, in one line for all, which rankings k cuts through a tie of."""
-    gaps = {name: report["gap"] for name, report in stability.reports.items() if report["gap"] is not None}
-    tied = [name for name, gap in gaps.items() if gap["ci_low"] <= 0 <= gap["ci_high"]]
-    if tied:
-        log.info(
-            f"k={config.score.k} cuts through a tie in {len(tied)} of {len(stability.reports)} rankings "
-            f"({shorten(tied)}): the next head is within error of the last that was taken. "
-            "ranking_stability.json has the gaps."
-        )
 
 
 def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor) -> dict[str, Any]:

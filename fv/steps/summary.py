@@ -1,39 +1,50 @@
-"""The second half of Step6: the chosen cells on the test trials, and all results into files.
+"""The second half of Step6: what was measured and what is made of it, into files.
 
 A single job and a gathered sweep go through here, so the same rows end as the same bytes.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from fv.config import Config
+from fv.errors import ConfigError
 from fv.evaluation.caveats import caveats
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.summary import summary_json
+from fv.models.language_model import LanguageModel
+from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
-from fv.runs.step6_files import write_step6
+from fv.runs.step6_files import write_rows, write_summary
+from fv.steps.analyses import analyse_after
 
 
 def write_results(
-    folder: Path,
+    paths: RunPaths,
     config: Config,
     stepd: StepdResults,
     rows: pd.DataFrame,
     held_out: HeldOutResults | None,
     meta: dict[str, Any],
+    load: Callable[[], LanguageModel] | None,
 ) -> None:
-    """Summarise, and write Step6's files.
+    """Write Step6's tables, analyse them, and write the summary.
 
     Args:
-        folder: where to.
+        paths: the run's; its `step6` is where to.
         config: the configuration of the whole grid.
         stepd: StepD's artifacts.
         rows: trial rows of the grid.
-        held_out: what `evaluate_held_out` gave; None for the grid alone.
+        held_out: what `Evaluation.held_out` gave; None for the grid alone.
         meta: the step's metadata so far.
+        load: gives the model to the analyses; None for one job of a sweep, which is analysed when it is gathered.
+
+    Raises:
+        FvError: as the analyses do.
     """
+    outputs = write_rows(paths.step6, rows, held_out)
+    found = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
     summary = {
         **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
@@ -41,4 +52,6 @@ def write_results(
         "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))],
         **(held_out.summary if held_out else {}),
     }
-    write_step6(folder, config, stepd.snapshot, rows, summary, held_out, meta)
+    if taken := sorted(summary.keys() & found.keys()):
+        raise ConfigError(f"The summary has a part called {taken[0]}: the analysis needs another summary_key.")
+    write_summary(outputs, config, stepd.snapshot, rows["trial_id"].nunique(), {**summary, **found}, meta)

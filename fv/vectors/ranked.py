@@ -119,12 +119,19 @@ class RankingStability(NamedTuple):
 
 def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> RankingStability:
     """How stable the ranking over all relations is, and each relation's own."""
-    key, reports, tables = ranking.key, {}, []
-    for of in (None, *measured.qids):
-        name = ranking_name(of)
-        effects = [effects_of(measured.effects[q_id], key) for q_id in (measured.qids if of is None else [of])]
-        reports[name], chances = stability_report(effects, ranking.k, stats, seed, name)
-        ranked = rank_heads(measured.scores_of(of).assign(inclusion=chances), key)
-        tables.append(ranked.assign(ranking=name, rank=range(1, len(ranked) + 1)))
+    every = [stability_of(measured, of, ranking, stats, seed) for of in (None, *measured.qids)]
+    reports = {name: report for one in every for name, report in one.reports.items()}
+    return RankingStability(reports, pd.concat([one.heads for one in every], ignore_index=True))
+
+
+def stability_of(
+    measured: Effects, q_id: str | None, ranking: Ranking, stats: StatsConfig, seed: int
+) -> RankingStability:
+    """How stable one ranking is: a relation's own, or that over all relations where `q_id` is None."""
+    key, name = ranking.key, ranking_name(q_id)
+    effects = [effects_of(measured.effects[own], key) for own in (measured.qids if q_id is None else [q_id])]
+    report, chances = stability_report(effects, ranking.k, stats, seed, name)
+    ranked = rank_heads(measured.scores_of(q_id).assign(inclusion=chances), key)
+    heads = ranked.assign(ranking=name, rank=range(1, len(ranked) + 1))
     columns = ["ranking", "rank", "layer", "head", key, "inclusion"]
-    return RankingStability(reports, pd.concat(tables, ignore_index=True)[columns])
+    return RankingStability({name: report}, heads[columns].reset_index(drop=True))

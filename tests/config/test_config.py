@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import fv
 from entrypoints.app import typed
 from fv import config as c
+from fv.analyses import analyses_of, known_analyses
 from fv.config import Config
 from fv.config.checks import check_name, name_after
 from fv.config.presets import CONF
@@ -55,7 +56,17 @@ ENTRYPOINTS = ["pipeline", "stepd", "stepe", "step6", "gather", "clean", "report
 @pytest.mark.parametrize("entrypoint", ENTRYPOINTS)
 def test_the_composed_defaults_are_the_dataclass_defaults(make_config: MakeConfig, entrypoint: str) -> None:
     evaluation = c.EvaluationConfig(conditions=dict(providers_of({})))
-    assert make_config(entrypoint=entrypoint) == Config(run_id="smollm2-default-seed42", evaluation=evaluation)
+    by_default = analyses_of({name: {} for name, analysis in known_analyses().items() if analysis.default})
+    assert make_config(entrypoint=entrypoint) == Config(
+        run_id="smollm2-default-seed42", evaluation=evaluation, analysis=dict(by_default)
+    )
+
+
+def test_an_analysis_is_run_only_if_it_is_named_where_analyses_are_asked_for(make_config: MakeConfig) -> None:
+    assert make_config(entrypoint="analyse").analysis == {}
+    (cost,) = make_config("analysis=[cost]", "analysis.cost.n_texts=3", entrypoint="analyse").analysis.items()
+    assert cost == ("cost", analyses_of({"cost": {"n_texts": 3}})["cost"])
+    assert cost[1].called("n_texts") == "analysis.cost.n_texts"
 
 
 def test_every_group_has_its_class() -> None:

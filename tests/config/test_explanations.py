@@ -6,7 +6,8 @@ from enum import StrEnum
 import pytest
 from conftest import MakeConfig
 
-from entrypoints.conditions import plugged_in
+from entrypoints.command_line import plugged_in
+from fv.analyses import analyses_of, known_analyses
 from fv.config import Config, EvaluationConfig
 from fv.config.explanations import explanations, first_sentence, shown_value
 from fv.evaluation.conditions import providers_of
@@ -15,7 +16,8 @@ from fv.runs.identity import flat
 
 def test_every_setting_is_explained_in_a_sentence() -> None:
     told = explanations(plugged_in=plugged_in())
-    every = Config(evaluation=EvaluationConfig(conditions=providers_of({})))
+    analyses = analyses_of({name: {} for name in known_analyses()})
+    every = Config(evaluation=EvaluationConfig(conditions=providers_of({})), analysis={**analyses})
     assert [setting.key for setting in told] == list(flat(every.resolved()))
     assert not [setting for setting in told if len(setting.meaning) < 10 or "\n" in setting.meaning]
 

@@ -153,7 +153,7 @@ def test_a_quiet_command_prints_nothing_and_a_verbose_one_more(tiny_overrides: l
     assert "has no relation" in module("stepd", *small, "data.qids=[nope]", "quiet=true", code=1).stderr
 
 
-COMMANDS = ("stepd", "stepe", "step6", "pipeline", "gather", "clean", "report", "data", "models")
+COMMANDS = ("stepd", "stepe", "step6", "pipeline", "analyse", "gather", "clean", "report", "data", "models")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -334,7 +334,7 @@ def test_settings_are_given_as_providers_or_as_plain_values() -> None:
         ({"random_vectors": {"draws": 0}}, r"^random_vectors\.draws=0 must be 1 or more"),
         ({"random_heads": {"draws": 0}}, r"^random_heads\.draws=0 must be 1 or more"),
         ({"ablated_heads": {"draws": -1}}, r"^ablated_heads\.draws=-1 must be 0 or more"),
-        ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, .* bottom_heads\.enabled="),
+        ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, such as bottom_heads\.<"),
         ({"bottom_heads": Own()}, r"^bottom_heads=Own\(.*must be settings of bottom_heads"),
     ],
 )

@@ -233,6 +233,13 @@ def test_where_nothing_is_contrasted_the_table_is_empty(contrasts: list[tuple[st
     assert found.empty and {"fv", "minus", "metric", "mean"} <= set(found.columns)
 
 
+def run_at() -> pd.DataFrame:
+    """Trial rows that say where the conditions of `cost_rows` were run."""
+    rows = cost_rows().drop_duplicates(["condition", "draw"])[["fv", "eval_qid", "condition", "draw"]]
+    where = {"layer": 1, "alpha": [1.0, 2.0, 3.0], "norm": 1.0, "relative_norm": None, "of": None}
+    return rows.assign(**where, compared_with=None, all_draws=True)
+
+
 def cost_rows() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     where = [("v", "q", "fv", 0), ("v", "q", "random_vector", 0), ("v", "q", "random_vector", 1)]
@@ -242,18 +249,23 @@ def cost_rows() -> pd.DataFrame:
 
 def test_a_cost_is_the_mean_over_texts_of_each_condition_and_draw() -> None:
     rows = cost_rows()
-    found = cost_table(rows, QUICK, 0)
+    found = cost_table(rows, run_at(), QUICK, 0)
     expected = rows.groupby(["fv", "eval_qid", "condition", "draw"])["kl"].mean()
     assert (found["metric"] == "kl").all() and (found["n"] == 4).all()
     np.testing.assert_allclose(found["mean"].to_numpy(float), expected)
-    assert found[["condition", "draw"]].to_numpy().tolist() == [["fv", 0], ["random_vector", 0], ["random_vector", 1]]
+    assert found[["condition", "draw", "layer", "alpha"]].to_numpy().tolist() == [
+        ["fv", 0, 1, 1.0],
+        ["random_vector", 0, 1, 2.0],
+        ["random_vector", 1, 1, 3.0],
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_rows_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     contrasts = functools.partial(contrasts_table, contrasts=CONTRASTS)
-    for rows, table in ((many(), means_table), (many(), contrasts), (cost_rows(), cost_table)):
+    costs = functools.partial(cost_table, trials=run_at())
+    for rows, table in ((many(), means_table), (many(), contrasts), (cost_rows(), costs)):
         shuffled = rows.iloc[rng.permutation(len(rows))]
         of_both = [table(own, stats=QUICK, seed=0).to_csv() for own in (shuffled, rows)]
         assert of_both[0] == of_both[1]

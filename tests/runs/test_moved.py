@@ -42,20 +42,27 @@ TODAY = {
 def test_an_older_runs_conditions_are_those_that_its_settings_stood_for() -> None:
     asked = {f"evaluation.conditions.{key}": value for key, value in flat(TODAY).items()}
     assert as_recorded({"evaluation": OLD}, asked) == asked
-    kept = {"evaluation.controls.weaker": [0.25], "evaluation.n_unrelated": 12}
-    assert as_recorded({"evaluation": OLD}, kept) == {"evaluation.controls.weaker": [], "evaluation.n_unrelated": 2}
+    kept = {"evaluation.controls.weaker": [0.25], "analysis.cost.n_texts": 12, "analysis.cost.texts_path": "mine.txt"}
+    there = {"evaluation.controls.weaker": [], "analysis.cost.n_texts": 2, "analysis.cost.texts_path": None}
+    assert as_recorded({"evaluation": OLD}, kept) == there
 
 
-def test_an_older_sweep_is_gathered_with_the_conditions_that_it_asked_for() -> None:
-    config = config_of({"config": {**Config().resolved(), "evaluation": OLD}})
+def test_an_older_sweep_is_gathered_with_the_conditions_and_analyses_that_it_asked_for() -> None:
+    older = {key: value for key, value in Config().resolved().items() if key != "analysis"}
+    config = config_of({"config": {**older, "evaluation": OLD}})
     expected = providers_of(TODAY)
     assert providers_of(config.evaluation.conditions) == expected
-    assert config.evaluation.controls.weaker == [] and config.evaluation.n_unrelated == 2
+    assert config.evaluation.controls.weaker == []
+    cost = {"n_texts": 2, "texts_path": None}
+    assert config.analysis == {"cost": cost, "ranking_stability": {}, "transfer": {}}
+    assert config_of({"config": older}).analysis == {"cost": {}, "ranking_stability": {}, "transfer": {}}
 
 
 def test_todays_settings_are_read_back_as_they_are() -> None:
-    config = Config(evaluation=EvaluationConfig(conditions=dict(providers_of(TODAY))))
+    analyses = {"cost": {"n_texts": 3, "texts_path": None}}
+    config = Config(evaluation=EvaluationConfig(conditions=dict(providers_of(TODAY))), analysis=analyses)
     again = config_of({"config": config.resolved()})
+    assert again.analysis == analyses
     assert providers_of(again.evaluation.conditions) == config.evaluation.conditions
     settings = flat(config.resolved())
     assert under_todays_keys(settings) == settings

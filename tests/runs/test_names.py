@@ -26,15 +26,15 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.report.terminal import print_report
+from fv.runs.evaluation import evaluation_of
+from fv.runs.injected import vectors_of
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
-from fv.steps.evaluation import evaluation_of
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.vectors import vectors_of
 from fv.units import Arrays, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
 
@@ -84,7 +84,7 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     torch.save(torch.linspace(-1, 1, 40), folder / "some.pt")
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0", f"score.k={K}"),
+        *("compute.threads=1", "stats.n_resamples=100", "analysis.cost.n_texts=0", f"score.k={K}"),
         *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
         *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
         *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
@@ -152,8 +152,9 @@ def norms_by_hand(lm: LanguageModel, stepd: StepdResults, cie: pd.DataFrame, k: 
 
 
 def test_every_relation_and_the_aie_have_their_own_ranking(paths: RunPaths, cie: pd.DataFrame) -> None:
-    stability = pd.read_csv(paths.stepe / "head_stability.csv", dtype={"ranking": str})
-    reports = read_json(paths.stepe / "ranking_stability.json")["rankings"]
+    folder = paths.analysis("ranking_stability")
+    stability = pd.read_csv(folder / "head_stability.csv", dtype={"ranking": str})
+    reports = read_json(folder / "ranking_stability.json")["rankings"]
     assert set(stability["ranking"]) == set(reports) == {"global", *NAMES.values()}
     for name, q_id in {"global": None, **{name: q_id for q_id, name in NAMES.items()}}.items():
         own = stability[stability["ranking"] == name].sort_values("rank")
@@ -190,7 +191,7 @@ def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> N
         assert set(counts["file", q_id].index) == {"fv", "random_vector", "few_shot_corrupted_fv"}
     (dominance,) = summary["transfer"]["dominance"]
     assert {row["eval_qid"] for row in dominance["per_relation"]} == set(NAMES)
-    cosines = pd.read_csv(paths.step6 / "fv_cosines.csv", header=None, dtype=str)
+    cosines = pd.read_csv(paths.analysis("transfer") / "fv_cosines.csv", header=None, dtype=str)
     assert len(set(cosines.iloc[1:, 0])) == len(cosines) - 1 == 2 * len(NAMES) + 2
     diagonal = np.diag(cosines.iloc[1:, 1:].to_numpy(dtype=float))
     assert diagonal == pytest.approx(np.ones(len(diagonal)))

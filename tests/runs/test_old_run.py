@@ -5,7 +5,7 @@ decides their results. It was made by
 `python -m entrypoints.pipeline data.qids=[antonym,verb_past] data.n_trials_per_q=2 data.n_demos=2
 data.n_eval_trials_per_q=4 score.k=3 score.layers=[14,20] injection.fv=all_qids injection.layer=[14,20]
 injection.alpha=[1.0,2.0] evaluation.controls.random_vectors=2 evaluation.controls.random_heads=1
-evaluation.n_unrelated=2 stats.n_resamples=100 compute.threads=2`: settings that have other keys since.
+analysis.cost.n_texts=2 stats.n_resamples=100 compute.threads=2`: settings that have other keys since.
 """
 
 import logging
@@ -28,7 +28,7 @@ SETTINGS = [
     *("run_id=old", "data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
     *("score.layers=[14,20]", "injection.fv=all_qids", "injection.layer=[14,20]", "injection.alpha=[1.0,2.0]"),
     *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
-    *("evaluation.conditions.ablated_heads.draws=1", "evaluation.n_unrelated=2"),
+    *("evaluation.conditions.ablated_heads.draws=1", "analysis.cost.n_texts=2"),
     *("stats.n_resamples=100", "compute.selfcheck=false"),
 ]
 

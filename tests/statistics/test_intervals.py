@@ -297,3 +297,11 @@ def test_intervals_of_normal_and_skewed_values_cover_as_students_do_or_better(n:
         ends = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
         students = ((ends.low <= truth) & (truth <= ends.high)).mean()
         assert held >= (students - 0.01 if least is None else least - 0.015)
+
+
+@pytest.mark.parametrize("n", [3, 9])
+def test_a_spread_too_small_to_square_is_none(n: int) -> None:
+    values = np.zeros((1, n))
+    values[0, 0] = 1e-284
+    found = estimate_means(values, StatsConfig(n_resamples=100), 0, "tiny")
+    assert found.ci_low[0] == found.mean[0] == found.ci_high[0] and found.p_positive[0] == 1.0

@@ -20,7 +20,8 @@ from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
-TABLES = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv", "head_stability.csv", "fv_qid.pt")
+TABLES = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "aie_stats.csv", "fv_qid.pt")
+ANALYSES = ("cost/cost.json", "ranking_stability/head_stability.csv", "transfer/transfer.csv")
 STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.csv")
 
 
@@ -28,7 +29,7 @@ STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.cs
 def overrides(tiny_overrides: list[str]) -> list[str]:
     return [
         *tiny_overrides[1:],
-        *("stats.n_resamples=100", "evaluation.n_unrelated=0", "evaluation.conditions.random_vectors.draws=2"),
+        *("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=2"),
         *(
             "evaluation.conditions.random_heads.draws=1",
             "data.n_eval_trials_per_q=4",
@@ -40,6 +41,7 @@ def overrides(tiny_overrides: list[str]) -> list[str]:
 
 def bytes_of(paths: RunPaths) -> dict[str, bytes]:
     files = {name: paths.artifacts / name for name in TABLES} | {name: paths.step6 / name for name in STEP6}
+    files |= {name: paths.analyses / name for name in ANALYSES}
     return {name: path.read_bytes() for name, path in files.items()}
 
 

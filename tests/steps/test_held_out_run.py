@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,15 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 
-FILES = ("held_out.csv", "contrasts.csv", "injection_cost.csv", "transfer.csv", "transfer_matrix.csv", "fv_cosines.csv")
+TABLES = (".csv", ".json", ".png", ".svg")
+FILES = ("held_out.csv", "contrasts.csv")
 
 
 @pytest.fixture(scope="module")
 def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=200", "evaluation.n_unrelated=3"),
+        *("compute.threads=1", "stats.n_resamples=200", "analysis.cost.n_texts=3"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=5", "data.n_demos=3", "data.n_eval_trials_per_q=7", "score.k=3"),
         *("injection.fv=all_qids", "injection.alpha=[0.5,3.0]"),
@@ -191,13 +193,25 @@ def test_the_summary_has_every_section(run: RunPaths) -> None:
     assert set(FILES) <= set(read_json(run.step6 / "eval_meta.json")["outputs"])
 
 
+def check_same_analyses(one: RunPaths, other: RunPaths) -> None:
+    """Refuse analyses after Step6 that are not there, or of other bytes."""
+    for name in ("transfer", "cost"):
+        found = [
+            {path.name: path.read_bytes() for path in paths.analysis(name).glob("[!.]*") if path.suffix in TABLES}
+            for paths in (one, other)
+        ]
+        assert found[0].pop("analysis_meta.json") and found[1].pop("analysis_meta.json")
+        assert len(found[0]) > 1 and found[0] == found[1], name
+
+
 def test_a_second_run_writes_the_same_bytes(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
     other = make_config(*overrides, "run_id=again")
     again = run_pipeline(other)
     for name in ("eval_summary.json", "held_out_trials.jsonl", *FILES):
         assert (again / name).read_bytes() == (run.step6 / name).read_bytes(), name
-    for name in ("cie_stats.csv", "aie_stats.csv", "ranking_stability.json", "head_stability.csv"):
+    for name in ("cie_stats.csv", "aie_stats.csv"):
         assert (RunPaths.of(other).artifacts / name).read_bytes() == (run.artifacts / name).read_bytes(), name
+    check_same_analyses(RunPaths.of(other), run)
 
 
 def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
@@ -210,12 +224,13 @@ def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
     single = run_step6(make_config(*overrides, "tag=single", "injection.layer=[0,1,2]"))
     for name in ("eval_summary.json", "eval_trials.jsonl", "held_out_trials.jsonl", *FILES):
         assert (gathered / name).read_bytes() == (single / name).read_bytes(), name
+    check_same_analyses(replace(run, tag="swept"), replace(run, tag="single"))
 
 
 def test_one_ranking_gives_vectors_of_every_k(
     make_config: MakeConfig, overrides: list[str], run: RunPaths, stepd: StepdResults, config: Config
 ) -> None:
-    ks = make_config(*overrides, "tag=ks", "injection.k=[1,3,5]", "eval_scope=in_domain", "evaluation.n_unrelated=0")
+    ks = make_config(*overrides, "tag=ks", "injection.k=[1,3,5]", "eval_scope=in_domain", "analysis.cost.n_texts=0")
     summary = read_json(run_step6(ks) / "eval_summary.json")
     assert summary["fvs"] == sorted(f"{q_id}@k{k}" for q_id in TINY_QIDS for k in (1, 3, 5))
     assert {row["k"] for row in summary["chosen"]} == {1, 3, 5}
@@ -234,13 +249,14 @@ def test_one_ranking_gives_vectors_of_every_k(
 
 def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
     off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vectors"]
-    off += ["evaluation.n_unrelated=0", "eval_scope=in_domain"]
+    off += ["analysis.cost.n_texts=0", "eval_scope=in_domain"]
     step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vectors.draws=1", "tag=off"))
     held_out = pd.read_csv(step6 / "held_out.csv")
     assert set(held_out["condition"]) == {"zero_shot", "few_shot", "fv", "random_vector"}
-    assert not (step6 / "injection_cost.csv").exists()
+    assert not (replace(run, tag="off").analysis("cost") / "injection_cost.csv").exists()
+    assert read_json(step6 / "eval_summary.json")["injection_cost"] == []
     alone = run_step6(make_config(*overrides, "evaluation=grid", "tag=grid"))
-    assert not (alone / "held_out.csv").exists()
+    assert not (alone / "held_out.csv").exists() and not replace(run, tag="grid").analysis("transfer").exists()
     assert "held_out" not in read_json(alone / "eval_summary.json") and read_json(alone / "eval_summary.json")["chosen"]
 
 
@@ -254,7 +270,7 @@ def test_a_vector_of_a_file_has_the_controls_that_need_no_heads(
 
 
 def test_one_cell_needs_no_dev_trials(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    one_cell = ["injection.layer=1", "injection.alpha=1.0", "injection.n_eval=1", "tag=one", "evaluation.n_unrelated=0"]
+    one_cell = ["injection.layer=1", "injection.alpha=1.0", "injection.n_eval=1", "tag=one", "analysis.cost.n_texts=0"]
     summary = read_json(run_step6(make_config(*overrides, *one_cell)) / "eval_summary.json")
     assert {(row["n_dev"], row["n_test"]) for row in summary["chosen"]} == {(0, 1)}
     assert all(row["mean_delta_logprob_ci_low"] is None for row in summary["chosen"])
@@ -270,8 +286,8 @@ def test_a_relation_too_small_for_two_parts_is_refused_before_anything_is_comput
     assert not (run.artifacts / "step6" / "small" / "eval_trials.jsonl").exists()
     with pytest.raises(ConfigError, match=r"dev_fraction=0 leaves no trials to choose one of 6 cells"):
         run_step6(make_config(*overrides, "evaluation.dev_fraction=0", "tag=small"))
-    with pytest.raises(ConfigError, match=r"evaluation\.n_unrelated=99, but .* holds 16 texts"):
-        run_step6(make_config(*overrides, "evaluation.n_unrelated=99", "tag=small"))
+    with pytest.raises(ConfigError, match=r"analysis\.cost\.n_texts=99, but .* holds 16 texts"):
+        run_step6(make_config(*overrides, "analysis.cost.n_texts=99", "tag=small"))
 
 
 def test_adaptive_trials_stop_when_the_ranking_is_stable(

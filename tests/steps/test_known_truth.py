@@ -82,12 +82,12 @@ def test_the_head_that_carries_the_relation_is_found_with_certainty(
     )
     step6 = run_pipeline(config)
     paths = RunPaths.of(config)
-    heads = pd.read_csv(paths.stepe / "head_stability.csv")
+    heads = pd.read_csv(paths.analysis("ranking_stability") / "head_stability.csv")
     first = heads[heads["rank"] == 1]
     assert set(first["ranking"]) == {"global", "one", "two"}
     assert first[["layer", "head"]].values.tolist() == [list(PLANTED)] * 3
     assert (first["inclusion"] == 1.0).all()
-    for report in read_json(paths.stepe / "ranking_stability.json")["rankings"].values():
+    for report in read_json(paths.analysis("ranking_stability") / "ranking_stability.json")["rankings"].values():
         assert report["lowest_inclusion"] == 1.0 and report["gap"]["ci_low"] > 0
         assert report["split_half"]["overlap_apart"] == 1.0
     stats = pd.read_csv(paths.artifacts / "cie_stats.csv")
@@ -138,7 +138,7 @@ N_SHUFFLED = 60
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
         *("data.n_trials_per_q=8", "data.n_demos=3", "data.n_eval_trials_per_q=28", "score.k=4"),
-        *("stats.n_resamples=500", "evaluation.n_unrelated=0", "evaluation.conditions.random_vectors.draws=6"),
+        *("stats.n_resamples=500", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=6"),
         *("evaluation.controls.weaker=[0.25]", "compute.threads=1"),
     )
     found = pd.concat([null_contrasts(config, tiny_llama, seed) for seed in range(N_SHUFFLED)], ignore_index=True)

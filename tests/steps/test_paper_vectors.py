@@ -13,11 +13,11 @@ from fv.evaluation.caveats import caveats
 from fv.files import read_json, read_jsonl, read_torch
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
+from fv.runs.evaluation import evaluation_of
 from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 from fv.steps.advice import with_settings
-from fv.steps.evaluation import evaluation_of
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
@@ -29,7 +29,7 @@ K = 3
 def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "evaluation.n_unrelated=0"),
+        *("compute.threads=1", "stats.n_resamples=100", "analysis.cost.n_texts=0"),
         *("evaluation.conditions.layer_mean.enabled=false", "evaluation.conditions.few_shot_corrupted.enabled=false"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=6", f"score.k={K}"),

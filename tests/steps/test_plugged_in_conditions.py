@@ -19,6 +19,7 @@ from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
+from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 
@@ -68,7 +69,7 @@ ALL = ("multiplied", "reversed")
 def overrides(tiny_overrides: list[str]) -> list[str]:
     off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name not in ALL]
     return [
-        *(*tiny_overrides[1:], *off, "evaluation.n_unrelated=2", "stats.n_resamples=100", "data.n_eval_trials_per_q=4"),
+        *(*tiny_overrides[1:], *off, "analysis.cost.n_texts=2", "stats.n_resamples=100", "data.n_eval_trials_per_q=4"),
         *("data.qids=[antonym,verb_past]", "injection.fv=all_qids", "injection.layer=[0,1]", "eval_scope=in_domain"),
     ]
 
@@ -94,10 +95,11 @@ def test_conditions_of_an_installed_package_are_in_tables_summary_and_settings(
 ) -> None:
     config = make_config(*overrides, "evaluation.conditions.multiplied.times=3")
     folder = run_pipeline(config)
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("held_out", "contrasts", "injection_cost")}
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("held_out", "contrasts")}
+    costs = pd.read_csv(RunPaths.of(config).analysis("cost") / "injection_cost.csv")
     due = {"fv", "fv_multiplied", "reversed_vector"}
     assert set(tables["held_out"]["condition"]) == {"zero_shot", "few_shot", *due}
-    assert set(tables["injection_cost"]["condition"]) == due
+    assert set(costs["condition"]) == due
     pairs = set(tables["contrasts"][["condition", "minus"]].itertuples(index=False, name=None))
     assert pairs == {("fv", "few_shot"), ("fv_multiplied", "fv"), ("fv", "reversed_vector")}
     alphas = tables["held_out"].pivot_table(index="eval_qid", columns="condition", values="alpha")

@@ -24,7 +24,7 @@ SEEDS = (1, 2, 3)
 def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=200", "evaluation.n_unrelated=0", "data.qids=[antonym,verb_past]"),
+        *("compute.threads=1", "stats.n_resamples=200", "analysis.cost.n_texts=0", "data.qids=[antonym,verb_past]"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=5", "score.k=2"),
     ]

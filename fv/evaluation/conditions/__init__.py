@@ -8,17 +8,12 @@ To add one, write a file here, or in a package of your own that names the class 
 Its settings then stand under its name in the settings of the evaluation, and its conditions in every table.
 """
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from fv.errors import ConfigError
 from fv.evaluation.provider import ConditionProvider
-from fv.registry import plugged_in
+from fv.registry import plugged_in, refuse_unknown, with_values
 
 __all__ = ["ConditionProvider", "condition_providers", "only", "providers_of"]
 GROUP = "function_vectors.conditions"
@@ -47,8 +42,8 @@ def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:
     """
     classes = condition_providers()
     for name in given:
-        _known(name, classes, "condition")
-    return {name: _provider(name, of, given.get(name, {})) for name, of in classes.items()}
+        refuse_unknown(name, classes, "condition")
+    return {name: with_values(name, of, given.get(name, {})) for name, of in classes.items()}
 
 
 def only(names: Iterable[str]) -> dict[str, ConditionProvider]:
@@ -59,25 +54,3 @@ def only(names: Iterable[str]) -> dict[str, ConditionProvider]:
     """
     enabled = set(names)
     return providers_of({name: {"enabled": name in enabled} for name in {*condition_providers(), *enabled}})
-
-
-def _provider(name: str, of: type[ConditionProvider], given: Any) -> ConditionProvider:
-    if isinstance(given, of):
-        return given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{name}={given!r} must be settings of {name}, such as {name}.enabled=false.")
-    for key in given:
-        _known(key, [own.name for own in fields(of)], f"setting of {name}")
-    try:
-        return TypeAdapter(of).validate_python(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
-        raise ConfigError(f"{where}={first['input']!r} is not possible: {first['msg']}.") from None
-
-
-def _known(name: str, names: Iterable[str], kind: str) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names)
-        told = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(names)}"
-        raise ConfigError(f"There is no {kind} called {name!r}. {told}.")

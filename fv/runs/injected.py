@@ -1,7 +1,7 @@
 """Which vectors Step6 injects, where they come from, and into which relations."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fv.config import Config
@@ -45,6 +45,17 @@ def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdR
         for source, kind, q_id in _sources(fv, config, stepd.snapshot)
         for k in injection.k
     ]
+
+
+def stored_vectors_of(config: Config, stored: Mapping[str, Vector], snapshot: Snapshot) -> list[Vector]:
+    """The same where StepE's files hold them all: there is no `injection.k`, and no vector of another file.
+
+    Args:
+        config: the configuration.
+        stored: StepE's vectors by name.
+        snapshot: the trials.
+    """
+    return [stored[name] for fv in config.injection.fvs for name, _, _ in _sources(fv, config, snapshot)]
 
 
 def _stored_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:

@@ -1,0 +1,56 @@
+"""Injection cost: what every condition changes in texts that have nothing to do with its relation (docs/methods.md)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fv.analyses.running.analysis import Analysis
+from fv.config.checks import check_at_least
+from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+
+if TYPE_CHECKING:
+    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.tables import Tables
+
+
+@dataclass
+class Cost(Analysis):
+    """What each condition costs elsewhere: how it changes the next token of unrelated texts, at its own cell."""
+
+    n_texts: int = N_TEXTS
+    """Unrelated texts that it is measured on; 0 for none."""
+    texts_path: str | None = None
+    """A UTF-8 file with one such text a line; null means the project's own."""
+
+    reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out_trials", "injected", "effects")
+    default: ClassVar[bool] = True
+    summary_key: ClassVar[str] = "injection_cost"
+
+    def __post_init__(self) -> None:
+        check_at_least("analysis.cost.n_texts", self.n_texts, 0)
+
+    def check(self) -> None:
+        self._texts()
+
+    def units(self, run: "AnalysedRun") -> Sequence[str]:
+        return sorted(run.table("held_out_trials")["eval_qid"].unique()) if self.n_texts else []
+
+    def compute(self, run: "AnalysedRun", unit: str) -> "Tables":
+        trials = run.table("held_out_trials")
+        return {"costs": run.evaluation.costs(unit, run.injected, run.cells, trials, self._texts())}
+
+    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+        from fv.evaluation.tables import cost_table
+
+        if not tables:
+            return {}
+        trials = run.table("held_out_trials")
+        return {"injection_cost": cost_table(tables["costs"], trials, run.stats, run.seed)}
+
+    def summary(self, tables: "Tables") -> Any:
+        from fv.evaluation.summary import records
+
+        return records(tables["injection_cost"]) if tables else []
+
+    def _texts(self) -> list[str]:
+        return read_unrelated(self.n_texts, self.texts_path, (self.called("n_texts"), self.called("texts_path")))

@@ -1,0 +1,85 @@
+"""Ranking stability: how sure each head's place in the top k is (docs/methods.md, "Stability of a ranking")."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fv.analyses.running.analysis import Analysis
+from fv.errors import shorten
+
+if TYPE_CHECKING:
+    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.tables import Tables
+
+log = logging.getLogger(__name__)
+GAP = {"mean": "gap", "ci_low": "gap_ci_low", "ci_high": "gap_ci_high", "n_within_error": "n_within_error"}
+"""What a report says of the gap at k, and the columns that hold it."""
+
+
+@dataclass
+class RankingStability(Analysis):
+    """How sure each head's place in the top k is, and how many trials would be enough."""
+
+    after: ClassVar[str] = "StepE"
+    reads: ClassVar[tuple[str, ...]] = ("effects", "vectors")
+    default: ClassVar[bool] = True
+
+    def units(self, run: "AnalysedRun") -> Sequence[str | None]:
+        return [None, *run.effects.qids]
+
+    def compute(self, run: "AnalysedRun", unit: str | None) -> "Tables":
+        import pandas as pd
+
+        from fv.vectors.ranked import stability_of
+
+        found = stability_of(run.effects, unit, run.ranking, run.stats, run.seed)
+        ((name, report),) = found.reports.items()
+        numbers = {key: report[key] for key in ("n_trials", "mean_inclusion", "lowest_inclusion")}
+        gap = {column: (report["gap"] or {}).get(key) for key, column in GAP.items()}
+        row = {"ranking": name, "score_key": run.ranking.key, "k": run.ranking.k, **numbers, **gap}
+        types = dict.fromkeys(GAP.values(), float) | {"n_within_error": "Int64"}
+        curve = pd.DataFrame(report["convergence"], columns=_points())
+        return {
+            "ranking_stability": pd.DataFrame([row]).astype(types),
+            "convergence": curve.astype(dict.fromkeys(_points()[1:], float)).assign(ranking=name),
+            "head_stability": found.heads,
+        }
+
+    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+        """Say, in one line for all, which rankings k cuts through a tie of."""
+        rows = tables["ranking_stability"]
+        tied = rows[(rows["gap_ci_low"] <= 0) & (rows["gap_ci_high"] >= 0)]["ranking"].tolist()
+        if tied:
+            log.info(
+                f"k={run.ranking.k} cuts through a tie in {len(tied)} of {len(rows)} rankings ({shorten(tied)}): the "
+                "next head is within error of the last that was taken. ranking_stability.csv has the gaps."
+            )
+        return tables
+
+    def summary(self, tables: "Tables") -> Any:
+        from fv.evaluation.summary import records
+
+        curves: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for point in records(tables["convergence"]):
+            curves[point.pop("ranking")].append(point)
+        rows = records(tables["ranking_stability"])
+        named = {key: rows[0][key] for key in ("score_key", "k")}
+        return {**named, "rankings": {row["ranking"]: _report(row, curves[row["ranking"]]) for row in rows}}
+
+
+def _points() -> list[str]:
+    from dataclasses import fields
+
+    from fv.heads.stability import Convergence
+
+    return [own.name for own in fields(Convergence)]
+
+
+def _report(row: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """`fv.heads.stability.stability_report` again, from its tables."""
+    halves = [point for point in curve if point["overlap_apart"] is not None]
+    numbers = {key: row[key] for key in ("n_trials", "mean_inclusion", "lowest_inclusion")}
+    gap = {key: row[column] for key, column in GAP.items()} if row["gap"] is not None else None
+    return {**numbers, "split_half": halves[-1] if halves else None, "gap": gap, "convergence": curve}

@@ -1,0 +1,143 @@
+"""Runs one analysis: what is finished is not made again, and what is made is written whole, its metadata last."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fv.analyses.running.analysed_run import AnalysedRun
+from fv.analyses.running.analysis import Analysis
+from fv.config.group import plain
+from fv.files import read_json, write_json, write_whole
+from fv.progress import progress_bar
+from fv.runs.analysis_files import META
+from fv.runs.identity import flat
+from fv.runs.logs import log_to_file
+from fv.runs.metadata import finished, is_complete, machine_settings, now, read_meta, versions
+from fv.runs.outputs import Outputs
+from fv.runs.paths import locked
+from fv.runs.units import units_of_run
+from fv.tables import Tables, arrays_of, tables_of
+from fv.units import UnitStore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMS = ("png", "svg")
+"""How each figure is written."""
+log = logging.getLogger(__name__)
+
+
+def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
+    """Run an analysis of a run into `artifacts/analyses/<name>[/<tag>]/`, unless it is there.
+
+    Args:
+        name: what it is called.
+        analysis: its settings.
+        run: the run; its setting `overwrite` says whether to make the analysis again whatever is there.
+
+    Returns:
+        what it found, as JSON: `Analysis.summary`.
+
+    Raises:
+        ArtifactError: the run has no such results, the analysis is there with other settings, or its files were
+            changed.
+        FvError: as the analysis does.
+    """
+    folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
+    settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
+    what = f"The analysis {name}"
+    with locked(folder), log_to_file(folder / "analysis.log"):
+        if is_complete(what, folder / META, settings, inputs, run.settings.overwrite, defaults):
+            log.info("%s in %s is complete already.", what, folder)
+            return read_json(folder / f"{name}.json")
+        started = now()
+        units = units_of_run(run.paths, run.meta, run.settings)
+        tables = analysis.finish(run, _computed(name, analysis, run, [settings, inputs], units))
+        _remove(folder)
+        outputs, found = Outputs(folder), analysis.summary(tables)
+        for table, rows in tables.items():
+            outputs.csv(f"{table}.csv", rows)
+        outputs.json(f"{name}.json", found)
+        _draw(name, analysis, tables, outputs)
+        meta = {
+            "schema_version": 1,
+            "analysis": name,
+            "after": analysis.after,
+            "seed": run.seed,
+            "settings": settings,
+            "inputs": inputs,
+            "config": run.settings.resolved(),
+            "model": run.meta["model"],
+            "compute": machine_settings(run.settings),
+            "versions": versions(),
+            "started": started,
+        }
+        write_json(folder / META, finished(meta, outputs, computed_with=units.machines))
+        log.info("%s: %s in %s", what, ", ".join(tables) or "no table", folder)
+    return read_json(folder / f"{name}.json")
+
+
+def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
+    return flat({f"analysis.{name}.{own.name}": plain(analysis)[own.name] for own in fields(analysis)})
+
+
+def _computed(name: str, analysis: Analysis, run: AnalysedRun, made_from: Any, units: UnitStore) -> Tables:
+    """The tables of all units, joined."""
+    parts: list[Tables] = []
+    every = list(analysis.units(run))
+    with progress_bar(f"Analysis {name}", len(every)) as (advance, rename):
+        for unit in every:
+            label = unit if isinstance(unit, str) else json.dumps(unit, ensure_ascii=False)
+            rename(label)
+            arrays = units.find(f"{name}-{label}", [made_from, unit])
+            if arrays is None:
+                arrays = arrays_of(analysis.compute(run, unit))
+                units.keep(f"{name}-{label}", [made_from, unit], arrays)
+            parts.append(tables_of(arrays))
+            advance(1)
+    names = dict.fromkeys(table for part in parts for table in part)
+    return {table: _joined([part[table] for part in parts if table in part]) for table in names}
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
+
+
+def _remove(folder: Path) -> None:
+    """Remove what the analysis wrote before, the metadata first: other settings may give other files."""
+    if (folder / META).exists():
+        names = read_meta(folder / META)["outputs"]
+        (folder / META).unlink()
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _draw(name: str, analysis: Analysis, tables: Tables, outputs: Outputs) -> None:
+    if type(analysis).figures is Analysis.figures:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        log.info("The figures of %s are not drawn: pip install 'function-vectors[figures]'.", name)
+        return
+    drawn: Mapping[str, Figure] = analysis.figures(tables)
+    for figure, form in product(drawn, FORMS):
+        write_whole(outputs.add(outputs.folder / f"{figure}.{form}"), partial(_save, drawn[figure]))
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    """Save a figure so that the same figure gives the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "function-vectors"}), warnings.catch_warnings():
+        # Of a letter that the font lacks, PNG shows a box; SVG holds the letter itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,0 +1,71 @@
+"""What an injection costs elsewhere: how it changes the next token of unrelated texts (docs/methods.md, "Metrics")."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.settled import Condition, recorded_cells, settled
+from fv.interventions import answers
+from fv.interventions.engine import Cell
+from fv.models.language_model import LanguageModel
+from fv.vectors.vector import Vector
+
+
+def encoded_alike(lm: LanguageModel, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+    """Token ids of texts, all cut to the tokens of the shortest.
+
+    So they run as one batch; any beginning of an unrelated text is as unrelated as the whole.
+    """
+    ids = [lm.encode(text, add_special_tokens) for text in texts]
+    shortest = min(map(len, ids))
+    return [one[:shortest] for one in ids]
+
+
+def conditions_as_run(
+    of_relations: CandidatesOfRelations, q_id: str, vectors: Sequence[Vector], trials: pd.DataFrame
+) -> list[list[Condition]]:
+    """The conditions that edit a relation's zero-shot prompt, at the cells at which they were run on its test trials.
+
+    Args:
+        of_relations: makes the conditions.
+        q_id: the relation.
+        vectors: the function vectors that were injected.
+        trials: trial rows of every condition.
+
+    Returns:
+        those of the relation's own prompts alone, and those that other relations have a part in.
+    """
+    named, rows = {vector.name: vector for vector in vectors}, trials[trials["eval_qid"] == q_id]
+    injected = rows[rows["condition"] == "fv"].drop_duplicates("fv").sort_values("fv")
+    cells = injected[["fv", "layer", "alpha"]].itertuples(index=False)
+    chosen = [(named[fv], Cell(int(layer), float(alpha))) for fv, layer, alpha in cells]
+    stream, found = of_relations.stream(q_id), []
+    for candidates in of_relations.of(q_id, chosen):
+        edited = [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None]
+        found.append(settled(edited, recorded_cells(edited, rows), stream))
+    return found
+
+
+def injection_cost(
+    lm: LanguageModel, conditions: Sequence[Condition], texts: Sequence[Sequence[int]], q_id: str, max_rows: int
+) -> pd.DataFrame:
+    """KL(unedited ‖ edited) of the next token behind each text, where the edit should change nothing.
+
+    Args:
+        lm: the model.
+        conditions: what is done to the last token, one or more.
+        texts: token ids of each text.
+        q_id: the relation whose conditions they are.
+        max_rows: most token rows in one pass.
+
+    Returns:
+        one row a (condition, text): the columns that say which condition it is, `text`, and `kl` in nats.
+    """
+    # (n_texts, n_conditions)
+    costs = answers.injection_cost(lm, texts, [condition.edit for condition in conditions], max_rows)
+    by_condition = [
+        pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
+        for i, condition in enumerate(conditions)
+    ]
+    return pd.concat(by_condition, ignore_index=True)

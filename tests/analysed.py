@@ -1,0 +1,41 @@
+"""A tiny finished run for tests of analyses, and what its files are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fv.evaluation import condition_providers
+from fv.files import sha256_of
+
+TINY = [
+    *("model=local", "model.name=tiny", "run_id=r", "compute.selfcheck=false", "compute.threads=1", "seed=7"),
+    *("data.qids=[antonym,verb_past]", "data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=4"),
+    *("score.k=3", "injection.fv=all_qids", "injection.layer=[0,1]", "stats.n_resamples=100"),
+    *("analysis.cost.n_texts=2", "evaluation.conditions.random_vectors.draws=2"),
+    *(f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vectors"),
+]
+"""A run of two relations that takes a second."""
+
+
+def tiny_settings(model: Path, csv: Path, results: Path) -> list[str]:
+    return [*TINY, f"model.path={model}", f"data.relation_csv_path={csv}", f"results_dir={results}"]
+
+
+def asked(results: Path, names: Sequence[str], *more: str) -> list[str]:
+    """What asks for analyses of the run."""
+    texts = ["analysis.cost.n_texts=2"] if "cost" in names else []
+    return [f"analysis=[{','.join(names)}]", "run_id=r", f"results_dir={results}", *texts, *more]
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    """{file: SHA-256} of what a folder holds, less what tells of times."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: sha256_of(path)
+        for name, path in found.items()
+        if not path.name.startswith(".lock") and path.suffix != ".log" and path.name != "analysis_meta.json"
+    }
+
+
+def rest_of(run: Path) -> dict[str, str]:
+    """{file: SHA-256} of a run without its analyses and units."""
+    return {n: of for n, of in bytes_of(run).items() if not n.startswith(("artifacts/analyses/", "artifacts/units/"))}
