@@ -75,7 +75,7 @@ def write_files(folder: Path, html: str, pictures: Sequence[Picture], formats: S
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         for form in formats:
-            _save(picture, folder / "figures" / f"{picture.name}.{form}", form)
+            save_picture(picture, folder / "figures" / f"{picture.name}.{form}", form)
     page = folder / "index.html"
     write_text(page, html)
     return page
@@ -118,7 +118,8 @@ def _content(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _save(picture: Picture, path: Path, form: str) -> None:
+def save_picture(picture: Picture, path: Path, form: str) -> None:
+    """Write a figure of the page into a file: svg, pdf or png."""
     with warnings.catch_warnings():
         # Documented: letters that the font lacks are empty boxes in PDF and PNG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
