@@ -9,7 +9,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test wheel test-wheel test-browser lint format typecheck bench coverage data clean
+.PHONY: help setup demo test wheel test-wheel test-browser lint format typecheck bench coverage data docs-figures clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,9 @@ coverage: $(READY_DEV)  ## Measure how often the intervals hold the truth: the t
 
 data: $(READY_DEV)  ## Build the default relations from their sources and show what differs from the committed file
 	$(BIN)/python datasets/build/build.py $(ARGS)
+
+docs-figures: $(READY)  ## Draw pictures of the run that `make demo` left into docs/figures/
+	$(BIN)/python scripts/docs_figures.py $(ARGS)
 
 clean:  ## Remove .venv and caches (results_fv stays)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -30,6 +30,7 @@ def compared_page(config: Config) -> Path:
         tag=config.tag,
         runs=[(run_id, facts.run.config) for run_id, facts in compared.runs.items()],
         mind=compared.to_mind,
+        drawn=[],
         n_relations=len(compared.q_ids),
         most_relations=MOST_RELATIONS,
         tables=_tables(compared),

@@ -19,6 +19,7 @@ from fv.errors import FvError
 from fv.evaluation.summary import records
 from fv.files import write_text, write_whole
 from fv.report.about import command_of, hashes_of, made_with, settings_of
+from fv.report.analysis_figures import analysis_figures
 from fv.report.facts import Facts
 from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
@@ -74,7 +75,7 @@ def write_files(folder: Path, html: str, pictures: Sequence[Picture], formats: S
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         for form in formats:
-            _save(picture, folder / "figures" / f"{picture.name}.{form}", form)
+            save_picture(picture, folder / "figures" / f"{picture.name}.{form}", form)
     page = folder / "index.html"
     write_text(page, html)
     return page
@@ -103,6 +104,7 @@ def _content(facts: Facts) -> dict[str, Any]:
         "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
         "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
         "mind": what_to_mind(facts),
+        "drawn": list(analysis_figures(run)),
         "n_relations": len(facts.q_ids),
         "most_relations": MOST_RELATIONS,
         "most_names": MOST_NAMES,
@@ -116,7 +118,8 @@ def _content(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _save(picture: Picture, path: Path, form: str) -> None:
+def save_picture(picture: Picture, path: Path, form: str) -> None:
+    """Write a figure of the page into a file: svg, pdf or png."""
     with warnings.catch_warnings():
         # Documented: letters that the font lacks are empty boxes in PDF and PNG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)

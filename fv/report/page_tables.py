@@ -92,7 +92,15 @@ def tables_of(facts: Facts) -> list[PageTable]:
         note = "The best heads of each ranking, and how often each is among the top k when trials are drawn again."
         found.append(page_table("heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")))
     others = [name for name in facts.run.tables if name not in _MADE]
-    return found + [page_table(name, called(name), "A further table.", facts.table(name)) for name in others]
+    return found + [_further(facts, name) for name in others]
+
+
+def _further(facts: Facts, name: str) -> PageTable:
+    """A table that the page knows nothing of, such as an analysis' own."""
+    makers = [analysis for analysis, made in facts.run.analyses.items() if name in made.table_names]
+    maker = name.rpartition("/")[0] or next(iter(makers), "")
+    note = f"Made by the analysis {called(maker)}." if maker else "A further table."
+    return page_table(name.replace("/", "_"), called(name), note, facts.table(name))
 
 
 def _results(facts: Facts) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from fv.runs.sweep_cells import config_of
 from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
-OWN = ("analysis", "run_id", "results_dir", "tag", "overwrite", "runs", "hydra")
-"""Settings of the analyses themselves, and those that say which run is meant."""
+OWN = ("analysis", "run_id", "results_dir", "tag", "overwrite", "runs", "out", "report", "hydra")
+"""Settings of the analyses themselves, and those that say which run is meant and how runs are shown."""
 FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", "compute.unit_trials")
 """Settings that may be others than the run's: where the same model is, and what this machine computes with."""
 
