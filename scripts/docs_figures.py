@@ -13,7 +13,7 @@ from fv.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "results_fv" / "relation" / "demo"
-NAMES = ("heads", "contrasts", "transfer")
+NAMES = ("heads", "contrasts")
 """The pictures, by the names that the run's page has for them."""
 
 
