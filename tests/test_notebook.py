@@ -101,6 +101,7 @@ def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(tiny_run: tuple[Config
     check_result(result, run)
 
 
+@pytest.mark.demo
 @pytest.mark.slow
 def test_the_demos_relations_give_a_notebook_the_pipelines_numbers(
     make_config: MakeConfig, smollm2: LanguageModel, tmp_path: Path

@@ -29,6 +29,7 @@ def found(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     return {"cie_scores": cie, "rows": pd.DataFrame(summary["rows"]), "chosen": pd.DataFrame(summary["chosen"])}
 
 
+@pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cie_scores", "rows", "chosen"])
 def test_the_demos_numbers_have_not_moved(found: dict[str, pd.DataFrame], name: str) -> None:

@@ -29,6 +29,7 @@ def files_of(run: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_a_run_that_was_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: Path, seed: int) -> None:
@@ -37,7 +38,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_in_the_same_bytes(tmp_path
     command = [sys.executable, "-m", "entrypoints.pipeline", *SMALL, "run_id=killed", f"results_dir={tmp_path}"]
     n_killed = 0
     for _ in range(5):
-        with subprocess.Popen(command, env=ENVIRONMENT, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
             try:
                 # Loading alone takes seconds; some kills fall there, others into each of the steps.
                 process.wait(rng.uniform(4, 16))
