@@ -1,7 +1,5 @@
 """Every analysis of the registry, on a finished run: its tables, its figures, what is kept, what is refused."""
 
-import ast
-import inspect
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 from analysed import asked, bytes_of, rest_of, tiny_settings
 from conftest import MakeConfig
+from setting_docs import explained
 
 import fv
 from fv.analyses import Analysis, analyses_of, known_analyses
@@ -68,15 +67,7 @@ def paths_of(results: Path) -> RunPaths:
 def test_every_analysis_says_what_it_is_and_what_each_setting_does(name: str) -> None:
     analysis = known_analyses()[name]
     assert analysis.__doc__ and not analysis.__doc__.startswith(f"{analysis.__name__}(")
-    (code,) = ast.parse(inspect.getsource(analysis)).body
-    assert isinstance(code, ast.ClassDef)
-    said = {
-        before.target.id
-        for before, after in zip(code.body, code.body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
-    }
-    assert said == {own.name for own in fields(analysis)}
+    assert explained(analysis) == {own.name for own in fields(analysis)}
     assert all(own.default is not MISSING or own.default_factory is not MISSING for own in fields(analysis))
     assert analysis.after in ("StepD", "StepE", "Step6") and analysis.reads
 

@@ -1,7 +1,5 @@
 """Conditions: each is exactly what its definition says, can be switched off, and says what it is compared with."""
 
-import ast
-import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, replace
@@ -12,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from families import tiny
+from setting_docs import explained
 
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
@@ -105,15 +104,7 @@ def whole(lm: LanguageModel, measured: Effects) -> dict[str, list[Candidate]]:
 def test_every_provider_says_what_it_provides_and_what_each_setting_does(name: str) -> None:
     provider = condition_providers()[name]
     assert provider.__doc__ and not provider.__doc__.startswith(f"{provider.__name__}(")
-    (code,) = ast.parse(inspect.getsource(provider)).body
-    assert isinstance(code, ast.ClassDef)
-    said = {
-        before.target.id
-        for before, after in zip(code.body, code.body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
-    }
-    assert said == {own.name for own in fields(provider)} - {"enabled"}
+    assert explained(provider) == {own.name for own in fields(provider)} - {"enabled"}
     assert all(own.default is not MISSING or own.default_factory is not MISSING for own in fields(provider))
 
 
