@@ -11,7 +11,6 @@ import pandas as pd
 
 from fv.config import StatsConfig
 from fv.evaluation.candidate import NO_VECTOR, UNEDITED
-from fv.interventions.answers import AnswerScores, score_columns
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import Kind
 
@@ -39,23 +38,13 @@ CONTRASTED = {
 """What two conditions are compared by, trial by trial."""
 
 
-def condition_rows(
-    where: dict[str, object], trial_ids: Sequence[str], scores: AnswerScores, edit: int, reference: pd.DataFrame | None
-) -> pd.DataFrame:
+def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
     """Trial rows of one condition.
 
     Args:
-        where: the columns that say which condition it is.
-        trial_ids: the trials, (n_trials,).
-        scores: (n_trials, n_edits).
-        edit: which of the edits.
+        scored: one row a trial: which condition it is, and the answers' scores (`fv.interventions.answers`).
         reference: the rows of the condition it changes, on the same trials; None where there is none.
     """
-    return rated_rows(pd.DataFrame({**where, "trial_id": list(trial_ids), **score_columns(scores, edit)}), reference)
-
-
-def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
-    """`condition_rows` from rows that hold the answers' scores (`fv.interventions.answers.AnswerScores`) already."""
     rows = scored.copy()
     rows["p"] = np.exp(rows["logprob"])
     for n in (1, 3, 5):

@@ -77,7 +77,7 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
     relations.
 
     Args:
-        rows: trial rows of conditions (`fv.evaluation.tables.condition_rows`), `fv` being the relation a vector is of.
+        rows: trial rows of conditions (`fv.evaluation.tables.rated_rows`), `fv` being the relation a vector is of.
         stats: level, resamples and method.
         seed: the run's seed.
 

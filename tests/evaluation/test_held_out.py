@@ -14,14 +14,14 @@ from fv.evaluation.tables import (
     FEW_SHOT_CORRECT,
     LEVELS,
     NO_VECTOR,
-    condition_rows,
     contrast_rows,
     contrasts_table,
     cost_table,
     in_subsets,
     means_table,
+    rated_rows,
 )
-from fv.interventions.answers import AnswerScores
+from fv.interventions.answers import AnswerScores, score_columns
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 
 QUICK = StatsConfig(n_resamples=200)
@@ -40,7 +40,8 @@ WHERE = {"fv": "v", "eval_qid": "q", "condition": "fv", "draw": 0}
 
 
 def of_edit(edit: int, reference: pd.DataFrame | None) -> pd.DataFrame:
-    return condition_rows(WHERE, ["t0", "t1"], SCORES, edit, reference)
+    scored = pd.DataFrame({**WHERE, "trial_id": ["t0", "t1"], **score_columns(SCORES, edit)})
+    return rated_rows(scored, reference)
 
 
 def test_a_conditions_levels_by_hand() -> None:
