@@ -7,6 +7,7 @@ from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, 
 from torch import Tensor
 
 from fv.interventions.engines import make_engine
+from fv.interventions.screening import head_scores
 from fv.models.language_model import LanguageModel
 
 
@@ -35,6 +36,16 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
         found += [last.scores.logprob, last.head_outputs, last.residual, patched.unpatched, patched.patched]
         found += [before.logprob, before.rank, after.logprob, after.rank]
     return found
+
+
+def scores_of(lm: LanguageModel) -> list[Tensor]:
+    """What heads are screened by, in small batches and in one."""
+    prompts = prompts_of(lm, [5, 3, 5])
+    return [
+        head_scores(lm, prompts, values_of(lm), method, points=2, max_rows=max_rows)
+        for method in ("gradient", "integrated")
+        for max_rows in (8, 4096)
+    ]
 
 
 def parts_of(lm: LanguageModel) -> list[Tensor]:

@@ -1,0 +1,180 @@
+"""Scores of all heads at once, from gradients: what setting a head would do, to first order.
+
+An edit at the last token changes nothing before it, so the gradient of log p(target) with respect to every head's
+output there needs a backward pass through one row on top of the prompt's prefix, and none through the prompt. The pass
+goes block by block from the last one down: each block is run again on its row, with a graph that ends with the block.
+So no graph is in memory but one block's, none holds the prefix, and a block that is offloaded is needed twice and no
+longer. Known as attribution patching (Nanda 2023; Kramár et al., "AtP*", 2024), there with a pass through the prompt.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from fv.config import ComputeConfig
+from fv.errors import ConfigError
+from fv.interventions.engine import Advance, ignore_progress
+from fv.interventions.equal_length_batch import EqualLengthBatch
+from fv.interventions.hooks import edit_head_outputs
+from fv.interventions.passes import in_engine_pass
+from fv.interventions.prefix_attention import shared_prefix_mode
+from fv.interventions.prompt_batch import PromptBatch
+from fv.models.language_model import LanguageModel
+from fv.models.placement import at_hand
+from fv.models.prompt import Prompt
+from fv.models.spec import FastEngine
+
+METHODS = ("gradient", "integrated")
+POINTS = 4
+TILE_LOGITS = 2**21
+"""Logits, 8 MB in float32, that are differentiated at once."""
+
+Batch = PromptBatch | EqualLengthBatch
+
+
+@torch.inference_mode(False)
+@in_engine_pass
+def head_scores(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    head_values: Tensor,
+    method: str = "gradient",
+    points: int = POINTS,
+    max_rows: int = ComputeConfig.max_rows,
+    advance: Advance = ignore_progress,
+) -> Tensor:
+    """Estimate what setting each head to its value in `head_values` would do, each head on its own.
+
+    The score of a head is an estimate of log p(target | head set) - log p(target): the sum over head_dim of
+    (value - own output) * d log p(target) / d output, at the last token. `gradient` takes the derivative at the heads'
+    own outputs: the estimate to first order. `integrated` takes its mean over points on the way to the values, to which
+    all heads are moved together (integrated gradients, Sundararajan et al. 2017), and sees past a saturated start.
+
+    Args:
+        lm: the model. Its parameters get no gradients.
+        prompts: the (corrupted) prompts.
+        head_values: (n_layers, n_heads, head_dim), the values that would be patched in.
+        method: `gradient` or `integrated`.
+        points: how many points `integrated` takes, the midpoints of as many equal parts of the way.
+        max_rows: most prompt tokens in one pass.
+        advance: called with the number of prompts done.
+
+    Returns:
+        (n_prompts, n_layers, n_heads), float64 on the CPU.
+
+    Raises:
+        ConfigError: there is no such method, `points` is below 1, or `head_values` has another shape.
+        ModelError: the model is being edited.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"method={method!r} must be one of {', '.join(METHODS)}.")
+    if not isinstance(points, int) or points < 1:
+        raise ConfigError(f"points={points!r} must be a whole number of 1 or more.")
+    given, due = tuple(head_values.shape), (lm.n_layers, lm.n_heads, lm.head_dim)
+    if given != due:
+        raise ConfigError(f"head_values has the shape {given}, where (n_layers, n_heads, head_dim), {due}, is due.")
+    # A copy, for what was made in a caller's inference mode could not be differentiated.
+    values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
+    shares = [0.0] if method == "gradient" else [(point + 0.5) / points for point in range(points)]
+    scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
+    for part in _batches(lm, prompts, max_rows):
+        with _mode_of(lm):
+            scores[part] = _score(_batch_of(lm, [prompts[i] for i in part]), values, shares)
+        advance(len(part))
+    return scores
+
+
+def _batches(lm: LanguageModel, prompts: Sequence[Prompt], max_rows: int) -> Iterator[list[int]]:
+    """Prompts by their length, as many as keep a batch's tokens within `max_rows`; at least one."""
+    lengths = [len(prompt.token_ids) for prompt in prompts]
+    part: list[int] = []
+    for i in sorted(range(len(prompts)), key=lambda i: lengths[i]):
+        unequal = lm.spec.sweep is not FastEngine.shared_prefix and part and lengths[part[0]] != lengths[i]
+        if unequal or (part and (len(part) + 1) * lengths[i] > max_rows):
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
+
+
+def _mode_of(lm: LanguageModel) -> AbstractContextManager[None]:
+    return shared_prefix_mode(lm) if lm.spec.sweep is FastEngine.shared_prefix else nullcontext()
+
+
+def _batch_of(lm: LanguageModel, prompts: Sequence[Prompt]) -> Batch:
+    kind = PromptBatch if lm.spec.sweep is FastEngine.shared_prefix else EqualLengthBatch
+    return kind(lm, prompts)
+
+
+def _score(batch: Batch, values: Tensor, shares: Sequence[float]) -> Tensor:
+    """Scores of a batch, (batch, n_layers, n_heads) float64: the mean over `shares` of the way to the values.
+
+    `values` is (n_layers, n_heads * head_dim).
+    """
+    lm, own = batch.lm, batch.head_outputs
+    # Per layer (batch, 1, n_heads * head_dim), on the layer's device
+    changes = [(values[layer].to(own[layer].device) - own[layer])[:, None] for layer in range(lm.n_layers)]
+    scores = torch.zeros(len(batch.targets), lm.n_layers, lm.n_heads, dtype=torch.float64)
+    for share in shares:
+        moved = [share * change for change in changes]
+        residual = _run_moved(batch, moved) if share else batch.residual
+        gradient = _logprob_gradient(lm, residual[-1], batch.targets)  # (batch, 1, d_model)
+        for layer in reversed(range(lm.n_layers)):
+            at_heads, gradient = _back_through(batch, layer, residual[layer], moved[layer], gradient)
+            parts = changes[layer].double() * at_heads.double()
+            # (batch, 1, n_heads * head_dim) -> (batch, n_heads, head_dim)
+            scores[:, layer] += parts[:, 0].unflatten(-1, (lm.n_heads, lm.head_dim)).sum(-1).cpu()
+    return scores / len(shares)
+
+
+def _run_moved(batch: Batch, moved: Sequence[Tensor]) -> list[Tensor]:
+    """Like `batch.residual`, with `moved[layer]` added to what the heads of each layer make of what reaches them."""
+    residual = batch.residual[:1]
+    for layer, addend in enumerate(moved):
+        with edit_head_outputs(batch.lm, layer, addend.add):
+            residual.append(batch.run_block(layer, residual[-1]))
+    return residual
+
+
+def _back_through(batch: Batch, layer: int, entering: Tensor, moved: Tensor, leaving: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients at a block's head outputs and at what enters it, given the gradient at what leaves it.
+
+    Args:
+        batch: the prompts.
+        layer: the block.
+        entering: the residual stream that enters it, (batch, 1, d_model).
+        moved: what is added to the block's head outputs, (batch, 1, n_heads * head_dim).
+        leaving: the gradient at the residual stream that leaves it, alike.
+
+    Returns:
+        (batch, 1, n_heads * head_dim) and (batch, 1, d_model).
+    """
+    seen: list[Tensor] = []
+
+    def note(head_outputs: Tensor) -> Tensor:
+        seen.append(head_outputs)
+        return head_outputs + moved
+
+    entering = entering.detach().requires_grad_()
+    with torch.enable_grad(), edit_head_outputs(batch.lm, layer, note):
+        behind = batch.run_block(layer, entering)
+    at_heads, at_entering = torch.autograd.grad(behind, (seen[0], entering), leaving.to(behind.device))
+    return at_heads, at_entering
+
+
+def _logprob_gradient(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
+    """Gradient of log p(target) at rows (batch, 1, d_model) before the final norm, alike; targets (batch,)."""
+    found = []
+    n_rows = max(1, TILE_LOGITS // lm.vocabulary)
+    with at_hand(lm.unembedding):
+        for some, due in zip(rows.split(n_rows), targets.split(n_rows), strict=True):
+            some = some.detach().requires_grad_()
+            with torch.enable_grad():
+                logits = lm.logits(lm.final_norm(some)[:, 0], slice(0, lm.vocabulary))  # (n_rows, vocabulary)
+                exact = torch.promote_types(logits.dtype, torch.float32)
+                logprob = logits.log_softmax(-1, dtype=exact).gather(-1, due.to(logits.device)[:, None]).sum()
+            found.append(torch.autograd.grad(logprob, some)[0])
+    return torch.cat(found)

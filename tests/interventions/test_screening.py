@@ -1,0 +1,204 @@
+"""Scores from gradients, against finite differences of full forwards, plain autograd, and the exact effects."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from families import FAMILIES, tiny, tiny_editable
+from hypothesis import given
+from hypothesis import strategies as st
+from sweep_checks import KeepFloat64, all_heads, few, lengths_of_prompts, prompts_of, seeds, values_of
+from torch import Tensor
+
+from fv.errors import ConfigError, ModelError
+from fv.interventions.edits import AddVector
+from fv.interventions.engines import make_engine
+from fv.interventions.screening import head_scores
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+
+@contextmanager
+def heads_replaced(lm: LanguageModel, change: Any) -> Iterator[None]:
+    """Plain hooks: the input of each layer's projection becomes `change(layer, input)`."""
+    handles = [
+        module.register_forward_pre_hook(lambda _m, args, layer=layer: (change(layer, args[0]), *args[1:]))
+        for layer, module in enumerate(lm.out_projs)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def full_logprob(lm: LanguageModel, prompt: Prompt) -> Tensor:
+    """log p(target) from a full forward."""
+    ids = torch.tensor([prompt.token_ids])
+    logits = lm.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return logits[0, -1].double().log_softmax(-1)[prompt.target]
+
+
+def own_outputs(lm: LanguageModel, prompt: Prompt) -> Tensor:
+    """(n_layers, n_heads, head_dim) at the last token, from a full forward."""
+    found: dict[int, Tensor] = {}
+
+    def keep(layer: int, outputs: Tensor) -> Tensor:
+        found[layer] = outputs[0, -1].clone()
+        return outputs
+
+    with torch.no_grad(), heads_replaced(lm, keep):
+        full_logprob(lm, prompt)
+    return torch.stack([found[i] for i in range(lm.n_layers)]).unflatten(-1, (lm.n_heads, lm.head_dim))
+
+
+def with_heads_set(lm: LanguageModel, prompt: Prompt, values: Mapping[tuple[int, int], Tensor]) -> float:
+    """log p(target) with some heads' last-token outputs set, from a full forward."""
+
+    def change(layer: int, outputs: Tensor) -> Tensor:
+        outputs = outputs.clone()
+        for (at, head), value in values.items():
+            if at == layer:
+                outputs[0, -1, lm.head_slice(head)] = value
+        return outputs
+
+    with torch.no_grad(), heads_replaced(lm, change):
+        return float(full_logprob(lm, prompt))
+
+
+def scores_by_autograd(lm: LanguageModel, prompt: Prompt, values: Tensor) -> Tensor:
+    """(n_layers, n_heads) from one graph through the whole model and the whole prompt."""
+    outputs: dict[int, Tensor] = {}
+
+    def keep(layer: int, before: Tensor) -> Tensor:
+        outputs[layer] = before if before.requires_grad else before.clone().requires_grad_()
+        return outputs[layer]
+
+    with torch.enable_grad(), heads_replaced(lm, keep):
+        logprob = full_logprob(lm, prompt)
+    layers = [outputs[layer] for layer in range(lm.n_layers)]
+    gradients = torch.stack([g[0, -1] for g in torch.autograd.grad(logprob, layers)])  # (n_layers, n_heads * head_dim)
+    own = torch.stack([layer[0, -1].detach() for layer in layers])
+    products = (values.to(own.dtype).flatten(1) - own) * gradients
+    return products.double().unflatten(-1, (lm.n_heads, lm.head_dim)).sum(-1)
+
+
+# Every family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_score_is_the_slope_of_full_forwards_towards_the_value(family: str) -> None:
+    lm, step = tiny(family, torch.float64), 1e-5
+    with KeepFloat64():
+        (prompt,), values = prompts_of(lm, [7]), values_of(lm).double()
+        own = own_outputs(lm, prompt)
+        found = head_scores(lm, [prompt], values)[0]
+        for head in all_heads(lm):
+            there = [own[head] + sign * step * (values[head] - own[head]) for sign in (1, -1)]
+            ahead, behind = (with_heads_set(lm, prompt, {head: value}) for value in there)
+            assert float(found[head]) == pytest.approx((ahead - behind) / (2 * step), rel=1e-5, abs=1e-7)
+    assert found.abs().min() > 1e-6  # every head is seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_scores_of_a_batch_are_those_of_plain_autograd(family: str, dtype: torch.dtype, tolerance: float) -> None:
+    lm = tiny(family, dtype)
+    prompts, values = prompts_of(lm, [7, 1, 12, 7, 3]), values_of(lm)
+    with KeepFloat64() if dtype is torch.float64 else nullcontext():
+        found = head_scores(lm, prompts, values, max_rows=30)
+        due = torch.stack([scores_by_autograd(lm, prompt, values) for prompt in prompts])
+    assert found.dtype is torch.float64 and found.device.type == "cpu"
+    torch.testing.assert_close(found, due, rtol=0, atol=tolerance * max(1.0, float(due.abs().max())))
+    assert due.abs().max() > 0.05
+
+
+# Batches
+
+
+@few
+@given(lengths=lengths_of_prompts, max_rows=st.sampled_from([2, 13, 4096]), seed=seeds)
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_a_prompts_scores_do_not_depend_on_its_batch(family: str, lengths: list[int], max_rows: int, seed: int) -> None:
+    lm = tiny(family)
+    prompts, values, done = prompts_of(lm, lengths, seed), values_of(lm, seed), []
+    for method in ("gradient", "integrated"):
+        found = head_scores(lm, prompts, values, method, points=2, max_rows=max_rows, advance=done.append)
+        alone = torch.cat([head_scores(lm, [prompt], values, method, points=2) for prompt in prompts])
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=2e-5)
+    assert sum(done) == 2 * len(prompts)
+
+
+# Scores and effects
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mixtral", "falcon"])
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_of_small_moves_a_score_is_the_exact_effect(family: str, method: str) -> None:
+    lm = tiny(family, torch.float64)
+    with KeepFloat64():
+        (prompt,) = prompts_of(lm, [6])
+        values = own_outputs(lm, prompt) + 1e-5 * values_of(lm).double()
+        exact = make_engine(lm, "auto", 64).patch_heads([prompt], values, all_heads(lm))
+        effects = (exact.patched - exact.unpatched)[0].view(lm.n_layers, lm.n_heads)
+        scores = head_scores(lm, [prompt], values, method)[0]
+    torch.testing.assert_close(scores / effects, torch.ones_like(effects), rtol=0, atol=1e-2)
+
+
+# What a pass leaves alone
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neo"])
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_no_graph_holds_the_prefix_or_more_than_one_block(family: str, method: str) -> None:
+    lm = tiny(family)
+    lm.model.requires_grad_(True)
+    calls: list[tuple[int, bool, bool]] = []  # positions, graph, its input is where the graph begins
+
+    def note(_block: Any, args: Any, output: Any) -> None:
+        behind = output[0] if isinstance(output, tuple) else output
+        calls.append((args[0].shape[1], behind.requires_grad, args[0].is_leaf))
+
+    for block in lm.blocks:
+        block.register_forward_hook(note)
+    head_scores(lm, prompts_of(lm, [6, 6]), values_of(lm), method, points=3)
+    in_graph = [call for call in calls if call[1]]
+    assert len(in_graph) == lm.n_layers * (1 if method == "gradient" else 3)
+    assert all(positions == 1 and begins for positions, _, begins in in_graph)
+    assert any(positions > 1 for positions, _, _ in calls)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_parameters_and_the_callers_grad_mode_are_left_alone(mode: Any) -> None:
+    lm = tiny("llama")
+    lm.model.requires_grad_(True).train()
+    prompts, due = prompts_of(lm, [5]), head_scores(lm, prompts_of(lm, [5]), values_of(lm))
+    with mode():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        found = head_scores(lm, prompts, values_of(lm))
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+    assert torch.equal(found, due)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in lm.model.parameters())
+    assert lm.model.training
+
+
+def test_a_model_that_is_being_edited_is_not_scored() -> None:
+    lm = tiny_editable("llama")
+    with pytest.raises(ModelError, match="being edited"), lm.edited(AddVector(1, torch.ones(lm.d_model))):
+        head_scores(lm, prompts_of(lm, [5]), values_of(lm))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"method": "magic"}, r"^method='magic' must be one of gradient, integrated\.$"),
+        ({"points": 0}, r"^points=0 must be a whole number of 1 or more\.$"),
+        ({"head_values": torch.zeros(3, 4, 11)}, r"^head_values has the shape \(3, 4, 11\), where .*12\), is due\.$"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(wrong: dict[str, Any], told: str) -> None:
+    lm = tiny("llama")
+    with pytest.raises(ConfigError, match=told):
+        head_scores(lm, **{"prompts": prompts_of(lm, [5]), "head_values": values_of(lm), **wrong})
