@@ -57,10 +57,12 @@ def forward_flops(lm: LanguageModel, n_tokens: int) -> int:
 
 
 def scoring_flops(lm: LanguageModel, n_tokens: int, points: int = 0) -> int:
-    """What scoring all heads by gradient adds to a prefix and its unedited row: a second pass of the row, and one back.
+    """What scoring all heads by gradient adds to a prefix and its unedited row.
 
-    The way back costs what the way there does, since no weight is differentiated; so does the readout's. Each of
-    `points` on the way to the values takes a third pass.
+    The row's second pass and one back, which costs the same since no weight is differentiated. With `points` of each
+    layer's way instead, so many rows a layer, from that layer up, that also have to be run first.
     """
-    row = row_flops(lm, n_tokens - 1, 0)
-    return max(1, points) * 2 * row + points * row
+    n_prefix, readout = n_tokens - 1, 2 * lm.d_model * lm.vocabulary
+    if not points:
+        return 2 * row_flops(lm, n_prefix, 0)
+    return points * sum(3 * row_flops(lm, n_prefix, layer) - readout for layer in range(lm.n_layers))

@@ -2,7 +2,8 @@
 
 In units of one full forward of the prompt, a trial, for three manners: one forward a head, as the public reference
 does; the exact sweep on a shared prefix; and the screened one, which scores all heads by gradient and sweeps some.
-Nothing is run: the models have a shape and no weights. What is counted is in `benchmarks/flops.py`.
+Nothing is run: the models have a shape and no weights. What is counted is in `benchmarks/flops.py`. The screened sweep
+is counted with prefixes that are kept between scores and sweep; where they are run twice, it costs one forward more.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=90, help="tokens of a prompt: ten shots of short words")
     parser.add_argument("--verified", type=int, default=82, help="heads swept: 40 best, 10 negative, 32 random")
-    parser.add_argument("--points", type=int, default=0, help="points of `integrated`; 0 for `gradient`")
+    parser.add_argument("--points", type=int, default=0, help="points a layer of `integrated`; 0 for `gradient`")
     args = parser.parse_args()
     rows = [counted(name, args.tokens, args.verified, args.points) for name in SHAPES]
     console = Console(width=160)

@@ -36,29 +36,31 @@ def exact_effects(lm: LanguageModel, trials: fv.Trials) -> Effects:
     return fv.load_effects(path)
 
 
-def recall(effects: np.ndarray, scores: np.ndarray, k: int, n_verified: int) -> float:
-    """Share of the k heads of highest effect that are among the `n_verified` of highest score; both (n_heads,)."""
-    best, verified = (np.argsort(-values, kind="stable") for values in (effects, scores))
-    return len({*best[:k]} & {*verified[:n_verified]}) / k
+def highest(values: np.ndarray, n: int) -> list[int]:
+    """The n heads of highest value; `values` is (n_heads,)."""
+    return np.argsort(-values, kind="stable")[:n].tolist()
 
 
-def missed(effects: np.ndarray, scores: np.ndarray, k: int, n_verified: int) -> float:
-    """The highest effect among the k best heads that are not among the `n_verified` of highest score; 0 for none."""
-    best, verified = (np.argsort(-values, kind="stable") for values in (effects, scores))
-    left = [head for head in best[:k] if head not in verified[:n_verified]]
-    return float(effects[left].max()) if left else 0.0
+def verified(scores: np.ndarray, sign: int, k: int) -> dict[str, set[int]]:
+    """Which heads are swept: a share of all from one end, or at the defaults for k both ends together."""
+    both = {*highest(scores, 4 * k), *highest(-scores, k)}
+    return {f"{share:.0%}": {*highest(sign * scores, round(share * len(scores)))} for share in SHARES} | {
+        "4k + k": both
+    }
 
 
 def rows_of(method: str, relation: str, effects: np.ndarray, scores: np.ndarray) -> list[dict[str, object]]:
-    """What a method misses of one relation, or of the mean over all: a row for each end, share and k."""
+    """What a method misses of one relation, or of the mean over all: a row for each end, k and choice of heads."""
     about = {"method": method, "relation": relation, "spearman": float(spearmanr(effects, scores).statistic)}
     rows: list[dict[str, object]] = []
     for end, sign in (("best", 1), ("negative", -1)):
-        for share in SHARES:
-            n = round(share * len(effects))
-            for k in (k for k in KS if k <= n):
-                found, lost = (ask(sign * effects, sign * scores, k, n) for ask in (recall, missed))
-                rows.append({**about, "end": end, "share": share, "k": k, "recall": found, "missed": sign * lost})
+        for k in KS:
+            best = highest(sign * effects, k)
+            for name, heads in verified(scores, sign, k).items():
+                if len(heads) >= k:
+                    left = [head for head in best if head not in heads]
+                    lost = effects[left[0]] if left else 0.0
+                    rows.append({**about, "end": end, "k": k, "heads": name, "recall": 1 - len(left) / k, "lost": lost})
     return rows
 
 
@@ -73,9 +75,8 @@ def measured(lm: LanguageModel, relations: Sequence[str], methods: Sequence[str]
         prompts = [prompt_of(lm, trials.snapshot, trial, "corrupted") for trial in trials.fit]
         for method in methods:
             kind, points = METHODS[method]
-            scored[method][q_id] = (
-                head_scores(lm, prompts, effects.means[q_id].clean, kind, points).mean(0).numpy().ravel()
-            )
+            scores = head_scores(lm, prompts, effects.means[q_id].clean, kind, points)
+            scored[method][q_id] = scores.mean(0).numpy().ravel()
         console.print(q_id)
     rows = []
     for method, own in scored.items():
@@ -92,8 +93,8 @@ def recalls(rows: pd.DataFrame) -> pd.DataFrame:
     def told(found: pd.Series) -> str:
         return f"{found.mean():.3f} ({(found == 1).sum()}/{len(found)})"
 
-    grouped = rows.groupby(["method", "end", "k", "share"], sort=False)["recall"].agg(told).unstack("share", "")
-    return grouped.rename(columns=lambda share: f"{share:.0%}").reset_index()
+    grouped = rows.groupby(["method", "end", "k", "heads"], sort=False)["recall"].agg(told)
+    return grouped.unstack("heads", "").reset_index()
 
 
 def markdown(console: Console, table: pd.DataFrame) -> None:
@@ -125,9 +126,9 @@ def main() -> None:
     console.print("\nRank correlation with the effects")
     spearman = single.groupby(["method", "relation"], sort=False)["spearman"].first().groupby("method", sort=False)
     markdown(console, spearman.agg(["min", "median", "max"]).reset_index())
-    console.print("\nWhat is missed of the ten best or most negative with a tenth of the heads or more")
-    lost = rows[(rows["recall"] < 1) & (rows["k"] <= 10) & (rows["share"] >= 0.1)]
-    markdown(console, lost)
+    console.print("\nThe twelve largest effects that are missed with 4k + k heads")
+    lost = rows[(rows["recall"] < 1) & (rows["heads"] == "4k + k")]
+    markdown(console, lost.sort_values("lost", key=abs, ascending=False).head(12))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class EqualLengthBatch:
     """A batch of prompts, equally long.
 
     Attributes:
+        n_tokens: tokens of each prompt.
         targets: (batch,) target token ids.
         residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
             each (batch, 1, d_model), on the device of the block that it leaves.
@@ -33,8 +34,9 @@ class EqualLengthBatch:
         self.targets = torch.tensor([prompt.target for prompt in prompts], device=lm.device)
         self.head_outputs: dict[int, Tensor] = {}
         self._ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)
+        self.n_tokens = self._ids.shape[1]
         self._cache: Any = None
-        if self._ids.shape[1] > 1:
+        if self.n_tokens > 1:
             self._cache = lm.model.base_model(input_ids=self._ids[:, :-1], use_cache=True).past_key_values
         self._prefix = [] if self._cache is None else list(self._cache.layers)
         self._calls: dict[int, list[_Call]] = {}

@@ -27,7 +27,8 @@ from fv.models.prompt import Prompt
 from fv.models.spec import FastEngine
 
 METHODS = ("gradient", "integrated")
-POINTS = 4
+POINTS = 2
+"""Points of `integrated` on each layer's way: on SmolLM2, four find as many of the ten best heads (docs/engine.md)."""
 TILE_LOGITS = 2**21
 """Logits, 8 MB in float32, that are differentiated at once."""
 
@@ -151,7 +152,9 @@ def _mean_slopes(batch: Batch, changes: Sequence[Tensor], points: int, max_rows:
     Each point of each layer's way is a row of its own, in which that layer is moved and no other.
     """
     n_layers = batch.lm.n_layers
-    step = max(1, max_rows // (points * len(batch.targets)))
+    # Where rows share no prefix, one layer's cache is in memory once a row, and all layers' once a prompt.
+    most = max_rows if isinstance(batch, PromptBatch) else max_rows * n_layers // batch.n_tokens
+    step = max(1, most // (points * len(batch.targets)))
     slopes: list[Tensor] = []
     for start in range(0, n_layers, step):
         slopes += _mean_slopes_of(batch, changes, points, range(start, min(start + step, n_layers)))
