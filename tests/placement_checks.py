@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engines import make_engine
+from fv.interventions.screening import head_scores
 from fv.models.language_model import LanguageModel
 
 
@@ -42,6 +43,16 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
         asked = [p._replace(answer=(p.target, 7), wrong=(5, 6)) for p in prompts]
         found += [part for read in engine.answers(asked, edits) for part in read]
     return found
+
+
+def scores_of(lm: LanguageModel) -> list[Tensor]:
+    """What heads are screened by, in small batches and in one."""
+    prompts = prompts_of(lm, [5, 3, 5])
+    return [
+        head_scores(lm, prompts, values_of(lm), method, points=2, max_rows=max_rows)
+        for method in ("gradient", "integrated")
+        for max_rows in (8, 4096)
+    ]
 
 
 def parts_of(lm: LanguageModel) -> list[Tensor]:

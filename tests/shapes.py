@@ -23,6 +23,7 @@ from fv.interventions.expanded_batch import ExpandedBatchEngine
 from fv.interventions.metrics import answer_logprob, cosine, kl_divergence, logit_difference, rank_of, target_logprob
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.readout import target_logprobs, target_scores
+from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.statistics.intervals import Estimates, adjusted_wald, clopper_pearson, estimate_means
@@ -93,6 +94,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "targets": Int[Tensor, " n"],
         RETURNS: Float64[Tensor, " n"],
     },
+    head_scores: {RETURNS: Float64[Tensor, "{len(prompts)} {lm.n_layers} {lm.n_heads}"]},
     # Effects and rankings
     TrialEffects.__init__: {
         "delta_logprob": Float[np.ndarray, "trials layers heads"],

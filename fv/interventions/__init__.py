@@ -7,6 +7,7 @@ from fv.interventions.engine import Cell, Engine, Head, LastToken, PatchScores, 
 from fv.interventions.engines import make_engine
 from fv.interventions.loading import load_model
 from fv.interventions.positions import Positions
+from fv.interventions.screening import head_scores
 from fv.interventions.wrapping import wrap
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SetHeads",
     "TargetScores",
     "edited_rows",
+    "head_scores",
     "load_model",
     "make_engine",
     "score_answers",

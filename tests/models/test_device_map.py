@@ -17,7 +17,7 @@ from accelerate import dispatch_model
 from commands import run
 from conftest import MakeConfig, load_local
 from families import tiny
-from placement_checks import numbers_of, parts_of, whole_modules
+from placement_checks import numbers_of, parts_of, scores_of, whole_modules
 
 from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
@@ -65,6 +65,8 @@ def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_pa
     for mode in {"naive", "expanded", whole.spec.sweep.value}:
         for found, due in zip(numbers_of(lm, mode), numbers_of(whole, mode), strict=True):
             assert torch.equal(found, due)
+    for found, due in zip(scores_of(lm), scores_of(whole), strict=True):
+        assert torch.equal(found, due)
     assert [parameter.is_meta for parameter in lm.model.parameters()] == away
 
 

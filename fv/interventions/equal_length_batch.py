@@ -1,0 +1,113 @@
+"""Prompts of equal length whose prefix is cached once, with rows of their last tokens run on top block by block.
+
+The model's own attention runs on its own cache, each row a batch item, so this is right for every family.
+`fv.interventions.prompt_batch` is the counterpart for families that share prefixes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fv.errors import ModelError
+from fv.interventions.hooks import record_head_outputs, residual_of
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+
+class EqualLengthBatch:
+    """A batch of prompts, equally long.
+
+    Attributes:
+        n_tokens: tokens of each prompt.
+        targets: (batch,) target token ids.
+        residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
+            each (batch, 1, d_model), on the device of the block that it leaves.
+        head_outputs: per layer the last token's head outputs, (batch, n_heads * head_dim), on the layer's device.
+    """
+
+    def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
+        self.lm = lm
+        self.targets = torch.tensor([prompt.target for prompt in prompts], device=lm.device)
+        self.head_outputs: dict[int, Tensor] = {}
+        self._ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)
+        self.n_tokens = self._ids.shape[1]
+        self._cache: Any = None
+        if self.n_tokens > 1:
+            self._cache = lm.model.base_model(input_ids=self._ids[:, :-1], use_cache=True).past_key_values
+        self._prefix = [] if self._cache is None else list(self._cache.layers)
+        self._calls: dict[int, list[_Call]] = {}
+        self.residual = [self._calls_of(1)[0].rows]
+        with record_head_outputs(lm, range(lm.n_layers), None, self.head_outputs):
+            for layer in range(lm.n_layers):
+                self.residual.append(self.run_block(layer, self.residual[-1]))
+
+    def run_block(self, layer: int, rows: Tensor) -> Tensor:
+        """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
+        n_rows = rows.shape[1]
+        call = self._calls_of(n_rows)[layer]
+        if self._cache is not None:
+            self._cache.layers[layer] = self._prefix_of(layer, n_rows)
+        # (batch, n_rows, d_model) -> (batch * n_rows, 1, d_model), and back
+        output = self.lm.blocks[layer](rows.flatten(0, 1)[:, None], *call.args, **call.kwargs)
+        residual = residual_of(output, self.lm.spec.blocks, self.lm.spec.tuple_output)
+        return residual.unflatten(0, (-1, n_rows))[:, :, 0]
+
+    def _prefix_of(self, layer: int, n_rows: int) -> Any:
+        """A layer's cache of the prefix, once a row, that a block may append to: what is kept is only referred to."""
+        own = copy(self._prefix[layer])
+        if n_rows > 1:
+            own.batch_repeat_interleave(n_rows)
+        return own
+
+    def _calls_of(self, n_rows: int) -> list["_Call"]:
+        """What each block is called with for so many rows a prompt (masks, positions), learnt without running any."""
+        if n_rows not in self._calls:
+            calls: list[_Call] = []
+            if self._cache is not None:
+                self._cache.layers[:] = [self._prefix_of(layer, n_rows) for layer in range(len(self._prefix))]
+            ids = self._ids.repeat_interleave(n_rows, 0)
+            with ExitStack() as stack:
+                for block in self.lm.blocks:
+                    stack.enter_context(_noted(block, calls, self.lm.spec.tuple_output))
+                self.lm.model.base_model(
+                    input_ids=ids[:, -1:],
+                    attention_mask=torch.ones_like(ids),
+                    past_key_values=self._cache,
+                    use_cache=self._cache is not None,
+                )
+            if len(calls) != self.lm.n_layers:
+                raise ModelError(f"{self.lm.spec.blocks} ran {len(calls)} blocks, where {self.lm.n_layers} are due.")
+            self._calls[n_rows] = calls
+        return self._calls[n_rows]
+
+
+class _Call(NamedTuple):
+    """What a block is called with: its input, and all behind it."""
+
+    rows: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@contextmanager
+def _noted(block: nn.Module, calls: list[_Call], is_tuple: bool) -> Iterator[None]:
+    """Have a block note what it is called with, and return its input."""
+
+    def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(_Call(hidden_states, args, kwargs))
+        return (hidden_states,) if is_tuple else hidden_states
+
+    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
+    before = vars(block).get("forward")
+    block.forward = note
+    try:
+        yield
+    finally:
+        if before is None:
+            del block.forward
+        else:
+            block.forward = before
