@@ -48,3 +48,19 @@ def injection_flops(lm: LanguageModel, n_tokens: int, n_vectors: int, cells: Seq
     n_prefix = n_tokens - 1
     rows = sum(row_flops(lm, n_prefix, cell.layer + 1) for cell in cells) * n_vectors
     return prefix_flops(lm, n_prefix) + row_flops(lm, n_prefix, 0) + rows
+
+
+def forward_flops(lm: LanguageModel, n_tokens: int) -> int:
+    """One full forward of a prompt, with logits at the last token."""
+    attention = lm.n_layers * 4 * (n_tokens * (n_tokens + 1) // 2) * lm.n_heads * lm.head_dim
+    return 2 * n_tokens * lm.n_layers * block_weights(lm) + attention + 2 * lm.d_model * lm.vocabulary
+
+
+def scoring_flops(lm: LanguageModel, n_tokens: int, points: int = 0) -> int:
+    """What scoring all heads by gradient adds to a prefix and its unedited row: a second pass of the row, and one back.
+
+    The way back costs what the way there does, since no weight is differentiated; so does the readout's. Each of
+    `points` on the way to the values takes a third pass.
+    """
+    row = row_flops(lm, n_tokens - 1, 0)
+    return max(1, points) * 2 * row + points * row

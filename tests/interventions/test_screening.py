@@ -9,6 +9,7 @@ import torch
 from families import FAMILIES, tiny, tiny_editable
 from hypothesis import given
 from hypothesis import strategies as st
+from planted import plant, saturated, staircase
 from sweep_checks import KeepFloat64, all_heads, few, lengths_of_prompts, prompts_of, seeds, values_of
 from torch import Tensor
 
@@ -145,6 +146,38 @@ def test_of_small_moves_a_score_is_the_exact_effect(family: str, method: str) ->
         effects = (exact.patched - exact.unpatched)[0].view(lm.n_layers, lm.n_heads)
         scores = head_scores(lm, [prompt], values, method)[0]
     torch.testing.assert_close(scores / effects, torch.ones_like(effects), rtol=0, atol=1e-2)
+
+
+def effects_by_full_forwards(lm: LanguageModel, prompt: Prompt, values: Tensor) -> Tensor:
+    """The exact effect of each head, (n_layers, n_heads)."""
+    before = with_heads_set(lm, prompt, {})
+    after = [with_heads_set(lm, prompt, {head: values[head]}) for head in all_heads(lm)]
+    return (torch.tensor(after) - before).view(lm.n_layers, lm.n_heads)
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_a_layer_that_answers_in_steps_is_not_seen(method: str) -> None:
+    lm = tiny("llama")
+    plant(lm, 1, staircase)
+    (prompt,), values = prompts_of(lm, [6]), 2 * values_of(lm)
+    scores, effects = head_scores(lm, [prompt], values, method)[0], effects_by_full_forwards(lm, prompt, values)
+    assert (scores[1] == 0).all() and (scores[[0, 2]] != 0).all()
+    assert effects[1].abs().min() > 0.05
+
+
+def test_a_saturated_head_is_seen_by_integrated_scores_alone() -> None:
+    lm, layer, head = tiny("llama"), 1, 2
+    (prompt,), values = prompts_of(lm, [6]), values_of(lm)
+    own = own_outputs(lm, prompt)
+    values = own + 0.1 * (values - own)
+    values[layer, head] = own[layer, head] + 20 * (values[layer, head] - own[layer, head])
+    plant(lm, layer, saturated(lm, head, own[layer, head], values[layer, head]))
+    effects = effects_by_full_forwards(lm, prompt, values)
+    assert effects.abs().argmax() == layer * lm.n_heads + head
+    by_gradient, by_way = (head_scores(lm, [prompt], values, method)[0] for method in ("gradient", "integrated"))
+    assert by_gradient[layer, head].abs() < 1e-4 < 0.5 < effects[layer, head].abs()
+    assert by_way.abs().argmax() == layer * lm.n_heads + head
+    assert float(by_way[layer, head] / effects[layer, head]) == pytest.approx(1, abs=0.3)
 
 
 # What a pass leaves alone
