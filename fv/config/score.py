@@ -96,5 +96,5 @@ class ScoreConfig(Group):
         if self.verify is not None and self.verify < self.k:
             raise ConfigError(f"score.verify={self.verify} must be score.k={self.k} or more.")
         if self.verify_max is not None and self.verify_max < self.n_verify:
-            shown = f"{VERIFY_EACH} times score.k" if self.verify is None else "score.verify"
-            raise ConfigError(f"score.verify_max={self.verify_max} must be {shown}={self.n_verify} or more.")
+            least = f"{VERIFY_EACH} times score.k" if self.verify is None else "score.verify"
+            raise ConfigError(f"score.verify_max={self.verify_max} must be {self.n_verify} or more, which is {least}.")

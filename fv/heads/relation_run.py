@@ -121,8 +121,8 @@ class RelationRuns:
         """Run its clean and zero-shot prompts."""
         averaged = slice(self.n_mean_trials)
         computed: list[int] = []
-        clean = self._units("clean", q_id, self._prompts(q_id, "clean"), self._run_clean, computed)
-        zero_shot = self._units("zero_shot", q_id, self._prompts(q_id, "zero_shot"), self._run_zero_shot, computed)
+        clean = self._units(f"clean-{q_id}", self._prompts(q_id, "clean"), self._run_clean, computed)
+        zero_shot = self._units(f"zero_shot-{q_id}", self._prompts(q_id, "zero_shot"), self._run_zero_shot, computed)
         return Begun(
             q_id,
             mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged])),
@@ -148,7 +148,7 @@ class RelationRuns:
 
         prompts = self._prompts(begun.q_id, "corrupted")[: self.score.n_trials]
         inputs = f"{method} {digest_of_tensor(begun.clean_mean)}"
-        return self._units("screen", begun.q_id, prompts, run, [], inputs=inputs, shown=True)["score"]
+        return self._units(f"screen-{begun.q_id}", prompts, run, [], inputs=inputs, shown=True)["score"]
 
     def sweep(self, begun: Begun) -> Unit:
         """Patch the heads.
@@ -167,7 +167,7 @@ class RelationRuns:
             patched.append(self._patched(begun, here, computed))
             done += len(here)
         rest = prompts[done:]
-        unpatched = [self._units("corrupted", q_id, rest, self._run_corrupted, computed)] if rest else []
+        unpatched = [self._units(f"corrupted-{q_id}", rest, self._run_corrupted, computed)] if rest else []
         self.advance(len(rest[: most - done]))
         corrupted = _joined([{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched)])
         head_outputs = torch.from_numpy(corrupted["head_outputs"])
@@ -188,15 +188,14 @@ class RelationRuns:
         """Effects of the heads on some corrupted prompts, and what these tell unedited."""
         inputs = f"{digest_of_tensor(begun.clean_mean)} {[tuple(head) for head in self.heads]}"
         patch, rows_each = self._patching(begun.clean_mean), 1 + len(self.heads)
-        return self._units("effects", begun.q_id, prompts, patch, computed, rows_each, inputs, shown=True)
+        return self._units(f"effects-{begun.q_id}", prompts, patch, computed, rows_each, inputs, shown=True)
 
     def _prompts(self, q_id: str, kind: str) -> list[Prompt]:
         return [prompt_of(self.lm, self.snapshot, trial, kind) for trial in self.snapshot.of(q_id, "fit")]
 
-    def _units(  # noqa: PLR0913 - each is a part of what a unit is
+    def _units(
         self,
-        stage: str,
-        q_id: str,
+        name: str,
         prompts: Sequence[Prompt],
         compute: Compute,
         computed: list[int],
@@ -208,7 +207,7 @@ class RelationRuns:
 
         With `shown`, found units advance the progress; `compute` itself advances it for others.
         """
-        name, found = f"{stage}-{q_id}", []
+        found = []
         for part in units_of(self.engine.batches(prompts, rows_each), self.unit_trials):
             made_from = [inputs, [[p.token_ids, p.target] for p in prompts[part]]]
             if (arrays := self.store.find(name, made_from)) is None:

@@ -139,8 +139,8 @@ SCREENED = {"screen": c.Screen.gradient, "k": 3}
         ({"verify": 0}, r"score\.verify=0 must be 1 or more"),
         ({"verify_random": -1}, r"score\.verify_random=-1 must be 0 or more"),
         ({**SCREENED, "verify": 2}, r"score\.verify=2 must be score\.k=3 or more"),
-        ({**SCREENED, "verify": 8, "verify_max": 7}, r"score\.verify_max=7 must be score\.verify=8 or more"),
-        ({**SCREENED, "verify_max": 11}, r"score\.verify_max=11 must be 4 times score\.k=12 or more"),
+        ({**SCREENED, "verify": 8, "verify_max": 7}, r"score\.verify_max=7 must be 8 or more, which is score\.verify"),
+        ({**SCREENED, "verify_max": 11}, r"score\.verify_max=11 must be 12 or more, which is 4 times score\.k"),
     ],
 )
 def test_a_screen_that_could_not_rank_k_heads_is_refused(settings: dict[str, Any], message: str) -> None:

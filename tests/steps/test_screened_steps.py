@@ -14,6 +14,7 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.runs.identity import identity
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
@@ -171,16 +172,26 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
     assert whole.effects.mean().top(1) == [top]
 
 
-def test_a_screened_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
-    make_config: MakeConfig, tiny_overrides: list[str], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("fewer", [f"data.qids=[{','.join(TINY_QIDS[:2])}]", "data.n_trials_per_q=2"])
+def test_a_screened_run_that_grew_is_the_run_of_all_at_once(
+    make_config: MakeConfig, tiny_overrides: list[str], fewer: str
 ) -> None:
-    few = make_config(*tiny_overrides, *SCREENED, f"data.qids=[{','.join(TINY_QIDS[:2])}]")
+    few = make_config(*tiny_overrides, *SCREENED, fewer)
     run_stepd(few)
-    with caplog.at_level(logging.INFO):
-        run_stepd(make_config(*tiny_overrides, *SCREENED))
+    run_stepd(make_config(*tiny_overrides, *SCREENED))
     at_once = make_config(*tiny_overrides, *SCREENED, "run_id=at_once")
     run_stepd(at_once)
     assert bytes_of(few) == bytes_of(at_once)
+
+
+def test_points_belong_to_a_run_whose_gradients_are_integrated(make_config: MakeConfig) -> None:
+    def identity_of(*overrides: str) -> dict[str, Any]:
+        return identity(make_config(*overrides).resolved())
+
+    for method, differs in (("gradient", False), ("integrated", True)):
+        few, many = (identity_of(f"score.screen={method}", f"score.screen_points={n}") for n in (2, 3))
+        assert (few != many) is differs
+    assert identity_of("score.verify=77", "score.verify_random=1") == identity_of()  # nothing is screened
 
 
 def test_a_complete_screened_run_is_not_run_again_and_another_screen_is_refused(
