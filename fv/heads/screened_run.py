@@ -64,7 +64,8 @@ def screened(runs: RelationRuns, estimate: Estimate, name: str) -> Screened:
         name: of the progress bar.
     """
     score, every = runs.score, len(runs.heads)
-    begun, scores = _estimated(runs, estimate, name)
+    begun = _begun(runs, name)
+    scores = _estimated(runs, begun, estimate, name)
     verify, most = score.n_verify, score.verify_max or every
     units: dict[str, Unit] = {}
     rounds: list[Round] = []
@@ -91,20 +92,30 @@ def _settings(score: ScoreConfig) -> ScreenSettings:
     return ScreenSettings(score.screen.value, points, score.key.value, score.k, *counts)
 
 
-def _estimated(runs: RelationRuns, estimate: Estimate, name: str) -> tuple[dict[str, Begun], dict[str, np.ndarray]]:
-    """Each relation's first stage, and its mean estimates, (n_layers, n_heads): NaN for heads not to be chosen."""
-    method = f"{runs.score.screen.value} {_settings(runs.score).points}"
-    layers, heads = np.array(runs.heads).T
-    begun, scores = {}, {}
-    with progress_bar(f"{name}, screening", runs.n_patched) as (advance, rename):
-        shown = replace(runs, advance=advance)
+def _begun(runs: RelationRuns, name: str) -> dict[str, Begun]:
+    """The first stage of each relation."""
+    found = {}
+    with progress_bar(f"{name}, clean prompts", len(runs.snapshot.qids)) as (advance, rename):
         for q_id in runs.snapshot.qids:
             rename(q_id)
-            begun[q_id] = shown.begin(q_id)
-            mean = shown.estimates(begun[q_id], estimate, method).mean(0)
+            found[q_id] = runs.begin(q_id)
+            advance(1)
+    return found
+
+
+def _estimated(runs: RelationRuns, begun: Mapping[str, Begun], estimate: Estimate, name: str) -> dict[str, np.ndarray]:
+    """Each relation's mean estimates, (n_layers, n_heads): NaN for heads that may not be chosen."""
+    method = f"{runs.score.screen.value} {_settings(runs.score).points}"
+    layers, heads = np.array(runs.heads).T
+    scores = {}
+    with progress_bar(f"{name}, screening", runs.n_patched) as (advance, rename):
+        shown = replace(runs, advance=advance)
+        for q_id, first in begun.items():
+            rename(q_id)
+            mean = shown.estimates(first, estimate, method).mean(0)
             scores[q_id] = np.full_like(mean, np.nan)
             scores[q_id][layers, heads] = mean[layers, heads]
-    return begun, scores
+    return scores
 
 
 def _measured(
