@@ -1,16 +1,18 @@
-"""Prompts of equal length whose prefix is cached once, and whose last token can be run again block by block.
+"""Prompts of equal length whose prefix is cached once, with rows of their last tokens run on top block by block.
 
-The model's own attention runs on its own cache, so this is right for every family; `fv.interventions.prompt_batch` is
-the counterpart for those that share prefixes, which takes prompts of any lengths and many rows of each.
+The model's own attention runs on its own cache, each row a batch item, so this is right for every family.
+`fv.interventions.prompt_batch` is the counterpart for families that share prefixes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from fv.errors import ModelError
 from fv.interventions.hooks import record_head_outputs, residual_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -29,45 +31,81 @@ class EqualLengthBatch:
     def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
         self.lm = lm
         self.targets = torch.tensor([prompt.target for prompt in prompts], device=lm.device)
-        self.residual: list[Tensor] = []
         self.head_outputs: dict[int, Tensor] = {}
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)
+        self._ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)
         self._cache: Any = None
-        if ids.shape[1] > 1:
-            self._cache = lm.model.base_model(input_ids=ids[:, :-1], use_cache=True).past_key_values
-        self._prefix = [] if self._cache is None else [copy(layer) for layer in self._cache.layers]
-        self._run_last_token(ids)
+        if self._ids.shape[1] > 1:
+            self._cache = lm.model.base_model(input_ids=self._ids[:, :-1], use_cache=True).past_key_values
+        self._prefix = [] if self._cache is None else list(self._cache.layers)
+        self._calls: dict[int, list[_Call]] = {}
+        self.residual = [self._calls_of(1)[0].rows]
+        with record_head_outputs(lm, range(lm.n_layers), None, self.head_outputs):
+            for layer in range(lm.n_layers):
+                self.residual.append(self.run_block(layer, self.residual[-1]))
 
     def run_block(self, layer: int, rows: Tensor) -> Tensor:
-        """Run block `layer` on rows (batch, 1, d_model) as the last token would run through it."""
+        """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
+        n_rows = rows.shape[1]
+        call = self._calls_of(n_rows)[layer]
         if self._cache is not None:
-            # A block appends to its cache. The copy is of references: what is kept of the prefix stays as it is.
-            self._cache.layers[layer] = copy(self._prefix[layer])
-        args, kwargs = self._calls[layer]
-        return residual_of(self.lm.blocks[layer](rows, *args, **kwargs), self._path, self.lm.spec.tuple_output)
+            self._cache.layers[layer] = self._prefix_of(layer, n_rows)
+        # (batch, n_rows, d_model) -> (batch * n_rows, 1, d_model), and back
+        output = self.lm.blocks[layer](rows.flatten(0, 1)[:, None], *call.args, **call.kwargs)
+        residual = residual_of(output, self.lm.spec.blocks, self.lm.spec.tuple_output)
+        return residual.unflatten(0, (-1, n_rows))[:, :, 0]
 
-    def _run_last_token(self, ids: Tensor) -> None:
-        """Run the last tokens, and learn what each block is called with there."""
+    def _prefix_of(self, layer: int, n_rows: int) -> Any:
+        """A layer's cache of the prefix, once a row, that a block may append to: what is kept is only referred to."""
+        own = copy(self._prefix[layer])
+        if n_rows > 1:
+            own.batch_repeat_interleave(n_rows)
+        return own
 
-        def note(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.residual.append(residual_of(args[0] if args else None, self._path, False))
-            self._calls.append((args[1:], kwargs))
-
-        handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in self.lm.blocks]
-        try:
-            with record_head_outputs(self.lm, range(self.lm.n_layers), None, self.head_outputs):
+    def _calls_of(self, n_rows: int) -> list["_Call"]:
+        """What each block is called with for so many rows a prompt (masks, positions), learnt without running any."""
+        if n_rows not in self._calls:
+            calls: list[_Call] = []
+            if self._cache is not None:
+                self._cache.layers[:] = [self._prefix_of(layer, n_rows) for layer in range(len(self._prefix))]
+            ids = self._ids.repeat_interleave(n_rows, 0)
+            with ExitStack() as stack:
+                for block in self.lm.blocks:
+                    stack.enter_context(_noted(block, calls, self.lm.spec.tuple_output))
                 self.lm.model.base_model(
                     input_ids=ids[:, -1:],
                     attention_mask=torch.ones_like(ids),
                     past_key_values=self._cache,
                     use_cache=self._cache is not None,
                 )
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.residual.append(self.run_block(self.lm.n_layers - 1, self.residual[-1]))
+            if len(calls) != self.lm.n_layers:
+                raise ModelError(f"{self.lm.spec.blocks} ran {len(calls)} blocks, where {self.lm.n_layers} are due.")
+            self._calls[n_rows] = calls
+        return self._calls[n_rows]
 
-    @property
-    def _path(self) -> str:
-        return self.lm.spec.blocks
+
+class _Call(NamedTuple):
+    """What a block is called with: its input, and all behind it."""
+
+    rows: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@contextmanager
+def _noted(block: nn.Module, calls: list[_Call], is_tuple: bool) -> Iterator[None]:
+    """Have a block note what it is called with, and return its input."""
+
+    def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(_Call(hidden_states, args, kwargs))
+        return (hidden_states,) if is_tuple else hidden_states
+
+    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
+    before = vars(block).get("forward")
+    block.forward = note
+    try:
+        yield
+    finally:
+        if before is None:
+            del block.forward
+        else:
+            block.forward = before

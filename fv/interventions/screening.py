@@ -17,7 +17,7 @@ from fv.config import ComputeConfig
 from fv.errors import ConfigError
 from fv.interventions.engine import Advance, ignore_progress
 from fv.interventions.equal_length_batch import EqualLengthBatch
-from fv.interventions.hooks import edit_head_outputs
+from fv.interventions.hooks import Edit, edit_head_outputs
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.prefix_attention import shared_prefix_mode
 from fv.interventions.prompt_batch import PromptBatch
@@ -49,8 +49,9 @@ def head_scores(
 
     The score of a head is an estimate of log p(target | head set) - log p(target): the sum over head_dim of
     (value - own output) * d log p(target) / d output, at the last token. `gradient` takes the derivative at the heads'
-    own outputs: the estimate to first order. `integrated` takes its mean over points on the way to the values, to which
-    all heads are moved together (integrated gradients, Sundararajan et al. 2017), and sees past a saturated start.
+    own outputs: the estimate to first order. `integrated` takes its mean over points on the way to the values, one
+    layer's heads moved at a time (integrated gradients, Sundararajan et al. 2017): it sees a head that is saturated at
+    either end, and takes `points` rows a layer where `gradient` takes one row in all.
 
     Args:
         lm: the model. Its parameters get no gradients.
@@ -58,7 +59,7 @@ def head_scores(
         head_values: (n_layers, n_heads, head_dim), the values that would be patched in.
         method: `gradient` or `integrated`.
         points: how many points `integrated` takes, the midpoints of as many equal parts of the way.
-        max_rows: most prompt tokens in one pass.
+        max_rows: most prompt tokens, or rows of points, in one pass; changes last bits.
         advance: called with the number of prompts done.
 
     Returns:
@@ -77,11 +78,10 @@ def head_scores(
         raise ConfigError(f"head_values has the shape {given}, where (n_layers, n_heads, head_dim), {due}, is due.")
     # A copy, for what was made in a caller's inference mode could not be differentiated.
     values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
-    shares = [0.0] if method == "gradient" else [(point + 0.5) / points for point in range(points)]
     scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
     for part in _batches(lm, prompts, max_rows):
         with _mode_of(lm):
-            scores[part] = _score(_batch_of(lm, [prompts[i] for i in part]), values, shares)
+            scores[part] = _score(_batch_of(lm, [prompts[i] for i in part]), values, method, points, max_rows)
         advance(len(part))
     return scores
 
@@ -109,72 +109,109 @@ def _batch_of(lm: LanguageModel, prompts: Sequence[Prompt]) -> Batch:
     return kind(lm, prompts)
 
 
-def _score(batch: Batch, values: Tensor, shares: Sequence[float]) -> Tensor:
-    """Scores of a batch, (batch, n_layers, n_heads) float64: the mean over `shares` of the way to the values.
-
-    `values` is (n_layers, n_heads * head_dim).
-    """
-    lm, own = batch.lm, batch.head_outputs
+def _score(batch: Batch, values: Tensor, method: str, points: int, max_rows: int) -> Tensor:
+    """Scores of a batch, (batch, n_layers, n_heads) float64; `values` is (n_layers, n_heads * head_dim)."""
+    lm = batch.lm
     # Per layer (batch, 1, n_heads * head_dim), on the layer's device
-    changes = [(values[layer].to(own[layer].device) - own[layer])[:, None] for layer in range(lm.n_layers)]
-    scores = torch.zeros(len(batch.targets), lm.n_layers, lm.n_heads, dtype=torch.float64)
-    for share in shares:
-        moved = [share * change for change in changes]
-        residual = _run_moved(batch, moved) if share else batch.residual
-        gradient = _logprob_gradient(lm, residual[-1], batch.targets)  # (batch, 1, d_model)
-        for layer in reversed(range(lm.n_layers)):
-            at_heads, gradient = _back_through(batch, layer, residual[layer], moved[layer], gradient)
-            parts = changes[layer].double() * at_heads.double()
-            # (batch, 1, n_heads * head_dim) -> (batch, n_heads, head_dim)
-            scores[:, layer] += parts[:, 0].unflatten(-1, (lm.n_heads, lm.head_dim)).sum(-1).cpu()
-    return scores / len(shares)
+    own = [batch.head_outputs[layer][:, None] for layer in range(lm.n_layers)]
+    changes = [values[layer].to(outputs.device) - outputs for layer, outputs in enumerate(own)]
+    slopes = _own_slopes(batch) if method == "gradient" else _mean_slopes(batch, changes, points, max_rows)
+    products = [change.double() * slope.double() for change, slope in zip(changes, slopes, strict=True)]
+    # (batch, n_layers, n_heads * head_dim) -> (batch, n_layers, n_heads)
+    return torch.cat([part.cpu() for part in products], 1).unflatten(-1, (lm.n_heads, lm.head_dim)).sum(-1)
 
 
-def _run_moved(batch: Batch, moved: Sequence[Tensor]) -> list[Tensor]:
-    """Like `batch.residual`, with `moved[layer]` added to what the heads of each layer make of what reaches them."""
-    residual = batch.residual[:1]
-    for layer, addend in enumerate(moved):
-        with edit_head_outputs(batch.lm, layer, addend.add):
-            residual.append(batch.run_block(layer, residual[-1]))
-    return residual
+def _own_slopes(batch: Batch) -> list[Tensor]:
+    """The gradient at each layer's head outputs as they are, (batch, 1, n_heads * head_dim)."""
+    slopes = []
+    gradient = _logprob_gradient(batch.lm, batch.residual[-1], batch.targets)  # (batch, 1, d_model)
+    for layer in reversed(range(batch.lm.n_layers)):
+        slope, gradient = _back_through(batch, layer, batch.residual[layer], None, gradient)
+        slopes.append(slope)
+    return slopes[::-1]
 
 
-def _back_through(batch: Batch, layer: int, entering: Tensor, moved: Tensor, leaving: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_slopes(batch: Batch, changes: Sequence[Tensor], points: int, max_rows: int) -> list[Tensor]:
+    """The mean gradient at each layer's head outputs on their way by `changes`, both (batch, 1, n_heads * head_dim).
+
+    Each point of each layer's way is a row of its own, in which that layer is moved and no other.
+    """
+    n_layers = batch.lm.n_layers
+    step = max(1, max_rows // (points * len(batch.targets)))
+    slopes: list[Tensor] = []
+    for start in range(0, n_layers, step):
+        slopes += _mean_slopes_of(batch, changes, points, range(start, min(start + step, n_layers)))
+    return slopes
+
+
+def _mean_slopes_of(batch: Batch, changes: Sequence[Tensor], points: int, layers: range) -> list[Tensor]:
+    """`_mean_slopes` of some layers, in one pass from the first of them up and one back."""
+    rows = batch.residual[layers.start][:, :0]  # (batch, 0, d_model)
+    entering: dict[int, Tensor] = {}
+    moved: dict[int, Tensor] = {}
+    for layer in range(layers.start, batch.lm.n_layers):
+        shares = torch.zeros(rows.shape[1])
+        if layer in layers:  # its rows join: below, they would equal the unedited token
+            rows = torch.cat([rows, batch.residual[layer].to(rows.device).expand(-1, points, -1)], 1)
+            shares = torch.cat([shares, (torch.arange(points) + 0.5) / points])
+        entering[layer] = rows
+        moved[layer] = shares.to(changes[layer])[:, None] * changes[layer]  # (batch, n_rows, n_heads * head_dim)
+        with edit_head_outputs(batch.lm, layer, _adding(moved[layer])):
+            rows = batch.run_block(layer, rows)
+    slopes = []
+    gradient = _logprob_gradient(batch.lm, rows, batch.targets)  # (batch, n_rows, d_model)
+    for layer in reversed(entering):
+        slope, gradient = _back_through(batch, layer, entering[layer], moved[layer], gradient)
+        if layer in layers:
+            slopes.append(slope[:, -points:].mean(1, keepdim=True))
+            gradient = gradient[:, :-points]
+    return slopes[::-1]
+
+
+def _back_through(
+    batch: Batch, layer: int, entering: Tensor, moved: Tensor | None, leaving: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients at a block's head outputs and at what enters it, given the gradient at what leaves it.
 
     Args:
         batch: the prompts.
         layer: the block.
-        entering: the residual stream that enters it, (batch, 1, d_model).
-        moved: what is added to the block's head outputs, (batch, 1, n_heads * head_dim).
+        entering: the residual stream that enters it, (batch, n_rows, d_model).
+        moved: what is added to the block's head outputs, (batch, n_rows, n_heads * head_dim).
         leaving: the gradient at the residual stream that leaves it, alike.
 
     Returns:
-        (batch, 1, n_heads * head_dim) and (batch, 1, d_model).
+        (batch, n_rows, n_heads * head_dim) and (batch, n_rows, d_model).
     """
     seen: list[Tensor] = []
 
     def note(head_outputs: Tensor) -> Tensor:
         seen.append(head_outputs)
-        return head_outputs + moved
+        return head_outputs if moved is None else _adding(moved)(head_outputs)
 
     entering = entering.detach().requires_grad_()
     with torch.enable_grad(), edit_head_outputs(batch.lm, layer, note):
         behind = batch.run_block(layer, entering)
     at_heads, at_entering = torch.autograd.grad(behind, (seen[0], entering), leaving.to(behind.device))
-    return at_heads, at_entering
+    return at_heads.reshape(*entering.shape[:2], -1), at_entering
+
+
+def _adding(moved: Tensor) -> Edit:
+    """The edit that adds `moved`, (batch, n_rows, n_heads * head_dim), also where rows are batch items."""
+    return lambda head_outputs: head_outputs + moved.reshape(head_outputs.shape)
 
 
 def _logprob_gradient(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of log p(target) at rows (batch, 1, d_model) before the final norm, alike; targets (batch,)."""
+    """Gradient of log p(target) at rows (batch, n_rows, d_model) before the final norm, alike; targets (batch,)."""
     found = []
-    n_rows = max(1, TILE_LOGITS // lm.vocabulary)
+    tile = max(1, TILE_LOGITS // lm.vocabulary)
+    due = targets.repeat_interleave(rows.shape[1])
     with at_hand(lm.unembedding):
-        for some, due in zip(rows.split(n_rows), targets.split(n_rows), strict=True):
-            some = some.detach().requires_grad_()
+        for some, target in zip(rows.flatten(0, 1).split(tile), due.split(tile), strict=True):
+            some = some.detach().requires_grad_()  # (n, d_model)
             with torch.enable_grad():
-                logits = lm.logits(lm.final_norm(some)[:, 0], slice(0, lm.vocabulary))  # (n_rows, vocabulary)
+                logits = lm.logits(lm.final_norm(some), slice(0, lm.vocabulary))  # (n, vocabulary)
                 exact = torch.promote_types(logits.dtype, torch.float32)
-                logprob = logits.log_softmax(-1, dtype=exact).gather(-1, due.to(logits.device)[:, None]).sum()
+                logprob = logits.log_softmax(-1, dtype=exact).gather(-1, target.to(logits.device)[:, None]).sum()
             found.append(torch.autograd.grad(logprob, some)[0])
-    return torch.cat(found)
+    return torch.cat(found).view_as(rows)

@@ -1,5 +1,6 @@
 """Scores from gradients, against finite differences of full forwards, plain autograd, and the exact effects."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -69,6 +70,13 @@ def with_heads_set(lm: LanguageModel, prompt: Prompt, values: Mapping[tuple[int,
         return float(full_logprob(lm, prompt))
 
 
+def slope(lm: LanguageModel, prompt: Prompt, at: Mapping[Any, Tensor], head: tuple[int, int], change: Tensor) -> float:
+    """The central difference of log p(target) as one head of `at`, which are set, moves on by `change`."""
+    step = 1e-5
+    ahead, behind = (with_heads_set(lm, prompt, {**at, head: at[head] + s * change}) for s in (step, -step))
+    return (ahead - behind) / (2 * step)
+
+
 def scores_by_autograd(lm: LanguageModel, prompt: Prompt, values: Tensor) -> Tensor:
     """(n_layers, n_heads) from one graph through the whole model and the whole prompt."""
     outputs: dict[int, Tensor] = {}
@@ -91,16 +99,29 @@ def scores_by_autograd(lm: LanguageModel, prompt: Prompt, values: Tensor) -> Ten
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_score_is_the_slope_of_full_forwards_towards_the_value(family: str) -> None:
-    lm, step = tiny(family, torch.float64), 1e-5
+    lm = tiny(family, torch.float64)
     with KeepFloat64():
         (prompt,), values = prompts_of(lm, [7]), values_of(lm).double()
         own = own_outputs(lm, prompt)
         found = head_scores(lm, [prompt], values)[0]
         for head in all_heads(lm):
-            there = [own[head] + sign * step * (values[head] - own[head]) for sign in (1, -1)]
-            ahead, behind = (with_heads_set(lm, prompt, {head: value}) for value in there)
-            assert float(found[head]) == pytest.approx((ahead - behind) / (2 * step), rel=1e-5, abs=1e-7)
+            due = slope(lm, prompt, {head: own[head]}, head, values[head] - own[head])
+            assert float(found[head]) == pytest.approx(due, rel=1e-5, abs=1e-7)
     assert found.abs().min() > 1e-6  # every head is seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_integrated_score_is_the_mean_slope_on_the_way_of_a_layers_heads(family: str) -> None:
+    lm = tiny(family, torch.float64)
+    with KeepFloat64():
+        (prompt,), values = prompts_of(lm, [7]), values_of(lm).double()
+        own = own_outputs(lm, prompt)
+        found = head_scores(lm, [prompt], values, "integrated", points=2)[0]
+        for head in all_heads(lm)[::3]:
+            ways = [own + share * (values - own) for share in (0.25, 0.75)]
+            layers = [{(head.layer, other): way[head.layer, other] for other in range(lm.n_heads)} for way in ways]
+            due = [slope(lm, prompt, layer, head, values[head] - own[head]) for layer in layers]
+            assert float(found[head]) == pytest.approx(sum(due) / 2, rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -185,22 +206,25 @@ def test_a_saturated_head_is_seen_by_integrated_scores_alone() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neo"])
 @pytest.mark.parametrize("method", ["gradient", "integrated"])
-def test_no_graph_holds_the_prefix_or_more_than_one_block(family: str, method: str) -> None:
+def test_a_graph_holds_rows_of_one_block_and_no_prefix(family: str, method: str) -> None:
     lm = tiny(family)
     lm.model.requires_grad_(True)
-    calls: list[tuple[int, bool, bool]] = []  # positions, graph, its input is where the graph begins
+    tokens: list[int] = []  # of each block that ran with a graph
+    others: list[int] = []
+    graphs: list[weakref.ref[Tensor]] = []
 
     def note(_block: Any, args: Any, output: Any) -> None:
         behind = output[0] if isinstance(output, tuple) else output
-        calls.append((args[0].shape[1], behind.requires_grad, args[0].is_leaf))
+        (tokens if behind.requires_grad else others).append(args[0].shape[:2].numel())
+        assert all(graph() is None for graph in graphs)
+        graphs.extend([weakref.ref(behind)] if behind.requires_grad else [])
 
     for block in lm.blocks:
         block.register_forward_hook(note)
     head_scores(lm, prompts_of(lm, [6, 6]), values_of(lm), method, points=3)
-    in_graph = [call for call in calls if call[1]]
-    assert len(in_graph) == lm.n_layers * (1 if method == "gradient" else 3)
-    assert all(positions == 1 and begins for positions, _, begins in in_graph)
-    assert any(positions > 1 for positions, _, _ in calls)
+    rows = {"gradient": [1] * lm.n_layers, "integrated": [3 * (1 + layer) for layer in reversed(range(lm.n_layers))]}
+    assert tokens == [2 * n_rows for n_rows in rows[method]]
+    assert max(others) >= 2 * 5  # the prompts
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
