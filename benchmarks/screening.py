@@ -1,0 +1,133 @@
+"""Measure what screening misses: `python -m benchmarks.screening`.
+
+Scores from gradients (`fv.interventions.screening`) against the exact sweep of all heads, on the same trials of shipped
+relations: how many of the best heads, and of the most negative ones, are among those that screening would verify. The
+exact sweep takes SmolLM2 minutes and is kept in results_fv/screening/.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy.stats import spearmanr
+
+import fv
+from benchmarks.subjects import EIGHT_RELATIONS
+from fv.data.sampling import prompt_of
+from fv.heads.effects import Effects
+from fv.interventions.screening import head_scores
+from fv.models.language_model import LanguageModel
+
+FOLDER = Path("results_fv") / "screening"
+SHARES = (0.05, 0.10, 0.20, 0.30)
+KS = (5, 10, 20)
+METHODS = {"gradient": ("gradient", 1), **{f"integrated, {n}": ("integrated", n) for n in (1, 2, 4)}}
+
+
+def exact_effects(lm: LanguageModel, trials: fv.Trials) -> Effects:
+    """Effects of all heads on one relation, measured or found."""
+    path = FOLDER / f"{trials.snapshot.qids[0]}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fv.indirect_effects(lm, trials, progress=False).save(path)
+    return fv.load_effects(path)
+
+
+def recall(effects: np.ndarray, scores: np.ndarray, k: int, n_verified: int) -> float:
+    """Share of the k heads of highest effect that are among the `n_verified` of highest score; both (n_heads,)."""
+    best, verified = (np.argsort(-values, kind="stable") for values in (effects, scores))
+    return len({*best[:k]} & {*verified[:n_verified]}) / k
+
+
+def missed(effects: np.ndarray, scores: np.ndarray, k: int, n_verified: int) -> float:
+    """The highest effect among the k best heads that are not among the `n_verified` of highest score; 0 for none."""
+    best, verified = (np.argsort(-values, kind="stable") for values in (effects, scores))
+    left = [head for head in best[:k] if head not in verified[:n_verified]]
+    return float(effects[left].max()) if left else 0.0
+
+
+def rows_of(method: str, relation: str, effects: np.ndarray, scores: np.ndarray) -> list[dict[str, object]]:
+    """What a method misses of one relation, or of the mean over all: a row for each end, share and k."""
+    about = {"method": method, "relation": relation, "spearman": float(spearmanr(effects, scores).statistic)}
+    rows: list[dict[str, object]] = []
+    for end, sign in (("best", 1), ("negative", -1)):
+        for share in SHARES:
+            n = round(share * len(effects))
+            for k in (k for k in KS if k <= n):
+                found, lost = (ask(sign * effects, sign * scores, k, n) for ask in (recall, missed))
+                rows.append({**about, "end": end, "share": share, "k": k, "recall": found, "missed": sign * lost})
+    return rows
+
+
+def measured(lm: LanguageModel, relations: Sequence[str], methods: Sequence[str], console: Console) -> pd.DataFrame:
+    """Rows of every method, for each relation and for the mean over them."""
+    exact: dict[str, np.ndarray] = {}
+    scored: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
+    for q_id in relations:
+        trials = fv.sample_trials(fv.read_relations(names=[q_id]), lm, demos=10, fit=12, held_out=0)
+        effects = exact_effects(lm, trials)
+        exact[q_id] = effects.effects[q_id].delta_logprob.mean(0).ravel()
+        prompts = [prompt_of(lm, trials.snapshot, trial, "corrupted") for trial in trials.fit]
+        for method in methods:
+            kind, points = METHODS[method]
+            scored[method][q_id] = (
+                head_scores(lm, prompts, effects.means[q_id].clean, kind, points).mean(0).numpy().ravel()
+            )
+        console.print(q_id)
+    rows = []
+    for method, own in scored.items():
+        for q_id in relations:
+            rows += rows_of(method, q_id, exact[q_id], own[q_id])
+        mean_effects, mean_scores = (np.mean([of[q_id] for q_id in relations], 0) for of in (exact, own))
+        rows += rows_of(method, "AIE", mean_effects, mean_scores)
+    return pd.DataFrame(rows)
+
+
+def recalls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean recall over relations, and in how many of them nothing is missed: a row for each method, end and k."""
+
+    def told(found: pd.Series) -> str:
+        return f"{found.mean():.3f} ({(found == 1).sum()}/{len(found)})"
+
+    grouped = rows.groupby(["method", "end", "k", "share"], sort=False)["recall"].agg(told).unstack("share", "")
+    return grouped.rename(columns=lambda share: f"{share:.0%}").reset_index()
+
+
+def markdown(console: Console, table: pd.DataFrame) -> None:
+    """Print a table."""
+    console.print(" | ".join(["", *table.columns, ""]).strip(), soft_wrap=True, markup=False)
+    console.print("|---" * table.shape[1] + "|", soft_wrap=True)
+    for row in table.itertuples(index=False):
+        cells = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
+        console.print(" | ".join(["", *cells, ""]).strip(), soft_wrap=True, markup=False)
+
+
+def main() -> None:
+    """Measure and print; every row goes into a CSV file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="eight relations and the gradient alone")
+    args = parser.parse_args()
+    console, lm = Console(), fv.load_model("smollm2")
+    relations = EIGHT_RELATIONS if args.quick else tuple(fv.read_relations())
+    rows = measured(lm, relations, list(METHODS)[: 1 if args.quick else None], console)
+    rows.to_csv(FOLDER / "recall.csv", index=False)
+    single = rows[rows["relation"] != "AIE"]
+    console.print(
+        f"\nRecall over {len(relations)} relations (of how many nothing is missed), by share of heads verified"
+    )
+    markdown(console, recalls(single))
+    console.print("\nThe same of the mean over relations")
+    markdown(console, recalls(rows[rows["relation"] == "AIE"]))
+    console.print("\nRank correlation with the effects")
+    spearman = single.groupby(["method", "relation"], sort=False)["spearman"].first().groupby("method", sort=False)
+    markdown(console, spearman.agg(["min", "median", "max"]).reset_index())
+    console.print("\nWhat is missed of the ten best or most negative with a tenth of the heads or more")
+    lost = rows[(rows["recall"] < 1) & (rows["k"] <= 10) & (rows["share"] >= 0.1)]
+    markdown(console, lost)
+
+
+if __name__ == "__main__":
+    main()
