@@ -108,11 +108,12 @@ def markdown(console: Console, table: pd.DataFrame) -> None:
 def main() -> None:
     """Measure and print; every row goes into a CSV file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="eight relations and the gradient alone")
+    parser.add_argument("--quick", action="store_true", help="eight relations")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["gradient", "integrated, 2"])
     args = parser.parse_args()
     console, lm = Console(), fv.load_model("smollm2")
     relations = EIGHT_RELATIONS if args.quick else tuple(fv.read_relations())
-    rows = measured(lm, relations, list(METHODS)[: 1 if args.quick else None], console)
+    rows = measured(lm, relations, args.methods, console)
     rows.to_csv(FOLDER / "recall.csv", index=False)
     single = rows[rows["relation"] != "AIE"]
     console.print(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fv.config import ComputeConfig
-from fv.errors import ConfigError
+from fv.errors import ConfigError, ModelError
 from fv.interventions.engine import Advance, ignore_progress
 from fv.interventions.equal_length_batch import EqualLengthBatch
 from fv.interventions.hooks import Edit, edit_head_outputs
@@ -67,7 +67,7 @@ def head_scores(
 
     Raises:
         ConfigError: there is no such method, `points` is below 1, or `head_values` has another shape.
-        ModelError: the model is being edited.
+        ModelError: the model is being edited, or has quantised weights on a CPU.
     """
     if method not in METHODS:
         raise ConfigError(f"method={method!r} must be one of {', '.join(METHODS)}.")
@@ -76,12 +76,15 @@ def head_scores(
     given, due = tuple(head_values.shape), (lm.n_layers, lm.n_heads, lm.head_dim)
     if given != due:
         raise ConfigError(f"head_values has the shape {given}, where (n_layers, n_heads, head_dim), {due}, is due.")
+    weight = lm.out_projs[0].weight
+    if not weight.dtype.is_floating_point and weight.device.type == "cpu":
+        raise ModelError(f"{lm.name} has quantised weights on a CPU, which know no gradients: sweep its heads exactly.")
     # A copy, for what was made in a caller's inference mode could not be differentiated.
     values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
     scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
     for part in _batches(lm, prompts, max_rows):
         with _mode_of(lm):
-            scores[part] = _score(_batch_of(lm, [prompts[i] for i in part]), values, method, points, max_rows)
+            scores[part] = batch_scores(_batch_of(lm, [prompts[i] for i in part]), values, method, points, max_rows)
         advance(len(part))
     return scores
 
@@ -109,8 +112,19 @@ def _batch_of(lm: LanguageModel, prompts: Sequence[Prompt]) -> Batch:
     return kind(lm, prompts)
 
 
-def _score(batch: Batch, values: Tensor, method: str, points: int, max_rows: int) -> Tensor:
-    """Scores of a batch, (batch, n_layers, n_heads) float64; `values` is (n_layers, n_heads * head_dim)."""
+def batch_scores(batch: Batch, values: Tensor, method: str, points: int, max_rows: int) -> Tensor:
+    """`head_scores` of prompts that have been run, in the mode that they were run in and inside `engine_pass`.
+
+    Args:
+        batch: the prompts.
+        values: (n_layers, n_heads * head_dim), in the model's number format.
+        method: as of `head_scores`, and so are the others.
+        points: how many points `integrated` takes.
+        max_rows: most rows of points in one pass.
+
+    Returns:
+        (batch, n_layers, n_heads), float64 on the CPU.
+    """
     lm = batch.lm
     # Per layer (batch, 1, n_heads * head_dim), on the layer's device
     own = [batch.head_outputs[layer][:, None] for layer in range(lm.n_layers)]
@@ -148,24 +162,30 @@ def _mean_slopes_of(batch: Batch, changes: Sequence[Tensor], points: int, layers
     """`_mean_slopes` of some layers, in one pass from the first of them up and one back."""
     rows = batch.residual[layers.start][:, :0]  # (batch, 0, d_model)
     entering: dict[int, Tensor] = {}
-    moved: dict[int, Tensor] = {}
     for layer in range(layers.start, batch.lm.n_layers):
-        shares = torch.zeros(rows.shape[1])
         if layer in layers:  # its rows join: below, they would equal the unedited token
             rows = torch.cat([rows, batch.residual[layer].to(rows.device).expand(-1, points, -1)], 1)
-            shares = torch.cat([shares, (torch.arange(points) + 0.5) / points])
         entering[layer] = rows
-        moved[layer] = shares.to(changes[layer])[:, None] * changes[layer]  # (batch, n_rows, n_heads * head_dim)
-        with edit_head_outputs(batch.lm, layer, _adding(moved[layer])):
+        moved = _moved(changes[layer], rows.shape[1], points if layer in layers else 0)
+        with edit_head_outputs(batch.lm, layer, _adding(moved)):
             rows = batch.run_block(layer, rows)
     slopes = []
     gradient = _logprob_gradient(batch.lm, rows, batch.targets)  # (batch, n_rows, d_model)
-    for layer in reversed(entering):
-        slope, gradient = _back_through(batch, layer, entering[layer], moved[layer], gradient)
+    for layer in reversed(range(layers.start, batch.lm.n_layers)):
+        rows = entering.pop(layer)
+        moved = _moved(changes[layer], rows.shape[1], points if layer in layers else 0)
+        slope, gradient = _back_through(batch, layer, rows, moved, gradient)
         if layer in layers:
             slopes.append(slope[:, -points:].mean(1, keepdim=True))
             gradient = gradient[:, :-points]
     return slopes[::-1]
+
+
+def _moved(change: Tensor, n_rows: int, n_moved: int) -> Tensor:
+    """How far each row is on its way by `change`, (batch, n_rows, n_heads * head_dim): the last `n_moved` alone are."""
+    shares = torch.zeros(n_rows)
+    shares[n_rows - n_moved :] = (torch.arange(n_moved) + 0.5) / max(1, n_moved)  # the midpoints of equal parts
+    return shares.to(change)[:, None] * change
 
 
 def _back_through(

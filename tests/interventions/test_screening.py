@@ -1,12 +1,15 @@
 """Scores from gradients, against finite differences of full forwards, plain autograd, and the exact effects."""
 
+import shutil
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import load_local
 from families import FAMILIES, tiny, tiny_editable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from planted import plant, saturated, staircase
 from sweep_checks import KeepFloat64, all_heads, few, lengths_of_prompts, prompts_of, seeds, values_of
 from torch import Tensor
 
+from fv.config import Quant
 from fv.errors import ConfigError, ModelError
 from fv.interventions.edits import AddVector
 from fv.interventions.engines import make_engine
@@ -245,6 +249,17 @@ def test_a_model_that_is_being_edited_is_not_scored() -> None:
     lm = tiny_editable("llama")
     with pytest.raises(ModelError, match="being edited"), lm.edited(AddVector(1, torch.ones(lm.d_model))):
         head_scores(lm, prompts_of(lm, [5]), values_of(lm))
+
+
+def test_weights_in_four_bits_on_a_cpu_are_refused(smollm2_folder: Path, tmp_path: Path) -> None:
+    # Its kernels for them give no gradients on some processors, and no error either.
+    pytest.importorskip("bitsandbytes")
+    tiny("llama", hidden_size=64, head_dim=16, intermediate_size=128).model.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(smollm2_folder / name, tmp_path / name)
+    lm = load_local(tmp_path, quant=Quant.nf4)
+    with pytest.raises(ModelError, match="quantised weights on a CPU"):
+        head_scores(lm, prompts_of(lm, [6]), values_of(lm))
 
 
 @pytest.mark.parametrize(
