@@ -1,15 +1,16 @@
-"""What is measured: two models, and few-shot prompts for them."""
+"""What is measured: three models, and prompts for them."""
 
 from collections.abc import Sequence
 
 import torch
 from hydra import compose, initialize
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
 
 from entrypoints.app import typed
 from fv.config import Config
 from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
+from fv.data.trial_set import Trials
 from fv.interventions.loading import load_configured
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -39,6 +40,29 @@ def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:
     torch.manual_seed(0)
     model = GPT2LMHeadModel._from_config(GPT2Config(), attn_implementation="eager").eval().requires_grad_(False)
     return LanguageModel(model, tokenizer_of.tokenizer, find_spec("gpt2"), "gpt2-small shape", tokenizer_of.fingerprint)
+
+
+def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
+    """Gemma-3-270m with random weights, 18 layers x 4 heads, 262k tokens of vocabulary; it borrows a tokenizer, too."""
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=262_144,
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=18,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+    )
+    model = Gemma3ForCausalLM._from_config(config, attn_implementation="eager").eval().requires_grad_(False)
+    spec, name = find_spec("gemma3_text"), "gemma-3-270m shape"
+    return LanguageModel(model, tokenizer_of.tokenizer, spec, name, tokenizer_of.fingerprint)
+
+
+def demo_trials(lm: LanguageModel) -> Trials:
+    """The trials of `make demo`."""
+    config = configured("experiment=demo")
+    return Trials(sample_snapshot(read_configured(config.data), config.data, config.seed, lm))
 
 
 def prompts(

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from benchmarks.flops import cie_flops, injection_flops
 from benchmarks.measure import extra_memory, seconds, seconds_and_speed
-from benchmarks.subjects import EIGHT_RELATIONS, ONE_RELATION, gpt2_shape, prompts, smollm2
+from benchmarks.second_half import measure_second_half
+from benchmarks.subjects import EIGHT_RELATIONS, ONE_RELATION, gemma_shape, gpt2_shape, prompts, smollm2
 from fv.files import write_json
 from fv.heads.ranking import heads_to_sweep
 from fv.interventions.engine import Cell, Head
@@ -112,9 +114,19 @@ def measure_injection(
     return row | {"naive_rows_a_second": naive_rows, "vs_naive": n_rows / ours / naive_rows}
 
 
+def demo_cells(lm: LanguageModel) -> list[Cell]:
+    """The demo's cells: every third layer at two strengths."""
+    return [Cell(layer, alpha) for layer in range(2, lm.n_layers, 3) for alpha in (1.0, 2.0)]
+
+
 def measure_startup() -> list[dict[str, Any]]:
-    """Seconds of whole processes that stop before a model is loaded."""
-    commands = {"--help": ["--help"], "a configuration error": ["data.n_demos=-1"]}
+    """Seconds of whole processes: two that stop before a model is loaded, and one of a single trial."""
+    one_trial = ["data.qids=[country_capital]", "data.n_trials_per_q=1", "data.n_demos=5", "data.split=shared"]
+    commands = {
+        "--help": ["--help"],
+        "a configuration error": ["data.n_demos=-1"],
+        "one trial": [*one_trial, "score.k=1", "run_id=bench_start", "overwrite=true", "analysis=[]"],
+    }
     return [
         {
             "python -m entrypoints.stepd": name,
@@ -162,6 +174,9 @@ def main() -> None:
     cie = [measure_cie(lm, n, args.trials, rows) for lm in subjects for n in shots]
     table("cie", "Head sweep (CIE)", cie)
     table("injection", "Injection grid (Step6)", [measure_injection(small, n, rows) for n in (1, 8)])
+    large_vocabulary = [] if args.quick else [gemma_shape(small)]
+    halves = [measure_second_half(lm, demo_cells(lm), rows) for lm in (small, *large_vocabulary)]
+    table("second_half", "Step6's second half, one relation of the demo with one vector", [*chain(*halves)])
     if not args.quick:
         lengths = [measure_cie(small, n, t, rows, naive=False) for n, t in ((2, 12), (5, 12), (20, 12), (48, 8))]
         table("growth_tokens", "Growth with prompt length", lengths)

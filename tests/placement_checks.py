@@ -6,6 +6,7 @@ import torch
 from sweep_checks import all_cells, all_heads, for_each, prompts_of, values_of, vectors_of
 from torch import Tensor
 
+from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engines import make_engine
 from fv.interventions.screening import head_scores
 from fv.models.language_model import LanguageModel
@@ -35,6 +36,12 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
         before, after = engine.inject(prompts, for_each(prompts, vectors_of(lm, 2)), cells)
         found += [last.scores.logprob, last.head_outputs, last.residual, patched.unpatched, patched.patched]
         found += [before.logprob, before.rank, after.logprob, after.rank]
+        vector, values = vectors_of(lm, 1)[0], values_of(lm)
+        last_layer = lm.n_layers - 1
+        edits = [None, AddVector(0, vector), ReplaceResidual(last_layer, vector, 0.5), SetHeads(tuple(heads), values)]
+        found += [engine.target_logprobs(prompts, edits), engine.divergences(prompts, edits)]
+        asked = [p._replace(answer=(p.target, 7), wrong=(5, 6)) for p in prompts]
+        found += [part for read in engine.answers(asked, edits) for part in read]
     return found
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.settled import Condition, recorded_cells, settled
-from fv.interventions import answers
-from fv.interventions.engine import Cell
+from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 from fv.vectors.vector import Vector
 
 
@@ -48,22 +48,23 @@ def conditions_as_run(
 
 
 def injection_cost(
-    lm: LanguageModel, conditions: Sequence[Condition], texts: Sequence[Sequence[int]], q_id: str, max_rows: int
+    engine: Engine, conditions: Sequence[Condition], texts: Sequence[Sequence[int]], q_id: str
 ) -> pd.DataFrame:
     """KL(unedited ‖ edited) of the next token behind each text, where the edit should change nothing.
 
     Args:
-        lm: the model.
+        engine: runs the texts.
         conditions: what is done to the last token, one or more.
         texts: token ids of each text.
         q_id: the relation whose conditions they are.
-        max_rows: most token rows in one pass.
 
     Returns:
         one row a (condition, text): the columns that say which condition it is, `text`, and `kl` in nats.
     """
+    # A text has no answer: any token is one whose probability nobody asks for.
+    prompts = [Prompt(tuple(ids), (ids[-1],)) for ids in texts]
     # (n_texts, n_conditions)
-    costs = answers.injection_cost(lm, texts, [condition.edit for condition in conditions], max_rows)
+    costs = engine.divergences(prompts, [condition.edit for condition in conditions]).numpy()
     by_condition = [
         pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
         for i, condition in enumerate(conditions)

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-import torch
 from torch import Tensor
 
 from fv.evaluation.selection import best_cell
-from fv.evaluation.trial_rows import inject_at
+from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import Cell, Engine
 from fv.models.prompt import Prompt
 from fv.vectors.vector import strength
@@ -34,10 +32,11 @@ class DevChoice:
 
     def of_vectors(self, vectors: Tensor) -> list[Cell]:
         """The best cell of each vector, (n_vectors, d_model); alpha 0 where it does harm at all of them."""
-        everywhere = vectors.expand(len(self.prompts), -1, -1)  # (n_prompts, n_vectors, d_model)
-        before, after = inject_at(self.engine, self.prompts, everywhere, self.cells, self.unit)
-        unedited, means = float(before.logprob.mean()), after.logprob.mean(0)  # (n_vectors, n_cells)
-        return [best_cell(self.cells, own, unedited) for own in means.tolist()]
+        edits = [self._added(vector, cell) for vector in vectors for cell in self.cells]
+        unedited, *means = self._means([None, *edits])
+        n_cells = len(self.cells)
+        each = (means[start : start + n_cells] for start in range(0, len(means), n_cells))
+        return [best_cell(self.cells, own, unedited) for own in each]
 
     def of_layer_vectors(self, vectors: Tensor) -> tuple[Cell, Cell]:
         """Where the vector of a layer is best added, and where and by which share it is best put in place.
@@ -45,21 +44,17 @@ class DevChoice:
         Args:
             vectors: the vector for each layer, (n_layers, d_model).
         """
-        own = self.engine.last_token(self.prompts)
-        unedited = float(own.scores.logprob.mean())
-        tried: tuple[list[Cell], list[Cell]] = ([], [])
-        means: tuple[list[float], list[float]] = ([], [])
-        for layer, here in groupby(self.cells, key=lambda cell: cell.layer):
-            vector = vectors[layer].to(own.residual)  # (d_model,)
-            added = strength(vector, Cell(layer, 1.0), self.unit) * vector
-            # To move towards a vector is to add what it differs by from each prompt's own: (n_prompts, 2, d_model).
-            both_ways = torch.stack([added.expand(len(self.prompts), -1), vector - own.residual[:, layer]], 1)
-            cells = (list(here), [Cell(layer, share) for share in self.shares])
-            both = sorted({*cells[0], *cells[1]})
-            _, after = self.engine.inject(self.prompts, both_ways, both)
-            found = after.logprob.mean(0)  # (2, n_cells)
-            for i, mine in enumerate(cells):
-                tried[i].extend(mine)
-                means[i].extend(float(found[i, both.index(cell)]) for cell in mine)
-        added_at, replaced_at = (best_cell(mine, scores, unedited) for mine, scores in zip(tried, means, strict=True))
-        return added_at, replaced_at
+        layers = sorted({cell.layer for cell in self.cells})
+        moved = [Cell(layer, share) for layer in layers for share in self.shares]
+        adding = [self._added(vectors[cell.layer], cell) for cell in self.cells]
+        moving = [ReplaceResidual(cell.layer, vectors[cell.layer], cell.alpha) for cell in moved]
+        unedited, *means = self._means([None, *adding, *moving])
+        added, replaced = means[: len(adding)], means[len(adding) :]
+        return best_cell(self.cells, added, unedited), best_cell(moved, replaced, unedited)
+
+    def _added(self, vector: Tensor, cell: Cell) -> AddVector:
+        return AddVector(cell.layer, strength(vector, cell, self.unit) * vector)
+
+    def _means(self, edits: Sequence[LastTokenEdit]) -> list[float]:
+        """Mean log p under each edit."""
+        return self.engine.target_logprobs(self.prompts, edits).mean(0).tolist()

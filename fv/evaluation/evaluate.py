@@ -119,7 +119,6 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         alpha_unit=AlphaUnit(alpha_unit),
         stats=StatsConfig(confidence=confidence),
         seed=snapshot.meta.seed if seed is None else seed,
-        max_rows=max_rows,
     )
     plan = [(vector, snapshot.qids) for vector in given]
     with bars(progress):

@@ -29,6 +29,8 @@ from fv.vectors.vector import Vector
 log = logging.getLogger(__name__)
 SAID = {"own": "its own conditions", "of_others": "those that other relations have a part in"}
 """What the log calls a unit."""
+KEPT_BYTES = 2**30
+"""Prompts of a relation that were run are kept up to so much memory, for its other conditions."""
 
 
 @dataclass
@@ -57,7 +59,6 @@ class HeldOutRun:
         vectors: the function vectors by name.
         chosen: the chosen cell of each (fv, relation), `fv.evaluation.selection.choose_cells`.
         parts: {trial_id: `dev` or `test`}.
-        max_rows: most cached token positions in one pass.
     """
 
     engine: Engine
@@ -66,7 +67,6 @@ class HeldOutRun:
     vectors: dict[str, Vector]
     chosen: pd.DataFrame
     parts: dict[str, str]
-    max_rows: int
 
     def run(self, units: UnitStore) -> HeldOutRows:
         """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
@@ -78,7 +78,9 @@ class HeldOutRun:
         with progress_bar("Test trials", n_answers) as (advance, rename):
             for q_id in qids:
                 rename(q_id)
-                self._run_relation(asked[q_id], every[q_id], units, found, advance)
+                # Both units ask for the same zero-shot prompts, and so do the searches for cells.
+                with self.engine.keeping(KEPT_BYTES):
+                    self._run_relation(asked[q_id], every[q_id], units, found, advance)
         return found
 
     def _run_relation(
@@ -129,12 +131,12 @@ class HeldOutRun:
     ) -> Tables:
         """Scores of the candidates, each at the cell that is chosen for it."""
         conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
-        q_id, lm = asked.questions.q_id, self.candidates.lm
+        q_id = asked.questions.q_id
         scored: dict[int, pd.DataFrame] = {}
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
             which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
             edits = [conditions[i].edit for i in which]
-            scores = score_answers(lm, asked.prompts[kind], edits, asked.questions.ending, self.max_rows, advance)
+            scores = score_answers(self.engine, asked.prompts[kind], edits, asked.questions.ending, advance)
             for column, i in enumerate(which):
                 where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(asked.test))}
                 scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 from torch import Tensor
 
-from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
+from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import NormsError
 from fv.evaluation.candidates import CandidatesOfRelations
@@ -57,7 +57,6 @@ class Evaluation:
         alpha_unit: what alpha is a multiple of.
         stats: level, resamples and method of intervals.
         seed: of every draw.
-        max_rows: most token rows in one pass.
         units: finished pieces, to read and to add to.
         name: what the grid's progress bar is called.
     """
@@ -71,7 +70,6 @@ class Evaluation:
     alpha_unit: AlphaUnit = AlphaUnit.vector
     stats: StatsConfig = field(default_factory=StatsConfig)
     seed: int = 42
-    max_rows: int = ComputeConfig.max_rows
     units: UnitStore = NO_UNITS
     name: str = "Grid"
 
@@ -107,7 +105,7 @@ class Evaluation:
         """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
         candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
         chosen, parts = choose_cells(found.rows), dict(found.parts)
-        run = HeldOutRun(self.engine, self.snapshot, candidates, named, chosen, parts, self.max_rows)
+        run = HeldOutRun(self.engine, self.snapshot, candidates, named, chosen, parts)
         rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
         return held_out_results(run.run(self.units), rates, self.stats, self.seed)
 
@@ -132,7 +130,7 @@ class Evaluation:
         """
         ids = encoded_alike(self.lm, texts, self.snapshot.meta.add_special_tokens)
         parts = conditions_as_run(self.candidates(cells), q_id, vectors, trials)
-        costs = [injection_cost(self.lm, conditions, ids, q_id, self.max_rows) for conditions in parts if conditions]
+        costs = [injection_cost(self.engine, conditions, ids, q_id) for conditions in parts if conditions]
         return pd.concat(costs, ignore_index=True)
 
     def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:

@@ -72,7 +72,10 @@ def inject_vectors(
         advance: progress callback, called with trial rows done.
     """
     values = torch.stack([vector.values for vector in vectors]).expand(len(prompts), -1, -1)
-    return inject_at(engine, prompts, values, cells, residual_norm, advance, apart=True)
+    if residual_norm is not None:
+        values = normalize(values, dim=-1)
+        cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
+    return engine.inject(prompts, values, cells, advance)
 
 
 def trial_rows(
@@ -90,22 +93,6 @@ def trial_rows(
     rows["baseline_correct"] = rows["baseline_rank"] == 0
     rows["injected_correct"] = rows["injected_rank"] == 0
     return rows
-
-
-def inject_at(
-    engine: Engine,
-    prompts: Sequence[Prompt],
-    vectors: Tensor,
-    cells: Sequence[Cell],
-    residual_norm: Tensor | None,
-    advance: Advance = ignore_progress,
-    apart: bool = False,
-) -> tuple[TargetScores, TargetScores]:
-    """`Engine.inject`, with alpha as a multiple of the residual stream's norm at each layer, (n_layers,), if given."""
-    if residual_norm is not None:
-        vectors = normalize(vectors, dim=-1)
-        cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
-    return engine.inject(prompts, vectors, cells, advance, apart)
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:

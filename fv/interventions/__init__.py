@@ -1,6 +1,6 @@
 """Edits of a running model, engines that run many of them, what is read off, and the proof at load that they act."""
 
-from fv.interventions.answers import AnswerScores, injection_cost, score_answers
+from fv.interventions.answers import AnswerScores, score_answers
 from fv.interventions.editable import EditableModel
 from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual, SetHeads, edited_rows
 from fv.interventions.engine import Cell, Engine, Head, LastToken, PatchScores, TargetScores
@@ -27,7 +27,6 @@ __all__ = [
     "TargetScores",
     "edited_rows",
     "head_scores",
-    "injection_cost",
     "load_model",
     "make_engine",
     "score_answers",

@@ -5,7 +5,6 @@ where and what; in the passes of `edited_rows`, rows may be edited in different 
 edits act in whatever a model's user runs.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -79,6 +78,11 @@ LastTokenEdit = AnyEdit | None
 """An edit of a row; None leaves it as it is."""
 
 
+def first_block(edit: AnyEdit) -> int:
+    """The first block that runs otherwise than without the edit; behind the last one, as many as there are."""
+    return min((layer for layer, _ in edit.heads), default=0) if isinstance(edit, SetHeads) else edit.layer + 1
+
+
 @contextmanager
 def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) -> Iterator[None]:
     """Run the model with row r of every prompt edited by `edits[r]`, at position `at` of what is run.
@@ -88,56 +92,73 @@ def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) 
     Raises:
         ModelError: an edited module took no part in the forward pass.
     """
-    blocks: dict[int, list[int]] = defaultdict(list)
-    heads: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for row, edit in enumerate(edits):
-        if isinstance(edit, SetHeads):
-            for layer, head in edit.heads:
-                heads[layer].append((row, head))
-        elif edit is not None:
-            blocks[edit.layer].append(row)
+    n_rows = len(edits)
+
+    def on_rows(change: Callable[[Tensor], None], width: int | None = None) -> Callable[[Tensor], Tensor]:
+        def edit(hidden: Tensor) -> Tensor:
+            # (n_prompts * n_rows, positions, …) -> (n_prompts, n_rows, positions, …)
+            by_row = hidden.clone().unflatten(0, (-1, n_rows))
+            change(by_row if width is None else by_row.unflatten(-1, (lm.n_heads, width)))
+            return by_row.flatten(0, 1)
+
+        return edit
+
     with ExitStack() as stack:
-        for layer, pairs in heads.items():
-            stack.enter_context(edit_head_outputs(lm, layer, _set_heads(lm, edits, layer, pairs, at)))
-        for layer, rows in blocks.items():
-            stack.enter_context(edit_block_output(lm, layer, _change_residual(lm, edits, rows, at)))
+        for layer in sorted({layer for edit in edits if isinstance(edit, SetHeads) for layer, _ in edit.heads}):
+            change = heads_setter(lm, edits, layer, at)
+            stack.enter_context(edit_head_outputs(lm, layer, on_rows(change, lm.head_dim)))
+        for layer in sorted({edit.layer for edit in edits if isinstance(edit, AddVector | ReplaceResidual)}):
+            stack.enter_context(edit_block_output(lm, layer, on_rows(residual_changer(lm, edits, layer, at))))
         yield
 
 
-def _set_heads(
-    lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, pairs: list[tuple[int, int]], at: int
-) -> Callable[[Tensor], Tensor]:
-    rows, heads = zip(*pairs, strict=True)
+def heads_setter(lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, at: int) -> Callable[[Tensor], None]:
+    """Sets, in place, the heads of a layer that some of the edits set, in head outputs of one row an edit.
+
+    Head outputs are (n_prompts, n_rows, positions, n_heads, head_dim); `at` is the position that is edited.
+    """
+    pairs = [
+        (row, head)
+        for row, edit in enumerate(edits)
+        if isinstance(edit, SetHeads)
+        for in_layer, head in edit.heads
+        if in_layer == layer
+    ]
+    rows, heads = [row for row, _ in pairs], [head for _, head in pairs]
     values = torch.stack([edits[row].values[layer, head] for row, head in pairs])  # type: ignore[union-attr]
     values = values.to(lm.device, lm.dtype)  # (n_pairs, head_dim)
 
-    def edit(head_outputs: Tensor) -> Tensor:
-        # (n_prompts * n_rows, positions, n_heads * head_dim) -> (n_prompts, n_rows, positions, n_heads, head_dim)
-        by_row = head_outputs.clone().unflatten(0, (-1, len(edits))).unflatten(-1, (lm.n_heads, lm.head_dim))
-        by_row[:, list(rows), at, list(heads)] = values.to(by_row.device)
-        return by_row.flatten(-2).flatten(0, 1)
+    def change(head_outputs: Tensor) -> None:
+        head_outputs[:, rows, at, heads] = values.to(head_outputs.device)
 
-    return edit
+    return change
 
 
-def _change_residual(
-    lm: LanguageModel, edits: Sequence[LastTokenEdit], rows: list[int], at: int
-) -> Callable[[Tensor], Tensor]:
-    vectors = torch.stack([edits[row].vector for row in rows]).to(lm.device, lm.dtype)  # type: ignore[union-attr]
+def residual_changer(
+    lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, at: int
+) -> Callable[[Tensor], None]:
+    """Changes, in place, a residual stream behind block `layer` of one row an edit, as the edits of this layer do.
+
+    The residual stream is (n_prompts, n_rows, positions, d_model); `at` is the position that is edited.
+    """
+    there = {
+        row: edit
+        for row, edit in enumerate(edits)
+        if isinstance(edit, AddVector | ReplaceResidual) and edit.layer == layer
+    }
+    rows = [*there]
+    vectors = torch.stack([edit.vector for edit in there.values()]).to(lm.device, lm.dtype)  # (n_rows_here, d_model)
     # How much of a replaced residual stream goes; an added vector takes nothing away.
     shares = torch.tensor(
-        [own.share if isinstance(own := edits[row], ReplaceResidual) else torch.nan for row in rows],
+        [edit.share if isinstance(edit, ReplaceResidual) else torch.nan for edit in there.values()],
         device=lm.device,
         dtype=lm.dtype,
     )[:, None]  # (n_rows_here, 1)
 
-    def edit(residual: Tensor) -> Tensor:
-        # (n_prompts * n_rows, positions, d_model) -> (n_prompts, n_rows, positions, d_model)
-        by_row = residual.clone().unflatten(0, (-1, len(edits)))
-        here = by_row[:, rows, at]
-        there, share = vectors.to(here.device), shares.to(here.device)
-        replaced = torch.where(share == 1, there, here + share * (there - here))
-        by_row[:, rows, at] = torch.where(share.isnan(), here + there, replaced)
-        return by_row.flatten(0, 1)
+    def change(residual: Tensor) -> None:
+        here = residual[:, rows, at]
+        vector, share = vectors.to(here.device), shares.to(here.device)
+        replaced = torch.where(share == 1, vector, here + share * (vector - here))
+        residual[:, rows, at] = torch.where(share.isnan(), here + vector, replaced)
 
-    return edit
+    return change

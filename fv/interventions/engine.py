@@ -6,12 +6,15 @@ shared prefix would not be exact for.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from fv.interventions.edits import LastTokenEdit
+from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
 
@@ -118,6 +121,29 @@ class PatchScores(NamedTuple):
     patched: Tensor
 
 
+class AnswerReads(NamedTuple):
+    """How the model rates a prompt's answer of n tokens under several edits of the last prompt token.
+
+    Attributes:
+        logprob: log probability of each of its tokens given those before, (n_edits, n) float64.
+        rank: tokens rated above its first one, (n_edits,) int64.
+        logit_difference: its first token's logit minus the highest of the prompt's `wrong` tokens, (n_edits,) float64;
+            NaN where there are none.
+        likeliest: the likeliest token behind the prompt and behind each token of the answer, (n_edits, n + 1) int64;
+            the last one is -1 where one of the others is not the answer's.
+    """
+
+    logprob: Tensor
+    rank: Tensor
+    logit_difference: Tensor
+    likeliest: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence["AnswerReads"]) -> "AnswerReads":
+        """Join along the edits."""
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
+
+
 def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:
     """Refuse vectors of a shape that would only seem to fit.
 
@@ -136,7 +162,13 @@ Advance = Callable[[int], None]
 
 
 class Engine(Protocol):
-    """Runs prompts with and without edits at their last token."""
+    """Runs prompts with and without edits at their last token.
+
+    Attributes:
+        lm: the model.
+    """
+
+    lm: LanguageModel
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
         """Which prompts run in one pass, in their order: a longer list has the batches of its beginning, and a list cut
@@ -166,24 +198,37 @@ class Engine(Protocol):
         ...
 
     def inject(
-        self,
-        prompts: Sequence[Prompt],
-        vectors: Tensor,
-        cells: Sequence[Cell],
-        advance: Advance = ignore_progress,
-        apart: bool = False,
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
         """Add each of a prompt's vectors to its last token's residual stream at each cell.
+
+        No bit of a vector's numbers depends on which other vectors and cells there are.
 
         Args:
             prompts: the (zero-shot) prompts.
             vectors: (n_prompts, n_vectors, d_model); prompts may have different vectors, but equally many.
             cells: the (layer, alpha) pairs.
             advance: called with the number of (prompt, vector, cell) rows done.
-            apart: whether no bit of a vector's numbers may depend on which other vectors there are. On which other
-                cells there are it never depends.
 
         Returns:
             baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).
         """
+        ...
+
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        """Log probability of each prompt's target under each edit: (n_prompts, n_edits) float64."""
+        ...
+
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        """Each prompt's whole answer under each edit; `advance` is called with (prompt, edit) rows done."""
+        ...
+
+    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        """KL(unedited ‖ edited) of the next token behind each prompt, in nats: (n_prompts, n_edits) float64."""
+        ...
+
+    def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
+        """Inside it, prompts that were run are kept, up to so many bytes, for calls that ask for the same ones."""
         ...

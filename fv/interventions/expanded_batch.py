@@ -3,18 +3,26 @@
 It costs more than the shared prefix: the cache is repeated for every row, and a row runs through all layers.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-from fv.interventions.edits import SetHeads
-from fv.interventions.engine import Advance, Head, PatchScores, TargetScores, ignore_progress
+from fv.interventions import readout
+from fv.interventions.edits import LastTokenEdit, SetHeads
+from fv.interventions.engine import Advance, AnswerReads, Head, PatchScores, TargetScores, ignore_progress
+from fv.interventions.kept_prompts import KeptPrompts
 from fv.interventions.naive import NaiveEngine
-from fv.interventions.passes import in_engine_pass
+from fv.interventions.passes import in_fused_pass
 from fv.interventions.prompt_cache import PromptCache
+from fv.interventions.scored_rows import answers_of, targets_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+
+EDITS_TOGETHER = 32
+"""Prompts share a pass as long as so many edits of each fit."""
 
 
 class ExpandedBatchEngine(NaiveEngine):
@@ -23,34 +31,84 @@ class ExpandedBatchEngine(NaiveEngine):
     def __init__(self, lm: LanguageModel, max_rows: int) -> None:
         super().__init__(lm)
         self.max_rows = max_rows
+        self._kept: KeptPrompts[PromptCache] = KeptPrompts()
 
-    @in_engine_pass
+    def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
+        return self._kept.keeping(most_bytes)
+
+    @in_fused_pass
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
     ) -> PatchScores:
         unpatched, patched = [], []
         for prompt in prompts:
-            cache = PromptCache(self.lm, [prompt.token_ids])
-            scored = [
-                self._score(cache, prompt, [None, *(SetHeads((head,), head_values) for head in chunk)])
-                for chunk in self._chunks(prompt, heads)
-            ]
-            # Row 0 of each pass is unpatched.
-            unpatched.append(torch.cat([s.logprob[:1].expand(len(s.logprob) - 1) for s in scored]))
-            patched.append(torch.cat([s.logprob[1:] for s in scored]))
+            cache, step = self._run([prompt]), max(1, self._rows_that_fit([prompt]) - 1)
+            for start in range(0, len(heads), step):
+                edits = [SetHeads((head,), head_values) for head in heads[start : start + step]]
+                scored = targets_of(self.lm, cache.rows([None, *edits]), [prompt])[0]
+                unpatched.append(scored[:1].expand(len(edits)))  # row 0 of each pass is unpatched
+                patched.append(scored[1:])
             advance(1)
-        return PatchScores(self.last_token(prompts), torch.stack(unpatched), torch.stack(patched))
+        shape = (len(prompts), len(heads))
+        return PatchScores(self.last_token(prompts), torch.cat(unpatched).view(shape), torch.cat(patched).view(shape))
+
+    @in_fused_pass
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        found = torch.empty(len(prompts), len(edits), dtype=torch.float64)
+        for which, cache, chunks in self._batches(prompts, edits):
+            here = [prompts[i] for i in which]
+            found[which] = torch.cat([targets_of(self.lm, cache.rows(chunk), here) for chunk in chunks], 1)
+        return found
+
+    @in_fused_pass
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        found: dict[int, AnswerReads] = {}
+        for which, cache, chunks in self._batches(prompts, edits, with_answers=True):
+            here = [prompts[i] for i in which]
+            behind = torch.tensor([p.answer for p in here])
+            parts = []
+            for chunk in chunks:
+                parts.append(answers_of(self.lm, cache.rows(chunk, behind), here))
+                advance(len(here) * len(chunk))
+            for i, own in zip(which, zip(*parts, strict=True), strict=True):
+                found[i] = AnswerReads.cat(own)
+        return [found[i] for i in range(len(prompts))]
+
+    @in_fused_pass
+    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        found = torch.empty(len(prompts), len(edits), dtype=torch.float64)
+        for which, cache, chunks in self._batches(prompts, edits):
+            own = cache.rows([None])[:, 0]  # (n_prompts, 1, d_model)
+            rows = torch.cat([cache.rows(chunk)[:, :, 0] for chunk in chunks], 1)  # (n_prompts, n_edits, d_model)
+            for i, before, after in zip(which, own, rows, strict=True):
+                found[i] = readout.divergences(self.lm, before, after)
+        return found
 
     def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
         # One row a pass, so that an injected cell's numbers do not depend on which others were asked for.
-        cache = PromptCache(self.lm, [prompt.token_ids])
-        return lambda: self._score(cache, prompt, [None])
+        cache, target = self._run([prompt]), torch.tensor([prompt.target])
+        return lambda: readout.target_scores(self.lm, cache.rows([None])[0, :, 0], target)
 
-    def _score(self, cache: PromptCache, prompt: Prompt, edits: Sequence[SetHeads | None]) -> TargetScores:
-        """Scores, (n_rows,), of one prompt's rows."""
-        logits = cache.logits(edits)[0, :, 0]  # (n_rows, vocabulary)
-        return TargetScores.of_logits(logits, torch.full((len(logits),), prompt.target, device=self.lm.device))
+    def _batches(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], with_answers: bool = False
+    ) -> Iterator[tuple[list[int], PromptCache, list[Sequence[LastTokenEdit]]]]:
+        """Prompts of equal length, and of equally long answers where these stand behind them, which share a pass; run;
+        and the edits in chunks that fit."""
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, prompt in enumerate(prompts):
+            alike[len(prompt.token_ids), len(prompt.answer) if with_answers else 0].append(i)
+        for (_, n_behind), every in sorted(alike.items()):
+            fit = self._rows_that_fit([prompts[every[0]]], n_behind)
+            size = max(1, fit // EDITS_TOGETHER)
+            for which in (every[start : start + size] for start in range(0, len(every), size)):
+                step = max(1, fit // len(which))
+                chunks = [edits[start : start + step] for start in range(0, len(edits), step)]
+                yield which, self._run([prompts[i] for i in which]), chunks
 
-    def _chunks(self, prompt: Prompt, heads: Sequence[Head]) -> Iterator[Sequence[Head]]:
-        step = max(1, self.max_rows // len(prompt.token_ids) - 1)
-        return (heads[start : start + step] for start in range(0, len(heads), step))
+    def _run(self, prompts: Sequence[Prompt]) -> PromptCache:
+        return self._kept.of(prompts, lambda these: PromptCache(self.lm, [p.token_ids for p in these]))
+
+    def _rows_that_fit(self, prompts: Sequence[Prompt], n_behind: int = 0) -> int:
+        return max(1, self.max_rows // (len(prompts[0].token_ids) + n_behind))

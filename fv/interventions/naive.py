@@ -4,13 +4,16 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from fv.interventions.edits import LastTokenEdit, edited_rows
 from fv.interventions.engine import (
     Advance,
+    AnswerReads,
     Cell,
     Head,
     LastToken,
@@ -20,6 +23,7 @@ from fv.interventions.engine import (
     ignore_progress,
 )
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
+from fv.interventions.metrics import kl_divergence, logit_difference, n_agreeing, rank_of, target_logprob
 from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -68,14 +72,8 @@ class NaiveEngine:
 
     @in_engine_pass
     def inject(
-        self,
-        prompts: Sequence[Prompt],
-        vectors: Tensor,
-        cells: Sequence[Cell],
-        advance: Advance = ignore_progress,
-        apart: bool = False,
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
-        del apart  # every forward is alone
         check_vectors(prompts, vectors, self.lm.d_model)
         baseline, injected = [], []
         for prompt, own in zip(prompts, vectors.to(self.lm.device, self.lm.dtype), strict=True):
@@ -88,6 +86,42 @@ class NaiveEngine:
                     advance(1)
         shape = (len(prompts), vectors.shape[1], len(cells))
         return TargetScores.cat(baseline), TargetScores.cat(injected).reshape(*shape)
+
+    @in_engine_pass
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        found = [[target_logprob(self._logits(p, edit)[0], torch.tensor(p.target)) for edit in edits] for p in prompts]
+        return torch.tensor(found, dtype=torch.float64)
+
+    @in_engine_pass
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        found = []
+        for prompt in prompts:
+            # (n_edits, n + 1, vocabulary)
+            logits = torch.stack([self._logits(prompt, edit, prompt.answer) for edit in edits])
+            found.append(reads_of_logits(logits, prompt))
+            advance(len(edits))
+        return found
+
+    @in_engine_pass
+    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        found = []
+        for prompt in prompts:
+            own = self._logits(prompt, None)
+            found.append(torch.cat([kl_divergence(own, self._logits(prompt, edit)) for edit in edits]))
+        return torch.stack(found)
+
+    def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
+        del most_bytes  # nothing is shared between forwards
+        return nullcontext()
+
+    def _logits(self, prompt: Prompt, edit: LastTokenEdit, behind: Sequence[int] = ()) -> Tensor:
+        """Logits behind the last prompt token and each token behind it, (1 + n_behind, vocabulary) on the CPU."""
+        ids, last = torch.tensor([[*prompt.token_ids, *behind]], device=self.lm.device), len(prompt.token_ids) - 1
+        with edited_rows(self.lm, [edit], last):
+            logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1 + len(behind)).logits[0]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
 
     def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
         """How `inject` runs a prompt, again and again under different edits; returns (1,) scores."""
@@ -118,3 +152,18 @@ class NaiveEngine:
             return edited
 
         return edit
+
+
+def reads_of_logits(logits: Tensor, prompt: Prompt) -> AnswerReads:
+    """What whole logits, (n_edits, n + 1, vocabulary), say of a prompt's answer of n tokens."""
+    n, answer = len(prompt.answer), torch.tensor(prompt.answer, device=logits.device)
+    first, targets = logits[:, 0], answer[:1].expand(len(logits))
+    likeliest = logits.argmax(-1)  # (n_edits, n + 1)
+    agree = torch.tensor([n_agreeing(said, prompt.answer) == n for said in likeliest.tolist()], device=logits.device)
+    likeliest[:, n] = likeliest[:, n].where(agree, -1)
+    return AnswerReads(
+        target_logprob(logits[:, :n], answer.expand(len(logits), -1)).double(),
+        rank_of(first, targets),
+        logit_difference(first, prompt.target, prompt.wrong).double(),
+        likeliest,
+    )

@@ -7,6 +7,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from fv.errors import ModelError
 from fv.interventions.editing import edits_at_work
+from fv.interventions.fused import fused_modules
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
 
@@ -42,6 +43,18 @@ def in_engine_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Co
     @wraps(function)
     def run(first: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
         with engine_pass(first if isinstance(first, LanguageModel) else first.lm):
+            return function(first, *args, **kwargs)
+
+    return run
+
+
+def in_fused_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
+    """The same, with element-wise code fused where the model's self-check proved it (`fv.interventions.fused`)."""
+
+    @in_engine_pass
+    @wraps(function)
+    def run(first: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
+        with fused_modules(first if isinstance(first, LanguageModel) else first.lm):
             return function(first, *args, **kwargs)
 
     return run

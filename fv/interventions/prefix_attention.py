@@ -1,4 +1,5 @@
-"""Attention in which many copies of a last token share one prefix (steps 1 and 3 of `shared_prefix`)."""
+"""Attention in which many copies of a last token, and what stands behind them, share one prefix (steps 1 and 3 of
+`shared_prefix`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,18 +26,34 @@ class PrefixCache:
         stop_after: the layer whose keys and values end the prompt phase; None once rows are run.
         kept: per layer (keys, values), each (batch, n_kv_heads, longest prefix + 1, head_dim + 1); the extra
             position and feature stand for a row's own key and value, see `_attend_rows`. On the layer's device.
+        n_positions: tokens of a row: its last prompt token, and those that stand behind it.
     """
 
     lengths: Tensor
     stop_after: int | None
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    n_positions: int = 1
 
     def __post_init__(self) -> None:
-        longest = int(self.lengths.max())
-        visible = torch.arange(longest + 1, device=self.lengths.device) < self.lengths[:, None]
-        visible[:, -1] = True
-        # (batch, 1, 1, longest + 1) bool, true where a row may look; None where that is everywhere.
+        longest, n = int(self.lengths.max()), self.n_positions
+        visible = torch.arange(longest + n, device=self.lengths.device) < self.lengths[:, None]
+        visible[:, -n:] = True
+        # (batch, 1, 1, longest + n_positions) bool, true where a row may look; None where that is everywhere.
         self.visible = None if visible.all() else visible[:, None, None]
+
+    def continued(self, n_positions: int) -> "PrefixCache":
+        """The same keys and values, for rows of so many tokens."""
+        return PrefixCache(self.lengths, None, self.kept, n_positions)
+
+    def of_rows(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's (keys, values), each (batch, n_kv_heads, longest prefix + n, head_dim + n), n = `n_positions`."""
+        n, kept = self.n_positions, self.kept[layer]
+        if n == 1:
+            return kept
+        found = [pad(part[:, :, :-1, :-1], (0, n, 0, n)) for part in kept]
+        for part in found:
+            part[:, :, -n:, -n:] = torch.eye(n, dtype=part.dtype, device=part.device)
+        return found[0], found[1]
 
     def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Store a layer's keys and values of all prompt tokens, (batch, n_kv_heads, tokens, head_dim)."""
@@ -102,23 +119,36 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, layer: int, scale: float) -> Tensor:
-    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows, head_dim).
+    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows * n, head_dim).
 
-    Every row has a key of its own, which one matrix product over shared keys cannot hold. So a row's score on
-    itself becomes one more feature of its query, which only the kept extra key has; and the extra value has only
-    the extra feature, where the weight that the row gave itself comes out.
+    A row's n tokens stand next to one another. Every row has n keys of its own, which one matrix product over shared
+    keys cannot hold. So a token's scores on its row become n more features of its query, each of which one of n kept
+    extra keys has; and the extra values have only the extra features, where the weights that the row gave itself come
+    out.
     """
-    n_kv, rows = key.shape[1], query.shape[2]
-    keys, values = cache.kept[layer]
-    # Query heads that share a key-value head are adjacent: (batch, n_kv_heads, group, rows, head_dim)
-    grouped = query.unflatten(1, (n_kv, -1))
-    on_itself = (grouped * key[:, :, None]).sum(-1, keepdim=True)
-    # (batch, n_kv_heads, group * rows, head_dim + 1)
-    asking = torch.cat([grouped, on_itself], -1).flatten(2, 3)
+    n_kv, n = key.shape[1], cache.n_positions
+    keys, values = cache.of_rows(layer)
+    # Query heads that share a key-value head are adjacent: (batch, n_kv_heads, group, rows, n, head_dim)
+    grouped = query.unflatten(1, (n_kv, -1)).unflatten(3, (-1, n))
+    own_keys, own_values = (part.unflatten(2, (-1, n))[:, :, None] for part in (key, value))
+    on_itself = _own_scores(grouped, own_keys)  # (batch, n_kv_heads, group, rows, n, n)
+    # (batch, n_kv_heads, group * rows * n, head_dim + n)
+    asking = torch.cat([grouped, on_itself], -1).flatten(2, 4)
     visible = None if cache.visible is None else cache.visible.to(keys.device)
     attended = scaled_dot_product_attention(asking, keys, values, attn_mask=visible, scale=scale)
-    attended = attended.unflatten(2, (-1, rows))  # (batch, n_kv_heads, group, rows, head_dim + 1)
-    return torch.addcmul(attended[..., :-1], attended[..., -1:], value[:, :, None]).flatten(1, 2)
+    attended = attended.view(*grouped.shape[:-1], -1)  # (batch, n_kv_heads, group, rows, n, head_dim + n)
+    of_prefix, weights = attended[..., :-n], attended[..., -n:]
+    whole = torch.addcmul(of_prefix, weights, own_values) if n == 1 else of_prefix + weights @ own_values
+    return whole.flatten(3, 4).flatten(1, 2)
+
+
+def _own_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Scores of each row's tokens on one another, lowest on those that come later: (…, rows, n, n)."""
+    n = query.shape[-2]
+    if n == 1:  # as many products of one row with one key as there are rows: element by element is faster
+        return (query * key).sum(-1, keepdim=True)
+    later = torch.ones(n, n, dtype=torch.bool, device=query.device).triu(1)
+    return (query @ key.mT).masked_fill(later, torch.finfo(query.dtype).min)
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""A batch of prompts run once, unedited, ready for rows on top of their last token (`shared_prefix`)."""
+"""A batch of prompts run once, unedited, ready for rows on top of their last token (`shared_prefix`).
+
+`PromptBatch` is for rows of the last token alone, `Continuation` for rows with tokens behind it; both are what
+`fv.interventions.rows` runs rows on.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +22,7 @@ class PromptBatch:
     """Prompts of any lengths, right-padded; lives in `shared_prefix_mode`.
 
     Attributes:
+        n_positions: tokens of a row.
         targets: (batch,) target token ids.
         residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
             each (batch, 1, d_model), on the device of the block that it leaves.
@@ -26,6 +31,7 @@ class PromptBatch:
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
         self.lm = lm
+        self.n_positions = 1
         self.targets = torch.tensor([p.target for p in prompts], device=lm.device)
         lengths = torch.tensor([len(p.token_ids) for p in prompts], device=lm.device)
         longest = int(lengths.max())
@@ -37,24 +43,27 @@ class PromptBatch:
         self._cache = PrefixCache(lengths=lengths - 1, stop_after=lm.n_layers - 1)
         self.residual: list[Tensor] = []
         self.head_outputs: dict[int, Tensor] = {}
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self._record_calls(ids[self._each, self._last, None], self._last[:, None])
+        self._last_ids = ids[self._each, self._last, None]  # (batch, 1)
+        self._calls = _Calls(lm, self._last_ids, self._last[:, None], self._cache)
         self._run_prompts(ids, torch.arange(longest, device=lm.device).expand_as(ids))
         self._run_last_block()
 
     def run_block(self, layer: int, rows: Tensor) -> Tensor:
         """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
-        args, kwargs = self._calls[layer]
-        return residual_of(self.lm.blocks[layer](rows, *args, **kwargs), self.lm.spec.blocks, False)
+        # One position for all rows, which broadcasts.
+        return self._calls.run(layer, rows, 1)
 
-    def _record_calls(self, ids: Tensor, positions: Tensor) -> None:
-        """Learn what each block is called with at the last tokens (positions, rotations), without running any."""
-        with ExitStack() as stack:
-            for block in self.lm.blocks:
-                stack.enter_context(_recorded_call(block, self._calls))
-            self._run_base_model(ids, positions)
-        if len(self._calls) != self.lm.n_layers:
-            raise ModelError(f"{self.lm.spec.blocks} ran {len(self._calls)} blocks, where {self.lm.n_layers} are due.")
+    def continued(self, behind: Tensor) -> "Continuation":
+        """The same prompts with tokens behind them, (batch, n_behind)."""
+        ids = torch.cat([self._last_ids, behind.to(self._last_ids.device)], 1)
+        positions = self._last[:, None] + torch.arange(ids.shape[1], device=ids.device)
+        return Continuation(self.lm, _Calls(self.lm, ids, positions, self._cache.continued(ids.shape[1])))
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it holds."""
+        kept = [part for both in self._cache.kept.values() for part in both]
+        return sum(part.nbytes for part in (*kept, *self.residual, *self.head_outputs.values()))
 
     def _run_prompts(self, ids: Tensor, positions: Tensor) -> None:
         """Run all tokens up to the last layer's keys and values; what is above is due at the last token only."""
@@ -69,7 +78,7 @@ class PromptBatch:
         try:
             with record_head_outputs(self.lm, range(self.lm.n_layers - 1), self._last, self.head_outputs):
                 try:
-                    self._run_base_model(ids, positions)
+                    _run_base_model(self.lm, ids, positions, self._cache)
                 except PromptDoneError:
                     return
             raise SpecError(f"The spec {self.lm.spec.name} never reached attention layer {self._cache.stop_after}.")
@@ -83,16 +92,75 @@ class PromptBatch:
         with record_head_outputs(self.lm, [last], None, self.head_outputs):
             self.residual.append(self.run_block(last, self.residual[last]))
 
-    def _run_base_model(self, ids: Tensor, positions: Tensor) -> None:
-        self.lm.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, fv_prefix=self._cache)
+
+class Continuation:
+    """Prompts with tokens behind them, for rows of both; lives in `shared_prefix_mode`.
+
+    Attributes:
+        n_positions: tokens of a row, the last prompt token among them.
+        residual: as of `PromptBatch`, each (batch, n_positions, d_model).
+    """
+
+    def __init__(self, lm: LanguageModel, calls: "_Calls") -> None:
+        self.lm = lm
+        self.n_positions = calls.start.shape[1]
+        self._calls = calls
+        self.residual = [calls.start]
+        for layer in range(lm.n_layers):
+            self.residual.append(self.run_block(layer, self.residual[layer]))
+
+    def run_block(self, layer: int, rows: Tensor) -> Tensor:
+        """Run block `layer` on rows (batch, n_rows * n_positions, d_model), a row's tokens next to one another."""
+        return self._calls.run(layer, rows, rows.shape[1] // self.n_positions)
+
+
+class _Calls:
+    """What each block is called with at some tokens (positions, rotations), learnt without running any.
+
+    Attributes:
+        start: what the first block is given, (batch, n_positions, d_model).
+    """
+
+    def __init__(self, lm: LanguageModel, ids: Tensor, positions: Tensor, cache: PrefixCache) -> None:
+        self._lm = lm
+        self._n_positions = ids.shape[1]
+        self._noted: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = []
+        with ExitStack() as stack:
+            for block in lm.blocks:
+                stack.enter_context(_recorded_call(block, self._noted))
+            _run_base_model(lm, ids, positions, cache)
+        if len(self._noted) != lm.n_layers:
+            raise ModelError(f"{lm.spec.blocks} ran {len(self._noted)} blocks, where {lm.n_layers} are due.")
+        self.start = self._noted[0][0]
+
+    def run(self, layer: int, rows: Tensor, times: int) -> Tensor:
+        """Run a block on rows, (batch, rows, d_model), with its arguments for `times` rows next to one another."""
+        _, args, kwargs = self._noted[layer]
+        args = tuple(self._repeated(value, times) for value in args)
+        kwargs = {name: self._repeated(value, times) for name, value in kwargs.items()}
+        return residual_of(self._lm.blocks[layer](rows, *args, **kwargs), self._lm.spec.blocks, False)
+
+    def _repeated(self, value: Any, times: int) -> Any:
+        """An argument that has a value a position, (batch, n_positions, …), for several rows of them."""
+        if times == 1:
+            return value
+        if isinstance(value, tuple):
+            return tuple(self._repeated(part, times) for part in value)
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[1] != self._n_positions:
+            return value
+        return value.repeat(1, times, *[1] * (value.ndim - 2))  # (batch, times * n_positions, …)
+
+
+def _run_base_model(lm: LanguageModel, ids: Tensor, positions: Tensor, cache: PrefixCache) -> None:
+    lm.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, fv_prefix=cache)
 
 
 @contextmanager
-def _recorded_call(block: nn.Module, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> Iterator[None]:
-    """Have a block note the arguments it is called with, behind its input, and return its input."""
+def _recorded_call(block: nn.Module, calls: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]]) -> Iterator[None]:
+    """Have a block note its input and the arguments it is called with behind it, and return its input."""
 
     def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        calls.append((args, kwargs))
+        calls.append((hidden_states, args, kwargs))
         return hidden_states
 
     # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).

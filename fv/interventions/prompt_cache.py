@@ -6,9 +6,10 @@ scores and position biases included.
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fv.interventions.edits import LastTokenEdit, edited_rows
 from fv.models.language_model import LanguageModel
@@ -25,12 +26,18 @@ class PromptCache:
     def __init__(self, lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
         self.lm = lm
         self.ids = torch.tensor([list(ids) for ids in prompts], device=lm.device)  # (n_prompts, tokens)
-        self._cache = None
+        self._cache: Any = None
         if self.ids.shape[1] > 1:
             self._cache = lm.model.base_model(input_ids=self.ids[:, :-1], use_cache=True).past_key_values
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it holds."""
+        layers = [] if self._cache is None else self._cache.layers
+        return sum(part.nbytes for layer in layers for part in (layer.keys, layer.values) if part is not None)
+
     @torch.no_grad()
-    def logits(self, edits: Sequence[LastTokenEdit], behind: Tensor | None = None) -> Tensor:
+    def rows(self, edits: Sequence[LastTokenEdit], behind: Tensor | None = None) -> Tensor:
         """Run each prompt's last token once an edit, and what stands behind it.
 
         Args:
@@ -38,21 +45,30 @@ class PromptCache:
             behind: token ids that follow the prompts, (n_prompts, n_behind); none unless given.
 
         Returns:
-            (n_prompts, n_rows, 1 + n_behind, vocabulary), float32 or wider: what comes next after the last prompt
-            token and after each one behind it.
+            (n_prompts, n_rows, 1 + n_behind, d_model), before the final norm.
         """
         n_rows, (n_prompts, tokens) = len(edits), self.ids.shape
         ids = self.ids[:, -1:] if behind is None else torch.cat([self.ids[:, -1:], behind.to(self.ids.device)], 1)
         cache = deepcopy(self._cache)
         if cache is not None:
             cache.batch_repeat_interleave(n_rows)
-        with edited_rows(self.lm, edits):
-            logits = self.lm.model(
-                input_ids=ids.repeat_interleave(n_rows, 0),
-                attention_mask=torch.ones(
-                    n_prompts * n_rows, tokens - 1 + ids.shape[1], dtype=torch.long, device=ids.device
-                ),
-                past_key_values=cache,
-                use_cache=cache is not None,
-            ).logits  # (n_prompts * n_rows, 1 + n_behind, vocabulary)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).unflatten(0, (n_prompts, n_rows))
+        found: list[Tensor] = []
+
+        def keep(_norm: nn.Module, args: tuple[Any, ...]) -> None:
+            found.append(args[0])
+
+        handle = self.lm.final_norm.register_forward_pre_hook(keep)
+        try:
+            with edited_rows(self.lm, edits):
+                self.lm.model.base_model(
+                    input_ids=ids.repeat_interleave(n_rows, 0),
+                    attention_mask=torch.ones(
+                        n_prompts * n_rows, tokens - 1 + ids.shape[1], dtype=torch.long, device=ids.device
+                    ),
+                    past_key_values=cache,
+                    use_cache=cache is not None,
+                )
+        finally:
+            handle.remove()
+        # (n_prompts * n_rows, 1 + n_behind, d_model) -> (n_prompts, n_rows, 1 + n_behind, d_model)
+        return found[0].unflatten(0, (n_prompts, n_rows))

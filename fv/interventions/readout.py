@@ -1,10 +1,15 @@
-"""Scores of target tokens straight from the residual stream, without a row's whole vocabulary in memory.
+"""What is read off the residual stream behind the last block, without a row's whole vocabulary in memory.
 
 Logits are made and reduced in tiles that stay in a CPU's cache: log-softmax needs only their running maximum and
 sum of exponentials (Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018), and a rank only the
 number of logits above the target's. Written out whole, the logits of a SmolLM2 head sweep take longer to read back
 than to compute.
+
+Rows are (n, d_model), before the final norm, and what is read has a value a row.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,54 +19,169 @@ from fv.models.language_model import LanguageModel
 from fv.models.placement import at_hand
 
 TILE_ROWS = 1024
-TILE_LOGITS = 2**21
-"""Rows, and logits (8 MB in float32), in one tile."""
+TILE_LOGITS = 2**18
+"""Rows, and logits (1 MB in float32), in one tile."""
+
+
+class TokenReads(NamedTuple):
+    """How rows rate a token each, and which they rate best; each (n,), on the CPU.
+
+    Attributes:
+        scores: of the token.
+        best: the id of the likeliest token, the first of equally likely ones.
+    """
+
+    scores: TargetScores
+    best: Tensor
 
 
 def target_scores(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TargetScores:
-    """Log probability and rank of each row's target; rows is (n, d_model), before the final norm, targets (n,)."""
+    """Log probability and rank of each row's target, (n,)."""
     with at_hand(lm.unembedding):
         scored = [_score(lm, *part, ranked=True) for part in _tiled(rows, targets)]
-    logprob, above = (torch.cat(parts) for parts in zip(*scored, strict=True))
-    return TargetScores(logprob.double().cpu(), above.long().cpu())
+    return _scores_of(scored)
 
 
 def target_logprobs(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
-    """Log probability, (n,) float64 on the CPU, of each row's target; arguments as for `target_scores`."""
+    """Log probability, (n,) float64 on the CPU, of each row's target, (n,)."""
     with at_hand(lm.unembedding):
-        scored = [_score(lm, *part, ranked=False)[0] for part in _tiled(rows, targets)]
+        scored = [_score(lm, *part)[0] for part in _tiled(rows, targets)]
     return torch.cat(scored).double().cpu()
 
 
-def _tiled(rows: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-    n_tiles = -(-len(rows) // TILE_ROWS)
-    return list(zip(rows.chunk(n_tiles), targets.chunk(n_tiles), strict=True))
+def read_tokens(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TokenReads:
+    """Each row's target, (n,), and its best token."""
+    with at_hand(lm.unembedding):
+        scored = [_score(lm, *part, ranked=True, wants_best=True) for part in _tiled(rows, targets)]
+    return TokenReads(_scores_of(scored), torch.cat([best for _, _, best in scored]).cpu())
 
 
-def _score(lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor]:
-    """Log probability of each target, and number of tokens rated above it (zeros unless `ranked`), each (n,).
+def best_tokens(lm: LanguageModel, rows: Tensor) -> Tensor:
+    """Each row's best token, (n,)."""
+    found = []
+    with at_hand(lm.unembedding):
+        for part in _parts(rows):
+            hidden = _normed(lm, part)
+            best = _Best(hidden)
+            for tile, logits in _tiles(lm, hidden):
+                best.update(tile.start, logits)
+            found.append(best.token)
+    return torch.cat(found).cpu() if found else torch.empty(0, dtype=torch.long)
+
+
+def logits_at(lm: LanguageModel, rows: Tensor, token_ids: Tensor) -> Tensor:
+    """The rows' logits of some tokens, (n, n_tokens), float32 or wider."""
+    with at_hand(lm.unembedding):
+        hidden = _normed(lm, rows)
+        logits = lm.logits(hidden, token_ids.to(hidden.device))
+    return logits.to(_exact(logits))
+
+
+def divergences(lm: LanguageModel, own: Tensor, rows: Tensor) -> Tensor:
+    """KL(own ‖ row) of next-token distributions, in nats, (n,) float64 on the CPU; `own` is one row, (1, d_model)."""
+    with at_hand(lm.unembedding):
+        hidden = _normed(lm, own)
+        own_total = _log_total(lm, hidden)  # (1, 1)
+        return torch.cat([_divergence(lm, hidden, own_total, part) for part in _parts(rows)]).cpu()
+
+
+def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor) -> Tensor:
+    hidden = _normed(lm, rows)
+    # In float64, since what is left of two large sums may be small.
+    total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float64)
+    difference = torch.zeros_like(total)  # of logits, on average under p
+    for tile, logits in _tiles(lm, hidden):
+        wide, own_logits = logits.double(), lm.logits(own, tile).double()  # (n, width), (1, width)
+        total = torch.logaddexp(total, wide.logsumexp(-1, keepdim=True))
+        p = (own_logits - own_total).exp()
+        # A token that cannot come adds nothing, whatever the logits are.
+        difference += torch.where(p > 0, p * (own_logits - wide), 0.0).sum(-1, keepdim=True)
+    # Rounding can bring equal distributions a hair below zero.
+    return (difference + total - own_total).clamp_min(0)[:, 0]
+
+
+def _log_total(lm: LanguageModel, hidden: Tensor) -> Tensor:
+    """Log of the sum of exponentials of all logits, (n, 1) float64."""
+    total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float64)
+    for _, logits in _tiles(lm, hidden):
+        total = torch.logaddexp(total, logits.double().logsumexp(-1, keepdim=True))
+    return total
+
+
+def _score(
+    lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool = False, wants_best: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log probability of each target, number of tokens rated above it, and best token, each (n,); the last two are
+    there only if asked for.
 
     The unembedding is at hand: it may be a file's, which is not read for every tile.
     """
-    head = lm.unembedding.weight.device
-    hidden, targets = lm.final_norm(rows).to(head), targets.to(head)  # (n, d_model), (n,)
-    exact = torch.promote_types(hidden.dtype, torch.float32)
-    target_logit = lm.logits_of(hidden, targets).to(exact)[:, None]  # (n, 1)
+    hidden = _normed(lm, rows)
+    targets = targets.to(hidden.device)
+    target_logit = lm.logits_of(hidden, targets)[:, None]  # (n, 1)
+    target_logit = target_logit.to(_exact(target_logit))
     highest = torch.full_like(target_logit, -torch.inf)
     total = torch.zeros_like(target_logit)  # sum of exp(logit - highest)
     above = torch.zeros_like(target_logit)
-    width = max(1, TILE_LOGITS // len(rows))
-    for start in range(0, lm.vocabulary, width):
-        tile = slice(start, min(start + width, lm.vocabulary))
-        logits = lm.logits(hidden, tile).to(exact)  # (n, width)
+    best = _Best(hidden)
+    for tile, logits in _tiles(lm, hidden):
         # The target's logit in here comes from another product and may differ in its last bit: one value serves all.
         inside = ((targets >= tile.start) & (targets < tile.stop)).nonzero()[:, 0]
-        logits[inside, targets[inside] - start] = target_logit[inside, 0]
+        logits[inside, targets[inside] - tile.start] = target_logit[inside, 0]
         if ranked:
             # Comparing into floats, because summing booleans is ten times slower on a CPU.
             above += torch.gt(logits, target_logit, out=torch.empty_like(logits)).sum(-1, keepdim=True)
+        if wants_best:
+            best.update(tile.start, logits)
         higher = torch.maximum(highest, logits.amax(-1, keepdim=True))
         total = total * (highest - higher).exp() + logits.sub_(higher).exp_().sum(-1, keepdim=True)
         highest = higher
     logprob = target_logit - highest - total.log()
-    return logprob[:, 0], above[:, 0]
+    return logprob[:, 0], above[:, 0], best.token
+
+
+class _Best:
+    """The best token of each row so far."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self._logit = hidden.new_full((len(hidden),), -torch.inf, dtype=_exact(hidden))
+        self.token = hidden.new_zeros(len(hidden), dtype=torch.long)
+
+    def update(self, start: int, logits: Tensor) -> None:
+        """Look at a tile's logits, (n, width), whose first token is `start`."""
+        logit, token = logits.max(-1)
+        better = logit > self._logit  # of equal ones the first stays
+        self._logit = torch.where(better, logit, self._logit)
+        self.token = torch.where(better, start + token, self.token)
+
+
+def _tiles(lm: LanguageModel, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The logits, (n, width), of one range of the vocabulary after the other; whoever takes them may change them."""
+    width = max(1, TILE_LOGITS // max(1, len(hidden)))
+    for start in range(0, lm.vocabulary, width):
+        tile = slice(start, min(start + width, lm.vocabulary))
+        logits = lm.logits(hidden, tile)
+        yield tile, logits.to(_exact(logits))
+
+
+def _normed(lm: LanguageModel, rows: Tensor) -> Tensor:
+    """Rows behind the final norm, where the unembedding is: (n, d_model)."""
+    return lm.final_norm(rows).to(lm.unembedding.weight.device)
+
+
+def _exact(values: Tensor) -> torch.dtype:
+    """What sums of these are made in: float32 or wider."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def _parts(rows: Tensor) -> tuple[Tensor, ...]:
+    return rows.chunk(-(-len(rows) // TILE_ROWS)) if len(rows) else ()
+
+
+def _tiled(rows: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(_parts(rows), _parts(targets), strict=True))
+
+
+def _scores_of(scored: list[tuple[Tensor, Tensor, Tensor]]) -> TargetScores:
+    logprob, above, _ = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    return TargetScores(logprob.double().cpu(), above.long().cpu())

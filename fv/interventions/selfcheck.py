@@ -6,14 +6,17 @@ module path and the number. What was measured goes into the metadata.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fv.errors import SpecError
+from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
+from fv.interventions.fused import USED, prove_fused
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.passes import in_engine_pass
@@ -72,10 +75,11 @@ class _SelfCheck:
             "injection_read_back_exactly": all(self.read_back(layer) for layer in self.layers),
             "parallel_block_error": self.parallel(),
             "logits_error": self.readout(),
+            USED: self.fused(),
             "sweep": self.lm.spec.sweep.value,
-            "sweep_vs_naive": self.engine(),
         }
-        return report
+        fast = replace(self.lm, selfcheck={USED: report[USED]})
+        return report | {"sweep_vs_naive": self.engine(fast), "answers_vs_naive": self.answers(fast)}
 
     def identity(self, layer: int) -> bool:
         """An identity edit leaves the logits bit-equal."""
@@ -193,7 +197,11 @@ class _SelfCheck:
             raise self.refused(lm.spec.final_norm, f"logits made from it are {error:.2g} away from the model's")
         return error
 
-    def engine(self) -> float:
+    def fused(self) -> dict[str, float | None]:
+        """Which element-wise code is the same when it is fused; what is off is left alone, and no reason to refuse."""
+        return prove_fused(self.lm)
+
+    def engine(self, fast_lm: LanguageModel) -> float:
         """The fast engine that the spec allows agrees with the naive loop, on prompts of unequal length."""
         lm = self.lm
         prompts = [Prompt(tuple(self.ids), (self.ids[0],)), Prompt(tuple(self.ids[2:]), (self.ids[1],))]
@@ -203,7 +211,7 @@ class _SelfCheck:
         values = values.view(lm.n_layers, lm.n_heads, lm.head_dim)
         vectors = torch.linspace(-1, 1, lm.d_model).expand(2, 1, -1)
         cells = [Cell(layer, 1.0) for layer in self.layers]
-        naive, fast = NaiveEngine(lm), make_engine(lm, "auto", max_rows=64)
+        naive, fast = NaiveEngine(lm), make_engine(fast_lm, "auto", max_rows=64)
         patched = fast.patch_heads(prompts, values, heads).patched - naive.patch_heads(prompts, values, heads).patched
         injected = fast.inject(prompts, vectors, cells)[1].logprob - naive.inject(prompts, vectors, cells)[1].logprob
         difference = max(float(patched.abs().max()), float(injected.abs().max()))
@@ -212,6 +220,29 @@ class _SelfCheck:
                 lm.spec.blocks,
                 f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p; "
                 "this family needs another `sweep` in its spec",
+            )
+        return difference
+
+    def answers(self, fast_lm: LanguageModel) -> float:
+        """It agrees with the naive loop on answers of two tokens, too, under every kind of edit."""
+        lm, ids = self.lm, self.ids
+        prompts = [Prompt(tuple(ids), (ids[0], ids[2]), (ids[1],)), Prompt(tuple(ids[2:]), (ids[1], ids[0]))]
+        vector = torch.linspace(-1, 1, lm.d_model)
+        values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)
+        heads = tuple(Head(layer, 0) for layer in self.layers)
+        edits = [
+            None,
+            AddVector(self.layers[0], vector),
+            ReplaceResidual(self.layers[-1], vector, 0.5),
+            SetHeads(heads, values.view(lm.n_layers, lm.n_heads, lm.head_dim)),
+        ]
+        both = (engine.answers(prompts, edits) for engine in (NaiveEngine(lm), make_engine(fast_lm, "auto", 64)))
+        differences = [(one.logprob - other.logprob).abs().max() for one, other in zip(*both, strict=True)]
+        difference = float(torch.stack(differences).max())
+        if not difference <= self.tolerance:
+            raise self.refused(
+                lm.spec.blocks,
+                f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p of answers",
             )
         return difference
 

@@ -213,8 +213,9 @@ class LanguageModel:
         direction = weight * attended
         return weight * (normed(attended) @ direction) / (direction @ direction)
 
-    def logits(self, hidden: Tensor, tokens: slice) -> Tensor:
-        """Logits, (n, n_tokens), of a range of the vocabulary; `hidden` is (n, d_model), behind the final norm."""
+    def logits(self, hidden: Tensor, tokens: slice | Tensor) -> Tensor:
+        """Logits, (n, n_tokens), of a range of the vocabulary, or of token ids, (n_tokens,); `hidden` is (n, d_model),
+        behind the final norm."""
         head = self.unembedding
         with at_hand(head):
             weight, bias = head.weight[tokens], None if head.bias is None else head.bias[tokens]

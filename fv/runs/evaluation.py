@@ -32,7 +32,6 @@ def evaluation_of(
         alpha_unit=config.injection.alpha_unit,
         stats=config.stats,
         seed=config.seed,
-        max_rows=config.compute.max_rows,
         units=units,
         name=name,
     )

@@ -10,7 +10,7 @@ from fv.evaluation.dev_choice import DevChoice
 from fv.interventions.edits import AddVector, ReplaceResidual
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
-from fv.interventions.prompt_cache import PromptCache
+from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -25,10 +25,7 @@ def said_prompts(lm: LanguageModel) -> list[Prompt]:
 
 
 def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | ReplaceResidual | None) -> float:
-    logits = [
-        PromptCache(lm, [p.token_ids]).logits([edit])[0, 0, 0].double().log_softmax(-1)[p.target] for p in prompts
-    ]
-    return float(torch.stack(logits).mean())
+    return float(NaiveEngine(lm).target_logprobs(prompts, [edit]).mean())
 
 
 def choice_of(lm: LanguageModel, prompts: list[Prompt], shares: list[float], unit: Tensor | None = None) -> DevChoice:

@@ -9,9 +9,10 @@ from answer_oracle import oracle
 from families import FAMILIES, tiny
 from sweep_checks import TOLERANCE, all_heads, prompts_of, values_of, vectors_of
 
-from fv.interventions.answers import injection_cost, score_answers
+from fv.interventions.answers import score_answers
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.engine import Head
+from fv.interventions.engines import make_engine
 from fv.interventions.prompt_cache import PromptCache
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -39,20 +40,13 @@ def test_rows_behind_a_cached_prefix_equal_full_forwards(family: str) -> None:
     for length in (1, 9):
         prompts = [list(p.token_ids) for p in prompts_of(lm, [length, length])]
         with torch.no_grad():
-            found = PromptCache(lm, prompts).logits(edits, torch.tensor(behind))
+            rows = PromptCache(lm, prompts).rows(edits, torch.tensor(behind))
+            found = lm.logits(lm.final_norm(rows.flatten(0, 2)), slice(0, lm.vocabulary)).view(*rows.shape[:3], -1)
             for ids, after, own in zip(prompts, behind, found, strict=True):
                 due = torch.stack([oracle(lm, ids, after, edit) for edit in edits])
                 torch.testing.assert_close(own, due, rtol=0, atol=5e-5)
         # Every edit acts at the last prompt token.
         assert (found[:, 1:, 0] - found[:, :1, 0]).abs().amax(-1).min() > 1e-3
-
-
-def test_a_row_does_not_depend_on_the_other_rows(tiny_lm: LanguageModel) -> None:
-    prompts = [list(p.token_ids) for p in prompts_of(tiny_lm, [6])]
-    edits = edits_of(tiny_lm)
-    together = PromptCache(tiny_lm, prompts).logits(edits)[0]
-    for row, edit in enumerate(edits):
-        torch.testing.assert_close(PromptCache(tiny_lm, prompts).logits([edit])[0, 0], together[row], rtol=0, atol=2e-5)
 
 
 def asked_of(lm: LanguageModel) -> list[Prompt]:
@@ -62,11 +56,14 @@ def asked_of(lm: LanguageModel) -> list[Prompt]:
     return [Prompt(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
 
 
-@pytest.mark.parametrize("max_rows", [1, 30, 4096])
-def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, max_rows: int) -> None:
+ENGINES = [("naive", 2), ("expanded", 2), ("expanded", 30), ("expanded", 4096), *(("auto", n) for n in (2, 30, 4096))]
+
+
+@pytest.mark.parametrize("mode,max_rows", ENGINES)
+def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, mode: str, max_rows: int) -> None:
     asked, edits = asked_of(tiny_lm), edits_of(tiny_lm)
     done: list[int] = []
-    scores = score_answers(tiny_lm, asked, edits, "\n\n", max_rows, done.append)
+    scores = score_answers(make_engine(tiny_lm, mode, max_rows), asked, edits, "\n\n", done.append)
     assert sum(done) == len(asked) * len(edits)
     for i, prompt in enumerate(asked):
         for j, edit in enumerate(edits):
@@ -80,6 +77,52 @@ def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, max_rows: int
             assert scores.logit_difference[i, j] == pytest.approx(float(logits[0, target]) - best_wrong, abs=5e-5)
             whole = sum(logprobs[at, token] for at, token in enumerate(prompt.answer))
             assert scores.answer_logprob[i, j] == pytest.approx(whole, abs=3 * TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) -> None:
+    lm = tiny(family)
+    edits, fast, naive = edits_of(lm), make_engine(lm, "auto", 200), make_engine(lm, "naive", 2)
+    said = naive.answers([Prompt(p.token_ids, (1,)) for p in prompts_of(lm, [4, 7, 4, 1, 7])], [None])
+    prompts = prompts_of(lm, [4, 7, 4, 1, 7])
+    # Answers that the unedited model says for a token or two, and others.
+    firsts = [int(read.likeliest[0, 0]) for read in said]
+    answers = [(firsts[0],), (firsts[1], 8), (70, 44, 5), (12,), (firsts[4],)]
+    asked = [Prompt(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
+    for found, due in zip(fast.answers(asked, edits), naive.answers(asked, edits), strict=True):
+        torch.testing.assert_close(found.logprob, due.logprob, rtol=0, atol=5e-5)
+        torch.testing.assert_close(found.logit_difference, due.logit_difference, rtol=0, atol=5e-5)
+        assert (found.rank - due.rank).abs().max() <= 3
+        assert torch.equal(found.likeliest, due.likeliest)
+    assert any((read.likeliest[:, -1] >= 0).any() for read in fast.answers(asked, edits))
+    torch.testing.assert_close(
+        fast.target_logprobs(asked, edits), naive.target_logprobs(asked, edits), rtol=0, atol=5e-5
+    )
+    torch.testing.assert_close(fast.divergences(asked, edits), naive.divergences(asked, edits), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["auto", "expanded"])
+def test_prompts_that_are_kept_run_once_and_give_the_same_bits(tiny_llama: LanguageModel, mode: str) -> None:
+    engine, asked, edits = make_engine(tiny_llama, mode, 64), asked_of(tiny_llama), edits_of(tiny_llama)
+    embedded: list[int] = []
+    handle = tiny_llama.model.base_model.embed_tokens.register_forward_hook(
+        lambda _module, args, _output: embedded.append(args[0].numel())
+    )
+    try:
+        alone = [engine.target_logprobs(asked, edits) for _ in range(2)]
+        each = sum(embedded) // 2
+        embedded.clear()
+        with engine.keeping(2**30):
+            kept = [engine.target_logprobs(asked, edits) for _ in range(2)]
+            with_keeping = sum(embedded)
+            embedded.clear()
+        with engine.keeping(1):
+            engine.target_logprobs(asked, edits)
+            engine.target_logprobs(asked, edits)
+        assert sum(embedded) == 2 * each > with_keeping
+    finally:
+        handle.remove()
+    assert all(torch.equal(one, alone[0]) for one in (*alone, *kept))
 
 
 def greedy(lm: LanguageModel, ids: list[int], n_tokens: int) -> list[int]:
@@ -106,7 +149,7 @@ def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageM
         said = smollm2.tokenizer.decode(greedy(smollm2, ids, 6))
         for answer in answers:
             prompt = Prompt(tuple(ids), tuple(smollm2.encode(answer, False)), ())
-            scores = score_answers(smollm2, [prompt], [None], "\n\n", 4096)
+            scores = score_answers(make_engine(smollm2, "auto", 4096), [prompt], [None], "\n\n")
             assert scores.exact_match[0, 0] == said.startswith(answer + "\n")
             # The text goes on as long as both agree, and ends with the first token that is not the answer's.
             assert said.startswith(scores.text[0, 0].rstrip("\n")) and len(scores.text[0, 0]) > 0
@@ -120,20 +163,21 @@ def test_the_end_of_text_ends_an_answer_too(tiny_llama: LanguageModel) -> None:
         first = oracle(tiny_llama, [5, 17, 300], [], None)[0].argmax().item()
         second = oracle(tiny_llama, [5, 17, 300], [first], None)[1].argmax().item()
     asked = Prompt((5, 17, 300), (first,), ())
-    assert not score_answers(tiny_llama, [asked], [None], "\0", 64).exact_match[0, 0]
+    assert not score_answers(make_engine(tiny_llama, "auto", 64), [asked], [None], "\0").exact_match[0, 0]
     model = tiny_llama.model
     before = model.generation_config.eos_token_id
     try:
         model.generation_config.eos_token_id = second
-        assert score_answers(replace(tiny_llama), [asked], [None], "\0", 64).exact_match[0, 0]
+        assert score_answers(make_engine(replace(tiny_llama), "auto", 64), [asked], [None], "\0").exact_match[0, 0]
     finally:
         model.generation_config.eos_token_id = before
 
 
-def test_cost_is_zero_without_an_edit_and_the_divergence_with_one(tiny_lm: LanguageModel) -> None:
-    texts = [list(p.token_ids) for p in prompts_of(tiny_lm, [3, 8, 3])]
-    edits = edits_of(tiny_lm)
-    costs = injection_cost(tiny_lm, texts, edits, 40)
+@pytest.mark.parametrize("mode", ["auto", "expanded", "naive"])
+def test_divergence_is_zero_without_an_edit_and_as_defined_with_one(tiny_lm: LanguageModel, mode: str) -> None:
+    prompts = prompts_of(tiny_lm, [3, 8, 3])
+    texts, edits = [list(p.token_ids) for p in prompts], edits_of(tiny_lm)
+    costs = make_engine(tiny_lm, mode, 40).divergences(prompts, edits).numpy()
     assert costs.shape == (3, len(edits))
     assert costs[:, 0] == pytest.approx(0, abs=1e-9)
     for text, row in zip(texts, costs, strict=True):

@@ -89,3 +89,54 @@ def test_a_bias_of_the_unembedding_counts(tiny_lm: LanguageModel) -> None:
     with torch.no_grad():
         whole = TargetScores.of_logits(head(lm.final_norm(rows)), targets)
         assert_close(readout.target_scores(lm, rows, targets), whole)
+
+
+# Best tokens, single logits, divergences
+
+
+def with_twins(lm: LanguageModel) -> LanguageModel:
+    """A copy of a model in which every token from 3,000 on is unembedded as the one 3,000 before it: ties."""
+    copy = replace(lm, model=deepcopy(lm.model))
+    with torch.no_grad():
+        weight = copy.unembedding.weight
+        weight[3000:6000] = weight[:3000]
+    return copy
+
+
+@pytest.mark.parametrize("tile", [2**10, 2**15, 2**21])
+def test_the_best_token_is_the_first_of_equally_likely_ones_whatever_the_tile(
+    tiny_lm: LanguageModel, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readout, "TILE_LOGITS", tile)
+    lm = with_twins(tiny_lm)
+    rows = torch.randn(9, lm.d_model, generator=torch.Generator().manual_seed(3))
+    logits = lm.unembedding(lm.final_norm(rows))
+    best = logits.argmax(-1)
+    assert torch.equal(readout.best_tokens(lm, rows), best)
+    targets = torch.where(torch.arange(9) % 2 == 0, best, 17)
+    read = readout.read_tokens(lm, rows, targets)
+    assert torch.equal(read.best, best)
+    assert_close(read.scores, TargetScores.of_logits(logits, targets))
+    assert torch.equal(read.scores.logprob, readout.target_logprobs(lm, rows, targets))
+    ids = torch.tensor([5, 3005, 900])
+    torch.testing.assert_close(readout.logits_at(lm, rows, ids), logits[:, ids], rtol=0, atol=2e-5)
+
+
+def test_no_rows_have_no_best_tokens(tiny_lm: LanguageModel) -> None:
+    assert readout.best_tokens(tiny_lm, torch.empty(0, tiny_lm.d_model)).tolist() == []
+
+
+@pytest.mark.parametrize("tile", [2**10, 2**21])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_a_divergence_is_that_of_whole_distributions(
+    tiny_lm: LanguageModel, tile: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readout, "TILE_LOGITS", tile)
+    rng = torch.Generator().manual_seed(4)
+    own = torch.randn(1, tiny_lm.d_model, generator=rng)
+    rows = torch.cat([own, own + scale * torch.randn(5, tiny_lm.d_model, generator=rng)])
+    found = readout.divergences(tiny_lm, own, rows)
+    p, *others = tiny_lm.unembedding(tiny_lm.final_norm(torch.cat([own, rows]))).double().log_softmax(-1)
+    due = torch.stack([(p.exp() * (p - q)).sum() for q in others])
+    torch.testing.assert_close(found, due, rtol=1e-4, atol=1e-9)
+    assert found[0] == pytest.approx(0, abs=1e-9) and (found >= 0).all() and found[1:].min() > 1e-9

@@ -131,7 +131,7 @@ def test_cells_that_share_a_pass_are_those_of_the_naive_loop(tiny_lm: LanguageMo
 def test_the_usual_grids_fit_one_pass(tiny_llama: LanguageModel, alphas: tuple[float, ...]) -> None:
     calls: list[int] = []
     hook = tiny_llama.blocks[-1].register_forward_pre_hook(lambda *_: calls.append(1))
-    prompts, vectors = prompts_of(tiny_llama, [5]), vectors_of(tiny_llama, 16)  # rows for four cells a pass
+    prompts, vectors = prompts_of(tiny_llama, [5] * 16), vectors_of(tiny_llama, 1)  # rows for four cells a pass
     counts = []
     for cells in ([Cell(0, alphas[0])], [Cell(0, alpha) for alpha in alphas]):
         calls.clear()

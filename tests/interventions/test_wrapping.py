@@ -59,7 +59,7 @@ def results(lm: LanguageModel, engine: Engine) -> tuple[PatchScores, tuple[Targe
     prompts = prompts_of(lm, [3, 7, 7])
     patched = engine.patch_heads(prompts, values_of(lm), all_heads(lm))
     injected = engine.inject(prompts, for_each(prompts, vectors_of(lm)), all_cells(lm))
-    answers = score_answers(lm, prompts, [None, AddVector(1, vectors_of(lm)[0])], "", 64)
+    answers = score_answers(engine, prompts, [None, AddVector(1, vectors_of(lm)[0])], "")
     return patched, injected, torch.from_numpy(answers.answer_logprob)
 
 

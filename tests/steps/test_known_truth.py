@@ -124,8 +124,7 @@ def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame
     rows = evaluate_vectors("null", engine, Grid([(vector, ["null"])], trials, cells))
     unit_of_alpha = config.injection.alpha_unit
     candidates = CandidatesOfRelations(config.evaluation, unit_of_alpha, seed, lm, measured, ranking, cells)
-    max_rows = config.compute.max_rows
-    run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts, max_rows)
+    run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts)
     found = run.run(NO_UNITS)
     return contrasts_table(pd.concat(found.trials, ignore_index=True), found.contrasts, config.stats, seed)
 

@@ -1,0 +1,114 @@
+"""Step6's second half (controls, ablations, baselines, whole answers) against its arithmetic and plain forwards."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.flops import prefix_flops, row_flops
+from benchmarks.measure import seconds, sgemm_speed
+from benchmarks.subjects import EIGHT_RELATIONS, demo_trials
+from fv.config import EvaluationConfig
+from fv.evaluation.plan import Evaluation
+from fv.heads.effects import KEYS, Ranking
+from fv.heads.relations import indirect_effects
+from fv.interventions.edits import LastTokenEdit, first_block
+from fv.interventions.engine import Advance, AnswerReads, Cell, Engine, ignore_progress
+from fv.interventions.engines import make_engine
+from fv.interventions.naive import NaiveEngine
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+from fv.vectors.function_vector import function_vector
+
+K = 10
+SAMPLED = 5
+"""Plain forwards that are timed of each kind of prompt."""
+
+
+class RecordedEngine:
+    """An engine that notes what each call of the second half asks for, and how long it takes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.lm = engine, engine.lm
+        self.calls: list[dict[str, Any]] = []
+        self._seen: set[Prompt] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> torch.Tensor:
+        """`Engine.target_logprobs`."""
+        return self._noted("search for cells", prompts, edits, 0, lambda: self.engine.target_logprobs(prompts, edits))
+
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        """`Engine.answers`."""
+        return self._noted("answers", prompts, edits, 1, lambda: self.engine.answers(prompts, edits, advance))
+
+    def _noted(
+        self, what: str, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], behind: int, run: Callable[[], Any]
+    ) -> Any:
+        start = time.perf_counter()
+        found = run()
+        took = time.perf_counter() - start
+        new = [prompt for prompt in prompts if prompt not in self._seen]
+        self._seen.update(new)
+        flops = sum(prefix_flops(self.lm, len(prompt.token_ids) - 1) for prompt in new)
+        flops += sum(edit_flops(self.lm, prompt, edit, behind) for prompt in prompts for edit in edits)
+        tokens = sum(len(prompt.token_ids) for prompt in prompts) / len(prompts)
+        call = {"what": what, "tokens": tokens, "prompts": len(prompts), "edits": len(edits)}
+        self.calls.append({**call, "seconds": took, "flops": flops, "prompt": prompts[0]})
+        return found
+
+
+def edit_flops(lm: LanguageModel, prompt: Prompt, edit: LastTokenEdit, behind: int) -> int:
+    """A row under an edit, and where its answer stands behind it, the answer's tokens; each but the last is read."""
+    first = lm.n_layers if edit is None else first_block(edit)
+    n_prefix, n_answer = len(prompt.token_ids) - 1, behind * len(prompt.answer)
+    readout = 2 * lm.d_model * lm.vocabulary
+    return (1 + n_answer) * row_flops(lm, n_prefix, first) - (readout if behind else 0)
+
+
+def measure_second_half(
+    lm: LanguageModel, cells: Sequence[Cell], max_rows: int, repeats: int = 2
+) -> list[dict[str, Any]]:
+    """One relation of the demo with one vector and every condition: a row a call of the engine, and one for all."""
+    trials = demo_trials(lm)
+    # Which heads make the vectors does not change what it costs to compare them.
+    middle = [lm.n_layers // 2 + i for i in range(-(-2 * K // lm.n_heads))]
+    effects = indirect_effects(lm, trials, layers=middle, n_trials=2, progress=False)
+    q_id = EIGHT_RELATIONS[0]
+    vector, ranking = function_vector(lm, effects[q_id], k=K), Ranking(KEYS[0], K)
+    best: list[dict[str, Any]] = []
+    total, peak = float("inf"), sgemm_speed()
+    for _ in range(repeats):
+        engine = RecordedEngine(make_engine(lm, "auto", max_rows))
+        evaluation = Evaluation(lm, engine, trials.snapshot, EvaluationConfig(), ranking, effects, seed=42)
+        grid = evaluation.grid([(vector, [q_id])], cells, None, 0.3)
+        start = time.perf_counter()
+        evaluation.held_out(grid)
+        took = time.perf_counter() - start
+        peak = max(peak, sgemm_speed())
+        if took < total:
+            total, best = took, engine.calls
+    rows = [{"model": lm.name, **_row(call, call["seconds"], peak)} for call in best]
+    plain = sum(_plain_seconds(lm, call) for call in best)
+    flops = sum(call["flops"] for call in best)
+    whole = {"what": "all", "tokens": "", "prompts": "", "edits": sum(call["edits"] for call in best), "flops": flops}
+    return [*rows, {"model": lm.name, **_row(whole, total, peak), "vs_plain": plain / total}]
+
+
+def _row(call: dict[str, Any], took: float, peak: float) -> dict[str, Any]:
+    shown = {key: call[key] for key in ("what", "tokens", "prompts", "edits")}
+    floor = call["flops"] / peak
+    return {**shown, "seconds": took, "floor": floor, "of_sgemm": floor / took, "vs_plain": ""}
+
+
+def _plain_seconds(lm: LanguageModel, call: dict[str, Any]) -> float:
+    """One full forward for each (prompt, edit) of a call, from a few that are timed on one prompt."""
+    prompt, naive = call["prompt"], NaiveEngine(lm)
+    edits: list[LastTokenEdit] = [None] * SAMPLED
+    run = naive.answers if call["what"] == "answers" else naive.target_logprobs
+    return seconds(lambda: run([prompt], edits), 1) / SAMPLED * call["prompts"] * call["edits"]

@@ -1,0 +1,53 @@
+"""Batches of prompts that were run, kept for as long as somebody may ask for them again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
+
+from fv.models.prompt import Prompt
+
+
+class HasSize(Protocol):
+    """What is kept: it says how large it is."""
+
+    @property
+    def n_bytes(self) -> int: ...
+
+
+Batch = TypeVar("Batch", bound=HasSize)
+
+
+class KeptPrompts(Generic[Batch]):
+    """What running a batch of prompts gave, by the prompts, up to so many bytes; outside `keeping`, nothing is kept.
+
+    What does not fit is run again when it is asked for again: the first batches stay, since those that come in turns
+    would otherwise push one another out.
+    """
+
+    def __init__(self) -> None:
+        self._free: int | None = None  # bytes; None outside `keeping`
+        self._kept: dict[tuple[Prompt, ...], Batch] = {}
+
+    @contextmanager
+    def keeping(self, most_bytes: int) -> Iterator[None]:
+        """Keep batches inside the block; inside another one, that one's limit stays."""
+        if self._free is not None:
+            yield
+            return
+        self._free = most_bytes
+        try:
+            yield
+        finally:
+            self._free = None
+            self._kept.clear()
+
+    def of(self, prompts: Sequence[Prompt], run: Callable[[Sequence[Prompt]], Batch]) -> Batch:
+        """A batch that is kept, or else what `run` gives."""
+        key = tuple(prompts)
+        if (known := self._kept.get(key)) is not None:
+            return known
+        batch = run(prompts)
+        if self._free is not None and batch.n_bytes <= self._free:
+            self._kept[key] = batch
+            self._free -= batch.n_bytes
+        return batch

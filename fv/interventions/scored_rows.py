@@ -1,0 +1,44 @@
+"""What is read off rows of edited prompts, (n_prompts, n_edits, n_positions, d_model) before the final norm, whichever
+engine ran them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fv.interventions import readout
+from fv.interventions.engine import AnswerReads
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+
+def targets_of(lm: LanguageModel, rows: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """Log probability of each prompt's target behind its last token: (n_prompts, n_edits) float64."""
+    targets = torch.tensor([p.target for p in prompts])[:, None].expand(rows.shape[:2])
+    return readout.target_logprobs(lm, rows[:, :, 0].flatten(0, 1), targets.flatten()).view(targets.shape)
+
+
+def answers_of(lm: LanguageModel, rows: Tensor, prompts: Sequence[Prompt]) -> list[AnswerReads]:
+    """Each prompt's answer of n tokens; `rows` has n + 1 positions, the last prompt token's and the answer's."""
+    answers = torch.tensor([p.answer for p in prompts])[:, None].expand(-1, rows.shape[1], -1)
+    within = rows[:, :, :-1]  # (n_prompts, n_edits, n, d_model)
+    scores, best = readout.read_tokens(lm, within.flatten(0, 2), answers.flatten())
+    best = best.view(answers.shape)
+    last = torch.full((*best.shape[:2], 1), -1)
+    # What stands behind the answer is asked for only where all of it is what greedy decoding says.
+    agree = (best == answers).all(-1)
+    last[agree] = readout.best_tokens(lm, rows[:, :, -1][agree.to(rows.device)])[:, None]
+    likeliest = torch.cat([best, last], -1)  # (n_prompts, n_edits, n + 1)
+    logprob, rank = (part.view(answers.shape) for part in (scores.logprob, scores.rank))
+    return [
+        AnswerReads(logprob[i], rank[i, :, 0], _logit_differences(lm, rows[i, :, 0], prompt), likeliest[i])
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def _logit_differences(lm: LanguageModel, rows: Tensor, prompt: Prompt) -> Tensor:
+    """The target's logit minus the highest wrong one, (n_edits,); `rows` is (n_edits, d_model)."""
+    if not prompt.wrong:
+        return torch.full((len(rows),), torch.nan, dtype=torch.float64)
+    logits = readout.logits_at(lm, rows, torch.tensor([prompt.target, *prompt.wrong]))  # (n_edits, 1 + n_wrong)
+    return (logits[:, 0] - logits[:, 1:].amax(-1)).double().cpu()
