@@ -19,6 +19,7 @@ from fv.data.snapshot import Snapshot
 from fv.heads.activations import RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.stability import is_stable
+from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Advance, Engine, Head, LastToken, TargetScores, ignore_progress
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -93,6 +94,7 @@ class RelationRuns:
         seed: of the draws that tell how stable it is.
         n_mean_trials: fit trials whose prompts are averaged; None for all.
         unit_trials: about how many trials a unit holds.
+        keep_mb: megabytes of prompts that are kept between their estimates and their effects.
         store: finished units, to read and to add to.
         advance: progress callback, called with trials patched.
     """
@@ -106,6 +108,7 @@ class RelationRuns:
     n_mean_trials: int | None = None
     unit_trials: int = ComputeConfig.unit_trials
     store: UnitStore = NO_UNITS
+    keep_mb: int = ComputeConfig.keep_mb
     advance: Advance = ignore_progress
 
     @property
@@ -142,13 +145,15 @@ class RelationRuns:
         """
 
         def run(prompts: Sequence[Prompt]) -> Arrays:
-            batches = [prompts[part] for part in self.engine.batches(prompts, 1)]
+            batches = [prompts[part] for part in self.engine.batches(prompts, rows_each)]
             found = [estimate(batch, begun.clean_mean, self.advance) for batch in batches]
             return {"score": array_of(torch.cat(found))}
 
+        # The batches of the sweep that follows, unless it has far more heads: what was kept is found by its batch.
+        rows_each = 1 + fewest_verified(len(self.heads), self.score.n_verify, self.score.verify_random)
         prompts = self._prompts(begun.q_id, "corrupted")[: self.score.n_trials]
         inputs = f"{method} {digest_of_tensor(begun.clean_mean)}"
-        return self._units(f"screen-{begun.q_id}", prompts, run, [], inputs=inputs, shown=True)["score"]
+        return self._units(f"screen-{begun.q_id}", prompts, run, [], rows_each, inputs, shown=True)["score"]
 
     def sweep(self, begun: Begun) -> Unit:
         """Patch the heads.

@@ -85,7 +85,7 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
     runs = RelationRuns(lm, snapshot, swept, make_engine(lm, engine, max_rows, "engine"), score, own_seed)
     with bars(progress):
-        return measure(runs, StatsConfig(), "Effects", estimate_of(lm, score, max_rows))
+        return measure(runs, StatsConfig(), "Effects", estimate_of(runs.engine, score, max_rows))
 
 
 def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from fv.heads.ranking import top_heads
 from fv.heads.relation_run import Begun, Estimate, RelationRuns, Unit
 from fv.heads.screen import Entered, Round, Screen, ScreenSettings
 from fv.heads.verified import Chosen, random_in_top, verified_heads
-from fv.interventions.engine import Advance, Head
+from fv.interventions.engine import Advance, Engine, Head
 from fv.interventions.screening import head_scores
-from fv.models.language_model import LanguageModel
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
 from fv.progress import progress_bar
 
@@ -37,20 +37,21 @@ class Screened(NamedTuple):
     screen: Screen
 
 
-def estimate_of(lm: LanguageModel, score: ScoreConfig, max_rows: int) -> Estimate | None:
+def estimate_of(engine: Engine, score: ScoreConfig, max_rows: int) -> Estimate | None:
     """What estimates effects as the settings say; None where all heads are measured.
 
     Args:
-        lm: the model.
+        engine: what patches heads; of one that shares prefixes, prompts that it keeps are not run again.
         score: the settings.
         max_rows: most prompt tokens in one pass.
     """
     if score.screen is Method.none:
         return None
     method, points = score.screen.value, score.screen_points
+    run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None
 
     def estimate(prompts: Sequence[Prompt], values: Tensor, advance: Advance) -> Tensor:
-        return head_scores(lm, prompts, values, method, points, max_rows, advance)
+        return head_scores(engine.lm, prompts, values, method, points, max_rows, advance, run)
 
     return estimate
 
@@ -63,9 +64,15 @@ def screened(runs: RelationRuns, estimate: Estimate, name: str) -> Screened:
         estimate: what estimates effects.
         name: of the progress bar.
     """
-    score, every = runs.score, len(runs.heads)
     begun = _begun(runs, name)
-    scores = _estimated(runs, begun, estimate, name)
+    # Both estimates and effects need the corrupted prompts run; clean ones are not asked for again.
+    with runs.engine.keeping(runs.keep_mb * 2**20):
+        return _chosen(runs, begun, _estimated(runs, begun, estimate, name), name)
+
+
+def _chosen(runs: RelationRuns, begun: Mapping[str, Begun], scores: Mapping[str, np.ndarray], name: str) -> Screened:
+    """Choose heads and measure them, wider as long as chance finds one."""
+    score, every = runs.score, len(runs.heads)
     verify, most = score.n_verify, score.verify_max or every
     units: dict[str, Unit] = {}
     rounds: list[Round] = []

@@ -54,6 +54,11 @@ def verified_heads(scores: Scores, verify: int, n_random: int, seed: int) -> dic
     return {head: why[head] for head in sorted(why)}
 
 
+def fewest_verified(n_heads: int, verify: int, n_random: int) -> int:
+    """How many heads of so many are verified where all rankings agree."""
+    return min(n_heads, verify - (-verify // NEGATIVE_SHARE) + n_random)
+
+
 def mean_score(scores: Scores) -> np.ndarray:
     """The unweighted mean over relations, (n_layers, n_heads): the estimate of the AIE."""
     return np.mean([*scores.values()], axis=0)

@@ -126,8 +126,9 @@ def _run(
     )
     engine, store = engine_of(config, lm), unit_store(config, lm)
     n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
-    runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store)
-    estimate = estimate_of(lm, config.score, config.compute.max_rows)
+    keep_mb = config.compute.keep_mb
+    runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store, keep_mb)
+    estimate = estimate_of(engine, config.score, config.compute.max_rows)
     effects = measure(runs, config.stats, "StepD", estimate)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)

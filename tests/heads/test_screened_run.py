@@ -14,6 +14,7 @@ from torch import Tensor
 
 import fv
 from fv.config import ScoreConfig, Screen, StatsConfig
+from fv.data.sampling import prompt_of
 from fv.errors import ConfigError
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking, heads_to_sweep
@@ -21,10 +22,12 @@ from fv.heads.relation_run import Estimate, RelationRuns
 from fv.heads.relations import measure
 from fv.heads.screen import Screen as Screening
 from fv.heads.screen_report import screen_report
+from fv.heads.screened_run import estimate_of
 from fv.heads.verified import Chosen
 from fv.interventions.editable import EditableModel
 from fv.interventions.engine import Advance, Head, PatchScores
 from fv.interventions.naive import NaiveEngine
+from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
 
@@ -172,6 +175,36 @@ def test_widening_patches_the_new_heads_only(
     assert len(sweeps) > 1
     together = [head for sweep in sweeps for head in sweep]
     assert sorted(together) == list(screen_of(found).verified)  # each once
+
+
+@pytest.mark.parametrize(("keep_mb", "times"), [(64, 1), (0, 2)])
+def test_prompts_that_are_kept_run_once_and_others_twice_to_the_same_numbers(
+    lm: EditableModel,
+    trials: fv.Trials,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    keep_mb: int,
+    times: int,
+) -> None:
+    caplog.set_level("INFO")
+    ran: list[tuple[Prompt, ...]] = []
+
+    class Counted(PromptBatch):
+        def __init__(self, lm: EditableModel, prompts: Sequence[Prompt]) -> None:
+            ran.append(tuple(prompts))
+            super().__init__(lm, prompts)
+
+    monkeypatch.setattr("fv.interventions.shared_prefix.PromptBatch", Counted)
+    engine, score = SharedPrefixEngine(lm, 256), score_of(verify_random=0)
+    runs = RelationRuns(lm, trials.snapshot, ALL, engine, score, seed=3, keep_mb=keep_mb)
+    estimate = estimate_of(engine, score, 256)
+    found = measure(runs, StatsConfig(n_resamples=100), "screened", estimate)
+    corrupted = {prompt_of(lm, trials.snapshot, trial, "corrupted") for trial in trials.fit}
+    of_corrupted = [batch for batch in ran if {*batch} <= corrupted]
+    assert of_corrupted and {of_corrupted.count(batch) for batch in of_corrupted} == {times}
+    assert (f"0 prompts were kept in 0 MB; {len(corrupted)} that did not fit" in caplog.text) is (times == 2)
+    other = effects_by(lm, trials, estimate_of(SharedPrefixEngine(lm, 256), score, 256), score)
+    assert other.cie.equals(found.cie)
 
 
 def test_no_more_is_verified_than_the_bound_allows(
