@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.flops import cie_flops, injection_flops
 from benchmarks.measure import extra_memory, seconds, seconds_and_speed
+from benchmarks.products import measure_products
 from benchmarks.second_half import measure_second_half
 from benchmarks.subjects import EIGHT_RELATIONS, ONE_RELATION, gemma_shape, gpt2_shape, prompts, smollm2
 from fv.files import write_json
@@ -173,6 +174,7 @@ def main() -> None:
     subjects, shots = ([small], [10]) if args.quick else ([small, gpt2_shape(small)], [10, 5])
     cie = [measure_cie(lm, n, args.trials, rows) for lm in subjects for n in shots]
     table("cie", "Head sweep (CIE)", cie)
+    table("products", "Matrix products by the number of rows", measure_products(small))
     table("injection", "Injection grid (Step6)", [measure_injection(small, n, rows) for n in (1, 8)])
     large_vocabulary = [] if args.quick else [gemma_shape(small)]
     halves = [measure_second_half(lm, demo_cells(lm), rows) for lm in (small, *large_vocabulary)]
