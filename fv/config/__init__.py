@@ -26,7 +26,7 @@ from fv.config.model import (
 )
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
 from fv.config.report import PageForm, ReportConfig
-from fv.config.score import ScoreConfig, ScoreKey
+from fv.config.score import ScoreConfig, ScoreKey, Screen
 from fv.errors import ConfigError
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "ScopeMode",
     "ScoreConfig",
     "ScoreKey",
+    "Screen",
     "Split",
     "StatsConfig",
     "SweepMode",
@@ -136,8 +137,18 @@ class Config:
             check_name("tag", self.tag)
             if self.tag in RESERVED_TAGS or Path(self.tag).suffix in FILES:
                 raise ConfigError(f"tag={self.tag} would collide with the run's own files; choose another.")
+        if self.score.screen is not Screen.none and self.injection.k is not None:
+            self._check_heads_verified(max(self.injection.k))
         if self.score.n_trials is not None and self.data.fixed_trials_path is None:
             check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
+
+    def _check_heads_verified(self, most: int) -> None:
+        """Refuse vectors of more heads than a screened run is sure to verify."""
+        if most > (verify := self.score.n_verify):
+            raise ConfigError(
+                f"injection.k={self.injection.k}: score.screen={self.score.screen.value} measures the best {verify} of "
+                f"each ranking; say score.verify={most} or more."
+            )
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""

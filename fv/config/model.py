@@ -139,6 +139,9 @@ class ComputeConfig(Group):
     unit_trials: int = 64
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
     It changes no byte."""
+    keep_mb: int = 2048
+    """With `score.screen`, up to so many megabytes of prompts that were run stay in memory until heads are verified in
+    them; the others run twice. It changes no byte."""
     selfcheck: bool = True
     """Prove at load that edits act and that the engine equals the naive loop; for a model that was proved before, the
     record of it in the cache will do."""
@@ -147,6 +150,7 @@ class ComputeConfig(Group):
         check_at_least("compute.threads", self.threads, 1)
         check_at_least("compute.max_rows", self.max_rows, 2)
         check_at_least("compute.unit_trials", self.unit_trials, 1)
+        check_at_least("compute.keep_mb", self.keep_mb, 0)
 
 
 def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fv.config.checks import check_at_least, check_between, check_qids, parse_indices
 from fv.config.group import Group
+from fv.errors import ConfigError
 
 
 class ScoreKey(StrEnum):
@@ -13,6 +14,21 @@ class ScoreKey(StrEnum):
 
     mean_delta_logprob = "mean_delta_logprob"
     mean_delta_p = "mean_delta_p"
+
+
+class Screen(StrEnum):
+    """Whether all heads are measured, or those that a first-order estimate of their effects picks."""
+
+    none = "none"
+    """All heads are measured."""
+    gradient = "gradient"
+    """By the gradient at the prompt as it is."""
+    integrated = "integrated"
+    """By the mean gradient on the way from the heads' own outputs to the values that are patched in."""
+
+
+VERIFY_EACH = 4
+"""Heads that are verified for each head of a vector, where `verify` does not say how many."""
 
 
 @dataclass
@@ -35,6 +51,19 @@ class ScoreConfig(Group):
     """Trials between two looks at the ranking."""
     adaptive_inclusion: float = 0.9
     """Stable means: on average over the top-k heads, a bootstrap of the trials ranks them there this often."""
+    screen: Screen = Screen.none
+    """Estimate all heads' effects first, and measure the best by estimate only; none measures all."""
+    screen_points: int = 4
+    """Points on the way of `screen=integrated`."""
+    verify: int | None = None
+    """With `screen`, heads that are measured of each ranking by estimate; null means 4 times `k`. A quarter as many of
+    the most negative are measured, too."""
+    verify_random: int = 32
+    """With `screen`, other heads that are measured, drawn at random: what says how many the estimates may have missed.
+    """
+    verify_max: int | None = None
+    """With `screen`, the most that `verify` is doubled to where a random head enters the top k; null means all heads,
+    for more than the sweep of all heads it never takes."""
     aie_qids: list[str] | None = None
     """When given, StepE also averages CIE over this subset into `artifacts/aie/<aie_id>/`."""
     aie_fv: bool = True
@@ -47,6 +76,25 @@ class ScoreConfig(Group):
         check_at_least("score.n_trials", self.n_trials, 1)
         check_at_least("score.adaptive_step", self.adaptive_step, 2)
         check_between("score.adaptive_inclusion", self.adaptive_inclusion, 0, 1)
+        check_at_least("score.screen_points", self.screen_points, 1)
+        check_at_least("score.verify", self.verify, 1)
+        check_at_least("score.verify_random", self.verify_random, 0)
+        self._check_verified()
         self.layers = parse_indices("score.layers", self.layers)
         self.heads = parse_indices("score.heads", self.heads)
         self.aie_qids = check_qids("score.aie_qids", self.aie_qids)
+
+    @property
+    def n_verify(self) -> int:
+        """How many heads of each ranking by estimate are measured at first."""
+        return VERIFY_EACH * self.k if self.verify is None else self.verify
+
+    def _check_verified(self) -> None:
+        """Refuse fewer verified heads than a vector is made of, or a bound below them."""
+        if self.screen is Screen.none:
+            return
+        if self.verify is not None and self.verify < self.k:
+            raise ConfigError(f"score.verify={self.verify} must be score.k={self.k} or more.")
+        if self.verify_max is not None and self.verify_max < self.n_verify:
+            least = f"{VERIFY_EACH} times score.k" if self.verify is None else "score.verify"
+            raise ConfigError(f"score.verify_max={self.verify_max} must be {self.n_verify} or more, which is {least}.")

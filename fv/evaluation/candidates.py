@@ -19,7 +19,8 @@ from fv.evaluation.candidate import UNEDITED, Candidate, Injected
 from fv.evaluation.conditions import ConditionProvider, providers_of
 from fv.evaluation.context import RelationContext, VectorContext
 from fv.evaluation.settled import Stream
-from fv.heads.effects import Effects, Ranking
+from fv.heads.effects import Effects
+from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
 from fv.vectors.made_of import heads_of_vector, vector_of

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.heads.activations import RelationMeans
-    from fv.heads.effects import VectorHeads
+    from fv.heads.ranking import VectorHeads
     from fv.interventions.engine import Cell
     from fv.models.language_model import LanguageModel
     from fv.vectors.vector import Vector

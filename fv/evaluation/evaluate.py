@@ -21,8 +21,8 @@ from fv.evaluation.plan import Evaluation, GridResults
 from fv.evaluation.result import Result
 from fv.evaluation.tables import cost_table
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
-from fv.heads.effects import KEYS, Effects, HeadEffects, Ranking
-from fv.heads.ranking import choose_indices
+from fv.heads.effects import KEYS, Effects, HeadEffects
+from fv.heads.ranking import Ranking, choose_indices
 from fv.heads.relations import snapshot_for
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine

@@ -18,7 +18,8 @@ from fv.evaluation.held_out import HeldOutRun
 from fv.evaluation.held_out_results import HeldOutResults, held_out_results
 from fv.evaluation.selection import choose_cells
 from fv.evaluation.transfer import transfer_tables
-from fv.heads.effects import Effects, Ranking
+from fv.heads.effects import Effects
+from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.tables import Tables

@@ -17,7 +17,8 @@ from fv.errors import ConfigError, shorten
 from fv.files import write_safetensors
 from fv.heads.activations import RelationMeans, mean_of_relations
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
-from fv.heads.ranking import top_heads
+from fv.heads.ranking import Ranking, VectorHeads, top_heads
+from fv.heads.screen import Screen
 from fv.heads.stability import with_other_halves
 from fv.interventions.engine import Head
 
@@ -27,37 +28,8 @@ if TYPE_CHECKING:
 FORM = "indirect_effects"
 """What a file of them says that it is."""
 MEASURED, MEANS = ("delta_logprob", "delta_p"), ("clean", "corrupted", "residual", "residual_norm")
+SCREENED = "screen"
 KEYS = tuple(key.value for key in ScoreKey)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How heads are ranked.
-
-    Attributes:
-        key: the column that ranks them, `mean_delta_logprob` or `mean_delta_p`.
-        k: how many are taken.
-        leave_one_out: whether each relation is left out of its own AIE.
-    """
-
-    key: str
-    k: int
-    leave_one_out: bool = False
-
-
-@dataclass(frozen=True)
-class VectorHeads:
-    """What a function vector was made of.
-
-    Attributes:
-        heads: its heads, best first.
-        ranking: all scored heads, best first.
-        means: the means its heads' outputs were taken from.
-    """
-
-    heads: tuple[Head, ...]
-    ranking: tuple[Head, ...]
-    means: RelationMeans
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +43,7 @@ class Effects(Mapping[str, "HeadEffects"]):
         prompts: one row a fit trial: how its clean, corrupted and zero-shot prompts are answered.
         seed: of the resamples of intervals.
         stats: level, resamples and method of intervals.
+        screen: where heads were screened, the estimates and which heads were measured; None where all were.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials)
@@ -83,6 +56,7 @@ class Effects(Mapping[str, "HeadEffects"]):
     prompts: pd.DataFrame
     seed: int = 42
     stats: StatsConfig = field(default_factory=StatsConfig)
+    screen: Screen | None = None
 
     @property
     def qids(self) -> list[str]:
@@ -166,7 +140,9 @@ class Effects(Mapping[str, "HeadEffects"]):
         else:
             scores = self.scores_of(q_id)
         heads = top_heads(scores, ranking.key, k, name)
-        return VectorHeads(tuple(heads), tuple(top_heads(scores, ranking.key, len(scores))), self.means_of(q_id))
+        ranked = top_heads(scores, ranking.key, len(scores))
+        unverified = () if self.screen is None else tuple(self.screen.unverified)
+        return VectorHeads(tuple(heads), tuple(ranked), self.means_of(q_id), unverified)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write them into one safetensors file; `fv.load_effects` reads them back, exactly."""
@@ -178,6 +154,8 @@ class Effects(Mapping[str, "HeadEffects"]):
             for name in MEANS:
                 if (mean := getattr(self.means[q_id], name)) is not None:
                     tensors[f"{number}.{name}"] = mean.contiguous()
+            if self.screen is not None:
+                tensors[f"{number}.{SCREENED}"] = torch.from_numpy(self.screen.scores[q_id])
         about = {
             "form": FORM,
             "relations": self.qids,
@@ -185,6 +163,7 @@ class Effects(Mapping[str, "HeadEffects"]):
             "prompts": self.prompts.to_dict("list"),
             "seed": self.seed,
             "stats": asdict(self.stats),
+            "screen": None if self.screen is None else self.screen.about(),
         }
         write_safetensors(Path(path), tensors, about)
 

@@ -13,8 +13,9 @@ from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import read_safetensors
 from fv.heads.activations import RelationMeans
-from fv.heads.effects import FORM, MEANS, MEASURED, Effects
+from fv.heads.effects import FORM, MEANS, MEASURED, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
+from fv.heads.screen import Screen
 
 
 def load_effects(path: str | PathLike[str]) -> Effects:
@@ -44,4 +45,10 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
         means[q_id] = RelationMeans(clean, corrupted, residual, tensors.get(f"{number}.{MEANS[3]}"))
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
-    return Effects(effects, means, origin, prompts, about["seed"], stats)
+    screen = _screen(tensors, about) if about.get("screen") else None
+    return Effects(effects, means, origin, prompts, about["seed"], stats, screen)
+
+
+def _screen(tensors: dict[str, Tensor], about: dict[str, Any]) -> Screen:
+    scores = {q_id: tensors[f"{number}.{SCREENED}"].numpy() for number, q_id in enumerate(about["relations"])}
+    return Screen.of(about["screen"], scores)

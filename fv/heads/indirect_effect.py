@@ -44,6 +44,13 @@ class TrialEffects:
         """Which heads were patched, (n_layers, n_heads) bool."""
         return ~np.isnan(self.delta_logprob[0])
 
+    def with_heads_of(self, other: "TrialEffects") -> "TrialEffects":
+        """Effects of these heads, and on the same trials of the heads of another sweep that are not among them."""
+        return TrialEffects(
+            np.where(self.swept, self.delta_logprob, other.delta_logprob),
+            np.where(self.swept, self.delta_p, other.delta_p),
+        )
+
     @classmethod
     def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
         return cls(np.concatenate([e.delta_logprob for e in parts]), np.concatenate([e.delta_p for e in parts]))

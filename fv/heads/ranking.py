@@ -1,12 +1,51 @@
 """Which heads to sweep, and how heads are ranked (spec sections 2 and 5)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from fv.errors import ConfigError
+from fv.heads.activations import RelationMeans
 from fv.interventions.engine import Head
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How heads are ranked.
+
+    Attributes:
+        key: the column that ranks them, `mean_delta_logprob` or `mean_delta_p`.
+        k: how many are taken.
+        leave_one_out: whether each relation is left out of its own AIE.
+    """
+
+    key: str
+    k: int
+    leave_one_out: bool = False
+
+
+@dataclass(frozen=True)
+class VectorHeads:
+    """What a function vector was made of.
+
+    Attributes:
+        heads: its heads, best first.
+        ranking: all measured heads, best first.
+        means: the means its heads' outputs were taken from.
+        unverified: of a screened run, the heads that were not measured, by layer and head.
+    """
+
+    heads: tuple[Head, ...]
+    ranking: tuple[Head, ...]
+    means: RelationMeans
+    unverified: tuple[Head, ...] = ()
+
+    @property
+    def every(self) -> tuple[Head, ...]:
+        """All heads that a random draw may take: the measured ones, best first, then the others."""
+        return (*self.ranking, *self.unverified)
 
 
 def choose_indices(wanted: str | Sequence[int], count: int, name: str = "wanted") -> list[int]:

@@ -1,11 +1,12 @@
 """One relation in two stages: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
 
-Each stage is units of whole batches of trials (`Engine.batches`). A unit depends on its prompts and what is patched in,
-and on nothing else: neither on how the trials are cut into units nor on other relations.
+Between the two, a screened run estimates effects and chooses heads (`fv.heads.screened_run`). Each stage is units of
+whole batches of trials (`Engine.batches`). A unit depends on its prompts and what is patched in, and on nothing else:
+neither on how the trials are cut into units nor on other relations.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,16 +15,48 @@ from torch import Tensor
 from fv.config.model import ComputeConfig
 from fv.config.score import ScoreConfig
 from fv.data.sampling import prompt_of
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
 from fv.heads.activations import RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.stability import is_stable
+from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Advance, Engine, Head, LastToken, TargetScores, ignore_progress
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.units import NO_UNITS, Arrays, UnitStore, array_of, digest_of_tensor
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
+
+
+Compute = Callable[[Sequence[Prompt]], Arrays]
+"""Runs the prompts of a unit."""
+Estimate = Callable[[Sequence[Prompt], Tensor, Advance], Tensor]
+"""Estimates effects: given prompts, the values that are patched in, (n_layers, n_heads, head_dim), and a progress
+callback, those of each head on each prompt, (n_prompts, n_layers, n_heads)."""
+EFFECTS = ("delta_logprob", "delta_p")
+CORRUPTED = ("logprob", "rank", "head_outputs")
+"""What both patched and unpatched corrupted prompts tell."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a relation's clean and zero-shot prompts tell, before heads are patched in its corrupted ones.
+
+    Attributes:
+        q_id: the relation.
+        clean_mean: what is patched in, (n_layers, n_heads, head_dim).
+        residual: as in `RelationMeans`.
+        residual_norm: as in `RelationMeans`.
+        metrics: scores of the clean and the zero-shot prompts, (n_fit,).
+        n_computed: prompts that had to be run.
+    """
+
+    q_id: str
+    clean_mean: Tensor
+    residual: Tensor
+    residual_norm: Tensor
+    metrics: dict[str, TargetScores]
+    n_computed: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +75,11 @@ class Unit:
     metrics: dict[str, TargetScores]
     n_computed: int
 
+    @property
+    def progress(self) -> str:
+        """What a line of the log says of it."""
+        return f"{self.effects.n_trials} trials done" if self.n_computed else "found finished"
+
 
 @dataclass
 class RelationRuns:
@@ -56,6 +94,7 @@ class RelationRuns:
         seed: of the draws that tell how stable it is.
         n_mean_trials: fit trials whose prompts are averaged; None for all.
         unit_trials: about how many trials a unit holds.
+        keep_mb: megabytes of prompts that are kept between their estimates and their effects.
         store: finished units, to read and to add to.
         advance: progress callback, called with trials patched.
     """
@@ -69,63 +108,110 @@ class RelationRuns:
     n_mean_trials: int | None = None
     unit_trials: int = ComputeConfig.unit_trials
     store: UnitStore = NO_UNITS
+    keep_mb: int = ComputeConfig.keep_mb
     advance: Advance = ignore_progress
 
+    @property
+    def n_patched(self) -> int:
+        """Trials of all relations that are patched at most."""
+        return sum(len(self.snapshot.of(q_id, "fit", self.score.n_trials)) for q_id in self.snapshot.qids)
+
     def relation(self, q_id: str) -> Unit:
-        """Run one relation's fit trials.
+        """Run one relation's fit trials, both stages."""
+        return self.sweep(self.begin(q_id))
+
+    def begin(self, q_id: str) -> Begun:
+        """Run its clean and zero-shot prompts."""
+        averaged = slice(self.n_mean_trials)
+        computed: list[int] = []
+        clean = self._units(f"clean-{q_id}", self._prompts(q_id, "clean"), self._run_clean, computed)
+        zero_shot = self._units(f"zero_shot-{q_id}", self._prompts(q_id, "zero_shot"), self._run_zero_shot, computed)
+        return Begun(
+            q_id,
+            mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged])),
+            mean_over_prompts(torch.from_numpy(clean["residual"][averaged])),
+            mean_over_prompts(torch.from_numpy(zero_shot["residual_norm"])).float(),
+            {"clean": _scores(clean), "zero_shot": _scores(zero_shot)},
+            sum(computed),
+        )
+
+    def estimates(self, begun: Begun, estimate: Estimate, method: str) -> np.ndarray:
+        """Estimated effects of every head on the trials that may be patched, (n_trials, n_layers, n_heads).
+
+        Args:
+            begun: the relation's first stage.
+            estimate: what estimates them.
+            method: what it is: finished units of another one are not taken.
+        """
+
+        def run(prompts: Sequence[Prompt]) -> Arrays:
+            batches = [prompts[part] for part in self.engine.batches(prompts, rows_each)]
+            found = [estimate(batch, begun.clean_mean, self.advance) for batch in batches]
+            return {"score": array_of(torch.cat(found))}
+
+        # The batches of the sweep that follows, unless it has far more heads: what was kept is found by its batch.
+        rows_each = 1 + fewest_verified(len(self.heads), self.score.n_verify, self.score.verify_random)
+        prompts = self._prompts(begun.q_id, "corrupted")[: self.score.n_trials]
+        inputs = f"{method} {digest_of_tensor(begun.clean_mean)}"
+        return self._units(f"screen-{begun.q_id}", prompts, run, [], rows_each, inputs, shown=True)["score"]
+
+    def sweep(self, begun: Begun) -> Unit:
+        """Patch the heads.
 
         Where `score` is adaptive, trials are patched `adaptive_step` at a time until the top-k heads are stable.
         """
-        score, averaged = self.score, slice(self.n_mean_trials)
-        trials = self.snapshot.of(q_id, "fit")
-        prompts = {kind: self._prompts(trials, kind) for kind in PROMPT_KINDS}
-        computed: list[int] = []
-
-        def units(stage: str, of: Sequence[Prompt], compute: Compute, rows_each: int = 1, inputs: str = "") -> Arrays:
-            return self._units(f"{stage}-{q_id}", of, compute, rows_each, inputs, computed)
-
-        clean = units("clean", prompts["clean"], self._run_clean)
-        zero_shot = units("zero_shot", prompts["zero_shot"], self._run_zero_shot)
-        clean_mean = mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged]))
-
-        most = score.n_trials or len(trials)
+        score, q_id = self.score, begun.q_id
+        prompts = self._prompts(q_id, "corrupted")
+        computed = [begun.n_computed]
+        most = score.n_trials or len(prompts)
         step = score.adaptive_step if score.adaptive else most
-        patch = self._patching(clean_mean)
-        inputs = f"{digest_of_tensor(clean_mean)} {[tuple(head) for head in self.heads]}"
         patched: list[Arrays] = []
         done = 0
         while done < most and not (patched and is_stable(self._effects(_joined(patched)), score, self.seed)):
-            here = prompts["corrupted"][done : min(done + step, most)]
-            patched.append(units("effects", here, patch, 1 + len(self.heads), inputs))
+            here = prompts[done : min(done + step, most)]
+            patched.append(self._patched(begun, here, computed))
             done += len(here)
-        rest = prompts["corrupted"][done:]
-        unpatched = [units("corrupted", rest, self._run_corrupted)] if rest else []
+        rest = prompts[done:]
+        unpatched = [self._units(f"corrupted-{q_id}", rest, self._run_corrupted, computed)] if rest else []
         self.advance(len(rest[: most - done]))
         corrupted = _joined([{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched)])
-
         head_outputs = torch.from_numpy(corrupted["head_outputs"])
-        means = RelationMeans(
-            clean_mean,
-            mean_over_prompts(head_outputs[averaged]),
-            mean_over_prompts(torch.from_numpy(clean["residual"][averaged])),
-            mean_over_prompts(torch.from_numpy(zero_shot["residual_norm"])).float(),
-        )
-        metrics = {"clean": _scores(clean), "corrupted": _scores(corrupted), "zero_shot": _scores(zero_shot)}
+        corrupted_mean = mean_over_prompts(head_outputs[: self.n_mean_trials])
+        means = RelationMeans(begun.clean_mean, corrupted_mean, begun.residual, begun.residual_norm)
+        of_kind = {**begun.metrics, "corrupted": _scores(corrupted)}
+        metrics = {kind: of_kind[kind] for kind in PROMPT_KINDS}
         return Unit(self._effects(_joined(patched)), means, metrics, sum(computed))
 
-    def _prompts(self, trials: Sequence[Trial], kind: str) -> list[Prompt]:
-        return [prompt_of(self.lm, self.snapshot, trial, kind) for trial in trials]
+    def sweep_more(self, begun: Begun, unit: Unit) -> Unit:
+        """A unit with effects of the heads at hand, too, on the trials that it has effects of."""
+        prompts = self._prompts(begun.q_id, "corrupted")[: unit.effects.n_trials]
+        computed = [unit.n_computed]
+        more = self._effects(self._patched(begun, prompts, computed))
+        return replace(unit, effects=unit.effects.with_heads_of(more), n_computed=sum(computed))
+
+    def _patched(self, begun: Begun, prompts: Sequence[Prompt], computed: list[int]) -> Arrays:
+        """Effects of the heads on some corrupted prompts, and what these tell unedited."""
+        inputs = f"{digest_of_tensor(begun.clean_mean)} {[tuple(head) for head in self.heads]}"
+        patch, rows_each = self._patching(begun.clean_mean), 1 + len(self.heads)
+        return self._units(f"effects-{begun.q_id}", prompts, patch, computed, rows_each, inputs, shown=True)
+
+    def _prompts(self, q_id: str, kind: str) -> list[Prompt]:
+        return [prompt_of(self.lm, self.snapshot, trial, kind) for trial in self.snapshot.of(q_id, "fit")]
 
     def _units(
         self,
         name: str,
         prompts: Sequence[Prompt],
-        compute: "Compute",
-        rows_each: int,
-        inputs: str,
+        compute: Compute,
         computed: list[int],
+        rows_each: int = 1,
+        inputs: str = "",
+        shown: bool = False,
     ) -> Arrays:
-        """What `compute` gives for all prompts, unit by unit; `computed` collects how many had to be run."""
+        """What `compute` gives for all prompts, unit by unit; `computed` collects how many had to be run.
+
+        With `shown`, found units advance the progress; `compute` itself advances it for others.
+        """
         found = []
         for part in units_of(self.engine.batches(prompts, rows_each), self.unit_trials):
             made_from = [inputs, [[p.token_ids, p.target] for p in prompts[part]]]
@@ -133,7 +219,7 @@ class RelationRuns:
                 arrays = compute(prompts[part])
                 self.store.keep(name, made_from, arrays)
                 computed.append(part.stop - part.start)
-            elif rows_each > 1:
+            elif shown:
                 self.advance(part.stop - part.start)
             found.append(arrays)
         return _joined(found)
@@ -150,7 +236,7 @@ class RelationRuns:
         run = self.engine.last_token(prompts)
         return _score_arrays(run) | {"head_outputs": array_of(run.head_outputs)}
 
-    def _patching(self, clean_mean: Tensor) -> "Compute":
+    def _patching(self, clean_mean: Tensor) -> Compute:
         layers, heads = np.array(self.heads).T
 
         def run(prompts: Sequence[Prompt]) -> Arrays:
@@ -169,13 +255,6 @@ class RelationRuns:
             effects[:, layers, heads] = arrays[name]
             whole.append(effects)
         return TrialEffects(*whole)
-
-
-Compute = Callable[[Sequence[Prompt]], Arrays]
-"""Runs the prompts of a unit."""
-EFFECTS = ("delta_logprob", "delta_p")
-CORRUPTED = ("logprob", "rank", "head_outputs")
-"""What both patched and unpatched corrupted prompts tell."""
 
 
 def units_of(batches: Sequence[slice], size: int) -> list[slice]:

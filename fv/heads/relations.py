@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fv.config import ComputeConfig, ScoreConfig, StatsConfig
+from fv.config import ComputeConfig, ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
@@ -16,7 +16,8 @@ from fv.errors import ConfigError, TrialError
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_stats, cie_stats
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import RelationRuns, Unit
+from fv.heads.relation_run import Estimate, RelationRuns, Unit
+from fv.heads.screened_run import estimate_of, screened
 from fv.heads.stability import with_other_halves
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
@@ -32,12 +33,15 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     layers: str | int | Sequence[int] = "all",
     heads: str | int | Sequence[int] = "all",
     n_trials: int | None = None,
+    screen: str = "none",
+    verify: int | None = None,
+    verify_random: int = ScoreConfig.verify_random,
     seed: int | None = None,
     engine: str = "auto",
     max_rows: int = ComputeConfig.max_rows,
     progress: bool = True,
 ) -> Effects:
-    """The indirect effect of every head on every relation, exactly (spec section 2).
+    """The indirect effect of heads on every relation, exactly (spec section 2).
 
     In a relation's corrupted prompts a head's output at the last token is set to its mean over the clean prompts; its
     effect is what that changes in the log probability of the right answer, averaged over trials (CIE). After Todd et
@@ -49,7 +53,14 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
         layers: `all`, one, or which layers' heads.
         heads: `all`, one, or which heads of each layer.
         n_trials: trials a relation that heads are patched in; None for all fit trials. Means are over all of them.
-        seed: of the resamples of intervals; None for the trials' own.
+        screen: `none` measures all heads. `gradient` and `integrated` estimate all effects from gradients and measure
+            those of the best heads by estimate only, exactly; the others have no effects (docs/methods.md,
+            "Screening").
+        verify: heads that are measured of each relation's ranking by estimate, and of their mean's; None for 40. It is
+            doubled as long as a head that was drawn at random is among the top 10 by effect, or among the top `verify`
+            if that is less.
+        verify_random: other heads that are measured, drawn at random.
+        seed: of the resamples of intervals, and of the heads that are drawn; None for the trials' own.
         engine: `shared_prefix`, `expanded`, `naive`, or `auto`: the fastest that is exact for the family.
         max_rows: most token rows in one pass; bounds memory and changes last bits.
         progress: whether to show a bar on a terminal.
@@ -71,27 +82,46 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"n_trials={n_trials!r} must be a whole number of 1 or more, or None for all fit trials.")
     swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
     own_seed = snapshot.meta.seed if seed is None else seed
-    score = ScoreConfig(n_trials=n_trials)
+    score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
     runs = RelationRuns(lm, snapshot, swept, make_engine(lm, engine, max_rows, "engine"), score, own_seed)
     with bars(progress):
-        return measure(runs, StatsConfig(), "Effects")
+        return measure(runs, StatsConfig(), "Effects", estimate_of(runs.engine, score, max_rows))
 
 
-def measure(runs: RelationRuns, stats: StatsConfig, name: str) -> Effects:
-    """Run the relations of a snapshot, under a progress bar of this name."""
-    snapshot = runs.snapshot
-    n_patched = sum(len(snapshot.of(q_id, "fit", runs.score.n_trials)) for q_id in snapshot.qids)
-    units: dict[str, Unit] = {}
-    with progress_bar(name, n_patched) as (advance, rename):
-        shown = replace(runs, advance=advance)
-        for q_id in snapshot.qids:
-            rename(q_id)
-            units[q_id] = unit = shown.relation(q_id)
-            log.info("%s: %s", q_id, f"{unit.effects.n_trials} trials done" if unit.n_computed else "found finished")
+def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:
+    """Settings of a screen, checked."""
+    methods = [method.value for method in Screen]
+    if screen not in methods:
+        raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
+    if verify is not None and (not isinstance(verify, int) or verify < 1):
+        raise ConfigError(f"verify={verify!r} must be a whole number of 1 or more, or None for 40.")
+    if not isinstance(verify_random, int) or verify_random < 0:
+        raise ConfigError(f"verify_random={verify_random!r} must be a whole number of 0 or more.")
+    k = ScoreConfig.k if verify is None else min(ScoreConfig.k, verify)
+    return {"screen": Screen(screen), "verify": verify, "verify_random": verify_random, "k": k}
+
+
+def measure(runs: RelationRuns, stats: StatsConfig, name: str, estimate: Estimate | None = None) -> Effects:
+    """Run the relations of a snapshot, under a progress bar of this name.
+
+    With an `estimate` only those heads are patched that it and `runs.score` choose (`fv.heads.screened_run`).
+    """
+    units, screen = (_all_heads(runs, name), None) if estimate is None else screened(runs, estimate, name)
     effects = {q_id: unit.effects for q_id, unit in units.items()}
     means = {q_id: unit.means for q_id, unit in units.items()}
-    origin = Origin.of(runs.lm, snapshot)
-    return Effects(effects, means, origin, prompt_scores(snapshot, units), runs.seed, stats)
+    origin = Origin.of(runs.lm, runs.snapshot)
+    return Effects(effects, means, origin, prompt_scores(runs.snapshot, units), runs.seed, stats, screen)
+
+
+def _all_heads(runs: RelationRuns, name: str) -> dict[str, Unit]:
+    units: dict[str, Unit] = {}
+    with progress_bar(name, runs.n_patched) as (advance, rename):
+        shown = replace(runs, advance=advance)
+        for q_id in runs.snapshot.qids:
+            rename(q_id)
+            units[q_id] = shown.relation(q_id)
+            log.info("%s: %s", q_id, units[q_id].progress)
+    return units
 
 
 def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot:

@@ -1,10 +1,13 @@
 """Batches of prompts that were run, kept for as long as somebody may ask for them again."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from fv.models.prompt import Prompt
+
+log = logging.getLogger(__name__)
 
 
 class HasSize(Protocol):
@@ -27,6 +30,7 @@ class KeptPrompts(Generic[Batch]):
     def __init__(self) -> None:
         self._free: int | None = None  # bytes; None outside `keeping`
         self._kept: dict[tuple[Prompt, ...], Batch] = {}
+        self._left_out: set[tuple[Prompt, ...]] = set()
 
     @contextmanager
     def keeping(self, most_bytes: int) -> Iterator[None]:
@@ -38,8 +42,13 @@ class KeptPrompts(Generic[Batch]):
         try:
             yield
         finally:
+            if self._left_out:
+                n_kept, n_out = (sum(map(len, keys)) for keys in (self._kept, self._left_out))
+                size = f"{most_bytes / 2**20:g} MB"
+                log.info("%d prompts were kept in %s; %d that did not fit ran each time.", n_kept, size, n_out)
             self._free = None
             self._kept.clear()
+            self._left_out.clear()
 
     def of(self, prompts: Sequence[Prompt], run: Callable[[Sequence[Prompt]], Batch]) -> Batch:
         """A batch that is kept, or else what `run` gives."""
@@ -47,7 +56,11 @@ class KeptPrompts(Generic[Batch]):
         if (known := self._kept.get(key)) is not None:
             return known
         batch = run(prompts)
-        if self._free is not None and batch.n_bytes <= self._free:
+        if self._free is None:
+            return batch
+        if batch.n_bytes <= self._free:
             self._kept[key] = batch
             self._free -= batch.n_bytes
+        else:
+            self._left_out.add(key)
         return batch

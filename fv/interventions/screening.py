@@ -7,7 +7,7 @@ So no graph is in memory but one block's, none holds the prefix, and a block tha
 longer. Known as attribution patching (Nanda 2023; Kramár et al., "AtP*", 2024), there with a pass through the prompt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -37,7 +37,7 @@ Batch = PromptBatch | EqualLengthBatch
 
 @torch.inference_mode(False)
 @in_engine_pass
-def head_scores(
+def head_scores(  # noqa: PLR0913 - each is a choice of its own
     lm: LanguageModel,
     prompts: Sequence[Prompt],
     head_values: Tensor,
@@ -45,6 +45,7 @@ def head_scores(
     points: int = POINTS,
     max_rows: int = ComputeConfig.max_rows,
     advance: Advance = ignore_progress,
+    run: Callable[[Sequence[Prompt]], PromptBatch] | None = None,
 ) -> Tensor:
     """Estimate what setting each head to its value in `head_values` would do, each head on its own.
 
@@ -62,6 +63,8 @@ def head_scores(
         points: how many points `integrated` takes, the midpoints of as many equal parts of the way.
         max_rows: most prompt tokens, or rows of points, in one pass; changes last bits.
         advance: called with the number of prompts done.
+        run: for a family that shares prefixes, what runs the prompts, which are then one batch: an engine's
+            `run_prompts` may have them from before.
 
     Returns:
         (n_prompts, n_layers, n_heads), float64 on the CPU.
@@ -83,9 +86,11 @@ def head_scores(
     # A copy, for what was made in a caller's inference mode could not be differentiated.
     values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
     scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
-    for part in _batches(lm, prompts, max_rows):
+    for part in _batches(lm, prompts, max_rows) if run is None else [[*range(len(prompts))]]:
         with _mode_of(lm):
-            scores[part] = batch_scores(_batch_of(lm, [prompts[i] for i in part]), values, method, points, max_rows)
+            here = [prompts[i] for i in part]
+            batch = _batch_of(lm, here) if run is None else run(here)
+            scores[part] = batch_scores(batch, values, method, points, max_rows)
         advance(len(part))
     return scores
 

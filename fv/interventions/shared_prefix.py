@@ -189,10 +189,15 @@ class SharedPrefixEngine:
             found.append(torch.stack(costs)[:, _places([which for which, _ in chunks])])
         return torch.cat(found)
 
+    @_in_pass
+    def run_prompts(self, prompts: Sequence[Prompt]) -> PromptBatch:
+        """Prompts of one batch (`batches`), run, or kept since they were."""
+        return self._kept.of(prompts, lambda these: PromptBatch(self.lm, these))
+
     def _batches(self, prompts: Sequence[Prompt], rows_each: int = 1) -> Iterator[tuple[slice, PromptBatch]]:
         """Prompts that share a pass, run."""
         for part in self.batches(prompts, rows_each):
-            yield part, self._kept.of(prompts[part], lambda these: PromptBatch(self.lm, these))
+            yield part, self.run_prompts(prompts[part])
 
     def _chunks(
         self, edits: Sequence[LastTokenEdit], rows_each: int

@@ -40,6 +40,17 @@ class Facts:
         """`ranking_stability.json`; empty where there is none."""
         return self.run.record("ranking_stability") if "head_stability" in self.run.tables else {}
 
+    @cached_property
+    def screen(self) -> dict[str, Any]:
+        """`screen_report.json`; empty where all heads were measured."""
+        return self.run.record("screen_report") if "screen_scores" in self.run.tables else {}
+
+    @cached_property
+    def shape(self) -> tuple[int, int] | None:
+        """Layers and heads that were screened, in a screened run: more than tables of effects may reach to."""
+        screened = self.table("screen_scores")
+        return (int(screened["layer"].max()) + 1, int(screened["head"].max()) + 1) if len(screened) else None
+
     @property
     def confidence(self) -> float:
         """The level of all intervals."""

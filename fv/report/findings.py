@@ -5,6 +5,7 @@ from typing import Any
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import Facts
+from fv.report.screened import screen_sentences
 from fv.report.words import interval, number
 
 MOST_HEADS, MOST_NAMED = 5, 12
@@ -15,11 +16,20 @@ def what_was_done(facts: Facts) -> list[str]:
     """The run in sentences: model, relations, trials, how heads, layer and strength were chosen."""
     config, n_fit = facts.run.config, len(facts.run.trials.fit)
     relations = f"{len(facts.q_ids)} relation{'s' if len(facts.q_ids) > 1 else ''}"
+    screen = facts.screen
+    tried = "every attention head was"
+    if screen:
+        tried = f"{screen['n_verified']['all']} of {screen['n_heads']} attention heads were each"
     found = [
-        f"In {config['model']['name']}, every attention head was tried on {n_fit} prompts of {relations}: in a prompt "
+        f"In {config['model']['name']}, {tried} tried on {n_fit} prompts of {relations}: in a prompt "
         "with wrong examples, its output was replaced by its mean over prompts with right ones. A head's indirect "
         "effect is what that adds to the right answer's log probability."
     ]
+    if screen:
+        found.append(
+            f"{screen_sentences(screen)} The estimates choose which heads are measured; a head that they miss is in no "
+            "ranking and no vector."
+        )
     if facts.stability:
         found.append(
             f"The average outputs of a relation's {facts.k} best heads, each through its own output projection, add up "

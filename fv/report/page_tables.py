@@ -8,6 +8,7 @@ import pandas as pd
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import LEAD_CONTRASTS, Facts
+from fv.report.screened import screen_table
 from fv.report.words import called, number
 
 MOST_ROWS = 400
@@ -16,6 +17,7 @@ _CONTRASTED = ("logprob", "top1", "exact_match")
 _MADE = (
     *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
     *("held_out_trials", "head_stability", "injection_cost", "transfer", "transfer_matrix", "trial_metrics"),
+    "screen_scores",
 )
 """Tables of the three steps: the page shows them by its own tables and figures."""
 
@@ -91,6 +93,13 @@ def tables_of(facts: Facts) -> list[PageTable]:
     if len(facts.heads):
         note = "The best heads of each ranking, and how often each is among the top k when trials are drawn again."
         found.append(page_table("heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")))
+    if facts.screen:
+        note = (
+            "How estimated and measured effects agree over the heads that were measured, and over those of them that "
+            "were drawn at random; at most which share of the heads left may belong to the top k. "
+            f"{facts.screen['what_the_bound_does_not_say']}"
+        )
+        found.append(page_table("screen", "Screen", note, screen_table(facts.screen)))
     others = [name for name in facts.run.tables if name not in _MADE]
     return found + [_further(facts, name) for name in others]
 

@@ -66,8 +66,8 @@ def _heads(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         "Indirect effect of each attention head: how much the right answer's log probability rises in a prompt with "
         "wrong examples when this one head's output is replaced by its mean over prompts with right ones. One panel a "
         "relation, the first their average (AIE). Framed: the heads that the vector is made of. Intervals are each "
-        "head's own.",
-        head_heatmap(scores, confidence=facts.confidence, width=_WIDE if len(shown) > 3 else COLUMN),
+        f"head's own.{' Hatched: heads whose effect was estimated and not measured.' if facts.screen else ''}",
+        head_heatmap(scores, shape=facts.shape, confidence=facts.confidence, width=_WIDE if len(shown) > 3 else COLUMN),
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from fv.display import print_table
+from fv.display import print_table, print_text
 from fv.files import read_jsonl
 from fv.report.numbers import heads, interval
+from fv.report.screened import screen_report_of, screen_sentences
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
 from fv.vectors.names import ranking_name
@@ -38,6 +39,8 @@ def print_stepd(paths: RunPaths, meta: dict[str, Any]) -> None:
     table.append(("all (AIE)", *["–"] * len(PROMPTS), *over_all, "–"))
     names = ("relation", *PROMPTS, "best heads", "effect of the best", "n")
     print_table(f"Accuracy of prompts, and effects of heads ({key}) in {meta['config']['model']['name']}", names, table)
+    if said := screen_sentences(screen_report_of(paths)):
+        print_text(said)
 
 
 def print_stepe(paths: RunPaths) -> None:

@@ -11,6 +11,7 @@ from fv.files import read_json
 from fv.report.closing import print_baselines, print_effects
 from fv.report.rankings import print_stepd, print_stepe
 from fv.report.remarks import remarks
+from fv.report.screened import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.metadata import read_meta
@@ -38,6 +39,8 @@ def print_report(step6: Path) -> None:
         _print_lines(winners)
     else:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
+    if said := screen_sentences(screen_report_of(RunPaths(run_folder(step6)))):
+        print_text(said)
     _print_lines(f"Mind: {line}" for line in values.get("warnings", []))
     print_text(f"Run: {run_folder(step6)}", in_one_piece=True)
 

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config, EvaluationConfig
+from fv.config import Config, EvaluationConfig, Screen
+from fv.config.score import VERIFY_EACH
 from fv.data.relations import Relations
 from fv.errors import ArtifactError
 from fv.evaluation.conditions import providers_of
@@ -19,10 +20,12 @@ DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype"),
     *("data.template.demo", "data.template.query", "data.template.target", "data.corruption", "data.split"),
     *("data.n_demos", "data.n_trials_per_q", "data.n_mean_trials", "data.n_eval_trials_per_q"),
-    *("score.layers", "score.heads", "score.n_trials", "score.adaptive"),
+    *("score.layers", "score.heads", "score.n_trials", "score.adaptive", "score.screen"),
 )
 ADAPTIVE = ("score.adaptive_step", "score.adaptive_inclusion", "score.key", "score.k")
 """With `score.adaptive` the ranking says how many trials are patched, and these decide it."""
+SCREENED = ("score.verify", "score.verify_random", "score.verify_max", "score.key", "score.k")
+"""With `score.screen` these decide which heads are measured; `score.screen_points` does if gradients are integrated."""
 MACHINE = ("compute.device", "compute.threads", "compute.max_rows", "compute.sweep", "model.device_map")
 """What changes the last bits of a number, and no more."""
 SOURCE = ("model.id", "model.path", "model.revision", "model.sha256", "model.spec", "model.spec_file")
@@ -67,10 +70,19 @@ def _conditions_not_there(there: Mapping[str, Any]) -> dict[str, Any]:
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The decisive settings of a resolved configuration, as a run records it or `Config.resolved` gives it."""
     values = as_recorded(resolved, Config().resolved())
-    keys = DECISIVE + (ADAPTIVE if values["score.adaptive"] else ())
+    if values["score.verify"] is None:
+        values["score.verify"] = VERIFY_EACH * values["score.k"]
+    keys = DECISIVE + (ADAPTIVE if values["score.adaptive"] else ()) + _screened(values)
     # Nothing is set aside where Step6 evaluates on StepD's own trials.
     unused = {"data.n_eval_trials_per_q"} if values["data.split"] == "shared" else set()
     return {key: values[key] for key in keys if key not in unused}
+
+
+def _screened(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The settings of a screened run's heads."""
+    if values["score.screen"] == Screen.none:
+        return ()
+    return (*SCREENED, "score.screen_points") if values["score.screen"] == Screen.integrated else SCREENED
 
 
 def relation_digests(file: Relations) -> dict[str, str]:

@@ -9,11 +9,13 @@ from fv.config import Config, StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
 from fv.files import read_json
-from fv.heads.effects import Effects, Ranking
+from fv.heads.effects import Effects
+from fv.heads.ranking import Ranking
 from fv.runs.effect_files import read_prompt_scores, read_trial_effects
 from fv.runs.mean_files import read_relation_means
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import RunPaths
+from fv.runs.screen_files import SCORES, read_screen
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class StepdResults:
         config = meta["config"]
         origin = Origin.named(config["model"]["name"], meta["model"], snapshot)
         stats = TypeAdapter(StatsConfig).validate_python(config["stats"])
-        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats)
+        n_layers, n_heads, _ = next(iter(means.values())).clean.shape
+        is_screened = SCORES in meta["outputs"]
+        screen = read_screen(paths.artifacts, snapshot.qids, (n_layers, n_heads)) if is_screened else None
+        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats, screen)
         return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
 
 

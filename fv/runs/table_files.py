@@ -20,7 +20,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         header = pd.read_csv(path, nrows=0).columns
-        text = [column for column in header if column in (*TEXT, "ranking", "metric", "subset")]
+        text = [column for column in header if column in (*TEXT, "ranking", "metric", "subset", "chosen_by")]
         # round_trip: the default parser may be off in the last bit, and ties must stay ties.
         table = pd.read_csv(
             path,

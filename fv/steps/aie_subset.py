@@ -5,8 +5,7 @@ from pathlib import Path
 from fv.config import Config
 from fv.errors import ConfigError, shorten
 from fv.files import write_json
-from fv.heads.effects import Ranking
-from fv.heads.ranking import describe_heads
+from fv.heads.ranking import Ranking, describe_heads
 from fv.models.language_model import LanguageModel
 from fv.runs.made_with import aie_folder, aie_settings
 from fv.runs.metadata import finished, step_meta

@@ -17,6 +17,7 @@ from fv.files import write_json
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import RelationRuns
 from fv.heads.relations import measure
+from fv.heads.screened_run import estimate_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
@@ -34,6 +35,7 @@ from fv.runs.metadata import (
 )
 from fv.runs.outputs import Outputs
 from fv.runs.paths import RunPaths, locked, refuse_one_file
+from fv.runs.screen_files import write_screen
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, unit_store
 from fv.steps.advice import with_settings
@@ -124,9 +126,12 @@ def _run(
     )
     engine, store = engine_of(config, lm), unit_store(config, lm)
     n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
-    runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store)
-    effects = measure(runs, config.stats, "StepD")
+    keep_mb = config.compute.keep_mb
+    runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store, keep_mb)
+    estimate = estimate_of(engine, config.score, config.compute.max_rows)
+    effects = measure(runs, config.stats, "StepD", estimate)
     write_effects(outputs, snapshot, effects)
+    write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
     write_json(paths.stepd_meta, finished(meta, outputs, computed_with=store.machines))
     log.info(disk_use(store, config.run_id))

@@ -13,7 +13,7 @@ from fv.config import Config
 from fv.evaluation.cells import grid
 from fv.evaluation.summary import summary_json
 from fv.files import write_json
-from fv.heads.effects import Ranking
+from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of
 from fv.runs.evaluation import evaluation_of

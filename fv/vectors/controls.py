@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fv.heads.effects import VectorHeads
+from fv.heads.ranking import VectorHeads
 from fv.interventions.engine import Head
 from fv.seeding import generator_for
 from fv.vectors.vector import Vector
@@ -33,7 +33,7 @@ def random_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
 
 
 def layer_matched_heads(
-    heads: Sequence[Head], ranking: Sequence[Head], rng: np.random.Generator
+    heads: Sequence[Head], every: Sequence[Head], rng: np.random.Generator
 ) -> tuple[Head, ...] | None:
     """Random heads outside `heads`, as many in each layer.
 
@@ -41,7 +41,7 @@ def layer_matched_heads(
     there are fewer heads outside than inside.
     """
     outside: dict[int, list[Head]] = defaultdict(list)
-    for head in sorted(set(ranking) - set(heads)):
+    for head in sorted(set(every) - set(heads)):
         outside[head.layer].append(head)
     if sum(map(len, outside.values())) < len(heads):
         return None
@@ -68,7 +68,7 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
     sets: list[tuple[Head, ...]] = []
     repeats = 0
     while len(sets) < count and repeats < MOST_REPEATS:
-        heads = layer_matched_heads(made_of.heads, made_of.ranking, rng)
+        heads = layer_matched_heads(made_of.heads, made_of.every, rng)
         if heads is None:
             return HeadSets([], True)
         if heads in sets:

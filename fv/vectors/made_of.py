@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from fv.heads.effects import Effects, Ranking, VectorHeads
+from fv.heads.effects import Effects
+from fv.heads.ranking import Ranking, VectorHeads
 from fv.models.language_model import LanguageModel
 from fv.vectors.function_vector import vector_of_heads
 from fv.vectors.vector import Vector

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.heads.activations import mean_of_means
-from fv.heads.effects import Effects, Ranking, VectorHeads
+from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_table
-from fv.heads.ranking import describe_heads, rank_heads, top_heads
+from fv.heads.ranking import Ranking, VectorHeads, describe_heads, rank_heads, top_heads
 from fv.heads.stability import effects_of, stability_report
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel

@@ -127,6 +127,35 @@ def test_a_tag_cannot_be_one_of_the_runs_own_files(tag: str) -> None:
         Config(tag=tag)
 
 
+# Screened heads
+
+SCREENED = {"screen": c.Screen.gradient, "k": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"screen_points": 0}, r"score\.screen_points=0 must be 1 or more"),
+        ({"verify": 0}, r"score\.verify=0 must be 1 or more"),
+        ({"verify_random": -1}, r"score\.verify_random=-1 must be 0 or more"),
+        ({**SCREENED, "verify": 2}, r"score\.verify=2 must be score\.k=3 or more"),
+        ({**SCREENED, "verify": 8, "verify_max": 7}, r"score\.verify_max=7 must be 8 or more, which is score\.verify"),
+        ({**SCREENED, "verify_max": 11}, r"score\.verify_max=11 must be 12 or more, which is 4 times score\.k"),
+    ],
+)
+def test_a_screen_that_could_not_rank_k_heads_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}\\.$"):
+        ScoreConfig(**settings)
+
+
+def test_vectors_of_more_heads_than_are_verified_are_refused() -> None:
+    score, injection = ScoreConfig(**SCREENED), InjectionConfig(k=[1, 13])
+    with pytest.raises(ConfigError, match=r"^injection\.k=\[1, 13\]: score\.screen=gradient .* score\.verify=13"):
+        Config(score=score, injection=injection)
+    assert Config(score=ScoreConfig(**SCREENED, verify=13), injection=injection).score.n_verify == 13
+    assert Config(score=ScoreConfig(k=3), injection=injection).score.screen is c.Screen.none
+
+
 # Layers and alphas
 
 

@@ -27,8 +27,9 @@ from fv.evaluation import (
 )
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
 from fv.heads.activations import RelationMeans
-from fv.heads.effects import Effects, Ranking
+from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects
+from fv.heads.ranking import Ranking
 from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel

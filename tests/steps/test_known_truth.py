@@ -20,8 +20,7 @@ from fv.evaluation.held_out import HeldOutRun
 from fv.evaluation.selection import choose_cells
 from fv.evaluation.tables import contrasts_table
 from fv.files import read_json
-from fv.heads.effects import Ranking
-from fv.heads.ranking import heads_to_sweep
+from fv.heads.ranking import Ranking, heads_to_sweep
 from fv.heads.relation_run import RelationRuns
 from fv.heads.relations import measure
 from fv.interventions.engine import Head

@@ -148,6 +148,12 @@ def test_random_heads_are_drawn_once_each_as_many_as_there_are(lm: LanguageModel
     assert random_head_sets(vector_of(lm), alone, 3, 0) == ([(Head(1, 1),)], True)
 
 
+def test_random_heads_may_be_ones_that_were_not_verified(lm: LanguageModel, made_of: VectorHeads) -> None:
+    verified = replace(made_of, ranking=made_of.heads, unverified=made_of.ranking[3:])
+    drawn, of_all = (random_head_sets(vector_of(lm), each, 2, 0).sets for each in (verified, made_of))
+    assert drawn == of_all != []
+
+
 def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> None:
     few, many = (random_vectors(vector_of(lm), count, 0) for count in (2, 6))
     assert len(many) == 6 and all(torch.equal(a, b) for a, b in zip(few, many[:2], strict=True))

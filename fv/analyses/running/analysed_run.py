@@ -12,7 +12,8 @@ from fv.data.snapshot import Snapshot
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.plan import Evaluation
 from fv.files import digest_of
-from fv.heads.effects import Effects, Ranking
+from fv.heads.effects import Effects
+from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of

@@ -1,0 +1,39 @@
+"""What is said of a run whose heads were screened."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from fv.files import read_json
+from fv.runs.paths import RunPaths
+from fv.runs.screen_files import REPORT
+
+
+def screen_report_of(paths: RunPaths) -> dict[str, Any]:
+    """`screen_report.json` of a run; empty where all heads were measured."""
+    path = paths.artifacts / REPORT
+    return read_json(path) if path.exists() else {}
+
+
+def screen_sentences(report: Mapping[str, Any]) -> str:
+    """How many heads were verified, how often the choice was widened, and what chance found; empty without a screen."""
+    if not report:
+        return ""
+    counts, (*wider, last) = report["n_verified"], report["rounds"]
+    method = report["settings"]["method"]
+    said = f"Screened by {method}: effects of {counts['all']} of {report['n_heads']} heads were measured"
+    if wider:
+        said += f", the best {last['verify']} by estimate after the best {wider[0]['verify']} missed some"
+    chance, k = counts["random"], report["settings"]["k"]
+    if not chance:
+        return f"{said}, none of them drawn at random."
+    found = len({(one["layer"], one["head"]) for one in last["entered"]})
+    heads = "is" if found == 1 else "are"
+    return f"{said}. Of the {chance} drawn at random {found or 'none'} {heads if found else 'is'} in a top {k}."
+
+
+def screen_table(report: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a ranking: how estimates and effects agree, and what share of the other heads may have been missed."""
+    rankings = {"AIE": report["global"], **report["per_qid"]}
+    return pd.DataFrame([{"ranking": name, **own} for name, own in rankings.items()])
