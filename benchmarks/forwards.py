@@ -4,17 +4,24 @@ In units of one full forward of the prompt, a trial, for three manners: one forw
 does; the exact sweep on a shared prefix; and the screened one, which scores all heads by gradient and sweeps some.
 Nothing is run: the models have a shape and no weights. What is counted is in `benchmarks/flops.py`. The screened sweep
 is counted with prefixes that are kept between scores and sweep; where they are run twice, it costs one forward more.
+With `--measure`, shapes that fit into memory are run with random weights, in seconds a trial.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.flops import cie_flops, forward_flops, scoring_flops
+from benchmarks.measure import seconds
 from fv.heads.ranking import heads_to_sweep
+from fv.interventions.engine import Head
+from fv.interventions.screening import head_scores
+from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 from fv.models.spec import find_spec
 
 SHAPES = {
@@ -27,8 +34,8 @@ SHAPES = {
 }
 
 
-def shaped(name: str) -> LanguageModel:
-    """A model of a shape, without weights."""
+def shaped(name: str, device: str = "meta") -> LanguageModel:
+    """A model of a shape: without weights, or on a real device with random ones."""
     layers, heads, kv_heads, width, mlp, vocabulary = SHAPES[name]
     config = LlamaConfig(
         num_hidden_layers=layers,
@@ -38,15 +45,50 @@ def shaped(name: str) -> LanguageModel:
         intermediate_size=mlp,
         vocab_size=vocabulary,
     )
-    with torch.device("meta"):
-        return LanguageModel(LlamaForCausalLM(config), None, find_spec("llama"), name, {})
+    with torch.device(device):
+        model = LlamaForCausalLM._from_config(config, attn_implementation="eager").eval().requires_grad_(False)
+    return LanguageModel(model, None, find_spec("llama"), name, {})
+
+
+def spread(heads: Sequence[Head], count: int) -> list[Head]:
+    """So many heads, spread over the layers."""
+    return [heads[i * len(heads) // count] for i in range(min(count, len(heads)))]
+
+
+def measured(name: str, n_tokens: int, n_verified: int, n_trials: int, max_rows: int) -> dict[str, float | str]:
+    """Seconds a trial of a shape with random weights; of one forward a head, one is timed."""
+    torch.manual_seed(0)
+    lm = shaped(name, "cpu")
+    ids = torch.randint(0, lm.vocabulary, (n_trials, n_tokens + 1)).tolist()
+    prompts = [Prompt(tuple(own[1:]), (own[0],)) for own in ids]
+    heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
+    engine = SharedPrefixEngine(lm, max_rows)
+    values = engine.last_token(prompts).head_outputs.mean(0)
+
+    def screened() -> None:
+        with engine.keeping(2**34):
+            head_scores(lm, prompts, values, max_rows=max_rows, run=engine.run_prompts)
+            engine.patch_heads(prompts, values, spread(heads, n_verified))
+
+    with torch.no_grad():
+        one = seconds(lambda: lm.model(torch.tensor([prompts[0].token_ids]), use_cache=False).logits)
+    exact = seconds(lambda: engine.patch_heads(prompts, values, heads), 2) / n_trials
+    both = seconds(screened, 2) / n_trials
+    return {
+        "shape": f"{name}, {lm.n_layers} × {lm.n_heads}",
+        "a forward a head (s)": one * (len(heads) + 1),
+        "exact (s)": exact,
+        "screened (s)": both,
+        "exact / screened": exact / both,
+        "reference / screened": one * (len(heads) + 1) / both,
+    }
 
 
 def counted(name: str, n_tokens: int, n_verified: int, points: int) -> dict[str, float | str]:
     """One row of the table; the verified heads are spread over the layers."""
     lm = shaped(name)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    some = [heads[i * len(heads) // n_verified] for i in range(min(n_verified, len(heads)))]
+    some = spread(heads, n_verified)
     one = forward_flops(lm, n_tokens)
     exact = cie_flops(lm, n_tokens, heads) / one
     verified, scoring = cie_flops(lm, n_tokens, some) / one, scoring_flops(lm, n_tokens, points) / one
@@ -62,15 +104,25 @@ def counted(name: str, n_tokens: int, n_verified: int, points: int) -> dict[str,
 
 
 def main() -> None:
-    """Print the table as Markdown."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=90, help="tokens of a prompt: ten shots of short words")
     parser.add_argument("--verified", type=int, default=82, help="heads swept: 40 best, 10 negative, 32 random")
     parser.add_argument("--points", type=int, default=0, help="points a layer of `integrated`; 0 for `gradient`")
+    parser.add_argument("--measure", nargs="*", choices=[*SHAPES], help="shapes to run, such as Llama-3.2-1B")
+    parser.add_argument("--trials", type=int, default=12, help="trials that are run of each")
+    parser.add_argument("--max-rows", type=int, default=4096, help="compute.max_rows")
     args = parser.parse_args()
     rows = [counted(name, args.tokens, args.verified, args.points) for name in SHAPES]
     console = Console(width=160)
     console.print(f"Forward-equivalents a trial of {args.tokens} tokens; {args.verified} heads verified.")
+    show(console, rows)
+    if args.measure:
+        show(console, [measured(name, args.tokens, args.verified, args.trials, args.max_rows) for name in args.measure])
+
+
+def show(console: Console, rows: list[dict[str, float | str]]) -> None:
+    """Print a table as Markdown."""
     console.print(" | ".join(["", *rows[0], ""]).strip())
     console.print("|---" * len(rows[0]) + "|")
     for row in rows:

@@ -53,8 +53,8 @@ class ScoreConfig(Group):
     """Stable means: on average over the top-k heads, a bootstrap of the trials ranks them there this often."""
     screen: Screen = Screen.none
     """Estimate all heads' effects first, and measure the best by estimate only; none measures all."""
-    screen_points: int = 4
-    """Points on the way of `screen=integrated`."""
+    screen_points: int = 2
+    """Points on the way of `screen=integrated`; on SmolLM2 four find no more of the ten best heads (docs/engine.md)."""
     verify: int | None = None
     """With `screen`, heads that are measured of each ranking by estimate; null means 4 times `k`. A quarter as many of
     the most negative are measured, too."""

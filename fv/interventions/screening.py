@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from fv.config import ComputeConfig
+from fv.config import ComputeConfig, ScoreConfig
 from fv.errors import ConfigError, ModelError
 from fv.interventions.engine import Advance, ignore_progress
 from fv.interventions.equal_length_batch import EqualLengthBatch
@@ -27,8 +27,6 @@ from fv.models.prompt import Prompt
 from fv.models.spec import FastEngine
 
 METHODS = ("gradient", "integrated")
-POINTS = 2
-"""Points of `integrated` on each layer's way: on SmolLM2, four find as many of the ten best heads (docs/engine.md)."""
 TILE_LOGITS = 2**21
 """Logits, 8 MB in float32, that are differentiated at once."""
 
@@ -42,7 +40,7 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
     prompts: Sequence[Prompt],
     head_values: Tensor,
     method: str = "gradient",
-    points: int = POINTS,
+    points: int = ScoreConfig.screen_points,
     max_rows: int = ComputeConfig.max_rows,
     advance: Advance = ignore_progress,
     run: Callable[[Sequence[Prompt]], PromptBatch] | None = None,
