@@ -4,16 +4,14 @@ The model's own attention runs on its own cache, each row a batch item, so this 
 `fv.interventions.prompt_batch` is the counterpart for families that share prefixes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fv.errors import ModelError
-from fv.interventions.hooks import record_head_outputs, residual_of
+from fv.interventions.hooks import BlockCall, noted_calls, record_head_outputs, residual_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -39,8 +37,8 @@ class EqualLengthBatch:
         if self.n_tokens > 1:
             self._cache = lm.model.base_model(input_ids=self._ids[:, :-1], use_cache=True).past_key_values
         self._prefix = [] if self._cache is None else list(self._cache.layers)
-        self._calls: dict[int, list[_Call]] = {}
-        self.residual = [self._calls_of(1)[0].rows]
+        self._calls: dict[int, list[BlockCall]] = {}
+        self.residual = [self._calls_of(1)[0].hidden]
         with record_head_outputs(lm, range(lm.n_layers), None, self.head_outputs):
             for layer in range(lm.n_layers):
                 self.residual.append(self.run_block(layer, self.residual[-1]))
@@ -63,51 +61,17 @@ class EqualLengthBatch:
             own.batch_repeat_interleave(n_rows)
         return own
 
-    def _calls_of(self, n_rows: int) -> list["_Call"]:
+    def _calls_of(self, n_rows: int) -> list[BlockCall]:
         """What each block is called with for so many rows a prompt (masks, positions), learnt without running any."""
         if n_rows not in self._calls:
-            calls: list[_Call] = []
             if self._cache is not None:
                 self._cache.layers[:] = [self._prefix_of(layer, n_rows) for layer in range(len(self._prefix))]
             ids = self._ids.repeat_interleave(n_rows, 0)
-            with ExitStack() as stack:
-                for block in self.lm.blocks:
-                    stack.enter_context(_noted(block, calls, self.lm.spec.tuple_output))
+            with noted_calls(self.lm) as self._calls[n_rows]:
                 self.lm.model.base_model(
                     input_ids=ids[:, -1:],
                     attention_mask=torch.ones_like(ids),
                     past_key_values=self._cache,
                     use_cache=self._cache is not None,
                 )
-            if len(calls) != self.lm.n_layers:
-                raise ModelError(f"{self.lm.spec.blocks} ran {len(calls)} blocks, where {self.lm.n_layers} are due.")
-            self._calls[n_rows] = calls
         return self._calls[n_rows]
-
-
-class _Call(NamedTuple):
-    """What a block is called with: its input, and all behind it."""
-
-    rows: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-@contextmanager
-def _noted(block: nn.Module, calls: list[_Call], is_tuple: bool) -> Iterator[None]:
-    """Have a block note what it is called with, and return its input."""
-
-    def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        calls.append(_Call(hidden_states, args, kwargs))
-        return (hidden_states,) if is_tuple else hidden_states
-
-    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
-    before = vars(block).get("forward")
-    block.forward = note
-    try:
-        yield
-    finally:
-        if before is None:
-            del block.forward
-        else:
-            block.forward = before

@@ -6,7 +6,7 @@ raises `ModelError` on a normal exit with none.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,48 @@ def record_residuals(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[Non
         for layer in range(lm.n_layers):
             stack.enter_context(edit_block_output(lm, layer, recorder(layer)))
         yield
+
+
+class BlockCall(NamedTuple):
+    """What a block is called with: its input, (batch, positions, d_model), and all behind it."""
+
+    hidden: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@contextmanager
+def noted_calls(lm: LanguageModel) -> Iterator[list[BlockCall]]:
+    """Have each block note what it is called with (positions, masks), and return its input: nothing is computed.
+
+    Raises:
+        ModelError: the blocks were not called once each.
+    """
+    calls: list[BlockCall] = []
+    with ExitStack() as stack:
+        for block in lm.blocks:
+            stack.enter_context(_noting(block, calls, lm.spec.tuple_output))
+        yield calls
+    if len(calls) != lm.n_layers:
+        raise ModelError(f"{lm.spec.blocks} ran {len(calls)} blocks, where {lm.n_layers} are due.")
+
+
+@contextmanager
+def _noting(block: nn.Module, calls: list[BlockCall], is_tuple: bool) -> Iterator[None]:
+    def note(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(BlockCall(hidden, args, kwargs))
+        return (hidden,) if is_tuple else hidden
+
+    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
+    before = vars(block).get("forward")
+    block.forward = note
+    try:
+        yield
+    finally:
+        if before is None:
+            del block.forward
+        else:
+            block.forward = before
 
 
 def residual_of(output: Any, path: str, is_tuple: bool) -> Tensor:

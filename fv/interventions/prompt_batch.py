@@ -4,15 +4,14 @@
 `fv.interventions.rows` runs rows on.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fv.errors import ModelError, SpecError
-from fv.interventions.hooks import record_head_outputs, residual_of
+from fv.errors import SpecError
+from fv.interventions.hooks import noted_calls, record_head_outputs, residual_of
 from fv.interventions.prefix_attention import PrefixCache, PromptDoneError
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -124,20 +123,15 @@ class _Calls:
     def __init__(self, lm: LanguageModel, ids: Tensor, positions: Tensor, cache: PrefixCache) -> None:
         self._lm = lm
         self._n_positions = ids.shape[1]
-        self._noted: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = []
-        with ExitStack() as stack:
-            for block in lm.blocks:
-                stack.enter_context(_recorded_call(block, self._noted))
+        with noted_calls(lm) as self._noted:
             _run_base_model(lm, ids, positions, cache)
-        if len(self._noted) != lm.n_layers:
-            raise ModelError(f"{lm.spec.blocks} ran {len(self._noted)} blocks, where {lm.n_layers} are due.")
-        self.start = self._noted[0][0]
+        self.start = self._noted[0].hidden
 
     def run(self, layer: int, rows: Tensor, times: int) -> Tensor:
         """Run a block on rows, (batch, rows, d_model), with its arguments for `times` rows next to one another."""
-        _, args, kwargs = self._noted[layer]
-        args = tuple(self._repeated(value, times) for value in args)
-        kwargs = {name: self._repeated(value, times) for name, value in kwargs.items()}
+        call = self._noted[layer]
+        args = tuple(self._repeated(value, times) for value in call.args)
+        kwargs = {name: self._repeated(value, times) for name, value in call.kwargs.items()}
         return residual_of(self._lm.blocks[layer](rows, *args, **kwargs), self._lm.spec.blocks, False)
 
     def _repeated(self, value: Any, times: int) -> Any:
@@ -153,23 +147,3 @@ class _Calls:
 
 def _run_base_model(lm: LanguageModel, ids: Tensor, positions: Tensor, cache: PrefixCache) -> None:
     lm.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, fv_prefix=cache)
-
-
-@contextmanager
-def _recorded_call(block: nn.Module, calls: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]]) -> Iterator[None]:
-    """Have a block note its input and the arguments it is called with behind it, and return its input."""
-
-    def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        calls.append((hidden_states, args, kwargs))
-        return hidden_states
-
-    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
-    before = vars(block).get("forward")
-    block.forward = note
-    try:
-        yield
-    finally:
-        if before is None:
-            del block.forward
-        else:
-            block.forward = before
