@@ -29,6 +29,15 @@ def found(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     return {"cie_scores": cie, "rows": pd.DataFrame(summary["rows"]), "chosen": pd.DataFrame(summary["chosen"])}
 
 
+def tolerance_of(column: str) -> tuple[float, float]:
+    """How far last bits move a number, relative and absolute."""
+    if column.endswith("norm"):  # in the hundreds, where float32 has no five digits behind the point
+        return 1e-6, 1e-5
+    if column.endswith(("_ci_low", "_ci_high")):  # a quantile of resamples steps where two of them change places
+        return 0, 2e-3
+    return 0, 1e-5
+
+
 @pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cie_scores", "rows", "chosen"])
@@ -38,8 +47,7 @@ def test_the_demos_numbers_have_not_moved(found: dict[str, pd.DataFrame], name: 
     for column in golden:
         there, here = golden[column], found[name][column]
         if pd.api.types.is_numeric_dtype(there):
-            # Norms of vectors are in the hundreds, where float32 has no five digits behind the point.
-            rtol = 1e-6 if column.endswith("norm") else 0
-            np.testing.assert_allclose(here.astype(float), there, rtol=rtol, atol=1e-5, err_msg=column)
+            rtol, atol = tolerance_of(column)
+            np.testing.assert_allclose(here.astype(float), there, rtol=rtol, atol=atol, err_msg=column)
         else:
             assert here.astype(str).tolist() == there.astype(str).tolist(), column
