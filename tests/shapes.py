@@ -20,7 +20,7 @@ from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.stability import effects_of, gap_at, inclusion, mean_scores, other_half_means, ranked
 from fv.interventions.engine import TargetScores
 from fv.interventions.expanded_batch import ExpandedBatchEngine
-from fv.interventions.metrics import answer_logprob, cosine, kl_divergence, logit_difference, rank_of, target_logprob
+from fv.interventions.metrics import cosine, kl_divergence, logit_difference, rank_of, target_logprob
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.readout import target_logprobs, target_scores
 from fv.interventions.screening import head_scores
@@ -55,7 +55,6 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         RETURNS: Int64[Tensor, "*rows"],
     },
     logit_difference: {"logits": Float[Tensor, "*rows vocabulary"], RETURNS: Float[Tensor, "*rows"]},
-    answer_logprob: {"logits": Float[Tensor, "*rows tokens vocabulary"], RETURNS: Float[Tensor, "*rows"]},
     kl_divergence: {
         "before": Float[Tensor, "*#rows vocabulary"],
         "after": Float[Tensor, "*#rows vocabulary"],

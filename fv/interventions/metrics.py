@@ -36,21 +36,6 @@ def logit_difference(logits: Tensor, target: int, wrong: Sequence[int]) -> Tenso
     return logits[..., target] - logits[..., list(wrong)].amax(-1)
 
 
-def answer_logprob(logits: Tensor, answer: Sequence[int]) -> Tensor:
-    """Log probability of a whole answer: the sum over its tokens, each given the ones before.
-
-    Args:
-        logits: (..., n_tokens or more, vocabulary), what comes next after the prompt, after its answer's first token, …
-        answer: the answer's token ids, (n_tokens,).
-
-    Returns:
-        (...).
-    """
-    ids = torch.tensor(list(answer), device=logits.device)
-    here = logits[..., : len(ids), :]
-    return target_logprob(here, ids.expand(here.shape[:-1])).sum(-1)
-
-
 def n_agreeing(greedy: Sequence[int], answer: Sequence[int]) -> int:
     """How many of an answer's tokens greedy decoding says before it says another one.
 

@@ -16,7 +16,7 @@ from fv.errors import SpecError
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
-from fv.interventions.fused import USED, prove_fused
+from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.passes import in_engine_pass
@@ -56,7 +56,7 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
 class _SelfCheck:
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
-        self.ids = [(7 + 11 * i) % lm.vocabulary for i in range(6)]
+        self.ids = short_prompt(lm)
         self.others = [(5 + 13 * i) % lm.vocabulary for i in range(5)] + self.ids[-1:]
         self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
         self.tolerance = TOLERANCE.get(lm.dtype, 0.3)

@@ -134,14 +134,10 @@ class SharedPrefixEngine:
 
     @_in_pass
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        found = []
-        for part, batch in self._batches(prompts):
-            scored = [
-                (which, targets_of(self.lm, run_rows(batch, chunk), prompts[part]))
-                for which, chunk in self._chunks(edits, part.stop - part.start)
-            ]
-            found.append(torch.cat([own for _, own in scored], 1)[:, _places([which for which, _ in scored])])
-        return torch.cat(found)
+        def read(_batch: PromptBatch, here: Sequence[Prompt], rows: Tensor) -> Tensor:
+            return targets_of(self.lm, rows, here)
+
+        return self._read(prompts, edits, read)
 
     @_in_pass
     def answers(
@@ -180,24 +176,39 @@ class SharedPrefixEngine:
 
     @_in_pass
     def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        def read(batch: PromptBatch, _here: Sequence[Prompt], rows: Tensor) -> Tensor:
+            own = batch.residual[-1]  # (batch, 1, d_model)
+            pairs = zip(own, rows[:, :, 0], strict=True)
+            return torch.stack([readout.divergences(self.lm, before, after) for before, after in pairs])
+
+        return self._read(prompts, edits, read)
+
+    def _read(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        read: Callable[[PromptBatch, Sequence[Prompt], Tensor], Tensor],
+    ) -> Tensor:
+        """What is read of all rows, (n_prompts, n_edits); `read` is given some prompts and rows of some edits."""
         found = []
         for part, batch in self._batches(prompts):
-            own = batch.residual[-1]  # (batch, 1, d_model)
             chunks = list(self._chunks(edits, part.stop - part.start))
-            rows = torch.cat([run_rows(batch, chunk)[:, :, 0] for _, chunk in chunks], 1)  # (batch, n_edits, d_model)
-            costs = [readout.divergences(self.lm, before, after) for before, after in zip(own, rows, strict=True)]
-            found.append(torch.stack(costs)[:, _places([which for which, _ in chunks])])
+            numbers = torch.cat([read(batch, prompts[part], run_rows(batch, chunk)) for _, chunk in chunks], 1)
+            found.append(numbers[:, _places([which for which, _ in chunks])])
         return torch.cat(found)
 
     @_in_pass
     def run_prompts(self, prompts: Sequence[Prompt]) -> PromptBatch:
         """Prompts of one batch (`batches`), run, or kept since they were."""
+        return self._run(prompts)
+
+    def _run(self, prompts: Sequence[Prompt]) -> PromptBatch:
         return self._kept.of(prompts, lambda these: PromptBatch(self.lm, these))
 
     def _batches(self, prompts: Sequence[Prompt], rows_each: int = 1) -> Iterator[tuple[slice, PromptBatch]]:
         """Prompts that share a pass, run."""
         for part in self.batches(prompts, rows_each):
-            yield part, self.run_prompts(prompts[part])
+            yield part, self._run(prompts[part])
 
     def _chunks(
         self, edits: Sequence[LastTokenEdit], rows_each: int

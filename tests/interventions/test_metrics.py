@@ -11,7 +11,6 @@ from scipy.special import rel_entr, softmax
 from torch import Tensor
 
 from fv.interventions.metrics import (
-    answer_logprob,
     cosine,
     kl_divergence,
     logit_difference,
@@ -20,12 +19,19 @@ from fv.interventions.metrics import (
     rank_of,
     target_logprob,
 )
+from fv.interventions.naive import reads_of_logits
+from fv.models.prompt import Prompt
 
 light = settings(max_examples=40, deadline=None)
 # Multiples of a quarter: exact in every dtype, and ties are common.
 logits_of_six = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=6, max_size=6)
 
 LN = math.log
+
+
+def answer_logprob(logits: Tensor, answer: list[int]) -> Tensor:
+    """Log probability of a whole answer, as the naive engine reads it of logits."""
+    return reads_of_logits(logits, Prompt((0,), tuple(answer))).logprob.sum(-1)
 
 
 def logs(*odds: float) -> Tensor:
@@ -104,7 +110,7 @@ def test_an_answers_log_probability_is_the_sum_over_its_tokens() -> None:
 
 def test_a_one_token_answer_is_as_likely_as_its_token() -> None:
     logits = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(answer_logprob(logits, [5]), target_logprob(logits[:, 0], ids(5, 5, 5, 5)))
+    assert torch.equal(answer_logprob(logits, [5]), target_logprob(logits[:, 0], ids(5, 5, 5, 5)).double())
 
 
 @pytest.mark.parametrize(

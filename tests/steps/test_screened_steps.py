@@ -1,7 +1,7 @@
 """Screened runs: their files, what of them is exact, and that they end in the same bytes however they came about."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.interventions.engine import Head
 from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.identity import identity
@@ -115,11 +116,23 @@ def test_a_run_that_was_killed_while_heads_were_verified_ends_in_the_same_bytes(
     overrides = [*tiny_overrides, *SCREENED, "compute.unit_trials=1", *settings]
     whole = make_config(*overrides, "run_id=whole")
     run_stepd(whole)
-    config, real, calls = make_config(*overrides), SharedPrefixEngine.patch_heads, []
+    config, calls = make_config(*overrides), []
+
+    def is_third(heads: Sequence[Head]) -> bool:
+        calls.append(heads)
+        return len(calls) > 2
+
+    run_killed(config, monkeypatch, is_third)
+    run_stepd(config)
+    assert bytes_of(config) == bytes_of(whole)
+
+
+def run_killed(config: Config, monkeypatch: pytest.MonkeyPatch, stops: Callable[[Sequence[Head]], bool]) -> None:
+    """Run StepD until it is to sweep heads at which it `stops`."""
+    real = SharedPrefixEngine.patch_heads
 
     def killed(*arguments: Any) -> object:
-        calls.append(arguments)
-        if len(calls) > 2:
+        if stops(arguments[3]):
             raise KeyboardInterrupt
         return real(*arguments)
 
@@ -127,8 +140,6 @@ def test_a_run_that_was_killed_while_heads_were_verified_ends_in_the_same_bytes(
         patching.setattr(SharedPrefixEngine, "patch_heads", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stepd(config)
-    run_stepd(config)
-    assert bytes_of(config) == bytes_of(whole)
 
 
 def blind_to(layers: list[int]) -> Callable[..., Tensor]:
@@ -155,18 +166,13 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
     rounds = whole.record("screen_report")["rounds"]
     assert len(rounds) > 1 and rounds[0]["entered"]
     assert "Heads verified by chance are among the top 1" in caplog.text
-    config, real, swept = make_config(*overrides), SharedPrefixEngine.patch_heads, set()
+    config, swept = make_config(*overrides), set()
 
-    def killed(*arguments: Any) -> object:
-        swept.add(tuple(arguments[3]))
-        if len(swept) > 1:
-            raise KeyboardInterrupt
-        return real(*arguments)
+    def are_others(heads: Sequence[Head]) -> bool:
+        swept.add(tuple(heads))
+        return len(swept) > 1
 
-    with monkeypatch.context() as patching:
-        patching.setattr(SharedPrefixEngine, "patch_heads", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_stepd(config)
+    run_killed(config, monkeypatch, are_others)
     run_stepd(config)
     assert bytes_of(config) == bytes_of(make_config(*overrides, "run_id=whole"))
     assert whole.effects.mean().top(1) == [top]
