@@ -47,7 +47,7 @@ def load_tokenizer(model: ModelConfig) -> ModelTokenizer:
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
     """
-    source = _source(model)
+    source = tokenizer_source(model)
     try:
         # The reader of GGUF files draws bars of its own, terminal or not.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
@@ -73,7 +73,7 @@ def fingerprint_of(model: ModelConfig) -> dict[str, str]:
     return {**fingerprint, **found.fingerprint, **spec}
 
 
-def _source(model: ModelConfig) -> dict[str, Any]:
+def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
     """Where the tokenizer is, as the arguments of `from_pretrained`."""
     if gguf := gguf_of(model):
         # Reading a tokenizer out of a GGUF file takes ten seconds; a converted model has it at hand.
