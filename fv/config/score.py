@@ -89,6 +89,11 @@ class ScoreConfig(Group):
         """How many heads of each ranking by estimate are measured at first."""
         return VERIFY_EACH * self.k if self.verify is None else self.verify
 
+    @property
+    def points(self) -> int | None:
+        """Points on the way along which gradients are integrated; None where they are not."""
+        return self.screen_points if self.screen is Screen.integrated else None
+
     def _check_verified(self) -> None:
         """Refuse fewer verified heads than a vector is made of, or a bound below them."""
         if self.screen is Screen.none:

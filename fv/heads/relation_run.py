@@ -1,8 +1,8 @@
 """One relation in two stages: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
 
-Between the two, a screened run estimates effects and chooses heads (`fv.heads.screened_run`). Each stage is units of
-whole batches of trials (`Engine.batches`). A unit depends on its prompts and what is patched in, and on nothing else:
-neither on how the trials are cut into units nor on other relations.
+Between the two, a screened run estimates effects and chooses heads (`fv.heads.screened_run`). Each stage is pieces of
+whole batches of trials (`Engine.batches`), and what a piece gives is a unit. It depends on its prompts and what is
+patched in, and on nothing else: neither on how the trials are cut nor on other relations.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from fv.config.model import ComputeConfig
-from fv.config.score import ScoreConfig
+from fv.config.score import ScoreConfig, Screen
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, trial_effects
+from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Advance, Engine, Head, LastToken, TargetScores, ignore_progress
@@ -26,8 +27,6 @@ from fv.models.prompt import Prompt
 from fv.units import NO_UNITS, Arrays, UnitStore, array_of, digest_of_tensor
 
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
-
-
 Compute = Callable[[Sequence[Prompt]], Arrays]
 """Runs the prompts of a unit."""
 Estimate = Callable[[Sequence[Prompt], Tensor, Advance], Tensor]
@@ -97,6 +96,7 @@ class RelationRuns:
         keep_mb: megabytes of prompts that are kept between their estimates and their effects.
         store: finished units, to read and to add to.
         advance: progress callback, called with trials patched.
+        looking: whether units are looked for only: where some are missing, `PiecesMissingError` names them.
     """
 
     lm: LanguageModel
@@ -110,6 +110,7 @@ class RelationRuns:
     store: UnitStore = NO_UNITS
     keep_mb: int = ComputeConfig.keep_mb
     advance: Advance = ignore_progress
+    looking: bool = False
 
     @property
     def n_patched(self) -> int:
@@ -120,12 +121,31 @@ class RelationRuns:
         """Run one relation's fit trials, both stages."""
         return self.sweep(self.begin(q_id))
 
+    def compute(self, piece: Piece, begun: Begun | None = None, estimate: Estimate | None = None) -> None:
+        """Compute a piece's unit into the store, unless it is there.
+
+        Args:
+            piece: one of those that `PiecesMissingError` named.
+            begun: the relation's first stage, which all but that stage's own pieces need.
+            estimate: what estimates effects, where the piece asks for it.
+        """
+        runs = replace(self, heads=piece.heads or self.heads)
+        if begun is None:
+            runs._first(piece, [])
+        elif piece.kind is Kind.screen:
+            assert estimate is not None
+            runs._estimated(begun, piece, estimate)
+        elif piece.kind is Kind.effects:
+            runs._patched(begun, piece, [])
+        else:
+            runs._units(piece, runs._run_corrupted, [])
+
     def begin(self, q_id: str) -> Begun:
         """Run its clean and zero-shot prompts."""
         averaged = slice(self.n_mean_trials)
         computed: list[int] = []
-        clean = self._units(f"clean-{q_id}", self._prompts(q_id, "clean"), self._run_clean, computed)
-        zero_shot = self._units(f"zero_shot-{q_id}", self._prompts(q_id, "zero_shot"), self._run_zero_shot, computed)
+        first = of_each((Kind.clean, Kind.zero_shot), lambda kind: self._first(Piece(kind, q_id), computed))
+        clean, zero_shot = first[Kind.clean], first[Kind.zero_shot]
         return Begun(
             q_id,
             mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged])),
@@ -135,25 +155,14 @@ class RelationRuns:
             sum(computed),
         )
 
-    def estimates(self, begun: Begun, estimate: Estimate, method: str) -> np.ndarray:
+    def estimates(self, begun: Begun, estimate: Estimate) -> np.ndarray:
         """Estimated effects of every head on the trials that may be patched, (n_trials, n_layers, n_heads).
 
         Args:
             begun: the relation's first stage.
-            estimate: what estimates them.
-            method: what it is: finished units of another one are not taken.
+            estimate: what estimates them as `score` says.
         """
-
-        def run(prompts: Sequence[Prompt]) -> Arrays:
-            batches = [prompts[part] for part in self.engine.batches(prompts, rows_each)]
-            found = [estimate(batch, begun.clean_mean, self.advance) for batch in batches]
-            return {"score": array_of(torch.cat(found))}
-
-        # The batches of the sweep that follows, unless it has far more heads: what was kept is found by its batch.
-        rows_each = 1 + fewest_verified(len(self.heads), self.score.n_verify, self.score.verify_random)
-        prompts = self._prompts(begun.q_id, "corrupted")[: self.score.n_trials]
-        inputs = f"{method} {digest_of_tensor(begun.clean_mean)}"
-        return self._units(f"screen-{begun.q_id}", prompts, run, [], rows_each, inputs, shown=True)["score"]
+        return self._estimated(begun, Piece(Kind.screen, begun.q_id, stop=self.score.n_trials), estimate)["score"]
 
     def sweep(self, begun: Begun) -> Unit:
         """Patch the heads.
@@ -161,19 +170,19 @@ class RelationRuns:
         Where `score` is adaptive, trials are patched `adaptive_step` at a time until the top-k heads are stable.
         """
         score, q_id = self.score, begun.q_id
-        prompts = self._prompts(q_id, "corrupted")
+        n_trials = len(self._prompts(Piece(Kind.effects, q_id)))
         computed = [begun.n_computed]
-        most = score.n_trials or len(prompts)
+        most = min(score.n_trials or n_trials, n_trials)
         step = score.adaptive_step if score.adaptive else most
         patched: list[Arrays] = []
         done = 0
         while done < most and not (patched and is_stable(self._effects(_joined(patched)), score, self.seed)):
-            here = prompts[done : min(done + step, most)]
-            patched.append(self._patched(begun, here, computed))
-            done += len(here)
-        rest = prompts[done:]
-        unpatched = [self._units(f"corrupted-{q_id}", rest, self._run_corrupted, computed)] if rest else []
-        self.advance(len(rest[: most - done]))
+            stop = min(done + step, most)
+            patched.append(self._patched(begun, self._effects_piece(q_id, done, stop), computed))
+            done = stop
+        rest = Piece(Kind.corrupted, q_id, done, n_trials)
+        unpatched = [self._units(rest, self._run_corrupted, computed)] if done < n_trials else []
+        self.advance(most - done)
         corrupted = _joined([{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched)])
         head_outputs = torch.from_numpy(corrupted["head_outputs"])
         corrupted_mean = mean_over_prompts(head_outputs[: self.n_mean_trials])
@@ -184,44 +193,70 @@ class RelationRuns:
 
     def sweep_more(self, begun: Begun, unit: Unit) -> Unit:
         """A unit with effects of the heads at hand, too, on the trials that it has effects of."""
-        prompts = self._prompts(begun.q_id, "corrupted")[: unit.effects.n_trials]
         computed = [unit.n_computed]
-        more = self._effects(self._patched(begun, prompts, computed))
+        piece = self._effects_piece(begun.q_id, 0, unit.effects.n_trials)
+        more = self._effects(self._patched(begun, piece, computed))
         return replace(unit, effects=unit.effects.with_heads_of(more), n_computed=sum(computed))
 
-    def _patched(self, begun: Begun, prompts: Sequence[Prompt], computed: list[int]) -> Arrays:
+    def _effects_piece(self, q_id: str, start: int, stop: int) -> Piece:
+        every = self.score.screen is Screen.none
+        return Piece(Kind.effects, q_id, start, stop, () if every else tuple(self.heads))
+
+    def _first(self, piece: Piece, computed: list[int]) -> Arrays:
+        """What clean or zero-shot prompts tell."""
+        return self._units(piece, self._run_clean if piece.kind is Kind.clean else self._run_zero_shot, computed)
+
+    def _estimated(self, begun: Begun, piece: Piece, estimate: Estimate) -> Arrays:
+        """Estimated effects of all heads on some corrupted prompts."""
+
+        def run(prompts: Sequence[Prompt]) -> Arrays:
+            batches = [prompts[part] for part in self.engine.batches(prompts, rows_each)]
+            found = [estimate(batch, begun.clean_mean, self.advance) for batch in batches]
+            return {"score": array_of(torch.cat(found))}
+
+        # The batches of the sweep that follows, unless it has far more heads: what was kept is found by its batch.
+        rows_each = 1 + fewest_verified(len(self.heads), self.score.n_verify, self.score.verify_random)
+        method = f"{self.score.screen.value} {self.score.points}"
+        return self._units(piece, run, [], rows_each, f"{method} {digest_of_tensor(begun.clean_mean)}", shown=True)
+
+    def _patched(self, begun: Begun, piece: Piece, computed: list[int]) -> Arrays:
         """Effects of the heads on some corrupted prompts, and what these tell unedited."""
         inputs = f"{digest_of_tensor(begun.clean_mean)} {[tuple(head) for head in self.heads]}"
         patch, rows_each = self._patching(begun.clean_mean), 1 + len(self.heads)
-        return self._units(f"effects-{begun.q_id}", prompts, patch, computed, rows_each, inputs, shown=True)
+        return self._units(piece, patch, computed, rows_each, inputs, shown=True)
 
-    def _prompts(self, q_id: str, kind: str) -> list[Prompt]:
-        return [prompt_of(self.lm, self.snapshot, trial, kind) for trial in self.snapshot.of(q_id, "fit")]
+    def _prompts(self, piece: Piece) -> list[Prompt]:
+        trials = self.snapshot.of(piece.q_id, "fit")[piece.start : piece.stop]
+        return [prompt_of(self.lm, self.snapshot, trial, piece.kind.prompts) for trial in trials]
 
     def _units(
         self,
-        name: str,
-        prompts: Sequence[Prompt],
+        piece: Piece,
         compute: Compute,
         computed: list[int],
         rows_each: int = 1,
         inputs: str = "",
         shown: bool = False,
     ) -> Arrays:
-        """What `compute` gives for all prompts, unit by unit; `computed` collects how many had to be run.
+        """What `compute` gives for all prompts of a piece, unit by unit; `computed` collects how many had to be run.
 
         With `shown`, found units advance the progress; `compute` itself advances it for others.
         """
-        found = []
+        found, missing, prompts = [], [], self._prompts(piece)
         for part in units_of(self.engine.batches(prompts, rows_each), self.unit_trials):
             made_from = [inputs, [[p.token_ids, p.target] for p in prompts[part]]]
-            if (arrays := self.store.find(name, made_from)) is None:
+            if (arrays := self.store.find(piece.name, made_from)) is None:
+                if self.looking:
+                    missing.append(piece.part(part))
+                    continue
                 arrays = compute(prompts[part])
-                self.store.keep(name, made_from, arrays)
+                self.store.keep(piece.name, made_from, arrays)
                 computed.append(part.stop - part.start)
             elif shown:
                 self.advance(part.stop - part.start)
             found.append(arrays)
+        if missing:
+            raise PiecesMissingError(missing)
         return _joined(found)
 
     def _run_clean(self, prompts: Sequence[Prompt]) -> Arrays:
@@ -255,17 +290,6 @@ class RelationRuns:
             effects[:, layers, heads] = arrays[name]
             whole.append(effects)
         return TrialEffects(*whole)
-
-
-def units_of(batches: Sequence[slice], size: int) -> list[slice]:
-    """Whole batches, one after the other, joined to units of `size` trials or just above."""
-    found: list[slice] = []
-    for batch in batches:
-        if found and found[-1].stop - found[-1].start < size:
-            found[-1] = slice(found[-1].start, batch.stop)
-        else:
-            found.append(batch)
-    return found
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

@@ -15,6 +15,7 @@ from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_stats, cie_stats
+from fv.heads.piece import of_each
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import Estimate, RelationRuns, Unit
 from fv.heads.screened_run import estimate_of, screened
@@ -114,14 +115,16 @@ def measure(runs: RelationRuns, stats: StatsConfig, name: str, estimate: Estimat
 
 
 def _all_heads(runs: RelationRuns, name: str) -> dict[str, Unit]:
-    units: dict[str, Unit] = {}
     with progress_bar(name, runs.n_patched) as (advance, rename):
         shown = replace(runs, advance=advance)
-        for q_id in runs.snapshot.qids:
+
+        def measured(q_id: str) -> Unit:
             rename(q_id)
-            units[q_id] = shown.relation(q_id)
-            log.info("%s: %s", q_id, units[q_id].progress)
-    return units
+            unit = shown.relation(q_id)
+            log.info("%s: %s", q_id, unit.progress)
+            return unit
+
+        return of_each(runs.snapshot.qids, measured)
 
 
 def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot:

@@ -17,6 +17,7 @@ from fv.config.score import ScoreConfig
 from fv.config.score import Screen as Method
 from fv.errors import shorten
 from fv.heads.indirect_effect import aie_table, cie_table
+from fv.heads.piece import of_each
 from fv.heads.ranking import top_heads
 from fv.heads.relation_run import Begun, Estimate, RelationRuns, Unit
 from fv.heads.screen import Entered, Round, Screen, ScreenSettings
@@ -94,35 +95,37 @@ def _chosen(runs: RelationRuns, begun: Mapping[str, Begun], scores: Mapping[str,
 
 
 def _settings(score: ScoreConfig) -> ScreenSettings:
-    points = score.screen_points if score.screen is Method.integrated else None
     counts = (score.n_verify, score.verify_random, score.verify_max)
-    return ScreenSettings(score.screen.value, points, score.key.value, score.k, *counts)
+    return ScreenSettings(score.screen.value, score.points, score.key.value, score.k, *counts)
 
 
 def _begun(runs: RelationRuns, name: str) -> dict[str, Begun]:
     """The first stage of each relation."""
-    found = {}
     with progress_bar(f"{name}, clean prompts", len(runs.snapshot.qids)) as (advance, rename):
-        for q_id in runs.snapshot.qids:
+
+        def begin(q_id: str) -> Begun:
             rename(q_id)
-            found[q_id] = runs.begin(q_id)
+            found = runs.begin(q_id)
             advance(1)
-    return found
+            return found
+
+        return of_each(runs.snapshot.qids, begin)
 
 
 def _estimated(runs: RelationRuns, begun: Mapping[str, Begun], estimate: Estimate, name: str) -> dict[str, np.ndarray]:
     """Each relation's mean estimates, (n_layers, n_heads): NaN for heads that may not be chosen."""
-    method = f"{runs.score.screen.value} {_settings(runs.score).points}"
     layers, heads = np.array(runs.heads).T
-    scores = {}
     with progress_bar(f"{name}, screening", runs.n_patched) as (advance, rename):
         shown = replace(runs, advance=advance)
-        for q_id, first in begun.items():
+
+        def estimated(q_id: str) -> np.ndarray:
             rename(q_id)
-            mean = shown.estimates(first, estimate, method).mean(0)
-            scores[q_id] = np.full_like(mean, np.nan)
-            scores[q_id][layers, heads] = mean[layers, heads]
-    return scores
+            mean = shown.estimates(begun[q_id], estimate).mean(0)
+            scores = np.full_like(mean, np.nan)
+            scores[layers, heads] = mean[layers, heads]
+            return scores
+
+        return of_each(begun, estimated)
 
 
 def _measured(
@@ -133,14 +136,16 @@ def _measured(
     new = [head for head in heads if not swept[head]]
     if not new:
         return dict(units)
-    found = {}
     with progress_bar(f"{name}, verifying", runs.n_patched) as (advance, rename):
         shown = replace(runs, heads=new, advance=advance)
-        for q_id, first in begun.items():
+
+        def measured(q_id: str) -> Unit:
             rename(q_id)
-            found[q_id] = shown.sweep_more(first, units[q_id]) if units else shown.sweep(first)
-            log.info("%s: %s", q_id, found[q_id].progress)
-    return found
+            found = shown.sweep_more(begun[q_id], units[q_id]) if units else shown.sweep(begun[q_id])
+            log.info("%s: %s", q_id, found.progress)
+            return found
+
+        return of_each(begun, measured)
 
 
 def _entered(units: Mapping[str, Unit], verified: Mapping[Head, Chosen], score: ScoreConfig) -> list[Entered]:
