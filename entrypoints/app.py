@@ -21,25 +21,30 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fv.cluster.work.cluster import StillAtWork
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
 from fv.config.presets import CONF
-from fv.errors import FvError
+from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
 from .analyses import add_analyses
+from .clusters import add_clusters
 from .command_line import is_answered, multirun_first
 from .conditions import add_conditions
 from .pages import write_page
 
 POINTER = "cell.json"
+WITH_CLUSTER = {"pipeline", "stepd", "stepe", "step6", "analyse"}
+"""The commands whose units a cluster can compute."""
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
 _schema = OmegaConf.structured(Config)
 # The class and not the default model: a model file that leaves a setting out gets the class' value.
 _schema.model = ModelConfig
 add_conditions(_schema)
 add_analyses()
+add_clusters()
 ConfigStore.instance().store(name="config_schema", node=_schema)
 # Not in conf/: this module's name in an installed package is not its name in a clone.
 ConfigStore.instance().store(
@@ -95,6 +100,8 @@ def run(
     try:
         config = typed(cfg)
         _listen(config)
+        if config.cluster.elsewhere:
+            module = _distributed(config, module, function)
         with activity("Loading the libraries") if with_model else contextlib.nullcontext():
             step = getattr(importlib.import_module(module), function)
         if _in_sweep() and function in ("run_step6", "run_pipeline"):
@@ -112,6 +119,8 @@ def run(
             raise
         print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+    except StillAtWork as told:
+        print(told)
     except FvError as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -120,6 +129,24 @@ def run(
         if isinstance(error, CompactHydraException):
             raise
         raise UserError(f"Unexpected {type(error).__name__}: {error}") from error
+
+
+def _distributed(config: Config, module: str, function: str) -> str:
+    """The module of the steps whose units a cluster computes.
+
+    Raises:
+        ConfigError: the step computes in this process only, or this is one job of a sweep.
+    """
+    name = type(config.cluster).__name__.lower()
+    if module.rpartition(".")[2] not in WITH_CLUSTER:
+        commands = ", ".join(sorted(WITH_CLUSTER))
+        raise ConfigError(f"cluster={name} is for {commands}; this command computes in this process: leave it out.")
+    if _in_sweep():
+        raise ConfigError(
+            f"cluster={name} is not for the jobs of a sweep (-m): spread the jobs themselves (hydra/launcher=…), or "
+            "give the commands one after the other."
+        )
+    return "fv.steps.distributed"
 
 
 def typed(cfg: DictConfig) -> Config:

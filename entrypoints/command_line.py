@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fv import __version__
 from fv.analyses import Analysis, known_analyses
+from fv.cluster import known_clusters
 from fv.config import Config
 from fv.config.explanations import Explanation, explanations, first_sentence
 from fv.config.presets import CONF
@@ -23,7 +24,7 @@ GROUPS = {
 GROUPS_OF = {
     "data": ("data", "model"),
     "models": ("model", "compute"),
-    "analyse": ("analysis",),
+    "analyse": ("analysis", "cluster"),
     "gather": (),
     "clean": (),
     "report": ("report",),
@@ -77,6 +78,9 @@ def print_help(name: str, purpose: str) -> None:
         console.print(f"{group}: {first_sentence(inspect.getdoc(GROUPS[group]) or '')}")
         own = [setting for setting in told if setting.key.startswith(f"{group}.")]
         console.print(_rows({**_choices_of(group), **{setting.key: _told(setting) for setting in own}}))
+        for name, cluster in known_clusters().items() if group == "cluster" else ():
+            settings = {f"cluster.{own.key}": _told(own) for own in explanations(cluster)}
+            console.print(_rows({f"cluster={name}": first_sentence(inspect.getdoc(cluster) or ""), **settings}))
     console.print("All commands:")
     top = {setting.key: _told(setting) for setting in told if "." not in setting.key}
     console.print(_rows({**_choices_of("experiment"), **top, **SWITCHES}))
@@ -86,6 +90,8 @@ def _choices_of(group: str) -> dict[str, str]:
     """The ready files of a group, and of those in it: {`<group>=`: their names}."""
     if group == "analysis":
         return {"analysis=": f"some of [{','.join(known_analyses())}]"}
+    if group == "cluster":
+        return {"cluster=": f"one of none, {', '.join(known_clusters())}"}
     folders = [CONF / group, *sorted(path for path in (CONF / group).iterdir() if path.is_dir())]
     found = {}
     for folder in folders:

@@ -60,6 +60,10 @@ class ArtifactError(FvError):
     """A file is missing, stale, truncated, or does not belong with the others."""
 
 
+class ClusterError(FvError):
+    """Workers elsewhere cannot be had, or did not do what they were given."""
+
+
 class PluginError(FvError):
     """What installed packages add cannot be told apart."""
 

@@ -25,6 +25,7 @@ ROOMS = (
     *LEAVES,
     "figures",
     "config",
+    "cluster",
     "statistics",
     "models",
     "data",
@@ -50,6 +51,7 @@ _GROUND = frozenset({*LEAVES, "config", "statistics"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     **{leaf: _below(leaf) for leaf in LEAVES},
     "config": frozenset(LEAVES),
+    "cluster": frozenset({*LEAVES, "config"}),
     "statistics": frozenset({*LEAVES, "config"}),
     "models": _GROUND,
     "data": _GROUND | {"models"},

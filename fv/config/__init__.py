@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fv.config.checks import check_at_most, check_name
+from fv.config.cluster import ClusterConfig
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.group import Group, plain
@@ -32,6 +33,7 @@ from fv.errors import ConfigError
 __all__ = [
     "AlphaUnit",
     "BootstrapMethod",
+    "ClusterConfig",
     "ColumnsConfig",
     "ComputeConfig",
     "Config",
@@ -89,6 +91,7 @@ class Config:
     analysis: dict[str, Any] = field(default_factory=dict)
     """What is made of the results: {name of an analysis: its settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 42
     """Seed of every draw."""

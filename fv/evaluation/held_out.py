@@ -20,7 +20,7 @@ from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.settled import Stream, best_cells, settled
 from fv.evaluation.tables import rated
 from fv.interventions.answers import score_answers, score_columns
-from fv.interventions.engine import Advance, Cell, Engine
+from fv.interventions.engine import Advance, Cell, Engine, ignore_progress
 from fv.progress import progress_bar
 from fv.tables import Tables, arrays_of, tables_of
 from fv.units import UnitStore
@@ -83,30 +83,42 @@ class HeldOutRun:
                     self._run_relation(asked[q_id], every[q_id], units, found, advance)
         return found
 
+    def compute(self, q_id: str, part: str, units: UnitStore) -> None:
+        """Compute one of a relation's units, `own` or `of_others`, into the store, unless it is there."""
+        asked = Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts)
+        if candidates := getattr(self.candidates.of(q_id, self._chosen_vectors(q_id)), part):
+            with self.engine.keeping(KEPT_BYTES):
+                self._unit(asked, part, candidates, units, ignore_progress)
+
     def _run_relation(
         self, asked: Asked, every: Candidates, units: UnitStore, found: HeldOutRows, advance: Advance
     ) -> None:
-        q_id = asked.questions.q_id
-        stream = self.candidates.stream(q_id)
-        choice = self._choice(asked, stream)
         tables: list[Tables] = []
         for part, candidates in every._asdict().items():
-            if not candidates:
-                continue
-            found.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
-            unit, made_from = f"held_out-{q_id}-{part}", self._made_from(asked, candidates, choice, stream)
-            if arrays := units.find(unit, made_from):
-                tables.append(tables_of(arrays))
-                log.info("%s, %s: found finished", q_id, SAID[part])
-                advance(len(asked.test) * len(candidates))
-            else:
-                log.info("%s, %s: running on test trials", q_id, SAID[part])
-                tables.append(self._run_unit(asked, candidates, choice, stream, advance))
-                units.keep(unit, made_from, arrays_of(tables[-1]))
+            if candidates:
+                found.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
+                tables.append(self._unit(asked, part, candidates, units, advance))
         scores = pd.concat([part["scores"] for part in tables], ignore_index=True)
         rows = rated(scores, [trial.trial_id for trial in asked.test])
         found.trials.append(rows)
         found.relations.append(pd.DataFrame([asked.denominators(rows)]))
+
+    def _unit(
+        self, asked: Asked, part: str, candidates: Sequence[Candidate], units: UnitStore, advance: Advance
+    ) -> Tables:
+        """A unit, found or run."""
+        q_id = asked.questions.q_id
+        stream = self.candidates.stream(q_id)
+        choice = self._choice(asked, stream)
+        name, made_from = f"held_out-{q_id}-{part}", self._made_from(asked, candidates, choice, stream)
+        if arrays := units.find(name, made_from):
+            log.info("%s, %s: found finished", q_id, SAID[part])
+            advance(len(asked.test) * len(candidates))
+            return tables_of(arrays)
+        log.info("%s, %s: running on test trials", q_id, SAID[part])
+        tables = self._run_unit(asked, candidates, choice, stream, advance)
+        units.keep(name, made_from, arrays_of(tables))
+        return tables
 
     def _made_from(
         self, asked: Asked, candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream

@@ -103,11 +103,13 @@ class Evaluation:
 
     def held_out(self, found: GridResults) -> HeldOutResults:
         """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
-        candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
-        chosen, parts = choose_cells(found.rows), dict(found.parts)
-        run = HeldOutRun(self.engine, self.snapshot, candidates, named, chosen, parts)
         rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
-        return held_out_results(run.run(self.units), rates, self.stats, self.seed)
+        return held_out_results(self.held_out_run(found).run(self.units), rates, self.stats, self.seed)
+
+    def held_out_run(self, found: GridResults) -> HeldOutRun:
+        """What runs the chosen cells on the test trials."""
+        candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
+        return HeldOutRun(self.engine, self.snapshot, candidates, named, choose_cells(found.rows), dict(found.parts))
 
     def candidates(self, cells: Sequence[Cell]) -> CandidatesOfRelations:
         """What makes the conditions on test trials, of a grid of these cells."""

@@ -170,7 +170,7 @@ class RelationRuns:
         Where `score` is adaptive, trials are patched `adaptive_step` at a time until the top-k heads are stable.
         """
         score, q_id = self.score, begun.q_id
-        n_trials = len(self._prompts(Piece(Kind.effects, q_id)))
+        n_trials = len(self.prompts(Piece(Kind.effects, q_id)))
         computed = [begun.n_computed]
         most = min(score.n_trials or n_trials, n_trials)
         step = score.adaptive_step if score.adaptive else most
@@ -225,7 +225,8 @@ class RelationRuns:
         patch, rows_each = self._patching(begun.clean_mean), 1 + len(self.heads)
         return self._units(piece, patch, computed, rows_each, inputs, shown=True)
 
-    def _prompts(self, piece: Piece) -> list[Prompt]:
+    def prompts(self, piece: Piece) -> list[Prompt]:
+        """The prompts of a piece."""
         trials = self.snapshot.of(piece.q_id, "fit")[piece.start : piece.stop]
         return [prompt_of(self.lm, self.snapshot, trial, piece.kind.prompts) for trial in trials]
 
@@ -242,7 +243,7 @@ class RelationRuns:
 
         With `shown`, found units advance the progress; `compute` itself advances it for others.
         """
-        found, missing, prompts = [], [], self._prompts(piece)
+        found, missing, prompts = [], [], self.prompts(piece)
         for part in units_of(self.engine.batches(prompts, rows_each), self.unit_trials):
             made_from = [inputs, [[p.token_ids, p.target] for p in prompts[part]]]
             if (arrays := self.store.find(piece.name, made_from)) is None:

@@ -105,6 +105,24 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
     if gguf := gguf_of(config):
         folder, weights = converted_folder(gguf, config.sha256, config.called("sha256"))
         return folder, {"source": "gguf" if config.path else str(config.id), "weights_sha256": weights}
+    folder = _folder_of(config)
+    source = {"source": "local"} if config.path else {"source": str(config.id), "revision": folder.name}
+    return folder, {**source, "weights_sha256": _digest_weights(folder)}
+
+
+def files_as_they_are(config: ModelConfig) -> dict[str, list[int]]:
+    """{file of the model: its size and when it was changed, in nanoseconds}, after a download where it is due.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    gguf = gguf_of(config)
+    files = [gguf] if gguf else sorted(path for path in _folder_of(config).iterdir() if path.is_file())
+    return {str(path.absolute()): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+
+
+def _folder_of(config: ModelConfig) -> Path:
+    """The folder that a path names, or the hub's snapshot."""
     if config.path is not None:
         folder = Path(config.path)
         if not (folder / "config.json").is_file():
@@ -113,7 +131,7 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
                 f"{folder.absolute() / 'config.json'}. Save one with save_pretrained, name a .gguf file, or use "
                 f"{config.ways.embedded}, or {config.ways.hub}."
             )
-        return folder, {"source": "local", "weights_sha256": _digest_weights(folder)}
+        return folder
     # Pickled weights are fetched only when asked for.
     patterns = ["*.safetensors", *(["*.bin"] if config.allow_pickle else [])]
 
@@ -123,8 +141,7 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
         pickles = f"{config.called('allow_pickle')}=true allows *.bin"
         return f"its snapshot has no config.json and {' or '.join(patterns)} files ({pickles})."
 
-    folder = hub_folder(config, "Model", patterns, lack_of)
-    return folder, {"source": str(config.id), "revision": folder.name, "weights_sha256": _digest_weights(folder)}
+    return hub_folder(config, "Model", patterns, lack_of)
 
 
 def _digest_weights(folder: Path) -> str:

@@ -36,6 +36,27 @@ def _terminal_handler() -> logging.Handler:
     return handler
 
 
+def keep_log(path: Path) -> None:
+    """Append the package's log lines to `path` for as long as this process lives, and show none of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    LOGGER.addHandler(handler)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Let the package say nothing below warnings."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+
+
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the package's log lines to `path`, an error that ends the step included."""

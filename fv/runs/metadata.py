@@ -208,8 +208,8 @@ def is_complete(
 
 
 def clear_run(paths: RunPaths) -> None:
-    """Throw a run's artifacts and logs away."""
-    for folder in (paths.artifacts, paths.logs):
+    """Throw a run's artifacts, logs and records away."""
+    for folder in (paths.artifacts, paths.logs, paths.stages):
         shutil.rmtree(folder, ignore_errors=True)
 
 

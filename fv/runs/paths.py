@@ -64,6 +64,21 @@ class RunPaths:
         """Finished pieces of all steps (`fv.units`)."""
         return self.artifacts / "units"
 
+    @property
+    def cluster(self) -> Path:
+        """What the workers of a cluster are told and tell."""
+        return self.root / "cluster"
+
+    @property
+    def trials_at_work(self) -> Path:
+        """The trials of a StepD that workers compute."""
+        return self.cluster / SNAPSHOT
+
+    @property
+    def stages(self) -> Path:
+        """The records of what they did (`fv.cluster.work.records`), a folder a stage."""
+        return self.cluster / "stages"
+
     def qid_mean(self, qid: str) -> Path:
         return self.mean_acts / f"qid_{safe_name(qid)}_clean_mean.pt"
 

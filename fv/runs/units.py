@@ -27,7 +27,7 @@ def units_of_run(paths: RunPaths, meta: Mapping[str, Any], config: Config) -> Un
     remove_leftovers(paths.units)
     compute, quant = config.compute.dtype.value, config.model.quant.value
     made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(meta["model"]), compute, quant, meta["spec"]["name"]]
-    return UnitStore(paths.units, made_with, machine_settings(config), config.overwrite)
+    return UnitStore(paths.units, made_with, machine_settings(config), _only_own(config))
 
 
 def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
@@ -38,7 +38,12 @@ def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
     folder, quant = RunPaths.of(config).units, config.model.quant.value
     remove_leftovers(folder)
     made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), str(lm.dtype), quant, lm.spec.name]
-    return UnitStore(folder, made_with, machine_settings(config), config.overwrite)
+    return UnitStore(folder, made_with, machine_settings(config), _only_own(config))
+
+
+def _only_own(config: Config) -> bool:
+    """Whether units that other processes made do not count; those of a cluster's workers do."""
+    return config.overwrite and not config.cluster.elsewhere
 
 
 def disk_use(units: UnitStore, run_id: str) -> str:

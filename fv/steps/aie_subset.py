@@ -1,5 +1,6 @@
 """The AIE subset package that StepE writes when `score.aie_qids` names one (spec sections 2 and 4.1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fv.config import Config
@@ -16,19 +17,25 @@ from fv.runs.vector_files import FILES
 from fv.vectors.ranked import subset_vector
 
 
-def subset_folder(config: Config, paths: RunPaths, stepd: StepdResults) -> Path | None:
+def subset_folder(config: Config, paths: RunPaths, qids: Sequence[str], stepd_hashes: dict[str, str]) -> Path | None:
     """Where the AIE subset's package belongs; None when no subset is named.
+
+    Args:
+        config: the configuration.
+        paths: the run's.
+        qids: the run's relations.
+        stepd_hashes: {file: SHA-256} of what StepD wrote.
 
     Raises:
         ConfigError: the subset names a relation that has no trials.
     """
     if config.score.aie_qids is None:
         return None
-    unknown = sorted(set(config.score.aie_qids) - set(stepd.snapshot.qids))
+    unknown = sorted(set(config.score.aie_qids) - set(qids))
     if unknown:
-        known = shorten(stepd.snapshot.qids, 40)
+        known = shorten([*qids], 40)
         raise ConfigError(f"score.aie_qids: {', '.join(unknown)} not in the snapshot; it has {known}.")
-    return aie_folder(config, paths, stepd.hashes)
+    return aie_folder(config, paths, stepd_hashes)
 
 
 def write_subset(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:

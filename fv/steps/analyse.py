@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fv.analyses import analyses_of, known_analyses
+from fv.analyses import Analysis, analyses_of, known_analyses
 from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
@@ -19,7 +19,7 @@ from fv.runs.sweep_cells import config_of
 from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 
-OWN = ("analysis", "run_id", "results_dir", "tag", "overwrite", "runs", "out", "report", "hydra")
+OWN = ("analysis", "cluster", "run_id", "results_dir", "tag", "overwrite", "runs", "out", "report", "hydra")
 """Settings of the analyses themselves, and those that say which run is meant and how runs are shown."""
 FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", "compute.unit_trials")
 """Settings that may be others than the run's: where the same model is, and what this machine computes with."""
@@ -42,17 +42,26 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
         ArtifactError: a step that one reads has not finished, or a setting was given that is not the run's.
         FvError: as the analyses do.
     """
+    paths, models = RunPaths.of(config), models or ModelHolder()
+    for name, analysis, settings in asked_analyses(config, given):
+        start_job(settings)
+        run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)))
+    return paths.analyses
+
+
+def asked_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Analysis, Config]]:
+    """The analyses that are named, each with its name and the settings that its run was made with.
+
+    Raises:
+        FvError: none is named, a value is not possible, a step has not finished, or a setting is not the run's.
+    """
     analyses, paths = analyses_of(config.analysis), RunPaths.of(config)
     if not analyses:
         raise ConfigError(f"Name the analyses, like 'analysis=[{','.join(known_analyses())}]'.")
     settings = {name: _settings(paths, analysis.after, config, given) for name, analysis in analyses.items()}
     for analysis in analyses.values():
         analysis.check()
-    models = models or ModelHolder()
-    for name, analysis in analyses.items():
-        start_job(settings[name])
-        run_analysis(name, analysis, AnalysedRun(paths, settings[name], partial(models.of, settings[name])))
-    return paths.analyses
+    return [(name, analysis, settings[name]) for name, analysis in analyses.items()]
 
 
 def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
@@ -69,7 +78,7 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
     remedy = "An analysis is of the run as it was made: leave these settings out."
     refuse_difference({key: there.get(key) for key in fixed}, fixed, f"The run in {paths.root}", remedy)
     own: dict[str, Any] = {
-        key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite")
+        key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")
     }
     own |= {group: _with(recorded, config, group, asked) for group in ("model", "compute")}
     return replace(recorded, **own)

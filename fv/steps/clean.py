@@ -32,5 +32,6 @@ def run_clean(config: Config) -> Path:
         size = sum(path.stat().st_size for path in files) / 1e6
         for folder in folders:
             shutil.rmtree(folder)
+        shutil.rmtree(paths.stages, ignore_errors=True)  # which say that these units are there
     log.info("%d units (%.1f MB) thrown away in %s; its results stay.", len(files), size, paths.root)
     return paths.root

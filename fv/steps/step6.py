@@ -10,25 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from fv.config import Config
-from fv.data.sampling import check_tokens
-from fv.evaluation.cells import grid
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
-from fv.runs.engine import engine_of
-from fv.runs.evaluation import evaluation_of
-from fv.runs.injected import plan_of, vectors_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
-from fv.runs.metadata import finished_stepd, is_complete, refuse_other_model, start_job, step_meta
+from fv.runs.metadata import finished_stepd, is_complete, start_job, step_meta
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import SNAPSHOT, RunPaths, locked
-from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, rows_to_grow_from
-from fv.runs.units import disk_use, unit_store
+from fv.runs.units import disk_use
 from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
-from fv.steps.choice import has_choice, refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
+from fv.steps.injections import Injections
 from fv.steps.summary import write_results
 
 log = logging.getLogger(__name__)
@@ -71,26 +65,16 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
                 analyse_after("Step6", config, paths, lambda: models.of(config))
             return folder
         lm = models.of(config)
-        refuse_other_model(stepd_meta, lm, paths)
-        stepd = StepdResults.read(paths, stepd_meta)
-        check_tokens(stepd.snapshot, lm, paths.snapshot)
-        cells = grid(config.injection, lm.n_layers)
-        held_out = config.evaluation.held_out and not as_cell
-        if held_out:
-            refuse_unfit_evaluation(config, cells)
-        vectors = vectors_of(config, paths, lm, stepd)
-        plan = plan_of(config, stepd.snapshot, vectors)
-        # The cells of a sweep belong to a choice that none of them sees.
-        dev_fraction = config.evaluation.dev_fraction if as_cell or has_choice(config, cells) else 0.0
+        injections = Injections.of(config, paths, lm, stepd_meta, known.rows if known else None, as_cell)
         (folder / META).unlink(missing_ok=True)
+        stepd, units = injections.stepd, injections.evaluation.units
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
-        units = unit_store(config, lm)
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
-        found = evaluation.grid(plan, cells, config.injection.n_eval, dev_fraction, known.rows if known else None)
-        results = evaluation.held_out(found) if held_out else None
+        found = injections.grid()
+        results = injections.held_out(found)
         meta |= {"computed_with": units.machines}
         write_results(paths, config, stepd, found.rows, results, meta, None if as_cell else lambda: lm)
-        log.info("Step6: %d vectors, %d cells, %d rows in %s", len(plan), len(cells), len(found.rows), folder)
+        counts = len(found.vectors), len(found.cells), len(found.rows)
+        log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, folder)
         log.info(disk_use(units, config.run_id))
     return folder

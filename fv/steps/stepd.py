@@ -76,12 +76,8 @@ def _made(config: Config, models: ModelHolder) -> None:
         log.info("StepD in %s is complete already.", paths.root)
         return
     lm = models.of(config)
-    if file is None:
-        snapshot = replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
-    else:
-        special, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
-        snapshot = sample_snapshot(file, config.data, config.seed, lm, special, name)
-    heads = heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
+    snapshot = trials_asked(config, lm, file)
+    heads_of(config, lm)
     with locked(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
         # Another process may have done it while this one loaded its model.
@@ -93,16 +89,48 @@ def _made(config: Config, models: ModelHolder) -> None:
         elif paths.snapshot.exists():
             refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
         with log_to_file(paths.logs / "stepD_aie.log"):
-            _run(config, lm, snapshot, heads, made_with, file)
+            _run(config, lm, snapshot, made_with, file)
+
+
+def trials_asked(config: Config, lm: LanguageModel, file: Relations | None) -> Snapshot:
+    """The trials that a configuration asks for: sampled from a file's relations, or replayed where there is none.
+
+    Raises:
+        TrialError: they cannot be sampled or replayed.
+    """
+    if file is None:
+        return replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
+    special, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    return sample_snapshot(file, config.data, config.seed, lm, special, name)
+
+
+def heads_of(config: Config, lm: LanguageModel) -> list[Head]:
+    """The heads that a configuration sweeps.
+
+    Raises:
+        ConfigError: the model has no such layer or head.
+    """
+    return heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
+
+
+def relation_runs(config: Config, lm: LanguageModel, snapshot: Snapshot) -> RelationRuns:
+    """What computes a configuration's relations from the units of its run, or finds them."""
+    return RelationRuns(
+        lm=lm,
+        snapshot=snapshot,
+        heads=heads_of(config, lm),
+        engine=engine_of(config, lm),
+        score=config.score,
+        seed=config.seed,
+        n_mean_trials=config.data.n_mean_trials,
+        unit_trials=config.compute.unit_trials,
+        store=unit_store(config, lm),
+        keep_mb=config.compute.keep_mb,
+    )
 
 
 def _run(
-    config: Config,
-    lm: LanguageModel,
-    snapshot: Snapshot,
-    heads: list[Head],
-    made_with: dict[str, Any],
-    file: Relations | None,
+    config: Config, lm: LanguageModel, snapshot: Snapshot, made_with: dict[str, Any], file: Relations | None
 ) -> None:
     paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
     special_tokens = used_tokens(lm.tokenizer, special)
@@ -119,19 +147,16 @@ def _run(
     if warning:
         log.warning(warning)
     n_fit = sum(trial.split == "fit" for trial in snapshot.trials)
+    runs = relation_runs(config, lm, snapshot)
     shape = f"{lm.n_layers} layers x {lm.n_heads} heads, {config.compute.sweep.value} sweep"
     log.info(
-        f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads)} heads of {lm.name} ({shape}) in "
+        f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(runs.heads)} heads of {lm.name} ({shape}) in "
         f"{paths.root}"
     )
-    engine, store = engine_of(config, lm), unit_store(config, lm)
-    n_mean, size = config.data.n_mean_trials, config.compute.unit_trials
-    keep_mb = config.compute.keep_mb
-    runs = RelationRuns(lm, snapshot, heads, engine, config.score, config.seed, n_mean, size, store, keep_mb)
-    estimate = estimate_of(engine, config.score, config.compute.max_rows)
+    estimate = estimate_of(runs.engine, config.score, config.compute.max_rows)
     effects = measure(runs, config.stats, "StepD", estimate)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
-    write_json(paths.stepd_meta, finished(meta, outputs, computed_with=store.machines))
-    log.info(disk_use(store, config.run_id))
+    write_json(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines))
+    log.info(disk_use(runs.store, config.run_id))

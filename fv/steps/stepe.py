@@ -4,6 +4,7 @@ Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,25 +56,42 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     stepd_meta = finished_stepd(paths, config)
     with locked(paths.stepe), log_to_file(paths.logs / "stepE.log"):
         stepd = StepdResults.read(paths, stepd_meta)
-        fv_done = is_complete("StepE", paths.stepe / FV_META, stepe_settings(config), stepd.hashes, config.overwrite)
-        subset = subset_folder(config, paths, stepd)
-        subset_done = subset is None or is_complete(
-            "StepE", subset / AIE_META, aie_settings(config), stepd.hashes, config.overwrite
-        )
+        lacks_vectors, subset = lacking(config, paths, stepd.snapshot.qids, stepd.hashes)
         models = models or ModelHolder()
-        if fv_done and subset_done:
+        if not lacks_vectors and subset is None:
             log.info("StepE in %s is complete already.", paths.stepe)
             analyse_after("StepE", config, paths, lambda: models.of(config), stepd)
             return paths.stepe
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
-        if not fv_done:
+        if lacks_vectors:
             _write_vectors(config, paths.stepe, lm, stepd)
-        if subset is not None and not subset_done:
+        if subset is not None:
             write_subset(config, subset, lm, stepd)
             log.info("AIE over %s: %s", ", ".join(config.score.aie_qids or []), subset)
         analyse_after("StepE", config, paths, lambda: lm, stepd)
     return paths.stepe
+
+
+def lacking(
+    config: Config, paths: RunPaths, qids: Sequence[str], stepd_hashes: dict[str, str]
+) -> tuple[bool, Path | None]:
+    """What StepE has to make: whether the vectors, and the folder of the AIE subset's package if that.
+
+    Args:
+        config: the configuration.
+        paths: the run's.
+        qids: the run's relations.
+        stepd_hashes: {file: SHA-256} of what StepD wrote.
+
+    Raises:
+        FvError: StepE ran here with other settings, or its files were changed; the subset names an unknown relation.
+    """
+    made = is_complete("StepE", paths.stepe / FV_META, stepe_settings(config), stepd_hashes, config.overwrite)
+    subset = subset_folder(config, paths, qids, stepd_hashes)
+    if subset and is_complete("StepE", subset / AIE_META, aie_settings(config), stepd_hashes, config.overwrite):
+        subset = None
+    return not made, subset
 
 
 def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:

@@ -33,6 +33,7 @@ GROUPS: dict[str, Any] = {
     "data/template": c.TemplateConfig,
 }
 """The class of each group; `experiment` sets any of them and has none."""
+del GROUPS["cluster"]  # whose choices are classes, and no files
 FOLDERS = sorted({path.parent.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("*/**/*.yaml")})
 MEMBERS = [
     (group, path.stem)

@@ -53,15 +53,15 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
         FvError: as the analysis does.
     """
     folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
-    settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
+    settings = _settings(name, analysis)
     what = f"The analysis {name}"
     with locked(folder), log_to_file(folder / "analysis.log"):
-        if is_complete(what, folder / META, settings, inputs, run.settings.overwrite, defaults):
+        if is_made(name, analysis, run):
             log.info("%s in %s is complete already.", what, folder)
             return read_json(folder / f"{name}.json")
         started = now()
         units = units_of_run(run.paths, run.meta, run.settings)
-        tables = analysis.finish(run, _computed(name, analysis, run, [settings, inputs], units))
+        tables = analysis.finish(run, _computed(name, analysis, run, units))
         _remove(folder)
         outputs, found = Outputs(folder), analysis.summary(tables)
         for table, rows in tables.items():
@@ -86,26 +86,59 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
     return read_json(folder / f"{name}.json")
 
 
+def is_made(name: str, analysis: Analysis, run: AnalysedRun) -> bool:
+    """Whether an analysis is there, of the run's results as they are.
+
+    Raises:
+        ArtifactError: it is there with other settings, or its files were changed.
+    """
+    settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
+    meta, inputs = run.paths.analysis(name) / META, run.inputs(analysis.reads)
+    return is_complete(f"The analysis {name}", meta, settings, inputs, run.settings.overwrite, defaults)
+
+
+def compute_unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any) -> None:
+    """Compute one piece of an analysis into the run's units, unless it is there.
+
+    Args:
+        name: what the analysis is called.
+        analysis: its settings.
+        run: the run.
+        unit: one of those that the analysis names, as JSON.
+    """
+    _unit(name, analysis, run, unit, units_of_run(run.paths, run.meta, run.settings))
+
+
 def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
     return flat({f"analysis.{name}.{own.name}": plain(analysis)[own.name] for own in fields(analysis)})
 
 
-def _computed(name: str, analysis: Analysis, run: AnalysedRun, made_from: Any, units: UnitStore) -> Tables:
+def _computed(name: str, analysis: Analysis, run: AnalysedRun, units: UnitStore) -> Tables:
     """The tables of all units, joined."""
     parts: list[Tables] = []
     every = list(analysis.units(run))
     with progress_bar(f"Analysis {name}", len(every)) as (advance, rename):
         for unit in every:
-            label = unit if isinstance(unit, str) else json.dumps(unit, ensure_ascii=False)
-            rename(label)
-            arrays = units.find(f"{name}-{label}", [made_from, unit])
-            if arrays is None:
-                arrays = arrays_of(analysis.compute(run, unit))
-                units.keep(f"{name}-{label}", [made_from, unit], arrays)
-            parts.append(tables_of(arrays))
+            rename(_label(unit))
+            parts.append(_unit(name, analysis, run, unit, units))
             advance(1)
     names = dict.fromkeys(table for part in parts for table in part)
     return {table: _joined([part[table] for part in parts if table in part]) for table in names}
+
+
+def _unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any, units: UnitStore) -> Tables:
+    """The tables of one unit, found or computed."""
+    called = f"{name}-{_label(unit)}"
+    made_from = [[_settings(name, analysis), run.inputs(analysis.reads)], unit]
+    arrays = units.find(called, made_from)
+    if arrays is None:
+        arrays = arrays_of(analysis.compute(run, unit))
+        units.keep(called, made_from, arrays)
+    return tables_of(arrays)
+
+
+def _label(unit: Any) -> str:
+    return unit if isinstance(unit, str) else json.dumps(unit, ensure_ascii=False)
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,0 +1,122 @@
+"""Processes on this machine."""
+
+import multiprocessing
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fv.cluster.work.cluster import Cluster, RunStage
+from fv.cluster.work.records import RUNNING, Record, read_record
+from fv.cluster.work.stage import Stage, Task, Work
+from fv.cluster.work.working import do
+from fv.errors import ClusterError
+
+SPAWN = multiprocessing.get_context("spawn")
+"""A forked process would share locks and threads of torch with this one."""
+
+
+@dataclass
+class Local(Cluster):
+    """Processes on this machine, which share its threads and its visible GPUs."""
+
+    def threads(self) -> int:
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    @contextmanager
+    def running(self, work: Work) -> Iterator[RunStage]:
+        pool = _Pool(self, work)
+        try:
+            yield pool.run
+        finally:
+            pool.close()
+
+
+class _Pool:
+    """A pool of processes, made again when one of them dies."""
+
+    def __init__(self, settings: Local, work: Work) -> None:
+        self.settings, self.work = settings, work
+        self._executor: ProcessPoolExecutor | None = None
+
+    def run(self, stage: Stage) -> Iterator[Record]:
+        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+        deaths: Counter[str] = Counter()
+        while left:
+            try:
+                for record in self._records(stage.folder, [*left.values()]):
+                    del left[record.task]
+                    yield record
+            except BrokenProcessPool:
+                self.close()
+                at_hand = [name for name in left if _is_running(stage.folder, name)]
+                deaths.update(at_hand)
+                if given_up := [name for name in at_hand if deaths[name] > self.settings.retries]:
+                    raise ClusterError(
+                        f"A worker died {deaths[given_up[0]]} times amid {given_up[0]}: it was killed, or out of "
+                        "memory. What was finished is kept; fewer workers may have enough."
+                    ) from None
+
+    def close(self) -> None:
+        """End the processes; what they are at is thrown away."""
+        if self._executor is not None:
+            for process in multiprocessing.active_children():
+                process.kill()
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None
+
+    def _records(self, folder: Path, tasks: Sequence[Task]) -> Iterator[Record]:
+        if self._executor is None:
+            self._executor = self._started()
+        futures = [self._executor.submit(do, self.work, folder, task) for task in tasks]
+        for future in as_completed(futures):
+            yield future.result()
+
+    def _started(self) -> ProcessPoolExecutor:
+        devices = SPAWN.SimpleQueue()
+        for own in devices_of_each(_visible_devices(), self.settings.workers):
+            devices.put(own)
+        return ProcessPoolExecutor(self.settings.workers, SPAWN, _begin, (devices,))
+
+
+def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
+    """The GPUs of each worker: equally many, or, where there are fewer than workers, one that it shares."""
+    if len(visible) < n_workers:
+        return [[visible[i % len(visible)]] if visible else [] for i in range(n_workers)]
+    each = len(visible) // n_workers
+    return [[*visible[i * each : (i + 1) * each]] for i in range(n_workers)]
+
+
+def _visible_devices() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [device for device in given.split(",") if device.strip()]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _begin(devices: Any) -> None:
+    """What a worker's process does first: it takes its GPUs, and sees to it that it ends when its parent does."""
+    own = devices.get()
+    if own:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _is_running(folder: Path, task: str) -> bool:
+    record = read_record(folder, task)
+    return record is not None and record.state == RUNNING

@@ -1,0 +1,140 @@
+"""Ray: actors on a cluster that is there, or on one that is started on this machine."""
+
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fv.cluster.work.cluster import Cluster, RunStage
+from fv.cluster.work.records import Record
+from fv.cluster.work.stage import Stage, Work
+from fv.cluster.work.working import do
+from fv.errors import ClusterError
+
+LOOK = 10.0
+"""Seconds after which it is looked whether all actors still have a place."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ray(Cluster):
+    """Ray's actors, each with its CPUs and GPUs."""
+
+    address: str | None = None
+    """The cluster: `auto`, or its head's address; null starts one on this machine."""
+    cpus: int = 1
+    """CPUs, and with them threads, of an actor."""
+    gpus: float = 0.0
+    """GPUs of an actor; a part of one where actors share it."""
+
+    def threads(self) -> int:
+        return self.cpus
+
+    @contextmanager
+    def running(self, work: Work) -> Iterator[RunStage]:
+        if importlib.util.find_spec("ray") is None:
+            raise ClusterError("cluster=ray needs Ray: pip install 'function-vectors[ray]'.")
+        import ray
+
+        # Ray tells its makers of every cluster that is started, unless it is told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(address=self.address, log_to_driver=False, include_dashboard=None if self.address else False)
+        except Exception as error:  # whatever Ray raises where no cluster answers
+            raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error
+        actors = _Actors(self, work)
+        try:
+            yield actors.run
+        finally:
+            actors.end()
+            ray.shutdown()
+
+
+class _Actors:
+    """A pool of actors: Ray restarts those that die and gives their tasks out again."""
+
+    def __init__(self, settings: Ray, work: Work) -> None:
+        self.settings, self.work = settings, work
+        self._actors: list[Any] = []
+
+    def run(self, stage: Stage) -> Iterator[Record]:
+        from ray.exceptions import RayActorError
+
+        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+        while left:
+            pool = self._pool()
+            for task in left.values():
+                pool.submit(lambda actor, one: actor.do.remote(stage.folder, one), task)
+            while pool.has_next():
+                try:
+                    record = pool.get_next_unordered(timeout=LOOK)
+                except TimeoutError:
+                    if self._places() < len(self._actors):
+                        log.warning("The Ray cluster has become smaller; its actors are started anew.")
+                        self.end()
+                        break
+                    continue
+                except RayActorError as error:
+                    raise ClusterError(
+                        f"Ray's actors died {self.settings.retries + 1} times at a task: {error} What was finished is "
+                        "kept."
+                    ) from error
+                del left[record.task]
+                yield record
+
+    def end(self) -> None:
+        """End the actors; what they are at is thrown away."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+    def _pool(self) -> Any:
+        """A pool of the actors, which are started where there are none."""
+        import ray
+        from ray.util import ActorPool
+
+        if not self._actors:
+            n_actors = min(self.settings.workers, self._places())
+            if not n_actors:
+                raise ClusterError(
+                    f"The Ray cluster has no room for an actor of cluster.cpus={self.settings.cpus} and "
+                    f"cluster.gpus={self.settings.gpus}; it has {_resources()}."
+                )
+            if n_actors < self.settings.workers:
+                log.warning("The Ray cluster has room for %d of %d workers.", n_actors, self.settings.workers)
+            options = {"num_cpus": self.settings.cpus, "num_gpus": self.settings.gpus}
+            restarts = {"max_restarts": -1, "max_task_retries": self.settings.retries}
+            actor = ray.remote(_Actor).options(**options, **restarts)
+            self._actors = [actor.remote(self.work) for _ in range(n_actors)]
+        return ActorPool(self._actors)
+
+    def _places(self) -> int:
+        """How many actors the nodes that live have room for, were they alone."""
+        import ray
+
+        asked = {"CPU": self.settings.cpus, "GPU": self.settings.gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(min(math.floor(node.get(kind, 0) / each) for kind, each in asked.items() if each) for node in nodes)
+
+
+class _Actor:
+    """A worker's process."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def do(self, folder: Any, task: Any) -> Record:
+        return do(self.work, folder, task)
+
+
+def _resources() -> str:
+    import ray
+
+    found = ray.cluster_resources()
+    return ", ".join(f"{found.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))

@@ -1,0 +1,246 @@
+"""Slurm: a stage is an array of jobs, each with its share of the tasks."""
+
+import getpass
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
+from fv.cluster.work.records import Record, ended
+from fv.cluster.work.stage import Stage, Task, Work, dealt
+from fv.cluster.work.working import do
+from fv.errors import ClusterError
+from fv.files import read_json, write_json
+
+JOBS = "jobs.json"
+"""In the folder of the run's records: the jobs that were submitted last."""
+TRIES, BETWEEN_TRIES = 20, 15.0
+"""How often Slurm is asked again when it does not answer, and seconds in between: its controller may be restarted."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Slurm(Cluster):
+    """Slurm's arrays, submitted by submitit, one array a stage."""
+
+    workers: int = 8
+    """Elements of an array, each with a model of its own."""
+    partition: str | None = None
+    """The partition; null means the cluster's own default, as for the others."""
+    account: str | None = None
+    """The account that is charged."""
+    qos: str | None = None
+    """The quality of service."""
+    time: int = 240
+    """Minutes that an element may take; one that takes longer is submitted again and goes on."""
+    mem: str | None = None
+    """Memory of an element, such as `64G`."""
+    cpus: int = 1
+    """CPUs, and with them threads, of an element."""
+    gpus: str | None = None
+    """GPUs of an element: a number, or with a type, such as `a100:1`."""
+    constraint: str | None = None
+    """Features that nodes must have."""
+    setup: list[str] = field(default_factory=list)
+    """Lines of shell that are run before, such as `module load cuda`."""
+    at_once: int | None = None
+    """The most elements that run at once."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Any other option of sbatch by its long name: `{nodelist: n1, reservation: mine}`."""
+    wait: bool = True
+    """Whether to wait for the jobs. Otherwise the command returns once it has submitted a stage, and goes on from there
+    when it is given again."""
+    poll: float = 5.0
+    """Seconds between two looks at who is at work."""
+
+    def threads(self) -> int:
+        return self.cpus
+
+    @contextmanager
+    def running(self, work: Work) -> Iterator[RunStage]:
+        if importlib.util.find_spec("submitit") is None:
+            raise ClusterError("cluster=slurm needs submitit: pip install 'function-vectors[slurm]'.")
+        if shutil.which("sbatch") is None:
+            raise ClusterError("cluster=slurm needs Slurm, and there is no sbatch here. On one machine: cluster=local.")
+        arrays = _Arrays(self, work)
+        arrays.wait_for_earlier()
+        try:
+            yield arrays.run
+        except BaseException as error:
+            if not isinstance(error, StillAtWork) and (left := sorted({*arrays.submitted} & _alive())):
+                log.warning("Jobs are still at work on this run: %s", _shown(left))
+            raise
+
+
+@dataclass
+class _Share:
+    """The tasks of one element of an array, and how often they were given to one."""
+
+    tasks: Sequence[Task]
+    attempt: int
+
+
+class _Arrays:
+    """Submits arrays, and asks Slurm, not submitit, who is alive: without accounting submitit cannot tell."""
+
+    def __init__(self, settings: Slurm, work: Work) -> None:
+        self.settings, self.work = settings, work
+        self.jobs = work.folder / "cluster" / JOBS
+        self.submitted: list[str] = []
+
+    def wait_for_earlier(self) -> None:
+        """Wait for the jobs of a command that was given before and is no more, or say that they are at work."""
+        names = read_json(self.jobs)["jobs"] if self.jobs.exists() else []
+        told = False
+        while alive := sorted({*names} & _alive()):
+            if not self.settings.wait:
+                raise StillAtWork(f"Jobs are still at work on this run: {_shown(alive)}")
+            if not told:
+                log.info("Jobs of an earlier command are at work on this run: %s Waiting for them.", _shown(alive))
+            told = True
+            time.sleep(self.settings.poll)
+
+    def run(self, stage: Stage) -> Iterator[Record]:
+        shares = [_Share(tasks, 0) for tasks in dealt(stage.tasks, self.settings.workers)]
+        at_work = self._submitted(stage, shares)
+        if not self.settings.wait:
+            raise StillAtWork(
+                f"{len(stage.tasks)} tasks ({stage.step}, {stage.name}) were submitted: {_shown([*at_work])} "
+                "The same command goes on when they are done."
+            )
+        gone_before: set[str] = set()
+        while at_work:
+            time.sleep(self.settings.poll)
+            gone = {*at_work} - _alive()
+            again = []
+            for name, share in [*at_work.items()]:
+                found = ended(stage.folder, share.tasks)
+                yield from found
+                known = {record.task for record in found}
+                left = _Share([task for task in share.tasks if task.name not in known], share.attempt)
+                at_work[name] = left
+                if not left.tasks:
+                    del at_work[name]
+                elif name in gone & gone_before:  # twice: what it wrote last may reach this machine late
+                    del at_work[name]
+                    again.append(_Share(left.tasks, share.attempt + 1))
+            gone_before = gone
+            if again:
+                self._refuse_too_many(again)
+                log.info("%d elements died; their tasks are submitted again.", len(again))
+                at_work |= self._submitted(stage, again)
+
+    def _refuse_too_many(self, shares: Sequence[_Share]) -> None:
+        for share in shares:
+            if share.attempt > self.settings.retries:
+                raise ClusterError(
+                    f"Elements with {share.tasks[0].name} died {share.attempt} times without a word: killed, out of "
+                    f"memory or time, or on nodes that do not see {self.work.folder}. What they said is in "
+                    f"{self._logs()}; what was finished is kept."
+                )
+
+    def _submitted(self, stage: Stage, shares: Sequence[_Share]) -> dict[str, _Share]:
+        """The shares by the names of the jobs that have them."""
+        import submitit
+
+        executor = submitit.SlurmExecutor(folder=self._logs(), python=None)
+        executor.update_parameters(**self._parameters(stage))
+        doing = [Doing(self.work, stage.folder, share.tasks) for share in shares]
+        try:
+            with _outside_a_job():
+                jobs = executor.submit_array(doing)
+        except submitit.core.utils.FailedJobError as error:
+            raise ClusterError(f"Slurm does not take the jobs: {error}") from error
+        found = {job.job_id: share for job, share in zip(jobs, shares, strict=True)}
+        self.submitted = [*self.submitted, *found]
+        write_json(self.jobs, {"jobs": self.submitted})
+        log.info("%s, %s: %d tasks in %s", stage.step, stage.name, len(stage.tasks), _shown([*found]))
+        return found
+
+    def _logs(self) -> Path:
+        return self.work.folder / "cluster" / "slurm"
+
+    def _parameters(self, stage: Stage) -> dict[str, Any]:
+        own = self.settings
+        more = {**own.options, **({"gpus-per-task": own.gpus} if own.gpus else {})}
+        given = {
+            "job_name": f"fv-{stage.step}-{stage.name}".lower().replace(" ", "-"),
+            "time": own.time,
+            "cpus_per_task": own.cpus,
+            "ntasks_per_node": 1,
+            "partition": own.partition,
+            "account": own.account,
+            "qos": own.qos,
+            "mem": own.mem,
+            "constraint": own.constraint,
+            "setup": own.setup or None,
+            "array_parallelism": own.at_once,
+            "additional_parameters": more or None,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+
+class Doing:
+    """What one element of an array runs: its tasks, one after the other.
+
+    With a `checkpoint`, submitit submits an element whose time is up, or that makes room, again.
+    """
+
+    def __init__(self, work: Work, folder: Path, tasks: Sequence[Task]) -> None:
+        self.work, self.folder, self.tasks = work, folder, tasks
+
+    def __call__(self) -> int:
+        done = {record.task for record in ended(self.folder, self.tasks)} if self.folder.is_dir() else set()
+        for task in self.tasks:
+            if task.name not in done:
+                do(self.work, self.folder, task)
+        return len(self.tasks)
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _alive() -> set[str]:
+    """The elements of this user's arrays that wait or run, as submitit names them.
+
+    Raises:
+        ClusterError: Slurm does not answer, for a while.
+    """
+    told = ""
+    for _ in range(TRIES):
+        # %F_%K is an array's job and element; of a job without elements, %K is N/A.
+        words = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%F_%K"]
+        found = subprocess.run(words, capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            return {name.removesuffix("_N/A") for name in found.stdout.split()}
+        told = found.stderr.strip()
+        time.sleep(BETWEEN_TRIES)
+    raise ClusterError(f"Slurm does not say who is at work: {told}. The same command goes on once it does.")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Jobs in a line, with the command that ends them."""
+    jobs = [*dict.fromkeys(name.partition("_")[0] for name in names)]
+    return f"{len(names)} elements of the jobs {', '.join(jobs)} (scancel {' '.join(jobs)})."
+
+
+@contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """Let jobs that are submitted inside one inherit nothing of it but which Slurm is meant."""
+    from submitit.helpers import clean_env
+
+    conf = os.environ.get("SLURM_CONF")
+    with clean_env():
+        if conf is not None:
+            os.environ["SLURM_CONF"] = conf
+        yield

@@ -1,0 +1,78 @@
+"""What a worker does: it makes what the work names once, then does one task after the other and records each."""
+
+import importlib
+import os
+import time
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fv.cluster.work.records import DONE, FAILED, RUNNING, Record, here, write_record
+from fv.cluster.work.stage import Task, Work
+from fv.errors import ClusterError, FvError
+from fv.files import digest_of, sha256_of
+
+LAST_LINES = 12
+"""Of a traceback, as many are recorded."""
+_made: dict[str, Any] = {}
+"""The worker of this process, under what it was made for."""
+
+
+def do(work: Work, folder: Path, task: Task) -> Record:
+    """Do a task in this process, and record in the stage's folder that it was begun and how it ended.
+
+    Raises:
+        ClusterError: this machine does not see the folder; nothing can be recorded.
+    """
+    if not folder.is_dir():
+        raise ClusterError(f"{here()} does not see {folder}: the run must be in a folder that all machines share.")
+    of, started = digest_of(dict(task.ask)), time.time()
+    begun = Record(task.name, RUNNING, here(), os.getpid(), started, of=of)
+    write_record(folder, begun)
+    state, result = DONE, None
+    error: tuple[str, ...] = ()
+    try:
+        result = _worker(work)(task.ask)
+    except Exception as failure:
+        state, error = FAILED, _told(failure)
+    record = Record(task.name, state, here(), os.getpid(), started, time.time() - started, error, result, of)
+    write_record(folder, record)
+    return record
+
+
+def code_digest() -> str:
+    """What tells one version of the project's code from another: a digest of its files."""
+    root = Path(__file__).parents[2]
+    return _digest_of_code(root)
+
+
+@cache
+def _digest_of_code(root: Path) -> str:
+    return digest_of({str(path.relative_to(root)): sha256_of(path) for path in sorted(root.rglob("*.py"))})
+
+
+def _worker(work: Work) -> Callable[[Any], Any]:
+    """The worker of this process: made at its first task, and again for other work."""
+    if work.code != code_digest():
+        raise ClusterError(
+            f"{here()} has another version of the project than the run was started with. Install the same one on all "
+            "machines."
+        )
+    os.environ.update(work.environment)
+    if work.cwd.is_dir():
+        os.chdir(work.cwd)
+    key = f"{work.worker} {work.folder} {work.settings!r}"
+    if key not in _made:
+        _made.clear()
+        module, _, name = work.worker.partition(":")
+        _made[key] = getattr(importlib.import_module(module), name)(work.settings)
+    return _made[key]
+
+
+def _told(failure: Exception) -> tuple[str, ...]:
+    """An error in a line, and behind it the end of its traceback."""
+    line = str(failure) if isinstance(failure, FvError) else f"{type(failure).__name__}: {failure}"
+    lines = "".join(traceback.format_exception(failure)).splitlines()
+    return (line, *lines[-LAST_LINES:])

@@ -1,0 +1,278 @@
+"""The steps, with their units computed by the workers of a cluster.
+
+Each step here does as the one of its name does in one process: it ends in the same files with the same bytes. What is
+missing is computed stage by stage; then a worker runs the step itself, which finds every unit and writes the outputs.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from fv.analyses.running.analysed_run import AnalysedRun
+from fv.analyses.running.runner import is_made
+from fv.cluster.work.stage import Task
+from fv.config import Config
+from fv.data.snapshot import read_snapshot, write_snapshot
+from fv.errors import ClusterError
+from fv.evaluation.candidates import Candidates
+from fv.files import digest_of
+from fv.heads.piece import Kind, Piece, PiecesMissingError
+from fv.heads.relation_run import RelationRuns
+from fv.heads.relations import measure
+from fv.heads.screened_run import estimate_of
+from fv.models.language_model import LanguageModel
+from fv.models.loading import files_as_they_are
+from fv.models.shape import load_shape
+from fv.progress import bars
+from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with
+from fv.runs.logs import muted
+from fv.runs.made_with import step6_inputs, step6_settings
+from fv.runs.metadata import (
+    clear_run,
+    finished_stepd,
+    is_complete,
+    read_meta,
+    refuse_other_model,
+    refuse_other_trials,
+    start_job,
+)
+from fv.runs.paths import RunPaths, refuse_one_file
+from fv.runs.step6_files import META, rows_to_grow_from
+from fv.steps import step6, stepd, stepe
+from fv.steps.advice import with_settings
+from fv.steps.analyse import asked_analyses
+from fv.steps.analyses import analyses_after
+from fv.steps.driver import Driver, driving
+from fv.steps.holder import ModelHolder
+
+STAGES = {
+    Kind.clean: "prompts",
+    Kind.zero_shot: "prompts",
+    Kind.screen: "screen",
+    Kind.effects: "effects",
+    Kind.corrupted: "effects",
+}
+"""The stages of StepD, in their order, by what is run."""
+log = logging.getLogger(__name__)
+
+
+class NoModels(ModelHolder):
+    """Stands for a holder where nothing is left to compute."""
+
+    def of(self, config: Config, fresh: bool = False) -> LanguageModel:
+        """Refuse to load a model here.
+
+        Raises:
+            ClusterError: always.
+        """
+        raise ClusterError(
+            f"An analysis of {config.run_id} needs the model, and none is loaded here: "
+            f"python -m entrypoints.analyse run_id={config.run_id} with the analysis and the cluster."
+        )
+
+
+def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
+    """`fv.steps.stepd.run_stepd`, its units computed elsewhere."""
+    return _run(config, ("stepd",))
+
+
+def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
+    """`fv.steps.stepe.run_stepe`, run elsewhere."""
+    return _run(config, ("stepe",))
+
+
+def run_step6(config: Config, models: ModelHolder | None = None) -> Path:
+    """`fv.steps.step6.run_step6`, its units computed elsewhere."""
+    return _run(config, ("step6",))
+
+
+def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
+    """`fv.steps.pipeline.run_pipeline`, its units computed elsewhere."""
+    # As there: with overwrite, what of the run is in the way goes, and a StepD of these very settings is not.
+    kept = config.overwrite and stepd_is_complete(config)
+    return _run(config, ("stepe", "step6") if kept else ("stepd", "stepe", "step6"))
+
+
+@with_settings()
+def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
+    """`fv.steps.analyse.run_analyse`, its units computed elsewhere."""
+    paths = RunPaths.of(config)
+    for name, analysis, settings in asked_analyses(config, given):
+        run = AnalysedRun(paths, settings, lambda: NoModels().of(config))
+        if is_made(name, analysis, run):
+            log.info("The analysis %s of %s is complete already.", name, paths.root)
+            continue
+        made_from = [asdict(analysis), run.inputs(analysis.reads)]
+        with driving(settings) as driver:
+            units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
+            tasks = [_analysis_task(name, unit) for unit in units]
+            driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
+            driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
+    return paths.analyses
+
+
+@with_settings()
+def _run(config: Config, steps: Sequence[str]) -> Path:
+    """Run steps that follow one another, as far as they are not complete, with one set of workers."""
+    start_job(config)
+    paths = RunPaths.of(config)
+    with _workers_when_due(config) as workers:
+        finish: dict[str, bool] = {}
+        if "stepd" in steps:
+            if has_stepd(paths, config, stepd_made_with(config, relations_asked(config))) and not config.overwrite:
+                stepd.run_stepd(config, NoModels())
+            else:
+                _compute_stepd(workers())
+                finish["stepd"] = False
+        if "stepe" in steps:
+            if not finish and _has_stepe(config, paths):
+                stepe.run_stepe(config, NoModels())
+            else:
+                finish["stepe"] = config.overwrite
+        if finish:
+            first, *_ = ("StepD" if step == "stepd" else "StepE" for step in finish)
+            workers().run(first, "tables", [Task("tables", {"do": "finish", "steps": finish})])
+        if "step6" in steps:
+            _run_step6(config, paths, workers)
+    return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
+
+
+@contextmanager
+def _workers_when_due(config: Config) -> Iterator[Callable[[], Driver]]:
+    """Gives the driver, whose workers are started when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def workers() -> Driver:
+            return stack.enter_context(driving(config))
+
+        yield workers
+
+
+def _compute_stepd(driver: Driver) -> None:
+    """Have every unit of StepD computed."""
+    config, paths = driver.config, driver.paths
+    file = relations_asked(config)
+    model = [asdict(config.model), asdict(config.compute), files_as_they_are(config.model)]
+    proved = driver.once("StepD", "model", {"do": "prove"}, repr(model))
+    lm = load_shape(config.model, config.compute, proved["fingerprint"])
+    snapshot = stepd.trials_asked(config, lm, file)
+    stepd.heads_of(config, lm)
+    refuse_one_file(paths.root, snapshot.qids)
+    if config.overwrite:
+        clear_run(paths)
+    elif paths.snapshot.exists():
+        refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
+        refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
+    write_snapshot(paths.trials_at_work, snapshot)
+    runs = replace(stepd.relation_runs(config, lm, snapshot), looking=True)
+    before: list[Piece] = []
+    while pieces := _missing_pieces(runs, config):
+        if pieces == before:
+            raise ClusterError(
+                f"Workers computed {pieces[0].name}, and {paths.units} lacks it: they see another folder, or other "
+                "weights."
+            )
+        before = pieces
+        stages = [*dict.fromkeys(STAGES.values())]
+        pieces = sorted(pieces, key=lambda piece: stages.index(STAGES[piece.kind]))
+        for name, own in groupby(pieces, lambda piece: STAGES[piece.kind]):
+            driver.run("StepD", name, [_piece_task(runs, piece) for piece in own])
+
+
+def _missing_pieces(runs: RelationRuns, config: Config) -> list[Piece]:
+    """The pieces that the step could compute now, and that have no unit."""
+    estimate = estimate_of(runs.engine, config.score, config.compute.max_rows)
+    with bars(False), muted():
+        try:
+            measure(runs, config.stats, "StepD", estimate)
+        except PiecesMissingError as error:
+            return error.pieces
+    return []
+
+
+def _piece_task(runs: RelationRuns, piece: Piece) -> Task:
+    """The task that computes a piece; it costs about as many passes of a token through the model."""
+    lengths = [len(prompt.token_ids) for prompt in runs.prompts(piece)]
+    # A row of a patched head runs through the blocks above it: half of them, on average.
+    rows = len(piece.heads or runs.heads) / 2 if piece.kind is Kind.effects else 0
+    ask = {
+        "do": "piece",
+        "kind": piece.kind.value,
+        "q_id": piece.q_id,
+        "start": piece.start,
+        "stop": piece.stop,
+        "heads": [list(head) for head in piece.heads],
+    }
+    name = f"{piece.name}-{piece.start}-{piece.stop}"
+    if piece.heads:
+        name += f"-{digest_of(ask['heads'])[:8]}"
+    return Task(name, ask, piece.q_id, sum(lengths) + rows * len(lengths))
+
+
+def _has_stepe(config: Config, paths: RunPaths) -> bool:
+    """Whether StepE is complete."""
+    meta = finished_stepd(paths, config)
+    lacks_vectors, subset = stepe.lacking(config, paths, read_snapshot(paths.snapshot).qids, meta["outputs"])
+    return not lacks_vectors and subset is None
+
+
+def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -> None:
+    """Run Step6, from units that workers compute, unless it is complete."""
+    inputs = step6_inputs(config, paths, finished_stepd(paths, config))
+    settings = step6_settings(config)
+    grows = not config.overwrite and rows_to_grow_from(paths.step6, settings, inputs) is not None
+    if not grows and is_complete("Step6", paths.step6 / META, settings, inputs, config.overwrite):
+        step6.run_step6(config, NoModels())
+        return
+    driver, made_from = workers(), [settings, inputs]
+    if config.overwrite:
+        _forget_step6(driver)
+    (paths.step6 / META).unlink(missing_ok=True)
+    plan = driver.once("Step6", "plan", {"do": "plan"}, made_from)
+    grid = [
+        Task(
+            f"grid-{part['q_id']}-{i}",
+            {"do": "grid", "q_id": part["q_id"], "vectors": part["vectors"]},
+            part["q_id"],
+            part["cost"],
+        )
+        for i, part in enumerate(plan)
+    ]
+    driver.run("Step6", "grid", driver.missing("Step6", "grid", grid, made_from))
+    if config.evaluation.held_out:
+        qids = list(dict.fromkeys(part["q_id"] for part in plan))
+        tests = [
+            Task(f"held_out-{q_id}-{part}", {"do": "held_out", "q_id": q_id, "part": part}, q_id)
+            for q_id in qids
+            for part in Candidates._fields
+        ]
+        driver.run("Step6", "test trials", driver.missing("Step6", "test trials", tests, made_from))
+    if analyses_after("Step6", config):
+        made = driver.run("Step6", "tables", [Task("tables", {"do": "rows"})])["tables"]
+        written, units = made["written"], made["units"]
+        tasks = [_analysis_task(name, unit, written) for name, own in units.items() for unit in own]
+        driver.run("Step6", "analyses", driver.missing("Step6", "analyses", tasks, [made_from, written]))
+    driver.run("Step6", "summary", [Task("summary", {"do": "finish", "steps": {"step6": config.overwrite}})])
+
+
+def _analysis_task(name: str, unit: Any, written: dict[str, str] | None = None) -> Task:
+    """The task that makes one piece of an analysis."""
+    ask = {"do": "analysis", "name": name, "unit": unit, "written": written}
+    return Task(f"{name}-{json.dumps(unit, ensure_ascii=False)}", ask, unit if isinstance(unit, str) else "")
+
+
+def _forget_step6(driver: Driver) -> None:
+    """Throw away the units that are not StepD's, and the records of Step6: all of it is computed again."""
+    for path in driver.paths.units.glob("*.npz"):
+        if path.name.partition("-")[0] not in {kind.value for kind in Kind}:
+            path.unlink(missing_ok=True)
+    for folder in driver.paths.stages.glob("Step6*"):
+        shutil.rmtree(folder)

@@ -1,0 +1,141 @@
+"""What the workers of a cluster do: each keeps a model, and makes the units that it is asked for."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from fv.analyses import analyses_of
+from fv.analyses.running.analysed_run import AnalysedRun
+from fv.analyses.running.runner import compute_unit, run_analysis
+from fv.cluster.work.records import here
+from fv.config import Config
+from fv.data.snapshot import read_snapshot
+from fv.heads.piece import Kind, Piece
+from fv.heads.relation_run import Begun, RelationRuns
+from fv.heads.screened_run import estimate_of
+from fv.interventions.engine import Head
+from fv.models.language_model import LanguageModel
+from fv.progress import show_bars
+from fv.runs.logs import keep_log
+from fv.runs.metadata import finished_stepd, start_job
+from fv.runs.paths import RunPaths
+from fv.runs.step6_files import write_rows
+from fv.steps.advice import with_settings
+from fv.steps.analyses import analyses_after
+from fv.steps.holder import ModelHolder
+from fv.steps.injections import Injections
+from fv.steps.step6 import run_step6
+from fv.steps.stepd import relation_runs, run_stepd
+from fv.steps.stepe import run_stepe
+
+STEPS: Mapping[str, Callable[[Config, ModelHolder], Any]] = {
+    "stepd": run_stepd,
+    "stepe": run_stepe,
+    "step6": run_step6,
+}
+VECTORS_EACH = 8
+"""Vectors of a relation that one task of the grid injects: as many fill its passes."""
+
+
+class Worker:
+    """Makes units of one run. What it is asked names one of the methods below, and its arguments."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths = RunPaths.of(config)
+        self.models = ModelHolder()
+        self._begun: Begun | None = None
+        show_bars(False)
+        keep_log(self.paths.logs / "workers" / f"{here()}-{os.getpid()}.log")
+
+    @with_settings()
+    def __call__(self, ask: Mapping[str, Any]) -> Any:
+        start_job(self.config)
+        arguments = dict(ask)
+        return getattr(self, arguments.pop("do"))(**arguments)
+
+    def prove(self, **_: Any) -> dict[str, Any]:
+        """Load the model and prove that edits act; say what it is."""
+        return {"fingerprint": self._lm.fingerprint, "selfcheck": self._lm.selfcheck}
+
+    def piece(self, kind: str, q_id: str, start: int, stop: int, heads: list[list[int]]) -> None:
+        """Compute a piece of a relation's StepD."""
+        piece = Piece(Kind(kind), q_id, start, stop, tuple(Head(*head) for head in heads))
+        first = piece.kind in (Kind.clean, Kind.zero_shot)
+        self._relations.compute(piece, None if first else self._first_stage(q_id), self._estimate)
+
+    def finish(self, steps: Mapping[str, bool], **_: Any) -> None:
+        """Run steps in one piece, from units that are there; {step: whether to make it again whatever is there}."""
+        for step, overwrite in steps.items():
+            STEPS[step](replace(self.config, overwrite=overwrite), self.models)
+
+    def plan(self, **_: Any) -> list[dict[str, Any]]:
+        """What is to be injected into each relation, in parts, each with what it costs."""
+        injections, found = self._injections, []
+        for q_id in injections.qids:
+            names = [vector.name for vector, on in injections.plan if q_id in on]
+            n_trials = len(injections.stepd.snapshot.of(q_id, injections.stepd.snapshot.eval_split))
+            for i in range(0, len(names), VECTORS_EACH):
+                part = names[i : i + VECTORS_EACH]
+                found.append({"q_id": q_id, "vectors": part, "cost": n_trials * len(part)})
+        return found
+
+    def grid(self, q_id: str, vectors: list[str], **_: Any) -> None:
+        """Inject some vectors into a relation's trials at every cell."""
+        self._injections.grid([q_id], vectors)
+
+    def held_out(self, q_id: str, part: str, **_: Any) -> None:
+        """Run the chosen cells of a relation on its test trials: its own conditions, or those made of others."""
+        injections = self._injections
+        injections.held_out_run(q_id).compute(q_id, part, injections.evaluation.units)
+
+    def rows(self, **_: Any) -> dict[str, Any]:
+        """Write the rows and tables of Step6, and say what analyses are to be made of them."""
+        injections = self._injections
+        found = injections.grid()
+        written = write_rows(self.paths.step6, found.rows, injections.held_out(found)).hashes()
+        analyses, run = analyses_after("Step6", self.config), self._analysed(self.config, written)
+        parts = {
+            name: list(analysis.units(run)) for name, analysis in analyses.items() if not run.lacks(analysis.reads)
+        }
+        return {"written": written, "units": parts}
+
+    def units_of(self, name: str, **_: Any) -> list[Any]:
+        """The pieces of an analysis of the finished run."""
+        return list(analyses_of(self.config.analysis)[name].units(self._analysed(self.config, None)))
+
+    def analyse(self, name: str) -> None:
+        """Make an analysis of the finished run, from pieces that are there."""
+        run_analysis(name, analyses_of(self.config.analysis)[name], self._analysed(self.config, None))
+
+    def analysis(self, name: str, unit: Any, written: dict[str, str] | None = None, **_: Any) -> None:
+        """Make one piece of an analysis."""
+        run = self._analysed(self.config, written)
+        compute_unit(name, analyses_of(self.config.analysis)[name], run, unit)
+
+    @property
+    def _lm(self) -> LanguageModel:
+        return self.models.of(self.config)
+
+    @cached_property
+    def _relations(self) -> RelationRuns:
+        return relation_runs(self.config, self._lm, read_snapshot(self.paths.trials_at_work))
+
+    @cached_property
+    def _estimate(self) -> Any:
+        return estimate_of(self._relations.engine, self.config.score, self.config.compute.max_rows)
+
+    def _first_stage(self, q_id: str) -> Begun:
+        """A relation's first stage; that of the last one is kept."""
+        if self._begun is None or self._begun.q_id != q_id:
+            self._begun = self._relations.begin(q_id)
+        return self._begun
+
+    @cached_property
+    def _injections(self) -> Injections:
+        return Injections.of(self.config, self.paths, self._lm, finished_stepd(self.paths, self.config))
+
+    def _analysed(self, config: Config, written: dict[str, str] | None) -> AnalysedRun:
+        return AnalysedRun(self.paths, config, lambda: self._lm, written)
