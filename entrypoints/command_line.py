@@ -27,6 +27,7 @@ GROUPS_OF = {
     "analyse": ("analysis", "cluster"),
     "gather": (),
     "clean": (),
+    "status": (),
     "report": ("report",),
 }
 """The groups that concern a command, where they are not all."""

@@ -2,7 +2,11 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from fv.config import Config
 from fv.data.snapshot import Snapshot
@@ -27,23 +31,34 @@ def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdR
     Raises:
         ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads were swept than a k.
     """
-    injection = config.injection
-    if injection.k is None:
-        return [vector for fv in injection.fvs for vector in _stored_vectors(fv, config, paths, lm, stepd.snapshot)]
-    ranking = ranking_of(config, paths)
+    if config.injection.k is None:
+        fvs, snapshot = config.injection.fvs, stepd.snapshot
+        return [vector for fv in fvs for vector in _stored_vectors(fv, config, paths, lm, snapshot)]
+    ranking, name = ranking_of(config, paths), config.injection.called("k")
+
+    def values_of(vector: Vector) -> Tensor:
+        k, of_aie = vector.k or ranking.k, vector.kind == "aie_qid"
+        return vector_of(lm, stepd.effects, vector.source_qid, ranking, k, of_aie, name)
+
+    return [replace(vector, values=values_of(vector)) for vector in outlines_of(config, stepd.snapshot)]
+
+
+def outlines_of(config: Config, snapshot: Snapshot) -> list[Vector]:
+    """All of the same but their values, for which neither model nor files are needed.
+
+    Raises:
+        ConfigError: `injection.fv_source_qid` is not in the snapshot.
+    """
+    return [vector for fv in config.injection.fvs for vector in _outlines(fv, config, snapshot)]
+
+
+def _outlines(fv: str, config: Config, snapshot: Snapshot) -> list[Vector]:
+    """Those of one `injection.fv`."""
+    ks: Sequence[int | None] = config.injection.k or [None]
     return [
-        Vector(
-            source,
-            kind,
-            q_id,
-            vector_of(lm, stepd.effects, q_id, ranking, k, kind == "aie_qid", injection.called("k")),
-            k,
-            of_several=True,
-            in_matrix=fv == "all_qids",
-        )
-        for fv in injection.fvs
-        for source, kind, q_id in _sources(fv, config, stepd.snapshot)
-        for k in injection.k
+        Vector(source, kind, q_id, torch.empty(0), k, of_several=k is not None, in_matrix=fv == "all_qids")
+        for source, kind, q_id in _sources(fv, config, snapshot)
+        for k in ks
     ]
 
 
@@ -60,25 +75,22 @@ def stored_vectors_of(config: Config, stored: Mapping[str, Vector], snapshot: Sn
 
 def _stored_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
     """The vectors of one `injection.fv` that StepE made, or the one in a file."""
+    outlines = _outlines(fv, config, snapshot)
     if fv == "file":
-        q_id = config.injection.fv_source_qid
-        values = read_vector(Path(str(config.injection.fv_path)), lm)
-        return [Vector(source_name(fv, q_id), fv, q_id, values)]
+        return [replace(each, values=read_vector(Path(str(config.injection.fv_path)), lm)) for each in outlines]
+    folder = paths.stepe_to_read
     if fv == "global":
-        stored = read_global(paths.stepe_to_read, lm)
-        return [Vector(source_name(fv, None), fv, None, stored.values, stored.k)]
-    of_relation = read_relation_vectors(paths.stepe_to_read, fv, lm)
-    return [
-        Vector(source, kind, q_id, of_relation[q_id].values, of_relation[q_id].k, in_matrix=fv == "all_qids")
-        for source, kind, q_id in _sources(fv, config, snapshot)
-        if q_id is not None
-    ]
+        return [replace(each, **read_global(folder, lm)._asdict()) for each in outlines]
+    stored = read_relation_vectors(folder, fv, lm)
+    return [replace(each, **stored[str(each.source_qid)]._asdict()) for each in outlines]
 
 
 def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
     """Source, kind and relation of each vector of one `injection.fv`."""
     if fv == "global":
         return [(source_name(fv, None), fv, None)]
+    if fv == "file":
+        return [(source_name(fv, None), fv, config.injection.fv_source_qid)]
     named = config.injection.fv_source_qid if fv != "all_qids" else None
     if named is not None and named not in snapshot.qids:
         raise ConfigError(

@@ -19,9 +19,10 @@ from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import is_made
 from fv.cluster.work.stage import Task
 from fv.config import Config
-from fv.data.snapshot import read_snapshot, write_snapshot
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.errors import ClusterError
 from fv.evaluation.candidates import Candidates
+from fv.evaluation.grid import Plan, qids_of
 from fv.files import digest_of
 from fv.heads.piece import Kind, Piece, PiecesMissingError
 from fv.heads.relation_run import RelationRuns
@@ -32,6 +33,7 @@ from fv.models.loading import files_as_they_are
 from fv.models.shape import load_shape
 from fv.progress import bars
 from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with
+from fv.runs.injected import outlines_of, plan_of
 from fv.runs.logs import muted
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import (
@@ -60,6 +62,8 @@ STAGES = {
     Kind.corrupted: "effects",
 }
 """The stages of StepD, in their order, by what is run."""
+VECTORS_EACH = 8
+"""Vectors of a relation that one task of the grid injects: as many fill its passes."""
 log = logging.getLogger(__name__)
 
 
@@ -236,22 +240,13 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
     if config.overwrite:
         _forget_step6(driver)
     (paths.step6 / META).unlink(missing_ok=True)
-    plan = driver.once("Step6", "plan", {"do": "plan"}, made_from)
-    grid = [
-        Task(
-            f"grid-{part['q_id']}-{i}",
-            {"do": "grid", "q_id": part["q_id"], "vectors": part["vectors"]},
-            part["q_id"],
-            part["cost"],
-        )
-        for i, part in enumerate(plan)
-    ]
-    driver.run("Step6", "grid", driver.missing("Step6", "grid", grid, made_from))
+    snapshot = read_snapshot(paths.snapshot)
+    plan = plan_of(config, snapshot, outlines_of(config, snapshot))
+    driver.run("Step6", "grid", driver.missing("Step6", "grid", _grid_tasks(snapshot, plan), made_from))
     if config.evaluation.held_out:
-        qids = list(dict.fromkeys(part["q_id"] for part in plan))
         tests = [
             Task(f"held_out-{q_id}-{part}", {"do": "held_out", "q_id": q_id, "part": part}, q_id)
-            for q_id in qids
+            for q_id in qids_of(plan)
             for part in Candidates._fields
         ]
         driver.run("Step6", "test trials", driver.missing("Step6", "test trials", tests, made_from))
@@ -261,6 +256,19 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
         tasks = [_analysis_task(name, unit, written) for name, own in units.items() for unit in own]
         driver.run("Step6", "analyses", driver.missing("Step6", "analyses", tasks, [made_from, written]))
     driver.run("Step6", "summary", [Task("summary", {"do": "finish", "steps": {"step6": config.overwrite}})])
+
+
+def _grid_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
+    """The grid in parts: some of a relation's vectors each, as many as fill a pass of its cells."""
+    tasks = []
+    for q_id in qids_of(plan):
+        names = [vector.name for vector, on in plan if q_id in on]
+        for start in range(0, len(names), VECTORS_EACH):
+            own = names[start : start + VECTORS_EACH]
+            cost = len(snapshot.of(q_id, snapshot.eval_split)) * len(own)
+            ask = {"do": "grid", "q_id": q_id, "vectors": own}
+            tasks.append(Task(f"grid-{q_id}-{digest_of(own)[:8]}", ask, q_id, cost))
+    return tasks
 
 
 def _analysis_task(name: str, unit: Any, written: dict[str, str] | None = None) -> Task:

@@ -35,8 +35,6 @@ STEPS: Mapping[str, Callable[[Config, ModelHolder], Any]] = {
     "stepe": run_stepe,
     "step6": run_step6,
 }
-VECTORS_EACH = 8
-"""Vectors of a relation that one task of the grid injects: as many fill its passes."""
 
 
 class Worker:
@@ -70,17 +68,6 @@ class Worker:
         """Run steps in one piece, from units that are there; {step: whether to make it again whatever is there}."""
         for step, overwrite in steps.items():
             STEPS[step](replace(self.config, overwrite=overwrite), self.models)
-
-    def plan(self, **_: Any) -> list[dict[str, Any]]:
-        """What is to be injected into each relation, in parts, each with what it costs."""
-        injections, found = self._injections, []
-        for q_id in injections.qids:
-            names = [vector.name for vector, on in injections.plan if q_id in on]
-            n_trials = len(injections.stepd.snapshot.of(q_id, injections.stepd.snapshot.eval_split))
-            for i in range(0, len(names), VECTORS_EACH):
-                part = names[i : i + VECTORS_EACH]
-                found.append({"q_id": q_id, "vectors": part, "cost": n_trials * len(part)})
-        return found
 
     def grid(self, q_id: str, vectors: list[str], **_: Any) -> None:
         """Inject some vectors into a relation's trials at every cell."""

@@ -4,8 +4,8 @@ They are files in the run's folder, so that anyone who sees it can tell how far 
 its name says the state.
 """
 
+import os
 import platform
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,6 +66,11 @@ class StageRecord:
     tasks: Sequence[Task]
     records: dict[str, Record] = field(default_factory=dict)
 
+    def state_of(self, task: Task) -> str:
+        """`running`, `done` or `failed`; empty where it was not begun."""
+        record = self.records.get(task.name)
+        return record.state if record else ""
+
 
 def write_record(folder: Path, record: Record) -> None:
     """Write a task's record in place of the one before."""
@@ -117,8 +122,8 @@ def ended(folder: Path, tasks: Iterable[Task]) -> list[Record]:
 
 
 def here() -> str:
-    """What this machine is called."""
-    return platform.node() or socket.gethostname()
+    """What this machine is called; of Slurm's nodes, their name there."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def _path(folder: Path, task: str, state: str) -> Path:

@@ -1,0 +1,14 @@
+"""Prints how far the run run_id=<run_id> is, from its folder alone, while it is at work and after a crash."""
+
+from omegaconf import DictConfig
+
+from .app import entrypoint, run
+
+
+@entrypoint("status")
+def main(cfg: DictConfig) -> None:
+    run(cfg, "fv.steps.status", "print_status", with_model=False)
+
+
+if __name__ == "__main__":
+    main()

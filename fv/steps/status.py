@@ -1,0 +1,237 @@
+"""How far a run is, told by its folder alone: what its steps say, its finished units, and the records of workers.
+
+Imports no torch: it answers at once, on any machine that sees the folder, while a run is at work and after a crash.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fv.cluster.work.records import DONE, FAILED, RUNNING, STAGE, Record, StageRecord, read_stage
+from fv.config import Config
+from fv.display import print_table, print_text
+from fv.errors import ArtifactError, shorten
+from fv.files import read_json, safe_name
+from fv.runs.paths import FV_META, RunPaths
+
+SHOWN = 3
+"""Failed tasks whose errors are printed."""
+
+
+class StepStatus(NamedTuple):
+    """What a step's metadata says.
+
+    Attributes:
+        step: `StepD`, `StepE` or `Step6`.
+        status: `finished`, `begun` or `not begun`.
+        when: the time that its metadata has, in UTC; empty where there is none.
+    """
+
+    step: str
+    status: str
+    when: str = ""
+
+
+class StageStatus(NamedTuple):
+    """How far a stage's tasks are, of one relation or of all.
+
+    Attributes:
+        step: the step.
+        stage: the stage.
+        relation: whose tasks; empty for all.
+        done: how many are done.
+        running: how many were begun and have not ended: their worker is at it, or died.
+        failed: how many failed.
+        missing: how many were not begun.
+        per_hour: tasks done an hour since they were last given out; 0 where none was.
+        left: seconds that the rest takes at that rate, by predicted cost; None where there is no rate.
+    """
+
+    step: str
+    stage: str
+    relation: str
+    done: int
+    running: int
+    failed: int
+    missing: int
+    per_hour: float
+    left: float | None
+
+
+class UnitsStatus(NamedTuple):
+    """Which finished units a run has.
+
+    Attributes:
+        kind: what was computed, such as `clean`, `effects`, `grid` or the name of an analysis.
+        units: how many there are.
+        relations: the relations that have some.
+        lacking: the others of the run.
+    """
+
+    kind: str
+    units: int
+    relations: Sequence[str]
+    lacking: Sequence[str]
+
+
+class RunStatus(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        root: its folder.
+        steps: its steps.
+        stages: the stages that were given to workers, in the order that they were begun, with all relations together.
+        relations: the same a relation, of stages that have not ended.
+        running: records of tasks that were begun and have not ended.
+        failed: records of tasks that failed.
+        units: its finished units, by what they are of.
+    """
+
+    root: Path
+    steps: Sequence[StepStatus]
+    stages: Sequence[StageStatus]
+    relations: Sequence[StageStatus]
+    running: Sequence[Record]
+    failed: Sequence[Record]
+    units: Sequence[UnitsStatus]
+
+
+def run_status(config: Config) -> RunStatus:
+    """How far the run `config.run_id` is.
+
+    Raises:
+        ArtifactError: there is no such run.
+    """
+    paths = RunPaths.of(config)
+    if not paths.artifacts.is_dir() and not paths.stages.is_dir():
+        raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
+    found = [read_stage(path.parent) for path in paths.stages.glob(f"*/{STAGE}")]
+    stages = sorted(found, key=lambda stage: stage.begun)
+    records = [record for stage in stages for record in stage.records.values()]
+    steps = {"StepD": paths.stepd_meta, "StepE": paths.stepe_to_read / FV_META, "Step6": paths.step6 / "eval_meta.json"}
+    return RunStatus(
+        paths.root,
+        [_step(step, path) for step, path in steps.items()],
+        [_status(stage, None) for stage in stages],
+        [_status(stage, relation) for stage in stages if not _has_ended(stage) for relation in _relations(stage)],
+        [record for record in records if record.state == RUNNING],
+        [record for record in records if record.state == FAILED],
+        _units(paths),
+    )
+
+
+def _step(step: str, path: Path) -> StepStatus:
+    if not path.exists():
+        return StepStatus(step, "not begun")
+    meta: dict[str, Any] = read_json(path)
+    if meta["status"] == "ok":
+        return StepStatus(step, "finished", meta["finished"])
+    return StepStatus(step, "begun", meta["started"])
+
+
+def _units(paths: RunPaths) -> list[UnitsStatus]:
+    """The finished units in a run's folder, whose names begin with what they are of and the relation."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for path in paths.units.glob("*.npz"):
+        kind, _, rest = path.name.rpartition("-")[0].partition("-")
+        names[kind].append(rest)
+    # Files of units have the first letters of a long name.
+    known = {q_id: safe_name(q_id)[:40] for q_id in _relations_of(paths)}
+    found = []
+    for kind, rests in sorted(names.items()):
+        having = [q_id for q_id, name in known.items() if any(f"{rest}-".startswith(f"{name}-") for rest in rests)]
+        found.append(UnitsStatus(kind, len(rests), having, [q_id for q_id in known if q_id not in having]))
+    return found
+
+
+def _relations_of(paths: RunPaths) -> list[str]:
+    """The relations of the run's trials; none where they are not sampled yet."""
+    trials = next((path for path in (paths.snapshot, paths.trials_at_work) if path.exists()), None)
+    return sorted(read_json(trials)["meta"]["counts"]) if trials else []
+
+
+def _relations(stage: StageRecord) -> list[str]:
+    return sorted({task.relation for task in stage.tasks if task.relation})
+
+
+def _has_ended(stage: StageRecord) -> bool:
+    return all(stage.state_of(task) == DONE for task in stage.tasks)
+
+
+def _status(stage: StageRecord, relation: str | None) -> StageStatus:
+    """Of one relation's tasks, or of all."""
+    tasks = [task for task in stage.tasks if relation in (None, task.relation)]
+    states = Counter(stage.state_of(task) for task in tasks)
+    recent = [task for task in tasks if stage.state_of(task) == DONE and _ended(stage, task.name) >= stage.begun]
+    last = max((_ended(stage, task.name) for task in recent), default=stage.begun)
+    seconds = last - stage.begun
+    rest = sum(task.cost for task in tasks if stage.state_of(task) != DONE)
+    per_second = sum(task.cost for task in recent) / seconds if seconds > 0 else 0.0
+    return StageStatus(
+        stage.step,
+        stage.name,
+        relation or "",
+        states[DONE],
+        states[RUNNING],
+        states[FAILED],
+        len(tasks) - states[DONE] - states[RUNNING] - states[FAILED],
+        3600 * len(recent) / seconds if seconds > 0 else 0.0,
+        rest / per_second if per_second else (0.0 if not rest else None),
+    )
+
+
+def _ended(stage: StageRecord, task: str) -> float:
+    """When a task ended, in seconds since 1970."""
+    record = stage.records[task]
+    return record.started + (record.seconds or 0.0)
+
+
+def print_status(config: Config) -> None:
+    """Print how far a run is.
+
+    Raises:
+        ArtifactError: there is no such run.
+    """
+    found = run_status(config)
+    print_table(f"{found.root}", ("step", "status", "when"), found.steps, n_text=3)
+    if found.stages:
+        names = ("stage", "relation", "done", "running", "failed", "missing", "an hour", "left")
+        rows = [_row(stage, "all") for stage in found.stages]
+        rows += [_row(stage, stage.relation) for stage in found.relations if stage.done + stage.missing > 1]
+        print_table("Tasks of workers", names, rows, n_text=2)
+    elif found.units:
+        units = [(own.kind, own.units, len(own.relations), _named(own)) for own in found.units]
+        print_table("Finished units", ("of", "units", "relations", "not yet of"), units)
+    for record in found.running:
+        print_text(f"Begun and not ended: {record.task} on {record.host}, {_ago(record.started)} ago.")
+    for record in found.failed[:SHOWN]:
+        print_text(f"Failed: {record.task} on {record.host}, {_ago(record.started)} ago:")
+        print_text("\n".join(f"    {line}" for line in record.error))
+    if len(found.failed) > SHOWN:
+        print_text(f"{len(found.failed) - SHOWN} others failed; their records are in {RunPaths.of(config).stages}.")
+
+
+def _row(stage: StageStatus, relation: str) -> tuple[object, ...]:
+    left = "?" if stage.left is None else _duration(stage.left) if stage.left else ""
+    counts = (stage.done, stage.running, stage.failed, stage.missing)
+    return (f"{stage.step}, {stage.stage}", relation, *counts, f"{stage.per_hour:.0f}", left)
+
+
+def _named(units: UnitsStatus) -> str:
+    """The relations that some units are not of, where they are of relations at all."""
+    return shorten([*units.lacking], 6) if units.relations else ""
+
+
+def _ago(started: float) -> str:
+    return _duration(time.time() - started)
+
+
+def _duration(seconds: float) -> str:
+    """The two largest parts of a time: `2 h 5 min`, `3 min 20 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
