@@ -43,7 +43,8 @@ class Ray(Cluster):
         # Ray tells its makers of every cluster that is started, unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=None if self.address else False)
+            own = {} if self.address else {"include_dashboard": False}
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # whatever Ray raises where no cluster answers
             raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error
         actors = _Actors(self, work)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fv.cluster import Cluster
 from fv.cluster.work.cluster import RunStage
-from fv.cluster.work.records import DONE, FAILED, Record, begin_stage, here, read_record
+from fv.cluster.work.records import DONE, FAILED, Record, begin_stage, read_record
 from fv.cluster.work.stage import Stage, Task, Work
 from fv.cluster.work.working import code_digest
 from fv.config import Config
@@ -119,6 +119,7 @@ def driving(config: Config) -> Iterator[Driver]:
     root = paths.root.absolute()
     work = Work(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
     with locked(paths.cluster):
-        log.info("Workers of %s compute the units of %s; this process, on %s, waits.", cluster, root, here())
+        kind = type(cluster).__name__.lower()
+        log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
         with cluster.running(work) as run_stage:
             yield Driver(told, RunPaths(root, paths.tag), run_stage)

@@ -1,0 +1,204 @@
+"""Whoever computes the units, in whatever order and however often: the results have the same bytes."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from clusters import Shuffled, differing, results_of
+from conftest import MakeConfig
+
+from fv.config import Config
+from fv.errors import ArtifactError, ClusterError, ConfigError
+from fv.progress import show_bars
+from fv.runs.paths import RunPaths
+from fv.steps import analyse, distributed
+from fv.steps.pipeline import run_pipeline
+from fv.steps.status import run_status
+from fv.steps.worker import Worker
+
+CASES = {
+    "whole": ["injection.fv=[all_qids,aie_qid]", "compute.unit_trials=1"],
+    "several k, all relations": ["injection.k=[1,3]", "injection.fv=[all_qids,aie_qid]", "eval_scope=all_qids"],
+    "global": ["injection.fv=global", "score.aie_qids=[antonym,verb_past]", "score.n_trials=2"],
+    "adaptive": ["score.adaptive=true", "score.adaptive_step=2", "data.n_trials_per_q=8", "compute.unit_trials=2"],
+    "screened": ["score.screen=gradient", "score.k=2", "score.verify=2", "score.verify_random=3"],
+    "other engine": ["compute.sweep=expanded", "injection.alpha_unit=residual", "score.layers=[1,2]"],
+    "grid alone": ["evaluation=grid", "compute.max_rows=64", "analysis=[]"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """A worker in this process must not change how the tests log."""
+    log = logging.getLogger("fv")
+    handlers, level, propagate = [*log.handlers], log.level, log.propagate
+    yield
+    for handler in {*log.handlers} - {*handlers}:
+        log.removeHandler(handler)
+        handler.close()
+    log.setLevel(level)
+    log.propagate = propagate
+    show_bars(True)
+
+
+@pytest.fixture
+def asked(make_config: MakeConfig, tiny_overrides: list[str]) -> Iterator[list[str]]:
+    yield [
+        *(word for word in tiny_overrides if word != "evaluation=grid"),
+        *("data.n_trials_per_q=4", "data.n_eval_trials_per_q=4", "injection.layer=[0,1]", "stats.n_resamples=100"),
+        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+        "analysis.cost.n_texts=2",
+    ]
+
+
+def shuffled(config: Config, **settings: int) -> Config:
+    """The configuration of another run, whose units a cluster computes."""
+    return replace(config, run_id="spread", cluster=Shuffled(**settings))
+
+
+def folders(config: Config) -> tuple[Path, Path]:
+    root = RunPaths.of(config).root
+    return root, root.with_name("spread")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.cluster if case != "whole" else ()) for case in CASES]
+)
+def test_a_run_that_workers_compute_has_the_same_bytes(make_config: MakeConfig, asked: list[str], case: str) -> None:
+    config = make_config(
+        *(word for word in asked if not word.startswith("analysis.") or case != "grid alone"), *CASES[case]
+    )
+    run_pipeline(config)
+    spread = shuffled(config, seed=len(case))
+    distributed.run_pipeline(spread)
+    assert differing(*folders(config)) == []
+    stages = [stage.partition(":")[0] for stage in spread.cluster.seen]
+    assert stages[:4] == [
+        "StepD, model",
+        "StepD, prompts",
+        "StepD, screen" if case == "screened" else "StepD, effects",
+    ] + (["StepD, effects"] if case == "screened" else stages[3:4])
+
+
+@pytest.mark.cluster
+def test_other_units_and_other_orders_change_no_byte(make_config: MakeConfig, asked: list[str]) -> None:
+    config = make_config(*asked, "injection.fv=[all_qids,aie_qid]", "compute.unit_trials=64")
+    distributed.run_pipeline(replace(shuffled(config, seed=1), run_id="r"))
+    distributed.run_pipeline(shuffled(make_config(*asked, "injection.fv=[all_qids,aie_qid]", "compute.unit_trials=1")))
+    assert differing(*folders(config)) == []
+
+
+@pytest.mark.cluster
+def test_a_finished_run_gives_nothing_to_do(make_config: MakeConfig, asked: list[str]) -> None:
+    config = shuffled(make_config(*asked))
+    distributed.run_pipeline(config)
+    again = replace(config, cluster=Shuffled())
+    distributed.run_pipeline(again)
+    assert again.cluster.seen == []
+
+
+@pytest.mark.cluster
+def test_what_was_done_before_is_not_given_out_again(
+    make_config: MakeConfig, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(*asked, "compute.unit_trials=1")
+    run_pipeline(config)
+    n_asked = 0
+    compute = Worker.__call__
+
+    def dying(self: Worker, ask: dict[str, object]) -> object:
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked % 9 == 0:
+            raise MemoryError("planted")
+        return compute(self, ask)
+
+    monkeypatch.setattr(Worker, "__call__", dying)
+    failures = 0
+    for _ in range(20):
+        try:
+            distributed.run_pipeline(shuffled(config))
+            break
+        except ClusterError as error:
+            assert "MemoryError: planted" in str(error)
+            assert len(run_status(shuffled(config)).failed) >= 1
+            failures += 1
+    assert 2 <= failures < 15
+    assert differing(*folders(config)) == []
+
+
+@pytest.mark.cluster
+def test_steps_one_by_one_end_like_the_pipeline(make_config: MakeConfig, asked: list[str]) -> None:
+    config = make_config(*asked)
+    run_pipeline(config)
+    spread = shuffled(config)
+    for run in (distributed.run_stepd, distributed.run_stepe, distributed.run_step6):
+        run(spread)
+    assert differing(*folders(config)) == []
+
+
+@pytest.mark.cluster
+def test_overwrite_computes_everything_again_and_ends_the_same(make_config: MakeConfig, asked: list[str]) -> None:
+    config = shuffled(make_config(*asked))
+    distributed.run_pipeline(config)
+    before = results_of(RunPaths.of(config).root)
+    again = replace(config, overwrite=True, cluster=Shuffled())
+    distributed.run_pipeline(again)
+    assert results_of(RunPaths.of(config).root) == before
+    # StepD is not in the way, and stays.
+    assert not [stage for stage in again.cluster.seen if stage.startswith("StepD")]
+    assert [stage for stage in again.cluster.seen if stage.startswith("Step6, test trials")]
+
+
+@pytest.mark.cluster
+def test_a_run_grows_by_relations_and_then_by_cells(make_config: MakeConfig, asked: list[str]) -> None:
+    small = make_config(*asked, "data.qids=[antonym,verb_past]", "injection.layer=[0]")
+    more, config = make_config(*asked, "injection.layer=[0]"), make_config(*asked, "injection.layer=[0,2]")
+    run_pipeline(config)
+    seen = []
+    for each in (small, more, config):
+        spread = shuffled(each)
+        distributed.run_pipeline(spread)
+        seen.append(spread.cluster.seen)
+    # Names with the number of layers and trials, from before it grew, stay.
+    assert [name for name in differing(*folders(config)) if "step6_results" not in name] == []
+    # Two relations' prompts were run already; then all were.
+    assert "StepD, prompts: 2" in seen[1]
+    assert not [stage for stage in seen[2] if stage.startswith("StepD")]
+
+
+@pytest.mark.cluster
+def test_an_analysis_of_a_finished_run_is_spread(make_config: MakeConfig, asked: list[str]) -> None:
+    words = [word for word in asked if not word.startswith("analysis.")]
+    config = make_config(*words, "analysis=[]")
+    run_pipeline(config)
+    run_pipeline(replace(config, run_id="spread"))
+    named = make_config(*words, "analysis=[cost]", "analysis.cost.n_texts=2", entrypoint="analyse")
+    analyse.run_analyse(named, given=())
+    spread = shuffled(named)
+    distributed.run_analyse(spread, given=())
+    assert differing(*folders(config)) == []
+    assert "cost, analysis: 3" in spread.cluster.seen
+
+
+@pytest.mark.cluster
+def test_other_settings_are_refused_as_in_one_process(make_config: MakeConfig, asked: list[str]) -> None:
+    config = shuffled(make_config(*asked))
+    distributed.run_pipeline(config)
+    other = shuffled(make_config(*asked, "data.n_demos=2"))
+    with pytest.raises(ArtifactError, match=r"data\.n_demos: there 3, here 2"):
+        distributed.run_pipeline(other)
+    assert other.cluster.seen == []
+
+
+def test_what_no_model_has_is_refused_by_its_setting(make_config: MakeConfig, asked: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"score\.layers"):
+        distributed.run_pipeline(shuffled(make_config(*asked, "score.layers=[99]")))
+
+
+@pytest.mark.cluster
+def test_an_error_of_a_worker_reaches_whoever_gave_the_command(make_config: MakeConfig, asked: list[str]) -> None:
+    with pytest.raises(ClusterError, match=r"injection\.k"):
+        distributed.run_pipeline(shuffled(make_config(*asked, "injection.k=[99]")))

@@ -1,0 +1,59 @@
+"""Clusters for tests, and what two runs must have in common."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fv.cluster.work.cluster import Cluster, RunStage
+from fv.cluster.work.records import Record
+from fv.cluster.work.stage import Stage, Work
+from fv.cluster.work.working import do
+
+
+@dataclass
+class Shuffled(Cluster):
+    """This process, which does the tasks of a stage in any order, and some of them twice."""
+
+    seed: int = 0
+    """Of the order."""
+    seen: list[str] = field(default_factory=list)
+    """The stages that were done, and how many tasks each had."""
+
+    def threads(self) -> int:
+        return 1
+
+    @contextmanager
+    def running(self, work: Work) -> Iterator[RunStage]:
+        rng = random.Random(self.seed)
+
+        def run(stage: Stage) -> Iterator[Record]:
+            self.seen.append(f"{stage.step}, {stage.name}: {len(stage.tasks)}")
+            for task in rng.sample(stage.tasks, len(stage.tasks)):
+                for _ in range(rng.choice((1, 1, 2))):
+                    record = do(work, stage.folder, task)
+                yield record
+
+        yield run
+
+
+def results_of(run: Path) -> dict[str, bytes]:
+    """The files of a run's results, less what tells of times and machines."""
+    artifacts = run / "artifacts"
+    return {
+        path.relative_to(artifacts).as_posix(): path.read_bytes()
+        for path in sorted(artifacts.rglob("*"))
+        if path.is_file()
+        and "units" not in path.parts
+        and "meta" not in path.name
+        and path.suffix != ".log"
+        and not path.name.startswith(".lock")
+    }
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """The files in which the results of two runs differ, or that only one of them has."""
+    here, there = results_of(one), results_of(other)
+    assert here, f"{one} holds no results"
+    return sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
