@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class _Actors:
         from ray.exceptions import RayActorError
 
         left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+        losses = 0
         while left:
             pool = self._pool()
             for task in left.values():
@@ -80,10 +82,17 @@ class _Actors:
                         break
                     continue
                 except RayActorError as error:
-                    raise ClusterError(
-                        f"Ray's actors died {self.settings.retries + 1} times at a task: {error} What was finished is "
-                        "kept."
-                    ) from error
+                    # Ray gave the task out again as often as it may, to no end: its actor's node may be gone.
+                    losses += 1
+                    if losses > self.settings.retries:
+                        raise ClusterError(
+                            f"Ray's actors died again and again, {losses} times more than Ray itself made up for: "
+                            f"{str(error).splitlines()[0]} What was finished is kept."
+                        ) from error
+                    log.warning("An actor of Ray is lost; all are started anew.")
+                    self.end()
+                    time.sleep(LOOK)
+                    break
                 del left[record.task]
                 yield record
 

@@ -184,7 +184,7 @@ def test_status_tells_the_truth_while_a_run_is_at_work(subject: list[str], clust
     assert process.returncode == 0, told
     assert any("StepD  not begun" in text for text in seen)
     counts = [
-        [int(number) for number in line.split()[4:8]]
+        [int(number) for number in line.split()[3:7]]
         for text in seen
         for line in text.splitlines()
         if line.strip().startswith("StepD, prompts") and " all " in line
