@@ -14,7 +14,7 @@ from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
-from fv.runs.engine import engine_of
+from fv.runs.engine import engine_of, with_rows_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.injected import plan_of, vectors_of
 from fv.runs.logs import log_to_file
@@ -54,6 +54,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     start_job(config)
     paths = RunPaths.of(config)
     stepd_meta = finished_stepd(paths, config)
+    config = with_rows_of(config, stepd_meta)
     verify_outputs(paths.artifacts, {SNAPSHOT: stepd_meta["outputs"][SNAPSHOT]}, "StepD")
     inputs = step6_inputs(config, paths, stepd_meta)
     settings = step6_settings(config)
@@ -86,7 +87,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
         units = unit_store(config, lm)
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
+        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
         found = evaluation.grid(plan, cells, config.injection.n_eval, dev_fraction, known.rows if known else None)
         results = evaluation.held_out(found) if held_out else None
         meta |= {"computed_with": units.machines}
