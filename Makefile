@@ -9,7 +9,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo wheel test-wheel test-browser lint format typecheck bench coverage data docs-figures clean
+.PHONY: help setup demo test test-demo wheel test-wheel test-browser test-gpu lint format typecheck bench coverage data docs-figures clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -35,7 +35,7 @@ demo: $(READY)  ## Find heads, build vectors, inject them: eight relations on a 
 
 # A process a core, each with one thread: threads that share a core wait for one another.
 test: $(READY_DEV)  ## Run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not demo" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not demo and not gpu" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-demo: $(READY_DEV)  ## Run the proofs that take the embedded model minutes: frozen numbers, kills, examples, notebook
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m demo -n logical --maxprocesses 4 --dist worksteal $(ARGS)
@@ -54,6 +54,11 @@ test-wheel: wheel $(READY_DEV)  ## Build the wheel, install it into an empty env
 test-browser: $(READY_DEV)  ## Open the page of a run in Chromium, and sort, search and check it
 	$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/report/test_browser.py $(ARGS)
+
+test-gpu: $(READY_DEV)  ## On a CUDA device, where there is one: check engines, memory and switches, then measure
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+		$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS) && $(BIN)/python -m benchmarks.sweeps --device cuda; \
+	else echo "There is no CUDA device here: nothing was checked on one."; fi
 
 lint: $(READY_DEV)  ## Check style
 	$(BIN)/ruff check .

@@ -29,21 +29,22 @@ def configured(*overrides: str) -> Config:
         return typed(compose("pipeline", overrides=list(overrides)))
 
 
-def smollm2() -> LanguageModel:
+def smollm2(device: str = "cpu", dtype: str = "fp32") -> LanguageModel:
     """The embedded model, 30 layers x 9 heads."""
-    config = configured()
+    config = configured(f"compute.device={device}", f"compute.dtype={dtype}", "compute.strict=false")
     return load_configured(config.model, config.compute)
 
 
 def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:
-    """GPT-2 small with random weights, 12 layers x 12 heads; it borrows a tokenizer, whose ids all fit."""
+    """GPT-2 small with random weights, 12 layers x 12 heads; it borrows a tokenizer, whose ids fit, and a device."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel._from_config(GPT2Config(), attn_implementation="eager").eval().requires_grad_(False)
+    model.to(tokenizer_of.device, tokenizer_of.dtype)
     return LanguageModel(model, tokenizer_of.tokenizer, find_spec("gpt2"), "gpt2-small shape", tokenizer_of.fingerprint)
 
 
 def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
-    """Gemma-3-270m with random weights, 18 layers x 4 heads, 262k tokens of vocabulary; it borrows a tokenizer, too."""
+    """Gemma-3-270m with random weights, 18 layers x 4 heads, 262k tokens of vocabulary; it borrows both, too."""
     torch.manual_seed(0)
     config = Gemma3TextConfig(
         vocab_size=262_144,
@@ -55,6 +56,7 @@ def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
         head_dim=256,
     )
     model = Gemma3ForCausalLM._from_config(config, attn_implementation="eager").eval().requires_grad_(False)
+    model.to(tokenizer_of.device, tokenizer_of.dtype)
     spec, name = find_spec("gemma3_text"), "gemma-3-270m shape"
     return LanguageModel(model, tokenizer_of.tokenizer, spec, name, tokenizer_of.fingerprint)
 

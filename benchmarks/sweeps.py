@@ -24,6 +24,7 @@ from benchmarks.measure import extra_memory, seconds, seconds_and_speed
 from benchmarks.products import measure_products
 from benchmarks.second_half import measure_second_half
 from benchmarks.subjects import EIGHT_RELATIONS, ONE_RELATION, gemma_shape, gpt2_shape, prompts, smollm2
+from fv.config import Dtype
 from fv.files import write_json
 from fv.heads.ranking import heads_to_sweep
 from fv.interventions.engine import Cell, Head
@@ -41,7 +42,7 @@ ALPHAS = (0.5, 1.0, 2.0)
 @torch.no_grad()
 def reference_manner(lm: LanguageModel, prompt: Prompt, heads: list[Head], values: Tensor) -> None:
     """One full forward a head with logits at every position, as the public reference does."""
-    ids, naive = torch.tensor([prompt.token_ids]), NaiveEngine(lm)
+    ids, naive = torch.tensor([prompt.token_ids], device=lm.device), NaiveEngine(lm)
     for head in heads:
         with edit_head_outputs(lm, head.layer, naive.patch(head, values)):
             lm.model(input_ids=ids, use_cache=False).logits[:, -1].log_softmax(-1)
@@ -55,8 +56,8 @@ def measure_cie(
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)[::every]
     engine = SharedPrefixEngine(lm, max_rows)
     values = engine.last_token(corrupted).head_outputs.mean(0)
-    memory = extra_memory(lambda: engine.patch_heads(corrupted, values, heads))
-    ours, peak = seconds_and_speed(lambda: engine.patch_heads(corrupted, values, heads))
+    memory = extra_memory(lm, lambda: engine.patch_heads(corrupted, values, heads))
+    ours, peak = seconds_and_speed(lm, lambda: engine.patch_heads(corrupted, values, heads))
     flops = sum(cie_flops(lm, len(p.token_ids), heads) for p in corrupted)
     row = {
         "model": lm.name,
@@ -95,7 +96,7 @@ def measure_injection(
     torch.manual_seed(0)
     vectors = torch.randn(n_vectors, lm.d_model).expand(n_trials, -1, -1)
     engine = SharedPrefixEngine(lm, max_rows)
-    ours, peak = seconds_and_speed(lambda: engine.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
+    ours, peak = seconds_and_speed(lm, lambda: engine.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
     n_rows = n_trials * n_vectors * len(cells)
     flops = sum(injection_flops(lm, len(p.token_ids), n_vectors, cells) for p in zero_shot)
     row = {
@@ -157,15 +158,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="SmolLM2 at 10 shots, and 1 and 8 vectors, only")
     parser.add_argument("--trials", type=int, default=12, help="trials of the head sweep")
     parser.add_argument("--max-rows", type=int, default=4096, help="compute.max_rows")
+    parser.add_argument("--device", default="cpu", help="where the models are, such as cuda")
+    parser.add_argument("--dtype", default="fp32", choices=[*Dtype], help="their number format")
     args = parser.parse_args()
     console, rows = Console(width=170), args.max_rows
-    small = smollm2()
+    small = smollm2(args.device, args.dtype)
+    cpu = platform.processor() or platform.machine()
+    gpu = torch.cuda.get_device_name(small.device) if small.device.type == "cuda" else None
     result: dict[str, Any] = {
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "machine": {"cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu, "dtype": args.dtype},
         "torch": torch.__version__,
         "sampled": f"the naive side is timed on {SAMPLED} heads or {SAMPLED} cells of one trial and scaled to all",
     }
-    console.print(f"{torch.get_num_threads()} threads; {result['sampled']}; sgemm is measured between the timings.")
+    where = gpu or f"{torch.get_num_threads()} threads"
+    console.print(f"{where}, {args.dtype}; {result['sampled']}; sgemm is measured between the timings, in that format.")
 
     def table(key: str, title: str, measured: list[dict[str, Any]]) -> None:
         result[key] = measured

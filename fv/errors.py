@@ -44,6 +44,10 @@ class EngineError(ModelError):
     """An engine would not be exact for these prompts of this model; another one is."""
 
 
+class MemoryLackError(ModelError):
+    """A single prompt of a model does not fit the memory that is free."""
+
+
 class NormsError(ConfigError):
     """A strength is told against norms of the residual stream that were not measured."""
 

@@ -63,9 +63,14 @@ class UnitStore:
             write_npz(path, machine=np.array(json.dumps(self.machine)), **arrays)
             self._kept.add(path)
 
+    def note(self, machine: dict[str, Any]) -> None:
+        """Say what this process computes with from now on, where that has changed."""
+        if self.folder is not None:
+            self.machine.update(machine)
+
     def _saw(self, machine: dict[str, Any]) -> None:
         if machine not in self.machines:
-            self.machines.append(machine)
+            self.machines.append(dict(machine))
 
     def _path(self, name: str, made_from: Any) -> Path:
         assert self.folder is not None

@@ -9,20 +9,25 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-from families import tiny
+from families import tiny, tiny_editable
 from placement_checks import numbers_of, parts_of, whole_modules
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+import fv
+from fv.interventions.editable import EditableModel
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
 
+Model = TypeVar("Model", bound=LanguageModel)
 PLACES = [torch.device(f"privateuseone:{number}") for number in range(3)]
 MOVES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten.lift_fresh.default}
 INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
@@ -104,7 +109,7 @@ class Moving(AlignDevicesHook):
         return module
 
 
-def spread(lm: LanguageModel) -> LanguageModel:
+def spread(lm: Model) -> Model:
     """Put the blocks on three devices in turn, and what follows them on others than what comes before.
 
     The hooks are those that accelerate puts on modules whose weights are all in an accelerator's memory.
@@ -148,7 +153,28 @@ def differences(family: str) -> dict[str, float]:
             name: max(float((a.cpu().double() - b.double()).abs().max()) for a, b in zip(*both, strict=True))
             for name, both in pairs.items()
         }
-        return {**found, "selfcheck": selfcheck(lm)["sweep_vs_naive"]}
+        return {**found, "selfcheck": selfcheck(lm)["sweep_vs_naive"], "library": _of_the_library(family)}
+
+
+def _of_the_library(family: str) -> float:
+    """The same of all that the library makes of a relation: effects, a vector, what it does beside every control."""
+    whole, parted = (replace(tiny_editable(family), fingerprint={"tokenizer_sha256": "characters"}) for _ in range(2))
+    one, other = results_of(spread(parted)), results_of(whole)
+    return max(float(np.nanmax(np.abs(a - b))) for a, b in zip(one, other, strict=True))
+
+
+def results_of(lm: EditableModel) -> list[np.ndarray]:
+    """Tables of a relation whose answer is its query twice."""
+    relation = {"twice": [(letter, letter * 2) for letter in "abcdefghijklmnop"]}
+    trials = fv.sample_trials(relation, lm, demos=2, fit=3, held_out=6, template="qa", seed=1)
+    effects = fv.indirect_effects(lm, trials, progress=False)
+    vector = fv.function_vector(lm, effects["twice"], k=3)
+    found = fv.evaluate(
+        lm, vector, trials["twice"], effects=effects, layers="all", alphas=[1, 2], controls="all", progress=False
+    )
+    # Without tables of ranks and shares of right answers, where rounding may turn one over.
+    tables = [effects["twice"].table, found.table, found.tables["contrasts"], found.tables["transfer"]]
+    return [vector.values.cpu().numpy(), *(table.select_dtypes("number").to_numpy(float) for table in tables)]
 
 
 if __name__ == "__main__":

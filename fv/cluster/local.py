@@ -29,6 +29,10 @@ class Local(Cluster):
     def threads(self) -> int:
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
+    def sharing(self, device: str) -> int:
+        n_devices = 1 if device == "cpu" else max(1, len(_visible_devices()))
+        return -(-self.workers // n_devices)
+
     @contextmanager
     def running(self, work: Work) -> Iterator[RunStage]:
         pool = _Pool(self, work)

@@ -44,7 +44,7 @@ class Ray(Cluster):
         # Ray tells its makers of every cluster that is started, unless it is told not to.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            own = {} if self.address else {"include_dashboard": False}
+            own: dict[str, Any] = {} if self.address else {"include_dashboard": False}
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # whatever Ray raises where no cluster answers
             raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error

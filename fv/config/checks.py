@@ -7,6 +7,8 @@ from typing import Any
 
 from fv.errors import ConfigError
 
+AUTO = "auto"
+"""A number that is left to the machine at hand."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 
 
@@ -33,6 +35,12 @@ def check_at_least(key: str, value: int | None, least: int) -> None:
     """Refuse a number below `least`; null passes."""
     if value is not None and value < least:
         raise ConfigError(f"{key}={value} must be {least} or more.")
+
+
+def check_max_rows(key: str, value: Any) -> None:
+    """Refuse what is no number of token rows in a pass."""
+    if value != AUTO and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
+        raise ConfigError(f"{key}={value!r} must be a whole number of 2 or more, or auto: what fits the free memory.")
 
 
 def check_at_most(key: str, value: int, other_key: str, other: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fv.config.checks import check_at_least, check_name
+from fv.config.checks import check_at_least, check_max_rows, check_name
 from fv.config.group import Group
 from fv.errors import ConfigError
 
@@ -134,8 +134,9 @@ class ComputeConfig(Group):
     sweep: SweepMode = SweepMode.auto
     """The engine: `shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), or `auto`: the
     fastest that the family allows."""
-    max_rows: int = 4096
-    """Most token rows in one pass: bounds memory. Recorded, because it changes the last bits."""
+    max_rows: Any = 4096
+    """Most token rows in one pass: bounds memory; `auto`: what fits half of the free memory, or what the run was begun
+    with. The number is recorded, because it changes the last bits."""
     unit_trials: int = 64
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
     It changes no byte."""
@@ -145,10 +146,15 @@ class ComputeConfig(Group):
     selfcheck: bool = True
     """Prove at load that edits act and that the engine equals the naive loop; for a model that was proved before, the
     record of it in the cache will do."""
+    tf32: bool = False
+    """Let a CUDA device multiply float32 matrices in TF32, with ten bits of mantissa: faster, and off by 1e-3."""
+    deterministic: bool = False
+    """Take algorithms only that give the same bits each time, where a device has faster ones that do not; what has none
+    is refused."""
 
     def __post_init__(self) -> None:
         check_at_least("compute.threads", self.threads, 1)
-        check_at_least("compute.max_rows", self.max_rows, 2)
+        check_max_rows("compute.max_rows", self.max_rows)
         check_at_least("compute.unit_trials", self.unit_trials, 1)
         check_at_least("compute.keep_mb", self.keep_mb, 0)
 

@@ -48,7 +48,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     confidence: float = StatsConfig.confidence,
     seed: int | None = None,
     engine: str = "auto",
-    max_rows: int = ComputeConfig.max_rows,
+    max_rows: int | str = ComputeConfig.max_rows,
     progress: bool = True,
 ) -> Result:
     """What injecting vectors does to prompts without examples (spec section 2), beside controls and baselines.

@@ -39,7 +39,7 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     verify_random: int = ScoreConfig.verify_random,
     seed: int | None = None,
     engine: str = "auto",
-    max_rows: int = ComputeConfig.max_rows,
+    max_rows: int | str = ComputeConfig.max_rows,
     progress: bool = True,
 ) -> Effects:
     """The indirect effect of heads on every relation, exactly (spec section 2).
@@ -63,7 +63,8 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
         verify_random: other heads that are measured, drawn at random.
         seed: of the resamples of intervals, and of the heads that are drawn; None for the trials' own.
         engine: `shared_prefix`, `expanded`, `naive`, or `auto`: the fastest that is exact for the family.
-        max_rows: most token rows in one pass; bounds memory and changes last bits.
+        max_rows: most token rows in one pass; bounds memory and changes last bits. `auto` takes what fits half of the
+            memory that is free.
         progress: whether to show a bar on a terminal.
 
     Returns:
@@ -84,9 +85,10 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
     own_seed = snapshot.meta.seed if seed is None else seed
     score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
-    runs = RelationRuns(lm, snapshot, swept, make_engine(lm, engine, max_rows, "engine"), score, own_seed)
+    made = make_engine(lm, engine, max_rows, "engine")
+    runs = RelationRuns(lm, snapshot, swept, made, score, own_seed)
     with bars(progress):
-        return measure(runs, StatsConfig(), "Effects", estimate_of(runs.engine, score, max_rows))
+        return measure(runs, StatsConfig(), "Effects", estimate_of(made, score))
 
 
 def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:

@@ -22,9 +22,8 @@ from fv.heads.ranking import top_heads
 from fv.heads.relation_run import Begun, Estimate, RelationRuns, Unit
 from fv.heads.screen import Entered, Round, Screen, ScreenSettings
 from fv.heads.verified import Chosen, random_in_top, verified_heads
-from fv.interventions.engine import Advance, Engine, Head
-from fv.interventions.screening import head_scores
-from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.interventions.engine import Advance, Head
+from fv.interventions.halving import HalvingEngine
 from fv.models.prompt import Prompt
 from fv.progress import progress_bar
 
@@ -38,21 +37,19 @@ class Screened(NamedTuple):
     screen: Screen
 
 
-def estimate_of(engine: Engine, score: ScoreConfig, max_rows: int) -> Estimate | None:
+def estimate_of(engine: HalvingEngine, score: ScoreConfig) -> Estimate | None:
     """What estimates effects as the settings say; None where all heads are measured.
 
     Args:
-        engine: what patches heads; of one that shares prefixes, prompts that it keeps are not run again.
+        engine: what patches heads; prompts that it keeps are not run again.
         score: the settings.
-        max_rows: most prompt tokens in one pass.
     """
     if score.screen is Method.none:
         return None
     method, points = score.screen.value, score.screen_points
-    run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None
 
     def estimate(prompts: Sequence[Prompt], values: Tensor, advance: Advance) -> Tensor:
-        return head_scores(engine.lm, prompts, values, method, points, max_rows, advance, run)
+        return engine.head_scores(prompts, values, method, points, advance)
 
     return estimate
 

@@ -52,7 +52,7 @@ def _made_from(lm: LanguageModel) -> dict[str, Any]:
     return {
         "weights": weights_of(lm.fingerprint),
         "spec": asdict(lm.spec),
-        "dtype": [str(lm.dtype), str(weight.dtype)],
+        "dtype": [str(lm.dtype), str(weight.dtype), *(["tf32"] if torch.backends.cuda.matmul.allow_tf32 else [])],
         "device": [str(lm.device), str(getattr(lm.model, "hf_device_map", None))],
         "processor": torch.backends.cpu.get_cpu_capability(),
         "engine": ENGINE_REVISION,

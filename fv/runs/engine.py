@@ -1,16 +1,54 @@
-"""The engine that a run's settings name."""
+"""The engine that a run's settings name, and the size of its passes."""
 
-from fv.config import Config
-from fv.interventions.engine import Engine
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fv.config import ComputeConfig, Config
+from fv.config.checks import AUTO
 from fv.interventions.engines import make_engine
+from fv.interventions.halving import HalvingEngine
+from fv.interventions.memory import rows_that_fit
 from fv.models.language_model import LanguageModel
+from fv.runs.units import MEMORY_RAN_OUT
+from fv.units import NO_UNITS, UnitStore
+
+ROWS = "compute.max_rows"
 
 
-def engine_of(config: Config, lm: LanguageModel) -> Engine:
+def engine_of(config: Config, lm: LanguageModel, units: UnitStore = NO_UNITS) -> HalvingEngine:
     """The engine of `config.compute` for a model.
+
+    Args:
+        config: the settings.
+        lm: the model.
+        units: where its numbers are kept, each with what it was computed with: that memory ran out, too.
 
     Raises:
         ConfigError: it was asked of a family whose spec does not allow it.
     """
     compute = config.compute
-    return make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+    engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+    asked = engine.max_rows
+    engine.when_halved = lambda rows: units.note({ROWS: rows, MEMORY_RAN_OUT: asked})
+    return engine
+
+
+def with_rows_of(config: Config, meta: Mapping[str, Any]) -> Config:
+    """Settings that leave the size of passes to the machine, with that of the run whose metadata it is.
+
+    So a run has one size, whichever step and process goes on with it, and the batches and units that this makes.
+    """
+    if config.compute.max_rows != AUTO:
+        return config
+    return with_rows(config, meta["compute"].get(ROWS, ComputeConfig.max_rows))
+
+
+def with_rows_for(config: Config, lm: LanguageModel) -> Config:
+    """The same for a run that begins: as many rows as fit the memory that is free beside the model."""
+    return with_rows(config, rows_that_fit(lm)) if config.compute.max_rows == AUTO else config
+
+
+def with_rows(config: Config, rows: int) -> Config:
+    """Settings with passes of this size."""
+    return replace(config, compute=replace(config.compute, max_rows=rows))

@@ -17,7 +17,7 @@ from fv.files import digest_of
 from fv.runs.moved import CONDITIONS, under_todays_keys
 
 DECISIVE = (
-    *("seed", "model.quant", "model.add_special_tokens", "compute.dtype"),
+    *("seed", "model.quant", "model.add_special_tokens", "compute.dtype", "compute.tf32"),
     *("data.template.demo", "data.template.query", "data.template.target", "data.corruption", "data.split"),
     *("data.n_demos", "data.n_trials_per_q", "data.n_mean_trials", "data.n_eval_trials_per_q"),
     *("score.layers", "score.heads", "score.n_trials", "score.adaptive", "score.screen"),
@@ -26,7 +26,10 @@ ADAPTIVE = ("score.adaptive_step", "score.adaptive_inclusion", "score.key", "sco
 """With `score.adaptive` the ranking says how many trials are patched, and these decide it."""
 SCREENED = ("score.verify", "score.verify_random", "score.verify_max", "score.key", "score.k")
 """With `score.screen` these decide which heads are measured; `score.screen_points` does if gradients are integrated."""
-MACHINE = ("compute.device", "compute.threads", "compute.max_rows", "compute.sweep", "model.device_map")
+MACHINE = (
+    *("compute.device", "compute.threads", "compute.max_rows", "compute.sweep"),
+    *("compute.deterministic", "model.device_map"),
+)
 """What changes the last bits of a number, and no more."""
 SOURCE = ("model.id", "model.path", "model.revision", "model.sha256", "model.spec", "model.spec_file")
 """Where a model comes from: another source of the same weights, tokenizer and spec is the same model."""
@@ -103,7 +106,8 @@ def warn_of_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
         there: {key of `MACHINE`: what the run was begun with}.
         here: the same of this process.
     """
-    changed = {key: (there[key], here[key]) for key in MACHINE if key in there and there[key] != here[key]}
+    both = [key for key in MACHINE if key in there and key in here]
+    changed = {key: (there[key], here[key]) for key in both if there[key] != here[key]}
     if changed:
         told = ", ".join(f"{key} {before} there, {now} here" for key, (before, now) in changed.items())
         log.warning("Numbers agree to 1e-5, but not to the byte: %s.", told)

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 
 from fv.config import Config, ModelConfig
+from fv.config.checks import AUTO
 from fv.data.snapshot import Snapshot, Trial
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
 from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens
+from fv.models.switches import set_switches
 from fv.models.tokenizer import fingerprint_of, load_tokenizer
 from fv.runs.commands import command
 from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine
@@ -40,12 +42,13 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pand
 
 
 def start_job(config: Config) -> None:
-    """Seed every generator and fix the thread count; a sweep's jobs share one process."""
+    """Seed every generator, fix the thread count and set torch's switches; a sweep's jobs share one process."""
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
     torch.manual_seed(config.seed)
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
+    set_switches(config.compute)
 
 
 def machine_settings(config: Config) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def machine_settings(config: Config) -> dict[str, Any]:
     values = flat(config.resolved())
     device_map = config.model.device_map
     return {
-        **{key: values[key] for key in ("compute.device", "compute.sweep", "compute.max_rows")},
+        **{key: values[key] for key in MACHINE if key.startswith("compute.")},
         "compute.threads": torch.get_num_threads(),
         "model.device_map": device_map if device_map is None else str(device_map),
     }
@@ -110,7 +113,10 @@ def refuse_other_run(paths: RunPaths, meta: dict[str, Any], config: Config, may_
     if not is_same_source(meta["config"], config.resolved()):
         found = weights_of(fingerprint_of(config.model))
         refuse_difference(weights_of(meta["model"]), found, f"{what} is of another model. It", OTHER_RUN)
-    warn_of_other_machine(_machine_of(meta), machine_settings(config))
+    machine = machine_settings(config)
+    if machine["compute.max_rows"] == AUTO:  # it will be the run's own (`fv.runs.engine`)
+        del machine["compute.max_rows"]
+    warn_of_other_machine(_machine_of(meta), machine)
 
 
 def refuse_other_trials(there: Snapshot, here: Snapshot, paths: RunPaths) -> None:

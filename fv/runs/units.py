@@ -1,6 +1,6 @@
 """Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fv.config import Config
@@ -14,6 +14,8 @@ from fv.units import UnitStore
 
 UNIT_SCHEMA = 5
 """Part of a unit's key: units of an older layout are computed again."""
+MEMORY_RAN_OUT = "memory_ran_out_at"
+"""Where a unit says that its passes were made smaller: {this: the token rows that were asked for}."""
 
 
 def units_of_run(paths: RunPaths, meta: Mapping[str, Any], config: Config) -> UnitStore:
@@ -25,8 +27,8 @@ def units_of_run(paths: RunPaths, meta: Mapping[str, Any], config: Config) -> Un
         config: the run's settings.
     """
     remove_leftovers(paths.units)
-    compute, quant = config.compute.dtype.value, config.model.quant.value
-    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(meta["model"]), compute, quant, meta["spec"]["name"]]
+    precision, quant = _precision(config, config.compute.dtype.value), config.model.quant.value
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(meta["model"]), precision, quant, meta["spec"]["name"]]
     return UnitStore(paths.units, made_with, machine_settings(config), _only_own(config))
 
 
@@ -37,13 +39,36 @@ def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
     """
     folder, quant = RunPaths.of(config).units, config.model.quant.value
     remove_leftovers(folder)
-    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), str(lm.dtype), quant, lm.spec.name]
+    precision = _precision(config, str(lm.dtype))
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), precision, quant, lm.spec.name]
     return UnitStore(folder, made_with, machine_settings(config), _only_own(config))
 
 
 def _only_own(config: Config) -> bool:
     """Whether units that other processes made do not count; those of a cluster's workers do."""
     return config.overwrite and not config.cluster.elsewhere
+
+
+def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence if units were computed in smaller passes than asked for, because memory ran out; else none.
+
+    Args:
+        machines: what units were computed with: `UnitStore.machines`.
+    """
+    smaller = [machine for machine in machines if MEMORY_RAN_OUT in machine]
+    if not smaller:
+        return []
+    asked = max(machine[MEMORY_RAN_OUT] for machine in smaller)
+    fewest = min(machine["compute.max_rows"] for machine in smaller)
+    return [
+        f"Memory ran out, and some passes were made smaller: {fewest} token rows and not {asked}. Numbers agree to "
+        "1e-5, but not to the byte."
+    ]
+
+
+def _precision(config: Config, dtype: str) -> str:
+    """The number format, and how its products are made where that is not as it says."""
+    return f"{dtype}, products in tf32" if config.compute.tf32 else dtype
 
 
 def disk_use(units: UnitStore, run_id: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fv.errors import DevTrialsError, EngineError, FvError, NormsError, ScopeError, SpecError
+from fv.errors import DevTrialsError, EngineError, FvError, MemoryLackError, NormsError, ScopeError, SpecError
 
 ADVICE: Mapping[type[FvError], str] = {
     DevTrialsError: (
@@ -15,6 +15,10 @@ ADVICE: Mapping[type[FvError], str] = {
         "injection.alpha_unit=vector."
     ),
     EngineError: "Say compute.sweep=expanded.",
+    MemoryLackError: (
+        "Finished units are kept. Fewer examples are data.n_demos, the format is compute.dtype with "
+        "compute.strict=false, and compute=cuda_sharded takes all GPUs that there are (docs/engine.md)."
+    ),
     ScopeError: (
         "A relation's own vector is injection.fv=qid injection.fv_source_qid=<q_id>; relations to evaluate on are "
         "eval_scope=all_qids, or eval_scope=qid_list eval_scope.qids=[…]."

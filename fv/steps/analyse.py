@@ -11,6 +11,7 @@ from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError
+from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
 from fv.runs.metadata import read_meta, refuse_difference, start_job
 from fv.runs.paths import FV_META, RunPaths
@@ -81,7 +82,7 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
         key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")
     }
     own |= {group: _with(recorded, config, group, asked) for group in ("model", "compute")}
-    return replace(recorded, **own)
+    return with_rows_of(replace(recorded, **own), read_meta(paths.stepd_meta))
 
 
 def _with(recorded: Config, config: Config, group: str, asked: Mapping[str, Any]) -> Any:

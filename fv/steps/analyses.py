@@ -9,6 +9,8 @@ from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.models.language_model import LanguageModel
+from fv.runs.engine import with_rows_of
+from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 
@@ -48,6 +50,7 @@ def analyse_after(
     Raises:
         FvError: as the analyses do.
     """
+    config = with_rows_of(config, read_meta(paths.stepd_meta))
     run = AnalysedRun(paths, config, load, unfinished, found)
     summaries = {}
     for name, analysis in analyses_after(step, config).items():

@@ -33,6 +33,7 @@ from fv.models.loading import files_as_they_are
 from fv.models.shape import load_shape
 from fv.progress import bars
 from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with
+from fv.runs.engine import with_rows, with_rows_of
 from fv.runs.injected import outlines_of, plan_of
 from fv.runs.logs import muted
 from fv.runs.made_with import step6_inputs, step6_settings
@@ -129,11 +130,12 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
     paths = RunPaths.of(config)
     with _workers_when_due(config) as workers:
         finish: dict[str, bool] = {}
+        max_rows: int | None = None
         if "stepd" in steps:
             if has_stepd(paths, config, stepd_made_with(config, relations_asked(config))) and not config.overwrite:
                 stepd.run_stepd(config, NoModels())
             else:
-                _compute_stepd(workers())
+                max_rows = _compute_stepd(workers())
                 finish["stepd"] = False
         if "stepe" in steps:
             if not finish and _has_stepe(config, paths):
@@ -142,7 +144,7 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
                 finish["stepe"] = config.overwrite
         if finish:
             first, *_ = ("StepD" if step == "stepd" else "StepE" for step in finish)
-            workers().run(first, "tables", [Task("tables", {"do": "finish", "steps": finish})])
+            workers().run(first, "tables", [Task("tables", {"do": "finish", "steps": finish, "max_rows": max_rows})])
         if "step6" in steps:
             _run_step6(config, paths, workers)
     return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
@@ -160,8 +162,8 @@ def _workers_when_due(config: Config) -> Iterator[Callable[[], Driver]]:
         yield workers
 
 
-def _compute_stepd(driver: Driver) -> None:
-    """Have every unit of StepD computed."""
+def _compute_stepd(driver: Driver) -> int:
+    """Have every unit of StepD computed; gives the size of its passes."""
     config, paths = driver.config, driver.paths
     file = relations_asked(config)
     model = [asdict(config.model), asdict(config.compute), files_as_they_are(config.model)]
@@ -175,6 +177,10 @@ def _compute_stepd(driver: Driver) -> None:
     elif paths.snapshot.exists():
         refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
         refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
+    if paths.stepd_meta.exists():
+        config = with_rows_of(config, read_meta(paths.stepd_meta))
+    else:
+        config = with_rows(config, max(2, proved["max_rows"] // driver.sharing))
     write_snapshot(paths.trials_at_work, snapshot)
     runs = replace(stepd.relation_runs(config, lm, snapshot), looking=True)
     before: list[Piece] = []
@@ -188,12 +194,13 @@ def _compute_stepd(driver: Driver) -> None:
         stages = [*dict.fromkeys(STAGES.values())]
         pieces = sorted(pieces, key=lambda piece: stages.index(STAGES[piece.kind]))
         for name, own in groupby(pieces, lambda piece: STAGES[piece.kind]):
-            driver.run("StepD", name, [_piece_task(runs, piece) for piece in own])
+            driver.run("StepD", name, [_piece_task(runs, piece, config.compute.max_rows) for piece in own])
+    return config.compute.max_rows
 
 
 def _missing_pieces(runs: RelationRuns, config: Config) -> list[Piece]:
     """The pieces that the step could compute now, and that have no unit."""
-    estimate = estimate_of(runs.engine, config.score, config.compute.max_rows)
+    estimate = estimate_of(runs.engine, config.score)
     with bars(False), muted():
         try:
             measure(runs, config.stats, "StepD", estimate)
@@ -202,7 +209,7 @@ def _missing_pieces(runs: RelationRuns, config: Config) -> list[Piece]:
     return []
 
 
-def _piece_task(runs: RelationRuns, piece: Piece) -> Task:
+def _piece_task(runs: RelationRuns, piece: Piece, max_rows: int) -> Task:
     """The task that computes a piece; it costs about as many passes of a token through the model."""
     lengths = [len(prompt.token_ids) for prompt in runs.prompts(piece)]
     # A row of a patched head runs through the blocks above it: half of them, on average.
@@ -214,6 +221,7 @@ def _piece_task(runs: RelationRuns, piece: Piece) -> Task:
         "start": piece.start,
         "stop": piece.stop,
         "heads": [list(head) for head in piece.heads],
+        "max_rows": max_rows,
     }
     name = f"{piece.name}-{piece.start}-{piece.stop}"
     if piece.heads:

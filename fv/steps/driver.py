@@ -14,6 +14,7 @@ from fv.cluster.work.records import DONE, FAILED, Record, begin_stage, read_reco
 from fv.cluster.work.stage import Stage, Task, Work
 from fv.cluster.work.working import code_digest
 from fv.config import Config
+from fv.config.checks import AUTO
 from fv.errors import ClusterError, ConfigError
 from fv.files import digest_of, safe_name
 from fv.models.embedded import cache_root
@@ -37,6 +38,13 @@ class Driver:
     config: Config
     paths: RunPaths
     run_stage: RunStage
+
+    @property
+    def sharing(self) -> int:
+        """How many workers share a device's memory, where the size of passes is left to it."""
+        cluster = self.config.cluster
+        is_left = self.config.compute.max_rows == AUTO
+        return cluster.sharing(self.config.compute.device) if is_left and isinstance(cluster, Cluster) else 1
 
     def run(self, step: str, name: str, tasks: Sequence[Task]) -> dict[str, Any]:
         """Have the tasks of a stage done.

@@ -123,7 +123,7 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, units)
+        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
         results = evaluation.held_out(GridResults(rows, vectors_of(config, paths, lm, stepd), cells, parts))
         meta = {**meta, "computed_with": units.machines}
     write_results(paths, config, stepd, rows, results, meta, lambda: models.of(config))

@@ -71,7 +71,8 @@ class Injections:
         if config.evaluation.held_out and not as_cell:
             refuse_unfit_evaluation(config, cells)
         plan = plan_of(config, stepd.snapshot, vectors_of(config, paths, lm, stepd))
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm), stepd, unit_store(config, lm))
+        units = unit_store(config, lm)
+        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
         return cls(config, stepd, evaluation, plan, cells, known, as_cell)
 
     @cached_property

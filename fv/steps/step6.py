@@ -12,6 +12,7 @@ from pathlib import Path
 from fv.config import Config
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
+from fv.runs.engine import with_rows_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import finished_stepd, is_complete, start_job, step_meta
@@ -48,6 +49,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     start_job(config)
     paths = RunPaths.of(config)
     stepd_meta = finished_stepd(paths, config)
+    config = with_rows_of(config, stepd_meta)
     verify_outputs(paths.artifacts, {SNAPSHOT: stepd_meta["outputs"][SNAPSHOT]}, "StepD")
     inputs = step6_inputs(config, paths, stepd_meta)
     settings = step6_settings(config)

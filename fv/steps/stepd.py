@@ -22,7 +22,7 @@ from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
 from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with
-from fv.runs.engine import engine_of
+from fv.runs.engine import engine_of, with_rows_for, with_rows_of
 from fv.runs.logs import log_to_file
 from fv.runs.metadata import (
     clear_run,
@@ -37,7 +37,7 @@ from fv.runs.outputs import Outputs
 from fv.runs.paths import RunPaths, locked, refuse_one_file
 from fv.runs.screen_files import write_screen
 from fv.runs.stepd_files import write_effects, write_means
-from fv.runs.units import disk_use, unit_store
+from fv.runs.units import disk_use, memory_warnings, unit_store
 from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
@@ -115,16 +115,17 @@ def heads_of(config: Config, lm: LanguageModel) -> list[Head]:
 
 def relation_runs(config: Config, lm: LanguageModel, snapshot: Snapshot) -> RelationRuns:
     """What computes a configuration's relations from the units of its run, or finds them."""
+    units = unit_store(config, lm)
     return RelationRuns(
         lm=lm,
         snapshot=snapshot,
         heads=heads_of(config, lm),
-        engine=engine_of(config, lm),
+        engine=engine_of(config, lm, units),
         score=config.score,
         seed=config.seed,
         n_mean_trials=config.data.n_mean_trials,
         unit_trials=config.compute.unit_trials,
-        store=unit_store(config, lm),
+        store=units,
         keep_mb=config.compute.keep_mb,
     )
 
@@ -133,13 +134,15 @@ def _run(
     config: Config, lm: LanguageModel, snapshot: Snapshot, made_with: dict[str, Any], file: Relations | None
 ) -> None:
     paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
+    before = read_meta(paths.stepd_meta) if paths.stepd_meta.exists() else None
+    config = with_rows_of(config, before) if before else with_rows_for(config, lm)
     special_tokens = used_tokens(lm.tokenizer, special)
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     warning = special_tokens_warning(lm.tokenizer, special, setting, name)
     recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
     meta = step_meta("stepD", config, lm, made_with=made_with, **recorded)
-    if paths.stepd_meta.exists():
-        refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
+    if before:
+        refuse_other_model(before, lm, paths)
     outputs = Outputs(paths.artifacts)
     write_json(paths.stepd_meta, meta)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
@@ -153,10 +156,11 @@ def _run(
         f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(runs.heads)} heads of {lm.name} ({shape}) in "
         f"{paths.root}"
     )
-    estimate = estimate_of(runs.engine, config.score, config.compute.max_rows)
+    estimate = estimate_of(runs.engine, config.score)
     effects = measure(runs, config.stats, "StepD", estimate)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
-    write_json(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines))
+    warnings = [*meta["warnings"], *memory_warnings(runs.store.machines)]
+    write_json(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines, warnings=warnings))
     log.info(disk_use(runs.store, config.run_id))

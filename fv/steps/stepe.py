@@ -16,7 +16,7 @@ from fv.evaluation.summary import summary_json
 from fv.files import write_json
 from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
-from fv.runs.engine import engine_of
+from fv.runs.engine import engine_of, with_rows_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
@@ -54,6 +54,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     start_job(config)
     paths = RunPaths.of(config)
     stepd_meta = finished_stepd(paths, config)
+    config = with_rows_of(config, stepd_meta)
     with locked(paths.stepe), log_to_file(paths.logs / "stepE.log"):
         stepd = StepdResults.read(paths, stepd_meta)
         lacks_vectors, subset = lacking(config, paths, stepd.snapshot.qids, stepd.hashes)

@@ -17,6 +17,7 @@ from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 from fv.runs.step6_files import write_rows, write_summary
+from fv.runs.units import memory_warnings
 from fv.steps.analyses import analyse_after
 
 
@@ -45,11 +46,13 @@ def write_results(
     """
     outputs = write_rows(paths.step6, rows, held_out)
     found = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
+    mind = caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))
     summary = {
         **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
-        "warnings": [*stepd.warnings, *caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))],
+        # Of both steps, each once.
+        "warnings": [*dict.fromkeys([*stepd.warnings, *memory_warnings(meta.get("computed_with", [])), *mind])],
         **(held_out.summary if held_out else {}),
     }
     if taken := sorted(summary.keys() & found.keys()):

@@ -18,6 +18,7 @@ from fv.heads.screened_run import estimate_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.progress import show_bars
+from fv.runs.engine import with_rows, with_rows_for, with_rows_of
 from fv.runs.logs import keep_log
 from fv.runs.metadata import finished_stepd, start_job
 from fv.runs.paths import RunPaths
@@ -56,18 +57,21 @@ class Worker:
 
     def prove(self, **_: Any) -> dict[str, Any]:
         """Load the model and prove that edits act; say what it is."""
-        return {"fingerprint": self._lm.fingerprint, "selfcheck": self._lm.selfcheck}
+        rows = with_rows_for(self.config, self._lm).compute.max_rows
+        return {"fingerprint": self._lm.fingerprint, "selfcheck": self._lm.selfcheck, "max_rows": rows}
 
-    def piece(self, kind: str, q_id: str, start: int, stop: int, heads: list[list[int]]) -> None:
-        """Compute a piece of a relation's StepD."""
+    def piece(self, kind: str, q_id: str, start: int, stop: int, heads: list[list[int]], max_rows: int) -> None:
+        """Compute a piece of a relation's StepD, in passes of this size."""
+        self.config = with_rows(self.config, max_rows)
         piece = Piece(Kind(kind), q_id, start, stop, tuple(Head(*head) for head in heads))
         first = piece.kind in (Kind.clean, Kind.zero_shot)
         self._relations.compute(piece, None if first else self._first_stage(q_id), self._estimate)
 
-    def finish(self, steps: Mapping[str, bool], **_: Any) -> None:
+    def finish(self, steps: Mapping[str, bool], max_rows: int | None = None) -> None:
         """Run steps in one piece, from units that are there; {step: whether to make it again whatever is there}."""
+        config = self.config if max_rows is None else with_rows(self.config, max_rows)
         for step, overwrite in steps.items():
-            STEPS[step](replace(self.config, overwrite=overwrite), self.models)
+            STEPS[step](replace(config, overwrite=overwrite), self.models)
 
     def grid(self, q_id: str, vectors: list[str], **_: Any) -> None:
         """Inject some vectors into a relation's trials at every cell."""
@@ -112,7 +116,7 @@ class Worker:
 
     @cached_property
     def _estimate(self) -> Any:
-        return estimate_of(self._relations.engine, self.config.score, self.config.compute.max_rows)
+        return estimate_of(self._relations.engine, self.config.score)
 
     def _first_stage(self, q_id: str) -> Begun:
         """A relation's first stage; that of the last one is kept."""
@@ -122,7 +126,9 @@ class Worker:
 
     @cached_property
     def _injections(self) -> Injections:
-        return Injections.of(self.config, self.paths, self._lm, finished_stepd(self.paths, self.config))
+        meta = finished_stepd(self.paths, self.config)
+        return Injections.of(with_rows_of(self.config, meta), self.paths, self._lm, meta)
 
     def _analysed(self, config: Config, written: dict[str, str] | None) -> AnalysedRun:
-        return AnalysedRun(self.paths, config, lambda: self._lm, written)
+        settings = with_rows_of(config, finished_stepd(self.paths, config))
+        return AnalysedRun(self.paths, settings, lambda: self._lm, written)

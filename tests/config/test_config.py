@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import fv
 from entrypoints.app import typed
+from entrypoints.command_line import print_help
 from fv import config as c
 from fv.analyses import analyses_of, known_analyses
 from fv.config import Config
@@ -75,10 +76,11 @@ def test_every_group_has_its_class() -> None:
 
 
 def own_values(group: str, member: str) -> dict[str, Any]:
-    """What a file itself says, nested settings under dotted keys."""
-    values = yaml.safe_load((ROOT / "conf" / group / f"{member}.yaml").read_text(encoding="utf-8"))
+    """What a file itself says of its group, nested settings under dotted keys."""
+    text = (ROOT / "conf" / group / f"{member}.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
     values.pop("defaults", None)
-    return flat(values)
+    return flat(values[group] if text.startswith("# @package _global_\n") else values)
 
 
 def defaults_of(schema: Any) -> dict[str, Any]:
@@ -131,6 +133,35 @@ def test_every_member_composes_to_its_own_values_over_the_defaults(
     assert {key: found[key] for key in expected if key not in given} == {
         key: value for key, value in expected.items() if key not in given
     }
+
+
+def test_the_preset_for_one_gpu_takes_another_format_and_names_its_relaxations(make_config: MakeConfig) -> None:
+    config = make_config("compute=cuda", "compute.dtype=fp16")
+    assert (config.compute.device, config.compute.dtype, config.compute.max_rows) == ("cuda", c.Dtype.fp16, "auto")
+    assert not config.canonical and not config.compute.strict
+    with pytest.raises(ConfigError, match="is not canonical"):
+        make_config("compute=cuda", "compute.strict=true")
+
+
+@pytest.mark.parametrize("model", ["smollm2", "llama31_8b", "local"])
+def test_the_sharded_preset_places_whichever_model_is_chosen(make_config: MakeConfig, model: str) -> None:
+    needed = NEEDED.get(("model", model), [])
+    plain, sharded = (
+        make_config(f"model={model}", *needed),
+        make_config(f"model={model}", "compute=cuda_sharded", *needed),
+    )
+    assert sharded.model == dataclasses.replace(plain.model, device_map="auto")
+    assert (sharded.compute.device, sharded.compute.dtype, sharded.canonical) == ("cpu", c.Dtype.bf16, False)
+    own = make_config("compute=cuda_sharded", "model.device_map={model: 0, lm_head: 0}", "compute.dtype=fp16")
+    assert (own.model.device_map, own.compute.dtype) == ({"model": 0, "lm_head": 0}, c.Dtype.fp16)
+
+
+@pytest.mark.parametrize("entrypoint", ["stepd", "pipeline", "models"])
+def test_the_presets_of_devices_are_shown_with_the_settings(
+    entrypoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_help(entrypoint, "…")
+    assert "one of cpu, cuda, cuda_sharded" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_model_file_of_ones_own_has_nothing_of_the_default_model(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ from fv.errors import ConfigError
         (lambda: EvalScopeConfig(qids=["a"]), r"go together; given: eval_scope=auto, eval_scope\.qids=\['a'\]"),
         (lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list, qids=[]), r"eval_scope\.qids is empty"),
         (lambda: c.ComputeConfig(threads=0), r"compute\.threads=0 must be 1 or more"),
-        (lambda: c.ComputeConfig(max_rows=1), r"compute\.max_rows=1 must be 2 or more"),
+        (lambda: c.ComputeConfig(max_rows=1), r"compute\.max_rows=1 must be a whole number of 2 or more, or auto"),
+        (lambda: c.ComputeConfig(max_rows="all"), r"compute\.max_rows='all' must be .*, or auto"),
+        (lambda: c.ComputeConfig(max_rows=True), r"compute\.max_rows=True must be a whole number"),
         (
             lambda: Config(compute=c.ComputeConfig(device="cuda")),
             r"compute\.device=cuda .* not canonical.*compute\.strict=false",

@@ -26,6 +26,7 @@ from fv.heads.screened_run import estimate_of
 from fv.heads.verified import Chosen
 from fv.interventions.editable import EditableModel
 from fv.interventions.engine import Advance, Head, PatchScores
+from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -195,15 +196,15 @@ def test_prompts_that_are_kept_run_once_and_others_twice_to_the_same_numbers(
             super().__init__(lm, prompts)
 
     monkeypatch.setattr("fv.interventions.shared_prefix.PromptBatch", Counted)
-    engine, score = SharedPrefixEngine(lm, 256), score_of(verify_random=0)
+    engine, score = make_engine(lm, "shared_prefix", 256), score_of(verify_random=0)
     runs = RelationRuns(lm, trials.snapshot, ALL, engine, score, seed=3, keep_mb=keep_mb)
-    estimate = estimate_of(engine, score, 256)
+    estimate = estimate_of(engine, score)
     found = measure(runs, StatsConfig(n_resamples=100), "screened", estimate)
     corrupted = {prompt_of(lm, trials.snapshot, trial, "corrupted") for trial in trials.fit}
     of_corrupted = [batch for batch in ran if {*batch} <= corrupted]
     assert of_corrupted and {of_corrupted.count(batch) for batch in of_corrupted} == {times}
     assert (f"0 prompts were kept in 0 MB; {len(corrupted)} that did not fit" in caplog.text) is (times == 2)
-    other = effects_by(lm, trials, estimate_of(SharedPrefixEngine(lm, 256), score, 256), score)
+    other = effects_by(lm, trials, estimate_of(make_engine(lm, "shared_prefix", 256), score), score)
     assert other.cie.equals(found.cie)
 
 

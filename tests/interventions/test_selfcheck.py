@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import load_local
+from short_memory import short_of_memory
 from torch import Tensor
 from transformers import AttentionInterface
 
-from fv.config import ComputeConfig
-from fv.errors import ModelError
+from fv.config import ComputeConfig, Dtype
+from fv.errors import MemoryLackError, ModelError
 from fv.interventions import prefix_attention
 from fv.interventions.prefix_attention import ATTENTION, shared_prefix_attention
 from fv.interventions.selfcheck import selfcheck
@@ -123,3 +124,17 @@ def test_the_selfcheck_refuses_a_prefix_without_a_causal_mask(
 
     monkeypatch.setattr(prefix_attention, "scaled_dot_product_attention", sees_the_future)
     refuse_engine(tiny_lm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [Dtype.bf16, Dtype.fp16])
+def test_a_real_model_passes_in_formats_of_sixteen_bits(smollm2_folder: Path, dtype: Dtype) -> None:
+    assert load_local(smollm2_folder, ComputeConfig(dtype=dtype)).selfcheck["identity_bit_equal"]
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_spec(tiny_llama: LanguageModel) -> None:
+    with (
+        short_of_memory(tiny_llama, lambda _, rows: rows > 1),
+        pytest.raises(MemoryLackError, match="Memory ran out on cpu"),
+    ):
+        selfcheck(tiny_llama)

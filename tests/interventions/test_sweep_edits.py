@@ -170,8 +170,8 @@ def test_the_shared_attention_without_its_cache_is_refused(tiny_lm: LanguageMode
 
 def test_the_spec_decides_which_engine_auto_is(tiny_llama: LanguageModel) -> None:
     alone = replace(tiny_llama, spec=replace(tiny_llama.spec, sweep=FastEngine.expanded))
-    assert isinstance(make_engine(tiny_llama, "auto", 64), SharedPrefixEngine)
-    assert isinstance(make_engine(tiny_llama, "naive", 64), NaiveEngine)
-    assert isinstance(make_engine(alone, "auto", 64), ExpandedBatchEngine)
+    assert isinstance(make_engine(tiny_llama, "auto", 64).engine, SharedPrefixEngine)
+    assert isinstance(make_engine(tiny_llama, "naive", 64).engine, NaiveEngine)
+    assert isinstance(make_engine(alone, "auto", 64).engine, ExpandedBatchEngine)
     with pytest.raises(ConfigError, match=r"^mode=shared_prefix.*spec llama\. Use mode=expanded or naive"):
         make_engine(alone, "shared_prefix", 64)

@@ -84,7 +84,7 @@ def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> Non
     # A process of its own, since it adds a kind of device to torch.
     done = run("tests/pretended_devices.py", family)
     differences = json.loads(done.stdout)[family]
-    assert differences.keys() == {"naive", "auto", "expanded", "weights", "selfcheck"}
+    assert differences.keys() == {"naive", "auto", "expanded", "weights", "selfcheck", "library"}
     # Attention has other kernels there, so not the last bits.
     assert max(differences.values()) <= 2e-5, differences
 

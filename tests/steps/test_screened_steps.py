@@ -161,7 +161,7 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
 ) -> None:
     overrides = [*tiny_overrides, *SCREENED, "score.verify_random=4"]
     top = run_of(make_config(*tiny_overrides, "run_id=exact")).effects.mean().top(1)[0]
-    monkeypatch.setattr("fv.heads.screened_run.head_scores", blind_to([top.layer]))
+    monkeypatch.setattr("fv.interventions.halving.head_scores", blind_to([top.layer]))
     whole = run_of(make_config(*overrides, "run_id=whole"))
     rounds = whole.record("screen_report")["rounds"]
     assert len(rounds) > 1 and rounds[0]["entered"]

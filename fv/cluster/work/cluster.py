@@ -36,6 +36,10 @@ class Cluster(ClusterConfig):
         """CPU threads that each worker has, where settings do not say."""
         raise NotImplementedError
 
+    def sharing(self, device: str) -> int:
+        """How many workers share the memory of a device such as `cpu` or `cuda`."""
+        return 1
+
     def running(self, work: Work) -> AbstractContextManager[RunStage]:
         """Workers, for as long as the block lasts.
 

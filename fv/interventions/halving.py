@@ -1,0 +1,191 @@
+"""An engine whose passes get smaller when memory runs out.
+
+Every call is tried again as a whole, in passes half as large, down to one prompt or two rows. So all numbers of a call
+are of passes of one size, and differ from those of another size by rounding only.
+"""
+
+import gc
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from fv.errors import MemoryLackError
+from fv.interventions.edits import LastTokenEdit
+from fv.interventions.engine import (
+    Advance,
+    AnswerReads,
+    Cell,
+    Engine,
+    Head,
+    LastToken,
+    PatchScores,
+    TargetScores,
+    ignore_progress,
+)
+from fv.interventions.memory import FEWEST_ROWS
+from fv.interventions.screening import head_scores
+from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+
+R = TypeVar("R")
+TOLD = ("not enough memory", "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch's errors say where they have no class of their own."""
+log = logging.getLogger(__name__)
+
+
+class HalvingEngine:
+    """Implements `fv.interventions.engine.Engine` by another one.
+
+    Args:
+        lm: the model.
+        make: makes the engine for a number of rows.
+        max_rows: most token rows in one pass.
+
+    Attributes:
+        engine: what runs the passes, of the size that they have by now.
+        max_rows: that size.
+        when_halved: called with it whenever it has changed.
+    """
+
+    def __init__(self, lm: LanguageModel, make: Callable[[int], Engine], max_rows: int) -> None:
+        self.lm = lm
+        self.max_rows = max_rows
+        self.engine = make(max_rows)
+        self.when_halved: Callable[[int], None] = ignore_progress
+        self._make = make
+        self._asked, self._asked_rows = self.engine, max_rows
+        self._kept: ExitStack | None = None  # of `keeping`
+
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        """By the size that was asked for: units of work have the same trials, whether memory ran out before or not."""
+        return self._asked.batches(prompts, rows_each)
+
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        return self._tried(lambda engine, _: engine.last_token(prompts))
+
+    def patch_heads(
+        self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
+    ) -> PatchScores:
+        return self._tried(lambda engine, tell: engine.patch_heads(prompts, head_values, heads, tell), advance)
+
+    def inject(
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        return self._tried(lambda engine, tell: engine.inject(prompts, vectors, cells, tell), advance)
+
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        return self._tried(lambda engine, _: engine.target_logprobs(prompts, edits))
+
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        return self._tried(lambda engine, tell: engine.answers(prompts, edits, tell), advance)
+
+    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        return self._tried(lambda engine, _: engine.divergences(prompts, edits))
+
+    def head_scores(
+        self,
+        prompts: Sequence[Prompt],
+        head_values: Tensor,
+        method: str,
+        points: int,
+        advance: Advance = ignore_progress,
+    ) -> Tensor:
+        """`fv.interventions.screening.head_scores` of one of `batches`; prompts that are kept are not run again."""
+
+        def score(engine: Engine, tell: Advance) -> Tensor:
+            run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None
+            # All of them unless memory ran out: what `run` is given is one pass.
+            size = max(1, len(prompts) * self.max_rows // self._asked_rows)
+            parts = [prompts[start : start + size] for start in range(0, len(prompts), size)]
+            settings = (head_values, method, points, self.max_rows, tell, run)
+            return torch.cat([head_scores(self.lm, part, *settings) for part in parts])
+
+        return self._tried(score, advance)
+
+    @contextmanager
+    def keeping(self, most_bytes: int) -> Iterator[None]:
+        """When memory runs out, what is kept is let go, and nothing more is kept in the block."""
+        if self._kept is not None:
+            yield
+            return
+        try:
+            with ExitStack() as self._kept:
+                self._kept.enter_context(self.engine.keeping(most_bytes))
+                yield
+        finally:
+            self._kept = None
+
+    def _tried(self, work: Callable[[Engine, Advance], R], advance: Advance = ignore_progress) -> R:
+        """Do some work, again and in smaller passes as long as memory runs out; at the smallest size, twice.
+
+        Raises:
+            MemoryLackError: one prompt alone does not fit.
+        """
+        progress, could_shrink = _Progress(advance), True
+        while True:
+            try:
+                return work(self.engine, progress.advance)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not could_shrink:
+                    raise lack_of_memory(self.lm) from error
+            # Behind the block: the error is gone, and with it the tensors that it referred to.
+            progress.begin_again()
+            could_shrink = self._halve()
+
+    def _halve(self) -> bool:
+        """Give back what memory can be given back, and make passes half as large; returns whether they could be."""
+        if self._kept is not None:
+            self._kept.close()
+        before, smaller = self.max_rows, max(FEWEST_ROWS, self.max_rows // 2)
+        could_shrink = smaller < before
+        if could_shrink:
+            self.max_rows, self.engine = smaller, self._make(smaller)
+            told = f"passes have {smaller} token rows at most from now on, and not {before}"
+            log.warning("Memory ran out: %s. Numbers agree to 1e-5, but not to the byte.", told)
+            self.when_halved(smaller)
+        else:
+            log.warning("Memory ran out in the smallest passes that there are: trying once more.")
+        gc.collect()
+        torch.cuda.empty_cache()
+        return could_shrink
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device, or the CPU's allocator, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in TOLD)
+
+
+def lack_of_memory(lm: LanguageModel) -> MemoryLackError:
+    """What is said where nothing smaller is left to try."""
+    return MemoryLackError(
+        f"Memory ran out on {lm.device} with a single prompt of {lm.name} in a pass. Shorter prompts take less, and so "
+        "do a narrower number format and weights on several devices."
+    )
+
+
+class _Progress:
+    """Steps of work that may begin again: each is told once."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done, self._told = 0, 0
+
+    def advance(self, steps: int) -> None:
+        self._done += steps
+        if self._done > self._told:
+            self._advance(self._done - self._told)
+            self._told = self._done
+
+    def begin_again(self) -> None:
+        self._done = 0
