@@ -33,7 +33,7 @@ GROUPS: dict[str, Any] = {
     "data/template": c.TemplateConfig,
 }
 """The class of each group; `experiment` sets any of them and has none."""
-FOLDERS = sorted({path.parent.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("*/**/*.yaml")})
+FOLDERS = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")} - {"hydra/launcher"})
 MEMBERS = [
     (group, path.stem)
     for group in FOLDERS
