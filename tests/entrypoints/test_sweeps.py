@@ -1,8 +1,10 @@
 """Sweeps on launchers: what their jobs write beside one another is what a single job writes, and failures are named."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,15 +29,26 @@ def need_slurm() -> None:
         pytest.skip("no Slurm answers `sinfo`")
 
 
+RAY = """
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+print("at", cluster.address, flush=True)
+input()
+cluster.shutdown()
+"""
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """A Ray cluster of two nodes with a core each."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    yield cluster.address
-    cluster.shutdown()
+    """A Ray cluster of two nodes with a core each, beside any other that this machine has."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path: it holds sockets
+        command, environment = [sys.executable, "-c", RAY], {**os.environ, "RAY_TMPDIR": folder}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+            assert process.stdout is not None
+            yield next(line.split()[1] for line in process.stdout if line.startswith("at "))
+            process.communicate("\n")
 
 
 @pytest.fixture(
