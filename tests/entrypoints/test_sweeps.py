@@ -53,8 +53,7 @@ def ray_address() -> Iterator[str]:
 
 @pytest.fixture(
     params=[
-        "basic",
-        pytest.param("processes", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "processes")),
         *(pytest.param(name, marks=pytest.mark.cluster) for name in ("submitit_local", "slurm", "ray_tasks")),
     ]
 )
