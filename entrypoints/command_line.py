@@ -84,7 +84,7 @@ def print_help(name: str, purpose: str) -> None:
             console.print(_rows({f"cluster={name}": first_sentence(inspect.getdoc(cluster) or ""), **settings}))
     console.print("All commands:")
     top = {setting.key: _told(setting) for setting in told if "." not in setting.key}
-    console.print(_rows({**_choices_of("experiment"), **top, **SWITCHES}))
+    console.print(_rows({**_choices_of("experiment"), **top, **SWITCHES, **_choices_of("hydra/launcher")}))
 
 
 def _choices_of(group: str) -> dict[str, str]:

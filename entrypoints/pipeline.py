@@ -1,13 +1,15 @@
 """StepD, StepE and Step6 with one model load, then a table of what was found, and a page of the run."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from .app import entrypoint, run
 
 
 @entrypoint("pipeline")
-def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page="page.report_page")
+def main(cfg: DictConfig) -> Path | None:
+    return run(cfg, "fv.steps.pipeline", "run_pipeline", show="print_report", page="page.report_page")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Step6: what injecting a function vector does to zero-shot prompts."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from .app import entrypoint, run
 
 
 @entrypoint("step6")
-def main(cfg: DictConfig) -> None:
-    run(cfg, "fv.steps.step6", "run_step6", show="print_report")
+def main(cfg: DictConfig) -> Path | None:
+    return run(cfg, "fv.steps.step6", "run_step6", show="print_report")
 
 
 if __name__ == "__main__":

@@ -13,24 +13,29 @@ LOGGER = logging.getLogger("fv")
 TERMINAL = "fv-terminal"
 
 
-def log_to_terminal(quiet: bool = False, verbose: bool = False) -> None:
+def log_to_terminal(quiet: bool = False, verbose: bool = False, job: int | None = None) -> None:
     """Show the package's log lines on standard error, each once however often this is called.
 
     Args:
         quiet: warnings and errors only; files of logs get the other lines all the same.
         verbose: lines for those who look for a fault, too, unless `quiet`.
+        job: which of several jobs on one terminal this is; lines begin with it.
     """
     LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
     LOGGER.propagate = False  # Hydra's own handler on the root logger would show every line twice
-    handler = next((known for known in LOGGER.handlers if known.name == TERMINAL), None) or _terminal_handler()
+    handler = next((known for known in LOGGER.handlers if known.name == TERMINAL), None) or _terminal_handler(
+        job is None
+    )
+    if job is not None:
+        handler.setFormatter(logging.Formatter(f"#{job} %(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     handler.setLevel(logging.WARNING if quiet else logging.NOTSET)
     LOGGER.addHandler(handler)
 
 
-def _terminal_handler() -> logging.Handler:
+def _terminal_handler(may_draw: bool) -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    if console.is_terminal:
+    if console.is_terminal and may_draw:
         handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
     handler.name = TERMINAL
     return handler

@@ -35,7 +35,7 @@ GROUPS: dict[str, Any] = {
 }
 """The class of each group; `experiment` sets any of them and has none."""
 del GROUPS["cluster"]  # whose choices are classes, and no files
-FOLDERS = sorted({path.parent.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("*/**/*.yaml")})
+FOLDERS = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")} - {"hydra/launcher"})
 MEMBERS = [
     (group, path.stem)
     for group in FOLDERS
