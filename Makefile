@@ -41,7 +41,7 @@ test-demo: $(READY_DEV)  ## Run the proofs that take the embedded model minutes:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m demo -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 # One after the other: they share the machine's Slurm and Ray.
-test-cluster: $(READY_DEV)  ## Run what takes Slurm or Ray; what this machine lacks is left out
+test-cluster: $(READY_DEV)  ## Run what takes workers, a real Slurm or Ray; what this machine lacks is left out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster $(ARGS)
 
 wheel: $(READY)  ## Build the wheel into dist/

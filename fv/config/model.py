@@ -137,9 +137,9 @@ class ComputeConfig(Group):
     max_rows: Any = 4096
     """Most token rows in one pass: bounds memory; `auto`: what fits half of the free memory, or what the run was begun
     with. The number is recorded, because it changes the last bits."""
-    unit_trials: int = 64
-    """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share.
-    It changes no byte."""
+    unit_trials: int | None = None
+    """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share;
+    null means 64, and one pass where workers of a cluster share them. It changes no byte."""
     keep_mb: int = 2048
     """With `score.screen`, up to so many megabytes of prompts that were run stay in memory until heads are verified in
     them; the others run twice. It changes no byte."""

@@ -34,6 +34,8 @@ Estimate = Callable[[Sequence[Prompt], Tensor, Advance], Tensor]
 """Estimates effects: given prompts, the values that are patched in, (n_layers, n_heads, head_dim), and a progress
 callback, those of each head on each prompt, (n_prompts, n_layers, n_heads)."""
 EFFECTS = ("delta_logprob", "delta_p")
+UNIT_TRIALS = 64
+"""Trials that a unit holds, unless it is said otherwise."""
 CORRUPTED = ("logprob", "rank", "head_outputs")
 """What both patched and unpatched corrupted prompts tell."""
 
@@ -107,7 +109,7 @@ class RelationRuns:
     score: ScoreConfig
     seed: int
     n_mean_trials: int | None = None
-    unit_trials: int = ComputeConfig.unit_trials
+    unit_trials: int = UNIT_TRIALS
     store: UnitStore = NO_UNITS
     keep_mb: int = ComputeConfig.keep_mb
     advance: Advance = ignore_progress

@@ -123,7 +123,9 @@ def driving(config: Config) -> Iterator[Driver]:
     if cluster.workers < 1:
         raise ConfigError(f"{cluster.called('workers')}={cluster.workers} must be 1 or more.")
     threads = config.compute.threads or cluster.threads()
-    told = replace(config, compute=replace(config.compute, threads=threads))
+    # As small as may be: a unit a pass, so that there are enough of them for all workers.
+    unit_trials = config.compute.unit_trials or 1
+    told = replace(config, compute=replace(config.compute, threads=threads, unit_trials=unit_trials))
     root = paths.root.absolute()
     work = Work(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
     with locked(paths.cluster):

@@ -15,7 +15,7 @@ from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
 from fv.files import write_json
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import RelationRuns
+from fv.heads.relation_run import UNIT_TRIALS, RelationRuns
 from fv.heads.relations import measure
 from fv.heads.screened_run import estimate_of
 from fv.interventions.engine import Head
@@ -124,7 +124,7 @@ def relation_runs(config: Config, lm: LanguageModel, snapshot: Snapshot) -> Rela
         score=config.score,
         seed=config.seed,
         n_mean_trials=config.data.n_mean_trials,
-        unit_trials=config.compute.unit_trials,
+        unit_trials=config.compute.unit_trials or UNIT_TRIALS,
         store=units,
         keep_mb=config.compute.keep_mb,
     )
