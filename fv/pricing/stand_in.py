@@ -44,6 +44,17 @@ class StandIn(LanguageModel):
     def dtype(self) -> torch.dtype:
         return torch.float32
 
+    @cached_property
+    def _encoded(self) -> dict[tuple[str, bool], list[int]]:
+        """Texts that were encoded: several stages ask for the same prompts."""
+        return {}
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        key = text, add_special_tokens
+        if key not in self._encoded:
+            self._encoded[key] = super().encode(text, add_special_tokens)
+        return self._encoded[key]
+
     def added_by(self, layer: int, head_outputs: Tensor) -> Tensor:
         """As of a model: (n_heads, WIDTH), float64."""
         del layer
