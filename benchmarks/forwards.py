@@ -2,7 +2,7 @@
 
 In units of one full forward of the prompt, a trial, for three manners: one forward a head, as the public reference
 does; the exact sweep on a shared prefix; and the screened one, which scores all heads by gradient and sweeps some.
-Nothing is run: the models have a shape and no weights. What is counted is in `benchmarks/flops.py`. The screened sweep
+Nothing is run: the models have a shape and no weights. What is counted is in `fv/pricing/flops.py`. The screened sweep
 is counted with prefixes that are kept between scores and sweep; where they are run twice, it costs one forward more.
 With `--measure`, shapes that fit into memory are run with random weights, in seconds a trial.
 """
@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.flops import cie_flops, forward_flops, scoring_flops
 from benchmarks.measure import seconds
 from fv.heads.ranking import heads_to_sweep
 from fv.interventions.engine import Head
@@ -23,6 +22,8 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.models.spec import find_spec
+from fv.pricing.flops import cie_flops, forward_flops, scoring_flops
+from fv.pricing.shape import Shape
 
 SHAPES = {
     # layers, heads, key-value heads, d_model, MLP width, vocabulary
@@ -88,10 +89,10 @@ def counted(name: str, n_tokens: int, n_verified: int, points: int) -> dict[str,
     """One row of the table; the verified heads are spread over the layers."""
     lm = shaped(name)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    some = spread(heads, n_verified)
-    one = forward_flops(lm, n_tokens)
-    exact = cie_flops(lm, n_tokens, heads) / one
-    verified, scoring = cie_flops(lm, n_tokens, some) / one, scoring_flops(lm, n_tokens, points) / one
+    some, shape = spread(heads, n_verified), Shape.of(lm)
+    one = forward_flops(shape, n_tokens)
+    exact = cie_flops(shape, n_tokens, heads) / one
+    verified, scoring = cie_flops(shape, n_tokens, some) / one, scoring_flops(shape, n_tokens, points) / one
     return {
         "shape": f"{name}, {lm.n_layers} × {lm.n_heads}",
         "a forward a head": len(heads) + 1,

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.flops import prefix_flops, row_flops
 from benchmarks.measure import product_speed, seconds
 from benchmarks.subjects import EIGHT_RELATIONS, demo_trials
 from fv.config import EvaluationConfig
@@ -19,6 +18,8 @@ from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.pricing.flops import prefix_flops, row_flops
+from fv.pricing.shape import Shape
 from fv.vectors.function_vector import function_vector
 
 K = 10
@@ -30,7 +31,7 @@ class RecordedEngine:
     """An engine that notes what each call of the second half asks for, and how long it takes."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.lm = engine, engine.lm
+        self.engine, self.lm, self.shape = engine, engine.lm, Shape.of(engine.lm)
         self.calls: list[dict[str, Any]] = []
         self._seen: set[Prompt] = set()
 
@@ -55,20 +56,20 @@ class RecordedEngine:
         took = time.perf_counter() - start
         new = [prompt for prompt in prompts if prompt not in self._seen]
         self._seen.update(new)
-        flops = sum(prefix_flops(self.lm, len(prompt.token_ids) - 1) for prompt in new)
-        flops += sum(edit_flops(self.lm, prompt, edit, behind) for prompt in prompts for edit in edits)
+        flops = sum(prefix_flops(self.shape, len(prompt.token_ids) - 1) for prompt in new)
+        flops += sum(edit_flops(self.shape, prompt, edit, behind) for prompt in prompts for edit in edits)
         tokens = sum(len(prompt.token_ids) for prompt in prompts) / len(prompts)
         call = {"what": what, "tokens": tokens, "prompts": len(prompts), "edits": len(edits)}
         self.calls.append({**call, "seconds": took, "flops": flops, "prompt": prompts[0]})
         return found
 
 
-def edit_flops(lm: LanguageModel, prompt: Prompt, edit: LastTokenEdit, behind: int) -> int:
+def edit_flops(shape: Shape, prompt: Prompt, edit: LastTokenEdit, behind: int) -> int:
     """A row under an edit, and where its answer stands behind it, the answer's tokens; each but the last is read."""
-    first = lm.n_layers if edit is None else first_block(edit)
+    first = shape.n_layers if edit is None else first_block(edit)
     n_prefix, n_answer = len(prompt.token_ids) - 1, behind * len(prompt.answer)
-    readout = 2 * lm.d_model * lm.vocabulary
-    return (1 + n_answer) * row_flops(lm, n_prefix, first) - (readout if behind else 0)
+    readout = 2 * shape.readout_weights
+    return (1 + n_answer) * row_flops(shape, n_prefix, first) - (readout if behind else 0)
 
 
 def measure_second_half(

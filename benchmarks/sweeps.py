@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.flops import cie_flops, injection_flops
 from benchmarks.measure import extra_memory, seconds, seconds_and_speed
 from benchmarks.products import measure_products
 from benchmarks.second_half import measure_second_half
@@ -33,6 +32,8 @@ from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.pricing.flops import cie_flops, injection_flops
+from fv.pricing.shape import Shape
 
 RESULTS = Path("results_fv") / "bench.json"
 SAMPLED = 10
@@ -58,7 +59,8 @@ def measure_cie(
     values = engine.last_token(corrupted).head_outputs.mean(0)
     memory = extra_memory(lm, lambda: engine.patch_heads(corrupted, values, heads))
     ours, peak = seconds_and_speed(lm, lambda: engine.patch_heads(corrupted, values, heads))
-    flops = sum(cie_flops(lm, len(p.token_ids), heads) for p in corrupted)
+    shape = Shape.of(lm)
+    flops = sum(cie_flops(shape, len(p.token_ids), heads) for p in corrupted)
     row = {
         "model": lm.name,
         "shots": n_demos,
@@ -98,7 +100,8 @@ def measure_injection(
     engine = SharedPrefixEngine(lm, max_rows)
     ours, peak = seconds_and_speed(lm, lambda: engine.inject(zero_shot, vectors, cells), repeats=2 if naive else 1)
     n_rows = n_trials * n_vectors * len(cells)
-    flops = sum(injection_flops(lm, len(p.token_ids), n_vectors, cells) for p in zero_shot)
+    shape = Shape.of(lm)
+    flops = sum(injection_flops(shape, len(p.token_ids), n_vectors, cells) for p in zero_shot)
     row = {
         "model": lm.name,
         "vectors": n_vectors,

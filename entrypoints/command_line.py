@@ -29,8 +29,9 @@ GROUPS_OF = {
     "clean": (),
     "status": (),
     "report": ("report",),
+    "plan": tuple(GROUPS),
 }
-"""The groups that concern a command, where they are not all."""
+"""The groups that concern a command, where they are not all but `plan`."""
 SWITCHES = {
     "-m": "run one job for each combination of values: -m seed=1,2 injection.layer=8,12",
     "--cfg job": "print the settings and stop; with --resolve, as they come to be",
@@ -75,7 +76,7 @@ def print_help(name: str, purpose: str) -> None:
     console = standard_output()
     console.print(f"{command(name)} [key=value …]\n\n{inspect.cleandoc(purpose)}\n")
     told = explanations(plugged_in=plugged_in())
-    for group in GROUPS_OF.get(name, tuple(GROUPS)):
+    for group in GROUPS_OF.get(name, tuple(group for group in GROUPS if group != "plan")):
         console.print(f"{group}: {first_sentence(inspect.getdoc(GROUPS[group]) or '')}")
         own = [setting for setting in told if setting.key.startswith(f"{group}.")]
         console.print(_rows({**_choices_of(group), **{setting.key: _told(setting) for setting in own}}))

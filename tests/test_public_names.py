@@ -10,7 +10,10 @@ from commands import ROOT
 
 import fv
 
-ROOMS = ["analyses", "config", "data", "evaluation", "heads", "interventions", "models", "statistics", "vectors"]
+ROOMS = [
+    *("analyses", "config", "data", "evaluation", "heads", "interventions"),
+    *("models", "pricing", "statistics", "vectors"),
+]
 
 
 @pytest.mark.parametrize("room", ROOMS)

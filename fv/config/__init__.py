@@ -25,6 +25,7 @@ from fv.config.model import (
     check_one_placement,
     shown_map,
 )
+from fv.config.plan import PlanConfig
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
 from fv.config.report import PageForm, ReportConfig
 from fv.config.score import ScoreConfig, ScoreKey, Screen
@@ -49,6 +50,7 @@ __all__ = [
     "InjectionConfig",
     "ModelConfig",
     "PageForm",
+    "PlanConfig",
     "Quant",
     "ReportConfig",
     "ScopeMode",
@@ -93,6 +95,7 @@ class Config:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     seed: int = 42
     """Seed of every draw."""
     run_id: str = "run"

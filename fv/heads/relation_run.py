@@ -21,8 +21,7 @@ from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
-from fv.interventions.engine import Advance, Head, LastToken, TargetScores, ignore_progress
-from fv.interventions.halving import HalvingEngine
+from fv.interventions.engine import Advance, Head, LastToken, ScreeningEngine, TargetScores, ignore_progress
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.units import NO_UNITS, Arrays, UnitStore, array_of, digest_of_tensor
@@ -105,7 +104,7 @@ class RelationRuns:
     lm: LanguageModel
     snapshot: Snapshot
     heads: Sequence[Head]
-    engine: HalvingEngine
+    engine: ScreeningEngine
     score: ScoreConfig
     seed: int
     n_mean_trials: int | None = None

@@ -22,8 +22,7 @@ from fv.heads.ranking import top_heads
 from fv.heads.relation_run import Begun, Estimate, RelationRuns, Unit
 from fv.heads.screen import Entered, Round, Screen, ScreenSettings
 from fv.heads.verified import Chosen, random_in_top, verified_heads
-from fv.interventions.engine import Advance, Head
-from fv.interventions.halving import HalvingEngine
+from fv.interventions.engine import Advance, Head, ScreeningEngine
 from fv.models.prompt import Prompt
 from fv.progress import progress_bar
 
@@ -37,7 +36,7 @@ class Screened(NamedTuple):
     screen: Screen
 
 
-def estimate_of(engine: HalvingEngine, score: ScoreConfig) -> Estimate | None:
+def estimate_of(engine: ScreeningEngine, score: ScoreConfig) -> Estimate | None:
     """What estimates effects as the settings say; None where all heads are measured.
 
     Args:

@@ -232,3 +232,19 @@ class Engine(Protocol):
     def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
         """Inside it, prompts that were run are kept, up to so many bytes, for calls that ask for the same ones."""
         ...
+
+
+class ScreeningEngine(Engine, Protocol):
+    """One that can also estimate the effects of heads."""
+
+    def head_scores(
+        self,
+        prompts: Sequence[Prompt],
+        head_values: Tensor,
+        method: str,
+        points: int,
+        advance: Advance = ignore_progress,
+    ) -> Tensor:
+        """`fv.interventions.screening.head_scores` of one of `batches`, (n_prompts, n_layers, n_heads) float64; prompts
+        that are kept are not run again."""
+        ...

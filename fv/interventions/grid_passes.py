@@ -37,7 +37,7 @@ def inject_batch(
     """Scores, (batch, n_vectors, n_cells), with the vectors, (batch, n_vectors, d_model); see `Engine.inject`."""
     n_prompts, n_vectors, _ = vectors.shape
     found: dict[Injection, TargetScores] = {}
-    for slots in _passes(vectors, cells, max_rows):
+    for slots in passes_of(vectors, cells, max_rows):
         scores = _run_pass(batch, vectors, slots)  # (batch, n_slots)
         found.update({own: scores[:, i] for i, own in enumerate(slots) if own is not None})
         advance(n_prompts * sum(own is not None for own in slots))
@@ -45,7 +45,7 @@ def inject_batch(
     return TargetScores.stack(by_cell, 2)
 
 
-def _passes(vectors: Tensor, cells: Sequence[Cell], max_rows: int) -> list[list[Injection | None]]:
+def passes_of(vectors: Tensor, cells: Sequence[Cell], max_rows: int) -> list[list[Injection | None]]:
     """Injections behind one block a pass, on a fixed number of slots, None where one stays empty."""
     n_prompts, n_vectors, _ = vectors.shape
     n_slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, max_rows) // n_prompts))

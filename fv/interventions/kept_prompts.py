@@ -25,12 +25,21 @@ class KeptPrompts(Generic[Batch]):
 
     What does not fit is run again when it is asked for again: the first batches stay, since those that come in turns
     would otherwise push one another out.
+
+    Args:
+        quiet: whether nothing is said of what did not fit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._free: int | None = None  # bytes; None outside `keeping`
         self._kept: dict[tuple[Prompt, ...], Batch] = {}
         self._left_out: set[tuple[Prompt, ...]] = set()
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of what is kept."""
+        return sum(batch.n_bytes for batch in self._kept.values())
 
     @contextmanager
     def keeping(self, most_bytes: int) -> Iterator[None]:
@@ -42,7 +51,7 @@ class KeptPrompts(Generic[Batch]):
         try:
             yield
         finally:
-            if self._left_out:
+            if self._left_out and not self._quiet:
                 n_kept, n_out = (sum(map(len, keys)) for keys in (self._kept, self._left_out))
                 size = f"{most_bytes / 2**20:g} MB"
                 log.info("%d prompts were kept in %s; %d that did not fit ran each time.", n_kept, size, n_out)

@@ -66,7 +66,7 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
     if device_map is not None and str(device) != "cpu":
         raise ConfigError(f"device_map places the model, and so does device={device}: leave one of them out.")
     compute = ComputeConfig(device=_checked_device(device), dtype=_dtype_of(dtype), strict=False, selfcheck=selfcheck)
-    model = _settings_of(source)
+    model = settings_of(source)
     if revision is not None and model.path is not None:
         raise ConfigError(f"revision={revision!r} is for a model of the hub; {str(source)!r} is on this machine.")
     given: dict[str, Any] = {
@@ -94,8 +94,12 @@ def load_configured(model: ModelConfig, compute: ComputeConfig) -> EditableModel
     return editable(lm, proof_of(lm) if compute.selfcheck else SKIPPED)
 
 
-def _settings_of(source: str | Path) -> ModelConfig:
-    """Which model `source` means."""
+def settings_of(source: str | Path) -> ModelConfig:
+    """Which model `source` means, as of `load_model`.
+
+    Raises:
+        ModelError: it is nothing that names a model.
+    """
     text = str(source)
     if isinstance(source, str) and source in model_presets():
         return model_preset(source)

@@ -1,6 +1,8 @@
-"""A model's shape: its modules on torch's meta device, without weights, beside its tokenizer."""
+"""A model's shape: its modules on torch's meta device, without weights, beside its tokenizer or another one."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -11,7 +13,8 @@ from fv.models.files import first_line
 from fv.models.language_model import LanguageModel
 from fv.models.loading import DTYPES
 from fv.models.quiet import quiet_transformers
-from fv.models.tokenizer import load_tokenizer, tokenizer_source
+from fv.models.spec import ModelSpec, find_spec
+from fv.models.tokenizer import ModelTokenizer, has_tokenizer, load_tokenizer, tokenizer_source
 
 
 def load_shape(
@@ -32,15 +35,83 @@ def load_shape(
         30
     """
     found = load_tokenizer(model)
-    source = tokenizer_source(model)
+    config = _configuration(**tokenizer_source(model))
+    known = dict(fingerprint) if fingerprint is not None else found.fingerprint
+    return _empty(config, compute, found.spec, found, model.name, known)
+
+
+def load_bare_shape(model: ModelConfig, compute: ComputeConfig, borrowed: ModelTokenizer) -> LanguageModel:
+    """The shape of a model whose folder has a configuration and no tokenizer: another one's stands in for it.
+
+    Args:
+        model: which one, by its folder.
+        compute: the number format.
+        borrowed: what holds the other tokenizer.
+
+    Raises:
+        ModelError: the folder has no configuration of a model, or it is of an unknown family.
+    """
+    config = _configuration(str(model.path))
+    spec = find_spec(config.model_type, model.spec, model.spec_file, model.called)
+    return _empty(config, compute, spec, borrowed, model.name, borrowed.fingerprint)
+
+
+def is_bare(model: ModelConfig) -> bool:
+    """Whether a model is a folder with a configuration and no tokenizer."""
+    folder = Path(model.path) if model.path is not None else None
+    return folder is not None and (folder / "config.json").is_file() and not has_tokenizer(folder)
+
+
+def shape_of_facts(
+    name: str, facts: Mapping[str, Any], compute: ComputeConfig, borrowed: ModelTokenizer
+) -> LanguageModel:
+    """The shape that a configuration names which is on no disk; another model's tokenizer stands in for its own.
+
+    Args:
+        name: what it is called.
+        facts: what a `config.json` says: `model_type`, widths and counts.
+        compute: the number format.
+        borrowed: what holds the other tokenizer.
+
+    Raises:
+        ModelError: there is no such type of model, or a fact does not fit it; or it is of an unknown family.
+    """
+    rest = {key: value for key, value in facts.items() if key != "model_type"}
+    spec = find_spec(str(facts.get("model_type")))
+    try:
+        config = AutoConfig.for_model(facts["model_type"], **rest)
+    except Exception as error:  # whatever a configuration raises about a value
+        raise ModelError(f"The shape {name} is no configuration of a model: {first_line(error)}") from error
+    return _empty(config, compute, spec, borrowed, name, borrowed.fingerprint)
+
+
+def _configuration(pretrained_model_name_or_path: str, **source: Any) -> Any:
+    """A model's own configuration."""
+    try:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(pretrained_model_name_or_path, **source, trust_remote_code=False)
+    except Exception as error:  # whatever a loader raises about a configuration
+        raise _no_model(pretrained_model_name_or_path, error) from error
+
+
+def _empty(
+    config: Any,
+    compute: ComputeConfig,
+    spec: ModelSpec,
+    found: ModelTokenizer,
+    name: str,
+    fingerprint: Mapping[str, str],
+) -> LanguageModel:
+    """A model of a configuration on the meta device."""
     try:
         with quiet_transformers(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
             empty = AutoModelForCausalLM.from_config(
                 config, dtype=DTYPES[compute.dtype], attn_implementation="eager", trust_remote_code=False
             )
-    except Exception as error:  # whatever a loader raises about a configuration
-        name = source["pretrained_model_name_or_path"]
-        raise ModelError(f"{name} has no usable configuration of a model: {first_line(error)}") from error
-    known = dict(fingerprint) if fingerprint is not None else found.fingerprint
-    return LanguageModel(empty.eval().requires_grad_(False), found.tokenizer, found.spec, model.name, known)
+    except Exception as error:  # whatever a model raises about its configuration
+        raise _no_model(name, error) from error
+    return LanguageModel(empty.eval().requires_grad_(False), found.tokenizer, spec, name, dict(fingerprint))
+
+
+def _no_model(name: str, error: Exception) -> ModelError:
+    return ModelError(f"{name} has no usable configuration of a model: {first_line(error)}")

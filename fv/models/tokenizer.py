@@ -82,9 +82,9 @@ def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
             return {"pretrained_model_name_or_path": str(converted)}
         return {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     if model.path is None:
-        folder = hub_folder(model, "The tokenizer of", [], lambda f: None if _has_tokenizer(f) else "it has none.")
+        folder = hub_folder(model, "The tokenizer of", [], lambda f: None if has_tokenizer(f) else "it has none.")
         return {"pretrained_model_name_or_path": str(folder)}
-    if not _has_tokenizer(Path(model.path)):
+    if not has_tokenizer(Path(model.path)):
         raise ModelError(
             f"{model.called('path')}={model.path} has no tokenizer, for which config.json is needed and one of "
             f"{', '.join(DEFINITIONS)}."
@@ -102,5 +102,6 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer, and the configuration that says which."""
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in DEFINITIONS)

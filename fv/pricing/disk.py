@@ -1,0 +1,34 @@
+"""What a run leaves on disk: its units and its results, about."""
+
+from typing import NamedTuple
+
+from fv.pricing.workload import Workload
+
+EFFECT = 16
+"""Bytes of a head's effect on a trial: of log p and of p, in float64."""
+GRID_ROW = 16
+"""Bytes of a trial at a cell in a unit: log p and rank."""
+TRIAL_LINE = 350
+"""Bytes of a line of `eval_trials.jsonl`, about: measured in the demo's run."""
+
+
+class Disk(NamedTuple):
+    """Bytes: units, which may be thrown away, and results."""
+
+    units: int
+    results: int
+
+
+def disk_of(load: Workload) -> Disk:
+    """Of an exact run; a screened one has effects of fewer heads."""
+    shape, qids, snapshot = load.shape, load.snapshot.qids, load.snapshot
+    n_fit = sum(len(snapshot.of(q_id, "fit")) for q_id in qids)
+    outputs = shape.n_layers * shape.attention_width * 4  # of all heads, in float32
+    residual = shape.n_layers * shape.d_model * 4
+    effects = n_fit * len(load.heads) * EFFECT
+    rows = sum(len(snapshot.of(q_id, snapshot.eval_split, load.n_eval)) for _, on in load.vectors for q_id in on)
+    cells = rows * len(load.cells)
+    # Clean prompts leave head outputs and residual streams, corrupted ones head outputs, each as float32.
+    units = n_fit * (2 * outputs + residual) + effects + cells * GRID_ROW
+    means = len(qids) * (2 * outputs + residual)
+    return Disk(units, effects + means + cells * TRIAL_LINE)

@@ -1,0 +1,150 @@
+"""The price of what the library's functions would do to trials in memory: the public face of `fv.pricing`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fv.config import ComputeConfig, Dtype, EvaluationConfig, ScoreConfig, Screen, SweepMode, model_presets
+from fv.config.checks import check_at_least, parse_alphas, parse_indices
+from fv.data.trial_set import Trials
+from fv.errors import ConfigError, TrialError
+from fv.evaluation.conditions import condition_providers, only
+from fv.evaluation.cost import encoded_alike
+from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+from fv.heads.ranking import choose_indices, heads_to_sweep
+from fv.interventions.engine import Cell
+from fv.interventions.loading import settings_of
+from fv.models.language_model import LanguageModel
+from fv.pricing.price import Price
+from fv.pricing.pricing import Processor, priced
+from fv.pricing.ready import ready_shapes
+from fv.pricing.shape import Shape
+from fv.pricing.shaped import Shaped, shaped, shaped_as
+from fv.pricing.stand_in import StandIn, stand_in_values
+from fv.pricing.workload import Workload
+from fv.vectors.names import source_name
+from fv.vectors.vector import Vector
+
+
+def plan(  # noqa: PLR0913 - each is a choice of its own
+    model: LanguageModel | str | Path,
+    trials: Trials,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    alphas: float | Sequence[float] = 1.0,
+    k: int = ScoreConfig.k,
+    screen: str = "gradient",
+    verified: int | None = None,
+    controls: Sequence[str] | None = None,
+    dev_fraction: float = EvaluationConfig.dev_fraction,
+    n_unrelated: int = N_TEXTS,
+    dtype: str = "fp32",
+    tflops: float | None = None,
+    gb_per_s: float | None = None,
+    disk_gb_per_s: float = 1.0,
+    workers: Sequence[int] = (1,),
+    max_rows: int = ComputeConfig.max_rows,
+) -> Price:
+    """What it would cost to measure heads on trials and to evaluate each relation's vector on its own, without weights.
+
+    Args:
+        model: a loaded one; or what names one for `fv.load_model`, of which configuration and tokenizer are read; or a
+            ready shape, such as `llama31_70b` (`fv/pricing/shapes/`).
+        trials: what `fv.sample_trials` gives; the prompts are encoded with the model's tokenizer, or with the embedded
+            model's where it has none here.
+        layers: as of `fv.evaluate`, and so are `alphas`, `dev_fraction` and `n_unrelated`.
+        alphas: one strength or several.
+        k: heads of a vector.
+        screen: `gradient` or `integrated`, how heads would be screened beside the exact sweep.
+        verified: heads that a screened run verifies; None for an estimate from the number of relations.
+        controls: what else is run on the test trials, by name; None for all.
+        dev_fraction: the share of held-out trials that choose a cell.
+        n_unrelated: texts on which the cost of an injection is measured.
+        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16.
+        tflops: TFLOP/s that large matrix products reach; None times passes of the shape here, for some seconds.
+        gb_per_s: GB/s at which weights are read from memory, which small passes wait for; None leaves that out.
+        disk_gb_per_s: GB/s at which weights are read from disk.
+        workers: numbers of workers to tell times of.
+        max_rows: most token rows in one pass.
+
+    Returns:
+        the price: `table`, a row a stage, and `total("exact")`, `total("screened")`.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        ModelError: nothing is known of the model's shape here.
+        TrialError: `trials` are none, or hold no held-out ones.
+
+    Example:
+        >>> price = fv.plan("llama31_70b", trials, dtype="bf16", tflops=400, gb_per_s=3350)
+        >>> round(price.shape.n_parameters / 1e9, 1)
+        70.6
+        >>> price.total("screened").flops < price.total("exact").flops
+        True
+    """
+    if not isinstance(trials, Trials):
+        raise TrialError(f"trials is a {type(trials).__name__}, where what fv.sample_trials gives is due.")
+    snapshot = trials.snapshot
+    if lacking := [q_id for q_id in snapshot.qids if not snapshot.of(q_id, snapshot.eval_split)]:
+        raise TrialError(
+            f"trials hold no held-out trials of {lacking[0]}: held_out=… of fv.sample_trials is 1 or more."
+        )
+    _check_processor(tflops, gb_per_s, disk_gb_per_s, workers)
+    check_at_least("n_unrelated", n_unrelated, 0)
+    methods = [method.value for method in Screen if method is not Screen.none]
+    if screen not in methods:
+        raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
+    if not 0 <= dev_fraction < 1:
+        raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
+    compute = ComputeConfig(dtype=_dtype_of(dtype), strict=False, max_rows=max_rows, sweep=SweepMode.auto)
+    lm, notes = _shape_of(model, compute)
+    blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
+    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
+    texts = read_unrelated(n_unrelated, names=("n_unrelated", "path"))
+    conditions = only(condition_providers() if controls is None else controls)
+    load = Workload(
+        lm=StandIn(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint),
+        shape=Shape.of(lm),
+        snapshot=snapshot,
+        heads=heads_to_sweep("all", "all", lm.n_layers, lm.n_heads),
+        vectors=[(_own_vector(q_id, i, k), [q_id]) for i, q_id in enumerate(snapshot.qids)],
+        cells=cells,
+        score=ScoreConfig(k=k, screen=Screen(screen)),
+        evaluation=EvaluationConfig(dev_fraction, conditions=conditions),
+        dev_fraction=dev_fraction if len(cells) > 1 else 0.0,
+        texts=encoded_alike(lm, texts, snapshot.meta.add_special_tokens) if texts else [],
+        n_verified=verified,
+        compute=compute,
+        seed=snapshot.meta.seed,
+    )
+    return priced(load, Processor(tflops, gb_per_s, disk_gb_per_s, tuple(workers)), notes)
+
+
+def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Shaped:
+    if isinstance(model, LanguageModel):
+        return Shaped(model, [])
+    if model in ready_shapes() and model not in model_presets():
+        return shaped_as(str(model), compute)
+    return shaped(settings_of(model), compute)
+
+
+def _own_vector(q_id: str, number: int, k: int) -> Vector:
+    return Vector(source_name("qid", q_id), "qid", q_id, stand_in_values(number), k)
+
+
+def _dtype_of(dtype: str) -> Dtype:
+    known = [own.value for own in Dtype]
+    if dtype not in known:
+        raise ConfigError(f"dtype={dtype!r} must be one of {', '.join(known)}.")
+    return Dtype(dtype)
+
+
+def _check_processor(
+    tflops: float | None, gb_per_s: float | None, disk_gb_per_s: float, workers: Sequence[int]
+) -> None:
+    for name, value in (("tflops", tflops), ("gb_per_s", gb_per_s), ("disk_gb_per_s", disk_gb_per_s)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name}={value!r} must be above 0.")
+    if gb_per_s is not None and tflops is None:
+        raise ConfigError(f"gb_per_s={gb_per_s!r} is of a processor that tflops names: give both.")
+    if not workers or min(workers) < 1:
+        raise ConfigError(f"workers={list(workers)!r} must be numbers of 1 or more, like [1, 8].")

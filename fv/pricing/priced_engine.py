@@ -1,0 +1,198 @@
+"""An engine that runs nothing: it is asked what an engine is asked, and notes what that would be to do.
+
+What it answers is drawn at random, so that choices that hang on the answers (cells, heads) are spread evenly.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from fv.interventions.edits import LastTokenEdit, first_block
+from fv.interventions.engine import (
+    Advance,
+    AnswerReads,
+    Cell,
+    Head,
+    LastToken,
+    PatchScores,
+    TargetScores,
+    ignore_progress,
+)
+from fv.interventions.kept_prompts import KeptPrompts
+from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
+from fv.pricing.shape import Shape
+from fv.pricing.stand_in import StandIn
+from fv.pricing.work import Work
+
+Entry = int | None
+"""The block at which an edited row enters; None for an unedited one."""
+
+
+class PricedBatch:
+    """Prompts that were run together, as far as a price depends on them: how many, of how many tokens."""
+
+    def __init__(self, prompts: Sequence[Prompt], n_bytes: int) -> None:
+        self.n = len(prompts)
+        self.n_tokens = max(len(prompt.token_ids) for prompt in prompts)
+        self.n_bytes = n_bytes
+
+
+class PricedEngine(ABC):
+    """Implements `fv.interventions.engine.Engine` without running a model.
+
+    Attributes:
+        lm: what stands in for the model.
+        shape: the model's shape.
+        max_rows: most token rows in one pass.
+        work: what is to be done since `taken` was last asked.
+        peak: the most memory above the weights that this needs at once, in bytes; prompts that are kept are in it.
+    """
+
+    def __init__(self, lm: StandIn, shape: Shape, max_rows: int) -> None:
+        self.lm: LanguageModel = lm
+        self.shape = shape
+        self.max_rows = max_rows
+        self.work, self.peak = Work(), 0
+        self._kept: KeptPrompts[PricedBatch] = KeptPrompts(quiet=True)
+        self._held = 0
+        self._random = torch.Generator().manual_seed(0)
+
+    def taken(self) -> tuple[Work, int]:
+        """What is to be done since this was last asked, and the memory it needs."""
+        found = self.work, self.peak
+        self.work, self.peak = Work(), 0
+        return found
+
+    def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
+        return self._kept.keeping(most_bytes)
+
+    @abstractmethod
+    def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
+        """As of an engine."""
+
+    @abstractmethod
+    def price_last_token(self, prompts: Sequence[Prompt]) -> None:
+        """Price unedited prompts."""
+
+    @abstractmethod
+    def price_patches(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> None:
+        """Price patching one head after the other, each in its layer."""
+
+    @abstractmethod
+    def price_grid(self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell]) -> None:
+        """Price injecting vectors, (n_prompts, n_vectors, width), at cells."""
+
+    @abstractmethod
+    def price_targets(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+        """Price reading targets of rows that enter at these blocks."""
+
+    @abstractmethod
+    def price_answers(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+        """Price reading whole answers of rows that enter at these blocks."""
+
+    @abstractmethod
+    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+        """Price comparing rows that enter at these blocks with the unedited one."""
+
+    @abstractmethod
+    def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
+        """Price scoring all heads (`fv.interventions.screening.head_scores`); no points are `gradient`."""
+
+    def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
+        self.price_last_token(prompts)
+        return self._unedited(len(prompts))
+
+    def patch_heads(
+        self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
+    ) -> PatchScores:
+        del head_values, advance
+        self.price_patches(prompts, [head.layer for head in heads])
+        shape = (len(prompts), len(heads))
+        return PatchScores(self._unedited(len(prompts)), self._logprobs(*shape), self._logprobs(*shape))
+
+    def inject(
+        self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
+    ) -> tuple[TargetScores, TargetScores]:
+        del advance
+        self.price_grid(prompts, vectors, cells)
+        return self._scores(len(prompts)), self._scores(len(prompts), vectors.shape[1], len(cells))
+
+    def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        self.price_targets(prompts, entries_of(edits))
+        return self._logprobs(len(prompts), len(edits))
+
+    def answers(
+        self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
+    ) -> list[AnswerReads]:
+        del advance
+        self.price_answers(prompts, entries_of(edits))
+        n = len(edits)
+        return [
+            AnswerReads(
+                self._logprobs(n, len(prompt.answer)),
+                torch.zeros(n, dtype=torch.long),
+                self._logprobs(n),
+                torch.zeros(n, len(prompt.answer) + 1, dtype=torch.long),
+            )
+            for prompt in prompts
+        ]
+
+    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        self.price_divergences(prompts, entries_of(edits))
+        return -self._logprobs(len(prompts), len(edits))
+
+    def head_scores(
+        self,
+        prompts: Sequence[Prompt],
+        head_values: Tensor,
+        method: str,
+        points: int,
+        advance: Advance = ignore_progress,
+    ) -> Tensor:
+        """Estimates, (n_prompts, n_layers, n_heads) float64."""
+        self.price_scores(prompts, points if method == "integrated" else 0)
+        return self._logprobs(len(prompts), self.lm.n_layers, self.lm.n_heads)
+
+    def _run(self, prompts: Sequence[Prompt]) -> PricedBatch:
+        """Run prompts together, or find them kept. The batch before is let go when the next one has run."""
+        ran: list[PricedBatch] = []
+
+        def run(these: Sequence[Prompt]) -> PricedBatch:
+            self.work.n_prompts += len(these)
+            self.work.n_tokens += sum(len(prompt.token_ids) for prompt in these)
+            ran.append(self._price_prompts(these))
+            return ran[0]
+
+        before = self._kept.n_bytes
+        batch = self._kept.of(prompts, run)
+        found_no_room = bool(ran) and self._kept.n_bytes == before
+        self._held = self._kept.n_bytes + (batch.n_bytes if found_no_room else 0)
+        return batch
+
+    @abstractmethod
+    def _price_prompts(self, prompts: Sequence[Prompt]) -> PricedBatch:
+        """Price running prompts together."""
+
+    def _needs(self, n_bytes: int) -> None:
+        """Note memory that is needed at once, beside that of prompts that were run."""
+        self.peak = max(self.peak, self._held + n_bytes)
+
+    def _unedited(self, n: int) -> LastToken:
+        lm = self.lm
+        heads = torch.zeros(n, lm.n_layers, lm.n_heads, lm.head_dim)
+        return LastToken(self._scores(n), heads, torch.ones(n, lm.n_layers, lm.d_model))
+
+    def _scores(self, *shape: int) -> TargetScores:
+        return TargetScores(self._logprobs(*shape), torch.zeros(shape, dtype=torch.long))
+
+    def _logprobs(self, *shape: int) -> Tensor:
+        return -torch.rand(shape, generator=self._random, dtype=torch.float64)
+
+
+def entries_of(edits: Sequence[LastTokenEdit]) -> list[Entry]:
+    """Where rows under edits enter."""
+    return [None if edit is None else first_block(edit) for edit in edits]

@@ -1,0 +1,146 @@
+"""What Step6 has to do: the grid, the choice of cells on dev trials, the conditions on test trials, and their cost.
+
+The conditions are those that the providers make for the stand-in of a model (`fv.evaluation.candidates`), so plugged-in
+ones are counted, too. Which cells are chosen cannot be known: they are spread evenly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from fv.data.sampling import prompt_of
+from fv.data.snapshot import Trial
+from fv.evaluation.candidate import UNEDITED, Candidate, Injected, LayerVectors
+from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.cells import weaker_cells
+from fv.evaluation.grid import Plan, eval_parts, eval_trials, qids_of
+from fv.evaluation.held_out import KEPT_BYTES
+from fv.evaluation.selection import DEV, TEST
+from fv.evaluation.trial_rows import inject_vectors
+from fv.heads.ranking import Ranking
+from fv.interventions.edits import first_block
+from fv.interventions.engine import Cell
+from fv.models.prompt import Prompt
+from fv.pricing.ledger import StagePrice
+from fv.pricing.priced_engine import Entry
+from fv.pricing.stand_in import StandInEffects
+from fv.pricing.workload import Workload
+
+
+def grid_stage(load: Workload, vectors: Plan, step: str = "Step6") -> StagePrice:
+    """Vectors at every cell on eval trials (`fv.evaluation.grid.evaluate_vectors`): a unit is a vector on a relation,
+    but those of a relation share the prompts' passes, so here one is a relation's."""
+    stage, engine = StagePrice(step, "grid"), load.engine()
+    for q_id in qids_of(vectors):
+        trials = eval_trials(load.snapshot, q_id, load.n_eval)
+        prompts = [prompt_of(load.lm, load.snapshot, trial, "zero_shot") for trial in trials]
+        inject_vectors(engine, [vector for vector, on in vectors if q_id in on], prompts, load.cells, None)
+        stage.take(engine, len(trials))
+    return stage
+
+
+@dataclass
+class HeldOutStages:
+    """The stages behind the grid (`fv.evaluation.held_out` and `.cost`)."""
+
+    choice: StagePrice
+    own: StagePrice
+    of_others: StagePrice
+    cost: StagePrice
+
+    @classmethod
+    def none(cls) -> "HeldOutStages":
+        """Nothing to do yet."""
+        names = ("choice of cells", "test trials, own conditions", "test trials, of other relations", "cost")
+        return cls(*(StagePrice("Step6", name) for name in names))
+
+    @property
+    def all(self) -> list[StagePrice]:
+        """In order, those with nothing to do left out."""
+        return [stage for stage in (self.choice, self.own, self.of_others, self.cost) if stage.units]
+
+
+def held_out_stages(load: Workload) -> HeldOutStages:
+    """What is run behind the grid."""
+    stages, engine = HeldOutStages.none(), load.engine()
+    qids = qids_of(load.vectors)
+    parts = eval_parts(load.snapshot, qids, load.n_eval, load.dev_fraction, load.seed)
+    makes, cells = _candidates(load), cycle(sorted(set(load.cells)))
+    for q_id in qids:
+        chosen = [(vector, next(cells)) for vector, on in load.vectors if q_id in on]
+        asked = _Asked.of(load, q_id, parts)
+        with engine.keeping(KEPT_BYTES):
+            every = makes.of(q_id, chosen)._asdict()
+            for part, candidates in every.items():
+                if asked.dev:
+                    for entries in searches(candidates, load.cells, load.evaluation.controls.weaker):
+                        engine.price_targets(asked.dev, entries)
+                    stages.choice.take(engine, len(asked.dev) if part == "own" else 0)
+                entries_at = _entries(candidates, load.cells)
+                for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
+                    here = [entries_at[i] for i, one in enumerate(candidates) if one.prompt == kind]
+                    engine.price_answers(asked.prompts(load, kind), here)
+                getattr(stages, part).take(engine, len(asked.test) if candidates else 0)
+        for candidates in every.values():
+            edited = [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None]
+            if load.texts and edited:
+                texts = [Prompt(tuple(ids), (ids[-1],)) for ids in load.texts]
+                engine.price_divergences(texts, _entries(edited, load.cells))
+        stages.cost.take(engine, len(load.texts))
+    return stages
+
+
+def searches(candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]) -> list[list[Entry]]:
+    """Where the rows of each search for best cells enter (`fv.evaluation.settled.best_cells`, `.dev_choice`)."""
+    every = weaker_cells(sorted(set(cells)), weaker)
+    layers, found = sorted({cell.layer for cell in every}), []
+    n_vectors = sum(isinstance(one.edit, Injected) and one.edit.chooses for one in candidates)
+    if n_vectors:
+        found.append([None, *(cell.layer + 1 for cell in every for _ in range(n_vectors))])
+    by_layer = {id(one.edit.vectors) for one in candidates if isinstance(one.edit, LayerVectors)}
+    n_moved = 1 + len(weaker)
+    for _ in by_layer:
+        added, moved = [cell.layer + 1 for cell in every], [layer + 1 for layer in layers for _ in range(n_moved)]
+        found.append([None, *added, *moved])
+    return found
+
+
+def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Entry]:
+    """Where the candidates' rows enter; those that choose a cell choose evenly."""
+    layers = cycle(sorted({cell.layer for cell in cells}))
+    entries: list[Entry] = []
+    for candidate in candidates:
+        edit = candidate.edit
+        if isinstance(edit, LayerVectors) or (isinstance(edit, Injected) and edit.chooses):
+            entries.append(next(layers) + 1)
+        elif isinstance(edit, Injected):
+            entries.append(edit.cell.layer + 1)
+        else:
+            entries.append(None if edit is None else first_block(edit))
+    return entries
+
+
+@dataclass
+class _Asked:
+    """A relation's eval trials (`fv.evaluation.asked.Asked`)."""
+
+    test: list[Trial]
+    dev: list[Prompt]
+
+    @classmethod
+    def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Asked":
+        trials = eval_trials(load.snapshot, q_id, load.n_eval)
+        test, dev = ([trial for trial in trials if parts[trial.trial_id] == part] for part in (TEST, DEV))
+        return cls(test, [prompt_of(load.lm, load.snapshot, trial, "zero_shot") for trial in dev])
+
+    def prompts(self, load: Workload, kind: str) -> list[Prompt]:
+        """The test trials' prompts of a kind."""
+        assert kind in UNEDITED.values()
+        return [prompt_of(load.lm, load.snapshot, trial, kind) for trial in self.test]
+
+
+def _candidates(load: Workload) -> CandidatesOfRelations:
+    effects = StandInEffects.of_heads(load.lm, load.snapshot, load.heads)
+    ranking = Ranking(load.score.key.value, load.score.k, load.score.aie_leave_one_out)
+    every = sorted(set(load.cells))
+    return CandidatesOfRelations(load.evaluation, load.alpha_unit, load.seed, load.lm, effects, ranking, every)

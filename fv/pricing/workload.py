@@ -1,0 +1,78 @@
+"""What is priced: the trials, and all that says how much of what is run on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, ScoreConfig
+from fv.data.snapshot import Snapshot
+from fv.evaluation.grid import Plan
+from fv.interventions.engine import Cell, Head
+from fv.interventions.engines import make_engine
+from fv.interventions.expanded_batch import ExpandedBatchEngine
+from fv.interventions.naive import NaiveEngine
+from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.pricing.expanded import PricedExpanded, PricedNaive
+from fv.pricing.priced_engine import PricedEngine
+from fv.pricing.shape import Shape
+from fv.pricing.shared_prefix import PricedSharedPrefix
+from fv.pricing.stand_in import StandIn
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All that a price depends on beside how fast a processor is.
+
+    Attributes:
+        lm: what stands in for the model.
+        shape: the model's shape.
+        snapshot: the trials.
+        heads: the heads that StepD sweeps, or chooses from.
+        vectors: what is injected, with the relations it is evaluated on; values are `fv.pricing.stand_in.WIDTH` wide.
+        cells: the grid's.
+        score: trials that are patched, and how heads are screened.
+        evaluation: what vectors are compared with.
+        dev_fraction: share of eval trials that choose cells; 0 where there is no choice.
+        alpha_unit: what alpha is a multiple of.
+        n_eval: eval trials a relation at most.
+        texts: token ids of the unrelated texts that the cost of injections is measured on.
+        n_verified: heads that a screened run verifies; None for an estimate.
+        n_mean_trials: fit trials whose prompts are averaged; None for all.
+        compute: batches, units and engine.
+        seed: of every draw.
+    """
+
+    lm: StandIn
+    shape: Shape
+    snapshot: Snapshot
+    heads: Sequence[Head]
+    vectors: Plan
+    cells: Sequence[Cell]
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    dev_fraction: float = 0.0
+    alpha_unit: AlphaUnit = AlphaUnit.vector
+    n_eval: int | None = None
+    texts: Sequence[Sequence[int]] = ()
+    n_verified: int | None = None
+    n_mean_trials: int | None = None
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    seed: int = 42
+
+    def engine(self) -> PricedEngine:
+        """What prices the passes of the engine that the settings name."""
+        return engine_of(self.lm, self.shape, self.compute)
+
+
+def engine_of(lm: StandIn, shape: Shape, compute: ComputeConfig) -> PricedEngine:
+    """What prices the passes of the engine that settings name (`fv.interventions.engines.make_engine`).
+
+    Raises:
+        ConfigError: it was asked of a family whose spec does not allow it.
+    """
+    real = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
+    prices: dict[type, Callable[[StandIn, Shape, int], PricedEngine]] = {
+        SharedPrefixEngine: PricedSharedPrefix,
+        ExpandedBatchEngine: PricedExpanded,
+        NaiveEngine: PricedNaive,
+    }
+    return prices[type(real)](lm, shape, compute.max_rows)

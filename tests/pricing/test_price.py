@@ -1,0 +1,146 @@
+"""A plan of settings: it loads no weights, refuses what the pipeline refuses, and counts what the pipeline runs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import scale
+from commands import ROOT
+from conftest import MakeConfig
+from flop_oracle import CountedFlops
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fv
+from fv.config import Config
+from fv.errors import FvError
+from fv.interventions.selfcheck import selfcheck
+from fv.models.language_model import LanguageModel
+from fv.pricing.ledger import makespan
+from fv.pricing.pricing import Processor, priced
+from fv.pricing.shape import Shape
+from fv.pricing.start_up import SELFCHECK_PASSES, SELFCHECK_TOKENS
+from fv.pricing.throughput import Named
+from fv.pricing.work import PromptPass, Work
+from fv.steps.pipeline import run_pipeline
+from fv.steps.plan import model_of, run_plan, workload_of
+
+SMALL = (
+    *("data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=2", "plan.tflops=1"),
+    *("injection.fv=all_qids", "eval_scope=in_domain", "injection.alpha=[1,2]", "analysis=[cost]", "report=none"),
+    *("compute.selfcheck=false", "compute.threads=1", "analysis.cost.n_texts=2", "stats.n_resamples=100"),
+)
+
+
+@pytest.fixture
+def make(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> MakeConfig:
+    def small(*more: str) -> Config:
+        model = ("model=local", f"model.path={tiny_llama_folder}", f"data.relation_csv_path={small_csv}")
+        return make_config(*model, *SMALL, f"results_dir={tmp_path}", "run_id=small", *more)
+
+    return small
+
+
+def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
+    config = make("data.qids=[antonym,verb_past]")
+    load = workload_of(config, model_of(config).lm)
+    price = priced(load, Processor(tflops=1.0))
+    with CountedFlops() as counter:
+        run_pipeline(config)
+    # Where cells are chosen is not known, and this many layers make that a tenth.
+    assert price.total("exact").flops == pytest.approx(counter.total, rel=0.1)
+
+
+def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "without"
+    shutil.copytree(Path(str(make().model.path)), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    run_plan(make(f"model.path={folder}"))
+    assert "effects of all heads" in capsys.readouterr().out
+    for file in folder.iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    run_plan(make(f"model.path={folder}"))
+    assert "tokenizer of smollm2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("score.k=400", "injection.layer=[7]", "injection.k=[1,400]", "data.qids=[nothing]", "score.layers=[9]"),
+        *("evaluation.dev_fraction=0.0", "eval_scope.mode=qid_list eval_scope.qids=[nothing]"),
+    ],
+)
+def test_a_plan_refuses_what_the_pipeline_refuses(make: MakeConfig, wrong: str) -> None:
+    said = []
+    for run in (run_plan, run_pipeline):
+        with pytest.raises(FvError) as error:
+            run(make(*wrong.split()))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_a_shape_that_is_not_ready_is_refused_with_those_that_are(make: MakeConfig) -> None:
+    with pytest.raises(FvError, match=r"plan.shape='llama9'.*llama31_70b"):
+        run_plan(make("plan.shape=llama9"))
+
+
+def test_a_plan_of_seventy_billion_parameters_takes_less_than_a_gigabyte() -> None:
+    code = (
+        "import fv, resource; from scripts import scale\n"
+        "(price,) = scale.prices(['llama31_70b'])\n"
+        "assert price.shape.n_parameters > 7e10\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) * 1024 < 1e9
+
+
+@pytest.mark.slow
+def test_the_page_of_scales_is_what_would_be_drawn() -> None:
+    page = scale.PAGE.read_text(encoding="utf-8")
+    assert scale.drawn(page, scale.drawing()) == page
+
+
+def test_a_shape_counts_each_parameter_once(tiny_llama: LanguageModel, tiny_gpt2: LanguageModel) -> None:
+    for lm in (tiny_llama, tiny_gpt2):
+        shape = Shape.of(lm)
+        assert shape.n_parameters == sum(p.numel() for p in lm.model.parameters())
+        assert shape.weight_bytes == 4 * shape.n_parameters
+
+
+def test_the_self_check_runs_as_many_passes_as_it_is_priced_at(tiny_llama: LanguageModel) -> None:
+    tokens: list[int] = []
+    handle = tiny_llama.blocks[1].register_forward_pre_hook(lambda _block, args: tokens.append(args[0][..., 0].numel()))
+    try:
+        selfcheck(tiny_llama)
+    finally:
+        handle.remove()
+    assert len(tokens) == pytest.approx(SELFCHECK_PASSES, rel=0.25)
+    assert sum(tokens) / len(tokens) == pytest.approx(SELFCHECK_TOKENS, rel=0.25)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=30), st.integers(1, 40))
+def test_workers_take_no_less_than_their_share_nor_than_the_longest_unit(seconds: list[float], n: int) -> None:
+    found = makespan(seconds, n)
+    assert found >= max(sum(seconds) / n, max(seconds)) * (1 - 1e-9)
+    assert found <= sum(seconds) / n + max(seconds)
+    assert makespan(seconds, 1) == pytest.approx(sum(seconds))
+
+
+def test_small_passes_wait_for_the_weights_and_large_ones_for_the_arithmetic(tiny_llama: LanguageModel) -> None:
+    shape = Shape.of(tiny_llama)
+    processor = Named(flops=1e9, bytes_per_second=1e8)
+    one, many = Work(), Work()
+    one.run_rows(1, 1)
+    many.run_prompts(PromptPass(10, 100), 1)
+    assert processor.seconds(one, shape) == pytest.approx(shape.block_weights * 4 / 1e8)
+    assert processor.seconds(many, shape) == pytest.approx(many.flops(shape) / 1e9)
+
+
+def test_a_loaded_model_is_priced_as_its_folder_is(tiny_llama: LanguageModel, tiny_llama_folder: Path) -> None:
+    pairs = fv.read_relations(names=["antonym"])["antonym"].pairs[:40]
+    trials = fv.sample_trials({"antonym": pairs}, tiny_llama, demos=2, fit=2, held_out=4)
+    whole, folder = (fv.plan(model, trials, tflops=1, k=2) for model in (tiny_llama, tiny_llama_folder))
+    assert whole.total("exact") == folder.total("exact")
