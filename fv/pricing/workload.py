@@ -75,4 +75,4 @@ def engine_of(lm: StandIn, shape: Shape, compute: ComputeConfig) -> PricedEngine
         ExpandedBatchEngine: PricedExpanded,
         NaiveEngine: PricedNaive,
     }
-    return prices[type(real)](lm, shape, compute.max_rows)
+    return prices[type(real.engine)](lm, shape, real.max_rows)
