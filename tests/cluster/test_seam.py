@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from clusters import Shuffled, differing, results_of
+from commands import ROOT, module
 from conftest import MakeConfig
+from plug_ins import install
 
+from fv.cluster import GROUP
 from fv.config import Config
 from fv.errors import ArtifactError, ClusterError, ConfigError
 from fv.progress import show_bars
@@ -191,6 +194,22 @@ def test_other_settings_are_refused_as_in_one_process(make_config: MakeConfig, a
     with pytest.raises(ArtifactError, match=r"data\.n_demos: there 3, here 2"):
         distributed.run_pipeline(other)
     assert other.cluster.seen == []
+
+
+@pytest.mark.cluster
+def test_the_cluster_that_the_page_shows_plugs_in(
+    make_config: MakeConfig, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## A cluster")[2]
+    code = page.partition("```python\n")[2].partition("```")[0]
+    package = tmp_path / "packages"
+    install(
+        monkeypatch, package, "more_clusters", {"threads": code}, GROUP, "threads = more_clusters.threads:Threads\n"
+    )
+    words = [word for word in asked if not word.startswith("results_dir=")]
+    for name, more in {"alone": [], "threads": ["cluster=threads"]}.items():
+        module("pipeline", *words, *more, f"run_id={name}", f"results_dir={tmp_path}", PYTHONPATH=str(package))
+    assert differing(tmp_path / "relation" / "alone", tmp_path / "relation" / "threads") == []
 
 
 def test_what_no_model_has_is_refused_by_its_setting(make_config: MakeConfig, asked: list[str]) -> None:
