@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fv.config import Screen
 from fv.config.score import ScoreConfig
-from fv.heads.relation_run import UNIT_TRIALS, RelationRuns
+from fv.heads.relation_run import RelationRuns
 from fv.heads.screened_run import estimate_of
 from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Head
@@ -56,7 +56,7 @@ def _screened(load: Workload) -> list[StagePrice]:
 
 def _runs(load: Workload, stages: dict[str, StagePrice]) -> RelationRuns:
     engine, score = load.engine(), replace(load.score, adaptive=False)
-    units, size = PricedUnits(engine, stages), load.compute.unit_trials or UNIT_TRIALS
+    units, size = PricedUnits(engine, stages), load.compute.unit_trials or 1  # a pass each, as workers share them
     n_mean = load.n_mean_trials
     return RelationRuns(load.lm, load.snapshot, load.heads, engine, score, load.seed, n_mean, size, units)
 
