@@ -255,14 +255,12 @@ def test_a_command_that_does_not_wait_goes_on_stage_by_stage(
     subject: list[str], whole: Path, slurm: dict[str, str]
 ) -> None:
     asked = [*subject, "cluster=slurm", "cluster.wait=false", "cluster.workers=2", "run_id=unwaited"]
-    told, texts = "", []
-    for _ in range(80):
-        told = run(*asked, environment=slurm)
-        texts.append(told)
-        if "Step6 in" in told and "complete already" in told:
-            break
-        time.sleep(5)
-    assert "complete already" in told
+    texts: list[str] = []
+    while not any(re.search("Step6 in .* complete already", text) for text in texts):
+        texts.append(run(*asked, environment=slurm))
+        assert len(texts) < 60, texts[-3:]
+        while subprocess.run(["squeue", "-h"], env={**os.environ, **slurm}, capture_output=True, check=True).stdout:
+            time.sleep(1)
     assert any(re.search(r"were submitted: .*\(scancel \d+", text) for text in texts)
     assert differing(whole, root_of(subject, "unwaited")) == []
 
