@@ -51,13 +51,9 @@ def ratio(words: Sequence[str]) -> None:
 
 def units_of(shape: str, n_trials: int) -> tuple[list[list[float]], float]:
     """Seconds of each unit of each stage of an exact run, on one thread here, and of a worker's start-up."""
-    config: Config = configured(
-        f"plan.shape={shape}",
-        f"data.n_trials_per_q={n_trials}",
-        "injection.fv=all_qids",
-        "eval_scope=in_domain",
-        "compute.threads=1",
-    )
+    trials = [f"data.n_trials_per_q={n_trials}", "data.n_eval_trials_per_q=12", "data.allow_drop=true"]
+    vectors = ["injection.fv=all_qids", "eval_scope=in_domain", "compute.threads=1"]
+    config: Config = configured(f"plan.shape={shape}", *trials, *vectors)
     torch.set_num_threads(1)
     libraries = time.process_time()
     lm, notes = model_of(config)
