@@ -12,20 +12,33 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from rich.console import Console
 
 from benchmarks.subjects import configured
-from fv.config import Config
 from fv.pricing.ledger import makespan
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.stepd import SCREENED
 from fv.steps.plan import model_of, workload_of
 
 ENOUGH = 0.85
-ALONE = ("model", "tables", "Step6's tables", "summary")
-"""What one worker does while the others wait, each with a start-up of its own where workers do not live on (Slurm)."""
+ALONE = ("tables", "Step6's tables", "summary")
+"""What one worker does while the others wait (`fv.steps.distributed`), beside the first, which proves the model."""
+
+
+class Units(NamedTuple):
+    """Seconds of everything that a run takes of workers.
+
+    Attributes:
+        stages: of each task of each stage.
+        start_up: of a worker, before its first task.
+        proof: of the self-check, once a run.
+    """
+
+    stages: list[list[float]]
+    start_up: float
+    proof: float
 
 
 def ratio(words: Sequence[str]) -> None:
@@ -49,48 +62,73 @@ def ratio(words: Sequence[str]) -> None:
     print(f"two workers / one process: {two / one:.3f}")
 
 
-def units_of(shape: str, n_trials: int) -> tuple[list[list[float]], float]:
-    """Seconds of each unit of each stage of an exact run, on one thread here, and of a worker's start-up."""
-    trials = [f"data.n_trials_per_q={n_trials}", "data.n_eval_trials_per_q=12", "data.allow_drop=true"]
+def units_of(shape: str, n_trials: int) -> Units:
+    """Those of an exact run of all relations, on one thread here."""
+    trials = [f"data.n_trials_per_q={n_trials}", "data.n_eval_trials_per_q=14"]
     vectors = ["injection.fv=all_qids", "eval_scope=in_domain", "compute.threads=1"]
-    config: Config = configured(f"plan.shape={shape}", *trials, *vectors)
+    config = configured(f"plan.shape={shape}", *trials, *vectors)
     torch.set_num_threads(1)
     libraries = time.process_time()
     lm, notes = model_of(config)
     price = priced(workload_of(config, lm), Processor(libraries=libraries), notes)
-    assert price.throughput is not None
-    stages = [stage for stage in price.stages if stage.only != SCREENED]
-    seconds = [[price.throughput.seconds(unit.work, price.shape) for unit in stage.units] for stage in stages]
-    return seconds, sum(each or 0.0 for each in price.start_up.values())
+    speed = price.throughput
+    assert speed is not None
+    seconds = {
+        stage.name: [speed.seconds(unit.work, price.shape) for unit in stage.units]
+        for stage in price.stages
+        if stage.only != SCREENED
+    }
+    clean, zero_shot, effects, grid, choice, own, others, cost = seconds.values()
+    # A task of the test trials chooses its own cells: those of a relation's own conditions, then of others.
+    tests = [*map(sum, zip(choice[::2], own, strict=True)), *map(sum, zip(choice[1::2], others, strict=True))]
+    before = {what: each or 0.0 for what, each in price.start_up.items()}
+    proof = before.pop("self-check")
+    return Units([[*clean, *zero_shot], effects, grid, tests, cost], sum(before.values()), proof)
 
 
-def busy(stages: Sequence[Sequence[float]], start_up: float, n_workers: int, alone: float) -> tuple[float, float]:
-    """Share of the workers' time that is spent on units, and the hours of it all: every stage begins with a start-up
-    and ends when its last worker does, and what one worker does alone takes `alone` seconds beside its start-up."""
-    took = sum(start_up + makespan(units, n_workers) for units in stages) + len(ALONE) * (start_up + alone)
-    work = sum(map(sum, stages)) + len(ALONE) * alone
-    return work / (n_workers * took), took / 3600
+def busy(units: Units, n_workers: int, alone: float, stays: bool) -> tuple[float, float]:
+    """Share of the workers' time that is spent on units, and the hours of it all.
+
+    Args:
+        units: the run.
+        n_workers: how many workers.
+        alone: seconds of what one does alone.
+        stays: whether workers live on from stage to stage, as Ray's do; Slurm's start up at each.
+    """
+    starts = 1 if stays else len(units.stages) + len(ALONE) + 1
+    took = sum(makespan(stage, n_workers) for stage in units.stages)
+    took += starts * units.start_up + units.proof + len(ALONE) * alone
+    return sum(map(sum, units.stages)) / (n_workers * took), took / 3600
 
 
 def simulate(shape: str, n_trials: int, workers: Sequence[int], alone: float) -> None:
     """Print how busy workers are, and for the most of them the least work that keeps them busy enough."""
-    stages, start_up = units_of(shape, n_trials)
-    Console().print(
-        f"{shape}, {n_trials} trials, 31 relations: {sum(map(len, stages))} units, "
-        f"{sum(map(sum, stages)) / 3600:.1f} h on one thread; start-up {start_up:.1f} s"
+    units = units_of(shape, n_trials)
+    total = sum(map(sum, units.stages)) / 3600
+    print(
+        f"{shape}, {n_trials} trials, 31 relations: {sum(map(len, units.stages))} tasks, {total:.1f} h on one thread;"
     )
-    for n_workers in workers:
-        share, hours = busy(stages, start_up, n_workers, alone)
-        print(f"{n_workers} workers: {share:.0%} busy, {hours:.2f} h")
-    n_workers, more = max(workers), n_trials
-    while more <= 64 * n_trials:
-        stages, start_up = units_of(shape, more)
-        share, hours = busy(stages, start_up, n_workers, alone)
+    print(
+        f"start-up {units.start_up:.1f} s, self-check {units.proof:.1f} s, {alone:.0f} s of each of {', '.join(ALONE)}"
+    )
+    for stays, kind in ((False, "that start up at each stage (Slurm)"), (True, "that live on (Ray, local)")):
+        for n_workers in workers:
+            share, hours = busy(units, n_workers, alone, stays)
+            print(f"{n_workers} workers {kind}: {share:.0%} busy, {hours:.2f} h")
+        print(least(units, n_trials, max(workers), alone, stays))
+
+
+def least(units: Units, n_trials: int, n_workers: int, alone: float, stays: bool) -> str:
+    """The least work, in trials a relation, that keeps so many workers busy enough: more of them are more of StepD."""
+    prompts, effects, *others = units.stages
+    for times in range(1, 500):
+        more = units._replace(stages=[prompts * times, effects * times, *others])
+        share, hours = busy(more, n_workers, alone, stays)
         if share >= ENOUGH:
-            print(f"{n_workers} workers are {share:.0%} busy from {more} trials a relation on ({hours:.2f} h)")
-            return
-        more = round(1.5 * more)
-    print(f"{n_workers} workers: not {ENOUGH:.0%} busy with {more} trials a relation either ({share:.0%})")
+            return (
+                f"{n_workers} workers are {share:.0%} busy from {n_trials * times} trials a relation on ({hours:.2f} h)"
+            )
+    return f"{n_workers} workers are never {ENOUGH:.0%} busy."
 
 
 def main() -> None:
