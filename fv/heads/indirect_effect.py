@@ -7,6 +7,7 @@ After Todd et al., "Function Vectors in Large Language Models" (ICLR 2024), sect
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,11 @@ class TrialEffects:
         return cls(np.concatenate([e.delta_logprob for e in parts]), np.concatenate([e.delta_p for e in parts]))
 
 
+def places_of(heads: Sequence[Head]) -> np.ndarray:
+    """The layers of heads and their numbers there, (2, n_heads) int."""
+    return np.fromiter(chain.from_iterable(heads), np.int64).reshape(-1, 2).T
+
+
 def trial_effects(
     engine: Engine,
     corrupted: Sequence[Prompt],
@@ -77,7 +83,7 @@ def trial_effects(
     """
     scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
-    layer, head = np.array(heads).T
+    layer, head = places_of(heads)
     delta_logprob, delta_p = np.full((2, len(corrupted), n_layers, n_heads), np.nan)
     delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
     delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()

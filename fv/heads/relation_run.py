@@ -17,7 +17,7 @@ from fv.config.score import ScoreConfig, Screen
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import RelationMeans, mean_over_prompts
-from fv.heads.indirect_effect import TrialEffects, trial_effects
+from fv.heads.indirect_effect import TrialEffects, places_of, trial_effects
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
@@ -275,7 +275,7 @@ class RelationRuns:
         return _score_arrays(run) | {"head_outputs": array_of(run.head_outputs)}
 
     def _patching(self, clean_mean: Tensor) -> Compute:
-        layers, heads = np.array(self.heads).T
+        layers, heads = places_of(self.heads)
 
         def run(prompts: Sequence[Prompt]) -> Arrays:
             effects, unedited = trial_effects(self.engine, prompts, clean_mean, self.heads, self.advance)
@@ -286,7 +286,7 @@ class RelationRuns:
 
     def _effects(self, arrays: Arrays) -> TrialEffects:
         """Effects on the whole grid of heads from those of the swept ones, (n_trials, n_swept)."""
-        layers, heads = np.array(self.heads).T
+        layers, heads = places_of(self.heads)
         whole = []
         for name in EFFECTS:
             effects = np.full((len(arrays[name]), self.lm.n_layers, self.lm.n_heads), np.nan)

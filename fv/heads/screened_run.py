@@ -16,7 +16,7 @@ from torch import Tensor
 from fv.config.score import ScoreConfig
 from fv.config.score import Screen as Method
 from fv.errors import shorten
-from fv.heads.indirect_effect import aie_table, cie_table
+from fv.heads.indirect_effect import aie_table, cie_table, places_of
 from fv.heads.piece import of_each
 from fv.heads.ranking import top_heads
 from fv.heads.relation_run import Begun, Estimate, RelationRuns, Unit
@@ -110,7 +110,7 @@ def _begun(runs: RelationRuns, name: str) -> dict[str, Begun]:
 
 def _estimated(runs: RelationRuns, begun: Mapping[str, Begun], estimate: Estimate, name: str) -> dict[str, np.ndarray]:
     """Each relation's mean estimates, (n_layers, n_heads): NaN for heads that may not be chosen."""
-    layers, heads = np.array(runs.heads).T
+    layers, heads = places_of(runs.heads)
     with progress_bar(f"{name}, screening", runs.n_patched) as (advance, rename):
         shown = replace(runs, advance=advance)
 
