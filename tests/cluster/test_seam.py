@@ -67,7 +67,7 @@ def folders(config: Config) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.cluster if case != "whole" else ()) for case in CASES]
+    "case", [pytest.param(case, marks=pytest.mark.cluster if case != "grid alone" else ()) for case in CASES]
 )
 def test_a_run_that_workers_compute_has_the_same_bytes(make_config: MakeConfig, asked: list[str], case: str) -> None:
     config = make_config(

@@ -53,8 +53,11 @@ def ray_address() -> Iterator[str]:
 
 @pytest.fixture(
     params=[
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "processes")),
-        *(pytest.param(name, marks=pytest.mark.cluster) for name in ("submitit_local", "slurm", "ray_tasks")),
+        pytest.param("basic", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.cluster)
+            for name in ("processes", "submitit_local", "slurm", "ray_tasks")
+        ),
     ]
 )
 def launcher(request: pytest.FixtureRequest) -> list[str]:
@@ -107,7 +110,7 @@ def killed(words: list[str], workers: Callable[[psutil.Process], Iterable[psutil
     return said
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_process_that_was_killed_is_named_and_the_same_sweep_goes_on(
     tiny_overrides: list[str], tmp_path: Path
 ) -> None:
