@@ -267,7 +267,8 @@ def test_a_command_that_does_not_wait_goes_on_stage_by_stage(
 
 
 def test_jobs_that_are_at_work_are_named(subject: list[str], slurm: dict[str, str]) -> None:
-    asked = [*subject, "cluster=slurm", "cluster.wait=false", "run_id=named"]
+    # Held, so that they do not end meanwhile.
+    asked = [*subject, "cluster=slurm", "cluster.wait=false", "run_id=named", "cluster.options={hold: true}"]
     first = run(*asked, environment=slurm)
     again = run(*asked, environment=slurm)
     (job,) = re.findall(r"\(scancel (\d+)\)", first.splitlines()[-1])
