@@ -17,7 +17,7 @@ from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
 from fv.cluster.work.records import Record, ended
 from fv.cluster.work.stage import Stage, Task, Work, dealt
 from fv.cluster.work.working import do
-from fv.errors import ClusterError
+from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
 
 JOBS = "jobs.json"
@@ -53,13 +53,19 @@ class Slurm(Cluster):
     """Lines of shell that are run before, such as `module load cuda`."""
     at_once: int | None = None
     """The most elements that run at once."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Any = None
     """Any other option of sbatch by its long name: `{nodelist: n1, reservation: mine}`."""
     wait: bool = True
     """Whether to wait for the jobs. Otherwise the command returns once it has submitted a stage, and goes on from there
     when it is given again."""
     poll: float = 5.0
     """Seconds between two looks at who is at work."""
+
+    def __post_init__(self) -> None:
+        if self.options is not None and not isinstance(self.options, dict):
+            raise ConfigError(
+                f"cluster.options={self.options!r} must be options of sbatch by their long names: {{nodelist: n1}}."
+            )
 
     def threads(self) -> int:
         return self.cpus
@@ -170,7 +176,7 @@ class _Arrays:
 
     def _parameters(self, stage: Stage) -> dict[str, Any]:
         own = self.settings
-        more = {**own.options, **({"gpus-per-task": own.gpus} if own.gpus else {})}
+        more = {**(own.options or {}), **({"gpus-per-task": own.gpus} if own.gpus else {})}
         given = {
             "job_name": f"fv-{stage.step}-{stage.name}".lower().replace(" ", "-"),
             "time": own.time,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import MakeConfig
 
 from fv.cluster.local import devices_of_each
 from fv.cluster.ray import Ray
@@ -125,6 +126,13 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ClusterError, match=rf"function-vectors\[{extra}\]"), cluster.running(work(tmp_path)):
         pass
+
+
+def test_any_option_of_slurm_can_be_given(make_config: MakeConfig) -> None:
+    config = make_config("cluster=slurm", "cluster.options={hold: true, nodelist: n1}", "cluster.setup=[module load x]")
+    assert config.cluster.options == {"hold": True, "nodelist": "n1"}
+    with pytest.raises(ConfigError, match="by their long names"):
+        make_config("cluster=slurm", "cluster.options=hold")
 
 
 def test_slurm_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
