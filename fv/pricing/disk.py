@@ -8,8 +8,10 @@ EFFECT = 16
 """Bytes of a head's effect on a trial: of log p and of p, in float64."""
 GRID_ROW = 16
 """Bytes of a trial at a cell in a unit: log p and rank."""
-TRIAL_LINE = 350
-"""Bytes of a line of `eval_trials.jsonl`, about: measured in the demo's run."""
+TRIAL_LINE = 541
+"""Bytes of a line of `eval_trials.jsonl`, measured in the demo's run."""
+HELD_OUT = 1_310_000
+"""Bytes of the tables and summaries of test trials, a vector on a relation: 21.0 MB of the demo's 16, of 14 trials."""
 
 
 class Disk(NamedTuple):
@@ -31,4 +33,5 @@ def disk_of(load: Workload) -> Disk:
     # Clean prompts leave head outputs and residual streams, corrupted ones head outputs, each as float32.
     units = n_fit * (2 * outputs + residual) + effects + cells * GRID_ROW
     means = len(qids) * (2 * outputs + residual)
-    return Disk(units, effects + means + cells * TRIAL_LINE)
+    held_out = sum(len(on) for _, on in load.vectors) * HELD_OUT if load.evaluation.held_out else 0
+    return Disk(units, effects + means + cells * TRIAL_LINE + held_out)
