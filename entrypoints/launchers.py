@@ -1,10 +1,11 @@
 """The ready launchers of conf/hydra/launcher/: which plugin each builds on, and whether it is installed."""
 
 import importlib.util
-import os
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf
+
+from fv.cluster.local import cores
 
 IN_PROCESS = "basic"
 """Hydra's own launcher: one job after the other, in this process."""
@@ -35,8 +36,7 @@ def cores_of_a_job(threads: int | None) -> int:
 
 def jobs_at_once(threads: int | None) -> int:
     """How many jobs of so many threads the cores take that this process may use; one at least."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // cores_of_a_job(threads))
+    return max(1, cores() // cores_of_a_job(threads))
 
 
 def add_resolvers() -> None:

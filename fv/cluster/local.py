@@ -27,7 +27,7 @@ class Local(Cluster):
     """Processes on this machine, which share its threads and its visible GPUs."""
 
     def threads(self) -> int:
-        return max(1, _cores() // self.workers)
+        return max(1, cores() // self.workers)
 
     def sharing(self, device: str) -> int:
         n_devices = 1 if device == "cpu" else max(1, len(_visible_devices()))
@@ -97,7 +97,7 @@ def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
     return [[*visible[i * each : (i + 1) * each]] for i in range(n_workers)]
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use; where that is not told, all that there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

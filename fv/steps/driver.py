@@ -72,24 +72,24 @@ class Driver:
 
     def once(self, step: str, name: str, ask: Mapping[str, Any], made_from: Any) -> Any:
         """What the worker says of one task, from its record where the same was asked before."""
-        task = Task(name, {**ask, "of": digest_of([made_from, code_digest()])})
-        known = read_record(self.folder(step, name), task.name)
-        if known is not None and known.state == DONE and known.of == digest_of(dict(task.ask)):
-            return known.result
-        return self.run(step, name, [task])[task.name]
+        (task,) = self._asked([Task(name, ask)], made_from)
+        known = self._done(step, name, task)
+        return self.run(step, name, [task])[task.name] if known is None else known.result
 
     def missing(self, step: str, name: str, tasks: Sequence[Task], made_from: Any) -> list[Task]:
         """Those tasks, as they are asked of `made_from`, that have not been done so before."""
+        return [task for task in self._asked(tasks, made_from) if self._done(step, name, task) is None]
+
+    def _asked(self, tasks: Sequence[Task], made_from: Any) -> list[Task]:
+        """Tasks that say what they are asked of."""
         of = digest_of([made_from, code_digest()])
-        asked = [replace(task, ask={**task.ask, "of": of}) for task in tasks]
-        folder = self.folder(step, name)
-        records = {task.name: read_record(folder, task.name) for task in asked}
+        return [replace(task, ask={**task.ask, "of": of}) for task in tasks]
 
-        def is_done(task: Task) -> bool:
-            record = records[task.name]
-            return record is not None and record.state == DONE and record.of == digest_of(dict(task.ask))
-
-        return [task for task in asked if not is_done(task)]
+    def _done(self, step: str, name: str, task: Task) -> Record | None:
+        """The record of a task that was done before as it is asked now; None where it was not."""
+        record = read_record(self.folder(step, name), task.name)
+        is_same = record is not None and record.state == DONE and record.of == digest_of(dict(task.ask))
+        return record if is_same else None
 
     def folder(self, step: str, name: str) -> Path:
         """Where the records of a stage are; those of a tag have a place of their own."""

@@ -92,7 +92,7 @@ def begin_stage(stage: Stage, cluster: str, begun: float) -> None:
     there = read_stage(stage.folder) if (stage.folder / STAGE).exists() else None
     asked = {task.name for task in stage.tasks}
     before = [task for task in (there.tasks if there else ()) if task.name not in asked]
-    done = [task for task in before if there and there.records.get(task.name, _NEVER).state == DONE]
+    done = [task for task in before if there and there.state_of(task) == DONE]
     for task in stage.tasks:
         for state in (RUNNING, DONE, FAILED):
             _path(stage.folder, task.name, state).unlink(missing_ok=True)
@@ -137,6 +137,3 @@ def _read(path: Path) -> Record | None:
     except ArtifactError:
         return None
     return Record(**{**values, "error": tuple(values["error"])})
-
-
-_NEVER = Record("", "", "", 0, 0.0)
