@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -38,16 +39,20 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def ray_nodes() -> Iterator[object]:
+def ray_nodes() -> Iterator[Any]:
     """A Ray of two nodes of one CPU beside a head that has none, each with a raylet of its own."""
-    utils = pytest.importorskip("ray.cluster_utils")
-    nodes = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        nodes.add_node(num_cpus=1)
+    nodes, _ = two_nodes()
     try:
         yield nodes
     finally:
         nodes.shutdown()
+
+
+def two_nodes() -> tuple[Any, list[Any]]:
+    """A Ray of two nodes of one CPU, and the two. It has no dashboard: a second Ray finds its port taken, and says so."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    nodes = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    return nodes, [nodes.add_node(num_cpus=1) for _ in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +218,7 @@ def test_a_node_that_goes_down_is_made_up_for(subject: list[str], whole: Path, s
 
 
 def test_a_raylet_that_is_killed_is_made_up_for(subject: list[str], whole: Path) -> None:
-    utils = pytest.importorskip("ray.cluster_utils")
-    nodes = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    own = [nodes.add_node(num_cpus=1) for _ in range(2)]
+    nodes, own = two_nodes()
     try:
         words = ["cluster=ray", f"cluster.address={nodes.address}", "run_id=raylet", *OTHER_UNITS]
         process = started(command(*subject, *words))
