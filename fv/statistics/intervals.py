@@ -163,16 +163,17 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
     level = expanded_level(stats.confidence, values.shape[1])
     own, rounding = values.mean(-1), _ROUNDING * np.ptp(values, -1)
 
-    def mean(resamples: np.ndarray, axis: int) -> np.ndarray:
-        # How a resample lies in memory depends on how many are drawn together, and decides the last bit of a sum.
-        found = np.ascontiguousarray(resamples).mean(axis)  # (n_series, ...)
+    def mean(trials: np.ndarray, axis: int) -> np.ndarray:
+        # Taken so, a resample lies in memory in one way however many are drawn together: that decides the last bit of
+        # a sum. It is also several times faster than to have the values themselves resampled.
+        found = np.take(values, trials, -1).mean(axis)  # (n_series, ..., n_trials) -> (n_series, ...)
         centre, near = (a.reshape(-1, *[1] * (found.ndim - 1)) for a in (own, rounding))
         return np.where(np.abs(found - centre) <= near, centre, found)
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
         found = bootstrap(
-            (values,),
+            (np.arange(values.shape[1]),),
             mean,
             axis=-1,
             vectorized=True,
