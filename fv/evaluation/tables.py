@@ -39,11 +39,11 @@ CONTRASTED = {
 
 
 def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
-    """Trial rows of one condition.
+    """Trial rows of conditions.
 
     Args:
-        scored: one row a trial: which condition it is, and the answers' scores (`fv.interventions.answers`).
-        reference: the rows of the condition it changes, on the same trials; None where there is none.
+        scored: one row a (condition, trial): which condition it is, and the scores (`fv.interventions.answers`).
+        reference: for each of them the row of the condition that it changes, on the same trial; None without any.
     """
     rows = scored.copy()
     rows["p"] = np.exp(rows["logprob"])
@@ -68,13 +68,13 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
         trial_ids: the trials, in order of their numbers.
     """
     named = scores.assign(trial_id=scores["trial"].map(pd.Series(list(trial_ids))))
-    unedited = {prompt: rated_rows(named[named["condition"] == name], None) for name, prompt in UNEDITED.items()}
-    right = unedited["clean"]["top1"].to_numpy() == 1
-    tables = []
-    for (_, name, _), rows in named.groupby(["fv", "condition", "draw"], sort=False):
-        reference = unedited["zero_shot" if name in UNEDITED else rows["prompt"].iloc[0]]
-        tables.append(rated_rows(rows, None if name == "zero_shot" else reference).assign(few_shot_correct=right))
-    return pd.concat(tables, ignore_index=True).drop(columns=["trial", "prompt"])
+    unedited = rated_rows(named[named["condition"].isin(list(UNEDITED))], None).set_index(["prompt", "trial"])
+    changes = named[named["condition"] != "zero_shot"]
+    prompts = changes["prompt"].where(~changes["condition"].isin(list(UNEDITED)), "zero_shot")
+    changed = rated_rows(changes, unedited.loc[pd.MultiIndex.from_arrays([prompts, changes["trial"]])])
+    rows = pd.concat([rated_rows(named[named["condition"] == "zero_shot"], None), changed]).sort_index()
+    right = unedited.loc["clean"]["top1"] == 1
+    return rows.assign(few_shot_correct=rows["trial"].map(right)).drop(columns=["trial", "prompt"])
 
 
 def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:

@@ -49,7 +49,8 @@ def ray_nodes() -> Iterator[Any]:
 
 
 def two_nodes() -> tuple[Any, list[Any]]:
-    """A Ray of two nodes of one CPU, and the two. It has no dashboard: a second Ray finds its port taken, and says so."""
+    """A Ray of two nodes of one CPU, and the two."""
+    # A second Ray would find the dashboard's port taken, and leak a socket.
     utils = pytest.importorskip("ray.cluster_utils")
     nodes = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     return nodes, [nodes.add_node(num_cpus=1) for _ in range(2)]
