@@ -4,7 +4,6 @@ Each step here does as the one of its name does in one process: it ends in the s
 missing is computed stage by stage; then a worker runs the step itself, which finds every unit and writes the outputs.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,17 +12,13 @@ from dataclasses import asdict, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import is_made
 from fv.cluster.work.stage import Task
 from fv.config import Config
-from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
+from fv.data.snapshot import read_snapshot, write_snapshot
 from fv.errors import ClusterError
-from fv.evaluation.candidates import Candidates
-from fv.evaluation.grid import Plan, qids_of
-from fv.files import digest_of
 from fv.heads.piece import Kind, Piece, PiecesMissingError
 from fv.heads.relation_run import RelationRuns
 from fv.heads.relations import measure
@@ -55,6 +50,7 @@ from fv.steps.analyse import asked_analyses
 from fv.steps.analyses import analyses_after
 from fv.steps.driver import Driver, driving
 from fv.steps.holder import ModelHolder
+from fv.steps.tasks import analysis_task, grid_tasks, held_out_tasks, piece_task
 
 STAGES = {
     Kind.clean: "prompts",
@@ -64,8 +60,6 @@ STAGES = {
     Kind.corrupted: "effects",
 }
 """The stages of StepD, in their order, by what is run."""
-VECTORS_EACH = 8
-"""Vectors of a relation that one task of the grid injects: as many fill its passes."""
 log = logging.getLogger(__name__)
 
 
@@ -118,7 +112,7 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
         made_from = [asdict(analysis), run.inputs(analysis.reads)]
         with driving(settings) as driver:
             units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
-            tasks = [_analysis_task(name, unit) for unit in units]
+            tasks = [analysis_task(name, unit) for unit in units]
             driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
             driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
     return paths.analyses
@@ -195,7 +189,7 @@ def _compute_stepd(driver: Driver) -> int:
         stages = [*dict.fromkeys(STAGES.values())]
         pieces = sorted(pieces, key=lambda piece: stages.index(STAGES[piece.kind]))
         for name, own in groupby(pieces, lambda piece: STAGES[piece.kind]):
-            driver.run("StepD", name, [_piece_task(runs, piece, config.compute.max_rows) for piece in own])
+            driver.run("StepD", name, [piece_task(runs, piece, config.compute.max_rows) for piece in own])
     return config.compute.max_rows
 
 
@@ -208,26 +202,6 @@ def _missing_pieces(runs: RelationRuns, config: Config) -> list[Piece]:
         except PiecesMissingError as error:
             return error.pieces
     return []
-
-
-def _piece_task(runs: RelationRuns, piece: Piece, max_rows: int) -> Task:
-    """The task that computes a piece; it costs about as many passes of a token through the model."""
-    lengths = [len(prompt.token_ids) for prompt in runs.prompts(piece)]
-    # A row of a patched head runs through the blocks above it: half of them, on average.
-    rows = len(piece.heads or runs.heads) / 2 if piece.kind is Kind.effects else 0
-    ask = {
-        "do": "piece",
-        "kind": piece.kind.value,
-        "q_id": piece.q_id,
-        "start": piece.start,
-        "stop": piece.stop,
-        "heads": [list(head) for head in piece.heads],
-        "max_rows": max_rows,
-    }
-    name = f"{piece.name}-{piece.start}-{piece.stop}"
-    if piece.heads:
-        name += f"-{digest_of(ask['heads'])[:8]}"
-    return Task(name, ask, piece.q_id, sum(lengths) + rows * len(lengths))
 
 
 def _has_stepe(config: Config, paths: RunPaths) -> bool:
@@ -251,13 +225,9 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
     (paths.step6 / META).unlink(missing_ok=True)
     snapshot = read_snapshot(paths.snapshot)
     plan = plan_of(config, snapshot, outlines_of(config, snapshot))
-    driver.run("Step6", "grid", driver.missing("Step6", "grid", _grid_tasks(snapshot, plan), made_from))
+    driver.run("Step6", "grid", driver.missing("Step6", "grid", grid_tasks(snapshot, plan), made_from))
     if config.evaluation.held_out:
-        tests = [
-            Task(f"held_out-{q_id}-{part}", {"do": "held_out", "q_id": q_id, "part": part}, q_id)
-            for q_id in qids_of(plan)
-            for part in Candidates._fields
-        ]
+        tests = held_out_tasks(snapshot, plan)
         driver.run("Step6", "test trials", driver.missing("Step6", "test trials", tests, made_from))
     if analyses_after("Step6", config):
         rows = {"do": "rows"}
@@ -265,28 +235,9 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
         if find_flaw(paths.step6, made["written"], "Step6"):
             made = driver.run("Step6", "tables", [Task("tables", rows)])["tables"]
         written, units = made["written"], made["units"]
-        tasks = [_analysis_task(name, unit, written) for name, own in units.items() for unit in own]
+        tasks = [analysis_task(name, unit, written) for name, own in units.items() for unit in own]
         driver.run("Step6", "analyses", driver.missing("Step6", "analyses", tasks, [made_from, written]))
     driver.run("Step6", "summary", [Task("summary", {"do": "finish", "steps": {"step6": config.overwrite}})])
-
-
-def _grid_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
-    """The grid in parts: some of a relation's vectors each, as many as fill a pass of its cells."""
-    tasks = []
-    for q_id in qids_of(plan):
-        names = [vector.name for vector, on in plan if q_id in on]
-        for start in range(0, len(names), VECTORS_EACH):
-            own = names[start : start + VECTORS_EACH]
-            cost = len(snapshot.of(q_id, snapshot.eval_split)) * len(own)
-            ask = {"do": "grid", "q_id": q_id, "vectors": own}
-            tasks.append(Task(f"grid-{q_id}-{digest_of(own)[:8]}", ask, q_id, cost))
-    return tasks
-
-
-def _analysis_task(name: str, unit: Any, written: dict[str, str] | None = None) -> Task:
-    """The task that makes one piece of an analysis."""
-    ask = {"do": "analysis", "name": name, "unit": unit, "written": written}
-    return Task(f"{name}-{json.dumps(unit, ensure_ascii=False)}", ask, unit if isinstance(unit, str) else "")
 
 
 def _forget_step6(driver: Driver) -> None:
