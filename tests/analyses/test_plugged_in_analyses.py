@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from plug_ins import install
 
 import fv
-from entrypoints.analyses import add_analyses
+from entrypoints.plug_ins import add_analyses
 from fv.analyses import known_analyses
 from fv.files import read_json
 from fv.runs.paths import RunPaths

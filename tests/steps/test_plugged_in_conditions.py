@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from plug_ins import install
 
 import fv
-from entrypoints.conditions import add_conditions
+from entrypoints.plug_ins import add_conditions
 from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
