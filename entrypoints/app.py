@@ -25,7 +25,7 @@ from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
-from .command_line import is_answered, multirun_first
+from .command_line import is_answered, multirun_first, refuse_unknown_analyses
 from .errors import UserError, traceback_wanted, user_errors
 from .launchers import add_resolvers, missing_plugin
 from .pages import write_page
@@ -66,6 +66,8 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 sys.exit(missing)
             before = _holder.set(ModelHolder())
             try:
+                with user_errors():
+                    refuse_unknown_analyses(sys.argv[1:])
                 with watched_jobs() as jobs:
                     start()
                 with user_errors():
