@@ -25,13 +25,11 @@ from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
-from .analyses import add_analyses
-from .clusters import add_clusters
-from .command_line import is_answered, multirun_first
-from .conditions import add_conditions
+from .command_line import is_answered, multirun_first, refuse_unknown_analyses
 from .errors import UserError, traceback_wanted, user_errors
 from .launchers import add_resolvers, missing_plugin
 from .pages import write_page
+from .plug_ins import add_analyses, add_clusters, add_conditions
 from .sweeps import RecordJobs, in_sweep, launched_job, watched_jobs
 
 WITH_CLUSTER = {"pipeline", "stepd", "stepe", "step6", "analyse"}
@@ -68,6 +66,8 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 sys.exit(missing)
             before = _holder.set(ModelHolder())
             try:
+                with user_errors():
+                    refuse_unknown_analyses(sys.argv[1:])
                 with watched_jobs() as jobs:
                     start()
                 with user_errors():

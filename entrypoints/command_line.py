@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from rich.table import Table
 
 from fv import __version__
@@ -14,7 +16,10 @@ from fv.config.explanations import Explanation, explanations, first_sentence
 from fv.config.presets import CONF
 from fv.display import standard_output
 from fv.evaluation.conditions import condition_providers
+from fv.registry import refuse_unknown
 from fv.runs.commands import command
+
+from .plug_ins import DEFAULT
 
 MULTIRUN = ("-m", "--multirun")
 GROUPS = {
@@ -69,6 +74,24 @@ def is_answered(words: Sequence[str], name: str, purpose: str) -> bool:
 def multirun_first(words: Sequence[str]) -> list[str]:
     """The words with `-m` in front: Hydra takes no settings on both sides of it."""
     return [word for word in words if word in MULTIRUN] + [word for word in words if word not in MULTIRUN]
+
+
+def refuse_unknown_analyses(words: Sequence[str]) -> None:
+    """Refuse a list of analyses with a name that none has: Hydra tells the choices of `analysis=<name>` only.
+
+    Raises:
+        ConfigError: says which are near it, or which there are.
+    """
+    for word in words:
+        if not word.startswith("analysis=["):
+            continue
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except OverrideParseException:
+            continue  # Hydra will say what is wrong with it
+        chosen = override.value()
+        for name in chosen if isinstance(chosen, list) else ():
+            refuse_unknown(str(name), [*known_analyses(), DEFAULT], "analysis")
 
 
 def print_help(name: str, purpose: str) -> None:

@@ -5,18 +5,19 @@ submitit asks `sacct`, which many clusters do not have; a job that was killed wo
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
+from fv.cluster.work.slurm_jobs import QUEUE, queued
+
 
 class QueueWatcher(SlurmInfoWatcher):
     """Takes a job for ended once it is in the queue no more; where the queue cannot be read, nothing has changed."""
 
     def _make_command(self) -> list[str]:
-        return ["squeue", "--me", "--noheader", "--array", "--format=%F_%K"]  # job and array index, which may be N/A
+        return [*QUEUE]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
         """{job: its state}, from what `squeue` printed."""
-        text = string if isinstance(string, str) else string.decode()
-        queued = {line.removesuffix("_N/A") for line in text.split()}
-        return {job: {"State": "RUNNING" if job in queued else "ENDED"} for job in self._registered}
+        left = queued(string if isinstance(string, str) else string.decode())
+        return {job: {"State": "RUNNING" if job in left else "ENDED"} for job in self._registered}
 
 
 def ask_queue() -> None:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
-    """The classes of one kind: {name: class}, the package's own first, then those of other packages, both by name.
+    """The classes of one kind, the package's own and those of other packages: {name: class}, by name.
 
     A class of the package goes by the name of its module. An installed package adds one by an entry point, whose name
     it goes by:
@@ -48,7 +48,7 @@ def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
                 f"{entry.name} of {group} is both {there.__module__}:{there.__qualname__} and {entry.value}. "
                 "Give one of them another name, or uninstall its package."
             )
-    return found
+    return dict(sorted(found.items()))
 
 
 def with_values(name: str, of: type[T], given: Any) -> T:

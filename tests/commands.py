@@ -1,6 +1,7 @@
 """Commands in processes of their own, most of them forked from one that has imported the slow libraries already."""
 
 import atexit
+import functools
 import multiprocessing
 import os
 import runpy
@@ -16,17 +17,34 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results_fv"
 """Where users' own runs are: no business of the tests."""
-HUB = Path(tempfile.mkdtemp(prefix="function-vectors-hub-"))
-"""What commands find at HF_HOME: the fixture `hub_cache` fills it."""
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(HUB)}
 AT_IMPORT = {"HF_HOME", "PYTHONPATH", "OMP_NUM_THREADS"}
 """Variables that are read while the libraries are imported: too late for a forked process."""
 
 # Whatever folder a new process is in, it imports this repository.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-atexit.register(shutil.rmtree, HUB, ignore_errors=True)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["fv.models.loading", "fv.steps.pipeline", "fv.steps.gather", "fv.steps.models"])
+
+
+@functools.cache
+def hub() -> Path:
+    """What commands find at HF_HOME: the fixture `hub_cache` fills it.
+
+    The process that asks for it first removes it in the end; a forked command imports this module and never asks.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="function-vectors-hub-"))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, made_by: int) -> None:
+    if os.getpid() == made_by:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """What all commands have in their environment."""
+    return {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub())}
 
 
 def forbid_users_results() -> None:
@@ -66,7 +84,7 @@ def module(name: str, *words: str, code: int | None = 0, **environment: str) -> 
 def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
-        env={**os.environ, **ENVIRONMENT, **environment},
+        env={**os.environ, **_environment(), **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -74,7 +92,7 @@ def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subproces
 
 
 def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with mock.patch.dict(os.environ, ENVIRONMENT):
+    with mock.patch.dict(os.environ, _environment()):
         forkserver.ensure_running()  # the first time, it starts with this environment
     with tempfile.TemporaryDirectory() as folder:
         process = _context.Process(target=_command, args=(list(command), environment, Path.cwd(), folder))

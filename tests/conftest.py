@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import HUB, ROOT, forbid_users_results
+from commands import ROOT, forbid_users_results, hub
 from hostile_texts import ANSWERS, NAMES
 from hydra import compose, initialize
 from shapes import check_shapes
@@ -162,12 +162,12 @@ def tiny_lm(request: pytest.FixtureRequest) -> LanguageModel:
 @pytest.fixture(scope="session")
 def hub_cache(tiny_gpt2_folder: Path) -> Path:
     """A hub cache that holds `openai-community/gpt2` (the tiny one), as a download would leave it."""
-    model = HUB / "hub" / "models--openai-community--gpt2"
+    model = hub() / "hub" / "models--openai-community--gpt2"
     commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
     shutil.copytree(tiny_gpt2_folder, model / "snapshots" / commit)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(commit)
-    return HUB
+    return hub()
 
 
 def put_hub_at(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

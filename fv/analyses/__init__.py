@@ -23,12 +23,12 @@ GROUP = "function_vectors.analyses"
 
 @functools.cache
 def known_analyses() -> dict[str, type[Analysis]]:
-    """All analyses by name, sorted.
+    """All analyses: {name: class}, by name.
 
     Raises:
         PluginError: two go by one name.
     """
-    return dict(sorted(plugged_in(Analysis, __name__, GROUP).items()))
+    return plugged_in(Analysis, __name__, GROUP)
 
 
 def analyses_of(given: Mapping[str, Any]) -> dict[str, Analysis]:

@@ -1,11 +1,8 @@
 """Slurm: a stage is an array of jobs, each with its share of the tasks."""
 
-import getpass
 import importlib.util
 import logging
-import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +12,13 @@ from typing import Any
 
 from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
 from fv.cluster.work.records import Record, ended
+from fv.cluster.work.slurm_jobs import Doing, alive, shown, submit
 from fv.cluster.work.stage import Stage, Task, Work, dealt
-from fv.cluster.work.working import do
 from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
 
 JOBS = "jobs.json"
 """In the folder of the run's records: the jobs that were submitted last."""
-TRIES, BETWEEN_TRIES = 20, 15.0
-"""How often Slurm is asked again when it does not answer, and seconds in between: its controller may be restarted."""
 log = logging.getLogger(__name__)
 
 
@@ -81,8 +76,8 @@ class Slurm(Cluster):
         try:
             yield arrays.run
         except BaseException as error:
-            if not isinstance(error, StillAtWork) and (left := sorted({*arrays.submitted} & _alive())):
-                log.warning("Jobs are still at work on this run: %s", _shown(left))
+            if not isinstance(error, StillAtWork) and (left := sorted({*arrays.submitted} & alive())):
+                log.warning("Jobs are still at work on this run: %s", shown(left))
             raise
 
 
@@ -95,7 +90,7 @@ class _Share:
 
 
 class _Arrays:
-    """Submits arrays, and asks Slurm, not submitit, who is alive: without accounting submitit cannot tell."""
+    """Submits a stage's arrays, and those of its tasks again whose jobs are gone."""
 
     def __init__(self, settings: Slurm, work: Work) -> None:
         self.settings, self.work = settings, work
@@ -106,11 +101,11 @@ class _Arrays:
         """Wait for the jobs of a command that was given before and is no more, or say that they are at work."""
         names = read_json(self.jobs)["jobs"] if self.jobs.exists() else []
         told = False
-        while alive := sorted({*names} & _alive()):
+        while left := sorted({*names} & alive()):
             if not self.settings.wait:
-                raise StillAtWork(f"Jobs are still at work on this run: {_shown(alive)}")
+                raise StillAtWork(f"Jobs are still at work on this run: {shown(left)}")
             if not told:
-                log.info("Jobs of an earlier command are at work on this run: %s Waiting for them.", _shown(alive))
+                log.info("Jobs of an earlier command are at work on this run: %s Waiting for them.", shown(left))
             told = True
             time.sleep(self.settings.poll)
 
@@ -119,13 +114,13 @@ class _Arrays:
         at_work = self._submitted(stage, shares)
         if not self.settings.wait:
             raise StillAtWork(
-                f"{len(stage.tasks)} tasks ({stage.step}, {stage.name}) were submitted: {_shown([*at_work])} "
+                f"{len(stage.tasks)} tasks ({stage.step}, {stage.name}) were submitted: {shown([*at_work])} "
                 "The same command goes on when they are done."
             )
         gone_before: set[str] = set()
         while at_work:
             time.sleep(self.settings.poll)
-            gone = {*at_work} - _alive()
+            gone = {*at_work} - alive()
             again = []
             for name, share in [*at_work.items()]:
                 found = ended(stage.folder, share.tasks)
@@ -155,20 +150,12 @@ class _Arrays:
 
     def _submitted(self, stage: Stage, shares: Sequence[_Share]) -> dict[str, _Share]:
         """The shares by the names of the jobs that have them."""
-        import submitit
-
-        executor = submitit.SlurmExecutor(folder=self._logs(), python=None)
-        executor.update_parameters(**self._parameters(stage))
         doing = [Doing(self.work, stage.folder, share.tasks) for share in shares]
-        try:
-            with _outside_a_job():
-                jobs = executor.submit_array(doing)
-        except submitit.core.utils.FailedJobError as error:
-            raise ClusterError(f"Slurm does not take the jobs: {error}") from error
-        found = {job.job_id: share for job, share in zip(jobs, shares, strict=True)}
+        jobs = submit(doing, self._logs(), self._parameters(stage))
+        found = dict(zip(jobs, shares, strict=True))
         self.submitted = [*self.submitted, *found]
         write_json(self.jobs, {"jobs": self.submitted})
-        log.info("%s, %s: %d tasks in %s", stage.step, stage.name, len(stage.tasks), _shown([*found]))
+        log.info("%s, %s: %d tasks in %s", stage.step, stage.name, len(stage.tasks), shown([*found]))
         return found
 
     def _logs(self) -> Path:
@@ -192,61 +179,3 @@ class _Arrays:
             "additional_parameters": more or None,
         }
         return {key: value for key, value in given.items() if value is not None}
-
-
-class Doing:
-    """What one element of an array runs: its tasks, one after the other.
-
-    With a `checkpoint`, submitit submits an element whose time is up, or that makes room, again.
-    """
-
-    def __init__(self, work: Work, folder: Path, tasks: Sequence[Task]) -> None:
-        self.work, self.folder, self.tasks = work, folder, tasks
-
-    def __call__(self) -> int:
-        done = {record.task for record in ended(self.folder, self.tasks)} if self.folder.is_dir() else set()
-        for task in self.tasks:
-            if task.name not in done:
-                do(self.work, self.folder, task)
-        return len(self.tasks)
-
-    def checkpoint(self) -> Any:
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-def _alive() -> set[str]:
-    """The elements of this user's arrays that wait or run, as submitit names them.
-
-    Raises:
-        ClusterError: Slurm does not answer, for a while.
-    """
-    told = ""
-    for _ in range(TRIES):
-        # %F_%K is an array's job and element; of a job without elements, %K is N/A.
-        words = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%F_%K"]
-        found = subprocess.run(words, capture_output=True, text=True, check=False)
-        if found.returncode == 0:
-            return {name.removesuffix("_N/A") for name in found.stdout.split()}
-        told = found.stderr.strip()
-        time.sleep(BETWEEN_TRIES)
-    raise ClusterError(f"Slurm does not say who is at work: {told}. The same command goes on once it does.")
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Jobs in a line, with the command that ends them."""
-    jobs = [*dict.fromkeys(name.partition("_")[0] for name in names)]
-    return f"{len(names)} elements of the jobs {', '.join(jobs)} (scancel {' '.join(jobs)})."
-
-
-@contextmanager
-def _outside_a_job() -> Iterator[None]:
-    """Let jobs that are submitted inside one inherit nothing of it but which Slurm is meant."""
-    from submitit.helpers import clean_env
-
-    conf = os.environ.get("SLURM_CONF")
-    with clean_env():
-        if conf is not None:
-            os.environ["SLURM_CONF"] = conf
-        yield

@@ -1,6 +1,5 @@
 """Analyses of an installed package, with their settings and figures, are run, listed and told like ours."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydra.errors import HydraException
 from plug_ins import install
 
 import fv
-from entrypoints.analyses import add_analyses
+from entrypoints.plug_ins import add_analyses
 from fv.analyses import known_analyses
 from fv.files import read_json
 from fv.runs.paths import RunPaths
@@ -45,24 +44,11 @@ class Sizes(Analysis):
     def compute(self, run, unit):
         return {"lengths": pd.DataFrame([{"fv": vector.name, "norm": vector.norm} for vector in run.injected])}
 '''
-UNFIT = '''
-from dataclasses import dataclass
-
-from fv.analyses import Analysis
-
-
-@dataclass
-class Unfit(Analysis):
-    """Has a setting that cannot be typed."""
-
-    where: type = int
-    """What?"""
-'''
 NAMES = """answers = outside_analyses.answers:Answers
 sizes = outside_analyses.sizes:Sizes
 broken = outside_analyses.broken:Broken
 """
-MODULES = {"answers": ANSWERS, "sizes": BY_ITSELF, "broken": "import a_module_that_nobody_has\n", "unfit": UNFIT}
+MODULES = {"answers": ANSWERS, "sizes": BY_ITSELF, "broken": "import a_module_that_nobody_has\n"}
 GROUP = "function_vectors.analyses"
 
 
@@ -127,38 +113,6 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
     ):
         with pytest.raises(HydraException, match=told):
             make_config(*wrong, entrypoint="analyse")
-
-
-def test_a_module_that_fails_to_import_is_named_in_a_warning(
-    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        request.getfixturevalue("_outside")
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "The plug-in broken = outside_analyses.broken:Broken (function_vectors.analyses) is left out. "
-        "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"
-    )
-    assert {"answers", "sizes", "transfer"} < known_analyses().keys()
-
-
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        ("cost = outside_analyses.sizes:Sizes", "cost of .* is both fv.analyses.cost:Cost and outside_analyses.sizes:"),
-        (
-            "unfit = outside_analyses.unfit:Unfit",
-            r"The analysis unfit \(outside_analyses\.unfit:Unfit\) has unfit",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("store")
-def test_what_cannot_be_told_apart_or_set_is_refused_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: str, told: str
-) -> None:
-    install(monkeypatch, tmp_path / "site", "outside_analyses", MODULES, GROUP, f"{names}\n")
-    with pytest.raises(SystemExit, match=f"^{told}"):
-        add_analyses()
 
 
 def test_the_command_lists_analyses_and_finds_settings_that_are_not_the_runs(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import HUB, RESULTS, module, run
+from commands import RESULTS, hub, module, run
 
 import fv
 
@@ -20,6 +20,8 @@ import fv
         ("data.n_demos=many", "'many' of type 'str' could not be converted to Integer"),
         ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, expanded, naive]"),
         ("model=gpt5", "Available options in 'model'"),
+        ("analysis=[cost,transfers]", "There is no analysis called 'transfers'. Near it: transfer."),
+        ("analysis=[nope]", "There are cost, ranking_stability, transfer, default."),
         ("injection.layer=[1,-2]", "injection.layer=[1, -2] must be all, a number from 0, or a list"),
         ("eval_scope=qid_list", "eval_scope=qid_list and eval_scope.qids=[a,b] go together"),
         ("compute.device=cuda", "compute.strict=false"),
@@ -52,7 +54,7 @@ def test_an_error_prints_no_traceback_unless_asked(tiny_overrides: list[str]) ->
 def test_an_unreachable_hub_gives_one_line_with_three_ways() -> None:
     done = module("stepd", "model=gpt2_medium", "seed=42", code=1)  # a model that `hub_cache` does not hold
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Model ")]
-    assert "openai-community/gpt2-medium" in line and str(HUB) in line
+    assert "openai-community/gpt2-medium" in line and str(hub()) in line
     assert all(way in line for way in ("(1)", "(2)", "model.path=", "(3)", "model=smollm2"))
 
 

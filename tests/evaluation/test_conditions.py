@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from families import tiny
-from setting_docs import explained
 
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError
-from fv.evaluation import (
-    Candidate,
-    ConditionProvider,
-    Injected,
-    RelationContext,
-    VectorContext,
-    condition_providers,
-    only,
-    providers_of,
-)
+from fv.evaluation import Candidate, Injected, condition_providers, only
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
 from fv.heads.activations import RelationMeans
 from fv.heads.effects import Effects
@@ -99,14 +89,6 @@ def whole(lm: LanguageModel, measured: Effects) -> dict[str, list[Candidate]]:
 
 
 # Every provider
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_provider_says_what_it_provides_and_what_each_setting_does(name: str) -> None:
-    provider = condition_providers()[name]
-    assert provider.__doc__ and not provider.__doc__.startswith(f"{provider.__name__}(")
-    assert explained(provider) == {own.name for own in fields(provider)} - {"enabled"}
-    assert all(own.default is not MISSING or own.default_factory is not MISSING for own in fields(provider))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,87 +240,3 @@ def test_a_vector_away_from_its_relation_is_compared_with_the_controls_of_the_re
         "layer_mean_added",
         "layer_mean_replaced",
     }
-
-
-# Providers of one's own
-
-
-class Own(ConditionProvider):
-    """Yields what it is given."""
-
-    made: tuple[Candidate, ...] = ()
-
-    def of_relation(self, at: object) -> tuple[Candidate, ...]:
-        return self.made
-
-
-def with_own(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel, *made: Candidate) -> list[Candidate]:
-    monkeypatch.setattr(Own, "made", made)
-    monkeypatch.setattr("fv.evaluation.conditions.condition_providers", lambda: {"own": Own})
-    return candidates_of(lm, None, [Vector("file", "file", None, torch.ones(lm.d_model))]).own
-
-
-def test_a_prompt_that_is_edited_is_run_unedited_too(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
-    mine = Candidate("mine", "corrupted", Injected(torch.ones(lm.d_model), HERE))
-    found = with_own(monkeypatch, lm, mine)
-    assert [(c.name, c.prompt) for c in found if c.edit is None] == [
-        ("zero_shot", "zero_shot"),
-        ("few_shot", "clean"),
-        ("few_shot_corrupted", "corrupted"),
-    ]
-    assert mine in found
-
-
-def test_two_conditions_of_one_name_are_refused_by_it(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
-    with pytest.raises(ConfigError, match=r"2 conditions are called mine \(vector '', draw 0\)"):
-        with_own(monkeypatch, lm, Candidate("mine"), Candidate("mine", "clean"))
-
-
-def test_an_unknown_kind_of_prompt_is_refused_with_the_kinds() -> None:
-    with pytest.raises(ConfigError, match=r"mine has prompt='few'; it must be one of zero_shot, clean, corrupted"):
-        Candidate("mine", "few")
-
-
-def test_a_control_of_another_shape_is_refused_with_both(lm: LanguageModel) -> None:
-    relation = RelationContext(lm, "a", CELLS, 0, None)
-    at = VectorContext(relation, Vector("file", "file", None, torch.ones(lm.d_model)), HERE, None, {}, True)
-    with pytest.raises(ConfigError, match=r"mine has a vector of shape \(1, 40\); it must be \(40,\)"):
-        at.control("mine", torch.ones(1, 40))
-
-
-# Settings
-
-
-def test_settings_are_given_as_providers_or_as_plain_values() -> None:
-    random_vectors = condition_providers()["random_vectors"]
-    for given in (random_vectors(draws=3), {"draws": 3}):  # type: ignore[call-arg]
-        found = providers_of({"random_vectors": given})
-        assert found == providers_of({}) | {"random_vectors": random_vectors(draws=3)}  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"random_vector": {}}, r"no condition called 'random_vector'. Near it: random_vectors"),
-        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, random_vectors, "),
-        ({"random_vectors": {"drws": 3}}, r"no setting of random_vectors called 'drws'. Near it: draws"),
-        ({"random_vectors": {"draws": "many"}}, r"^random_vectors\.draws='many' is not possible: .*integer"),
-        ({"random_vectors": {"draws": 0}}, r"^random_vectors\.draws=0 must be 1 or more"),
-        ({"random_heads": {"draws": 0}}, r"^random_heads\.draws=0 must be 1 or more"),
-        ({"ablated_heads": {"draws": -1}}, r"^ablated_heads\.draws=-1 must be 0 or more"),
-        ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, such as bottom_heads\.<"),
-        ({"bottom_heads": Own()}, r"^bottom_heads=Own\(.*must be settings of bottom_heads"),
-    ],
-)
-def test_impossible_settings_are_refused_by_name(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        providers_of(given)
-
-
-def test_only_those_named_are_enabled_and_an_unknown_one_is_refused() -> None:
-    assert [name for name, own in only(["mean_of_others", "random_heads"]).items() if own.enabled] == [
-        "random_heads",
-        "mean_of_others",
-    ]
-    with pytest.raises(ConfigError, match="no condition called 'random'"):
-        only(["random"])

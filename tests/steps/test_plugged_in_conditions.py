@@ -1,6 +1,5 @@
 """Conditions of an installed package are run, switched and told like the project's own, without a change to it."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydra.errors import HydraException
 from plug_ins import install
 
 import fv
-from entrypoints.conditions import add_conditions
+from entrypoints.plug_ins import add_conditions
 from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
@@ -43,21 +42,6 @@ class Multiplied(ConditionProvider):
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CONTROL = PAGE.partition("## A condition")[2].partition("```python\n")[2].partition("```")[0]
 """The provider that the page shows."""
-UNFIT = '''
-from dataclasses import dataclass, field
-
-from fv.evaluation import ConditionProvider
-
-
-@dataclass
-class Unfit(ConditionProvider):
-    """Has a setting that cannot be typed."""
-
-    where: type = int
-    """What?"""
-    made: frozenset = field(default_factory=frozenset)
-    """What?"""
-'''
 NAMES = """multiplied = outside.multiplied:Multiplied
 reversed = outside.backwards:Reversed
 broken = outside.broken:Broken
@@ -133,40 +117,6 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
     ):
         with pytest.raises(HydraException, match=told):
             make_config(f"evaluation.conditions.{wrong}")
-
-
-def test_a_module_that_fails_to_import_is_named_in_a_warning(
-    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        request.getfixturevalue("_outside")
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "The plug-in broken = outside.broken:Broken (function_vectors.conditions) is left out. "
-        "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"
-    )
-    assert {*ALL} < condition_providers().keys()
-
-
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        (
-            "bottom_heads = outside.backwards:Reversed",
-            "bottom_heads of .* is both .*:BottomHeads and outside.backwards:",
-        ),
-        ("unfit = outside.unfit:Unfit", r"The condition unfit \(outside\.unfit:Unfit\) has unfit settings: "),
-    ],
-)
-def test_what_cannot_be_told_apart_or_set_is_refused_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: str, told: str
-) -> None:
-    modules = {"backwards": CONTROL, "unfit": UNFIT}
-    install(monkeypatch, tmp_path / "site", "outside", modules, "function_vectors.conditions", f"{names}\n")
-    condition_providers.cache_clear()
-    with pytest.raises(SystemExit, match=f"^{told}"):
-        add_conditions(ConfigStore.instance().load("config_schema.yaml").node)
-    condition_providers.cache_clear()
 
 
 def test_a_run_from_before_a_package_was_installed_has_none_of_its_conditions(

@@ -22,13 +22,13 @@ GROUP = "function_vectors.conditions"
 
 @functools.cache
 def condition_providers() -> dict[str, type[ConditionProvider]]:
-    """All providers by name, in the order of their conditions.
+    """All providers: {name: class}, in the order of their conditions.
 
     Raises:
         PluginError: two go by one name.
     """
     found = plugged_in(ConditionProvider, __name__, GROUP)
-    return dict(sorted(found.items(), key=lambda named: (named[1].place, named[0])))
+    return dict(sorted(found.items(), key=lambda named: named[1].place))
 
 
 def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:

@@ -1,0 +1,45 @@
+"""What is known of Slurm's jobs from what `squeue` prints; with a real Slurm, see `test_real.py`."""
+
+from pathlib import Path
+
+import pytest
+
+from entrypoints.slurm_queue import QueueWatcher
+from fv.cluster.work import slurm_jobs
+from fv.errors import ClusterError
+
+
+@pytest.fixture(autouse=True)
+def _squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `squeue` that knows of an array's elements 0 and 3 and of a job without elements, once it was asked twice."""
+    program = tmp_path / "squeue"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n'
+        f"[ $(grep -c . {tmp_path}/asked) -gt 1 ] || {{ echo Unable to contact slurm controller >&2; exit 1; }}\n"
+        "printf '17_0\\n17_3\\n18_N/A\\n'\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(slurm_jobs, "BETWEEN_TRIES", 0.0)
+
+
+def test_slurm_is_asked_again_until_it_says_who_is_alive() -> None:
+    assert slurm_jobs.alive() == {"17_0", "17_3", "18"}
+
+
+def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_jobs, "TRIES", 1)
+    with pytest.raises(ClusterError, match="who is at work: Unable to contact slurm controller"):
+        slurm_jobs.alive()
+
+
+def test_a_sweep_takes_the_same_jobs_for_alive() -> None:
+    watcher = QueueWatcher()
+    names = ("17_0", "17_1", "17_3", "18", "19")
+    for name in names:
+        watcher.register_job(name)
+    watcher.update()
+    assert not any(watcher.is_done(name, "cache") for name in names)  # Slurm did not answer: nothing has changed
+    watcher.update()
+    assert {name for name in names if not watcher.is_done(name, "cache")} == slurm_jobs.alive()
