@@ -20,7 +20,8 @@ def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_b
     make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
 ) -> None:
     # Many trials, so that there is time to kill it between two relations; one pass a trial.
-    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.max_rows=40"]
+    # A forward a head: there is time to interrupt it after its first unit, however busy the machine is.
+    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.sweep=naive"]
     command = [sys.executable, "-m", "entrypoints.stepd", *slow]
     config = make_config(*slow)
     paths = RunPaths.of(config)
@@ -72,7 +73,8 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
 def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:
-    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.max_rows=40"]
+    # A forward a head: there is time to interrupt it after its first unit, however busy the machine is.
+    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.sweep=naive"]
     command = [sys.executable, "-m", "entrypoints.stepd", *slow]
     units = RunPaths.of(make_config(*slow)).units
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
