@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import ROOT
 from families import tiny
 from setting_docs import explained
 
@@ -127,6 +128,11 @@ def test_a_switch_removes_every_condition_of_a_provider_and_no_other(
         assert {kind: [c.content for c in found[kind]] for kind in found} == {
             kind: [c.content for c in whole[kind]] for kind in found
         }
+
+
+def test_every_condition_is_defined_in_the_methods(whole: dict[str, list[Candidate]]) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert len(whole) > 10 and not [name for name in whole if f"\n| `{name}` | " not in text]
 
 
 @pytest.mark.parametrize("name", NAMES)
