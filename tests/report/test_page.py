@@ -104,6 +104,16 @@ def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page
         assert any(name == row[0][0] and effect in values for name, effect in chosen)
 
 
+def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_run: Run) -> None:
+    (shown,) = [table for table in page_tables.tables_of(Facts(hostile_run)) if table.name == "contrasts"]
+    at = {name: shown.header.index(name) for name in ("minus", "n_draws", "draw_sd", "draw_min", "draw_max")}
+    random = [row for row in shown.rows if row[at["minus"]].text == "random_vector"]
+    assert random and {row[at["n_draws"]].exact for row in random} == {"20"}
+    for row in random:
+        sd, low, high = (float(row[at[name]].exact) for name in ("draw_sd", "draw_min", "draw_max"))
+        assert low <= high and (sd > 0) == (low < high)
+
+
 def test_what_is_read_rounds_what_it_is_exactly(page: Page) -> None:
     cells = [cell for rows in page.cells.values() for row in rows for cell in row if cell[1] is not None]
     assert len(cells) > 100
