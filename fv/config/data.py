@@ -103,7 +103,7 @@ class DataConfig(Group):
     n_demos: int = 10
     """Demonstrations in a few-shot prompt."""
     n_mean_trials: int | None = None
-    """Fit trials whose clean prompts make the clean mean; null means all."""
+    """Fit trials whose prompts are averaged, clean ones and corrupted ones; null means all."""
     n_eval_trials_per_q: int = 16
     """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
     split: Split = Split.held_out

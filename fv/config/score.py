@@ -50,7 +50,8 @@ class ScoreConfig(Group):
     adaptive_step: int = 6
     """Trials between two looks at the ranking."""
     adaptive_inclusion: float = 0.9
-    """Stable means: on average over the top-k heads, a bootstrap of the trials ranks them there this often."""
+    """Stable means: the k heads that a bootstrap of the trials most often ranks among the top k are there, on average,
+    this often."""
     screen: Screen = Screen.none
     """Estimate all heads' effects first, and measure the best by estimate only; none measures all."""
     screen_points: int = 2

@@ -78,7 +78,10 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows once for all trials and once for those that the few-shot prompt gets right, named by `subset`."""
+    """Rows once for all trials and once for those that the few-shot prompt gets right, named by `subset`.
+
+    On the latter the condition `few_shot` is right by construction, and a contrast with its accuracy says nothing.
+    """
     right = rows[rows["few_shot_correct"]]
     return pd.concat([rows.assign(subset=ALL), right.assign(subset=FEW_SHOT_CORRECT)], ignore_index=True)
 

@@ -125,11 +125,13 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
 
 
 def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndarray:
-    """Each head's mean effect on trials that had no part in ranking it so high, (n_heads,).
+    """For each head, the mean effect that a head of its place has on trials that did not choose it, (n_heads,).
 
-    The trials are halved at random, many times over; of the halves in which the head ranks as high as among all trials
-    or higher, its mean over the other half is averaged. A mean over all trials flatters the heads that these trials put
-    first; this does not. Both halves share the clean mean that is patched in.
+    The trials are halved at random, many times over; one half ranks the heads. The head that all trials put first gets
+    the mean, over the other halves, of whichever head came first, and so on down the ranking. A mean over all trials
+    flatters the heads that these trials put first, and so would each such head's own other halves: a head that leads
+    among all trials was lucky in both. Half of the trials choose less well than all of them, so a top head may well do
+    better than this. Both halves share the clean mean that is patched in.
 
     Args:
         values: (n_trials, n_heads).
@@ -137,28 +139,20 @@ def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndar
         purpose: what the halves are for.
 
     Returns:
-        NaN for a head that no half ranks so high, and for all heads where there is one trial.
+        NaN for all heads where there is one trial.
     """
     rng = generator_for(seed, "other_half", *purpose)
-    n = len(values)
+    n, n_heads = values.shape
+    found = np.full(n_heads, np.nan)
     if n < 2:
-        return np.full(values.shape[1], np.nan)
-    overall = _ranks(values.mean(0))
-    total, times = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+        return found
+    of_place = np.zeros(n_heads)
     for _ in range(N_DRAWS):
         order = rng.permutation(n)
         choosing, other = values[order[: n // 2]].mean(0), values[order[n // 2 :]].mean(0)
-        high = _ranks(choosing) <= overall
-        total[high] += other[high]
-        times += high
-    return np.divide(total, times, out=np.full(len(times), np.nan), where=times > 0)
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """The place of each head, (n_heads,) int, 0 for the best."""
-    places = np.empty(len(scores), dtype=np.int64)
-    places[ranked(scores)] = np.arange(len(scores))
-    return places
+        of_place += other[ranked(choosing)]
+    found[ranked(values.mean(0))] = of_place / N_DRAWS
+    return found
 
 
 def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], seed: int) -> pd.DataFrame:

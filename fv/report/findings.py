@@ -36,12 +36,7 @@ def what_was_done(facts: Facts) -> list[str]:
             "to its function vector."
         )
     if len(facts.own):
-        n_cells = len(facts.summary["layers"]) * len(facts.summary["alphas"])
-        found.append(
-            "The vector was added behind one layer at the last token of prompts without examples. Dev trials chose "
-            f"layer and strength among {n_cells} cells; what is told is of other trials, the test trials, with "
-            f"{facts.confidence:.0%} intervals over them."
-        )
+        found.append(_how_chosen(facts))
     return found
 
 
@@ -104,6 +99,24 @@ def _ties(facts: Facts) -> list[str]:
         for name, gap in gaps.items()
         if gap["ci_low"] <= 0 <= gap["ci_high"]
     ]
+
+
+def _how_chosen(facts: Facts) -> str:
+    """How the vectors' cells came about, and which trials the numbers are of."""
+    layers, alphas = facts.summary["layers"], facts.summary["alphas"]
+    found = "The vector was added behind one layer at the last token of prompts without examples. "
+    if not facts.own["n_dev"].any():
+        found += (
+            f"Layer {layers[0]} and α = {number(alphas[0])} were given, not chosen; what is told is of all test trials"
+        )
+    else:
+        n_cells = len(layers) * len(alphas)
+        what = f"layer and strength among {n_cells} cells" if n_cells > 1 else "the number of heads"
+        found += f"Dev trials chose {what}; what is told is of other trials, the test trials"
+    found += f", with {facts.confidence:.0%} intervals over them."
+    if facts.summary.get("eval_split") == "fit":
+        found += " All of them are fit trials, which chose the heads and made the vectors: every number flatters."
+    return found
 
 
 def _heads(facts: Facts, row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.report.screened import screen_table
 from fv.report.words import called, number
+from fv.statistics.grouped import SPREAD
 
 MOST_ROWS = 400
 """Rows of a table on the page; the run's folder has all of them."""
@@ -79,8 +80,11 @@ def tables_of(facts: Facts) -> list[PageTable]:
         )
         found.append(page_table("conditions", "Every condition", note, rows.drop(columns="fv")))
     if len(facts.contrasts):
-        columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", "n_draws", "draw_min"]
-        note = "One condition minus another, trial by trial; draw_min is the difference from the best draw."
+        columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", *SPREAD]
+        note = (
+            "One condition minus another, trial by trial. The last columns: how many draws of the other there are, and "
+            "how the difference spreads over them; draw_min is that from the best draw."
+        )
         rows = facts.contrasts[facts.contrasts["metric"].isin(_CONTRASTED)]
         found.append(page_table("contrasts", "Contrasts", note, rows[columns]))
     if len(transfer := facts.table("transfer")):

@@ -22,7 +22,7 @@ def print_over_seeds(folder: Path) -> None:
     Args:
         folder: of the gathered tables.
     """
-    seeds = read_json(folder / OVER_SEEDS)["seeds"]
+    gathered = read_json(folder / OVER_SEEDS)
     means, contrasts = (_of_vectors(read_table(folder / f"{name}.csv")) for name in ("held_out", "contrasts"))
     random = contrasts[(contrasts["minus"] == "random_vector") & (contrasts["metric"] == "logprob")]
     against = {(row["fv"], row["eval_qid"]): _interval(row) for row in records(random)}
@@ -32,8 +32,10 @@ def print_over_seeds(folder: Path) -> None:
         fv, q_id = row["fv"], row["eval_qid"]
         name = fv if fv == q_id else f"{fv} → {q_id}"
         rows.append((name, f"{accuracy[fv, q_id]:.2f}", _interval(row), against.get((fv, q_id), "–"), row["n_seeds"]))
-    title = f"Means over the seeds {', '.join(map(str, seeds))}, with intervals over them"
+    title = f"Means over the seeds {', '.join(map(str, gathered['seeds']))}, with intervals over them"
     print_table(title, ("vector", "accuracy", "Δ log p", "minus random", "seeds"), rows)
+    for line in gathered.get("warnings", []):
+        print_text(f"Mind: {line}")
     print_text(f"Tables: {folder}", in_one_piece=True)
 
 

@@ -1,5 +1,6 @@
 """What is read of runs that are gathered over their seeds."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def settings_but_seed(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
     # What the setting came to: runs may spell it differently and have the same tokens.
     shared[SPECIAL_TOKENS] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
     return {**meta["settings"], **shared, "tag": config["tag"]}
+
+
+def warnings_of(step6s: Iterable[Path]) -> list[str]:
+    """What the summaries of several Step6 warn of, each line once."""
+    lines = [line for step6 in step6s for line in read_json(step6 / "eval_summary.json").get("warnings", [])]
+    return [*dict.fromkeys(lines)]
 
 
 def read_top_heads(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:

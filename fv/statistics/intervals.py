@@ -76,6 +76,10 @@ def estimate_means(
     A series of kind `mean` whose values are all equal has an interval of no width: the sample shows no spread, and how
     little that says depends on `n`. Proportions have one of some width all the same.
 
+    Of normal values, intervals of 95 % hold the mean in 93.7 % of cases or more, at any `n` from 2 to 30; of skewed
+    ones (exponential) in 88 to 94 %, no less often than Student's t (docs/methods.md, "Intervals"). That is of BCa:
+    `basic` holds skewed means less often.
+
     Args:
         values: the series, without NaN.
         stats: level, resamples and method.
@@ -119,7 +123,7 @@ def estimate_means(
 
 
 def clopper_pearson(successes: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """The exact interval of proportions, (n_series,) successes of `n`: it covers what it says, or more."""
+    """The exact interval of proportions, (n_series,) successes of `n`: it covers `confidence`, or more, at any `n`."""
     tail = (1 - confidence) / 2
     failures = n - successes
     low = np.where(successes > 0, beta.ppf(tail, np.maximum(successes, 1), failures + 1), 0.0)
@@ -133,7 +137,8 @@ def adjusted_wald(differences: np.ndarray, confidence: float) -> tuple[np.ndarra
     Wald's, after c trials with a difference of 1 and c of -1 are added, as Bonett and Price (2012, "Adjusted Wald
     Confidence Interval for a Difference of Binomial Proportions Based on Paired Data") have it with c = 1 and a normal
     quantile. Here c = z² / 2, which is what Agresti and Coull add to a single proportion, and Student's quantile, for
-    the smallest coverage over all probabilities is then nearer to what is written (`benchmarks/coverage.py`).
+    the smallest coverage over all probabilities is then nearer to what is written (`benchmarks/coverage.py`): at 95 %,
+    93.9 % or more for n from 2 to 30. Below 95 % it may cover less than is written: 87 % at 90 %.
     """
     n = differences.shape[-1]
     added = max(1.0, norm.ppf((1 + confidence) / 2) ** 2 / 2)

@@ -23,6 +23,7 @@ from fv.runs.seed_files import (
     read_held_out_meta,
     read_top_heads,
     settings_but_seed,
+    warnings_of,
 )
 from fv.runs.step6_files import META
 from fv.runs.table_files import read_table
@@ -71,7 +72,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
 
     Into `<results_dir>/over_seeds/<digest of the runs>/`: `held_out.csv` and `contrasts.csv` with the mean over seeds,
     `n` seeds and the interval over them; `top_heads.csv`, in how many runs a head is among the top k; and
-    `over_seeds.json`, which names every input.
+    `over_seeds.json`, which names every input and what the runs warn of.
 
     Raises:
         ArtifactError: a folder has no held-out results or files that changed, two runs have one seed, or runs differ
@@ -103,6 +104,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
             "status": "ok",
             "seeds": sorted(seeds.values()),
             "runs": {str(folder): sha256_of(folder / "eval_summary.json") for folder in metas},
+            "warnings": warnings_of(metas),
             "finished": now(),
             "outputs": outputs.hashes(),
             **{Path(name).stem: records(tables[name]) for name in TABLES},

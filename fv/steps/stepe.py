@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fv.config import Config
 from fv.evaluation.cells import grid
-from fv.evaluation.summary import summary_json
 from fv.files import write_json
 from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
@@ -29,6 +28,7 @@ from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
+from fv.steps.summary import grid_summary
 from fv.vectors.names import source_name
 from fv.vectors.ranked import TopHeads, with_vectors
 from fv.vectors.vector import Vector
@@ -126,4 +126,4 @@ def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, va
     dev_fraction = config.evaluation.dev_fraction if len(cells) > 1 else 0.0
     evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd)
     found = evaluation.grid([(vector, qids)], cells, n_eval, dev_fraction)
-    return summary_json(found.rows, stepd.effects.residual_norms, config.stats, config.seed)
+    return grid_summary(config, stepd, found.rows)

@@ -3,7 +3,7 @@
 A single job and a gathered sweep go through here, so the same rows end as the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -46,15 +46,29 @@ def write_results(
     """
     outputs = write_rows(paths.step6, rows, held_out)
     found = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
+    grid = grid_summary(config, stepd, rows, memory_warnings(meta.get("computed_with", [])))
+    summary = {**grid, **(held_out.summary if held_out else {})}
+    if taken := sorted(summary.keys() & found.keys()):
+        raise ConfigError(f"The summary has a part called {taken[0]}: the analysis needs another summary_key.")
+    write_summary(outputs, config, stepd.snapshot, rows["trial_id"].nunique(), {**summary, **found}, meta)
+
+
+def grid_summary(
+    config: Config, stepd: StepdResults, rows: pd.DataFrame, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The summary of a grid, as JSON, with what its numbers do not show.
+
+    Args:
+        config: the configuration of the whole grid.
+        stepd: StepD's artifacts.
+        rows: trial rows of the grid.
+        warnings: what else is to be said in its `warnings`.
+    """
     mind = caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))
-    summary = {
+    return {
         **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
         # Of both steps, each once.
-        "warnings": [*dict.fromkeys([*stepd.warnings, *memory_warnings(meta.get("computed_with", [])), *mind])],
-        **(held_out.summary if held_out else {}),
+        "warnings": [*dict.fromkeys([*stepd.warnings, *warnings, *mind])],
     }
-    if taken := sorted(summary.keys() & found.keys()):
-        raise ConfigError(f"The summary has a part called {taken[0]}: the analysis needs another summary_key.")
-    write_summary(outputs, config, stepd.snapshot, rows["trial_id"].nunique(), {**summary, **found}, meta)

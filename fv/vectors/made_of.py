@@ -26,10 +26,14 @@ def vector_of(
 
 
 def heads_of_vector(effects: Effects, vector: Vector, ranking: Ranking) -> VectorHeads | None:
-    """The heads a vector was made of; None for one from a file, or of a relation that was not measured."""
+    """The heads a vector was made of: those that it names, or else the best of the ranking.
+
+    None for a vector from a file, or of a relation that was not measured.
+    """
     if vector.kind == "file" or vector.k is None:
         return None
     if vector.source_qid is not None and vector.source_qid not in effects:
         return None
     found = effects.heads_of(vector.source_qid, ranking, vector.k, aie=vector.kind == "aie_qid")
-    return replace(found, heads=vector.heads) if vector.kind == "heads" else found
+    # It may have been ranked by another column, or by other effects.
+    return replace(found, heads=vector.heads) if vector.heads else found

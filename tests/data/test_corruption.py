@@ -221,6 +221,21 @@ def test_a_relation_with_one_distinct_output_is_an_error(
         sample(tiny_llama, only, n_demos=n_demos)
 
 
+@pytest.mark.parametrize("q_id", ["country_language", "country_currency", "last_letter"])
+def test_shipped_relations_of_repeated_outputs_keep_them_all(tiny_llama: LanguageModel, q_id: str) -> None:
+    data = DataConfig(relation_csv_path=str(DEFAULT_CSV), qids=[q_id], n_trials_per_q=40)
+    trials = sample_snapshot(read_configured(data), data, 42, tiny_llama).trials
+    repeated = [trial for trial in trials if len({demo.exB for demo in trial.demos}) < len(trial.demos)]
+    for trial in repeated:
+        # An output in more than half of the demonstrations has nowhere else to go.
+        most = max(Counter(normalise(demo.exB) for demo in trial.demos).values())
+        assert trial.corruption == ("relation" if 2 * most > len(trial.demos) else "deranged")
+        if trial.corruption == "deranged":
+            assert sorted(demo.exB for demo in trial.corrupted_demos) == sorted(demo.exB for demo in trial.demos)
+            assert all(demo.exB != wrong.exB for demo, wrong in zip(trial.demos, trial.corrupted_demos, strict=True))
+    assert sum(trial.corruption == "deranged" for trial in repeated) > 45
+
+
 # Permutation
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import ROOT
 from families import tiny
 
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
@@ -111,6 +112,11 @@ def test_a_switch_removes_every_condition_of_a_provider_and_no_other(
         }
 
 
+def test_every_condition_is_defined_in_the_methods(whole: dict[str, list[Candidate]]) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert len(whole) > 10 and not [name for name in whole if f"\n| `{name}` | " not in text]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_condition_has_a_part_in_a_comparison(lm: LanguageModel, measured: Effects, name: str) -> None:
     found = candidates_of(lm, measured, [vector_of(lm, measured)], dict(only([name])))
@@ -187,6 +193,21 @@ def test_each_control_is_what_its_definition_says(
         "random_heads",
         "ablated_random_heads",
     }
+
+
+def test_a_vector_that_names_its_heads_is_compared_with_what_those_make(lm: LanguageModel, measured: Effects) -> None:
+    # Ranked by probability, as the paper has it: other heads than those at the top by log probability.
+    by_p = tuple(measured["a"].top(3, "mean_delta_p"))
+    ranking = measured.heads_of("a", RANKING, RANKING.k).ranking
+    assert set(by_p) & set(ranking[-3:]) and set(by_p) != set(ranking[:3])
+    found = by_name(candidates_of(lm, measured, [vector_of(lm, measured, heads=by_p)]).own)
+    means = measured.means["a"]
+    bottom = [head for head in ranking if head not in by_p][-3:]
+    due = {"corrupted_prompts": (means.corrupted, by_p), "bottom_heads": (means.clean, bottom)}
+    for name, (mean, heads) in due.items():
+        np.testing.assert_allclose(values_of(found[name][0]), written_by(lm, mean, heads), atol=1e-5, err_msg=name)
+    for ablated in found["ablated_top_heads"]:
+        assert isinstance(ablated.edit, SetHeads) and ablated.edit.heads == by_p
 
 
 def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean(

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.config.score import ScoreKey
-from fv.heads.indirect_effect import TrialEffects
+from fv.heads.indirect_effect import TrialEffects, cie_stats
 from fv.heads.stability import (
     FEWEST_TRIALS,
     N_DRAWS,
@@ -22,8 +22,10 @@ from fv.heads.stability import (
     inclusion,
     is_stable,
     mean_scores,
+    other_half_means,
     ranked,
     stability_report,
+    with_other_halves,
 )
 from fv.seeding import generator_for
 from fv.statistics.intervals import estimate_means
@@ -141,7 +143,7 @@ def test_the_first_point_is_what_its_definition_gives() -> None:
     effects, k = [noisy(4, 6, 0.5, 1), noisy(5, 6, 0.5, 2)], 3
     rng = generator_for(3, "convergence", "x")
     everything = set(top((effects[0].mean(0) + effects[1].mean(0)) / 2, k))
-    with_all, apart, correlations = [], [], []
+    with_all, apart, correlations, choosing, others = [], [], [], [], []
     for _ in range(N_DRAWS):
         orders = [rng.permutation(len(values)) for values in effects]
         one, other = (
@@ -151,10 +153,14 @@ def test_the_first_point_is_what_its_definition_gives() -> None:
         with_all.append(len(everything & set(top(one, k))) / k)
         apart.append(len(set(top(one, k)) & set(top(other, k))) / k)
         correlations.append(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+        choosing.append(one[top(one, k)].mean())
+        others.append(other[top(one, k)].mean())
     point = convergence(effects, k, 3, "x")[0]
     assert point.overlap_with_all == pytest.approx(np.mean(with_all))
     assert point.overlap_apart == pytest.approx(np.mean(apart))
     assert point.spearman_apart == pytest.approx(np.mean(correlations))
+    assert point.top_mean_choosing == pytest.approx(np.mean(choosing))
+    assert point.top_mean_apart == pytest.approx(np.mean(others))
 
 
 def test_more_signal_and_more_trials_agree_better() -> None:
@@ -178,6 +184,54 @@ def test_relations_of_different_size_are_compared_up_to_the_smallest() -> None:
     # Five of eleven trials are drawn of the other relation, so that even the last point need not agree with all.
     assert curve[-1].overlap_with_all < 1
     assert [point.overlap_apart is not None for point in curve] == [True, False, False, False]
+
+
+# What choosing makes of an effect
+
+
+def test_an_other_half_mean_is_what_its_definition_gives() -> None:
+    values = noisy(7, 5, 0.5)
+    rng = generator_for(3, "other_half", "x")
+    of_place = []
+    for _ in range(N_DRAWS):
+        order = rng.permutation(7)
+        choosing, other = (values[order[part]].mean(0) for part in (slice(0, 3), slice(3, 7)))
+        of_place.append([other[head] for head in top(choosing, 5)])
+    due = dict(zip(top(values.mean(0), 5), np.mean(of_place, 0), strict=True))
+    np.testing.assert_allclose(other_half_means(values, 3, "x"), [due[head] for head in range(5)])
+
+
+def test_where_no_head_has_an_effect_the_other_halves_find_none() -> None:
+    n_runs, n_trials, n_heads = 200, 12, 60
+    firsts, others = [], []
+    for seed in range(n_runs):
+        values = noisy(n_trials, n_heads, signal=0, seed=seed)
+        best = top(values.mean(0), 3)
+        firsts.append(values.mean(0)[best].mean())
+        others.append(other_half_means(values, seed)[best].mean())
+    # The mean of the trials that chose is two standard errors of one head; the other halves' is none but for chance.
+    assert np.mean(firsts) > 1.5 / np.sqrt(n_trials)
+    assert abs(np.mean(others)) < 4 * np.std(others) / np.sqrt(n_runs) < 0.1
+
+
+def test_where_heads_are_far_apart_the_other_halves_find_each_heads_own_mean() -> None:
+    values = noisy(200, 4, signal=5)
+    np.testing.assert_allclose(other_half_means(values, 0), values.mean(0), atol=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_single_trial_has_no_other_half(n: int) -> None:
+    assert np.isnan(other_half_means(noisy(n, 4), 0)).all() == (n == 1)
+
+
+def test_each_relations_heads_have_the_other_halves_of_their_own_effects() -> None:
+    effects = {q_id: trial_effects(noisy(6, 4, seed=seed)) for seed, q_id in enumerate("ab")}
+    found = with_other_halves(cie_stats(effects, QUICK, 0), effects, 0)
+    for (q_id, metric), rows in found.groupby(["q_id", "metric"]):
+        due = other_half_means(effects_of(effects[q_id], metric), 0, q_id, metric)
+        assert rows["other_half_mean"].tolist() == due.tolist()
+        assert rows[["layer", "head"]].to_numpy().tolist() == [[0, 0], [0, 2], [1, 0], [1, 2]]
+    assert len(found) == 16
 
 
 # Gap

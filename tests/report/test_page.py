@@ -24,6 +24,7 @@ from page_reader import Page
 from fv.errors import ArtifactError, FvError
 from fv.report import page_tables, pictures, trial_list
 from fv.report.facts import Facts
+from fv.report.findings import what_was_done
 from fv.report.page import write_page
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
@@ -101,6 +102,16 @@ def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page
     for row in page.cells["results"]:
         values = {float(each) for _, each in row if each}
         assert any(name == row[0][0] and effect in values for name, effect in chosen)
+
+
+def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_run: Run) -> None:
+    (shown,) = [table for table in page_tables.tables_of(Facts(hostile_run)) if table.name == "contrasts"]
+    at = {name: shown.header.index(name) for name in ("minus", "n_draws", "draw_sd", "draw_min", "draw_max")}
+    random = [row for row in shown.rows if row[at["minus"]].text == "random_vector"]
+    assert random and {row[at["n_draws"]].exact for row in random} == {"20"}
+    for row in random:
+        sd, low, high = (float(row[at[name]].exact) for name in ("draw_sd", "draw_min", "draw_max"))
+        assert low <= high and (sd > 0) == (low < high)
 
 
 def test_what_is_read_rounds_what_it_is_exactly(page: Page) -> None:
@@ -218,6 +229,24 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
     html = write_page(open_run(RunPaths.of(config).root)).read_text(encoding="utf-8")
     assert "No answers were taken" in html and "Step6 ran its grid alone" in html
     assert len(Page(html).cells["results"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "untold"),
+    [
+        ([], "Dev trials chose layer and strength among 3 cells; what is told is of other trials", "fit trials"),
+        (["injection.layer=1"], "Layer 1 and α = 1 were given, not chosen; what is told is of all test", "Dev trials"),
+        (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; what", "fit trials"),
+        (["data.split=shared"], "All of them are fit trials, which chose the heads and made the vectors", "given"),
+    ],
+)
+def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(
+    make_config: MakeConfig, tiny_overrides: list[str], settings: list[str], told: str, untold: str
+) -> None:
+    config = make_config(*tiny_overrides, "injection.fv=all_qids", *settings)
+    run_pipeline(config)
+    said = " ".join(what_was_done(Facts(open_run(RunPaths.of(config).root))))
+    assert told in said and untold not in said
 
 
 def test_a_record_that_no_step_wrote_is_refused_by_name(hostile_run: Run) -> None:

@@ -62,6 +62,19 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     assert own["mean"].size and all(f"{mean:+.1f}" in printed for mean in own["mean"])
 
 
+def test_what_runs_warn_of_is_said_of_their_mean(
+    make_config: MakeConfig, overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["data.qids=[antonym]", "injection.layer=1"]
+    for seed in (1, 2):
+        run_pipeline(make_config(*overrides, f"seed={seed}", f"run_id=shared{seed}", "data.split=shared", *small))
+    folder = run_gather(make_config(*overrides, "runs=[shared1,shared2]"))
+    told = [line for line in read_json(folder / "over_seeds.json")["warnings"] if "chose the heads" in line]
+    capsys.readouterr()
+    print_gathered(folder)
+    assert len(told) == 1 and f"Mind: {told[0]}" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.usefixtures("configs")
 def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(
     make_config: MakeConfig, overrides: list[str]

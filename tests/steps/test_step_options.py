@@ -16,10 +16,14 @@ from fv.steps.stepd import run_stepd
 
 
 def test_shared_split_evaluates_on_the_fit_trials(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "data.split=shared")
+    config = make_config(*tiny_overrides, "data.split=shared", "injection.quick_eval=true")
     folder = run_pipeline(config)
     trials = {json.loads(line)["trial_id"] for line in (folder / "eval_trials.jsonl").read_text().splitlines()}
     assert trials == {trial.trial_id for trial in read_snapshot(RunPaths.of(config).snapshot).trials}
+    # StepE's quick look is of the same trials, and says so as Step6 does.
+    for summary in (read_json(folder / "eval_summary.json"), read_json(folder.parent / "stepE_eval.json")):
+        assert summary["eval_split"] == "fit"
+        assert any("chose the heads" in line for line in summary["warnings"])
 
 
 def test_layers_and_heads_not_swept_are_nan(make_config: MakeConfig, tiny_overrides: list[str]) -> None:

@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class BottomHeads(ConditionProvider):
-    """The vector of the heads that rank last, as many as the vector's: whether the ranking matters."""
+    """The vector of as many heads that rank last, none of them the vector's own: whether the ranking matters."""
 
     place: ClassVar[int] = 40
     needs_effects: ClassVar[bool] = True
@@ -22,5 +22,6 @@ class BottomHeads(ConditionProvider):
         if (made_of := at.heads) is None:
             return
         k = len(made_of.heads)
-        if 2 * k <= len(made_of.ranking):  # else some of them would be top heads
-            yield at.control("bottom_heads", vector_of_heads(at.lm, made_of.means.clean, made_of.ranking[-k:]))
+        others = [head for head in made_of.ranking if head not in made_of.heads]
+        if k <= len(others):
+            yield at.control("bottom_heads", vector_of_heads(at.lm, made_of.means.clean, others[-k:]))

@@ -1,0 +1,65 @@
+"""docs/methods.md names what there is, functions, settings, files and columns, and defines every metric."""
+
+import ast
+import pydoc
+import re
+from dataclasses import fields
+from functools import reduce
+
+import pytest
+from commands import ROOT
+from conftest import MakeConfig
+
+from fv.config import Config
+from fv.evaluation.tables import CHANGES, CONTRASTED, LEVELS
+from fv.evaluation.trial_rows import METRICS
+from fv.statistics.grouped import SPREAD
+
+NAMES = sorted(set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "methods.md").read_text(encoding="utf-8"))))
+DOTTED = [name for name in NAMES if name.startswith("fv.")]
+SETTINGS = [name for name in NAMES if name.partition("=")[0].split(".")[0] in {own.name for own in fields(Config)}]
+PATHS = [name for name in NAMES if re.fullmatch(r"(fv|tests)/\S+", name)]
+FILES = [name for name in NAMES if re.fullmatch(r"\w+\.(csv|json|jsonl|npz|pt)", name)]
+WORDS = [name for name in NAMES if re.fullmatch(r"[a-z_0-9]{2,}", name)]
+
+
+@pytest.fixture(scope="module")
+def said_in_code() -> set[str]:
+    """Every name, and every text, that stands in the library's code."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "fv").rglob("*.py")]
+    return {text for tree in trees for node in ast.walk(tree) for text in vars(node).values() if isinstance(text, str)}
+
+
+def test_there_are_names_of_every_kind() -> None:
+    assert min(map(len, (DOTTED, SETTINGS, FILES, WORDS))) > 15 and len(PATHS) > 2
+
+
+@pytest.mark.parametrize("name", DOTTED)
+def test_every_module_class_and_function_is_there(name: str) -> None:
+    assert pydoc.locate(name) is not None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_there_and_may_have_the_value(name: str, make_config: MakeConfig) -> None:
+    key, _, value = name.replace("<provider>", "random_vectors").partition("=")
+    settings = make_config(*([f"{key}={value}"] if value else [])).resolved()
+    assert reduce(lambda group, part: group.get(part, name), key.split("."), settings) != name
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_every_path_of_the_repository_is_there(name: str) -> None:
+    assert (ROOT / name).is_file()
+
+
+def test_every_file_of_a_run_is_one_that_the_code_names(said_in_code: set[str]) -> None:
+    # Tables are named without their ending.
+    assert not [name for name in FILES if not {name, name.split(".")[0]} & said_in_code]
+
+
+def test_every_column_condition_and_value_is_a_word_of_the_code(said_in_code: set[str]) -> None:
+    assert not [name for name in WORDS if name not in said_in_code]
+
+
+def test_every_metric_is_defined() -> None:
+    changes = {name for name in CHANGES if not name.startswith("delta_")}
+    assert {"delta_…", *LEVELS, *changes, *CONTRASTED, *METRICS, *SPREAD} <= {*NAMES}
