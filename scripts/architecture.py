@@ -31,6 +31,7 @@ LEAVES = (
     "units",
     "registry",
     "collector",
+    "dealing",
 )
 ROOMS = (
     *LEAVES,

@@ -1,6 +1,6 @@
 """Prices of units, stage by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,24 +53,21 @@ class StagePrice:
             self.units.append(UnitPrice(work, peak + BESIDE))
 
 
+@dataclass(frozen=True, kw_only=True)
 class PricedUnits(UnitStore):
-    """Finds no unit, and takes the price of each that is computed to the stage that its name begins with."""
+    """Finds no unit, and takes the price of each that is computed to the stage that its name begins with.
 
-    def __init__(self, engine: PricedEngine, stages: dict[str, StagePrice]) -> None:
-        super().__init__(None, None)
-        object.__setattr__(self, "_engine", engine)
-        object.__setattr__(self, "_stages", stages)
+    Attributes:
+        engine: what prices it.
+        stages: {how names begin: stage}.
+    """
+
+    folder: None = None
+    made_with: None = None
+    engine: PricedEngine
+    stages: Mapping[str, StagePrice]
 
     def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
         del made_from
         n_trials = max(map(len, arrays.values()), default=0)
-        self._stages[name.partition("-")[0]].take(self._engine, n_trials)  # type: ignore[attr-defined]
-
-
-def makespan(seconds: Sequence[float], n_workers: int) -> float:
-    """How long workers take for units that are handed out longest first, each to the worker that is free first."""
-    busy = [0.0] * min(n_workers, max(1, len(seconds)))
-    for each in sorted(seconds, reverse=True):
-        first = min(range(len(busy)), key=busy.__getitem__)
-        busy[first] += each
-    return max(busy)
+        self.stages[name.partition("-")[0]].take(self.engine, n_trials)

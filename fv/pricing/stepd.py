@@ -56,8 +56,8 @@ def _screened(load: Workload) -> list[StagePrice]:
 
 def _runs(load: Workload, stages: dict[str, StagePrice]) -> RelationRuns:
     engine, score = load.engine(), replace(load.score, adaptive=False)
-    units, size = PricedUnits(engine, stages), load.compute.unit_trials or 1  # a pass each, as workers share them
-    n_mean = load.n_mean_trials
+    units, n_mean = PricedUnits(engine=engine, stages=stages), load.n_mean_trials
+    size = load.compute.unit_trials or 1  # a pass each, as workers share them
     return RelationRuns(load.lm, load.snapshot, load.heads, engine, score, load.seed, n_mean, size, units)
 
 
