@@ -48,9 +48,15 @@ class StagePrice:
     def take(self, engine: PricedEngine, n_trials: int = 0) -> None:
         """Take what an engine was asked for since the last time as a unit."""
         work, peak = engine.taken()
-        self.n_trials += n_trials
         if work.n_prompts or work.rows:
-            self.units.append(UnitPrice(work, peak + BESIDE))
+            self.add(UnitPrice(work, peak + BESIDE), n_trials)
+        else:
+            self.n_trials += n_trials
+
+    def add(self, unit: UnitPrice, n_trials: int) -> None:
+        """Add a unit."""
+        self.units.append(unit)
+        self.n_trials += n_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,5 +75,40 @@ class PricedUnits(UnitStore):
 
     def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
         del made_from
-        n_trials = max(map(len, arrays.values()), default=0)
-        self.stages[name.partition("-")[0]].take(self.engine, n_trials)
+        self.stages[_kind(name)].take(self.engine, _n_trials(arrays))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsByLength(PricedUnits):
+    """Has units of prompts of the same lengths priced once: where no prompts are kept, they cost the same.
+
+    Attributes:
+        known: {(kind of unit, tokens of its prompts): its price, and what it gave}.
+    """
+
+    known: dict[tuple[str, tuple[int, ...]], tuple[UnitPrice, Arrays]] = field(default_factory=dict)
+
+    def find(self, name: str, made_from: Any) -> Arrays | None:
+        if (found := self.known.get(_lengths(name, made_from))) is None:
+            return None
+        price, arrays = found
+        self.stages[_kind(name)].add(price, _n_trials(arrays))
+        return arrays
+
+    def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
+        super().keep(name, made_from, arrays)
+        self.known[_lengths(name, made_from)] = self.stages[_kind(name)].units[-1], arrays
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _lengths(name: str, made_from: Any) -> tuple[str, tuple[int, ...]]:
+    """What a unit of StepD costs by (`fv.heads.relation_run`): how many tokens each of its prompts has."""
+    _, prompts = made_from
+    return _kind(name), tuple(len(token_ids) for token_ids, _ in prompts)
+
+
+def _n_trials(arrays: Arrays) -> int:
+    return max(map(len, arrays.values()), default=0)

@@ -35,6 +35,8 @@ def rows_in_blocks(entries: tuple[Entry, ...], n_layers: int) -> tuple[tuple[int
 class PricedSharedPrefix(PricedEngine):
     """Prices `fv.interventions.shared_prefix.SharedPrefixEngine`."""
 
+    prices_by_length = True
+
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
         return SharedPrefixEngine(self.lm, self.max_rows).batches(prompts, rows_each)
 

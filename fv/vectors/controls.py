@@ -62,8 +62,8 @@ def layer_matched_heads(
     drawn: list[Head] = []
     for layer, count in sorted(Counter(head.layer for head in heads).items()):
         for _ in range(count):
-            nearest = min((at for at in left if left[at]), key=lambda at: (abs(at - layer), at))
-            drawn.append(left[nearest].pop())
+            here = left.get(layer) or left[min((at for at in left if left[at]), key=lambda at: (abs(at - layer), at))]
+            drawn.append(here.pop())
     return tuple(sorted(drawn))
 
 
