@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.subjects import configured
-from fv.pricing.ledger import makespan
+from fv.dealing import makespan
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.stepd import SCREENED
 from fv.steps.plan import model_of, workload_of

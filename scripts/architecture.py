@@ -20,7 +20,19 @@ PAGE = Path("docs", "architecture.md")
 BEGIN, END = "<!-- drawn by scripts/architecture.py -->", "<!-- end of the drawing -->"
 START = "fv.steps.step6.run_step6"
 
-LEAVES = ("errors", "seeding", "progress", "display", "shipped", "files", "tables", "units", "registry")
+LEAVES = (
+    "errors",
+    "seeding",
+    "progress",
+    "display",
+    "shipped",
+    "files",
+    "tables",
+    "units",
+    "registry",
+    "collector",
+    "dealing",
+)
 ROOMS = (
     *LEAVES,
     "figures",

@@ -42,7 +42,7 @@ def _remove(folder: Path, made_by: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """What all commands have in their environment."""
     return {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub())}
 
@@ -84,7 +84,7 @@ def module(name: str, *words: str, code: int | None = 0, **environment: str) -> 
 def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
-        env={**os.environ, **_environment(), **environment},
+        env={**os.environ, **surroundings(), **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -92,7 +92,7 @@ def _run_fresh(command: Sequence[str], environment: dict[str, str]) -> subproces
 
 
 def _run_forked(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with mock.patch.dict(os.environ, _environment()):
+    with mock.patch.dict(os.environ, surroundings()):
         forkserver.ensure_running()  # the first time, it starts with this environment
     with tempfile.TemporaryDirectory() as folder:
         process = _context.Process(target=_command, args=(list(command), environment, Path.cwd(), folder))

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
 from fv.cluster.work.records import Record, ended
 from fv.cluster.work.slurm_jobs import Doing, alive, shown, submit
-from fv.cluster.work.stage import Stage, Task, Work, dealt
+from fv.cluster.work.stage import Stage, Task, Work
+from fv.dealing import dealt
 from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
 
@@ -110,7 +112,7 @@ class _Arrays:
             time.sleep(self.settings.poll)
 
     def run(self, stage: Stage) -> Iterator[Record]:
-        shares = [_Share(tasks, 0) for tasks in dealt(stage.tasks, self.settings.workers)]
+        shares = [_Share(tasks, 0) for tasks in dealt(stage.tasks, attrgetter("cost"), self.settings.workers)]
         at_work = self._submitted(stage, shares)
         if not self.settings.wait:
             raise StillAtWork(

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from fv.collector import paused_collector
 from fv.config import DataConfig, Form
-from fv.data.collector import paused_collector
 from fv.data.importers import read_table
 from fv.data.rows import Table
 from fv.errors import RelationError, shorten

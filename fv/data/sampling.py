@@ -8,8 +8,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
+from fv.collector import paused_collector
 from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
-from fv.data.collector import paused_collector
 from fv.data.corruption_report import corruption_report
 from fv.data.encoding import Encoder, HasTokenizer
 from fv.data.prompts import accepted, target_tokens, zero_shot_targets

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -42,10 +43,10 @@ class VectorHeads:
     means: RelationMeans
     unverified: tuple[Head, ...] = ()
 
-    @property
+    @cached_property
     def every(self) -> tuple[Head, ...]:
-        """All heads that a random draw may take: the measured ones, best first, then the others."""
-        return (*self.ranking, *self.unverified)
+        """All heads that a random draw may take, by layer and head."""
+        return tuple(sorted({*self.ranking, *self.unverified}))
 
 
 def choose_indices(wanted: str | Sequence[int], count: int, name: str = "wanted") -> list[int]:

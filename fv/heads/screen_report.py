@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+import scipy  # its parts are loaded when they are first used, which takes a while
 
 from fv.config import StatsConfig
 from fv.heads.indirect_effect import aie_table
@@ -81,4 +81,4 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
     """Rank correlation; None where one side ranks nothing."""
     if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
         return None
-    return float(spearmanr(one, other).statistic)
+    return float(scipy.stats.spearmanr(one, other).statistic)

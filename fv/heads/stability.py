@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import pearsonr, rankdata
+import scipy  # its parts are loaded when they are first used, which takes a while
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.heads.indirect_effect import TrialEffects
@@ -177,8 +177,8 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     varied = (np.ptp(one, -1) > 0) & (np.ptp(other, -1) > 0)
     found = np.zeros(len(one))
     if varied.any():
-        ranks = (rankdata(side[varied], axis=-1) for side in (one, other))
-        found[varied] = pearsonr(*ranks, axis=-1).statistic
+        ranks = (scipy.stats.rankdata(side[varied], axis=-1) for side in (one, other))
+        found[varied] = scipy.stats.pearsonr(*ranks, axis=-1).statistic
     return found
 
 

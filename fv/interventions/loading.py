@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from fv.config import ComputeConfig, Dtype, ModelConfig, Quant, model_preset, model_presets
+from fv.config import ComputeConfig, ModelConfig, Quant, model_preset, model_presets
 from fv.config.checks import safe_name
 from fv.errors import ConfigError, ModelError
 from fv.interventions.editable import EditableModel, editable
 from fv.interventions.proofs import proof_of
 from fv.interventions.selfcheck import SKIPPED
 from fv.models.embedded import SCHEME
-from fv.models.loading import DTYPES, load_unproved
+from fv.models.loading import dtype_of, load_unproved
 from fv.models.quiet import quiet_transformers
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -65,7 +65,7 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
     """
     if device_map is not None and str(device) != "cpu":
         raise ConfigError(f"device_map places the model, and so does device={device}: leave one of them out.")
-    compute = ComputeConfig(device=_checked_device(device), dtype=_dtype_of(dtype), strict=False, selfcheck=selfcheck)
+    compute = ComputeConfig(device=_checked_device(device), dtype=dtype_of(dtype), strict=False, selfcheck=selfcheck)
     model = settings_of(source)
     if revision is not None and model.path is not None:
         raise ConfigError(f"revision={revision!r} is for a model of the hub; {str(source)!r} is on this machine.")
@@ -115,15 +115,6 @@ def settings_of(source: str | Path) -> ModelConfig:
         f"source={text!r} is no ready model, no folder or .gguf file that there is, and no hub id (owner/name). "
         + (f"Near it: {', '.join(near)}." if near else f"Ready models are {', '.join(model_presets())}.")
     )
-
-
-def _dtype_of(dtype: str | torch.dtype) -> Dtype:
-    """A number format by our name, torch's name, or as torch has it."""
-    for own, torchs in DTYPES.items():
-        if dtype in (own.value, torchs, str(torchs).removeprefix("torch.")):
-            return own
-    known = ", ".join(f"{own.value} ({str(torchs).removeprefix('torch.')})" for own, torchs in DTYPES.items())
-    raise ConfigError(f"dtype={dtype!r} must be one of {known}.")
 
 
 def _quant_of(quant: str) -> Quant:

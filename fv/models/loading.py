@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
-from fv.errors import ModelError
+from fv.errors import ConfigError, ModelError
 from fv.files import digest_of, sha256_of
 from fv.models.embedded import converted_folder
 from fv.models.files import first_line, gguf_of, hub_folder
@@ -27,6 +27,19 @@ DTYPES = {
     Dtype.bf16: torch.bfloat16,
     Dtype.fp16: torch.float16,
 }
+
+
+def dtype_of(dtype: str | torch.dtype) -> Dtype:
+    """A number format by our name, torch's name, or as torch has it.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    for own, torchs in DTYPES.items():
+        if dtype in (own.value, torchs, str(torchs).removeprefix("torch.")):
+            return own
+    known = ", ".join(f"{own.value} ({str(torchs).removeprefix('torch.')})" for own, torchs in DTYPES.items())
+    raise ConfigError(f"dtype={dtype!r} must be one of {known}.")
 
 
 def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> LanguageModel:

@@ -1,6 +1,6 @@
 """Prices of units, stage by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,29 +48,67 @@ class StagePrice:
     def take(self, engine: PricedEngine, n_trials: int = 0) -> None:
         """Take what an engine was asked for since the last time as a unit."""
         work, peak = engine.taken()
-        self.n_trials += n_trials
         if work.n_prompts or work.rows:
-            self.units.append(UnitPrice(work, peak + BESIDE))
+            self.add(UnitPrice(work, peak + BESIDE), n_trials)
+        else:
+            self.n_trials += n_trials
+
+    def add(self, unit: UnitPrice, n_trials: int) -> None:
+        """Add a unit."""
+        self.units.append(unit)
+        self.n_trials += n_trials
 
 
+@dataclass(frozen=True, kw_only=True)
 class PricedUnits(UnitStore):
-    """Finds no unit, and takes the price of each that is computed to the stage that its name begins with."""
+    """Finds no unit, and takes the price of each that is computed to the stage that its name begins with.
 
-    def __init__(self, engine: PricedEngine, stages: dict[str, StagePrice]) -> None:
-        super().__init__(None, None)
-        object.__setattr__(self, "_engine", engine)
-        object.__setattr__(self, "_stages", stages)
+    Attributes:
+        engine: what prices it.
+        stages: {how names begin: stage}.
+    """
+
+    folder: None = None
+    made_with: None = None
+    engine: PricedEngine
+    stages: Mapping[str, StagePrice]
 
     def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
         del made_from
-        n_trials = max(map(len, arrays.values()), default=0)
-        self._stages[name.partition("-")[0]].take(self._engine, n_trials)  # type: ignore[attr-defined]
+        self.stages[_kind(name)].take(self.engine, _n_trials(arrays))
 
 
-def makespan(seconds: Sequence[float], n_workers: int) -> float:
-    """How long workers take for units that are handed out longest first, each to the worker that is free first."""
-    busy = [0.0] * min(n_workers, max(1, len(seconds)))
-    for each in sorted(seconds, reverse=True):
-        first = min(range(len(busy)), key=busy.__getitem__)
-        busy[first] += each
-    return max(busy)
+@dataclass(frozen=True, kw_only=True)
+class UnitsByLength(PricedUnits):
+    """Has units of prompts of the same lengths priced once: where no prompts are kept, they cost the same.
+
+    Attributes:
+        known: {(kind of unit, tokens of its prompts): its price, and what it gave}.
+    """
+
+    known: dict[tuple[str, tuple[int, ...]], tuple[UnitPrice, Arrays]] = field(default_factory=dict)
+
+    def find(self, name: str, made_from: Any) -> Arrays | None:
+        if (found := self.known.get(_lengths(name, made_from))) is None:
+            return None
+        price, arrays = found
+        self.stages[_kind(name)].add(price, _n_trials(arrays))
+        return arrays
+
+    def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
+        super().keep(name, made_from, arrays)
+        self.known[_lengths(name, made_from)] = self.stages[_kind(name)].units[-1], arrays
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _lengths(name: str, made_from: Any) -> tuple[str, tuple[int, ...]]:
+    """What a unit of StepD costs by (`fv.heads.relation_run`): how many tokens each of its prompts has."""
+    _, prompts = made_from
+    return _kind(name), tuple(len(token_ids) for token_ids, _ in prompts)
+
+
+def _n_trials(arrays: Arrays) -> int:
+    return max(map(len, arrays.values()), default=0)

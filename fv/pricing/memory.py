@@ -1,4 +1,11 @@
-"""Memory above the weights while passes run, counted from what is in it at once."""
+"""Memory above the weights while passes run, counted from what is in it at once.
+
+How many rows fit is reckoned otherwise (`fv.interventions.memory.bytes_a_row`), and on purpose: that has to be enough
+for any family, with attention that holds all of its scores and prompts of 512 tokens, or a run would break off. This is
+what tensors of these passes do need, so that a price is near what is measured: from 16 tokens a prompt on, 0.35 to 0.85
+of that. Of shorter prompts in a model of many layers it is up to twice that, since a prompt's residual streams are
+counted here; the half of the free memory that passes leave alone has room for them.
+"""
 
 from fv.interventions.readout import TILE_LOGITS, TILE_ROWS
 from fv.pricing.shape import Shape

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fv.config import ComputeConfig, Dtype, EvaluationConfig, ScoreConfig, Screen, SweepMode, model_presets
+import torch
+
+from fv.config import ComputeConfig, EvaluationConfig, ScoreConfig, Screen, SweepMode, model_presets
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
@@ -14,6 +16,7 @@ from fv.heads.ranking import choose_indices, heads_to_sweep
 from fv.interventions.engine import Cell
 from fv.interventions.loading import settings_of
 from fv.models.language_model import LanguageModel
+from fv.models.loading import dtype_of
 from fv.pricing.price import Price
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.ready import ready_shapes
@@ -37,7 +40,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     controls: Sequence[str] | None = None,
     dev_fraction: float = EvaluationConfig.dev_fraction,
     n_unrelated: int = N_TEXTS,
-    dtype: str = "fp32",
+    dtype: str | torch.dtype = "fp32",
     tflops: float | None = None,
     gb_per_s: float | None = None,
     disk_gb_per_s: float = 1.0,
@@ -59,7 +62,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         controls: what else is run on the test trials, by name; None for all.
         dev_fraction: the share of held-out trials that choose a cell.
         n_unrelated: texts on which the cost of an injection is measured.
-        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16.
+        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16, or as torch calls them.
         tflops: TFLOP/s that large matrix products reach; None times passes of the shape here, for some seconds.
         gb_per_s: GB/s at which weights are read from memory, which small passes wait for; None leaves that out.
         disk_gb_per_s: GB/s at which weights are read from disk.
@@ -95,7 +98,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
     if not 0 <= dev_fraction < 1:
         raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
-    compute = ComputeConfig(dtype=_dtype_of(dtype), strict=False, max_rows=max_rows, sweep=SweepMode.auto)
+    compute = ComputeConfig(dtype=dtype_of(dtype), strict=False, max_rows=max_rows, sweep=SweepMode.auto)
     lm, notes = _shape_of(model, compute)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
@@ -129,13 +132,6 @@ def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Shap
 
 def _own_vector(q_id: str, number: int, k: int) -> Vector:
     return Vector(source_name("qid", q_id), "qid", q_id, stand_in_values(number), k)
-
-
-def _dtype_of(dtype: str) -> Dtype:
-    known = [own.value for own in Dtype]
-    if dtype not in known:
-        raise ConfigError(f"dtype={dtype!r} must be one of {', '.join(known)}.")
-    return Dtype(dtype)
 
 
 def _check_processor(

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fv.dealing import makespan
 from fv.pricing.disk import Disk
 from fv.pricing.flops import forward_flops
-from fv.pricing.ledger import StagePrice, makespan
+from fv.pricing.ledger import StagePrice
 from fv.pricing.shape import Shape
 from fv.pricing.stepd import EXACT, SCREENED
 from fv.pricing.throughput import Throughput
@@ -70,16 +71,17 @@ class Price:
     def table(self) -> pd.DataFrame:
         """A row a stage: step, stage, only, trials, prompts, tokens, forwards, flops, memory (bytes above the weights),
         and seconds_<n> of each number of workers where a throughput is known."""
-        return pd.DataFrame([self._row(stage) for stage in self.stages])
+        return pd.DataFrame(self._rows)
 
     def total(self, way: str = EXACT) -> Total:
         """The whole run, `exact` or `screened`."""
-        here = [stage for stage in self.stages if stage.only in ("", way)]
-        flops = sum(stage.work.flops(self.shape) for stage in here)
-        memory = self.shape.weight_bytes + max(stage.peak for stage in here)
+        here = [row for row in self._rows if row["only"] in ("", way)]
+        flops = sum(row["flops"] for row in here)
+        memory = self.shape.weight_bytes + max(row["memory"] for row in here)
         before = sum(seconds or 0.0 for seconds in self.start_up.values())
-        seconds = {n: before + sum(self._seconds(stage, n) for stage in here) for n in self.workers}
-        return Total(flops, flops / self._one_forward, memory, seconds if self.throughput else {})
+        workers = self.workers if self.throughput else ()
+        seconds = {n: before + sum(row[f"seconds_{n}"] for row in here) for n in workers}
+        return Total(flops, flops / self._one_forward, memory, seconds)
 
     def __repr__(self) -> str:
         totals = "; ".join(f"{way} {_shown(self.total(way))}" for way in WAYS)
@@ -92,19 +94,24 @@ class Price:
     def _one_forward(self) -> int:
         return forward_flops(self.shape, round(self.n_tokens))
 
-    def _row(self, stage: StagePrice) -> dict[str, object]:
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        """The rows of `table`."""
+        return [self._row(stage) for stage in self.stages]
+
+    def _row(self, stage: StagePrice) -> dict[str, Any]:
         work = stage.work
         flops = work.flops(self.shape)
         counts = {"trials": stage.n_trials, "prompts": work.n_prompts, "tokens": work.n_tokens}
         costs = {"forwards": flops / self._one_forward, "flops": flops, "memory": stage.peak}
-        seconds = {f"seconds_{n}": self._seconds(stage, n) for n in self.workers} if self.throughput else {}
-        return {"step": stage.step, "stage": stage.name, "only": stage.only, **counts, **costs, **seconds}
+        return {"step": stage.step, "stage": stage.name, "only": stage.only, **counts, **costs, **self._seconds(stage)}
 
-    def _seconds(self, stage: StagePrice, n_workers: int) -> float:
-        """A stage's, with its units handed out to workers."""
+    def _seconds(self, stage: StagePrice) -> dict[str, float]:
+        """A stage's for each number of workers, with its units dealt to them."""
         if self.throughput is None:
-            return 0.0
-        return makespan([self.throughput.seconds(unit.work, self.shape) for unit in stage.units], n_workers)
+            return {}
+        units = [self.throughput.seconds(unit.work, self.shape) for unit in stage.units]
+        return {f"seconds_{n}": makespan(units, n) for n in self.workers}
 
 
 def _shown(total: Total) -> str:

@@ -6,6 +6,7 @@ What it answers is drawn at random, so that choices that hang on the answers (ce
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +51,11 @@ class PricedEngine(ABC):
         max_rows: most token rows in one pass.
         work: what is to be done since `taken` was last asked.
         peak: the most memory above the weights that this needs at once, in bytes; prompts that are kept are in it.
+        prices_by_length: whether the price of a call depends on how long its prompts are, and not on earlier calls,
+            unless prompts are kept.
     """
+
+    prices_by_length: ClassVar[bool] = False
 
     def __init__(self, lm: StandIn, shape: Shape, max_rows: int) -> None:
         self.lm: LanguageModel = lm

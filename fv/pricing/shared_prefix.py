@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -18,8 +19,23 @@ from fv.pricing.priced_engine import Entry, PricedBatch, PricedEngine
 from fv.pricing.work import PromptPass
 
 
+@lru_cache(maxsize=1024)
+def rows_in_blocks(entries: tuple[Entry, ...], n_layers: int) -> tuple[tuple[int, int], ...]:
+    """(rows, blocks that so many run through together) of a pass, from its lowest block up.
+
+    Passes are alike from relation to relation, so each kind is counted once. An unedited row enters with the lowest of
+    the others (`fv.interventions.rows.run_rows`).
+    """
+    lowest = min((entry for entry in entries if entry is not None), default=n_layers)
+    entering = np.bincount([lowest if entry is None else entry for entry in entries], minlength=n_layers + 1)
+    there = np.cumsum(entering)[lowest:n_layers]  # rows in each block
+    return tuple((n_rows, len(list(blocks))) for n_rows, blocks in groupby(there.tolist()))
+
+
 class PricedSharedPrefix(PricedEngine):
     """Prices `fv.interventions.shared_prefix.SharedPrefixEngine`."""
+
+    prices_by_length = True
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
         return SharedPrefixEngine(self.lm, self.max_rows).batches(prompts, rows_each)
@@ -116,12 +132,9 @@ class PricedSharedPrefix(PricedEngine):
             yield order[start : start + step]
 
     def _rows(self, batch: PricedBatch, entries: Sequence[Entry], n_positions: int = 1) -> None:
-        """Rows of a pass (`fv.interventions.rows.run_rows`): an unedited one enters with the lowest of the others."""
-        n_layers = self.shape.n_layers
-        lowest = min((entry for entry in entries if entry is not None), default=n_layers)
-        entering = np.bincount([lowest if e is None else e for e in entries], minlength=n_layers + 1)
-        for there in np.cumsum(entering)[lowest:n_layers].tolist():
-            self._block_rows(batch.n * there * n_positions, 1, batch.n_tokens - 1 + n_positions)
+        """Rows of a pass, from where they enter."""
+        for there, n_blocks in rows_in_blocks(tuple(entries), self.shape.n_layers):
+            self._block_rows(batch.n * there * n_positions, n_blocks, batch.n_tokens - 1 + n_positions)
         self._needs(token_bytes(self.shape, batch.n * len(entries) * n_positions))
 
     def _block_rows(self, n_rows: int, times: int, n_tokens: int) -> None:

@@ -9,7 +9,8 @@ from fv.heads.relation_run import RelationRuns
 from fv.heads.screened_run import estimate_of
 from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Head
-from fv.pricing.ledger import PricedUnits, StagePrice
+from fv.pricing.ledger import PricedUnits, StagePrice, UnitsByLength
+from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.workload import Workload
 
 EXACT, SCREENED = "exact", "screened"
@@ -30,7 +31,10 @@ def stepd_stages(load: Workload) -> list[StagePrice]:
 def _exact(load: Workload) -> list[StagePrice]:
     clean, zero_shot = StagePrice("StepD", "clean prompts"), StagePrice("StepD", "zero-shot prompts")
     effects = StagePrice("StepD", "effects of all heads", only=EXACT)
-    runs = _runs(load, {"clean": clean, "zero_shot": zero_shot, "effects": effects, "corrupted": effects})
+    stages = {"clean": clean, "zero_shot": zero_shot, "effects": effects, "corrupted": effects}
+    engine = load.engine()
+    units = UnitsByLength if engine.prices_by_length else PricedUnits
+    runs = _runs(load, engine, units(engine=engine, stages=stages))
     for q_id in load.snapshot.qids:
         runs.relation(q_id)
     return [clean, zero_shot, effects]
@@ -41,7 +45,9 @@ def _screened(load: Workload) -> list[StagePrice]:
     scores = StagePrice("StepD", "estimates of all heads", only=SCREENED)
     effects = StagePrice("StepD", "effects of verified heads", only=SCREENED)
     both = StagePrice("StepD", "")  # priced by `_exact`
-    runs = _runs(load, {"clean": both, "zero_shot": both, "screen": scores, "effects": effects, "corrupted": effects})
+    stages = {"clean": both, "zero_shot": both, "screen": scores, "effects": effects, "corrupted": effects}
+    engine = load.engine()
+    runs = _runs(load, engine, PricedUnits(engine=engine, stages=stages))
     estimate = estimate_of(runs.engine, screened_score(load.score))
     assert estimate is not None
     begun = [runs.begin(q_id) for q_id in load.snapshot.qids]
@@ -54,10 +60,9 @@ def _screened(load: Workload) -> list[StagePrice]:
     return [scores, effects]
 
 
-def _runs(load: Workload, stages: dict[str, StagePrice]) -> RelationRuns:
-    engine, score = load.engine(), replace(load.score, adaptive=False)
-    units, size = PricedUnits(engine, stages), load.compute.unit_trials or 1  # a pass each, as workers share them
-    n_mean = load.n_mean_trials
+def _runs(load: Workload, engine: PricedEngine, units: PricedUnits) -> RelationRuns:
+    score, n_mean = replace(load.score, adaptive=False), load.n_mean_trials
+    size = load.compute.unit_trials or 1  # a pass each, as workers share them
     return RelationRuns(load.lm, load.snapshot, load.heads, engine, score, load.seed, n_mean, size, units)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student_t
+import scipy  # its parts are loaded when they are first used, which takes a while
 
 from fv.config import StatsConfig
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
@@ -109,7 +109,7 @@ def _widened(table: pd.DataFrame, series: Sequence[tuple[_Group, int]], kind: Ki
     # All draws there are have no share; one of several has an unknown one.
     every = np.array([group.all_draws for group, _ in series])
     se = np.where(every, 0.0, sd / np.sqrt(n))
-    half = student_t.ppf((1 + confidence) / 2, np.maximum(n - 1, 1)) * se
+    half = scipy.stats.t.ppf((1 + confidence) / 2, np.maximum(n - 1, 1)) * se
     mean = table["mean"].to_numpy()
     low = mean - np.hypot(mean - table["ci_low"].to_numpy(), half)
     high = mean + np.hypot(table["ci_high"].to_numpy() - mean, half)

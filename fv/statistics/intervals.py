@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import DegenerateDataWarning, beta, bootstrap, norm
-from scipy.stats import t as student_t
+import scipy  # its parts are loaded when they are first used, which takes a while
 
 from fv.config import StatsConfig
 from fv.seeding import generator_for
@@ -111,8 +110,8 @@ def estimate_means(
     found = np.stack([mean, mean, (mean > 0).astype(np.float64)])
     varied = np.flatnonzero(se)
     if n < FEWEST_TO_RESAMPLE:
-        half = student_t.ppf((1 + stats.confidence) / 2, n - 1) * se[varied]
-        above = student_t.cdf(mean[varied] / se[varied], n - 1)
+        half = scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * se[varied]
+        above = scipy.stats.t.cdf(mean[varied] / se[varied], n - 1)
         found[:, varied] = mean[varied] - half, mean[varied] + half, above
     else:
         step = max(1, MOST_NUMBERS // max(n * n, stats.n_resamples))
@@ -126,8 +125,8 @@ def clopper_pearson(successes: np.ndarray, n: int, confidence: float) -> tuple[n
     """The exact interval of proportions, (n_series,) successes of `n`: it covers `confidence`, or more, at any `n`."""
     tail = (1 - confidence) / 2
     failures = n - successes
-    low = np.where(successes > 0, beta.ppf(tail, np.maximum(successes, 1), failures + 1), 0.0)
-    high = np.where(failures > 0, beta.ppf(1 - tail, successes + 1, np.maximum(failures, 1)), 1.0)
+    low = np.where(successes > 0, scipy.stats.beta.ppf(tail, np.maximum(successes, 1), failures + 1), 0.0)
+    high = np.where(failures > 0, scipy.stats.beta.ppf(1 - tail, successes + 1, np.maximum(failures, 1)), 1.0)
     return low, high
 
 
@@ -141,11 +140,11 @@ def adjusted_wald(differences: np.ndarray, confidence: float) -> tuple[np.ndarra
     93.9 % or more for n from 2 to 30. Below 95 % it may cover less than is written: 87 % at 90 %.
     """
     n = differences.shape[-1]
-    added = max(1.0, norm.ppf((1 + confidence) / 2) ** 2 / 2)
+    added = max(1.0, scipy.stats.norm.ppf((1 + confidence) / 2) ** 2 / 2)
     total = n + 2 * added
     centre = differences.sum(-1) / total
     variance = ((differences**2).sum(-1) + 2 * added) / total - centre**2
-    half = student_t.ppf((1 + confidence) / 2, total - 1) * np.sqrt(variance / total)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, total - 1) * np.sqrt(variance / total)
     mean = differences.mean(-1)
     low, high = np.minimum(centre - half, mean), np.maximum(centre + half, mean)
     return np.maximum(low, -1.0), np.minimum(high, 1.0)
@@ -159,8 +158,8 @@ def expanded_level(confidence: float, n: int) -> float:
     one of Student's t, they cover what they say (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
     2014: expanded percentile intervals).
     """
-    quantile = np.sqrt(n / (n - 1)) * student_t.ppf((1 + confidence) / 2, n - 1)
-    return float(min(2 * norm.cdf(quantile) - 1, 1 - 1e-12))
+    quantile = np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, n - 1)
+    return float(min(2 * scipy.stats.norm.cdf(quantile) - 1, 1 - 1e-12))
 
 
 def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...]) -> np.ndarray:
@@ -176,8 +175,8 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
         return np.where(np.abs(found - centre) <= near, centre, found)
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        found = bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        found = scipy.stats.bootstrap(
             (np.arange(values.shape[1]),),
             mean,
             axis=-1,

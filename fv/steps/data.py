@@ -3,9 +3,9 @@
 import logging
 from typing import TYPE_CHECKING
 
+from fv.collector import paused_collector
 from fv.config import Config
 from fv.data.checks import check_rows
-from fv.data.collector import paused_collector
 from fv.data.marked_prompt import LEGEND, mark_tokens
 from fv.data.relations import bad_rows, read_configured, read_rows, relations_of
 from fv.data.token_findings import token_findings

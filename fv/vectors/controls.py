@@ -4,7 +4,7 @@ Definitions and sources: docs/methods.md, "Controls". Every draw is seeded by th
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,26 +32,38 @@ def random_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
     return norm_matched(vector.values, count, generator_for(seed, "random_vector", vector.name))
 
 
+def heads_outside(heads: Sequence[Head], every: Sequence[Head]) -> dict[int, list[Head]]:
+    """{layer: those of `every` that are not in `heads`, in order}, by layer."""
+    inside, outside = set(heads), defaultdict(list)
+    for head in sorted(every):
+        if head not in inside:
+            outside[head.layer].append(head)
+    return outside
+
+
 def layer_matched_heads(
-    heads: Sequence[Head], every: Sequence[Head], rng: np.random.Generator
+    heads: Sequence[Head], outside: Mapping[int, Sequence[Head]], rng: np.random.Generator
 ) -> tuple[Head, ...] | None:
     """Random heads outside `heads`, as many in each layer.
 
     Where a layer has too few others, the rest come from the layers nearest to it, the lower of two first. None where
     there are fewer heads outside than inside.
+
+    Args:
+        heads: the heads.
+        outside: the others, as `heads_outside` has them.
+        rng: the generator.
     """
-    outside: dict[int, list[Head]] = defaultdict(list)
-    for head in sorted(set(every) - set(heads)):
-        outside[head.layer].append(head)
-    if sum(map(len, outside.values())) < len(heads):
+    left = {layer: list(others) for layer, others in outside.items()}
+    if sum(map(len, left.values())) < len(heads):
         return None
-    for others in outside.values():
+    for others in left.values():
         rng.shuffle(others)
     drawn: list[Head] = []
     for layer, count in sorted(Counter(head.layer for head in heads).items()):
         for _ in range(count):
-            nearest = min((at for at in outside if outside[at]), key=lambda at: (abs(at - layer), at))
-            drawn.append(outside[nearest].pop())
+            here = left.get(layer) or left[min((at for at in left if left[at]), key=lambda at: (abs(at - layer), at))]
+            drawn.append(here.pop())
     return tuple(sorted(drawn))
 
 
@@ -65,10 +77,11 @@ class HeadSets(NamedTuple):
 def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int) -> HeadSets:
     """At most `count` distinct draws of layer-matched random heads; none where there are too few heads outside."""
     rng = generator_for(seed, "random_heads", vector.name)
+    outside = heads_outside(made_of.heads, made_of.every)
     sets: list[tuple[Head, ...]] = []
     repeats = 0
     while len(sets) < count and repeats < MOST_REPEATS:
-        heads = layer_matched_heads(made_of.heads, made_of.every, rng)
+        heads = layer_matched_heads(made_of.heads, outside, rng)
         if heads is None:
             return HeadSets([], True)
         if heads in sets:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from clusters import differing
-from commands import ENVIRONMENT, ROOT
+from commands import ROOT, surroundings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SCRIPT = ROOT / "scripts" / "slurm_here.sh"
@@ -84,10 +84,8 @@ def command(*words: str, entrypoint: str = "pipeline") -> list[str]:
 
 
 def started(words: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    surroundings = {**os.environ, **ENVIRONMENT, **(environment or {})}
-    return subprocess.Popen(
-        words, env=surroundings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    own = {**os.environ, **surroundings(), **(environment or {})}
+    return subprocess.Popen(words, env=own, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def run(*words: str, environment: dict[str, str] | None = None, code: int = 0, entrypoint: str = "pipeline") -> str:
@@ -204,15 +202,15 @@ def test_status_tells_the_truth_while_a_run_is_at_work(subject: list[str], clust
 
 def test_a_node_that_goes_down_is_made_up_for(subject: list[str], whole: Path, slurm: dict[str, str]) -> None:
     words = ["cluster=slurm", "cluster.poll=1", "cluster.workers=2", "run_id=node_down", *OTHER_UNITS]
-    surroundings = {**os.environ, **slurm}
+    own = {**os.environ, **slurm}
     process = started(command(*subject, *words), slurm)
     running = ["squeue", "--noheader", "--nodelist=n2", "--states=RUNNING"]
-    while not subprocess.run(running, env=surroundings, capture_output=True, check=True).stdout:
+    while not subprocess.run(running, env=own, capture_output=True, check=True).stdout:
         assert process.poll() is None, "nothing ran on the node that was to go down"
         time.sleep(0.1)
     # What runs there is killed; the node comes back by itself (ReturnToService).
     down = ["scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test"]
-    subprocess.run(down, env=surroundings, check=True)
+    subprocess.run(down, env=own, check=True)
     told = process.communicate()[0]
     assert process.returncode == 0, told
     assert differing(whole, root_of(subject, "node_down")) == []

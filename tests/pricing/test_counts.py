@@ -129,3 +129,18 @@ def test_prompts_that_are_kept_run_once() -> None:
         assert engine.taken()[0].n_prompts == 0
     engine.last_token(prompts)
     assert engine.taken()[0].n_prompts == 2
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@settings(max_examples=6, deadline=None)
+@given(before=ASKED, lengths=ASKED, max_rows=st.integers(16, 200))
+def test_a_call_that_is_priced_by_length_costs_the_same_whatever_was_asked_before(
+    lm: LanguageModel, ask: str, before: list[int], lengths: list[int], max_rows: int
+) -> None:
+    fresh, used = (priced_engine(lm, "auto", max_rows) for _ in range(2))
+    assert fresh.prices_by_length
+    ASKS[ask](used, prompts_of(before, 2))  # type: ignore[arg-type]
+    used.taken()
+    for engine, first in ((fresh, 0), (used, 7)):
+        ASKS[ask](engine, [Prompt(tuple(range(first, first + n)), (1, 2)) for n in lengths])  # type: ignore[arg-type]
+    assert fresh.taken() == used.taken()

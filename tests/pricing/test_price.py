@@ -10,15 +10,12 @@ import scale
 from commands import ROOT
 from conftest import MakeConfig
 from flop_oracle import CountedFlops
-from hypothesis import given
-from hypothesis import strategies as st
 
 import fv
 from fv.config import Config
 from fv.errors import FvError
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
-from fv.pricing.ledger import makespan
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.shape import Shape
 from fv.pricing.start_up import SELFCHECK_PASSES, SELFCHECK_TOKENS
@@ -121,14 +118,6 @@ def test_the_self_check_runs_as_many_passes_as_it_is_priced_at(tiny_llama: Langu
         handle.remove()
     assert len(tokens) == pytest.approx(SELFCHECK_PASSES, rel=0.25)
     assert sum(tokens) / len(tokens) == pytest.approx(SELFCHECK_TOKENS, rel=0.25)
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=30), st.integers(1, 40))
-def test_workers_take_no_less_than_their_share_nor_than_the_longest_unit(seconds: list[float], n: int) -> None:
-    found = makespan(seconds, n)
-    assert found >= max(sum(seconds) / n, max(seconds)) * (1 - 1e-9)
-    assert found <= sum(seconds) / n + max(seconds)
-    assert makespan(seconds, 1) == pytest.approx(sum(seconds))
 
 
 def test_small_passes_wait_for_the_weights_and_large_ones_for_the_arithmetic(tiny_llama: LanguageModel) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, ROOT, module
+from commands import ROOT, module, surroundings
 
 from fv.files import remove_leftovers, write_whole
 
@@ -38,7 +38,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_in_the_same_bytes(tmp_path
     command = [sys.executable, "-m", "entrypoints.pipeline", *SMALL, "run_id=killed", f"results_dir={tmp_path}"]
     n_killed = 0
     for _ in range(5):
-        with subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, env=surroundings(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
             try:
                 # Loading alone takes seconds; some kills fall there, others into each of the steps.
                 process.wait(rng.uniform(4, 16))
@@ -57,7 +57,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path:
         "import os, sys; from pathlib import Path; from fv.files import write_whole\n"
         "write_whole(Path(sys.argv[1]) / 'table.csv', lambda path: os.kill(os.getpid(), 9))"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=ENVIRONMENT, check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=surroundings(), check=False)
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".table.csv")
 

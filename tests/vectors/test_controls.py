@@ -14,7 +14,14 @@ from fv.heads.activations import RelationMeans
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
-from fv.vectors.controls import VectorHeads, layer_matched_heads, norm_matched, random_head_sets, random_vectors
+from fv.vectors.controls import (
+    VectorHeads,
+    heads_outside,
+    layer_matched_heads,
+    norm_matched,
+    random_head_sets,
+    random_vectors,
+)
 from fv.vectors.vector import Vector
 
 light = settings(max_examples=60, deadline=None)
@@ -22,7 +29,7 @@ seeds = st.integers(0, 2**40)
 
 
 def random_heads(heads: list[Head], ranking: list[Head], seed: int = 0) -> tuple[Head, ...] | None:
-    return layer_matched_heads(heads, ranking, np.random.default_rng(seed))
+    return layer_matched_heads(heads, heads_outside(heads, ranking), np.random.default_rng(seed))
 
 
 def layers_of(heads: tuple[Head, ...] | list[Head] | None) -> list[int]:

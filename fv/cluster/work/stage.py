@@ -1,6 +1,5 @@
 """What is given to a cluster: stages of tasks, none of which waits for another of its stage."""
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,18 +60,3 @@ class Work:
     code: str
     cwd: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def dealt(tasks: Sequence[Task], n_shares: int) -> list[list[Task]]:
-    """Tasks in as many shares, or as there are tasks, of about the same cost: each goes to the least laden share.
-
-    The costliest come first. This is Graham's rule, at most a third longer than the best there is (SIAM J. Appl. Math.
-    17, 1969).
-    """
-    shares: list[list[Task]] = [[] for _ in range(min(n_shares, len(tasks)))]
-    laden = [(0.0, i) for i in range(len(shares))]
-    for task in sorted(tasks, key=lambda task: -task.cost):
-        cost, i = laden[0]
-        shares[i].append(task)
-        heapq.heapreplace(laden, (cost + task.cost, i))
-    return shares
