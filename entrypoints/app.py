@@ -2,13 +2,11 @@
 
 import contextlib
 import functools
-import importlib
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hydra
@@ -19,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fv.cluster.work.cluster import StillAtWork
-from fv.collector import frozen_afterwards
+from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
 from fv.config.presets import CONF
@@ -119,7 +117,7 @@ def run(
         if config.cluster.elsewhere:
             module = _distributed(config, module)
         with activity("Loading the libraries") if with_model else contextlib.nullcontext():
-            step = getattr(_loaded(module), function)
+            step = getattr(loaded(module), function)
         if in_sweep() and function in ("run_step6", "run_pipeline"):
             return step(config, _models(), as_cell=True).absolute()
         try:
@@ -134,13 +132,6 @@ def run(
         if page:
             write_page(config, page)
     return None
-
-
-def _loaded(module: str) -> ModuleType:
-    """A module of a step, with its libraries, which stay until the process ends."""
-    # Only once: what a job of a sweep leaves behind can still be thrown away.
-    with contextlib.nullcontext() if module in sys.modules else frozen_afterwards():
-        return importlib.import_module(module)
 
 
 def _distributed(config: Config, module: str) -> str:

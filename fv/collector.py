@@ -1,8 +1,11 @@
 """Python's cyclic garbage collector, kept from walking objects that stay."""
 
 import gc
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 
 @contextmanager
@@ -20,13 +23,16 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def frozen_afterwards() -> Iterator[None]:
-    """Pause it while what stays until the process ends is made, as libraries are, and have it never walk that again.
+def loaded(module: str) -> ModuleType:
+    """A module with the libraries that it imports, which stay until the process ends: they are never walked again.
 
-    Of a command that loads torch and transformers, this saves about a second while they are loaded, and another one
-    when the process ends. No cycle of what was there is ever freed: this is for the beginning of a process.
+    Of one that needs torch and transformers, this saves about a second while they are loaded, and another one when the
+    process ends. No cycle of what was there is ever freed: this is for the beginning of a process. What is loaded
+    already is given as it is.
     """
+    if module in sys.modules:
+        return sys.modules[module]
     with paused_collector():
-        yield
+        found = importlib.import_module(module)
         gc.freeze()
+    return found

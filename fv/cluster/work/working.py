@@ -1,6 +1,5 @@
 """What a worker does: it makes what the work names once, then does one task after the other and records each."""
 
-import importlib
 import os
 import time
 import traceback
@@ -11,6 +10,7 @@ from typing import Any
 
 from fv.cluster.work.records import DONE, FAILED, RUNNING, Record, here, write_record
 from fv.cluster.work.stage import Task, Work
+from fv.collector import loaded
 from fv.errors import ClusterError, FvError
 from fv.files import digest_of, sha256_of
 
@@ -67,7 +67,7 @@ def _worker(work: Work) -> Callable[[Any], Any]:
     if key not in _made:
         _made.clear()
         module, _, name = work.worker.partition(":")
-        _made[key] = getattr(importlib.import_module(module), name)(work.settings)
+        _made[key] = getattr(loaded(module), name)(work.settings)
     return _made[key]
 
 
