@@ -51,7 +51,8 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     assert [(r["lead_metric"], r["collision_rate"]) for r in summary["relations"]] == [("exact_match", 1.0)]
     assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
     print_report(step6)
-    assert "→ 0.00 exact" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "→ 0.00 exact" in said and "Beside it: accuracy (exact match of same_start) and Δ log p" in said
 
 
 def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> None:
@@ -88,6 +89,44 @@ def summary_of(minus: dict[str, tuple[float, float]], corrupted_fv: float, few_s
     ]
     chosen = [{"fv": "q", "eval_qid": "q", "fv_kind": "qid", "fv_source": "q"}]
     return Summary({"chosen": chosen, "contrasts": contrasts, "held_out": held_out})
+
+
+def chosen_rows(*rows: tuple[str, str, str, str]) -> Summary:
+    """Chosen vectors as (fv, fv_kind, fv_source, eval_qid), each of them behind the few-shot prompt."""
+    chosen = [dict(zip(("fv", "fv_kind", "fv_source", "eval_qid"), row, strict=True)) for row in rows]
+    metrics = {"logprob": {"mean": -1.0, "ci_high": 1.0}}
+    behind = {"condition": "fv", "minus": "few_shot", "subset": "all", "n_draws": 1, "metrics": metrics}
+    return Summary({"chosen": chosen, "contrasts": [{**row, **behind} for row in chosen], "held_out": []})
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([("global", "global", "global", "a"), ("global", "global", "global", "b")], "a, b"),
+        ([("file", "file", "file", "a")], "a"),
+        ([("a@aie", "aie_qid", "a@aie", "a")], "a"),
+        ([("a", "qid", "a", "a"), ("a@aie", "aie_qid", "a@aie", "a")], "a"),
+        # Of the transfer matrix, the diagonal.
+        ([("a", "qid", "a", "a"), ("a", "qid", "a", "b")], "a"),
+        ([("a@k1", "qid", "a", "a"), ("a@k5", "qid", "a", "a")], "a@k1, a@k5"),
+        ([("a", "qid", "a", "a"), ("global", "global", "global", "a")], "a, global → a"),
+    ],
+)
+def test_whatever_vector_a_run_reports_is_set_beside_baselines(
+    rows: list[tuple[str, str, str, str]], named: str
+) -> None:
+    (line,) = baselines_that_win(chosen_rows(*rows))
+    assert line == f"The few-shot prompt gives a higher log p than the vector in {named}."
+
+
+def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
+    make_config: MakeConfig, quick: list[str]
+) -> None:
+    step6 = run_pipeline(make_config(*quick, "injection.fv=all_qids"))
+    summary = read_json(step6 / "eval_summary.json")
+    there = {row["minus"] for row in summary["contrasts"] if row["condition"] == "fv"}
+    lines = [baselines_that_win(summary_of({minus: (-1.0, -0.5)}, 0.7)) for minus in sorted(there)]
+    assert len(there) == 9 and all(len(line) == 1 for line in lines) and len({line[0] for line in lines}) == 9
 
 
 def test_a_baseline_that_wins_is_named() -> None:
