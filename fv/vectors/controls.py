@@ -67,7 +67,8 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
     rng = generator_for(seed, "random_heads", vector.name)
     sets: list[tuple[Head, ...]] = []
     repeats = 0
-    while len(sets) < count and repeats < MOST_REPEATS:
+    # One more than asked for, which tells whether there are others.
+    while len(sets) <= count and repeats < MOST_REPEATS:
         heads = layer_matched_heads(made_of.heads, made_of.every, rng)
         if heads is None:
             return HeadSets([], True)
@@ -76,7 +77,7 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
         else:
             sets.append(heads)
             repeats = 0
-    return HeadSets(sets, len(sets) < count)
+    return HeadSets(sets[:count], len(sets) <= count)
 
 
 def mean_vector(vectors: Sequence[Tensor]) -> Tensor:
