@@ -39,7 +39,7 @@ def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
     if not ahead:
         return None
     sure = [name for name, found in ahead.items() if found["ci_high"] is not None and found["ci_high"] < 0]
-    clearly = f"; beyond its interval in {_named(sure)}" if sure and len(sure) < len(ahead) else ""
+    clearly = f"; beyond its interval in {_named(sure)}" if sure else ""
     return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
 

@@ -133,6 +133,8 @@ def test_a_baseline_that_wins_is_named() -> None:
     assert baselines_that_win(summary_of({"layer_mean_replaced": (1.0, 2.0), "few_shot": (0.5, 0.9)}, 0.7)) == []
     (line,) = baselines_that_win(summary_of({"layer_mean_replaced": (-1.0, 0.3), "few_shot": (0.5, 0.9)}, 0.7))
     assert line == "The layer mean put in the residual stream's place gives a higher log p than the vector in q."
+    (line,) = baselines_that_win(summary_of({"few_shot": (-1.0, -0.5)}, 0.7))
+    assert line == "The few-shot prompt gives a higher log p than the vector in q; beyond its interval in q."
     (line,) = baselines_that_win(summary_of({}, 0.8))
     assert line == "In the corrupted prompt the vector reaches few-shot accuracy in q."
     # Nothing is reached where examples do not help either.
