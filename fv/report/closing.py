@@ -79,14 +79,8 @@ def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
 
 def _accuracy(row: Row, summary: Summary) -> str:
     """Without and with the vector, by exact match where first tokens say nothing."""
-    q_id = row["eval_qid"]
-    if summary.has_held_out and (metric := summary.lead(q_id)) != "top1":
-        before, after = (
-            found[0][metric]["mean"]
-            for found in (summary.metrics("zero_shot", q_id), summary.metrics("fv", q_id, row["fv"]))
-        )
-        return f"{before:.2f} → {after:.2f} exact"
-    return f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}"
+    before, after = summary.answered(row)
+    return f"{before:.2f} → {after:.2f}{'' if summary.lead(row['eval_qid']) == 'top1' else ' exact'}"
 
 
 def _contrast(found: dict[str, Any] | None) -> str:

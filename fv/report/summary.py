@@ -75,6 +75,15 @@ class Summary:
         """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
         return self._leads.get(q_id, "top1")
 
+    def answered(self, row: Row) -> tuple[float, float]:
+        """Shares of test trials answered right without and with a chosen vector, counted by `lead`."""
+        q_id = row["eval_qid"]
+        if (metric := self.lead(q_id)) == "top1":
+            return row["baseline_accuracy"], row["injected_accuracy"]
+        found = self.metrics("zero_shot", q_id), self.metrics("fv", q_id, row["fv"])
+        before, after = (metrics[0][metric]["mean"] for metrics in found)
+        return before, after
+
     def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Row]:
         """The metrics of each draw of a condition."""
         return self._held_out.get((condition, q_id, fv), [])

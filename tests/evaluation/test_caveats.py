@@ -7,10 +7,16 @@ import pytest
 from conftest import MakeConfig
 
 from fv.evaluation.caveats import says_nothing
+from fv.evaluation.summary import records
 from fv.files import read_json
+from fv.report.facts import Facts
+from fv.report.findings import finding_of
+from fv.report.page_tables import tables_of
 from fv.report.remarks import baselines_that_win
 from fv.report.summary import Summary
 from fv.report.terminal import print_report
+from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
 
 
@@ -45,14 +51,32 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     # Every answer starts with the same word, so its first token is always guessed and never known.
     lines = [f"same_start,word{i},the {chr(97 + i % 26)}{i}" for i in range(40)]
     (tmp_path / "same.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
-    config = make_config(*quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same")
+    config = make_config(
+        *quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same", "injection.fv=all_qids"
+    )
     step6 = run_pipeline(config)
     summary = read_json(step6 / "eval_summary.json")
     assert [(r["lead_metric"], r["collision_rate"]) for r in summary["relations"]] == [("exact_match", 1.0)]
     assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
     print_report(step6)
     said = " ".join(capsys.readouterr().out.split())
+    facts = Facts(open_run(RunPaths.of(config).root))
+    (row,) = records(facts.own)
+    assert "exact match goes from 0.00 to 0.00" in finding_of(facts, row)[0]
+    results = tables_of(facts)[0]
+    assert "Accuracy is exact match in same_start" in results.note and "norm" in results.header
     assert "→ 0.00 exact" in said and "Beside it: accuracy (exact match of same_start) and Δ log p" in said
+
+
+@pytest.mark.parametrize(("lead", "due"), [("top1", (0.5, 1.0)), ("exact_match", (0.0, 0.25))])
+def test_answers_are_counted_by_the_metric_that_a_relation_is_led_by(lead: str, due: tuple[float, float]) -> None:
+    held_out = [
+        {"fv": fv, "eval_qid": "q", "condition": name, "subset": "all", "metrics": {"exact_match": {"mean": share}}}
+        for fv, name, share in (("", "zero_shot", 0.0), ("q", "fv", 0.25))
+    ]
+    row = {"fv": "q", "eval_qid": "q", "baseline_accuracy": 0.5, "injected_accuracy": 1.0}
+    summary = Summary({"relations": [{"eval_qid": "q", "lead_metric": lead}], "held_out": held_out})
+    assert summary.answered(row) == due
 
 
 def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> None:
