@@ -1,10 +1,17 @@
-"""What is measured: three models, and prompts for them."""
+"""What is measured: four models, and prompts for them."""
 
 from collections.abc import Sequence
 
 import torch
 from hydra import compose, initialize
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from entrypoints.app import typed
 from fv.config import Config
@@ -59,6 +66,41 @@ def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
     model.to(tokenizer_of.device, tokenizer_of.dtype)
     spec, name = find_spec("gemma3_text"), "gemma-3-270m shape"
     return LanguageModel(model, tokenizer_of.tokenizer, spec, name, tokenizer_of.fingerprint)
+
+
+def tiny_llama_weights() -> LlamaForCausalLM:
+    """A random Llama of 3 layers x 4 heads, grouped-query, with head_dim != hidden / heads, for SmolLM2's tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=40,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=512,
+        initializer_range=0.15,
+        attention_bias=True,
+    )
+    model = LlamaForCausalLM(config)
+    randomise_biases(model)
+    return model
+
+
+def randomise_biases(model: torch.nn.Module) -> None:
+    """Biases start at zero, where forgetting one would go unseen."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.1)
+
+
+def tiny_llama(tokenizer_of: LanguageModel) -> LanguageModel:
+    """The tiny random Llama with the tokenizer of SmolLM2, which it borrows."""
+    model = tiny_llama_weights().eval().requires_grad_(False)
+    model.set_attn_implementation("eager")
+    return LanguageModel(model, tokenizer_of.tokenizer, find_spec("llama"), "tiny llama", tokenizer_of.fingerprint)
 
 
 def demo_trials(lm: LanguageModel) -> Trials:

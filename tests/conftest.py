@@ -16,8 +16,9 @@ from hydra import compose, initialize
 from shapes import check_shapes
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
+from benchmarks.subjects import randomise_biases, tiny_llama_weights
 from entrypoints.app import typed
 from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
 from fv.interventions.loading import load_configured
@@ -82,23 +83,8 @@ def smollm2() -> LanguageModel:
 @pytest.fixture(scope="session")
 def tiny_llama_folder(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama with grouped-query heads and head_dim != hidden / heads, on SmolLM2's tokenizer."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=40,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=12,
-        max_position_embeddings=512,
-        initializer_range=0.15,
-        attention_bias=True,
-    )
     folder = tmp_path_factory.mktemp("tiny_llama")
-    model = LlamaForCausalLM(config)
-    randomise_biases(model)
-    model.save_pretrained(folder)
+    tiny_llama_weights().save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(smollm2_folder / name, folder / name)
     return folder
@@ -133,14 +119,6 @@ def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = GPT2TokenizerFast(vocab=str(data / "encoder.json"), merges=str(data / "vocab.bpe"))
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def randomise_biases(model: torch.nn.Module) -> None:
-    """Biases start at zero, where forgetting one would go unseen."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(std=0.1)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""docs/methods.md names what there is, functions, settings, files and columns, and defines every metric."""
+"""docs/methods.md names settings, files and columns that there are, and defines every metric."""
 
 import ast
-import pydoc
 import re
 from dataclasses import fields
 from functools import reduce
@@ -16,7 +15,6 @@ from fv.evaluation.trial_rows import METRICS
 from fv.statistics.grouped import SPREAD
 
 NAMES = sorted(set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "methods.md").read_text(encoding="utf-8"))))
-DOTTED = [name for name in NAMES if name.startswith("fv.")]
 SETTINGS = [name for name in NAMES if name.partition("=")[0].split(".")[0] in {own.name for own in fields(Config)}]
 PATHS = [name for name in NAMES if re.fullmatch(r"(fv|tests)/\S+", name)]
 FILES = [name for name in NAMES if re.fullmatch(r"\w+\.(csv|json|jsonl|npz|pt)", name)]
@@ -31,12 +29,7 @@ def said_in_code() -> set[str]:
 
 
 def test_there_are_names_of_every_kind() -> None:
-    assert min(map(len, (DOTTED, SETTINGS, FILES, WORDS))) > 15 and len(PATHS) > 2
-
-
-@pytest.mark.parametrize("name", DOTTED)
-def test_every_module_class_and_function_is_there(name: str) -> None:
-    assert pydoc.locate(name) is not None
+    assert min(map(len, (SETTINGS, FILES, WORDS))) > 15 and len(PATHS) > 2
 
 
 @pytest.mark.parametrize("name", SETTINGS)

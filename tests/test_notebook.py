@@ -76,6 +76,10 @@ def check_result(result: fv.Result, run: fv.Run) -> None:
     assert result.warnings == run.result.warnings
     same(result.table, run.result.table, **exact)
     same(result.cells, run.result.cells, **exact)
+    chosen = pd.DataFrame(run.record("eval_summary")["chosen"]).set_index(["fv", "eval_qid"])
+    of_run = chosen.loc[pd.MultiIndex.from_frame(result.cells[["fv", "eval_qid"]])].reset_index()
+    same(result.cells, of_run, **exact)
+    assert result.cells["relative_norm"].notna().all()
 
 
 @pytest.fixture

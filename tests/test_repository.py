@@ -1,5 +1,6 @@
 """What surrounds the code says what the code's own files say: the commit hook, the workflow, what Git ignores."""
 
+import pkgutil
 import re
 import subprocess
 import tomllib
@@ -44,3 +45,11 @@ def test_git_ignores_results_but_not_what_explains_them() -> None:
         ["git", "check-ignore", "--no-index", *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == names[1:]
+
+
+def test_every_name_of_the_library_in_the_docs_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`(fv(?:\.\w+)+)`", page.read_text(encoding="utf-8"))}
+    assert len(named) > 20
+    for name in sorted(named):
+        assert pkgutil.resolve_name(name) is not None

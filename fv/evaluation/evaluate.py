@@ -27,6 +27,7 @@ from fv.heads.relations import snapshot_for
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
+from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
 from fv.tables import Tables
 from fv.vectors.vector import Vector
@@ -128,11 +129,17 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         found.rows,
         held_out.trials,
         {**held_out.tables, **_costs(evaluation, found, held_out, texts), **evaluation.transfer(held_out, given)},
-        tuple(caveats(snapshot, measured, found.rows)),
+        (*_special_tokens(lm, snapshot), *caveats(snapshot, measured, found.rows)),
         _strengths(evaluation, given),
         evaluation.stats,
         evaluation.seed,
     )
+
+
+def _special_tokens(lm: LanguageModel, snapshot: Snapshot) -> list[str]:
+    """What is to be said of special tokens that the prompts lack, if any."""
+    warning = special_tokens_warning(lm.tokenizer, snapshot.meta.add_special_tokens)
+    return [warning] if warning else []
 
 
 def _texts(n_unrelated: int) -> list[str]:

@@ -26,13 +26,17 @@ LEVELS = {
 }
 """What a condition is rated by, whatever it is compared with, and what kind of mean each is."""
 CHANGES = {
-    **dict.fromkeys(("delta_logprob", "delta_p", "delta_answer_logprob"), Kind.mean),
+    "delta_logprob": Kind.mean,
+    "delta_p": Kind.probability_difference,
+    "delta_answer_logprob": Kind.mean,
     "delta_top1": Kind.proportion_difference,
     "worse": Kind.proportion,
 }
 """What a condition changes against its reference; the mean of `worse` is the harm rate."""
 CONTRASTED = {
-    **dict.fromkeys(("logprob", "p", "answer_logprob"), Kind.mean),
+    "logprob": Kind.mean,
+    "p": Kind.probability_difference,
+    "answer_logprob": Kind.mean,
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
 }
 """What two conditions are compared by, trial by trial."""

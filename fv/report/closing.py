@@ -6,7 +6,7 @@ from typing import Any
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.numbers import heads, interval
-from fv.report.summary import Row, Summary, is_in_domain
+from fv.report.summary import Row, Summary, vector_name_of
 
 BASELINES = {
     "few_shot": "few-shot prompt",
@@ -37,7 +37,7 @@ def print_effects(title: str, summary: Summary, ranked: Mapping[str, Sequence[Ro
         norm = row.get("relative_norm")
         rows.append(
             (
-                row["fv"] if is_in_domain(row) else f"{row['fv']} → {row['eval_qid']}",
+                vector_name_of(row),
                 heads(ranked.get(row["fv_source"], ())[: min(3, row.get("k") or 3)]),
                 row["layer"],
                 f"{row['alpha']:g}",
@@ -52,17 +52,18 @@ def print_effects(title: str, summary: Summary, ranked: Mapping[str, Sequence[Ro
 
 
 def print_baselines(summary: Summary) -> None:
-    """Print accuracy and Δ log p of what else one might do, a row a relation's own vector."""
+    """Print accuracy and Δ log p of what else one might do, a row of `Summary.compared` each."""
     rows = []
-    for row in summary.chosen:
-        if row["fv_kind"] == "aie_qid" or not is_in_domain(row):
-            continue
+    for row in summary.compared:
         # A baseline's change is told against the zero-shot prompt, whatever prompt it edits.
         unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"]["mean"]
-        name = row["eval_qid"] if row["fv"] == row["fv_source"] else row["fv"]
-        rows.append((name, *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES))))
+        rows.append(
+            (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES)))
+        )
     if rows:
-        title = "Beside it: accuracy and Δ log p against the zero-shot prompt"
+        exact = dict.fromkeys(q for row in summary.compared if summary.lead(q := row["eval_qid"]) != "top1")
+        counted = f"accuracy (exact match of {', '.join(exact)})" if exact else "accuracy"
+        title = f"Beside it: {counted} and Δ log p against the zero-shot prompt"
         print_table(title, ("relation", "vector", *BASELINES.values()), rows)
 
 
@@ -78,14 +79,8 @@ def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
 
 def _accuracy(row: Row, summary: Summary) -> str:
     """Without and with the vector, by exact match where first tokens say nothing."""
-    q_id = row["eval_qid"]
-    if summary.has_held_out and (metric := summary.lead(q_id)) != "top1":
-        before, after = (
-            found[0][metric]["mean"]
-            for found in (summary.metrics("zero_shot", q_id), summary.metrics("fv", q_id, row["fv"]))
-        )
-        return f"{before:.2f} → {after:.2f} exact"
-    return f"{row['baseline_accuracy']:.2f} → {row['injected_accuracy']:.2f}"
+    before, after = summary.answered(row)
+    return f"{before:.2f} → {after:.2f}{'' if summary.lead(row['eval_qid']) == 'top1' else ' exact'}"
 
 
 def _contrast(found: dict[str, Any] | None) -> str:

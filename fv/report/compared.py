@@ -55,7 +55,8 @@ class Compared:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """One row a relation and run: its own vector on the relation's test trials, in log p and accuracy."""
+        """One row a relation and run: its own vector on the relation's test trials, in log p and accuracy (exact match,
+        where first tokens say nothing)."""
         rows = [
             {
                 "relation": row["eval_qid"],
@@ -63,8 +64,7 @@ class Compared:
                 "k": row["k"],
                 "layer": row["layer"],
                 "α": row["alpha"],
-                "accuracy without": row["baseline_accuracy"],
-                "accuracy with vector": row["injected_accuracy"],
+                **dict(zip(("accuracy without", "accuracy with vector"), facts.closing.answered(row), strict=True)),
                 "Δ log p": row[_EFFECT],
                 "low": row[f"{_EFFECT}_ci_low"],
                 "high": row[f"{_EFFECT}_ci_high"],

@@ -8,6 +8,7 @@ import pandas as pd
 
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.report.summary import Summary
 from fv.runs.run import Run
 from fv.vectors.names import ranking_name, source_name
 
@@ -34,6 +35,11 @@ class Facts:
     def summary(self) -> dict[str, Any]:
         """`eval_summary.json`; empty where there is none."""
         return self.run.record("eval_summary") if "eval_trials" in self.run.tables else {}
+
+    @cached_property
+    def closing(self) -> Summary:
+        """`summary`, looked up as the closing table does."""
+        return Summary(self.summary)
 
     @cached_property
     def stability(self) -> dict[str, Any]:

@@ -45,11 +45,12 @@ def finding_of(facts: Facts, row: dict[str, Any]) -> list[str]:
     q_id = row["eval_qid"]
     change = interval(*(row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")))
     verb = "raises" if row["mean_delta_logprob"] > 0 else "changes"
-    before, after = (f"{row[f'{side}_accuracy']:.2f}" for side in ("baseline", "injected"))
+    before, after = (f"{share:.2f}" for share in facts.closing.answered(row))
+    counted = "accuracy" if facts.closing.lead(q_id) == "top1" else "exact match"
     n_worse = round(row["harm_rate"] * row["n_test"])
     found = [
         f"Added at layer {row['layer']} with α = {number(row['alpha'])}, the vector of {q_id}{_heads(facts, row)} "
-        f"{verb} the right answer's log probability by {change} nats; accuracy goes from {before} to {after} "
+        f"{verb} the right answer's log probability by {change} nats; {counted} goes from {before} to {after} "
         f"(n = {row['n_test']}, {n_worse} worse)."
     ]
     for minus, words in (

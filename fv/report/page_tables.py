@@ -70,7 +70,12 @@ def tables_of(facts: Facts) -> list[PageTable]:
     """The page's tables: results, every condition, contrasts, transfer, cost, heads, and those of analyses."""
     found = []
     if len(facts.own):
-        note = "One row a relation, its own vector. Each number is of the test trials; n is how many there are."
+        note = (
+            "One row a relation, its own vector. Each number is of the test trials; n is how many there are. The norm "
+            "is the vector's over the residual stream's."
+        )
+        if exact := [q_id for q_id in facts.own["eval_qid"] if facts.closing.lead(q_id) != "top1"]:
+            note += f" Accuracy is exact match in {', '.join(exact)}, where first tokens collide."
         found.append(page_table("results", "Results", note, _results(facts)))
     if len(facts.held_out):
         rows = facts.of_own(facts.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
@@ -120,7 +125,8 @@ def _results(facts: Facts) -> pd.DataFrame:
     rows = []
     for row in records(facts.own):
         q_id = row["eval_qid"]
-        few_shot = facts.measured(q_id, "few_shot", "top1", NO_VECTOR)
+        few_shot = facts.measured(q_id, "few_shot", facts.closing.lead(q_id), NO_VECTOR)
+        before, after = facts.closing.answered(row)
         cost = facts.cost(q_id)
         rows.append(
             {
@@ -128,8 +134,9 @@ def _results(facts: Facts) -> pd.DataFrame:
                 "k": row["k"],
                 "layer": row["layer"],
                 "α": row["alpha"],
-                "accuracy without": row["baseline_accuracy"],
-                "accuracy with vector": row["injected_accuracy"],
+                "norm": row.get("relative_norm"),
+                "accuracy without": before,
+                "accuracy with vector": after,
                 "accuracy with examples": few_shot["mean"] if few_shot else None,
                 "Δ log p": row["mean_delta_logprob"],
                 "low": row["mean_delta_logprob_ci_low"],

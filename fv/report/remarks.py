@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 
-from fv.report.summary import Row, Summary, is_in_domain
+from fv.report.summary import Row, Summary
 
 CONTROLS = {
     "layer_mean_replaced": "The layer mean put in the residual stream's place",
     "layer_mean_added": "The layer mean added",
     "random_vector": "The mean of the random vectors",
+    "random_heads": "The mean over random heads' vectors",
+    "bottom_heads": "The vector of the heads that rank last",
     "corrupted_prompts": "The same heads' vector of corrupted prompts",
+    "other_relation": "The mean over the other relations' vectors",
+    "mean_of_others": "The mean vector of the other relations",
     "few_shot": "The few-shot prompt",
 }
 
@@ -23,20 +27,19 @@ def remarks(summary: Summary) -> list[str]:
 
 def baselines_that_win(summary: Summary) -> list[str]:
     """A sentence for each baseline that does better than the vector somewhere, naming the relations."""
-    own = [row for row in summary.values["chosen"] if row["fv_kind"] != "aie_qid" and is_in_domain(row)]
-    lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, own, control, words))]
-    if reached := [row["eval_qid"] for row in own if _reaches_few_shot(summary, row)]:
+    lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, control, words))]
+    if reached := [row["eval_qid"] for row in summary.compared if _reaches_few_shot(summary, row)]:
         lines.append(f"In the corrupted prompt the vector reaches few-shot accuracy in {_named(reached)}.")
     return lines
 
 
-def _where_it_wins(summary: Summary, own: list[Row], control: str, words: str) -> str | None:
-    against = {_shown(row): summary.minus(row, control) for row in own}
+def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
+    against = {summary.name_of(row): summary.minus(row, control) for row in summary.compared}
     ahead = {name: found for name, found in against.items() if found and found["mean"] < 0}
     if not ahead:
         return None
     sure = [name for name, found in ahead.items() if found["ci_high"] is not None and found["ci_high"] < 0]
-    clearly = f"; beyond its interval in {_named(sure)}" if sure and len(sure) < len(ahead) else ""
+    clearly = f"; beyond its interval in {_named(sure)}" if sure else ""
     return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
 
@@ -45,11 +48,6 @@ def _reaches_few_shot(summary: Summary, row: Row) -> bool:
     shown = summary.metrics("few_shot", row["eval_qid"])
     both = summary.metrics("few_shot_corrupted_fv", row["eval_qid"], row["fv"])
     return bool(shown and both) and both[0][metric]["mean"] >= shown[0][metric]["mean"] > 0
-
-
-def _shown(row: Row) -> str:
-    """The relation, with its vector where there are several of different numbers of heads."""
-    return row["fv"] if row["fv"] != row["fv_source"] else row["eval_qid"]
 
 
 def _how_chosen(summary: Summary) -> str:

@@ -33,6 +33,19 @@ class Summary:
         """The chosen cell of each vector and relation, vectors of several numbers of heads from the smallest on."""
         return sorted(self.values["chosen"], key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
 
+    @cached_property
+    def compared(self) -> list[Row]:
+        """Of `chosen`, those set beside baselines: vectors of no relation, and each relation's own on it, that of the
+        AIE's heads only where there is no other."""
+        own = [row for row in self.chosen if row["fv_kind"] not in KINDS_OF_RELATION or is_in_domain(row)]
+        by_own_heads = {row["eval_qid"] for row in own if row["fv_kind"] == "qid"}
+        return [row for row in own if row["fv_kind"] != "aie_qid" or row["eval_qid"] not in by_own_heads]
+
+    def name_of(self, row: Row) -> str:
+        """The relation of a row of `compared`, with its vector where there are several."""
+        there = [other for other in self.compared if other["eval_qid"] == row["eval_qid"]]
+        return row["eval_qid"] if len(there) == 1 else vector_name_of(row)
+
     @property
     def n_cells(self) -> int:
         """Layers and alphas that were to be chosen from."""
@@ -62,6 +75,15 @@ class Summary:
         """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
         return self._leads.get(q_id, "top1")
 
+    def answered(self, row: Row) -> tuple[float, float]:
+        """Shares of test trials answered right without and with a chosen vector, counted by `lead`."""
+        q_id = row["eval_qid"]
+        if (metric := self.lead(q_id)) == "top1":
+            return row["baseline_accuracy"], row["injected_accuracy"]
+        found = self.metrics("zero_shot", q_id), self.metrics("fv", q_id, row["fv"])
+        before, after = (metrics[0][metric]["mean"] for metrics in found)
+        return before, after
+
     def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Row]:
         """The metrics of each draw of a condition."""
         return self._held_out.get((condition, q_id, fv), [])
@@ -75,3 +97,8 @@ class Summary:
 def is_in_domain(row: Row) -> bool:
     """Whether a relation's own vector is evaluated on it."""
     return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in KINDS_OF_RELATION)
+
+
+def vector_name_of(row: Row) -> str:
+    """A vector, with the relation it is evaluated on where that is not its own."""
+    return row["fv"] if is_in_domain(row) else f"{row['fv']} → {row['eval_qid']}"

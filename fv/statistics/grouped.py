@@ -14,6 +14,8 @@ from fv.config import StatsConfig
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 
 SPREAD = ["n_draws", "draw_sd", "draw_min", "draw_max"]
+LIMITS = {Kind.proportion: (0.0, 1.0), Kind.proportion_difference: (-1.0, 1.0)}
+"""Where an interval ends at the latest."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ def _widened(table: pd.DataFrame, series: Sequence[tuple[_Group, int]], kind: Ki
     mean = table["mean"].to_numpy()
     low = mean - np.hypot(mean - table["ci_low"].to_numpy(), half)
     high = mean + np.hypot(table["ci_high"].to_numpy() - mean, half)
-    if kind is not Kind.mean:
-        low, high = np.maximum(low, -1.0 if kind is Kind.proportion_difference else 0.0), np.minimum(high, 1.0)
+    least, most = LIMITS.get(kind, (-np.inf, np.inf))
+    low, high = np.maximum(low, least), np.minimum(high, most)
     spread = {"draw_min": [means.min() for means in draws], "draw_max": [means.max() for means in draws]}
     return table.assign(
         se=np.hypot(table["se"].to_numpy(), se), ci_low=low, ci_high=high, n_draws=n, draw_sd=sd, **spread

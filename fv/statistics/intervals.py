@@ -29,6 +29,9 @@ class Kind(StrEnum):
 
     mean = "mean"
     """Numbers of any size: Student's t, or the bootstrap from seven values on."""
+    probability_difference = "probability_difference"
+    """Differences of probabilities: as numbers, with each end at least as far out as Student's t. A few large values on
+    either side carry such a mean, and there the bootstrap covers far less than it says."""
     proportion = "proportion"
     """0 or 1: Clopper and Pearson (1934)."""
     proportion_difference = "proportion_difference"
@@ -118,6 +121,9 @@ def estimate_means(
         for start in range(0, len(varied), step):
             part = varied[start : start + step]
             found[:, part] = _resampled(values[part], stats, seed, purpose)
+        if kind is Kind.probability_difference:
+            half = scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * se
+            found[:2] = np.minimum(found[0], mean - half), np.maximum(found[1], mean + half)
     return Estimates(n, mean, se, *found)
 
 

@@ -80,7 +80,8 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
     outside = heads_outside(made_of.heads, made_of.every)
     sets: list[tuple[Head, ...]] = []
     repeats = 0
-    while len(sets) < count and repeats < MOST_REPEATS:
+    # One more than asked for, which tells whether there are others.
+    while len(sets) <= count and repeats < MOST_REPEATS:
         heads = layer_matched_heads(made_of.heads, outside, rng)
         if heads is None:
             return HeadSets([], True)
@@ -89,7 +90,7 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
         else:
             sets.append(heads)
             repeats = 0
-    return HeadSets(sets, len(sets) < count)
+    return HeadSets(sets[:count], len(sets) <= count)
 
 
 def mean_vector(vectors: Sequence[Tensor]) -> Tensor:

@@ -7,10 +7,16 @@ import pytest
 from conftest import MakeConfig
 
 from fv.evaluation.caveats import says_nothing
+from fv.evaluation.summary import records
 from fv.files import read_json
+from fv.report.facts import Facts
+from fv.report.findings import finding_of
+from fv.report.page_tables import tables_of
 from fv.report.remarks import baselines_that_win
 from fv.report.summary import Summary
 from fv.report.terminal import print_report
+from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
 
 
@@ -45,13 +51,32 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     # Every answer starts with the same word, so its first token is always guessed and never known.
     lines = [f"same_start,word{i},the {chr(97 + i % 26)}{i}" for i in range(40)]
     (tmp_path / "same.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
-    config = make_config(*quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same")
+    config = make_config(
+        *quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same", "injection.fv=all_qids"
+    )
     step6 = run_pipeline(config)
     summary = read_json(step6 / "eval_summary.json")
     assert [(r["lead_metric"], r["collision_rate"]) for r in summary["relations"]] == [("exact_match", 1.0)]
     assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
     print_report(step6)
-    assert "→ 0.00 exact" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    facts = Facts(open_run(RunPaths.of(config).root))
+    (row,) = records(facts.own)
+    assert "exact match goes from 0.00 to 0.00" in finding_of(facts, row)[0]
+    results = tables_of(facts)[0]
+    assert "Accuracy is exact match in same_start" in results.note and "norm" in results.header
+    assert "→ 0.00 exact" in said and "Beside it: accuracy (exact match of same_start) and Δ log p" in said
+
+
+@pytest.mark.parametrize(("lead", "due"), [("top1", (0.5, 1.0)), ("exact_match", (0.0, 0.25))])
+def test_answers_are_counted_by_the_metric_that_a_relation_is_led_by(lead: str, due: tuple[float, float]) -> None:
+    held_out = [
+        {"fv": fv, "eval_qid": "q", "condition": name, "subset": "all", "metrics": {"exact_match": {"mean": share}}}
+        for fv, name, share in (("", "zero_shot", 0.0), ("q", "fv", 0.25))
+    ]
+    row = {"fv": "q", "eval_qid": "q", "baseline_accuracy": 0.5, "injected_accuracy": 1.0}
+    summary = Summary({"relations": [{"eval_qid": "q", "lead_metric": lead}], "held_out": held_out})
+    assert summary.answered(row) == due
 
 
 def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> None:
@@ -90,10 +115,50 @@ def summary_of(minus: dict[str, tuple[float, float]], corrupted_fv: float, few_s
     return Summary({"chosen": chosen, "contrasts": contrasts, "held_out": held_out})
 
 
+def chosen_rows(*rows: tuple[str, str, str, str]) -> Summary:
+    """Chosen vectors as (fv, fv_kind, fv_source, eval_qid), each of them behind the few-shot prompt."""
+    chosen = [dict(zip(("fv", "fv_kind", "fv_source", "eval_qid"), row, strict=True)) for row in rows]
+    metrics = {"logprob": {"mean": -1.0, "ci_high": 1.0}}
+    behind = {"condition": "fv", "minus": "few_shot", "subset": "all", "n_draws": 1, "metrics": metrics}
+    return Summary({"chosen": chosen, "contrasts": [{**row, **behind} for row in chosen], "held_out": []})
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([("global", "global", "global", "a"), ("global", "global", "global", "b")], "a, b"),
+        ([("file", "file", "file", "a")], "a"),
+        ([("a@aie", "aie_qid", "a@aie", "a")], "a"),
+        ([("a", "qid", "a", "a"), ("a@aie", "aie_qid", "a@aie", "a")], "a"),
+        # Of the transfer matrix, the diagonal.
+        ([("a", "qid", "a", "a"), ("a", "qid", "a", "b")], "a"),
+        ([("a@k1", "qid", "a", "a"), ("a@k5", "qid", "a", "a")], "a@k1, a@k5"),
+        ([("a", "qid", "a", "a"), ("global", "global", "global", "a")], "a, global → a"),
+    ],
+)
+def test_whatever_vector_a_run_reports_is_set_beside_baselines(
+    rows: list[tuple[str, str, str, str]], named: str
+) -> None:
+    (line,) = baselines_that_win(chosen_rows(*rows))
+    assert line == f"The few-shot prompt gives a higher log p than the vector in {named}."
+
+
+def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
+    make_config: MakeConfig, quick: list[str]
+) -> None:
+    step6 = run_pipeline(make_config(*quick, "injection.fv=all_qids"))
+    summary = read_json(step6 / "eval_summary.json")
+    there = {row["minus"] for row in summary["contrasts"] if row["condition"] == "fv"}
+    lines = [baselines_that_win(summary_of({minus: (-1.0, -0.5)}, 0.7)) for minus in sorted(there)]
+    assert len(there) == 9 and all(len(line) == 1 for line in lines) and len({line[0] for line in lines}) == 9
+
+
 def test_a_baseline_that_wins_is_named() -> None:
     assert baselines_that_win(summary_of({"layer_mean_replaced": (1.0, 2.0), "few_shot": (0.5, 0.9)}, 0.7)) == []
     (line,) = baselines_that_win(summary_of({"layer_mean_replaced": (-1.0, 0.3), "few_shot": (0.5, 0.9)}, 0.7))
     assert line == "The layer mean put in the residual stream's place gives a higher log p than the vector in q."
+    (line,) = baselines_that_win(summary_of({"few_shot": (-1.0, -0.5)}, 0.7))
+    assert line == "The few-shot prompt gives a higher log p than the vector in q; beyond its interval in q."
     (line,) = baselines_that_win(summary_of({}, 0.8))
     assert line == "In the corrupted prompt the vector reaches few-shot accuracy in q."
     # Nothing is reached where examples do not help either.

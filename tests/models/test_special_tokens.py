@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import module
-from conftest import BOS, BOS_ID, MakeConfig, loaded, stepd_log, with_template
+from conftest import BOS, BOS_ID, MakeConfig, load_local, loaded, stepd_log, with_template
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
+import fv
 from fv.config import ModelConfig
 from fv.data.relations import read_configured
 from fv.data.sampling import prompt_of, sample_snapshot
@@ -22,7 +24,9 @@ from fv.evaluation.unrelated import read_unrelated
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens
+from fv.report.terminal import print_report
 from fv.runs.paths import RunPaths
+from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
 
 SPELLINGS = ("auto", "true", "false")
@@ -143,6 +147,30 @@ def test_stepd_warns_of_a_bos_left_out_once_and_by_name(make_config: MakeConfig,
     assert len(warnings) == 1
     assert f"WARNING fv.steps.stepd: Prompts are encoded without {BOS}" in warnings[0]
     assert "model.add_special_tokens=auto" in warnings[0]
+
+
+def test_every_summary_warns_of_a_bos_left_out(
+    make_config: MakeConfig, bos_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = f"Prompts are encoded without {BOS}"
+    for tag, spelling in (("with", "auto"), ("without", "false")):
+        step6 = run_pipeline(
+            make_config(*bos_overrides, "data.qids=[antonym]", f"run_id={tag}", f"model.add_special_tokens={spelling}")
+        )
+        print_report(step6)
+        said = " ".join(capsys.readouterr().out.split())
+        warnings = read_json(step6 / "eval_summary.json")["warnings"]
+        expected = tag == "without"
+        assert any(told in line for line in warnings) == (f"Mind: {told}" in said) == expected
+
+
+@pytest.mark.parametrize("spelling", ["auto", False])
+def test_a_notebooks_result_warns_of_a_bos_left_out(bos_folder: Path, small_csv: Path, spelling: str | bool) -> None:
+    lm, relations = load_local(bos_folder), fv.read_relations(small_csv, names=["antonym"])
+    trials = fv.sample_trials(relations, lm, demos=2, fit=2, held_out=2, add_special_tokens=spelling)
+    vector = fv.Vector.of(torch.ones(lm.d_model))
+    result = fv.evaluate(lm, vector, trials, layers=1, controls=[], n_unrelated=0)
+    assert any(f"Prompts are encoded without {BOS}" in line for line in result.warnings) == (spelling is False)
 
 
 @pytest.mark.parametrize("spelling", ["auto", "true"])

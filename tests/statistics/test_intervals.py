@@ -12,7 +12,7 @@ import fv.statistics.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
 from fv.seeding import generator_for
-from fv.statistics.intervals import FEWEST_TO_RESAMPLE, Estimates, estimate_means
+from fv.statistics.intervals import FEWEST_TO_RESAMPLE, Estimates, Kind, estimate_means
 
 QUICK = StatsConfig(n_resamples=300)
 METHODS = list(BootstrapMethod)
@@ -235,6 +235,30 @@ def test_intervals_of_normal_and_skewed_values_cover_as_students_do_or_better(n:
         ends = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
         students = ((ends.low <= truth) & (truth <= ends.high)).mean()
         assert held >= (students - 0.01 if least is None else least - 0.015)
+
+
+def test_differences_of_probabilities_near_zero_are_covered_where_the_bootstrap_fails() -> None:
+    # A few large values on either side, as differences of probabilities over many orders of magnitude have them.
+    logs = np.random.default_rng(0).normal(0, 2, size=(2, 2000, 20))
+    values, stats = np.exp(logs[0]) - np.exp(logs[1]), StatsConfig(n_resamples=1000)
+    held = {}
+    for kind in (Kind.mean, Kind.probability_difference):
+        found = estimate_means(values, stats, 0, kind=kind)
+        held[kind] = ((found.ci_low <= 0) & (found.ci_high >= 0)).mean()
+    assert held[Kind.mean] < 0.91 and held[Kind.probability_difference] >= 0.93
+
+
+@light
+@given(st.integers(2, 25), st.integers(0, 2**32))
+def test_an_interval_of_probability_differences_holds_students_and_the_one_of_numbers(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).exponential(size=(3, n))
+    mean, probability = (
+        estimate_means(values, QUICK, 0, kind=kind) for kind in (Kind.mean, Kind.probability_difference)
+    )
+    ends = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
+    np.testing.assert_allclose(probability.ci_low, np.minimum(mean.ci_low, ends.low), rtol=1e-12)
+    np.testing.assert_allclose(probability.ci_high, np.maximum(mean.ci_high, ends.high), rtol=1e-12)
+    assert np.array_equal(probability.p_positive, mean.p_positive)
 
 
 @pytest.mark.parametrize("n", [3, 9])

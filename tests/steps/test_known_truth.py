@@ -3,33 +3,19 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import DEFAULT_CSV, MakeConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fv.config import Config
-from fv.data.relations import Pair, Relation, Relations
-from fv.data.sampling import sample_snapshot
-from fv.evaluation.candidates import CandidatesOfRelations
-from fv.evaluation.cells import grid
-from fv.evaluation.grid import Grid, eval_parts, evaluate_vectors, trials_of
-from fv.evaluation.held_out import HeldOutRun
-from fv.evaluation.selection import choose_cells
+from benchmarks.null_relations import N_EVAL, SETTINGS, null_run
 from fv.evaluation.tables import contrasts_table
 from fv.files import read_json
-from fv.heads.ranking import Ranking, heads_to_sweep
-from fv.heads.relation_run import RelationRuns
-from fv.heads.relations import measure
 from fv.interventions.engine import Head
-from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
-from fv.units import NO_UNITS
-from fv.vectors.function_vector import function_vector
 
 PLANTED = Head(0, 1)
 
@@ -101,45 +87,17 @@ def test_the_head_that_carries_the_relation_is_found_with_certainty(
     assert (own.loc[("ablated_top_heads", "ablated_random_heads"), "ci_high"] < 0).all()
 
 
-def shuffled_relation(seed: int) -> Relations:
-    """Words paired at random: no input says anything about its output."""
-    words = words_of("exB", "antonym", "verb_past")
-    rng = np.random.default_rng(seed)
-    pairs = tuple(Pair(*pair) for pair in zip(rng.permutation(words)[:150], rng.permutation(words)[:150], strict=True))
-    return Relations(Path("shuffled"), "0" * 64, (Relation("null", pairs, 0, 0),))
-
-
-def null_contrasts(config: Config, lm: LanguageModel, seed: int) -> pd.DataFrame:
-    """What the pipeline says of a shuffled relation, without its files."""
-    config.seed = seed
-    snapshot = sample_snapshot(shuffled_relation(seed), config.data, seed, lm)
-    engine = make_engine(lm, "auto", config.compute.max_rows)
-    heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    measured = measure(RelationRuns(lm, snapshot, heads, engine, config.score, seed), config.stats, "null")
-    ranking = Ranking("mean_delta_logprob", config.score.k)
-    vector = function_vector(lm, measured["null"], ranking.k)
-    cells = grid(config.injection, lm.n_layers)
-    parts = eval_parts(snapshot, ["null"], None, config.evaluation.dev_fraction, seed)
-    trials = trials_of(lm, snapshot, ["null"], None, parts)
-    rows = evaluate_vectors("null", engine, Grid([(vector, ["null"])], trials, cells))
-    unit_of_alpha = config.injection.alpha_unit
-    candidates = CandidatesOfRelations(config.evaluation, unit_of_alpha, seed, lm, measured, ranking, cells)
-    run = HeldOutRun(engine, snapshot, candidates, {"null": vector}, choose_cells(rows), parts)
-    found = run.run(NO_UNITS)
-    return contrasts_table(pd.concat(found.trials, ignore_index=True), found.contrasts, config.stats, seed)
-
-
 N_SHUFFLED = 60
 
 
 @pytest.mark.slow
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
-        *("data.n_trials_per_q=8", "data.n_demos=3", "data.n_eval_trials_per_q=28", "score.k=4"),
-        *("stats.n_resamples=500", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=6"),
-        *("evaluation.controls.weaker=[0.25]", "compute.threads=1"),
+        *(*SETTINGS, f"data.n_eval_trials_per_q={N_EVAL}", "stats.n_resamples=500"),
+        *("evaluation.conditions.random_vectors.draws=6", "evaluation.controls.weaker=[0.25]"),
     )
-    found = pd.concat([null_contrasts(config, tiny_llama, seed) for seed in range(N_SHUFFLED)], ignore_index=True)
+    runs = (null_run(tiny_llama, config, seed) for seed in range(N_SHUFFLED))
+    found = pd.concat([contrasts_table(run.rows, run.contrasts, config.stats, run.evaluation.seed) for run in runs])
     found = found[(found["subset"] == "all") & found["metric"].isin(["logprob", "top1", "exact_match"])]
     covered = (found["ci_low"] <= 0) & (found["ci_high"] >= 0)
     shares = covered.groupby([found["metric"], found["condition"] + " - " + found["minus"]]).mean()

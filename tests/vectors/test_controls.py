@@ -150,9 +150,14 @@ def test_random_heads_are_drawn_once_each_as_many_as_there_are(lm: LanguageModel
     of_layers = replace(made_of, heads=one_each, ranking=tuple(sorted(made_of.ranking)))
     sets, all_draws = random_head_sets(vector_of(lm), of_layers, 100, 0)
     assert len(set(sets)) == len(sets) == 27 and all_draws
+    # As many as are asked for may be all there are.
+    for count, every in ((26, False), (27, True), (28, True)):
+        sets, all_draws = random_head_sets(vector_of(lm), of_layers, count, 0)
+        assert (len(sets), all_draws) == (min(count, 27), every)
     # One head beside the one that is out: a single set, and there is no other.
     alone = replace(made_of, heads=(Head(1, 0),), ranking=(Head(1, 0), Head(1, 1)))
-    assert random_head_sets(vector_of(lm), alone, 3, 0) == ([(Head(1, 1),)], True)
+    for count in (1, 3):
+        assert random_head_sets(vector_of(lm), alone, count, 0) == ([(Head(1, 1),)], True)
 
 
 def test_random_heads_may_be_ones_that_were_not_verified(lm: LanguageModel, made_of: VectorHeads) -> None:
