@@ -21,7 +21,7 @@ from fv.evaluation.plan import Evaluation, GridResults
 from fv.evaluation.result import Result
 from fv.evaluation.tables import cost_table
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
-from fv.heads.effects import KEYS, Effects, HeadEffects
+from fv.heads.effects import KEYS, Effects, HeadEffects, checked_key
 from fv.heads.ranking import Ranking, choose_indices
 from fv.heads.relations import snapshot_for
 from fv.interventions.engine import Cell
@@ -43,6 +43,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     alpha_unit: str = "vector",
     controls: str | Sequence[str] | None = None,
     effects: Effects | HeadEffects | None = None,
+    key: str = KEYS[0],
     dev_fraction: float = EvaluationConfig.dev_fraction,
     n_trials: int | None = None,
     n_unrelated: int = N_TEXTS,
@@ -70,6 +71,8 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
             zero-shot and few-shot prompts; None for all that can be made of what is given.
         effects: what `fv.indirect_effects` found: most controls are made of it (random heads, other relations, layer
             means, ablations).
+        key: the column that ranks the heads of other relations' vectors, which are controls; as of
+            `fv.function_vector`.
         dev_fraction: the share of held-out trials that choose a cell; none are set apart where there is one cell only.
         n_trials: at most so many held-out trials a relation; None for all.
         n_unrelated: texts on which the cost of an injection is measured; 0 for none.
@@ -115,7 +118,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         engine=make_engine(lm, engine, max_rows, "engine"),
         snapshot=snapshot,
         settings=settings,
-        ranking=Ranking(KEYS[0], 10),
+        ranking=Ranking(checked_key(key), 10),
         effects=measured,
         alpha_unit=AlphaUnit(alpha_unit),
         stats=StatsConfig(confidence=confidence),
