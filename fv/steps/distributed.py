@@ -171,9 +171,10 @@ def _compute_stepd(driver: Driver) -> int:
         clear_run(paths)
     elif paths.snapshot.exists():
         refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
-        refuse_other_model(read_meta(paths.stepd_meta), lm, paths)
     if paths.stepd_meta.exists():
-        config = with_rows_of(config, read_meta(paths.stepd_meta))
+        meta = read_meta(paths.stepd_meta)
+        refuse_other_model(meta, lm, paths)
+        config = with_rows_of(config, meta)
     else:
         config = with_rows(config, max(2, proved["max_rows"] // driver.sharing))
     write_snapshot(paths.trials_at_work, snapshot)

@@ -103,6 +103,17 @@ def test_a_finished_run_gives_nothing_to_do(make_config: MakeConfig, asked: list
 
 
 @pytest.mark.cluster
+def test_a_run_whose_metadata_were_never_written_goes_on(make_config: MakeConfig, asked: list[str]) -> None:
+    # A process that is killed may have written its trials and no word of what it is.
+    config = make_config(*asked, "compute.unit_trials=1")
+    run_pipeline(config)
+    run_pipeline(replace(config, run_id="spread"))
+    RunPaths.of(shuffled(config)).stepd_meta.unlink()
+    distributed.run_pipeline(shuffled(config))
+    assert differing(*folders(config)) == []
+
+
+@pytest.mark.cluster
 def test_what_was_done_before_is_not_given_out_again(
     make_config: MakeConfig, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
