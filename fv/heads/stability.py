@@ -86,8 +86,7 @@ def inclusion(effects: TrialScores, k: int, n_resamples: int, seed: int, *purpos
         # How often each trial is drawn: (n_resamples, n_trials).
         times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
         scores += times @ values / n
-    chosen = ranked(scores)[:, :k]
-    return np.bincount(chosen.ravel(), minlength=scores.shape[1]) / n_resamples
+    return _in_top(scores, k).sum(0) / n_resamples
 
 
 def mean_scores(effects: TrialScores) -> np.ndarray:
@@ -166,10 +165,12 @@ def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], see
 
 
 def _in_top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Which heads are among the top `k` of (..., n_heads) scores, bool of the same shape."""
-    chosen = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(chosen, ranked(scores)[..., :k], True, axis=-1)
-    return chosen
+    """Which heads `ranked` puts among the first `k` of (..., n_heads) scores, bool of the same shape."""
+    k = min(k, scores.shape[-1])
+    # To sort all of them would take several times as long.
+    last = -np.partition(-scores, k - 1, axis=-1)[..., k - 1 : k]
+    above, tied = scores > last, scores == last
+    return above | (tied & (tied.cumsum(-1) <= k - above.sum(-1, keepdims=True)))
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
