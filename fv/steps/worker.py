@@ -46,6 +46,7 @@ class Worker:
         self.paths = RunPaths.of(config)
         self.models = ModelHolder()
         self._begun: Begun | None = None
+        self._read: AnalysedRun | None = None
         show_bars(False)
         keep_log(self.paths.logs / "workers" / f"{here()}-{os.getpid()}.log")
 
@@ -103,8 +104,10 @@ class Worker:
 
     def analysis(self, name: str, unit: Any, written: dict[str, str] | None = None, **_: Any) -> None:
         """Make one piece of an analysis."""
-        run = self._analysed(self.config, written)
-        compute_unit(name, analyses_of(self.config.analysis)[name], run, unit)
+        # What was read of the run stays for the next piece.
+        if self._read is None or self._read.unfinished != written:
+            self._read = self._analysed(self.config, written)
+        compute_unit(name, analyses_of(self.config.analysis)[name], self._read, unit)
 
     @property
     def _lm(self) -> LanguageModel:
