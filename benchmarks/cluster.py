@@ -5,6 +5,7 @@ python -m benchmarks.cluster busy        # many workers, from times of units of 
 """
 
 import argparse
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,14 @@ from fv.pricing.stepd import SCREENED
 from fv.steps.plan import model_of, workload_of
 
 ENOUGH = 0.85
-ALONE = ("tables", "Step6's tables", "summary")
-"""What one worker does while the others wait (`fv.steps.distributed`), beside the first, which proves the model."""
+ALONE = {"tables": 20.0, "Step6's tables": 5.0, "summary": 8.0}
+"""Seconds of what one worker does while the others wait (`fv.steps.distributed`), beside the first, which proves the
+model. They were measured in a run of 31 relations and 50 trials on one core of an AMD EPYC, of a narrow model of 16
+layers x 32 heads: they depend on how many heads there are, and not on how wide these are."""
+LIBRARIES = "from fv.collector import loaded; loaded('fv.steps.worker')"
+"""What a worker's process does first."""
+DISK = 2.0
+"""GB/s at which weights in float32 are read, of files that hold them in bfloat16, as those of the shape do: 1 GB/s."""
 
 
 class Units(NamedTuple):
@@ -68,9 +75,9 @@ def units_of(shape: str, n_trials: int) -> Units:
     vectors = ["injection.fv=all_qids", "eval_scope=in_domain", "compute.threads=1"]
     config = configured(f"plan.shape={shape}", *trials, *vectors)
     torch.set_num_threads(1)
-    libraries = time.process_time()
     lm, notes = model_of(config)
-    price = priced(workload_of(config, lm), Processor(libraries=libraries), notes)
+    processor = Processor(libraries=seconds_of_libraries(), disk_gb_per_s=DISK)
+    price = priced(workload_of(config, lm), processor, notes)
     speed = price.throughput
     assert speed is not None
     seconds = {
@@ -86,44 +93,50 @@ def units_of(shape: str, n_trials: int) -> Units:
     return Units([[*clean, *zero_shot], effects, grid, tests, cost], sum(before.values()), proof)
 
 
-def busy(units: Units, n_workers: int, alone: float, stays: bool) -> tuple[float, float]:
+def seconds_of_libraries() -> float:
+    """CPU time that a worker takes to load its libraries."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def busy(units: Units, n_workers: int, stays: bool) -> tuple[float, float]:
     """Share of the workers' time that is spent on units, and the hours of it all.
 
     Args:
         units: the run.
         n_workers: how many workers.
-        alone: seconds of what one does alone.
         stays: whether workers live on from stage to stage, as Ray's do; Slurm's start up at each.
     """
     starts = 1 if stays else len(units.stages) + len(ALONE) + 1
     took = sum(makespan(stage, n_workers) for stage in units.stages)
-    took += starts * units.start_up + units.proof + len(ALONE) * alone
+    took += starts * units.start_up + units.proof + sum(ALONE.values())
     return sum(map(sum, units.stages)) / (n_workers * took), took / 3600
 
 
-def simulate(shape: str, n_trials: int, workers: Sequence[int], alone: float) -> None:
+def simulate(shape: str, n_trials: int, workers: Sequence[int]) -> None:
     """Print how busy workers are, and for the most of them the least work that keeps them busy enough."""
     units = units_of(shape, n_trials)
     total = sum(map(sum, units.stages)) / 3600
     print(
         f"{shape}, {n_trials} trials, 31 relations: {sum(map(len, units.stages))} tasks, {total:.1f} h on one thread;"
     )
-    print(
-        f"start-up {units.start_up:.1f} s, self-check {units.proof:.1f} s, {alone:.0f} s of each of {', '.join(ALONE)}"
-    )
+    alone = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in ALONE.items())
+    print(f"start-up {units.start_up:.1f} s, self-check {units.proof:.1f} s; by one worker alone: {alone}")
     for stays, kind in ((False, "that start up at each stage (Slurm)"), (True, "that live on (Ray, local)")):
         for n_workers in workers:
-            share, hours = busy(units, n_workers, alone, stays)
-            print(f"{n_workers} workers {kind}: {share:.0%} busy, {hours:.2f} h")
-        print(least(units, n_trials, max(workers), alone, stays))
+            share, hours = busy(units, n_workers, stays)
+            print(f"{n_workers} workers {kind}: {share:.1%} busy, {hours:.2f} h")
+        print(least(units, n_trials, max(workers), stays))
 
 
-def least(units: Units, n_trials: int, n_workers: int, alone: float, stays: bool) -> str:
+def least(units: Units, n_trials: int, n_workers: int, stays: bool) -> str:
     """The least work, in trials a relation, that keeps so many workers busy enough: more of them are more of StepD."""
     prompts, effects, *others = units.stages
     for times in range(1, 500):
         more = units._replace(stages=[prompts * times, effects * times, *others])
-        share, hours = busy(more, n_workers, alone, stays)
+        share, hours = busy(more, n_workers, stays)
         if share >= ENOUGH:
             return (
                 f"{n_workers} workers are {share:.0%} busy from {n_trials * times} trials a relation on ({hours:.2f} h)"
@@ -139,12 +152,11 @@ def main() -> None:
     parser.add_argument("--shape", default="llama32_1b")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 32, 256])
-    parser.add_argument("--alone", type=float, default=20.0, help="seconds of tables and summaries")
     args = parser.parse_args()
     if args.what == "ratio":
         ratio(args.settings)
     else:
-        simulate(args.shape, args.trials, args.workers, args.alone)
+        simulate(args.shape, args.trials, args.workers)
 
 
 if __name__ == "__main__":

@@ -109,8 +109,12 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
 
     def scores(chosen: slice) -> np.ndarray:
         """Scores of so many trials of each draw, (N_DRAWS, n_heads)."""
-        drawn = ([v[order[chosen]] for v, order in zip(effects, draw, strict=True)] for draw in orders)
-        return np.stack([mean_scores(values) for values in drawn])
+        means = []
+        for i, values in enumerate(effects):
+            taken = np.zeros((N_DRAWS, len(values)))
+            np.put_along_axis(taken, np.stack([draw[i][chosen] for draw in orders]), 1, axis=-1)
+            means.append(taken @ values / size)
+        return np.mean(means, axis=0)
 
     one = scores(slice(size))
     top = _in_top(one, k)  # (N_DRAWS, n_heads)
