@@ -69,6 +69,11 @@ def test_an_interrupted_stepd_leaves_no_half_written_file(
     assert hidden == []
 
 
+def _hear_ctrl_c() -> None:
+    # Commands in a shell's background do not hear it, nor does what they start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     make_config: MakeConfig, tiny_overrides: list[str]
@@ -77,7 +82,7 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.sweep=naive"]
     command = [sys.executable, "-m", "entrypoints.stepd", *slow]
     units = RunPaths.of(make_config(*slow)).units
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c)
     deadline = time.monotonic() + 120
     while not list(units.glob("effects-*.npz")):
         assert process.poll() is None and time.monotonic() < deadline, "StepD ended before it could be interrupted"
