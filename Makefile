@@ -37,7 +37,7 @@ demo: $(READY)  ## Find heads, build vectors, inject them: eight relations on a 
 test: $(READY_DEV)  ## Run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not demo and not cluster and not gpu" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-demo: $(READY_DEV)  ## Run the proofs that take the embedded model minutes: frozen numbers, kills, examples, notebook
+test-demo: $(READY_DEV)  ## Run the proofs that take the embedded model minutes: frozen numbers, kills, examples, notebook, null data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m demo -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 # One after the other: they share the machine's Slurm and Ray.
