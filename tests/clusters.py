@@ -1,10 +1,16 @@
 """Clusters for tests, and what two runs must have in common."""
 
+import os
 import random
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
+from commands import ROOT
 
 from fv.cluster.work.cluster import Cluster, RunStage
 from fv.cluster.work.records import Record
@@ -36,6 +42,19 @@ class Shuffled(Cluster):
                 yield record
 
         yield run
+
+
+@contextmanager
+def slurm_here(folder: Path) -> Iterator[str]:
+    """A Slurm of two nodes on this machine: its configuration, as `SLURM_CONF` names it. Skips where none can be."""
+    if shutil.which("slurmctld") is None or os.getuid() != 0:
+        pytest.skip("no Slurm can be started here: apt-get install slurm-wlm munge, as root")
+    script = ROOT / "scripts" / "slurm_here.sh"
+    started = subprocess.run([script, "start", folder], capture_output=True, text=True, check=True)
+    try:
+        yield started.stdout.strip().partition("=")[2]
+    finally:
+        subprocess.run([script, "stop", folder], check=True)
 
 
 def results_of(run: Path) -> dict[str, bytes]:

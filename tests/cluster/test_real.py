@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import differing
+from clusters import differing, slurm_here
 from commands import ROOT, surroundings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-SCRIPT = ROOT / "scripts" / "slurm_here.sh"
 MATRIX = ["injection.fv=[all_qids,aie_qid]", "eval_scope=all_qids"]
 """Every vector on every relation."""
 OTHER_UNITS = ["compute.unit_trials=1"]
@@ -28,14 +26,8 @@ OTHER_UNITS = ["compute.unit_trials=1"]
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which the two nodes of a Slurm of this machine are found."""
-    if shutil.which("slurmctld") is None or os.getuid() != 0:
-        pytest.skip("no Slurm can be started here: apt-get install slurm-wlm munge, as root")
-    folder = tmp_path_factory.mktemp("slurm")
-    started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True, check=True)
-    try:
-        yield {"SLURM_CONF": started.stdout.strip().partition("=")[2]}
-    finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True)
+    with slurm_here(tmp_path_factory.mktemp("slurm")) as conf:
+        yield {"SLURM_CONF": conf}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Sweeps on launchers: what their jobs write beside one another is what a single job writes, and failures are named."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from clusters import slurm_here
 from commands import ROOT, module
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,12 +23,6 @@ ALONE = {"OMP_NUM_THREADS": "1"}
 """Starts a command as a process of its own: a forked one would wait for the processes that a launcher leaves idle."""
 
 
-def need_slurm() -> None:
-    """Skip the test where no Slurm answers."""
-    if not shutil.which("sinfo") or subprocess.run(["sinfo"], capture_output=True).returncode:
-        pytest.skip("no Slurm answers `sinfo`")
-
-
 RAY = """
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -37,6 +31,14 @@ print("at", cluster.address, flush=True)
 input()
 cluster.shutdown()
 """
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Slurm of two nodes, which commands find in their environment."""
+    with slurm_here(tmp_path_factory.mktemp("slurm")) as conf, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SLURM_CONF", conf)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +66,7 @@ def launcher(request: pytest.FixtureRequest) -> list[str]:
     """The words that choose each launcher."""
     words = [f"hydra/launcher={request.param}"]
     if request.param == "slurm":
-        need_slurm()
+        request.getfixturevalue("slurm")
     if request.param == "ray_tasks":
         words.append(f"hydra.launcher.ray.init.address={request.getfixturevalue('ray_address')}")
     return words
@@ -128,9 +130,8 @@ def test_a_process_that_was_killed_is_named_and_the_same_sweep_goes_on(
 
 @pytest.mark.cluster
 def test_a_slurm_job_that_was_killed_is_named_and_not_waited_for_for_ever(
-    tiny_overrides: list[str], tmp_path: Path
+    tiny_overrides: list[str], tmp_path: Path, slurm: None
 ) -> None:
-    need_slurm()
     words = [*tiny_overrides, "hydra/launcher=slurm", "injection.layer=0,1"]
 
     def at_work(_: psutil.Process) -> list[psutil.Process]:
