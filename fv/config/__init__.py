@@ -69,7 +69,17 @@ __all__ = [
     "template_presets",
 ]
 
-RESERVED_TAGS = ("aie", "step6", "cells", "units", "analyses", "stepD_mean_acts", "stepD_other_means", "stepD_units")
+RESERVED_TAGS = (
+    "aie",
+    "step6",
+    "cells",
+    "units",
+    "analyses",
+    "stepD_mean_acts",
+    "stepD_other_means",
+    "stepD_prompt_outputs",
+    "stepD_units",
+)
 FILES = (".json", ".csv", ".pt", ".npz", ".jsonl", ".log", ".png", ".svg")
 """How the files of a run end."""
 

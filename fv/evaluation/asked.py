@@ -1,4 +1,4 @@
-"""A relation's trials as they are asked: test trials in every kind of prompt, dev trials as zero-shot prompts."""
+"""A relation's trials as they are asked: test and dev trials in every kind of prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fv.data.answers import answers_shown
 from fv.data.snapshot import Snapshot, Trial
 from fv.evaluation.candidate import UNEDITED
 from fv.evaluation.questions import RelationQuestions
@@ -22,28 +23,38 @@ class Asked:
         questions: how a trial is asked.
         test: the trials that are reported.
         prompts: {kind of prompt: the test trials' prompts}.
-        dev: zero-shot prompts of those that cells are chosen on.
+        shown: {trial_id: whether its right answer stands in a fit prompt}.
+        dev: {kind of prompt: the prompts of the trials that cells are chosen on}; empty lists where there are none.
     """
 
     questions: RelationQuestions
     test: Sequence[Trial]
     prompts: dict[str, list[Prompt]]
-    dev: Sequence[Prompt]
+    shown: dict[str, bool]
+    dev: dict[str, list[Prompt]]
 
     @classmethod
     def of(cls, lm: LanguageModel, snapshot: Snapshot, q_id: str, parts: Mapping[str, str]) -> "Asked":
         """Ask the trials of a relation that have a part: {trial_id: `dev` or `test`}."""
         questions = RelationQuestions(lm, snapshot, q_id)
         test, dev = ([t for t in questions.trials if parts.get(t.trial_id) == part] for part in (TEST, DEV))
-        prompts = {kind: [questions.ask(trial, kind) for trial in test] for kind in UNEDITED.values()}
-        return cls(questions, test, prompts, [questions.ask(trial, "zero_shot") for trial in dev])
+        prompts, on_dev = (
+            {kind: [questions.ask(trial, kind) for trial in trials] for kind in UNEDITED.values()}
+            for trials in (test, dev)
+        )
+        return cls(questions, test, prompts, answers_shown(snapshot, q_id), on_dev)
+
+    @property
+    def n_dev(self) -> int:
+        """How many trials cells are chosen on."""
+        return len(self.dev["zero_shot"])
 
     def denominators(self, rows: pd.DataFrame) -> dict[str, Any]:
         """What numbers on the relation are out of, and its chances; `rows` are the trial rows of its conditions."""
         few_shot = rows[rows["condition"] == "few_shot"]
         return {
             "eval_qid": self.questions.q_id,
-            "n_dev": len(self.dev),
+            "n_dev": self.n_dev,
             "n_test": len(self.test),
             "n_few_shot_correct": int(few_shot["few_shot_correct"].sum()),
             "n_outputs": self.questions.n_outputs,

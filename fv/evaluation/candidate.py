@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from fv.errors import ConfigError
@@ -16,16 +17,27 @@ if TYPE_CHECKING:
 NO_VECTOR = ""
 """The `fv` of a condition without a function vector."""
 UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted": "corrupted"}
-"""Conditions without an edit, and their prompts: what edits of these prompts are told against."""
+"""Conditions without an edit, and their prompts: edits of these prompts change them."""
+
+
+class Chooses(StrEnum):
+    """Among which cells an injected vector takes its best one on dev trials."""
+
+    nothing = "nothing"
+    """It is added at a given cell."""
+    grid = "grid"
+    """The cells of the grid, as the function vector itself."""
+    weaker = "weaker"
+    """The cells of the grid, weaker strengths, and none at all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """A vector, (d_model,), added at `cell`, or, where it `chooses`, at its own best cell on dev trials."""
+    """A vector, (d_model,), added at `cell`, or at the best of the cells that it `chooses` among."""
 
     vector: Tensor
     cell: Cell
-    chooses: bool = False
+    chooses: Chooses = Chooses.nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,7 @@ class Candidate:
         all_draws: whether there are no other draws of its kind than those that are run.
         minus: the conditions that are subtracted from it, trial by trial.
         control_of: the conditions that it is subtracted from.
+        refit_of: the condition whose intervals it widens, made again from resampled fit trials; empty for none.
     """
 
     name: str
@@ -65,6 +78,7 @@ class Candidate:
     all_draws: bool = True
     minus: tuple[str, ...] = ()
     control_of: tuple[str, ...] = ()
+    refit_of: str = ""
 
     def __post_init__(self) -> None:
         if self.prompt not in UNEDITED.values():
@@ -74,7 +88,7 @@ class Candidate:
     @property
     def labels(self) -> dict[str, Any]:
         """The fields that only name it."""
-        return {key: getattr(self, key) for key in ("fv", "draw", "of", "compared_with", "all_draws")}
+        return {key: getattr(self, key) for key in ("fv", "draw", "of", "compared_with", "all_draws", "refit_of")}
 
     @property
     def contrasts(self) -> list[tuple[str, str]]:

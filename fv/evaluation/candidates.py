@@ -114,7 +114,7 @@ class CandidatesOfRelations:
             heads = heads_of_vector(self.effects, vector, self.ranking)
             others = self._others(self.effects, self.ranking, vector)
         choose = self.evaluation.controls.cell is not ControlCell.same
-        return VectorContext(relation, vector, cell, heads, others, choose)
+        return VectorContext(relation, vector, cell, heads, others, choose, self.ranking, self.effects)
 
     def _others(self, effects: Effects, ranking: Ranking, vector: Vector) -> dict[str, Tensor]:
         """The other relations' vectors of the same kind and k; each is made once, for every relation asks for it."""

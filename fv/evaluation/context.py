@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fv.errors import ConfigError
-from fv.evaluation.candidate import Candidate, Injected
+from fv.evaluation.candidate import Candidate, Chooses, Injected
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.heads.activations import RelationMeans
-    from fv.heads.ranking import VectorHeads
+    from fv.heads.effects import Effects
+    from fv.heads.ranking import Ranking, VectorHeads
     from fv.interventions.engine import Cell
     from fv.models.language_model import LanguageModel
     from fv.vectors.vector import Vector
@@ -59,7 +60,9 @@ class VectorContext:
         cell: the cell that was chosen for it here.
         heads: what it was made of; None where that is not known.
         others: {q_id: vector, (d_model,)} of the relations that it is not of, each of the same kind and k.
-        controls_choose: whether what is put in its place is injected at a cell of its own.
+        controls_choose: whether whatever is not the vector in zero-shot prompts is injected at a cell of its own.
+        ranking: how heads were ranked; None where none were measured.
+        effects: of every relation; None where none were measured.
     """
 
     relation: RelationContext
@@ -68,6 +71,8 @@ class VectorContext:
     heads: VectorHeads | None
     others: Mapping[str, Tensor]
     controls_choose: bool
+    ranking: Ranking | None = None
+    effects: Effects | None = None
 
     @property
     def lm(self) -> LanguageModel:
@@ -80,8 +85,16 @@ class VectorContext:
         return self.relation.seed
 
     def injected(self, name: str, prompt: str, minus: tuple[str, ...] = ()) -> Candidate:
-        """The condition `name`: the function vector at its cell, in a kind of prompt. Arguments as of `Candidate`."""
-        return Candidate(name, prompt, Injected(self.vector.values, self.cell), self.vector.name, minus=minus)
+        """The condition `name`: the function vector in a kind of prompt, at the best cell for these prompts. Arguments
+        as of `Candidate`."""
+        edit = Injected(self.vector.values, self.cell, self._choice(Chooses.weaker))
+        return Candidate(name, prompt, edit, self.vector.name, minus=minus)
+
+    def refit(self, name: str, values: Tensor, draw: int, refit_of: str, chooses: Chooses) -> Candidate:
+        """The condition `name`: draw `draw` of a vector, (d_model,), made again from resampled fit trials, whose spread
+        widens the intervals of the condition `refit_of`."""
+        edit = Injected(values, self.cell, self._choice(chooses))
+        return Candidate(name, "zero_shot", edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
         self, name: str, values: Tensor, draw: int = 0, of: str | None = None, all_draws: bool = True
@@ -94,5 +107,8 @@ class VectorContext:
         """
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
-        edit, fv = Injected(values, self.cell, self.controls_choose), self.vector.name
+        edit, fv = Injected(values, self.cell, self._choice(Chooses.weaker)), self.vector.name
         return Candidate(name, "zero_shot", edit, fv, draw, of, all_draws=all_draws, control_of=("fv",))
+
+    def _choice(self, wanted: Chooses) -> Chooses:
+        return wanted if self.controls_choose else Chooses.nothing

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.settled import Condition, recorded_cells, settled
 from fv.interventions.engine import Cell, Engine
@@ -42,9 +43,14 @@ def conditions_as_run(
     chosen = [(named[fv], Cell(int(layer), float(alpha))) for fv, layer, alpha in cells]
     stream, found = of_relations.stream(q_id), []
     for candidates in of_relations.of(q_id, chosen):
-        edited = [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None]
+        edited = costing(candidates)
         found.append(settled(edited, recorded_cells(edited, rows), stream))
     return found
+
+
+def costing(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose cost is measured: all that edit the zero-shot prompt, refits left out."""
+    return [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None and not one.refit_of]
 
 
 def injection_cost(

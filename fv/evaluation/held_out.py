@@ -15,7 +15,6 @@ from fv.data.snapshot import Snapshot
 from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
-from fv.evaluation.cells import weaker_cells
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.settled import Stream, best_cells, settled
 from fv.evaluation.tables import rated
@@ -99,7 +98,7 @@ class HeldOutRun:
                 found.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
                 tables.append(self._unit(asked, part, candidates, units, advance))
         scores = pd.concat([part["scores"] for part in tables], ignore_index=True)
-        rows = rated(scores, [trial.trial_id for trial in asked.test])
+        rows = rated(scores, [trial.trial_id for trial in asked.test], asked.shown)
         found.trials.append(rows)
         found.relations.append(pd.DataFrame([asked.denominators(rows)]))
 
@@ -125,7 +124,9 @@ class HeldOutRun:
     ) -> list[Any]:
         """All that a unit's numbers depend on beside the model."""
         kinds = sorted({candidate.prompt for candidate in candidates})
-        chooses = [choice.cells, choice.shares, [[p.token_ids, p.target] for p in choice.prompts]] if choice else None
+        # What chooses nothing, in whatever kind of prompt, does not depend on the prompts that others choose on.
+        on = {kind: [[p.token_ids, p.target] for p in choice.prompts[kind]] for kind in kinds} if choice else {}
+        chooses = [[*map(list, choice.grid)], list(choice.weaker), on] if choice else None
         norm = None if stream.norm is None else stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
@@ -155,11 +156,10 @@ class HeldOutRun:
         return {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
 
     def _choice(self, asked: Asked, stream: Stream) -> DevChoice | None:
-        if not asked.dev:
+        if not asked.n_dev:
             return None
         weaker = self.candidates.evaluation.controls.weaker
-        cells = weaker_cells(self.candidates.cells, weaker)
-        return DevChoice(self.engine, asked.dev, cells, sorted([1.0, *weaker]), stream.unit)
+        return DevChoice(self.engine, asked.dev, self.candidates.cells, weaker, stream.unit)
 
     def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
         here = self.chosen[self.chosen["eval_qid"] == q_id]

@@ -1,5 +1,6 @@
 """Conditions: candidates at their cells, as the test trials compare them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fv.evaluation.candidate import NO_VECTOR, Candidate, Injected, LayerVectors
+from fv.evaluation.candidate import NO_VECTOR, Candidate, Chooses, Injected, LayerVectors
 from fv.evaluation.dev_choice import DevChoice
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import Cell
@@ -30,6 +31,7 @@ class Condition:
         of: the other relation it is made of.
         compared_with: the vector whose controls a vector is compared with.
         all_draws: whether there are no other draws of its kind than those that are run.
+        refit_of: the condition whose intervals it widens; empty for none.
     """
 
     name: str
@@ -42,11 +44,13 @@ class Condition:
     of: str | None = None
     compared_with: str | None = None
     all_draws: bool = True
+    refit_of: str = ""
 
     def where(self, eval_qid: str) -> dict[str, Any]:
         """The columns that say which condition a row is of."""
         layer, alpha = self.cell or (None, None)
-        own = {name: getattr(self, name) for name in ("norm", "relative_norm", "of", "compared_with", "all_draws")}
+        names = ("norm", "relative_norm", "of", "compared_with", "all_draws", "refit_of")
+        own = {name: getattr(self, name) for name in names}
         where = {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw}
         return {**where, "layer": layer, "alpha": alpha, **own}
 
@@ -120,14 +124,16 @@ def recorded_cells(candidates: Sequence[Candidate], rows: pd.DataFrame) -> dict[
 
 
 def best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
-    """{index of a candidate that chooses: its best cell}; one search a set of vectors."""
-    edits = {i: candidate.edit for i, candidate in enumerate(candidates)}
+    """{index of a candidate that chooses: its best cell}; one search for all that choose among the same cells."""
     found: dict[int, Cell] = {}
-    choosing = {i: edit.vector for i, edit in edits.items() if isinstance(edit, Injected) and edit.chooses}
-    if choosing:
-        found = dict(zip(choosing, choice.of_vectors(torch.stack([*choosing.values()])), strict=True))
-    by_layer = {i: edit for i, edit in edits.items() if isinstance(edit, LayerVectors)}
-    for vectors in {id(edit.vectors): edit.vectors for edit in by_layer.values()}.values():
-        added, replaced = choice.of_layer_vectors(vectors)
-        found |= {i: replaced if e.replaces else added for i, e in by_layer.items() if e.vectors is vectors}
+    together: dict[tuple[str, bool], dict[int, Tensor]] = defaultdict(dict)
+    for i, candidate in enumerate(candidates):
+        edit, kind = candidate.edit, candidate.prompt
+        if isinstance(edit, LayerVectors):
+            found[i] = choice.of_layer_vectors(edit.vectors, edit.replaces, kind)
+        elif isinstance(edit, Injected) and edit.chooses is not Chooses.nothing:
+            together[kind, edit.chooses is Chooses.weaker][i] = edit.vector
+    for (kind, weaker), vectors in together.items():
+        cells = choice.of_vectors(torch.stack([*vectors.values()]), kind, weaker)
+        found |= dict(zip(vectors, cells, strict=True))
     return found

@@ -4,22 +4,23 @@ All of them come from trial rows alone, one row a (fv, relation, condition, draw
 bytes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
 from fv.evaluation.candidate import NO_VECTOR, UNEDITED
+from fv.evaluation.refits import minus_refits, refit_means, widened
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import Kind
 
 KEY = ["fv", "eval_qid", "condition"]
 MEANS_KEY = [*KEY, "draw", "subset"]
 CONTRASTS_KEY = [*KEY, "minus", "subset"]
-WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws"]
+WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws", "refit_of"]
 """What a condition's row says of its cell and of what it is made of."""
-ALL, FEW_SHOT_CORRECT = "all", "few_shot_correct"
+ALL, FEW_SHOT_CORRECT, ANSWER_NEW = "all", "few_shot_correct", "answer_new"
 LEVELS = {
     **dict.fromkeys(("logprob", "p", "rank", "logit_difference", "answer_logprob"), Kind.mean),
     **dict.fromkeys(("top1", "top3", "top5", "candidate_accuracy", "exact_match"), Kind.proportion),
@@ -27,19 +28,24 @@ LEVELS = {
 """What a condition is rated by, whatever it is compared with, and what kind of mean each is."""
 CHANGES = {
     "delta_logprob": Kind.mean,
+    "delta_logit_difference": Kind.mean,
     "delta_p": Kind.probability_difference,
     "delta_answer_logprob": Kind.mean,
     "delta_top1": Kind.proportion_difference,
     "worse": Kind.proportion,
 }
-"""What a condition changes against its reference; the mean of `worse` is the harm rate."""
+"""What a condition changes relative to its reference; the mean of `worse` is the harm rate."""
 CONTRASTED = {
     "logprob": Kind.mean,
+    "logit_difference": Kind.mean,
     "p": Kind.probability_difference,
+    "rank": Kind.mean,
     "answer_logprob": Kind.mean,
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
 }
 """What two conditions are compared by, trial by trial."""
+FLAGS = ["few_shot_correct", "answer_shown"]
+"""What a trial row says of its trial."""
 
 
 def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
@@ -55,13 +61,13 @@ def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataF
         rows[f"top{n}"] = (rows["rank"] < n).astype(float)
     rows["candidate_accuracy"] = (rows["logit_difference"] > 0).astype(float).where(rows["logit_difference"].notna())
     rows["exact_match"] = rows["exact_match"].astype(float)
-    for change in ("logprob", "p", "top1", "answer_logprob"):
+    for change in ("logprob", "logit_difference", "p", "top1", "answer_logprob"):
         rows[f"delta_{change}"] = np.nan if reference is None else rows[change] - reference[change].to_numpy()
     rows["worse"] = np.nan if reference is None else (rows["delta_logprob"] < 0).astype(float)
     return rows
 
 
-def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
+def rated(scores: pd.DataFrame, trial_ids: Sequence[str], shown: Mapping[str, bool]) -> pd.DataFrame:
     """Trial rows of a relation's conditions from their scores.
 
     An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
@@ -70,6 +76,7 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
         scores: one row a (condition, trial): the columns that say which condition it is, its kind of `prompt`, the
             number of the `trial`, and the answers' scores.
         trial_ids: the trials, in order of their numbers.
+        shown: {trial_id: whether its right answer stands in a fit prompt}.
     """
     named = scores.assign(trial_id=scores["trial"].map(pd.Series(list(trial_ids))))
     unedited = rated_rows(named[named["condition"].isin(list(UNEDITED))], None).set_index(["prompt", "trial"])
@@ -78,33 +85,48 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str]) -> pd.DataFrame:
     changed = rated_rows(changes, unedited.loc[pd.MultiIndex.from_arrays([prompts, changes["trial"]])])
     rows = pd.concat([rated_rows(named[named["condition"] == "zero_shot"], None), changed]).sort_index()
     right = unedited.loc["clean"]["top1"] == 1
-    return rows.assign(few_shot_correct=rows["trial"].map(right)).drop(columns=["trial", "prompt"])
+    flags = {"few_shot_correct": rows["trial"].map(right), "answer_shown": rows["trial_id"].map(dict(shown))}
+    return rows.assign(**flags).drop(columns=["trial", "prompt"])
 
 
 def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows once for all trials and once for those that the few-shot prompt gets right, named by `subset`.
+    """Rows of all trials, of those that the few-shot prompt gets right, and of those whose answer no fit prompt shows,
+    named by `subset`.
 
-    On the latter the condition `few_shot` is right by construction, and a contrast with its accuracy says nothing.
+    On the second the condition `few_shot` is right by construction, and a contrast with its accuracy says nothing. The
+    third stands only where it is not all trials.
     """
-    right = rows[rows["few_shot_correct"]]
-    return pd.concat([rows.assign(subset=ALL), right.assign(subset=FEW_SHOT_CORRECT)], ignore_index=True)
+    parts = [rows.assign(subset=ALL), rows[rows["few_shot_correct"]].assign(subset=FEW_SHOT_CORRECT)]
+    some_shown = rows.groupby("eval_qid")["answer_shown"].transform("any").astype(bool)
+    new = rows[some_shown & ~rows["answer_shown"].astype(bool)]
+    return pd.concat([*parts, new.assign(subset=ANSWER_NEW)], ignore_index=True)
 
 
 def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Mean of every metric of every condition and draw, with its interval: `held_out.csv`."""
-    return grouped_means(in_subsets(rows), MEANS_KEY, {**LEVELS, **CHANGES}, "trial_id", stats, seed)
+    """Mean of every metric of every condition and draw, with its interval: `held_out.csv`.
+
+    Intervals of a condition that has refits hold their spread, too: `n_refits`, `refit_sd`.
+    """
+    columns, own = {**LEVELS, **CHANGES}, in_subsets(rows)
+    means = grouped_means(own, MEANS_KEY, columns, "trial_id", stats, seed)
+    on = [*KEY, "subset", "metric"]
+    return widened(means, refit_means(own, on, list(columns)), on, columns, stats)
 
 
 def contrasts_table(
     rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
-    """Effect minus control with its interval over trials and over the control's draws: `contrasts.csv`.
+    """Effect minus control with its interval over trials, the control's draws and the effect's refits: `contrasts.csv`.
 
-    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw. Arguments as for
+    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw of the control;
+    `n_refits` and `refit_sd` from refit to refit of the effect, and of the control where it has some. Arguments as for
     `means_table` and `contrast_rows`.
     """
-    differences = contrast_rows(rows, contrasts)
-    return grouped_means(in_subsets(differences), CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed, draw="draw")
+    differences = in_subsets(contrast_rows(rows, contrasts))
+    found = grouped_means(differences, CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed, draw="draw")
+    refits = refit_means(in_subsets(rows), [*KEY, "subset", "metric"], list(CONTRASTED))
+    on = [*CONTRASTS_KEY, "metric"]
+    return widened(found, minus_refits(found[on], refits), on, CONTRASTED, stats)
 
 
 def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> pd.DataFrame:
@@ -117,7 +139,7 @@ def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> p
     """
     # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
     values = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
-    values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", "few_shot_correct", *CONTRASTED]]
+    values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", *FLAGS, *CONTRASTED]]
     tables = []
     for condition, other in sorted(contrasts):
         own = values[values["condition"] == condition].drop(columns=["draw", "all_draws"])
@@ -130,7 +152,7 @@ def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> p
         for metric in CONTRASTED:
             paired[metric] -= paired[f"{metric}_other"]
         tables.append(paired.assign(minus=other))
-    columns = [*KEY, "minus", "trial_id", "draw", "all_draws", "few_shot_correct", *CONTRASTED]
+    columns = [*KEY, "minus", "trial_id", "draw", "all_draws", *FLAGS, *CONTRASTED]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 

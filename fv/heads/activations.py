@@ -3,26 +3,51 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
+class PromptOutputs:
+    """Head outputs of each fit prompt that a mean is over, from which means of resampled prompts are made.
+
+    Attributes:
+        clean: of the clean prompts, (n_prompts, n_layers, n_heads, head_dim).
+        corrupted: of the corrupted prompts, of the same shape.
+    """
+
+    clean: Tensor
+    corrupted: Tensor
+
+
+@dataclass(frozen=True)
 class RelationMeans:
-    """What a relation's fit prompts average to.
+    """Means over a relation's fit prompts.
 
     Attributes:
         clean: head outputs over the clean prompts, (n_layers, n_heads, head_dim).
         corrupted: head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
-        residual: the residual stream behind each block over the clean prompts, (n_layers, d_model).
-        residual_norm: the norm of the residual stream behind each block over the zero-shot prompts, (n_layers,): what
-            the norm of an injected vector is told against. None in runs that did not measure it.
+        residual: the residual stream after each block over the clean prompts, (n_layers, d_model).
+        residual_norm: the norm of the residual stream after each block over the zero-shot prompts, (n_layers,), to
+            which the norm of an injected vector is relative. None in runs that did not measure it, as for all below.
+        zero_shot: head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
+        zero_shot_residual: the residual stream after each block over the zero-shot prompts, (n_layers, d_model).
+        prompts: the head outputs that `clean` and `corrupted` are means of; None for a mean over relations.
     """
 
     clean: Tensor
     corrupted: Tensor
     residual: Tensor
     residual_norm: Tensor | None = None
+    zero_shot: Tensor | None = None
+    zero_shot_residual: Tensor | None = None
+    prompts: PromptOutputs | None = None
+
+    @property
+    def difference(self) -> Tensor | None:
+        """The clean prompts' mean residual stream minus that of the zero-shot prompts, (n_layers, d_model)."""
+        return None if self.zero_shot_residual is None else self.residual - self.zero_shot_residual
 
 
 def mean_over_prompts(values: Tensor) -> Tensor:
@@ -36,12 +61,23 @@ def mean_of_means(means: Sequence[Tensor]) -> Tensor:
     return mean_over_prompts(torch.stack(list(means)))
 
 
+def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
+    """Average (n_prompts, ...) over prompts by their weights, (n_prompts,), in float64; else as `mean_over_prompts`."""
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    shares = torch.from_numpy(weights / weights.sum()).double()
+    # (n_prompts,) x (n_prompts, ...) -> (...)
+    return torch.tensordot(shares, values.double(), dims=1).to(dtype).cpu()
+
+
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
     """Unweighted mean over relations."""
-    norms = [m.residual_norm for m in means if m.residual_norm is not None]
-    return RelationMeans(
-        mean_of_means([m.clean for m in means]),
-        mean_of_means([m.corrupted for m in means]),
-        mean_of_means([m.residual for m in means]),
-        mean_of_means(norms) if len(norms) == len(means) else None,
+
+    def mean_of(name: str) -> Tensor | None:
+        found = [value for each in means if (value := getattr(each, name)) is not None]
+        return mean_of_means(found) if len(found) == len(means) else None
+
+    clean, corrupted, residual = (
+        mean_of_means([getattr(each, name) for each in means]) for name in ("clean", "corrupted", "residual")
     )
+    others = (mean_of(name) for name in ("residual_norm", "zero_shot", "zero_shot_residual"))
+    return RelationMeans(clean, corrupted, residual, *others, prompts=None)

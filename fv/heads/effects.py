@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 FORM = "indirect_effects"
 """What a file of them says that it is."""
-MEASURED, MEANS = ("delta_logprob", "delta_p"), ("clean", "corrupted", "residual", "residual_norm")
+MEASURED = ("delta_logprob", "delta_p")
+MEANS = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
+OUTPUTS = ("clean", "corrupted")
 SCREENED = "screen"
 KEYS = tuple(key.value for key in ScoreKey)
 
@@ -154,6 +156,9 @@ class Effects(Mapping[str, "HeadEffects"]):
             for name in MEANS:
                 if (mean := getattr(self.means[q_id], name)) is not None:
                     tensors[f"{number}.{name}"] = mean.contiguous()
+            if (prompts := self.means[q_id].prompts) is not None:
+                for name in OUTPUTS:
+                    tensors[f"{number}.prompts.{name}"] = getattr(prompts, name).contiguous()
             if self.screen is not None:
                 tensors[f"{number}.{SCREENED}"] = torch.from_numpy(self.screen.scores[q_id])
         about = {

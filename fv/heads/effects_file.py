@@ -12,8 +12,8 @@ from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import read_safetensors
-from fv.heads.activations import RelationMeans
-from fv.heads.effects import FORM, MEANS, MEASURED, SCREENED, Effects
+from fv.heads.activations import PromptOutputs, RelationMeans
+from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
 
@@ -42,7 +42,10 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     for number, q_id in enumerate(about["relations"]):
         effects[q_id] = TrialEffects(*(tensors[f"{number}.{name}"].numpy() for name in MEASURED))
         clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
-        means[q_id] = RelationMeans(clean, corrupted, residual, tensors.get(f"{number}.{MEANS[3]}"))
+        others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
+        outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
+        of_prompts = PromptOutputs(*outputs) if outputs else None
+        means[q_id] = RelationMeans(clean, corrupted, residual, **others, prompts=of_prompts)
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
     screen = _screen(tensors, about) if about.get("screen") else None

@@ -41,6 +41,12 @@ class TrialEffects:
         return len(self.delta_logprob)
 
     @property
+    def numbered_queries(self) -> np.ndarray:
+        """The number of each trial's query, (n_trials,)."""
+        queries = getattr(self, "queries", None)
+        return np.arange(self.n_trials) if queries is None else queries
+
+    @property
     def swept(self) -> np.ndarray:
         """Which heads were patched, (n_layers, n_heads) bool."""
         return ~np.isnan(self.delta_logprob[0])

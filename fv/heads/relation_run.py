@@ -16,7 +16,7 @@ from fv.config.model import ComputeConfig
 from fv.config.score import ScoreConfig, Screen
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot
-from fv.heads.activations import RelationMeans, mean_over_prompts
+from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, places_of, trial_effects
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
@@ -46,16 +46,16 @@ class Begun:
     Attributes:
         q_id: the relation.
         clean_mean: what is patched in, (n_layers, n_heads, head_dim).
-        residual: as in `RelationMeans`.
-        residual_norm: as in `RelationMeans`.
+        clean_outputs: the head outputs that it is the mean of, (n_averaged, n_layers, n_heads, head_dim).
+        measured: the means of the clean and the zero-shot prompts beside it, by their names in `RelationMeans`.
         metrics: scores of the clean and the zero-shot prompts, (n_fit,).
         n_computed: prompts that had to be run.
     """
 
     q_id: str
     clean_mean: Tensor
-    residual: Tensor
-    residual_norm: Tensor
+    clean_outputs: Tensor
+    measured: dict[str, Tensor]
     metrics: dict[str, TargetScores]
     n_computed: int
 
@@ -148,14 +148,25 @@ class RelationRuns:
         computed: list[int] = []
         first = of_each((Kind.clean, Kind.zero_shot), lambda kind: self._first(Piece(kind, q_id), computed))
         clean, zero_shot = first[Kind.clean], first[Kind.zero_shot]
-        return Begun(
-            q_id,
-            mean_over_prompts(torch.from_numpy(clean["head_outputs"][averaged])),
-            mean_over_prompts(torch.from_numpy(clean["residual"][averaged])),
-            mean_over_prompts(torch.from_numpy(zero_shot["residual_norm"])).float(),
-            {"clean": _scores(clean), "zero_shot": _scores(zero_shot)},
-            sum(computed),
+        outputs, *others = (
+            torch.from_numpy(array)
+            for array in (
+                clean["head_outputs"][averaged],
+                clean["residual"][averaged],
+                zero_shot["residual_norm"],
+                zero_shot["head_outputs"][averaged],
+                zero_shot["residual"][averaged],
+            )
         )
+        residual, norm, zero_shot_heads, zero_shot_residual = map(mean_over_prompts, others)
+        measured = {
+            "residual": residual,
+            "residual_norm": norm.float(),
+            "zero_shot": zero_shot_heads,
+            "zero_shot_residual": zero_shot_residual,
+        }
+        metrics = {"clean": _scores(clean), "zero_shot": _scores(zero_shot)}
+        return Begun(q_id, mean_over_prompts(outputs), outputs, measured, metrics, sum(computed))
 
     def estimates(self, begun: Begun, estimate: Estimate) -> np.ndarray:
         """Estimated effects of every head on the trials that may be patched, (n_trials, n_layers, n_heads).
@@ -186,9 +197,9 @@ class RelationRuns:
         unpatched = [self._units(rest, self._run_corrupted, computed)] if done < n_trials else []
         self.advance(most - done)
         corrupted = _joined([{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched)])
-        head_outputs = torch.from_numpy(corrupted["head_outputs"])
-        corrupted_mean = mean_over_prompts(head_outputs[: self.n_mean_trials])
-        means = RelationMeans(begun.clean_mean, corrupted_mean, begun.residual, begun.residual_norm)
+        outputs = torch.from_numpy(corrupted["head_outputs"][: self.n_mean_trials])
+        prompts = PromptOutputs(begun.clean_outputs, outputs)
+        means = RelationMeans(begun.clean_mean, mean_over_prompts(outputs), **begun.measured, prompts=prompts)
         of_kind = {**begun.metrics, "corrupted": _scores(corrupted)}
         metrics = {kind: of_kind[kind] for kind in PROMPT_KINDS}
         return Unit(self._effects(_joined(patched)), means, metrics, sum(computed))
@@ -268,7 +279,8 @@ class RelationRuns:
 
     def _run_zero_shot(self, prompts: Sequence[Prompt]) -> Arrays:
         run = self.engine.last_token(prompts)
-        return _score_arrays(run) | {"residual_norm": array_of(run.residual.double().norm(dim=-1))}
+        outputs = {"head_outputs": array_of(run.head_outputs), "residual": array_of(run.residual)}
+        return _score_arrays(run) | outputs | {"residual_norm": array_of(run.residual.double().norm(dim=-1))}
 
     def _run_corrupted(self, prompts: Sequence[Prompt]) -> Arrays:
         run = self.engine.last_token(prompts)

@@ -160,24 +160,25 @@ class LanguageModel:
         with torch.no_grad():
             return (module(identity) - self.out_bias(layer).to(self.dtype)).T
 
-    def added_by(self, layer: int, head_outputs: Tensor) -> Tensor:
+    def added_by(self, layer: int, head_outputs: Tensor, at: Tensor | None = None) -> Tensor:
         """What each head of a layer adds to the residual stream.
 
         The projection is linear, so it is a sum over heads. Where a norm follows before the addition (post-norm
-        families), the norm's scale is that of all heads together, at these outputs: with it fixed, the sum over
+        families), the norm's scale is that of all heads together, at the outputs `at`: with it fixed, the sum over
         heads and the projection's bias is what the norm returns.
 
         Args:
             layer: the layer.
-            head_outputs: (n_heads, head_dim).
+            head_outputs: (..., n_heads, head_dim).
+            at: (n_heads, head_dim); None for `head_outputs`, which then are of this shape, too.
 
         Returns:
-            (n_heads, d_model), float64.
+            (..., n_heads, d_model), float64.
         """
         weight = self.out_weight(layer).double().unflatten(1, (self.n_heads, self.head_dim))
-        parts = torch.einsum("dhk,hk->hd", weight, head_outputs.to(weight.device).double())
+        parts = torch.einsum("dhk,...hk->...hd", weight, head_outputs.to(weight.device).double())
         if self.spec.post_norm:
-            parts = parts * self.norm_gain(layer, self.projected(layer, head_outputs))
+            parts = parts * self.norm_gain(layer, self.projected(layer, head_outputs if at is None else at))
         if self.spec.attention_multiplier:
             parts = parts * getattr(self.model.config, self.spec.attention_multiplier)
         return parts

@@ -55,9 +55,9 @@ class StandIn(LanguageModel):
             self._encoded[key] = super().encode(text, add_special_tokens)
         return self._encoded[key]
 
-    def added_by(self, layer: int, head_outputs: Tensor) -> Tensor:
-        """As of a model: (n_heads, WIDTH), float64."""
-        del layer
+    def added_by(self, layer: int, head_outputs: Tensor, at: Tensor | None = None) -> Tensor:
+        """As of a model: (..., n_heads, WIDTH), float64."""
+        del layer, at
         return head_outputs.double()
 
 

@@ -4,15 +4,17 @@ The conditions are those that the providers make for the stand-in of a model (`f
 ones are counted, too. Which cells are chosen cannot be known: they are spread evenly.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Trial
-from fv.evaluation.candidate import UNEDITED, Candidate, Injected, LayerVectors
+from fv.evaluation.candidate import UNEDITED, Candidate, Chooses, Injected, LayerVectors
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
+from fv.evaluation.cost import costing
 from fv.evaluation.grid import Plan, eval_parts, eval_trials, qids_of
 from fv.evaluation.held_out import KEPT_BYTES
 from fv.evaluation.selection import DEV, TEST
@@ -73,16 +75,16 @@ def held_out_stages(load: Workload) -> HeldOutStages:
             every = makes.of(q_id, chosen)._asdict()
             for part, candidates in every.items():
                 if asked.dev:
-                    for entries in searches(candidates, load.cells, load.evaluation.controls.weaker):
-                        engine.price_targets(asked.dev, entries)
+                    for kind, entries in searches(candidates, load.cells, load.evaluation.controls.weaker):
+                        engine.price_targets(prompts_of(load, asked.dev, kind), entries)
                     stages.choice.take(engine, len(asked.dev) if part == "own" else 0)
                 entries_at = _entries(candidates, load.cells)
                 for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
                     here = [entries_at[i] for i, one in enumerate(candidates) if one.prompt == kind]
-                    engine.price_answers(asked.prompts(load, kind), here)
+                    engine.price_answers(prompts_of(load, asked.test, kind), here)
                 getattr(stages, part).take(engine, len(asked.test) if candidates else 0)
         for candidates in every.values():
-            edited = [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None]
+            edited = costing(candidates)
             if load.texts and edited:
                 texts = [Prompt(tuple(ids), (ids[-1],)) for ids in load.texts]
                 engine.price_divergences(texts, _entries(edited, load.cells))
@@ -90,18 +92,24 @@ def held_out_stages(load: Workload) -> HeldOutStages:
     return stages
 
 
-def searches(candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]) -> list[list[Entry]]:
-    """Where the rows of each search for best cells enter (`fv.evaluation.settled.best_cells`, `.dev_choice`)."""
-    every = weaker_cells(sorted(set(cells)), weaker)
-    layers, found = sorted({cell.layer for cell in every}), []
-    n_vectors = sum(isinstance(one.edit, Injected) and one.edit.chooses for one in candidates)
-    if n_vectors:
-        found.append([None, *(cell.layer + 1 for cell in every for _ in range(n_vectors))])
-    by_layer = {id(one.edit.vectors) for one in candidates if isinstance(one.edit, LayerVectors)}
-    n_moved = 1 + len(weaker)
-    for _ in by_layer:
-        added, moved = [cell.layer + 1 for cell in every], [layer + 1 for layer in layers for _ in range(n_moved)]
-        found.append([None, *added, *moved])
+def searches(
+    candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]
+) -> list[tuple[str, list[Entry]]]:
+    """Each search for best cells (`fv.evaluation.settled.best_cells`, `.dev_choice`): its kind of prompt, and where its
+    rows enter."""
+    grid = sorted(set(cells))
+    every, found = weaker_cells(grid, weaker), []
+    n_vectors: Counter[tuple[str, Chooses]] = Counter()
+    for one in candidates:
+        if isinstance(one.edit, Injected) and one.edit.chooses is not Chooses.nothing:
+            n_vectors[one.prompt, one.edit.chooses] += 1
+        elif isinstance(one.edit, LayerVectors):
+            shares = [layer for layer in sorted({cell.layer for cell in grid}) for _ in (1.0, *weaker)]
+            layers = shares if one.edit.replaces else [cell.layer for cell in every]
+            found.append((one.prompt, [None, *(layer + 1 for layer in layers)]))
+    for (kind, chooses), count in n_vectors.items():
+        among = every if chooses is Chooses.weaker else grid
+        found.append((kind, [None, *(cell.layer + 1 for cell in among for _ in range(count))]))
     return found
 
 
@@ -111,7 +119,7 @@ def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Ent
     entries: list[Entry] = []
     for candidate in candidates:
         edit = candidate.edit
-        if isinstance(edit, LayerVectors) or (isinstance(edit, Injected) and edit.chooses):
+        if isinstance(edit, LayerVectors) or (isinstance(edit, Injected) and edit.chooses is not Chooses.nothing):
             entries.append(next(layers) + 1)
         elif isinstance(edit, Injected):
             entries.append(edit.cell.layer + 1)
@@ -125,18 +133,18 @@ class _Asked:
     """A relation's eval trials (`fv.evaluation.asked.Asked`)."""
 
     test: list[Trial]
-    dev: list[Prompt]
+    dev: list[Trial]
 
     @classmethod
     def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Asked":
         trials = eval_trials(load.snapshot, q_id, load.n_eval)
-        test, dev = ([trial for trial in trials if parts[trial.trial_id] == part] for part in (TEST, DEV))
-        return cls(test, [prompt_of(load.lm, load.snapshot, trial, "zero_shot") for trial in dev])
+        return cls(*([trial for trial in trials if parts[trial.trial_id] == part] for part in (TEST, DEV)))
 
-    def prompts(self, load: Workload, kind: str) -> list[Prompt]:
-        """The test trials' prompts of a kind."""
-        assert kind in UNEDITED.values()
-        return [prompt_of(load.lm, load.snapshot, trial, kind) for trial in self.test]
+
+def prompts_of(load: Workload, trials: Sequence[Trial], kind: str) -> list[Prompt]:
+    """The trials' prompts of a kind."""
+    assert kind in UNEDITED.values()
+    return [prompt_of(load.lm, load.snapshot, trial, kind) for trial in trials]
 
 
 def _candidates(load: Workload) -> CandidatesOfRelations:

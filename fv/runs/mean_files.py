@@ -7,8 +7,16 @@ from torch import Tensor
 
 from fv.errors import ArtifactError
 from fv.files import read_torch, write_torch
-from fv.heads.activations import RelationMeans
+from fv.heads.activations import PromptOutputs, RelationMeans
 
+OTHERS = {
+    "corrupted": "corrupted_mean",
+    "residual": "residual_mean",
+    "residual_norm": "residual_norm",
+    "zero_shot": "zero_shot_mean",
+    "zero_shot_residual": "zero_shot_residual_mean",
+}
+"""Fields of `RelationMeans`, and what `stepD_other_means/` calls them; what was not measured is left out."""
 LAST_SLOT = 0
 """The clean mean has one slot, the last prompt token."""
 
@@ -45,27 +53,44 @@ def read_clean_mean(path: Path) -> Tensor:
 
 def write_other_means(path: Path, means: RelationMeans) -> None:
     """Write what a relation's clean mean is compared with: `stepD_other_means/qid_<QID>.pt`."""
-    value = {"corrupted_mean": means.corrupted, "residual_mean": means.residual}
-    if means.residual_norm is not None:
-        value["residual_norm"] = means.residual_norm
-    write_torch(path, value)
+    values = {key: getattr(means, name) for name, key in OTHERS.items()}
+    write_torch(path, {key: value for key, value in values.items() if value is not None})
 
 
-def read_relation_means(clean: Path, others: Path) -> RelationMeans:
-    """Read a relation's means from its two files.
+def write_prompt_outputs(path: Path, prompts: PromptOutputs) -> None:
+    """Write `stepD_prompt_outputs/qid_<QID>.pt`."""
+    write_torch(path, {"clean": prompts.clean, "corrupted": prompts.corrupted})
+
+
+def read_relation_means(clean: Path, others: Path, prompts: Path) -> RelationMeans:
+    """Read a relation's means from its files; those of older versions have no `prompts`.
 
     Raises:
         ArtifactError: a file is missing, truncated or of another shape.
     """
     mean, value = read_clean_mean(clean), read_torch(others)
+    found: dict[str, Any] = {}
     if isinstance(value, dict):
-        corrupted, residual, norm = (value.get(name) for name in ("corrupted_mean", "residual_mean", "residual_norm"))
-        if (
-            isinstance(corrupted, Tensor)
-            and isinstance(residual, Tensor)
-            and corrupted.shape == mean.shape
-            and (residual.ndim, len(residual)) == (2, len(mean))
-            and (norm is None or (isinstance(norm, Tensor) and norm.shape == mean.shape[:1]))
-        ):
-            return RelationMeans(mean, corrupted, residual, norm)
-    raise ArtifactError(f"{others} does not hold the means of {clean.name}'s prompts.")
+        found = {name: value.get(key) for name, key in OTHERS.items()}
+    heads, layers = tuple(mean.shape), tuple(mean.shape[:1])
+    # `residual` says how wide the stream is.
+    stream = (*layers, *getattr(found.get("residual"), "shape", ())[1:2])
+    due = {"corrupted": heads, "residual": stream, "residual_norm": layers, "zero_shot": heads}
+    due["zero_shot_residual"] = stream
+    for name, shape in due.items():
+        tensor, may_lack = found.get(name), name not in ("corrupted", "residual")
+        is_due = isinstance(tensor, Tensor) and tuple(tensor.shape) == shape
+        if len(stream) != 2 or not (is_due or (tensor is None and may_lack)):
+            raise ArtifactError(f"{others} does not hold the means of {clean.name}'s prompts.")
+    outputs = _read_prompt_outputs(prompts, heads) if prompts.exists() else None
+    return RelationMeans(mean, **found, prompts=outputs)
+
+
+def _read_prompt_outputs(path: Path, heads: tuple[int, ...]) -> PromptOutputs:
+    value = read_torch(path)
+    clean, corrupted = (value.get(name) if isinstance(value, dict) else None for name in ("clean", "corrupted"))
+    if not (isinstance(clean, Tensor) and isinstance(corrupted, Tensor) and clean.shape == corrupted.shape):
+        raise ArtifactError(f"{path} does not hold the head outputs of clean and corrupted prompts.")
+    if tuple(clean.shape[1:]) != heads:
+        raise ArtifactError(f"{path} holds head outputs {tuple(clean.shape[1:])}, where {heads} are due.")
+    return PromptOutputs(clean, corrupted)

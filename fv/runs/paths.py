@@ -86,6 +86,10 @@ class RunPaths:
         """What Step6's controls and baselines need beside the clean mean."""
         return self.artifacts / "stepD_other_means" / f"qid_{safe_name(qid)}.pt"
 
+    def qid_prompt_outputs(self, qid: str) -> Path:
+        """Head outputs of each fit prompt, of which refits of the vector are made."""
+        return self.artifacts / "stepD_prompt_outputs" / f"qid_{safe_name(qid)}.pt"
+
     @property
     def stepe(self) -> Path:
         """Where StepE writes: `artifacts/`, or `artifacts/<tag>/`."""

@@ -43,7 +43,10 @@ class StepdResults:
         """
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
         snapshot = read_snapshot(paths.snapshot)
-        means = {q: read_relation_means(paths.qid_mean(q), paths.qid_other_means(q)) for q in snapshot.qids}
+        means = {
+            q_id: read_relation_means(paths.qid_mean(q_id), paths.qid_other_means(q_id), paths.qid_prompt_outputs(q_id))
+            for q_id in snapshot.qids
+        }
         trial_effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
         prompts = read_prompt_scores(paths.artifacts / "trial_metrics.jsonl")
         config = meta["config"]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fv.heads.ranking import VectorHeads
 from fv.interventions.engine import Head
+from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
 from fv.vectors.vector import Vector
 
@@ -27,9 +28,38 @@ def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[T
     return list(scaled.to(vector.dtype))
 
 
-def random_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
+def isotropic_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
     """The first `count` draws of random vectors of a function vector's norm, each (d_model,)."""
     return norm_matched(vector.values, count, generator_for(seed, "random_vector", vector.name))
+
+
+def vectors_of_random_outputs(
+    lm: LanguageModel, vector: Vector, made_of: VectorHeads, count: int, seed: int
+) -> list[Tensor]:
+    """The first `count` draws of what random outputs of a vector's heads add to the residual stream, each (d_model,).
+
+    Each head's mean output is replaced by a Gaussian direction of the same norm and goes through the same output
+    projection. Such vectors lie where heads write. Isotropic ones of the vector's norm need not act at all: on models
+    whose stream has a few dimensions of great norm they do nothing but harm.
+
+    Args:
+        lm: the model.
+        vector: the function vector.
+        made_of: its heads and means.
+        count: how many.
+        seed: the run's seed.
+    """
+    rng, clean = generator_for(seed, "random_outputs", vector.name), made_of.means.clean
+    outputs = torch.zeros(count, *clean.shape, dtype=torch.float64)  # (count, n_layers, n_heads, head_dim)
+    # Draw by draw, so that more draws keep the first.
+    for drawn in outputs:
+        for layer, head in sorted(made_of.heads):
+            drawn[layer, head] = norm_matched(clean[layer, head].double(), 1, rng)[0]
+    found = torch.zeros(count, lm.d_model, dtype=torch.float64)
+    for layer in sorted({head.layer for head in made_of.heads}):
+        # The outputs of other heads are zero: (count, n_heads, d_model) -> (count, d_model)
+        found += lm.added_by(layer, outputs[:, layer], at=clean[layer]).cpu().sum(1)
+    return list(found.to(vector.values.dtype))
 
 
 def heads_outside(heads: Sequence[Head], every: Sequence[Head]) -> dict[int, list[Head]]:

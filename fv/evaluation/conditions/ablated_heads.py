@@ -15,7 +15,7 @@ class AblatedHeads(ConditionProvider):
     """The vector's heads in the clean prompt, set to their mean over corrupted prompts, beside random ones in the same
     layers."""
 
-    draws: int = 3
+    draws: int = 10
     """How many distinct sets of random heads, where there are so many; 0 for none."""
 
     place: ClassVar[int] = 80

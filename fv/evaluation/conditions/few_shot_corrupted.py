@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class FewShotCorrupted(ConditionProvider):
-    """The corrupted prompt, and the vector added to it at its zero-shot cell: whether it mends wrong examples."""
+    """The corrupted prompt, and the vector added to it at the best cell there: whether it mends wrong examples."""
 
     place: ClassVar[int] = 90
 

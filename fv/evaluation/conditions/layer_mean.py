@@ -1,4 +1,4 @@
-"""A layer's mean residual stream in the vector's place: the task vector, after Hendel et al. (2023)."""
+"""A layer's mean residual stream in the vector's place: differences of means, and the task vector of Hendel et al."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class LayerMean(ConditionProvider):
-    """A layer's mean residual stream over the relation's clean prompts, added to that of the zero-shot prompt, and put
-    in its place, each at its own best layer."""
+    """A layer's mean residual stream over clean prompts minus that over zero-shot prompts, added; and that over clean
+    prompts put in the zero-shot prompt's place; each at its own best layer."""
 
     place: ClassVar[int] = 10
     needs_effects: ClassVar[bool] = True
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
-        first, residual = at.cells[0], at.means.residual
-        added = LayerVectors(residual, first)
-        replaced = LayerVectors(residual, first._replace(alpha=1.0), replaces=True)
-        yield Candidate("layer_mean_added", edit=added, control_of=("fv",))
+        first = at.cells[0]
+        # Runs of older versions have no means of zero-shot prompts.
+        if (difference := at.means.difference) is not None:
+            yield Candidate("layer_mean_added", edit=LayerVectors(difference, first), control_of=("fv",))
+        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), replaces=True)
         yield Candidate("layer_mean_replaced", edit=replaced, control_of=("fv",))

@@ -14,7 +14,7 @@ from fv.evaluation.provider import ConditionProvider
 class RandomHeads(ConditionProvider):
     """Vectors of as many random heads in the same layers: what any heads carry."""
 
-    draws: int = 3
+    draws: int = 10
     """How many distinct sets of heads, where there are so many."""
 
     place: ClassVar[int] = 30

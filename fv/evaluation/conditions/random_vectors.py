@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from fv.config.checks import check_at_least
@@ -10,12 +11,23 @@ from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
 
 
+class RandomForm(StrEnum):
+    """What a random vector is."""
+
+    head_outputs = "head_outputs"
+    """A sum of random outputs of the vector's heads, each of its mean output's norm, through their projections."""
+    isotropic = "isotropic"
+    """A Gaussian direction of the vector's norm, as all are of a vector whose heads are not known."""
+
+
 @dataclass
 class RandomVectors(ConditionProvider):
-    """Gaussian directions of the vector's norm: what any vector does."""
+    """Random vectors of the vector's class: what any vector does."""
 
     draws: int = 20
     """How many are drawn."""
+    form: RandomForm = RandomForm.head_outputs
+    """`head_outputs`: what random outputs of the vector's heads add to the stream; `isotropic`: Gaussian directions."""
 
     place: ClassVar[int] = 20
     away_too: ClassVar[bool] = True
@@ -24,7 +36,11 @@ class RandomVectors(ConditionProvider):
         check_at_least("random_vectors.draws", self.draws, 1)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
-        from fv.vectors.controls import random_vectors
+        from fv.vectors.controls import isotropic_vectors, vectors_of_random_outputs
 
-        for draw, values in enumerate(random_vectors(at.vector, self.draws, at.seed)):
+        if at.heads is None or self.form is RandomForm.isotropic:
+            found = isotropic_vectors(at.vector, self.draws, at.seed)
+        else:
+            found = vectors_of_random_outputs(at.lm, at.vector, at.heads, self.draws, at.seed)
+        for draw, values in enumerate(found):
             yield at.control("random_vector", values, draw, all_draws=False)

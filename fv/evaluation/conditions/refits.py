@@ -1,0 +1,36 @@
+"""The vector made again from resampled fit trials: how far it depends on those that happened to be drawn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.config.checks import check_at_least
+from fv.evaluation.candidate import Candidate, Chooses
+from fv.evaluation.context import VectorContext
+from fv.evaluation.provider import ConditionProvider
+
+
+@dataclass
+class Refits(ConditionProvider):
+    """Vectors of heads and means from resampled fit trials, and what the same heads make of wrong examples, whose spread
+    widens the intervals of both."""
+
+    draws: int = 20
+    """How many times fit trials are resampled."""
+
+    place: ClassVar[int] = 15
+    needs_effects: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_at_least("refits.draws", self.draws, 2)
+
+    def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
+        from fv.vectors.refits import refits
+
+        if at.effects is None or at.ranking is None:
+            return
+        found = list(refits(at.lm, at.effects, at.vector, at.ranking, self.draws, at.seed))
+        for draw, refit in enumerate(found):
+            yield at.refit("fv_refit", refit.vector, draw, "fv", Chooses.grid)
+        for draw, refit in enumerate(found):
+            yield at.refit("corrupted_prompts_refit", refit.corrupted, draw, "corrupted_prompts", Chooses.weaker)

@@ -1,0 +1,72 @@
+"""The spread of refits in tables of means (docs/methods.md, "Refits")."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import scipy  # its parts are loaded when they are first used, which takes a while
+
+from fv.config import StatsConfig
+from fv.statistics.grouped import LIMITS
+from fv.statistics.intervals import Kind
+
+
+def refit_means(rows: pd.DataFrame, on: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """The mean of each metric over each refit's trials.
+
+    Args:
+        rows: trial rows of all conditions, in subsets.
+        on: the columns that name a mean, `metric` the last; `condition` is the one that is made again.
+        metrics: the columns to average.
+
+    Returns:
+        the columns of `on`, `draw` and `mean`.
+    """
+    refits = rows[rows["refit_of"].fillna("") != ""].drop(columns="condition").rename(columns={"refit_of": "condition"})
+    long = refits.melt([*on[:-1], "draw"], list(metrics), "metric", "mean")
+    return long.groupby([*on, "draw"])["mean"].mean().reset_index()
+
+
+def minus_refits(contrasts: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:
+    """The refits of contrasts: those of the effect, minus those of the control of the same draw.
+
+    A control without refits is the same for all: it adds nothing to their spread.
+
+    Args:
+        contrasts: the columns that name a contrast, `condition` and `minus` among them.
+        refits: `refit_means` of the conditions.
+    """
+    control = refits.rename(columns={"condition": "minus", "mean": "control"})
+    effects = contrasts.merge(refits, on=[name for name in contrasts if name != "minus"])
+    both = effects.merge(control, on=[name for name in control if name != "control"], how="left")
+    return both.assign(mean=both["mean"] - both["control"].fillna(0.0)).drop(columns="control")
+
+
+def widened(
+    table: pd.DataFrame, refits: pd.DataFrame, on: Sequence[str], kinds: Mapping[str, Kind], stats: StatsConfig
+) -> pd.DataFrame:
+    """A table of means whose intervals hold how far refits spread, with the columns `n_refits` and `refit_sd`.
+
+    The vector at hand is one of those that fit trials might have made, and the standard deviation of these is that of
+    the refits. On each side Student's t times it is added in squares to the interval's distance from the mean (Zou and
+    Donner, "Construction of confidence limits about effect measures", 2008).
+
+    Args:
+        table: one row a mean: the columns of `on`, `metric` among them, `mean`, `se`, `ci_low` and `ci_high`.
+        refits: one row a mean and refit.
+        on: the columns that name a mean.
+        kinds: what each metric's values are.
+        stats: the level of the intervals.
+    """
+    spread = refits.groupby([*on])["mean"].agg(n_refits="size", refit_sd="std").reset_index()
+    table = table.merge(spread, on=[*on], how="left")
+    n, sd, mean = table["n_refits"].fillna(0), table["refit_sd"].fillna(0.0), table["mean"]
+    half = scipy.stats.t.ppf((1 + stats.confidence) / 2, np.maximum(n - 1, 1)) * sd
+    limits = [LIMITS.get(kinds[metric], (-np.inf, np.inf)) for metric in table["metric"]]
+    least, most = np.array(limits, dtype=float).reshape(-1, 2).T
+    return table.assign(
+        se=np.hypot(table["se"], sd),
+        ci_low=np.maximum(mean - np.hypot(mean - table["ci_low"], half), least),
+        ci_high=np.minimum(mean + np.hypot(table["ci_high"] - mean, half), most),
+        n_refits=table["n_refits"].astype("Int64"),
+    )
