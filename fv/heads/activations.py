@@ -79,5 +79,5 @@ def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
     clean, corrupted, residual = (
         mean_of_means([getattr(each, name) for each in means]) for name in ("clean", "corrupted", "residual")
     )
-    others = (mean_of(name) for name in ("residual_norm", "zero_shot", "zero_shot_residual"))
-    return RelationMeans(clean, corrupted, residual, *others, prompts=None)
+    norm, zero_shot, zero_shot_residual = map(mean_of, ("residual_norm", "zero_shot", "zero_shot_residual"))
+    return RelationMeans(clean, corrupted, residual, norm, zero_shot, zero_shot_residual)

@@ -12,8 +12,8 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class Refits(ConditionProvider):
-    """Vectors of heads and means from resampled fit trials, and what the same heads make of wrong examples, whose spread
-    widens the intervals of both."""
+    """Vectors of heads and means from resampled fit trials, and what the same heads make of wrong examples: their spread
+    widens intervals."""
 
     draws: int = 20
     """How many times fit trials are resampled."""
