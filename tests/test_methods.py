@@ -14,10 +14,13 @@ from fv.evaluation.tables import CHANGES, CONTRASTED, LEVELS
 from fv.evaluation.trial_rows import METRICS
 from fv.statistics.grouped import SPREAD
 
-NAMES = sorted(set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "methods.md").read_text(encoding="utf-8"))))
+TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+NAMES = sorted(set(re.findall(r"`([^`\n]+)`", TEXT)))
 SETTINGS = [name for name in NAMES if name.partition("=")[0].split(".")[0] in {own.name for own in fields(Config)}]
 PATHS = [name for name in NAMES if re.fullmatch(r"(fv|tests)/\S+", name)]
 FILES = [name for name in NAMES if re.fullmatch(r"\w+\.(csv|json|jsonl|npz|pt)", name)]
+DEFAULTS = re.findall(r"\| ([\d.]+) \(`(\w+\.\w+)`\) \|", TEXT)
+LINKS = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
 WORDS = [name for name in NAMES if re.fullmatch(r"[a-z_0-9]{2,}", name)]
 
 
@@ -29,7 +32,7 @@ def said_in_code() -> set[str]:
 
 
 def test_there_are_names_of_every_kind() -> None:
-    assert min(map(len, (SETTINGS, FILES, WORDS))) > 15 and len(PATHS) > 2
+    assert min(map(len, (SETTINGS, FILES, WORDS))) > 15 and min(map(len, (PATHS, DEFAULTS, LINKS))) > 2
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -37,6 +40,18 @@ def test_every_setting_is_there_and_may_have_the_value(name: str, make_config: M
     key, _, value = name.replace("<provider>", "random_vectors").partition("=")
     settings = make_config(*([f"{key}={value}"] if value else [])).resolved()
     assert reduce(lambda group, part: group.get(part, name), key.split("."), settings) != name
+
+
+@pytest.mark.parametrize(("value", "key"), DEFAULTS)
+def test_a_default_beside_that_of_the_public_code_is_the_default(value: str, key: str) -> None:
+    group, name = key.split(".")
+    found = Config().resolved()[group][name]
+    assert [float(value)] == (found if isinstance(found, list) else [found])
+
+
+def test_every_link_within_the_page_leads_to_a_heading() -> None:
+    headings = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    assert {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings} >= LINKS
 
 
 @pytest.mark.parametrize("name", PATHS)

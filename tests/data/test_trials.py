@@ -86,6 +86,14 @@ def test_no_eval_query_is_seen_while_fitting_in_either_direction(
     assert not any(are_kin(query, demo) for query in held_out for demo in shown)
 
 
+def test_a_fit_query_may_be_shown_in_other_trials_and_never_in_its_own(tiny_llama: LanguageModel) -> None:
+    result = sample(tiny_llama, numbered(12), n_trials_per_q=6, n_demos=4)
+    fit = [trial for trial in result.trials if trial.split == "fit"]
+    asked = {trial.query for trial in fit}
+    assert len(fit) == 6 and all(trial.query not in trial.demos for trial in fit)
+    assert any(asked & {*trial.demos} for trial in fit)
+
+
 def test_eval_queries_are_no_kin_of_one_another(tiny_llama: LanguageModel) -> None:
     ambiguous = relation([Pair(f"in{i}", f"out{i}{way}") for i in range(12) for way in "abc"])
     for seed in range(5):

@@ -135,6 +135,26 @@ def test_blocks_inside_one_another_have_their_own_positions(llama: EditableModel
     torch.testing.assert_close(found.logits[-1][0], due, rtol=0, atol=TOLERANCE)
 
 
+def test_last_prompt_and_generated_together_are_the_newest_token_of_every_decode_step(llama: EditableModel) -> None:
+    vector, batch = vectors_of(llama)[0], padded(random_prompts(llama, [4]), "left")
+    edit = AddVector(0, vector)
+    with llama.edited(edit, "last_prompt"), llama.edited(edit, "generated"):
+        found = generated(llama, batch)
+
+    def add(_module: Any, _args: Any, output: Tensor) -> Tensor:
+        moved = output.clone()
+        moved[:, -1] += vector
+        return moved
+
+    handle = llama.blocks[0].register_forward_hook(add)
+    due = generated(llama, batch)
+    handle.remove()
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(due.logits), rtol=0, atol=TOLERANCE)
+    with llama.edited(edit, "last_prompt"):
+        once = generated(llama, batch)
+    assert not torch.allclose(torch.stack(once.logits), torch.stack(due.logits), rtol=0, atol=TOLERANCE)
+
+
 # Put back
 
 
