@@ -59,5 +59,8 @@ class Asked:
             "n_few_shot_correct": int(few_shot["few_shot_correct"].sum()),
             "n_outputs": self.questions.n_outputs,
             "majority_accuracy": self.questions.majority_accuracy(list(self.test)),
+            **{f"constant_{name}": share for name, share in self.questions.constant_accuracy(self.test).items()},
+            **{f"repeat_{name}": share for name, share in self.questions.repeat_accuracy(self.test).items()},
+            "n_answer_shown": sum(self.shown[trial.trial_id] for trial in self.test),
             "target_in_corrupted": sum(trial.target_in_corrupted for trial in self.test) / len(self.test),
         }

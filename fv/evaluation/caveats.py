@@ -1,26 +1,51 @@
 """What a summary's reader must know that its numbers do not show, as sentences (docs/methods.md, "Caveats")."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from fv.data.answers import answers_shown
 from fv.data.leaks import eval_pairs_elsewhere
 from fv.data.snapshot import Snapshot
+from fv.errors import shorten
+from fv.evaluation.selection import choose_cells
+from fv.evaluation.tables import ANSWER_NEW
 from fv.heads.effects import Effects
-from fv.vectors.names import relation_name
+from fv.heads.ranking import Ranking
+from fv.vectors.made_of import heads_of_vector
+from fv.vectors.names import FILE, GLOBAL, relation_name
+from fv.vectors.vector import Vector
 
 EXACT = "exact_match"
 MANY_COLLISIONS = 0.5
 """Share of a relation's outputs with another's first token from which first tokens say nothing of the answer."""
+MANY_SHOWN = 0.5
+"""Share of a relation's eval answers in fit prompts above which a sentence says so."""
+STEEP = 100.0
+"""Growth of the residual stream's norm over the blocks from which a sentence says so."""
+ONE_DIMENSION = 0.5
+"""Share of a vector's squared norm in one dimension above which a sentence says so."""
+LEVEL = 0.05
+"""Level of the q-values by which heads differ from zero."""
+MOST_NAMED = 12
 
 
-def caveats(snapshot: Snapshot, measured: Effects | None, rows: pd.DataFrame, name: str = "split") -> list[str]:
+def caveats(
+    snapshot: Snapshot,
+    measured: Effects | None,
+    rows: pd.DataFrame,
+    vectors: Sequence[Vector] = (),
+    ranking: Ranking | None = None,
+    name: str = "split",
+) -> list[str]:
     """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
 
     Args:
         snapshot: the trials.
         measured: what the vectors were made of; None where that is not known.
         rows: the trial rows.
+        vectors: those that were injected, as far as they are at hand.
+        ranking: how their heads were ranked; None where that is not known.
         name: what a sentence calls the setting by which trials are held out, or shared with those that chose the heads.
     """
     meta, qids = snapshot.meta, sorted(rows["eval_qid"].unique())
@@ -41,7 +66,94 @@ def caveats(snapshot: Snapshot, measured: Effects | None, rows: pd.DataFrame, na
             f"{q_id}: {rates[q_id]:.0%} of its outputs share their first token with another one, so log p and accuracy "
             f"of the first token say little; read {EXACT} and answer_logprob."
         )
+    if snapshot.eval_split == "eval":
+        found += _answers_shown(snapshot, qids)
+    found += [*_edges(rows, measured), *_one_dimension(vectors)]
+    if measured is not None:
+        found += _steep_streams(measured, qids)
+        found += [] if ranking is None else _heads_near_zero(vectors, measured, ranking)
     return found + _leaks(snapshot, rows)
+
+
+def _answers_shown(snapshot: Snapshot, qids: Sequence[str]) -> list[str]:
+    counts = {q_id: [*answers_shown(snapshot, q_id).values()] for q_id in qids}
+    many = [f"{q} {sum(own)} of {len(own)}" for q, own in counts.items() if sum(own) > MANY_SHOWN * len(own)]
+    if not many:
+        return []
+    return [
+        f"Most right answers of eval trials stand in fit prompts of their relation ({shorten(many, MOST_NAMED)}): a "
+        f"vector may carry the answers themselves. Read subset={ANSWER_NEW}, or sample with hold_out=outputs."
+    ]
+
+
+def _edges(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
+    """Own vectors, and those of no relation, whose chosen cell lies at the edge of the grid."""
+    chosen = choose_cells(rows)
+    chosen = chosen[chosen["n_dev"] > 0]
+    relation = chosen["fv_source"].str.removesuffix("@aie")
+    names = chosen["eval_qid"].map(relation_name)
+    chosen = chosen[(relation == names) | chosen["fv_source"].isin([GLOBAL, FILE])]
+    layers, alphas = sorted(rows["layer"].unique()), sorted(rows["alpha"].unique())
+    last = max(layers) if measured is None else next(iter(measured.means.values())).clean.shape[0] - 1
+    edges: dict[str, str] = {}
+    if len(alphas) > 1:
+        edges[f"alpha {alphas[-1]:g}, the largest"] = f"alpha == {alphas[-1]}"
+        edges[f"alpha {alphas[0]:g}, the smallest"] = f"alpha == {alphas[0]}"
+    if len(layers) > 1 and layers[0] > 0:
+        edges[f"layer {layers[0]}, the first"] = f"layer == {layers[0]}"
+    if len(layers) > 1 and layers[-1] < last:
+        edges[f"layer {layers[-1]}, the last"] = f"layer == {layers[-1]}"
+    found = []
+    for edge, test in edges.items():
+        if here := list(dict.fromkeys(chosen.query(test)["fv"])):
+            found.append(f"{edge} of the grid ({shorten(here, MOST_NAMED)})")
+    if not found:
+        return []
+    return [f"Chosen cells lie at an edge of the grid: {'; '.join(found)}. A wider grid may hold a better one."]
+
+
+def _steep_streams(measured: Effects, qids: Sequence[str]) -> list[str]:
+    norms = [norm for q_id in qids if q_id in measured and (norm := measured.means_of(q_id).residual_norm) is not None]
+    growth = max((float(norm.max() / norm.min()) for norm in norms if float(norm.min()) > 0), default=0.0)
+    if growth < STEEP:
+        return []
+    return [
+        f"The residual stream's norm grows {growth:,.0f}-fold over the blocks: heads of late layers swamp an earlier "
+        "layer that their sum is added to, and α below 1 may do better."
+    ]
+
+
+def _one_dimension(vectors: Sequence[Vector]) -> list[str]:
+    found = []
+    for vector in vectors:
+        squares = vector.values.double() ** 2
+        if (total := float(squares.sum())) and (share := float(squares.max()) / total) > ONE_DIMENSION:
+            found.append(f"{vector.name} {share:.0%}")
+    if not found:
+        return []
+    return [
+        f"One dimension holds over half of a vector's squared norm ({shorten(found, MOST_NAMED)}): norms, cosines and "
+        "isotropic random vectors of the same norm say little."
+    ]
+
+
+def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Ranking) -> list[str]:
+    """Relations' own vectors of which at least half of the heads have effects that do not differ from zero."""
+    found = []
+    for vector in vectors:
+        made_of = heads_of_vector(measured, vector, ranking) if vector.kind == "qid" else None
+        if made_of is None or vector.source_qid is None:
+            continue
+        q_values = measured.q_values(vector.source_qid, ranking.key)
+        n_near = sum(not q_values[head] < LEVEL for head in made_of.heads)
+        if 2 * n_near >= len(made_of.heads):
+            found.append(f"{vector.name} {n_near} of {len(made_of.heads)}")
+    if not found:
+        return []
+    return [
+        f"Heads whose effects do not differ from zero (q-value of {LEVEL:g} or more in cie_stats.csv) make up half or more "
+        f"of the vector of {shorten(found, MOST_NAMED)}."
+    ]
 
 
 def says_nothing(rates: Mapping[str, float]) -> list[str]:

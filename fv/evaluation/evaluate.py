@@ -132,7 +132,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         found.rows,
         held_out.trials,
         {**held_out.tables, **_costs(evaluation, found, held_out, texts), **evaluation.transfer(held_out, given)},
-        (*_special_tokens(lm, snapshot), *caveats(snapshot, measured, found.rows)),
+        (*_special_tokens(lm, snapshot), *caveats(snapshot, measured, found.rows, given, evaluation.ranking)),
         _strengths(evaluation, given),
         evaluation.stats,
         evaluation.seed,

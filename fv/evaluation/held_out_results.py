@@ -7,11 +7,14 @@ import pandas as pd
 
 from fv.config import StatsConfig
 from fv.evaluation.caveats import EXACT, says_nothing
+from fv.evaluation.headline import headline_table
 from fv.evaluation.held_out import HeldOutRows
+from fv.evaluation.refits import REFITS
 from fv.evaluation.summary import records
 from fv.evaluation.tables import KEY, WHERE, contrasts_table, means_table, where_of
 from fv.statistics.grouped import SPREAD
 from fv.statistics.intervals import INTERVAL
+from fv.vectors.vector import Vector
 
 
 class HeldOutResults(NamedTuple):
@@ -30,6 +33,7 @@ class HeldOutResults(NamedTuple):
 
 def held_out_results(
     found: HeldOutRows,
+    vectors: Mapping[str, Vector],
     collision_rates: Mapping[str, float],
     stats: StatsConfig,
     seed: int,
@@ -38,6 +42,7 @@ def held_out_results(
 
     Args:
         found: rows of every relation.
+        vectors: {name: vector} of those that were injected.
         collision_rates: {q_id: share of its outputs whose first token is another's too}.
         stats: level, resamples and method.
         seed: the run's seed.
@@ -45,12 +50,15 @@ def held_out_results(
     trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
     means = means_table(trials, stats, seed)
     contrasts = contrasts_table(trials, found.contrasts, stats, seed)
-    tables = {"held_out": means.merge(where_of(trials), on=[*KEY, "draw"]), "contrasts": contrasts}
     relations = with_collisions(pd.concat(found.relations, ignore_index=True), collision_rates)
+    headline = headline_table(trials, means, contrasts, relations, vectors, stats, seed)
+    held_out = means.merge(where_of(trials), on=[*KEY, "draw"])
+    tables = {"headline": headline, "held_out": held_out, "contrasts": contrasts}
     summary = {
+        "headline": records(headline),
         "relations": records(relations),
-        "held_out": nested(tables["held_out"], [*KEY, "draw", *WHERE, "subset", "n"]),
-        "contrasts": nested(contrasts, [*KEY, "minus", "subset", "n", "n_draws"], SPREAD[1:]),
+        "held_out": nested(held_out, [*KEY, "draw", *WHERE, "subset", "n"], REFITS),
+        "contrasts": nested(contrasts, [*KEY, "minus", "subset", "n", "n_draws"], (*SPREAD[1:], *REFITS)),
     }
     return HeldOutResults(trials, tables, summary)
 

@@ -80,6 +80,7 @@ class Evaluation:
         n_eval: int | None = None,
         dev_fraction: float = 0.0,
         known: pd.DataFrame | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> GridResults:
         """Every vector at every cell on the eval trials of its relations.
 
@@ -89,13 +90,15 @@ class Evaluation:
             n_eval: how many trials of each relation; None for all.
             dev_fraction: the share of them that a cell is chosen on; 0 where there is no choice to be made.
             known: trial rows at some of the cells, which are not computed again.
+            parts: {trial_id: `dev` or `test`}; None to draw them.
 
         Raises:
             DevTrialsError: a relation has too few trials for two parts.
             NormsError: alpha is a multiple of norms that were not measured.
         """
         qids = qids_of(plan)
-        parts = eval_parts(self.snapshot, qids, n_eval, dev_fraction, self.seed)
+        if parts is None:
+            parts = eval_parts(self.snapshot, qids, n_eval, dev_fraction, self.seed)
         trials = trials_of(self.lm, self.snapshot, qids, n_eval, parts)
         grid = Grid(plan, trials, cells, self.norms_of_alpha())
         rows = evaluate_vectors(self.name, self.engine, grid, self.units, known)
@@ -104,7 +107,8 @@ class Evaluation:
     def held_out(self, found: GridResults) -> HeldOutResults:
         """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
         rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
-        return held_out_results(self.held_out_run(found).run(self.units), rates, self.stats, self.seed)
+        run = self.held_out_run(found)
+        return held_out_results(run.run(self.units), run.vectors, rates, self.stats, self.seed)
 
     def held_out_run(self, found: GridResults) -> HeldOutRun:
         """What runs the chosen cells on the test trials."""

@@ -10,6 +10,9 @@ from fv.config import StatsConfig
 from fv.statistics.grouped import LIMITS
 from fv.statistics.intervals import Kind
 
+REFITS = ("n_refits", "refit_sd")
+"""What a table says of a mean's refits: how many, and their standard deviation."""
+
 
 def refit_means(rows: pd.DataFrame, on: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """The mean of each metric over each refit's trials.

@@ -16,7 +16,7 @@ from fv.config import StatsConfig
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.evaluation.candidate import NO_VECTOR
 from fv.evaluation.selection import CHOICE, DEV, TEST
-from fv.evaluation.summary import chosen_cells, summarise, with_intervals
+from fv.evaluation.summary import chosen_cells, summarise, with_held_out_intervals, with_intervals
 from fv.evaluation.tables import ALL, KEY
 from fv.files import write_npz
 from fv.interventions.engine import Cell
@@ -73,6 +73,7 @@ class Result:
         """The chosen cell of each (fv, relation): layer, alpha, n_dev, n_test, its means over test trials, and the
         vector's norm, also over the residual stream's (missing where that was not measured)."""
         chosen = chosen_cells(self.rows, {}, self.stats, self.seed).drop(columns="relative_norm", errors="ignore")
+        chosen = with_held_out_intervals(chosen, self.tables["held_out"])
         injected = self.trials[self.trials["condition"] == "fv"].drop_duplicates(CHOICE)
         return chosen.merge(injected[[*CHOICE, "relative_norm"]].astype({"relative_norm": float}), on=CHOICE)
 

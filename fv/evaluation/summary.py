@@ -9,8 +9,12 @@ from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.evaluation.selection import TEST, choose_cells, is_chosen
+from fv.evaluation.tables import ALL
 from fv.evaluation.trial_rows import CELL, KINDS, METRICS, sort_trials
 from fv.statistics.grouped import grouped_means
+
+HELD_OUT = {"mean_delta_logprob": "delta_logprob", "accuracy_delta": "delta_top1", "mean_delta_p": "delta_p"}
+"""What the metrics of a grid are called among those of conditions."""
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,6 +104,22 @@ def chosen_cells(
         return chosen
     summary = with_intervals(summarise(test), test, stats, seed).drop(columns=["n_trials", "fv_source", "k"])
     return with_relative_norms(chosen.merge(summary, on=CELL), residual_norms)
+
+
+def with_held_out_intervals(chosen: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Chosen cells with the intervals that the test trials' conditions have, which hold the spread of refits.
+
+    Args:
+        chosen: `chosen_cells`.
+        means: `fv.evaluation.tables.means_table`.
+    """
+    own = means[(means["condition"] == "fv") & (means["subset"] == ALL)].set_index(["fv", "eval_qid", "metric"])
+    found = chosen.copy()
+    for metric, name in HELD_OUT.items():
+        keys = [(fv, q_id, name) for fv, q_id in chosen[["fv", "eval_qid"]].itertuples(index=False)]
+        for column in ("se", "ci_low", "ci_high"):
+            found[f"{metric}_{column}"] = own[column].reindex(keys).to_numpy()
+    return found
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -12,13 +12,14 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.evaluation.caveats import caveats
 from fv.evaluation.held_out_results import HeldOutResults
-from fv.evaluation.summary import summary_json
+from fv.evaluation.summary import records, summary_json, with_held_out_intervals
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults
+from fv.runs.results import StepdResults, ranking_of
 from fv.runs.step6_files import write_rows, write_summary
 from fv.runs.units import memory_warnings
 from fv.steps.analyses import analyse_after
+from fv.vectors.vector import Vector
 
 
 def write_results(
@@ -26,6 +27,7 @@ def write_results(
     config: Config,
     stepd: StepdResults,
     rows: pd.DataFrame,
+    vectors: Sequence[Vector],
     held_out: HeldOutResults | None,
     meta: dict[str, Any],
     load: Callable[[], LanguageModel] | None,
@@ -37,6 +39,7 @@ def write_results(
         config: the configuration of the whole grid.
         stepd: StepD's artifacts.
         rows: trial rows of the grid.
+        vectors: those that were injected, as far as they are at hand.
         held_out: what `Evaluation.held_out` gave; None for the grid alone.
         meta: the step's metadata so far.
         load: gives the model to the analyses; None for one job of a sweep, which is analysed when it is gathered.
@@ -46,15 +49,17 @@ def write_results(
     """
     outputs = write_rows(paths.step6, rows, held_out)
     found = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
-    grid = grid_summary(config, stepd, rows, memory_warnings(meta.get("computed_with", [])))
+    grid = grid_summary(config, stepd, rows, vectors, memory_warnings(meta.get("computed_with", [])))
     summary = {**grid, **(held_out.summary if held_out else {})}
+    if held_out:
+        summary["chosen"] = records(with_held_out_intervals(pd.DataFrame(grid["chosen"]), held_out.tables["held_out"]))
     if taken := sorted(summary.keys() & found.keys()):
         raise ConfigError(f"The summary has a part called {taken[0]}: the analysis needs another summary_key.")
     write_summary(outputs, config, stepd.snapshot, rows["trial_id"].nunique(), {**summary, **found}, meta)
 
 
 def grid_summary(
-    config: Config, stepd: StepdResults, rows: pd.DataFrame, warnings: Sequence[str] = ()
+    config: Config, stepd: StepdResults, rows: pd.DataFrame, vectors: Sequence[Vector], warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The summary of a grid, as JSON, with what its numbers do not show.
 
@@ -62,9 +67,11 @@ def grid_summary(
         config: the configuration of the whole grid.
         stepd: StepD's artifacts.
         rows: trial rows of the grid.
+        vectors: those that were injected, as far as they are at hand.
         warnings: what else is to be said in its `warnings`.
     """
-    mind = caveats(stepd.snapshot, stepd.effects, rows, config.data.called("split"))
+    ranking, name = ranking_of(config, RunPaths.of(config)), config.data.called("split")
+    mind = caveats(stepd.snapshot, stepd.effects, rows, vectors, ranking, name)
     return {
         **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,

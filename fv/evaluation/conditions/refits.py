@@ -12,7 +12,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class Refits(ConditionProvider):
-    """Vectors of heads and means from resampled fit trials, and what the same heads make of wrong examples: their spread
+    """Vectors of heads and means from resampled fit trials, and what these heads make of wrong examples; their spread
     widens intervals."""
 
     draws: int = 20

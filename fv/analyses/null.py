@@ -1,0 +1,83 @@
+"""The null: every contrast of vectors whose relation has no function (docs/methods.md, "The null")."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fv.analyses.running.analysis import Analysis
+from fv.config.checks import check_at_least
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.evaluation.null import NullDraws
+    from fv.tables import Tables
+
+FEWEST_DRAWS = 20
+
+
+class NullScreen(StrEnum):
+    """Whether the heads of a draw are screened."""
+
+    auto = "auto"
+    """Where that is far cheaper than to measure all, and as the run where it is screened."""
+    run = "run"
+    """As the run."""
+    gradient = "gradient"
+    """By gradient."""
+
+
+@dataclass
+class Null(Analysis):
+    """Contrasts of vectors made of relations whose outputs are permuted, and a permutation p for every relation."""
+
+    draws: int = 30
+    """Shuffled relations in all, dealt to the run's relations in turn; 20 or more."""
+    screen: NullScreen = NullScreen.auto
+    """Whether the heads of a draw are screened: `auto` where that is cheaper, `run` as the run, `gradient`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "trials")
+
+    def __post_init__(self) -> None:
+        check_at_least("analysis.null.draws", self.draws, FEWEST_DRAWS)
+
+    def units(self, run: "AnalysedRun") -> Sequence[Any]:
+        qids = sorted(run.table("headline")["eval_qid"].unique())
+        return [[qids[i % len(qids)], i // len(qids)] for i in range(self.draws)]
+
+    def compute(self, run: "AnalysedRun", unit: Any) -> "Tables":
+        q_id, number = unit
+        return {"null_draws": self._null(run).draw(q_id, number)}
+
+    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+        import pandas as pd
+
+        from fv.evaluation.null import contrasts_of, null_table, permutation_table
+
+        headline, draws = run.table("headline"), tables["null_draws"]
+        means, contrasts = run.table("held_out"), run.table("contrasts")
+        pairs = headline.dropna(subset="p_holm")[["fv", "eval_qid"]].itertuples(index=False, name=None)
+        observed = [contrasts_of(means, contrasts, fv, q_id).assign(fv=fv, eval_qid=q_id) for fv, q_id in pairs]
+        found = permutation_table(pd.concat(observed), draws) if observed else permutation_table(draws.head(0), draws)
+        return {"null": null_table(draws, run.stats), "null_p": found, "null_draws": draws}
+
+    def figures(self, tables: "Tables") -> "Mapping[str, Figure]":
+        from fv.figures.null import null_figure
+
+        return {"null": null_figure(tables["null_draws"], tables["null_p"])}
+
+    def _null(self, run: "AnalysedRun") -> "NullDraws":
+        from fv.evaluation.null import NullDraws, is_cheaper_screened
+        from fv.heads.ranking import heads_to_sweep
+
+        score, data, lm = run.settings.score, run.settings.data, run.lm
+        heads = heads_to_sweep(score.layers, score.heads, lm.n_layers, lm.n_heads)
+        screened = self.screen is NullScreen.gradient
+        if self.screen is NullScreen.auto:
+            screened = is_cheaper_screened(score, len(heads))
+        rows = run.table("eval_trials").drop_duplicates("trial_id")
+        parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
+        n_eval, n_mean = run.settings.injection.n_eval, data.n_mean_trials
+        return NullDraws(run.evaluation, run.cells, parts, heads, score, n_eval, n_mean, screened)

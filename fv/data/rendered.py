@@ -1,0 +1,64 @@
+"""A trial as text and token ids, from its query and demonstrations (spec section 5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fv.config import TemplateConfig
+from fv.data.encoding import Encoder
+from fv.data.prompts import accepted, render, render_target, target_tokens
+from fv.data.relations import Pair, normalise
+from fv.data.snapshot import Trial, WrongOutputs
+from fv.errors import TrialError
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Makes trials of what was drawn for them.
+
+    Attributes:
+        encoder: encodes their prompts.
+        template: how pairs become text.
+    """
+
+    encoder: Encoder
+    template: TemplateConfig
+
+    def trial(
+        self,
+        trial_id: str,
+        q_id: str,
+        split: Literal["fit", "eval"],
+        query: Pair,
+        demos: Sequence[Pair],
+        wrong: Sequence[Pair],
+        corruption: WrongOutputs,
+    ) -> Trial:
+        """The trial of a query with demonstrations, right and wrong.
+
+        Raises:
+            TrialError: the answer's tokens do not follow the prompt's, or differ from prompt to prompt.
+        """
+        texts = [render(self.template, shown, query.exA) for shown in (demos, wrong, ())]
+        target = render_target(self.template, query.exB)
+        found = {accepted(ids) for ids in target_tokens(self.encoder, [(text, target) for text in texts])}
+        if len(found) > 1:
+            raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(found)}")
+        clean, corrupted, zero_shot = texts
+        target_ids = list(found.pop())
+        return Trial(
+            trial_id=trial_id,
+            q_id=q_id,
+            split=split,
+            demos=list(demos),
+            corrupted_demos=list(wrong),
+            corruption=corruption,
+            target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
+            query=query,
+            clean_prompt_str=clean,
+            corrupted_prompt_str=corrupted,
+            zero_shot_prompt_str=zero_shot,
+            target_str=target,
+            target_first_token_id=target_ids[0],
+            target_token_ids=target_ids,
+        )

@@ -1,0 +1,62 @@
+"""A relation without its function: the outputs of its fit pairs permuted (docs/methods.md, "The null")."""
+
+import numpy as np
+
+from fv.config import Corruption, TemplateConfig
+from fv.data.corruption import OutputTable, corrupt
+from fv.data.encoding import Encoder, HasTokenizer
+from fv.data.relations import Pair
+from fv.data.rendered import Renderer
+from fv.data.snapshot import Snapshot, Trial
+from fv.seeding import generator_for
+
+
+def shuffled(snapshot: Snapshot, q_id: str, lm: HasTokenizer, draw: int, seed: int) -> Snapshot:
+    """The trials of one relation with the outputs of its fit pairs permuted, each permutation equally likely.
+
+    Fit trials keep their queries, demonstrations and order, with the outputs that the permutation gives them, and are
+    corrupted anew. Eval trials keep their queries and right answers, on which the vector of such fit trials is
+    evaluated; their demonstrations come from the fit pairs and are permuted, too. With fit trials that are evaluated
+    (split `shared`), their answers are permuted as well.
+
+    Args:
+        snapshot: the trials.
+        q_id: the relation.
+        lm: the model, or what holds its tokenizer.
+        draw: the number of the permutation.
+        seed: the run's seed.
+
+    Raises:
+        TrialError: an answer's tokens do not follow a prompt's tokens.
+    """
+    trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
+    rng = generator_for(seed, "shuffled_relation", q_id, draw)
+    pairs = fit_pairs(trials)
+    order = rng.permutation(len(pairs)).tolist()
+    given = {pair: Pair(pair.exA, pairs[i].exB) for pair, i in zip(pairs, order, strict=True)}
+    outputs = OutputTable([*given.values()])
+    policy = Corruption(snapshot.meta.corruption or Corruption.derange)
+    renderer = Renderer(Encoder(lm, snapshot.meta.add_special_tokens), TemplateConfig(**snapshot.meta.template))
+    made = [_shuffled_trial(trial, given, outputs, policy, renderer, rng) for trial in trials]
+    return snapshot.only([q_id]).model_copy(update={"trials": made})
+
+
+def fit_pairs(trials: list[Trial]) -> list[Pair]:
+    """The distinct pairs that fit prompts may show: queries and demonstrations of fit trials, and the demonstrations of
+    eval trials, which come from the same pairs."""
+    fit = [pair for trial in trials if trial.split == "fit" for pair in (trial.query, *trial.demos)]
+    return list(dict.fromkeys([*fit, *(pair for trial in trials if trial.split == "eval" for pair in trial.demos)]))
+
+
+def _shuffled_trial(
+    trial: Trial,
+    given: dict[Pair, Pair],
+    outputs: OutputTable,
+    policy: Corruption,
+    renderer: Renderer,
+    rng: np.random.Generator,
+) -> Trial:
+    demos = [given[pair] for pair in trial.demos]
+    wrong, corruption = corrupt(demos, outputs, rng, policy)
+    query = given[trial.query] if trial.split == "fit" else trial.query
+    return renderer.trial(trial.trial_id, trial.q_id, trial.split, query, demos, wrong, corruption)
