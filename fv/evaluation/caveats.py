@@ -151,8 +151,8 @@ def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Rank
     if not found:
         return []
     return [
-        f"Heads whose effects do not differ from zero (q-value of {LEVEL:g} or more in cie_stats.csv) make up half or more "
-        f"of the vector of {shorten(found, MOST_NAMED)}."
+        f"Heads whose effects do not differ from zero (q-value of {LEVEL:g} or more in cie_stats.csv) make up half or "
+        f"more of the vector of {shorten(found, MOST_NAMED)}."
     ]
 
 

@@ -1,7 +1,7 @@
 """The headline of an evaluation: what each vector does, beside what the same heads make of wrong examples.
 
-One contrast is declared: the vector's log p minus that of the vector of corrupted prompts (`DECLARED`). Its p-values are
-adjusted over relations; every other number is descriptive (docs/methods.md, "Headline").
+One contrast is declared: the vector's log p minus that of the vector of corrupted prompts (`DECLARED`). Its p-values
+are adjusted over relations; every other number is descriptive (docs/methods.md, "Headline").
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def headline_table(
         trials: trial rows of all conditions.
         means: `fv.evaluation.tables.means_table`.
         contrasts: `fv.evaluation.tables.contrasts_table`.
-        relations: one row a relation: its lead metric, and the accuracy of a constant answer and of repeating the query.
+        relations: a row a relation: its lead metric, the accuracy of a constant answer and of repeating the query.
         vectors: {name: vector}.
         stats: level, resamples and method of intervals.
         seed: the run's seed.
@@ -59,8 +59,8 @@ def headline_table(
         accuracy by it before and after injection, of ten examples, of the best constant answer and of repeating the
         query; `delta_logprob` and `delta_logit_difference` (nats); both minus corrupted; `p` and `rank` of the right
         answer before and after; `share_of_few_shot`, the share of the few-shot prompt's gain in log p; `n_answer_new`
-        and `delta_logprob_answer_new`, of trials whose answer no fit prompt shows; `n_refits`; `p_value` of the declared
-        contrast and `p_holm`, adjusted over the relations that have a vector of this kind and k.
+        and `delta_logprob_answer_new`, of trials whose answer no fit prompt shows; `n_refits`; `p_value` of the
+        declared contrast and `p_holm`, adjusted over the relations that have a vector of this kind and k.
     """
     own = trials[trials["condition"] == "fv"].drop_duplicates(PAIR)
     levels = _by_key(means[means["subset"] == ALL], ["fv", "eval_qid", "condition", "metric"])
@@ -164,7 +164,8 @@ def _by_key(table: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[s
     """Rows of a table by some of its columns; of draws, the first."""
     ordered = table.sort_values("draw") if "draw" in table else table
     found = ordered.drop_duplicates(key)
-    return {tuple(row[name] for name in key): row for row in found.to_dict("records")}
+    rows = ({str(name): value for name, value in row.items()} for row in found.to_dict("records"))
+    return {tuple(row[name] for name in key): row for row in rows}
 
 
 def _mean(levels: Mapping[tuple[Any, ...], Mapping[str, Any]], *key: str) -> float:

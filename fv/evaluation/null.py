@@ -6,6 +6,7 @@ heads, the vector, its refits, its controls, and every contrast on the same test
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from fv.heads.relation_run import RelationRuns
 from fv.heads.relations import measure
 from fv.heads.screened_run import estimate_of
 from fv.heads.verified import fewest_verified
-from fv.interventions.engine import Cell, Head
+from fv.interventions.engine import Cell, Head, ScreeningEngine
 from fv.progress import bars
 from fv.statistics.intervals import clopper_pearson
 from fv.units import NO_UNITS
@@ -75,9 +76,10 @@ class NullDraws:
         score = replace(self.score, screen=Screen.gradient) if self.screened else self.score
         # Draws of controls and resamples are those of another relation.
         seed = run.seed + 1 + number
-        runs = RelationRuns(run.lm, snapshot, self.heads, run.engine, score, seed, self.n_mean_trials)
+        engine = cast(ScreeningEngine, run.engine)  # all engines are
+        runs = RelationRuns(run.lm, snapshot, self.heads, engine, score, seed, self.n_mean_trials)
         with bars(False):
-            effects = measure(runs, run.stats, "Null", estimate_of(run.engine, score))
+            effects = measure(runs, run.stats, "Null", estimate_of(engine, score))
             vector = function_vector(run.lm, effects[q_id], run.ranking.k, key=run.ranking.key)
             settings = own_conditions(run.settings)
             again = replace(
@@ -126,7 +128,7 @@ def null_table(draws: pd.DataFrame, stats: StatsConfig) -> pd.DataFrame:
 
     Returns:
         condition, minus, metric, `n_draws`, mean, sd, lowest and highest of the draws; `excludes_zero`, the share of
-        their intervals that exclude 0, with its interval (Clopper and Pearson); `above_zero`, of those that lie above 0.
+        their intervals that exclude 0, with its interval (Clopper and Pearson); `above_zero`, of those above 0.
     """
     rows = []
     for key, own in draws.groupby(CONTRAST, sort=True):
@@ -155,9 +157,9 @@ def null_table(draws: pd.DataFrame, stats: StatsConfig) -> pd.DataFrame:
 def permutation_table(observed: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:
     """Every observed contrast against its null.
 
-    Draws of all relations are pooled, so what is compared is the mean over its standard error, which holds the spread of
-    refits and of the control's draws: relations differ in scale. p is (1 + draws as far or farther) / (1 + draws), one
-    side at a time; its least value is 1 / (1 + draws).
+    Draws of all relations are pooled, and relations differ in scale. So what is compared is the mean over its standard
+    error, which holds the spread of refits and of the control's draws. p is (1 + draws as far or farther) / (1 +
+    draws), one side at a time; its least value is 1 / (1 + draws).
 
     Args:
         observed: rows of `contrasts_of` with the columns `fv` and `eval_qid`.
@@ -166,7 +168,7 @@ def permutation_table(observed: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFra
     Returns:
         fv, eval_qid, condition, minus, metric, mean, t, `null_mean`, `n_draws`, `p_greater`, `p_less`.
     """
-    null = {key: own for key, own in _with_t(draws).groupby(CONTRAST)}
+    null = dict(iter(_with_t(draws).groupby(CONTRAST)))
     rows = []
     for row in _with_t(observed).to_dict("records"):
         own = null.get(tuple(row[name] for name in CONTRAST))

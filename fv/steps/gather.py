@@ -117,14 +117,14 @@ def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: Model
     qids = sorted(rows["eval_qid"].unique())
     parts = eval_parts(stepd.snapshot, qids, config.injection.n_eval, dev_fraction, config.seed)
     rows = rows.assign(part=rows["trial_id"].map(parts))
-    results, vectors = None, []
+    found, results = GridResults(rows, [], cells, parts), None
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config, cells)
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         units = unit_store(config, lm)
         evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
-        vectors = vectors_of(config, paths, lm, stepd)
-        results = evaluation.held_out(GridResults(rows, vectors, cells, parts))
+        found = found._replace(vectors=vectors_of(config, paths, lm, stepd))
+        results = evaluation.held_out(found)
         meta = {**meta, "computed_with": units.machines}
-    write_results(paths, config, stepd, rows, vectors, results, meta, lambda: models.of(config))
+    write_results(paths, config, stepd, found, results, meta, lambda: models.of(config))

@@ -75,7 +75,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         found = injections.grid()
         results = injections.held_out(found)
         meta |= {"computed_with": units.machines}
-        write_results(paths, config, stepd, found.rows, found.vectors, results, meta, None if as_cell else lambda: lm)
+        write_results(paths, config, stepd, found, results, meta, None if as_cell else lambda: lm)
         counts = len(found.vectors), len(found.cells), len(found.rows)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, folder)
         log.info(disk_use(units, config.run_id))

@@ -12,6 +12,7 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.evaluation.caveats import caveats
 from fv.evaluation.held_out_results import HeldOutResults
+from fv.evaluation.plan import GridResults
 from fv.evaluation.summary import records, summary_json, with_held_out_intervals
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
@@ -19,15 +20,13 @@ from fv.runs.results import StepdResults, ranking_of
 from fv.runs.step6_files import write_rows, write_summary
 from fv.runs.units import memory_warnings
 from fv.steps.analyses import analyse_after
-from fv.vectors.vector import Vector
 
 
 def write_results(
     paths: RunPaths,
     config: Config,
     stepd: StepdResults,
-    rows: pd.DataFrame,
-    vectors: Sequence[Vector],
+    found: GridResults,
     held_out: HeldOutResults | None,
     meta: dict[str, Any],
     load: Callable[[], LanguageModel] | None,
@@ -38,8 +37,7 @@ def write_results(
         paths: the run's; its `step6` is where to.
         config: the configuration of the whole grid.
         stepd: StepD's artifacts.
-        rows: trial rows of the grid.
-        vectors: those that were injected, as far as they are at hand.
+        found: the grid that was run; its vectors as far as they are at hand.
         held_out: what `Evaluation.held_out` gave; None for the grid alone.
         meta: the step's metadata so far.
         load: gives the model to the analyses; None for one job of a sweep, which is analysed when it is gathered.
@@ -47,33 +45,33 @@ def write_results(
     Raises:
         FvError: as the analyses do.
     """
-    outputs = write_rows(paths.step6, rows, held_out)
-    found = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
-    grid = grid_summary(config, stepd, rows, vectors, memory_warnings(meta.get("computed_with", [])))
+    outputs = write_rows(paths.step6, found.rows, held_out)
+    analysed = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
+    grid = grid_summary(config, stepd, found, memory_warnings(meta.get("computed_with", [])))
     summary = {**grid, **(held_out.summary if held_out else {})}
     if held_out:
         summary["chosen"] = records(with_held_out_intervals(pd.DataFrame(grid["chosen"]), held_out.tables["held_out"]))
-    if taken := sorted(summary.keys() & found.keys()):
+    if taken := sorted(summary.keys() & analysed.keys()):
         raise ConfigError(f"The summary has a part called {taken[0]}: the analysis needs another summary_key.")
-    write_summary(outputs, config, stepd.snapshot, rows["trial_id"].nunique(), {**summary, **found}, meta)
+    n_trials = found.rows["trial_id"].nunique()
+    write_summary(outputs, config, stepd.snapshot, n_trials, {**summary, **analysed}, meta)
 
 
 def grid_summary(
-    config: Config, stepd: StepdResults, rows: pd.DataFrame, vectors: Sequence[Vector], warnings: Sequence[str] = ()
+    config: Config, stepd: StepdResults, found: GridResults, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The summary of a grid, as JSON, with what its numbers do not show.
 
     Args:
         config: the configuration of the whole grid.
         stepd: StepD's artifacts.
-        rows: trial rows of the grid.
-        vectors: those that were injected, as far as they are at hand.
+        found: the grid that was run; its vectors as far as they are at hand.
         warnings: what else is to be said in its `warnings`.
     """
     ranking, name = ranking_of(config, RunPaths.of(config)), config.data.called("split")
-    mind = caveats(stepd.snapshot, stepd.effects, rows, vectors, ranking, name)
+    mind = caveats(stepd.snapshot, stepd.effects, found.rows, found.vectors, ranking, name)
     return {
-        **summary_json(rows, stepd.effects.residual_norms, config.stats, config.seed),
+        **summary_json(found.rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
         # Of both steps, each once.
