@@ -27,7 +27,7 @@ LEVELS = {
 """What a condition is rated by, whatever it is compared with, and what kind of mean each is."""
 CHANGES = {
     "delta_logprob": Kind.mean,
-    "delta_p": Kind.probability_difference,
+    "delta_p": Kind.mean,
     "delta_answer_logprob": Kind.mean,
     "delta_top1": Kind.proportion_difference,
     "worse": Kind.proportion,
@@ -35,7 +35,7 @@ CHANGES = {
 """What a condition changes against its reference; the mean of `worse` is the harm rate."""
 CONTRASTED = {
     "logprob": Kind.mean,
-    "p": Kind.probability_difference,
+    "p": Kind.mean,
     "answer_logprob": Kind.mean,
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
 }
