@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORM = "indirect_effects"
 """What a file of them says that it is."""
 MEASURED, MEANS = ("delta_logprob", "delta_p"), ("clean", "corrupted", "residual", "residual_norm")
-SCREENED = "screen"
+SCREENED, QUERY = "screen", "query"
 KEYS = tuple(key.value for key in ScoreKey)
 
 
@@ -44,6 +44,8 @@ class Effects(Mapping[str, "HeadEffects"]):
         seed: of the resamples of intervals.
         stats: level, resamples and method of intervals.
         screen: where heads were screened, the estimates and which heads were measured; None where all were.
+        clusters: {q_id: cluster of relations that are not independent}; intervals over relations resample clusters,
+            and a relation that is not named is one of its own.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials)
@@ -57,6 +59,12 @@ class Effects(Mapping[str, "HeadEffects"]):
     seed: int = 42
     stats: StatsConfig = field(default_factory=StatsConfig)
     screen: Screen | None = None
+    clusters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def n_tests(self) -> int | None:
+        """How many heads could have been measured, where a screen chose some; None where all were."""
+        return None if self.screen is None else len(self.screen.candidates)
 
     @property
     def qids(self) -> list[str]:
@@ -151,6 +159,8 @@ class Effects(Mapping[str, "HeadEffects"]):
         for number, q_id in enumerate(self.qids):
             for name in MEASURED:
                 tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
+            if (queries := self.effects[q_id].queries) is not None:
+                tensors[f"{number}.{QUERY}"] = torch.from_numpy(queries)
             for name in MEANS:
                 if (mean := getattr(self.means[q_id], name)) is not None:
                     tensors[f"{number}.{name}"] = mean.contiguous()
@@ -164,6 +174,7 @@ class Effects(Mapping[str, "HeadEffects"]):
             "seed": self.seed,
             "stats": asdict(self.stats),
             "screen": None if self.screen is None else self.screen.about(),
+            "clusters": self.clusters,
         }
         write_safetensors(Path(path), tensors, about)
 
@@ -208,13 +219,14 @@ class HeadEffects:
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """One row a (head, metric) with its interval, over trials, or of an average over relations: rows of a run's
-        `cie_stats.csv`, or `aie_stats.csv`."""
-        own = {q_id: self.measured.effects[q_id] for q_id in self.relations}
-        stats, seed = self.measured.stats, self.measured.seed
+        """One row a (head, metric) with its interval, over queries, or of an average over clusters of relations: rows
+        of a run's `cie_stats.csv`, or `aie_stats.csv`."""
+        measured = self.measured
+        own = {q_id: measured.effects[q_id] for q_id in self.relations}
+        stats, seed, n_tests = measured.stats, measured.seed, measured.n_tests
         if self.q_id is not None:
-            return with_other_halves(cie_stats(own, stats, seed), own, seed)
-        return aie_stats(self.measured.cie[self.measured.cie["q_id"].isin(self.relations)], stats, seed)
+            return with_other_halves(cie_stats(own, stats, seed, n_tests), own, seed)
+        return aie_stats(measured.cie[measured.cie["q_id"].isin(own)], stats, seed, measured.clusters, n_tests)
 
     @cached_property
     def means(self) -> RelationMeans:

@@ -35,10 +35,12 @@ def per_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     n_clusters = len(set(numbers.tolist()))
     if n_clusters == n:
         return values
+    # Laid out so, a series' mean does not depend on how many series there are.
+    values = np.ascontiguousarray(values, dtype=np.float64)
     mean = values.mean(-1, keepdims=True)
     sums = np.zeros((len(values), n_clusters))
     # Trial after trial: a series' sums do not depend on what other series there are.
-    np.add.at(sums, (slice(None), numbers), values - mean)
+    np.add.at(sums.T, numbers, (values - mean).T)
     return mean + n_clusters / n * sums
 
 

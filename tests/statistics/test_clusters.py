@@ -1,4 +1,4 @@
-"""Means over units that are not independent: by hand, against a sandwich estimator, and how often they hold the truth."""
+"""Means over units that are not independent: by hand, against a sandwich estimator, and their coverage."""
 
 import numpy as np
 import pytest
@@ -50,6 +50,7 @@ def test_the_mean_is_that_of_trials_and_the_standard_error_is_cluster_robust(lab
 def test_a_series_parts_do_not_depend_on_the_others_in_the_call() -> None:
     values, labels = np.random.default_rng(1).normal(size=(9, 17)), np.arange(17) % 5
     together = per_cluster(values, labels)
+    assert per_cluster(np.asfortranarray(values), labels).tobytes() == together.tobytes()
     for series, parts in zip(values, together, strict=True):
         assert per_cluster(series[None], labels).tobytes() == parts.tobytes()
 

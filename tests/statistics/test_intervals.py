@@ -128,7 +128,7 @@ def test_a_resample_of_noughts_alone_is_not_above_zero() -> None:
     values = np.array([[0.0] * 7 + [1 / 3, 0.1]])
     means = resampled_means(values, 300, 0, "x")
     found = estimate_means(values, QUICK, 0, "x")
-    assert 0 < (means == 0).mean() and found.p_positive == (means > 0).mean()
+    assert (means == 0).any() and found.p_positive == (means > 0).mean()
 
 
 def test_the_mean_is_of_the_trials_by_hand() -> None:
