@@ -98,9 +98,10 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
     TrialEffects.__init__: {
         "delta_logprob": Float[np.ndarray, "trials layers heads"],
         "delta_p": Float[np.ndarray, "trials layers heads"],
+        "queries": Int[np.ndarray, " trials"] | None,
     },
     trial_effects: {"clean_mean": Float[Tensor, HEADS]},
-    effects_of: {RETURNS: Float[np.ndarray, "{effects.n_trials} heads"]},
+    effects_of: {RETURNS: Float[np.ndarray, "{effects.n_queries} heads"]},
     ranked: {"scores": Float[np.ndarray, "*rows heads"], RETURNS: Int[np.ndarray, "*rows heads"]},
     inclusion: {"effects": EFFECTS, RETURNS: Float[np.ndarray, " heads"]},
     mean_scores: {"effects": EFFECTS, RETURNS: Float[np.ndarray, " heads"]},

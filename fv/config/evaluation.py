@@ -23,7 +23,7 @@ class StatsConfig(Group):
 
     confidence: float = 0.95
     """Level of the two-sided intervals."""
-    n_resamples: int = 2000
+    n_resamples: int = 10_000
     """Resamples a bootstrap."""
     method: BootstrapMethod = BootstrapMethod.BCa
 

@@ -142,7 +142,8 @@ class Evaluation:
     def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:
         """`fv.evaluation.transfer.transfer_tables` of the vectors that were injected."""
         means, contrasts = found.tables["held_out"], found.tables["contrasts"]
-        return transfer_tables(found.trials, means, contrasts, vectors, self.stats, self.seed)
+        clusters = getattr(self.snapshot.meta, "clusters", {})
+        return transfer_tables(found.trials, means, contrasts, vectors, self.stats, self.seed, clusters)
 
     def norms_of_alpha(self) -> dict[str, Tensor] | None:
         """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where

@@ -29,7 +29,7 @@ LEVELS = {
 CHANGES = {
     "delta_logprob": Kind.mean,
     "delta_logit_difference": Kind.mean,
-    "delta_p": Kind.probability_difference,
+    "delta_p": Kind.mean,
     "delta_answer_logprob": Kind.mean,
     "delta_top1": Kind.proportion_difference,
     "worse": Kind.proportion,
@@ -38,7 +38,7 @@ CHANGES = {
 CONTRASTED = {
     "logprob": Kind.mean,
     "logit_difference": Kind.mean,
-    "p": Kind.probability_difference,
+    "p": Kind.mean,
     "rank": Kind.mean,
     "answer_logprob": Kind.mean,
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),

@@ -11,6 +11,7 @@ from fv.config import StatsConfig
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL
 from fv.interventions.metrics import cosine
+from fv.statistics.clusters import clusters_of, per_cluster
 from fv.statistics.intervals import INTERVAL, estimate_means
 from fv.tables import Tables
 from fv.vectors.vector import Vector
@@ -69,21 +70,25 @@ def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
     )
 
 
-def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, Any] | None:
+def dominance(
+    rows: pd.DataFrame, stats: StatsConfig, seed: int, clusters: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
     """How much better each relation's own vector is on it than the others' are.
 
     For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. Its
     mean over trials is the relation's dominance; over relations, the matrix's diagonal dominance, with an interval over
-    relations.
+    clusters of relations.
 
     Args:
         rows: trial rows of conditions (`fv.evaluation.tables.rated_rows`), `fv` being the relation a vector is of.
         stats: level, resamples and method.
         seed: the run's seed.
+        clusters: {q_id: the cluster that a relation belongs to}; one that is not named is a cluster of its own.
 
     Returns:
-        `per_relation`, `mean` over relations with its interval, and `share_own_best`: of the relations, those whose own
-        vector has the largest mean change. None unless a relation has its own and another's vector.
+        `n_relations`, `n_clusters`, `per_relation`, `mean` over relations with its interval (none for a single
+        cluster), and `share_own_best`: of the relations, those whose own vector has the largest mean change. None
+        unless a relation has its own and another's vector.
     """
     effects = rows[rows["condition"] == "fv"]
     per_relation: list[dict[str, Any]] = []
@@ -99,9 +104,12 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
         own_best.append(bool(wide[eval_qid].mean() >= others.mean().max()))
     if not per_relation:
         return None
-    overall = estimate_means(np.array([[p["mean"] for p in per_relation]]), stats, seed, "dominance")
+    of_relations = clusters_of([p["eval_qid"] for p in per_relation], clusters)
+    units = per_cluster(np.array([[p["mean"] for p in per_relation]]), of_relations)
+    overall = estimate_means(units, stats, seed, "dominance")
     return {
         "n_relations": len(per_relation),
+        "n_clusters": overall.n,
         **overall.of(0),
         "share_own_best": float(np.mean(own_best)),
         "per_relation": per_relation,
@@ -109,7 +117,11 @@ def dominance(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[str, An
 
 
 def dominance_of_each_k(
-    rows: pd.DataFrame, vectors: Sequence[Vector], stats: StatsConfig, seed: int
+    rows: pd.DataFrame,
+    vectors: Sequence[Vector],
+    stats: StatsConfig,
+    seed: int,
+    clusters: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """`dominance` among relations' vectors of each kind and k."""
     found = []
@@ -117,7 +129,7 @@ def dominance_of_each_k(
         of_these = (vector for vector in vectors if (vector.kind, vector.k) == (kind, k))
         relation = {vector.name: vector.source_qid for vector in of_these if vector.source_qid is not None}
         own = rows[rows["fv"].isin(relation)].replace({"fv": relation})
-        if (one := dominance(own, stats, seed)) is not None:
+        if (one := dominance(own, stats, seed, clusters)) is not None:
             found.append({"kind": kind, "k": k, **one})
     return found
 
@@ -129,6 +141,7 @@ def transfer_tables(
     vectors: Sequence[Vector],
     stats: StatsConfig,
     seed: int,
+    clusters: Mapping[str, str] | None = None,
 ) -> Tables:
     """All that is told of transfer.
 
@@ -139,13 +152,14 @@ def transfer_tables(
         vectors: the vectors.
         stats: level, resamples and method.
         seed: the run's seed.
+        clusters: {q_id: the cluster that a relation belongs to}, as of `dominance`.
 
     Returns:
         `transfer`, `transfer_matrix`, `fv_cosines`; and, where relations have their own and another's vector,
         `dominance`, one row a (kind, k), and `dominance_of_relations`, one a (kind, k, relation).
     """
     table = transfer_table(means, contrasts, vectors)
-    found = dominance_of_each_k(trials, vectors, stats, seed)
+    found = dominance_of_each_k(trials, vectors, stats, seed, clusters)
     tables = {"transfer": table, "transfer_matrix": transfer_matrix(table), "fv_cosines": cosine_table(vectors)}
     if not found:
         return tables

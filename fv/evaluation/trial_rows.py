@@ -20,7 +20,7 @@ from fv.vectors.vector import Vector, norm_of
 KINDS = {
     "mean_delta_logprob": Kind.mean,
     "accuracy_delta": Kind.proportion_difference,
-    "mean_delta_p": Kind.probability_difference,
+    "mean_delta_p": Kind.mean,
 }
 """The metrics, and what kind of mean each is."""
 METRICS = list(KINDS)

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -19,8 +20,9 @@ from fv.heads.activations import RelationMeans, mean_of_relations
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
 from fv.heads.ranking import Ranking, VectorHeads, top_heads
 from fv.heads.screen import Screen
-from fv.heads.stability import with_other_halves
+from fv.heads.stability import effects_of, with_other_halves
 from fv.interventions.engine import Head
+from fv.statistics.multiplicity import q_values, two_sided_t
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +32,7 @@ FORM = "indirect_effects"
 MEASURED = ("delta_logprob", "delta_p")
 MEANS = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
 OUTPUTS = ("clean", "corrupted")
-SCREENED = "screen"
+SCREENED, QUERY = "screen", "query"
 KEYS = tuple(key.value for key in ScoreKey)
 
 
@@ -46,6 +48,8 @@ class Effects(Mapping[str, "HeadEffects"]):
         seed: of the resamples of intervals.
         stats: level, resamples and method of intervals.
         screen: where heads were screened, the estimates and which heads were measured; None where all were.
+        clusters: {q_id: cluster of relations that are not independent}; intervals over relations resample clusters,
+            and a relation that is not named is one of its own.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials)
@@ -59,6 +63,12 @@ class Effects(Mapping[str, "HeadEffects"]):
     seed: int = 42
     stats: StatsConfig = field(default_factory=StatsConfig)
     screen: Screen | None = None
+    clusters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def n_tests(self) -> int | None:
+        """How many heads could have been measured, where a screen chose some; None where all were."""
+        return None if self.screen is None else len(self.screen.candidates)
 
     @property
     def qids(self) -> list[str]:
@@ -111,6 +121,13 @@ class Effects(Mapping[str, "HeadEffects"]):
         """{q_id: mean norm of the residual stream behind each block, (n_layers,)}; None where it was not measured."""
         return {q_id: means.residual_norm for q_id, means in self.means.items()}
 
+    def q_values(self, q_id: str, key: str) -> dict[Head, float]:
+        """The q-value of each measured head of a relation, by the column that ranks heads, as in `cie_stats.csv`."""
+        own = self.effects[q_id]
+        found = q_values(two_sided_t(effects_of(own, key).T), self.n_tests)
+        heads = (Head(layer, head) for layer, head in zip(*map(np.ndarray.tolist, np.nonzero(own.swept)), strict=True))
+        return dict(zip(heads, found.tolist(), strict=True))
+
     def aie_scores(self, without: str | None = None) -> pd.DataFrame:
         """The AIE over all relations, or over all but one.
 
@@ -153,6 +170,8 @@ class Effects(Mapping[str, "HeadEffects"]):
         for number, q_id in enumerate(self.qids):
             for name in MEASURED:
                 tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
+            if (queries := self.effects[q_id].queries) is not None:
+                tensors[f"{number}.{QUERY}"] = torch.from_numpy(queries)
             for name in MEANS:
                 if (mean := getattr(self.means[q_id], name)) is not None:
                     tensors[f"{number}.{name}"] = mean.contiguous()
@@ -169,6 +188,7 @@ class Effects(Mapping[str, "HeadEffects"]):
             "seed": self.seed,
             "stats": asdict(self.stats),
             "screen": None if self.screen is None else self.screen.about(),
+            "clusters": self.clusters,
         }
         write_safetensors(Path(path), tensors, about)
 
@@ -213,13 +233,14 @@ class HeadEffects:
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """One row a (head, metric) with its interval, over trials, or of an average over relations: rows of a run's
-        `cie_stats.csv`, or `aie_stats.csv`."""
-        own = {q_id: self.measured.effects[q_id] for q_id in self.relations}
-        stats, seed = self.measured.stats, self.measured.seed
+        """One row a (head, metric) with its interval, over queries, or of an average over clusters of relations: rows
+        of a run's `cie_stats.csv`, or `aie_stats.csv`."""
+        measured = self.measured
+        own = {q_id: measured.effects[q_id] for q_id in self.relations}
+        stats, seed, n_tests = measured.stats, measured.seed, measured.n_tests
         if self.q_id is not None:
-            return with_other_halves(cie_stats(own, stats, seed), own, seed)
-        return aie_stats(self.measured.cie[self.measured.cie["q_id"].isin(self.relations)], stats, seed)
+            return with_other_halves(cie_stats(own, stats, seed, n_tests), own, seed)
+        return aie_stats(measured.cie[measured.cie["q_id"].isin(own)], stats, seed, measured.clusters, n_tests)
 
     @cached_property
     def means(self) -> RelationMeans:

@@ -13,7 +13,7 @@ from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import read_safetensors
 from fv.heads.activations import PromptOutputs, RelationMeans
-from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, SCREENED, Effects
+from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
 
@@ -40,7 +40,9 @@ def load_effects(path: str | PathLike[str]) -> Effects:
 def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     effects, means = {}, {}
     for number, q_id in enumerate(about["relations"]):
-        effects[q_id] = TrialEffects(*(tensors[f"{number}.{name}"].numpy() for name in MEASURED))
+        logprob, p = (tensors[f"{number}.{name}"].numpy() for name in MEASURED)
+        queries = tensors.get(f"{number}.{QUERY}")
+        effects[q_id] = TrialEffects(logprob, p, None if queries is None else queries.numpy())
         clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
         others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
@@ -49,7 +51,7 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
     screen = _screen(tensors, about) if about.get("screen") else None
-    return Effects(effects, means, origin, prompts, about["seed"], stats, screen)
+    return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about.get("clusters", {}))
 
 
 def _screen(tensors: dict[str, Tensor], about: dict[str, Any]) -> Screen:

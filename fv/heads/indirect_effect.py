@@ -5,7 +5,7 @@ log p(target | corrupted prompt, head's output := clean mean of q) - log p(targe
 After Todd et al., "Function Vectors in Large Language Models" (ICLR 2024), section 3.1, on log probabilities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,9 +15,13 @@ import pandas as pd
 from torch import Tensor
 
 from fv.config import StatsConfig
+from fv.data.relations import normalise
+from fv.data.snapshot import Trial
 from fv.interventions.engine import Advance, Engine, Head, LastToken
 from fv.models.prompt import Prompt
+from fv.statistics.clusters import clusters_of, numbered, per_cluster
 from fv.statistics.intervals import Estimates, estimate_means
+from fv.statistics.multiplicity import q_values, sign_flip_max_t, two_sided_t
 
 SCORES = ["mean_delta_logprob", "mean_delta_p"]
 CIE_COLUMNS = ["q_id", "layer", "head", "n_trials", *SCORES]
@@ -31,20 +35,27 @@ class TrialEffects:
     Attributes:
         delta_logprob: (n_trials, n_layers, n_heads) float64, NaN where not swept.
         delta_p: the same in probability.
+        queries: (n_trials,) int, the number of each trial's query; None where each trial has one of its own. Trials of
+            one query are not independent, so intervals resample queries.
     """
 
     delta_logprob: np.ndarray
     delta_p: np.ndarray
+    queries: np.ndarray | None = None
 
     @property
     def n_trials(self) -> int:
         return len(self.delta_logprob)
 
     @property
-    def numbered_queries(self) -> np.ndarray:
-        """The number of each trial's query, (n_trials,)."""
-        queries = getattr(self, "queries", None)
-        return np.arange(self.n_trials) if queries is None else queries
+    def query_numbers(self) -> np.ndarray:
+        """`queries`, or a number for each trial: (n_trials,) int."""
+        return np.arange(self.n_trials) if self.queries is None else self.queries
+
+    @property
+    def n_queries(self) -> int:
+        """Different queries, which are what is resampled."""
+        return len(np.unique(self.query_numbers))
 
     @property
     def swept(self) -> np.ndarray:
@@ -56,11 +67,22 @@ class TrialEffects:
         return TrialEffects(
             np.where(self.swept, self.delta_logprob, other.delta_logprob),
             np.where(self.swept, self.delta_p, other.delta_p),
+            self.queries,
         )
 
     @classmethod
     def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
-        return cls(np.concatenate([e.delta_logprob for e in parts]), np.concatenate([e.delta_p for e in parts]))
+        """Effects of several relations; no query of one has the number of another's."""
+        queries = None
+        if any(e.queries is not None for e in parts):
+            queries = numbered([(i, number) for i, e in enumerate(parts) for number in e.query_numbers.tolist()])
+        logprob, p = (np.concatenate([getattr(e, name) for e in parts]) for name in ("delta_logprob", "delta_p"))
+        return cls(logprob, p, queries)
+
+
+def query_numbers(trials: Sequence[Trial]) -> np.ndarray:
+    """Numbers, (n_trials,) int, of trials' queries: pairs that are the same in normal form have one."""
+    return numbered([tuple(map(normalise, trial.query)) for trial in trials])
 
 
 def places_of(heads: Sequence[Head]) -> np.ndarray:
@@ -121,32 +143,89 @@ def aie_table(cie: pd.DataFrame, qids: Sequence[str] | None = None) -> pd.DataFr
     return means.reset_index()[AIE_COLUMNS]
 
 
-def cie_stats(effects: dict[str, TrialEffects], stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Each CIE with its interval over trials: one row a (relation, layer, head, metric), as in `cie_stats.csv`.
+def cie_stats(
+    effects: dict[str, TrialEffects], stats: StatsConfig, seed: int, n_tests: int | None = None
+) -> pd.DataFrame:
+    """Each CIE with its interval over queries: one row a (relation, layer, head, metric), as in `cie_stats.csv`.
 
-    `p_positive`: `fv.statistics.intervals.Estimates`.
+    Args:
+        effects: {q_id: effects trial by trial}.
+        stats: level, resamples and method.
+        seed: the run's seed.
+        n_tests: how many heads could have been measured, where only those are that a screen chose; None for all.
+
+    Returns:
+        q_id, layer, head, metric, n_trials, n_queries, the mean with its interval, `p_positive`
+        (`fv.statistics.intervals.Estimates`), and `q_value` and `p_maxt`, by relation and metric: `adjusted`.
     """
     tables = []
     for q_id, found in effects.items():
         layer, head = np.nonzero(found.swept)
-        values = np.concatenate([found.delta_logprob[:, found.swept], found.delta_p[:, found.swept]], 1)
-        estimates = estimate_means(values.T, stats, seed, "cie", q_id)
-        where = {"q_id": q_id, "layer": np.tile(layer, 2), "head": np.tile(head, 2)}
-        tables.append(_stats_table(where, np.repeat(SCORES, len(layer)), "n_trials", estimates))
+        for metric, values in zip(SCORES, (found.delta_logprob, found.delta_p), strict=True):
+            units = per_cluster(values[:, found.swept].T, found.query_numbers)  # (n_swept, n_queries)
+            where = {"q_id": q_id, "layer": layer, "head": head, "metric": metric}
+            counts = {"n_trials": found.n_trials, "n_queries": units.shape[1]}
+            estimates = estimate_means(units, stats, seed, "cie", q_id)
+            tables.append(_stats_table(where | counts, estimates, adjusted(units, seed, "cie", q_id, n_tests=n_tests)))
     return pd.concat(tables, ignore_index=True)
 
 
-def aie_stats(cie: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Each AIE with its interval over relations: one row a (layer, head, metric), as in `aie_stats.csv`."""
+def aie_stats(
+    cie: pd.DataFrame,
+    stats: StatsConfig,
+    seed: int,
+    clusters: Mapping[str, str] | None = None,
+    n_tests: int | None = None,
+) -> pd.DataFrame:
+    """Each AIE with its interval over clusters of relations: one row a (layer, head, metric), as in `aie_stats.csv`.
+
+    Args:
+        cie: rows of `cie_table`.
+        stats: level, resamples and method.
+        seed: the run's seed.
+        clusters: {q_id: the cluster that a relation belongs to}; one that is not named is a cluster of its own.
+        n_tests: as of `cie_stats`.
+
+    Returns:
+        layer, head, metric, n_qids, n_clusters, the mean over relations with its interval (none for a single cluster),
+        `p_positive`, `q_value` and `p_maxt` as in `cie_stats`, and `mean_rank`: the head's rank among those measured,
+        1 being the best by the metric and ties going to the lower layer and head, averaged over relations. Relations
+        of large effects lead a mean of effects; each weighs the same in a mean of ranks.
+    """
     tables = []
     for metric in SCORES:
         wide = cie.pivot(index=["layer", "head"], columns="q_id", values=metric).sort_index()
-        estimates = estimate_means(wide.to_numpy(), stats, seed, "aie")
+        values = wide.to_numpy()  # (n_heads, n_qids)
+        units = per_cluster(values, clusters_of(wide.columns.tolist(), clusters))  # (n_heads, n_clusters)
         where = {name: wide.index.get_level_values(name).to_numpy() for name in ("layer", "head")}
-        tables.append(_stats_table(where, np.repeat(metric, len(wide)), "n_qids", estimates))
+        counts = {"metric": metric, "n_qids": values.shape[1], "n_clusters": units.shape[1]}
+        estimates = estimate_means(units, stats, seed, "aie")
+        table = _stats_table(where | counts, estimates, adjusted(units, seed, "aie", n_tests=n_tests))
+        # The place of each head in each relation's order.
+        ranks = np.argsort(np.argsort(-values, axis=0, kind="stable"), axis=0) + 1
+        tables.append(table.assign(mean_rank=ranks.mean(1)))
     return pd.concat(tables, ignore_index=True)
 
 
-def _stats_table(where: dict[str, Any], metric: np.ndarray, count: str, estimates: Estimates) -> pd.DataFrame:
-    table = pd.DataFrame({**where, "metric": metric, count: estimates.n})
-    return table.assign(**estimates.columns(), p_positive=estimates.p_positive)
+def adjusted(units: np.ndarray, seed: int, *purpose: object, n_tests: int | None = None) -> dict[str, np.ndarray]:
+    """Tests of whether each head's mean is zero, two-sided, adjusted for how many heads are tested.
+
+    Args:
+        units: (n_heads, n_units), the units being independent.
+        seed: the run's seed.
+        purpose: what is tested.
+        n_tests: how many heads could have been measured; None for these.
+
+    Returns:
+        `q_value`: Benjamini and Hochberg's, of Student's t, a head that was not measured having a p of 1. `p_maxt`:
+        `sign_flip_max_t`; NaN where heads were not measured, since the largest |t| of all heads is then unknown. Each
+        is (n_heads,), and NaN with fewer than two units.
+    """
+    p_maxt = sign_flip_max_t(units, seed, *purpose)
+    if n_tests is not None and n_tests > len(units):
+        p_maxt = np.full(len(units), np.nan)
+    return {"q_value": q_values(two_sided_t(units), n_tests), "p_maxt": p_maxt}
+
+
+def _stats_table(where: dict[str, Any], estimates: Estimates, tests: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({**where, **estimates.columns(), "p_positive": estimates.p_positive, **tests})

@@ -17,7 +17,7 @@ from fv.config.score import ScoreConfig, Screen
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
-from fv.heads.indirect_effect import TrialEffects, places_of, trial_effects
+from fv.heads.indirect_effect import TrialEffects, places_of, query_numbers, trial_effects
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
@@ -189,7 +189,7 @@ class RelationRuns:
         step = score.adaptive_step if score.adaptive else most
         patched: list[Arrays] = []
         done = 0
-        while done < most and not (patched and is_stable(self._effects(_joined(patched)), score, self.seed)):
+        while done < most and not (patched and is_stable(self._effects(q_id, _joined(patched)), score, self.seed)):
             stop = min(done + step, most)
             patched.append(self._patched(begun, self._effects_piece(q_id, done, stop), computed))
             done = stop
@@ -202,13 +202,13 @@ class RelationRuns:
         means = RelationMeans(begun.clean_mean, mean_over_prompts(outputs), **begun.measured, prompts=prompts)
         of_kind = {**begun.metrics, "corrupted": _scores(corrupted)}
         metrics = {kind: of_kind[kind] for kind in PROMPT_KINDS}
-        return Unit(self._effects(_joined(patched)), means, metrics, sum(computed))
+        return Unit(self._effects(q_id, _joined(patched)), means, metrics, sum(computed))
 
     def sweep_more(self, begun: Begun, unit: Unit) -> Unit:
         """A unit with effects of the heads at hand, too, on the trials that it has effects of."""
         computed = [unit.n_computed]
         piece = self._effects_piece(begun.q_id, 0, unit.effects.n_trials)
-        more = self._effects(self._patched(begun, piece, computed))
+        more = self._effects(begun.q_id, self._patched(begun, piece, computed))
         return replace(unit, effects=unit.effects.with_heads_of(more), n_computed=sum(computed))
 
     def _effects_piece(self, q_id: str, start: int, stop: int) -> Piece:
@@ -296,7 +296,7 @@ class RelationRuns:
 
         return run
 
-    def _effects(self, arrays: Arrays) -> TrialEffects:
+    def _effects(self, q_id: str, arrays: Arrays) -> TrialEffects:
         """Effects on the whole grid of heads from those of the swept ones, (n_trials, n_swept)."""
         layers, heads = places_of(self.heads)
         whole = []
@@ -304,7 +304,8 @@ class RelationRuns:
             effects = np.full((len(arrays[name]), self.lm.n_layers, self.lm.n_heads), np.nan)
             effects[:, layers, heads] = arrays[name]
             whole.append(effects)
-        return TrialEffects(*whole)
+        logprob, p = whole
+        return TrialEffects(logprob, p, query_numbers(self.snapshot.of(q_id, "fit", len(p))))
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

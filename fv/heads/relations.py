@@ -113,7 +113,8 @@ def measure(runs: RelationRuns, stats: StatsConfig, name: str, estimate: Estimat
     effects = {q_id: unit.effects for q_id, unit in units.items()}
     means = {q_id: unit.means for q_id, unit in units.items()}
     origin = Origin.of(runs.lm, runs.snapshot)
-    return Effects(effects, means, origin, prompt_scores(runs.snapshot, units), runs.seed, stats, screen)
+    prompts, clusters = prompt_scores(runs.snapshot, units), getattr(runs.snapshot.meta, "clusters", {})
+    return Effects(effects, means, origin, prompts, runs.seed, stats, screen, clusters)
 
 
 def _all_heads(runs: RelationRuns, name: str) -> dict[str, Unit]:
@@ -168,9 +169,10 @@ class EffectTables(NamedTuple):
 
 def effect_tables(effects: Effects) -> EffectTables:
     """The tables of what was measured."""
-    cie, stats, seed = effects.cie, effects.stats, effects.seed
-    of_each = with_other_halves(cie_stats(effects.effects, stats, seed), effects.effects, seed)
-    return EffectTables(cie, effects.mean().table, of_each, aie_stats(cie, stats, seed))
+    cie, stats, seed, n_tests = effects.cie, effects.stats, effects.seed, effects.n_tests
+    of_each = with_other_halves(cie_stats(effects.effects, stats, seed, n_tests), effects.effects, seed)
+    over_all = aie_stats(cie, stats, seed, effects.clusters, n_tests)
+    return EffectTables(cie, effects.mean().table, of_each, over_all)
 
 
 def prompt_scores(snapshot: Snapshot, units: Mapping[str, Unit]) -> pd.DataFrame:

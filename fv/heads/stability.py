@@ -1,6 +1,7 @@
 """How stable a ranking of heads is, from effects trial by trial (docs/methods.md, "Stability of a ranking").
 
-A ranking is of one relation, or of the mean over relations (AIE): then trials are drawn within each relation.
+A ranking is of one relation, or of the mean over relations (AIE): then trials are drawn within each relation. Trials of
+one query are drawn together, as one: where queries repeat, "trial" stands for a query below.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ import scipy  # its parts are loaded when they are first used, which takes a whi
 from fv.config import ScoreConfig, StatsConfig
 from fv.heads.indirect_effect import TrialEffects
 from fv.seeding import generator_for
+from fv.statistics.clusters import per_cluster
 from fv.statistics.intervals import estimate_means
 
 N_DRAWS = 100
 """Subsets of trials a point of the convergence curve."""
 FEWEST_TRIALS = 4
-"""Below, no two halves of two trials exist, and nothing is called stable."""
+"""Of other queries each; below, no two halves of two exist, and nothing is called stable."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,16 @@ class Gap:
 
 
 TrialScores = Sequence[np.ndarray]
-"""Per relation, the effects of the swept heads in the order of layer and head: (n_trials, n_heads)."""
+"""Per relation, the effects of the swept heads in the order of layer and head: (n_queries, n_heads)."""
 
 
 def effects_of(effects: TrialEffects, key: str) -> np.ndarray:
-    """Effects of the swept heads, (n_trials, n_heads), of the column that ranks them."""
+    """Effects of the swept heads, (n_queries, n_heads), of the column that ranks them.
+
+    Each is a query's part in the mean over trials: `fv.statistics.clusters.per_cluster`.
+    """
     values = effects.delta_p if key == "mean_delta_p" else effects.delta_logprob
-    return values[:, effects.swept]
+    return per_cluster(values[:, effects.swept].T, effects.query_numbers).T
 
 
 def ranked(scores: np.ndarray) -> np.ndarray:
@@ -225,7 +230,7 @@ def stability_report(
 
 def is_stable(effects: TrialEffects, score: ScoreConfig, seed: int) -> bool:
     """Whether the top-k heads are drawn again often enough to patch no more trials."""
-    if effects.n_trials < FEWEST_TRIALS:
+    if effects.n_queries < FEWEST_TRIALS:
         return False
     values = [effects_of(effects, score.key.value)]
     chances = inclusion(values, score.k, 500, seed, "adaptive", effects.n_trials)

@@ -9,6 +9,7 @@ import pandas as pd
 from fv.errors import ArtifactError
 from fv.files import read_jsonl, write_npz
 from fv.heads.indirect_effect import TrialEffects
+from fv.statistics.clusters import numbered
 
 
 def read_prompt_scores(path: Path) -> pd.DataFrame:
@@ -21,7 +22,10 @@ def read_prompt_scores(path: Path) -> pd.DataFrame:
 
 
 def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:
-    """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled."""
+    """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled.
+
+    Its array `query` numbers the queries of all relations.
+    """
     swept = effects.swept
     write_npz(
         path,
@@ -31,11 +35,14 @@ def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[st
         delta_p=effects.delta_p,
         layers=np.nonzero(swept.any(1))[0],
         heads=np.nonzero(swept.any(0))[0],
+        query=effects.query_numbers,
     )
 
 
 def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
     """Read `cie_trials.npz`: {q_id: effects of its trials, in their order}.
+
+    In a file from before queries were numbered, each trial has one of its own.
 
     Raises:
         ArtifactError: the file is missing or damaged.
@@ -43,7 +50,9 @@ def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             q_ids = arrays["q_id"]
-            effects = [arrays[key] for key in ("delta_logprob", "delta_p")]
+            logprob, p = (arrays[key] for key in ("delta_logprob", "delta_p"))
+            queries = arrays["query"] if "query" in arrays else np.arange(len(q_ids))
     except Exception as error:  # a damaged zip fails in many ways
         raise ArtifactError(f"{path} is missing, truncated or no array file ({type(error).__name__}).") from None
-    return {str(q): TrialEffects(*(array[q_ids == q] for array in effects)) for q in dict.fromkeys(q_ids.tolist())}
+    of_each = {str(q): q_ids == q for q in dict.fromkeys(q_ids.tolist())}
+    return {q: TrialEffects(logprob[own], p[own], numbered(queries[own].tolist())) for q, own in of_each.items()}

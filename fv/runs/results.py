@@ -55,7 +55,8 @@ class StepdResults:
         n_layers, n_heads, _ = next(iter(means.values())).clean.shape
         is_screened = SCORES in meta["outputs"]
         screen = read_screen(paths.artifacts, snapshot.qids, (n_layers, n_heads)) if is_screened else None
-        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats, screen)
+        clusters = getattr(snapshot.meta, "clusters", {})
+        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats, screen, clusters)
         return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
 
 

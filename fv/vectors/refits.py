@@ -45,7 +45,7 @@ class _FitTrials:
     @property
     def queries(self) -> np.ndarray:
         """The number of each trial's query, (n_trials,)."""
-        patched, n_averaged = self.effects.numbered_queries, len(self.outputs.clean)
+        patched, n_averaged = self.effects.query_numbers, len(self.outputs.clean)
         # Numbers are below that of the trials: averaged trials beyond the patched ones count as queries of their own.
         return np.concatenate([patched, np.arange(len(patched), max(n_averaged, len(patched)))])
 

@@ -216,7 +216,7 @@ def test_a_contrasts_interval_is_that_of_the_differences_trial_by_trial() -> Non
     )
     differences = near - values_of(rows[control], "p", "random_vector", "v").mean(0)
     named = [f"q{i}" for i in range(N_TRIALS)]
-    expected = estimate_means(differences[None], QUICK, 3, *named, kind=Kind.probability_difference)
+    expected = estimate_means(differences[None], QUICK, 3, *named)
     row = found.loc[("v", "q", "fv", "random_vector", ALL, "p")]
     assert (row["n"], row["n_draws"]) == (N_TRIALS, 3)
     every = contrasts_table(rows.assign(all_draws=True), CONTRASTS, QUICK, 3).set_index(found.index.names)

@@ -169,6 +169,25 @@ def test_dominance_has_paired_intervals_over_trials_and_one_over_relations() -> 
     assert found["ci_low"] < found["mean"] < found["ci_high"]
 
 
+def test_dominance_over_relations_has_its_interval_over_clusters() -> None:
+    found = dominance(rows_of(THREE), QUICK, 7, {"a": "one", "c": "one"})
+    alone = dominance(rows_of(THREE), QUICK, 7)
+    assert found is not None and alone is not None
+    assert (found["n_relations"], found["n_clusters"], alone["n_clusters"]) == (3, 2, 3)
+    # The cluster's parts of 3.5 and 0 about the mean of 5 / 3, and of 1.5: two of three relations a unit.
+    mean = 5 / 3
+    units = np.array([[mean + 2 / 3 * (3.5 + 0.0 - 2 * mean), mean + 2 / 3 * (1.5 - mean)]])
+    due = estimate_means(units, QUICK, 7, "dominance").of(0)
+    assert {name: found[name] for name in INTERVAL} == pytest.approx(due)
+    assert found["per_relation"] == alone["per_relation"]
+
+
+def test_relations_of_one_cluster_alone_have_no_interval_over_relations() -> None:
+    found = dominance(rows_of(THREE), QUICK, 0, dict.fromkeys("abc", "one"))
+    assert found is not None
+    assert (found["n_clusters"], found["mean"], found["ci_low"]) == (1, pytest.approx(5 / 3), None)
+
+
 def test_dominance_does_not_depend_on_the_order_of_rows_or_on_other_conditions() -> None:
     rows = pd.concat([rows_of(THREE), rows_of({key: [50.0, -9.0] for key in THREE}, "random_vector")])
     assert dominance(rows.sample(frac=1, random_state=1), QUICK, 0) == dominance(rows_of(THREE), QUICK, 0)
@@ -201,6 +220,8 @@ def test_vectors_of_several_k_are_compared_with_those_of_their_own_k() -> None:
     vectors = [of_k(1, "a", 1, 0), of_k(1, "b", 0, 1), of_k(5, "a", 1, 1), of_k(5, "b", 1, 1)]
     rows = pd.concat([rows_of(TWO).replace({"fv": {"a": f"a@k{k}", "b": f"b@k{k}"}}) for k in (1, 5)])
     found = dominance_of_each_k(rows, vectors, QUICK, 0)
+    together = dominance_of_each_k(rows, vectors, QUICK, 0, {"a": "one", "b": "one"})
+    assert [one["n_clusters"] for one in (*found, *together)] == [2, 2, 1, 1]
     assert [one["k"] for one in found] == [1, 5]
     due = {**(dominance(rows_of(TWO), QUICK, 0) or {}), "kind": "qid", "k": None}
     assert [{**one, "k": None} for one in found] == [due] * 2

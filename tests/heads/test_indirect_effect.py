@@ -149,7 +149,8 @@ def test_trial_effects_are_stored_as_the_contract_says(tmp_path: Path) -> None:
     path = tmp_path / "cie_trials.npz"
     write_trial_effects(path, ["antonym/1", "국가/2"], ["antonym", "국가"], TWO_TRIALS)
     with np.load(path, allow_pickle=False) as stored:
-        assert sorted(stored) == ["delta_logprob", "delta_p", "heads", "layers", "q_id", "trial_id"]
+        assert sorted(stored) == ["delta_logprob", "delta_p", "heads", "layers", "q_id", "query", "trial_id"]
+        assert len(set(stored["query"].tolist())) == 2
         assert stored["trial_id"].tolist() == ["antonym/1", "국가/2"]
         assert stored["q_id"].tolist() == ["antonym", "국가"]
         np.testing.assert_array_equal(stored["delta_logprob"], TWO_TRIALS.delta_logprob)

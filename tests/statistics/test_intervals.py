@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t, ttest_1samp
+from scipy.stats import bootstrap, norm, t, ttest_1samp
 
 import fv.statistics.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
 from fv.seeding import generator_for
-from fv.statistics.intervals import FEWEST_TO_RESAMPLE, Estimates, Kind, estimate_means
+from fv.statistics.intervals import FEWEST_TO_RESAMPLE, Estimates, estimate_means
 
 QUICK = StatsConfig(n_resamples=300)
 METHODS = list(BootstrapMethod)
@@ -50,8 +50,20 @@ def tails_of(confidence: float, n: int) -> list[float]:
     return [norm.cdf(-quantile), norm.cdf(quantile)]
 
 
+def students(values: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t of each series, by scipy."""
+    found = ttest_1samp(values, 0, axis=-1).confidence_interval(confidence)
+    return found.low, found.high
+
+
+def farther(low: np.ndarray, high: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """Each end, or Student's where that is farther out: (n_series, 2)."""
+    t_low, t_high = students(values, confidence)
+    return np.column_stack([np.minimum(low, t_low), np.maximum(high, t_high)])
+
+
 def expected_interval(values: np.ndarray, means: np.ndarray, stats: StatsConfig) -> tuple[float, float]:
-    """One series' interval, after Efron and Tibshirani (1993), sections 13.3 and 14.3."""
+    """One series' bootstrap interval, after Efron and Tibshirani (1993), sections 13.3 and 14.3."""
     tails = tails_of(stats.confidence, len(values))
     if stats.method is BootstrapMethod.BCa:
         mean = values.mean()
@@ -72,15 +84,51 @@ def test_each_methods_interval_is_what_its_definition_gives(method: BootstrapMet
     values = some_values(3, 11)
     found = estimate_means(values, stats, 5, "what", 1)
     means = resampled_means(values, 300, 5, "what", 1)
-    expected = [expected_interval(series, drawn, stats) for series, drawn in zip(values, means, strict=True)]
+    ends = [expected_interval(series, drawn, stats) for series, drawn in zip(values, means, strict=True)]
+    expected = farther(*np.transpose(ends), values, confidence)
+    assert (expected == np.array(ends)).any()  # the bootstrap's are among them
     np.testing.assert_allclose(np.column_stack([found.ci_low, found.ci_high]), expected, rtol=1e-9)
     np.testing.assert_allclose(found.se, values.std(1, ddof=1) / 11**0.5, rtol=1e-12)
     np.testing.assert_array_equal(found.p_positive, (means > 0).sum(1) / 300)
 
 
 def test_the_three_methods_differ_on_skewed_values() -> None:
-    ends = {tuple(estimate_means(some_values(1, 11), replace(QUICK, method=m), 0).ci_low) for m in METHODS}
-    assert len(ends) == 3
+    found = [estimate_means(some_values(1, 11), replace(QUICK, method=m), 0) for m in METHODS]
+    assert len({(*each.ci_low, *each.ci_high) for each in found}) == 3
+
+
+@light
+@given(st.integers(FEWEST_TO_RESAMPLE, 25), st.sampled_from(METHODS), st.integers(0, 2**32), st.floats(-1e6, 1e6))
+def test_each_end_is_the_farther_of_scipys_bootstrap_and_students_t(
+    n: int, method: BootstrapMethod, seed: int, offset: float
+) -> None:
+    values, stats = some_values(3, n, seed) + offset, replace(QUICK, method=method)
+    found = estimate_means(values, stats, 1, "x")
+    low_tail, high_tail = tails_of(0.95, n)
+    alone = [
+        bootstrap(
+            (series,),
+            np.mean,
+            n_resamples=300,
+            confidence_level=high_tail - low_tail,
+            method=method.value,
+            rng=generator_for(1, "bootstrap", "x"),
+        )
+        for series in values
+    ]
+    ends = np.array([each.confidence_interval for each in alone])
+    due = farther(*ends.T, values)
+    np.testing.assert_allclose(np.column_stack([found.ci_low, found.ci_high]), due, rtol=1e-9, atol=1e-9)
+    above = [(each.bootstrap_distribution > 0).mean() for each in alone]
+    np.testing.assert_allclose(found.p_positive, above, atol=1e-12)
+
+
+def test_a_resample_of_noughts_alone_is_not_above_zero() -> None:
+    # Its mean is zero in whatever form it is added up: thirds are no binary numbers.
+    values = np.array([[0.0] * 7 + [1 / 3, 0.1]])
+    means = resampled_means(values, 300, 0, "x")
+    found = estimate_means(values, QUICK, 0, "x")
+    assert (means == 0).any() and found.p_positive == (means > 0).mean()
 
 
 def test_the_mean_is_of_the_trials_by_hand() -> None:
@@ -159,7 +207,8 @@ def test_series_are_resampled_together_so_that_differences_are_paired() -> None:
     means = resampled_means(np.stack([one, other]), 300, 0, "x")
     paired = means[1] - means[0]
     ends = [quantile(paired, tail) for tail in tails_of(0.95, 12)]
-    np.testing.assert_allclose([found.ci_low[2], found.ci_high[2]], ends, rtol=1e-9)
+    due = farther(*np.array(ends), (other - one)[None])
+    np.testing.assert_allclose([[found.ci_low[2], found.ci_high[2]]], due, rtol=1e-9)
     assert found.se[2] < 0.05 * found.se[0]
 
 
@@ -226,39 +275,31 @@ def test_one_series_is_told_with_none_where_there_is_no_estimate() -> None:
 def test_intervals_of_normal_and_skewed_values_cover_as_students_do_or_better(n: int) -> None:
     # Of 2,000 repetitions, four standard errors of .95 are 2 points.
     rng = np.random.default_rng(n)
+    spread = np.where(rng.random((2000, n)) < 0.1, 10, 1)
     for values, truth, least in (
-        (rng.normal(size=(2000, n)), 0.0, 0.93),
+        (rng.normal(size=(2000, n)), 0.0, 0.94),
+        (rng.standard_t(3, size=(2000, n)), 0.0, 0.94),
+        (spread * rng.normal(size=(2000, n)), 0.0, 0.94),
         (rng.exponential(size=(2000, n)), 1.0, None),
     ):
         found = estimate_means(values, StatsConfig(n_resamples=1000), 0)
         held = ((found.ci_low <= truth) & (truth <= found.ci_high)).mean()
-        ends = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
-        students = ((ends.low <= truth) & (truth <= ends.high)).mean()
-        assert held >= (students - 0.01 if least is None else least - 0.015)
+        low, high = students(values)
+        by_t = ((low <= truth) & (truth <= high)).mean()
+        assert held >= (by_t if least is None else least - 0.02)
 
 
-def test_differences_of_probabilities_near_zero_are_covered_where_the_bootstrap_fails() -> None:
-    # A few large values on either side, as differences of probabilities over many orders of magnitude have them.
+def test_means_that_a_few_large_values_carry_are_covered_where_the_bootstrap_fails() -> None:
+    # On either side, as differences of probabilities over many orders of magnitude have them.
     logs = np.random.default_rng(0).normal(0, 2, size=(2, 2000, 20))
     values, stats = np.exp(logs[0]) - np.exp(logs[1]), StatsConfig(n_resamples=1000)
-    held = {}
-    for kind in (Kind.mean, Kind.probability_difference):
-        found = estimate_means(values, stats, 0, kind=kind)
-        held[kind] = ((found.ci_low <= 0) & (found.ci_high >= 0)).mean()
-    assert held[Kind.mean] < 0.91 and held[Kind.probability_difference] >= 0.93
-
-
-@light
-@given(st.integers(2, 25), st.integers(0, 2**32))
-def test_an_interval_of_probability_differences_holds_students_and_the_one_of_numbers(n: int, seed: int) -> None:
-    values = np.random.default_rng(seed).exponential(size=(3, n))
-    mean, probability = (
-        estimate_means(values, QUICK, 0, kind=kind) for kind in (Kind.mean, Kind.probability_difference)
-    )
-    ends = ttest_1samp(values, 0, axis=1).confidence_interval(0.95)
-    np.testing.assert_allclose(probability.ci_low, np.minimum(mean.ci_low, ends.low), rtol=1e-12)
-    np.testing.assert_allclose(probability.ci_high, np.maximum(mean.ci_high, ends.high), rtol=1e-12)
-    assert np.array_equal(probability.p_positive, mean.p_positive)
+    low_tail, high_tail = tails_of(0.95, 20)
+    level = high_tail - low_tail
+    alone = bootstrap((values,), np.mean, axis=-1, n_resamples=1000, confidence_level=level, batch=100, rng=1)
+    ends = alone.confidence_interval
+    found = estimate_means(values, stats, 0)
+    assert ((ends.low <= 0) & (ends.high >= 0)).mean() < 0.91
+    assert ((found.ci_low <= 0) & (found.ci_high >= 0)).mean() >= 0.93
 
 
 @pytest.mark.parametrize("n", [3, 9])
