@@ -1,10 +1,10 @@
 """The closing tables of Step6: what the chosen injections changed, and what else one might have done."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
+from fv.report.headline import p_shown, shown
 from fv.report.numbers import heads, interval
 from fv.report.summary import Row, Summary, vector_name_of
 
@@ -13,49 +13,98 @@ BASELINES = {
     "few_shot_corrupted": "corrupted prompt",
     "few_shot_corrupted_fv": "corrupted + vector",
     "layer_mean_replaced": "mean replaced",
-    "layer_mean_added": "mean added",
+    "layer_mean_added": "difference of means",
     "random_vector": "best random vector",
 }
 """Conditions that the second table sets beside the vector, and what it calls them."""
 WITHOUT_VECTOR = ("few_shot", "few_shot_corrupted", "layer_mean_replaced", "layer_mean_added")
-CONTROLS = {"minus random": "random_vector", "minus corrupted": "corrupted_prompts"}
 
 
-def print_effects(title: str, summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> None:
+def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], tuple[float, int]]) -> None:
     """Print a row a vector and relation: its chosen cell, and what the injection changed on test trials.
 
     Args:
         title: of the table.
         summary: Step6's.
+        null: {(vector, relation): p under the null, and of how many draws}, where it was run.
+    """
+    if not summary.headline:
+        return _print_grid(title, summary)
+    n_draws = max((n for _, n in null.values()), default=0)
+    names = ["vector", "layer", "α", "accuracy", "Δ log p", "Δ logit difference", "log p minus corrupted"]
+    names += ["logit difference minus corrupted", "p (Holm)", *([f"null p ({n_draws})"] if null else []), "n"]
+    rows = []
+    for chosen in summary.chosen:
+        row = summary.headline[chosen["fv"], chosen["eval_qid"]]
+        numbers = ("delta_logprob", "delta_logit_difference", "minus_corrupted", "minus_corrupted_logit_difference")
+        p = null.get((chosen["fv"], chosen["eval_qid"]))
+        rows.append(
+            (
+                vector_name_of(chosen),
+                chosen["layer"],
+                f"{chosen['alpha']:g}",
+                _accuracy(chosen, summary),
+                *(shown(row, name) for name in numbers),
+                p_shown(row["p_holm"]),
+                *([p_shown(p[0] if p else None)] if null else []),
+                row["n"],
+            )
+        )
+    return print_table(title, names, rows)
+
+
+def print_answers(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> None:
+    """Print, a row a vector and relation, where the right answer stands after injection, and what could be had without.
+
+    Args:
+        summary: Step6's.
         ranked: {source of a vector: its heads, best first}.
     """
-    controls = CONTROLS if summary.has_held_out else {}
-    names = ("vector", "top heads", "layer", "α", "norm", "accuracy", "Δ log p", *controls, "n")
+    names = ("vector", "top heads", "norm", "p", "rank", "of few-shot gain", "constant", "repeat", "new answers")
+    rows = []
+    for chosen in summary.chosen:
+        row = summary.headline[chosen["fv"], chosen["eval_qid"]]
+        share, norm = shown(row, "share_of_few_shot", 2).replace("+", ""), chosen.get("relative_norm")
+        new = f"{row['n_answer_new']}: {shown(row, 'delta_logprob_answer_new')}" if row["n_answer_new"] else "0"
+        rows.append(
+            (
+                vector_name_of(chosen),
+                heads(ranked.get(chosen["fv_source"], ())[: min(3, chosen.get("k") or 3)]),
+                "–" if norm is None else f"{norm:.2g}",
+                f"{row['p_before']:.3f} → {row['p']:.3f}",
+                f"{row['rank_before']:,.0f} → {row['rank']:,.0f}",
+                share,
+                f"{row['constant']:.2f}",
+                f"{row['repeat']:.2f}",
+                new,
+            )
+        )
+    print_table("The right answer: probability and mean rank, and what else gives it", names, rows, n_text=2)
+
+
+def _print_grid(title: str, summary: Summary) -> None:
+    """The same of a grid alone, whose numbers hold no refits."""
     rows = []
     for row in summary.chosen:
-        found = row["mean_delta_logprob"], row["mean_delta_logprob_ci_low"], row["mean_delta_logprob_ci_high"]
-        norm = row.get("relative_norm")
+        found = (row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high"))
         rows.append(
             (
                 vector_name_of(row),
-                heads(ranked.get(row["fv_source"], ())[: min(3, row.get("k") or 3)]),
                 row["layer"],
                 f"{row['alpha']:g}",
-                "–" if norm is None else f"{norm:.2g}",
                 _accuracy(row, summary),
                 interval(*found),
-                *(_contrast(summary.minus(row, control)) for control in controls.values()),
                 row["n_test"],
             )
         )
-    print_table(title, names, rows, n_text=2)
+    print_table(title, ("vector", "layer", "α", "accuracy", "Δ log p", "n"), rows)
 
 
 def print_baselines(summary: Summary) -> None:
     """Print accuracy and Δ log p of what else one might do, a row of `Summary.compared` each."""
     rows = []
     for row in summary.compared:
-        # A baseline's change is told against the zero-shot prompt, whatever prompt it edits.
+        # A baseline's change is relative to the zero-shot prompt, whatever prompt it edits.
         unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"]["mean"]
         rows.append(
             (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES)))
@@ -63,7 +112,7 @@ def print_baselines(summary: Summary) -> None:
     if rows:
         exact = dict.fromkeys(q for row in summary.compared if summary.lead(q := row["eval_qid"]) != "top1")
         counted = f"accuracy (exact match of {', '.join(exact)})" if exact else "accuracy"
-        title = f"Beside it: {counted} and Δ log p against the zero-shot prompt"
+        title = f"Beside it: {counted} and Δ log p relative to the zero-shot prompt"
         print_table(title, ("relation", "vector", *BASELINES.values()), rows)
 
 
@@ -81,7 +130,3 @@ def _accuracy(row: Row, summary: Summary) -> str:
     """Without and with the vector, by exact match where first tokens say nothing."""
     before, after = summary.answered(row)
     return f"{before:.2f} → {after:.2f}{'' if summary.lead(row['eval_qid']) == 'top1' else ' exact'}"
-
-
-def _contrast(found: dict[str, Any] | None) -> str:
-    return interval(found["mean"], found["ci_low"], found["ci_high"]) if found else "–"

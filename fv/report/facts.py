@@ -8,11 +8,12 @@ import pandas as pd
 
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.report.headline import null_ps
 from fv.report.summary import Summary
 from fv.runs.run import Run
 from fv.vectors.names import ranking_name, source_name
 
-LEAD_CONTRASTS = ("random_vector", "corrupted_prompts", "layer_mean_replaced", "few_shot")
+LEAD_CONTRASTS = ("corrupted_prompts", "layer_mean_added", "layer_mean_replaced", "few_shot")
 """What a relation's vector is set beside in a table of one row a relation."""
 
 
@@ -158,6 +159,19 @@ class Facts:
     def difference(self, q_id: str, minus: str) -> dict[str, Any] | None:
         """The own vector's log p minus another condition's: mean, ci_low, ci_high, n, n_draws; None if not there."""
         return self._differences.get((q_id, minus))
+
+    @cached_property
+    def headline(self) -> dict[str, dict[str, Any]]:
+        """{relation: the row of `headline.csv` of its own vector}; empty where no conditions were run."""
+        if "headline" not in self.run.tables:
+            return {}
+        rows = records(self.run.table("headline"))
+        return {row["eval_qid"]: row for row in rows if self.relation_of_vector.get(row["fv"]) == row["eval_qid"]}
+
+    @cached_property
+    def null(self) -> dict[tuple[str, str], tuple[float, int]]:
+        """{(vector, relation): the declared contrast's p under the null, and of how many draws}."""
+        return null_ps(self.run)
 
     def cost(self, q_id: str) -> dict[str, Any] | None:
         """The own vector's KL divergence on unrelated texts at its chosen cell: mean, n; None if not there."""

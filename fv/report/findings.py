@@ -5,6 +5,7 @@ from typing import Any
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import Facts
+from fv.report.headline import p_shown, verb_of
 from fv.report.screened import screen_sentences
 from fv.report.words import interval, number
 
@@ -43,31 +44,62 @@ def what_was_done(facts: Facts) -> list[str]:
 def finding_of(facts: Facts, row: dict[str, Any]) -> list[str]:
     """Sentences on one relation; `row` is its row of `Facts.own`."""
     q_id = row["eval_qid"]
-    change = interval(*(row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")))
-    verb = "raises" if row["mean_delta_logprob"] > 0 else "changes"
+    ends = [row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")]
+    change, verb = interval(*ends), verb_of(*ends[1:])
+    by = f"by {change}" if verb != "does not change measurably" else f"({change}"
     before, after = (f"{share:.2f}" for share in facts.closing.answered(row))
     counted = "accuracy" if facts.closing.lead(q_id) == "top1" else "exact match"
     n_worse = round(row["harm_rate"] * row["n_test"])
     found = [
         f"Added at layer {row['layer']} with α = {number(row['alpha'])}, the vector of {q_id}{_heads(facts, row)} "
-        f"{verb} the right answer's log probability by {change} nats; {counted} goes from {before} to {after} "
-        f"(n = {row['n_test']}, {n_worse} worse)."
+        f"{verb} the right answer's log probability {by} nats{')' if by.startswith('(') else ''}; {counted} goes from "
+        f"{before} to {after} (n = {row['n_test']}, {n_worse} worse)."
     ]
+    found += _headline(facts, q_id)
     for minus, words in (
-        ("random_vector", "Beyond random vectors of the same norm it gains"),
-        ("corrupted_prompts", "Beyond the same heads' vector of wrong examples it gains"),
-        ("layer_mean_replaced", "Beyond the layer mean put in the residual stream's place it gains"),
+        ("layer_mean_added", "the difference of means of its best layer"),
+        ("layer_mean_replaced", "the layer mean put in the residual stream's place"),
     ):
         if difference := facts.difference(q_id, minus):
-            ends = interval(difference["mean"], difference["ci_low"], difference["ci_high"])
-            draws = f", {difference['n_draws']:g} draws" if difference["n_draws"] > 1 else ""
-            found.append(f"{words} {ends} nats{draws}.")
+            beyond = difference["mean"], difference["ci_low"], difference["ci_high"]
+            found.append(f"It {_compared(*beyond[1:])} {words} ({interval(*beyond)} nats).")
     if examples := facts.measured(q_id, "few_shot", "delta_logprob", NO_VECTOR):
-        ends = interval(examples["mean"], examples.get("ci_low"), examples.get("ci_high"))
-        found.append(f"Right examples in the prompt gain {ends} nats.")
+        gain = interval(examples["mean"], examples.get("ci_low"), examples.get("ci_high"))
+        found.append(f"Right examples in the prompt gain {gain} nats.")
     if cost := facts.cost(q_id):
         found.append(f"On {cost['n']} unrelated texts it costs {number(cost['mean'])} nats of KL divergence.")
     return found
+
+
+def _headline(facts: Facts, q_id: str) -> list[str]:
+    """Sentences on the vector minus that of wrong examples, on where the answer stands, and on answers seen."""
+    row = facts.headline.get(q_id)
+    if row is None:
+        return []
+    found = []
+    if row["delta_logit_difference"] is not None:
+        ends = [row[f"delta_logit_difference{end}"] for end in ("", "_ci_low", "_ci_high")]
+        found.append(
+            f"Its logit minus the best of the relation's other answers changes by {interval(*ends)}: what is left of "
+            "it where every answer-like word rises."
+        )
+    if row["minus_corrupted"] is not None:
+        ends = [row[f"minus_corrupted{end}"] for end in ("", "_ci_low", "_ci_high")]
+        p = f", p = {p_shown(row['p_holm'])} adjusted over relations" if row["p_holm"] is not None else ""
+        null = facts.null.get((row["fv"], q_id))
+        p += f", {p_shown(null[0])} under the null of {null[1]} shuffled relations" if null else ""
+        found.append(f"It {_compared(*ends[1:])} the same heads' vector of wrong examples ({interval(*ends)} nats{p}).")
+    if row["share_of_few_shot"] is not None:
+        found.append(f"That is {row['share_of_few_shot']:.0%} of what right examples in the prompt gain.")
+    if not row["n_answer_new"]:
+        found.append("Every right answer of its test trials stands in a fit prompt.")
+    return found
+
+
+def _compared(low: float | None, high: float | None) -> str:
+    """What an interval of a difference says of the vector beside something else."""
+    words = {"raises": "does better than", "lowers": "does worse than"}
+    return words.get(verb_of(low, high), "does not differ measurably from")
 
 
 def what_to_mind(facts: Facts) -> list[str]:

@@ -14,13 +14,20 @@ from fv.statistics.grouped import SPREAD
 
 MOST_ROWS = 400
 """Rows of a table on the page; the run's folder has all of them."""
-_CONTRASTED = ("logprob", "top1", "exact_match")
+_CONTRASTED = ("logprob", "logit_difference", "top1", "exact_match")
 _MADE = (
     *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
+    "headline",
     *("held_out_trials", "head_stability", "injection_cost", "transfer", "transfer_matrix", "trial_metrics"),
     "screen_scores",
 )
 """Tables of the three steps: the page shows them by its own tables and figures."""
+_HEADLINE = {
+    "Δ logit difference": "delta_logit_difference",
+    "log p minus corrupted": "minus_corrupted",
+    "logit difference minus corrupted": "minus_corrupted_logit_difference",
+}
+"""Columns of the headline with intervals, and what the table of results calls them."""
 
 
 class Cell(NamedTuple):
@@ -141,9 +148,11 @@ def _results(facts: Facts) -> pd.DataFrame:
                 "Δ log p": row["mean_delta_logprob"],
                 "low": row["mean_delta_logprob_ci_low"],
                 "high": row["mean_delta_logprob_ci_high"],
+                **_of_headline(facts, q_id),
                 **{
                     f"minus {called(minus)}": found["mean"] if (found := facts.difference(q_id, minus)) else None
                     for minus in LEAD_CONTRASTS
+                    if minus != "corrupted_prompts"
                 },
                 "harm rate": row["harm_rate"],
                 "KL elsewhere": cost["mean"] if cost else None,
@@ -151,6 +160,29 @@ def _results(facts: Facts) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _of_headline(facts: Facts, q_id: str) -> dict[str, Any]:
+    """The headline's columns that the results do not have already."""
+    row = facts.headline.get(q_id)
+    if row is None:
+        return {}
+    null = facts.null.get((row["fv"], q_id))
+    found: dict[str, Any] = {}
+    for name, column in _HEADLINE.items():
+        found[name] = row[column]
+        found |= {f"{name}, {end}": row[f"{column}_ci_{end}"] for end in ("low", "high")}
+    found |= {"p (Holm)": row["p_holm"], "null p": null[0] if null else None, "null draws": null[1] if null else None}
+    found |= {
+        "p of the answer": row["p"],
+        "rank of the answer": row["rank"],
+        "of few-shot gain": row["share_of_few_shot"],
+    }
+    return found | {
+        "constant answer": row["constant"],
+        "repeat query": row["repeat"],
+        "new answers": row["n_answer_new"],
+    }
 
 
 def _cell(value: Any) -> Cell:

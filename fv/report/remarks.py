@@ -1,12 +1,15 @@
 """The sentences under the closing table, which keep it from being misread."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
+from fv.evaluation.tables import NO_VECTOR
+from fv.report.headline import specific_sentence, verb_of
 from fv.report.summary import Row, Summary
 
 CONTROLS = {
     "layer_mean_replaced": "The layer mean put in the residual stream's place",
-    "layer_mean_added": "The layer mean added",
+    "layer_mean_added": "The difference of means added",
     "random_vector": "The mean of the random vectors",
     "random_heads": "The mean over random heads' vectors",
     "bottom_heads": "The vector of the heads that rank last",
@@ -19,17 +22,41 @@ CONTROLS = {
 
 def remarks(summary: Summary) -> list[str]:
     """Whose trials the numbers are of, how cells were chosen, what the columns are, and where baselines win."""
-    draws = " Those of random vectors include their draws." if summary.has_held_out else ""
-    intervals = f"intervals are of {summary.values['confidence']:.0%}.{draws}"
+    held_out = summary.has_held_out
+    draws = _draws(summary) if held_out else ""
+    intervals = f"intervals are of {summary.values['confidence']:.0%}{draws}."
     how = f"{_how_chosen(summary)}; {intervals} {_columns(summary)}"
-    return [how, *(baselines_that_win(summary) if summary.has_held_out else [])]
+    if not held_out:
+        return [how]
+    specific = specific_sentence(summary.headline.values(), summary.values["confidence"])
+    return [how, *([specific] if specific else []), *effects_in_words(summary), *baselines_that_win(summary)]
+
+
+def effects_in_words(summary: Summary) -> list[str]:
+    """A sentence on which vectors lower the right answer's log probability or do not change it measurably, if any."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for row in summary.compared:
+        own = summary.headline[row["fv"], row["eval_qid"]]
+        verb = verb_of(own["delta_logprob_ci_low"], own["delta_logprob_ci_high"])
+        names[verb].append(summary.name_of(row))
+    told = [f"{verb} the right answer's log p in {_named(own)}" for verb, own in names.items() if verb != "raises"]
+    return [f"The vector {'; it '.join(told)}."] if told else []
+
+
+def _draws(summary: Summary) -> str:
+    """What intervals hold beside the trials."""
+    n_refits = {row["n_refits"] for row in summary.headline.values()} - {0}
+    return f" and hold the spread of {max(n_refits)} refits to resampled fit trials" if n_refits else ""
 
 
 def baselines_that_win(summary: Summary) -> list[str]:
     """A sentence for each baseline that does better than the vector somewhere, naming the relations."""
     lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, control, words))]
     if reached := [row["eval_qid"] for row in summary.compared if _reaches_few_shot(summary, row)]:
-        lines.append(f"In the corrupted prompt the vector reaches few-shot accuracy in {_named(reached)}.")
+        lines.append(
+            f"In the corrupted prompt the vector reaches few-shot accuracy, which the prompt alone does not, in "
+            f"{_named(reached)}."
+        )
     return lines
 
 
@@ -44,10 +71,13 @@ def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
 
 
 def _reaches_few_shot(summary: Summary, row: Row) -> bool:
-    metric = summary.lead(row["eval_qid"])
-    shown = summary.metrics("few_shot", row["eval_qid"])
-    both = summary.metrics("few_shot_corrupted_fv", row["eval_qid"], row["fv"])
-    return bool(shown and both) and both[0][metric]["mean"] >= shown[0][metric]["mean"] > 0
+    q_id = row["eval_qid"]
+    conditions = ("few_shot", NO_VECTOR), ("few_shot_corrupted", NO_VECTOR), ("few_shot_corrupted_fv", row["fv"])
+    found = [summary.metrics(name, q_id, fv) for name, fv in conditions]
+    if not all(found):
+        return False
+    shown, alone, both = (metrics[0][summary.lead(q_id)]["mean"] for metrics in found)
+    return bool(both >= shown > 0 and both > alone)
 
 
 def _how_chosen(summary: Summary) -> str:
@@ -69,8 +99,9 @@ def _columns(summary: Summary) -> str:
     aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
     own_heads = " @aie: the heads of the AIE, as in Todd et al." if aie else ""
     every = "condition and cell" if summary.has_held_out else "cell"
+    corrupted = " Corrupted: what the same heads make of wrong examples." if summary.has_held_out else ""
     return (
-        f"α multiplies {unit}; norm is the vector's over the residual stream's.{own_heads} Every {every}: "
+        f"α multiplies {unit}; norm is the vector's over the residual stream's.{corrupted}{own_heads} Every {every}: "
         "eval_summary.json."
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from fv.display import print_table, print_text
+from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.files import read_json
@@ -24,16 +25,18 @@ def print_over_seeds(folder: Path) -> None:
     """
     gathered = read_json(folder / OVER_SEEDS)
     means, contrasts = (_of_vectors(read_table(folder / f"{name}.csv")) for name in ("held_out", "contrasts"))
-    random = contrasts[(contrasts["minus"] == "random_vector") & (contrasts["metric"] == "logprob")]
-    against = {(row["fv"], row["eval_qid"]): _interval(row) for row in records(random)}
+    corrupted = contrasts[contrasts["minus"] == DECLARED[1]]
+    minus = {(row["fv"], row["eval_qid"], row["metric"]): _interval(row) for row in records(corrupted)}
     accuracy = {(row["fv"], row["eval_qid"]): row["mean"] for row in records(means[means["metric"] == "top1"])}
     rows = []
     for row in records(means[means["metric"] == "delta_logprob"]):
         fv, q_id = row["fv"], row["eval_qid"]
         name = fv if fv == q_id else f"{fv} → {q_id}"
-        rows.append((name, f"{accuracy[fv, q_id]:.2f}", _interval(row), against.get((fv, q_id), "–"), row["n_seeds"]))
+        beyond = (minus.get((fv, q_id, metric), "–") for metric in ("logprob", "logit_difference"))
+        rows.append((name, f"{accuracy[fv, q_id]:.2f}", _interval(row), *beyond, row["n_seeds"]))
     title = f"Means over the seeds {', '.join(map(str, gathered['seeds']))}, with intervals over them"
-    print_table(title, ("vector", "accuracy", "Δ log p", "minus random", "seeds"), rows)
+    names = ("vector", "accuracy", "Δ log p", "minus corrupted", "its logit difference", "seeds")
+    print_table(title, names, rows)
     for line in gathered.get("warnings", []):
         print_text(f"Mind: {line}")
     print_text(f"Tables: {folder}", in_one_piece=True)

@@ -71,6 +71,11 @@ class Summary:
             if (row["condition"], row["subset"]) == ("fv", ALL)
         }
 
+    @cached_property
+    def headline(self) -> dict[tuple[str, str], Row]:
+        """{(vector, relation): its row of `headline.csv`}; empty where no conditions were run."""
+        return {(row["fv"], row["eval_qid"]): row for row in self.values.get("headline", [])}
+
     def lead(self, q_id: str) -> str:
         """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
         return self._leads.get(q_id, "top1")

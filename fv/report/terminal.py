@@ -8,7 +8,8 @@ from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json
-from fv.report.closing import print_baselines, print_effects
+from fv.report.closing import print_answers, print_baselines, print_effects
+from fv.report.headline import null_ps
 from fv.report.rankings import print_stepd, print_stepe
 from fv.report.remarks import remarks
 from fv.report.screened import screen_report_of, screen_sentences
@@ -31,10 +32,11 @@ def print_report(step6: Path) -> None:
     summary = Summary(values)
     if values["chosen"] and "mean_delta_logprob" in values["chosen"][0]:
         title = f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected"
-        print_effects(title, summary, _ranked(step6, meta))
+        print_effects(title, summary, _null(step6, meta))
         how, *winners = remarks(summary)
         print_text(how)
         if summary.has_held_out:
+            print_answers(summary, _ranked(step6, meta))
             print_baselines(summary)
         _print_lines(winners)
     else:
@@ -108,6 +110,12 @@ def _ranked(step6: Path, meta: dict[str, Any]) -> dict[str, list[Row]]:
     for kind, key in (("qid", "per_qid"), ("aie_qid", "aie_per_qid")):
         named |= {source_name(kind, q_id): own for q_id, own in ranked.get(key, {}).items()}
     return named
+
+
+def _null(step6: Path, meta: dict[str, Any]) -> dict[tuple[str, str], tuple[float, int]]:
+    """p of each vector under the null, where it was run on these results."""
+    run = open_run(run_folder(step6), meta["config"]["tag"])
+    return null_ps(run) if run.paths.step6 == step6 else {}
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -1,0 +1,79 @@
+"""The headline in words and cells: what a vector does, whether it is specific, and its p under the null."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from fv.evaluation.headline import DECLARED
+from fv.report.numbers import interval
+from fv.runs.run import Run
+
+Row = Mapping[str, Any]
+
+
+def verb_of(low: float | None, high: float | None) -> str:
+    """The word for a change with this interval: raises, lowers, or does not change measurably.
+
+    Args:
+        low: lower end; None or NaN where there is none.
+        high: upper end likewise.
+    """
+    if low is not None and low > 0:
+        return "raises"
+    if high is not None and high < 0:
+        return "lowers"
+    return "does not change measurably"
+
+
+def is_specific(row: Row, level: float) -> bool:
+    """Whether the declared contrast is above zero after Holm's adjustment over relations.
+
+    Args:
+        row: of `headline.csv`.
+        level: of the test, 1 minus the confidence of the intervals.
+    """
+    p, effect = row["p_holm"], row["minus_corrupted"]
+    return p is not None and not pd.isna(p) and p < level and effect > 0
+
+
+def null_ps(run: Run) -> dict[tuple[str, str], tuple[float, int]]:
+    """{(vector, relation): the declared contrast's p under the null, and of how many draws}; empty where none was run."""
+    if "null_p" not in run.tables:
+        return {}
+    rows = run.table("null_p")
+    condition, minus, metric = DECLARED
+    own = rows[(rows["condition"] == condition) & (rows["minus"] == minus) & (rows["metric"] == metric)]
+    columns = own[["fv", "eval_qid", "p_greater", "n_draws"]].itertuples(index=False)
+    return {(str(fv), str(q_id)): (float(p), int(n)) for fv, q_id, p, n in columns}
+
+
+def shown(row: Row, column: str, digits: int = 1) -> str:
+    """A number of the headline with its interval; a dash where there is none."""
+    if row[column] is None or pd.isna(row[column]):
+        return "–"
+    ends = (None if pd.isna(row[f"{column}_{end}"]) else row[f"{column}_{end}"] for end in ("ci_low", "ci_high"))
+    return interval(row[column], *ends, digits)
+
+
+def p_shown(p: float | None) -> str:
+    """A p-value with two digits behind the point, small ones as `<.001`."""
+    if p is None or pd.isna(p):
+        return "–"
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 0.01 else f"{p:.2f}".lstrip("0") or "0"
+
+
+def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
+    """A sentence on which vectors are specific by the declared contrast, and that all else is descriptive."""
+    tested = [row for row in rows if row["p_holm"] is not None and not pd.isna(row["p_holm"])]
+    if not tested:
+        return ""
+    level = 1 - confidence
+    specific = [row["fv"] for row in tested if is_specific(row, level)]
+    others = [row["fv"] for row in tested if not is_specific(row, level)]
+    told = [f"specific in {', '.join(specific)}" if specific else "specific in none"]
+    told += [f"not shown to be in {', '.join(others)}"] if others and specific else []
+    return (
+        f"The one declared contrast, log p minus corrupted, calls the vector {'; '.join(told)} (p adjusted over "
+        f"relations, Holm, level {level:.2g}). All other numbers are descriptive."
+    )
