@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.config import ScoreConfig
     from fv.evaluation.null import NullDraws
     from fv.tables import Tables
 
@@ -63,20 +64,35 @@ class Null(Analysis):
         found = permutation_table(pd.concat(observed), draws) if observed else permutation_table(draws.head(0), draws)
         return {"null": null_table(draws, run.stats), "null_p": found, "null_draws": draws}
 
+    def summary(self, tables: "Tables") -> Any:
+        # The draws one by one are in their table.
+        return super().summary({name: table for name, table in tables.items() if name != "null_draws"})
+
+    def is_screened(self, score: "ScoreConfig", n_heads: int) -> bool:
+        """Whether the heads of a draw are screened in a run that measures all `n_heads` heads.
+
+        Args:
+            score: the run's settings.
+            n_heads: heads that it sweeps.
+        """
+        from fv.evaluation.null import is_cheaper_screened
+
+        if self.screen is NullScreen.auto:
+            return is_cheaper_screened(score, n_heads)
+        return self.screen is NullScreen.gradient
+
     def figures(self, tables: "Tables") -> "Mapping[str, Figure]":
         from fv.figures.null import null_figure
 
         return {"null": null_figure(tables["null_draws"], tables["null_p"])}
 
     def _null(self, run: "AnalysedRun") -> "NullDraws":
-        from fv.evaluation.null import NullDraws, is_cheaper_screened
+        from fv.evaluation.null import NullDraws
         from fv.heads.ranking import heads_to_sweep
 
         score, data, lm = run.settings.score, run.settings.data, run.lm
         heads = heads_to_sweep(score.layers, score.heads, lm.n_layers, lm.n_heads)
-        screened = self.screen is NullScreen.gradient
-        if self.screen is NullScreen.auto:
-            screened = is_cheaper_screened(score, len(heads))
+        screened = self.is_screened(score, len(heads))
         rows = run.table("eval_trials").drop_duplicates("trial_id")
         parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
         n_eval, n_mean = run.settings.injection.n_eval, data.n_mean_trials

@@ -30,8 +30,8 @@ def disk_of(load: Workload) -> Disk:
     effects = n_fit * len(load.heads) * EFFECT
     rows = sum(len(snapshot.of(q_id, snapshot.eval_split, load.n_eval)) for _, on in load.vectors for q_id in on)
     cells = rows * len(load.cells)
-    # Clean prompts leave head outputs and residual streams, corrupted ones head outputs, each as float32.
-    units = n_fit * (2 * outputs + residual) + effects + cells * GRID_ROW
-    means = len(qids) * (2 * outputs + residual)
+    # Clean and zero-shot prompts leave head outputs and residual streams, corrupted ones head outputs, as float32.
+    units = n_fit * (3 * outputs + 2 * residual) + effects + cells * GRID_ROW
+    means = len(qids) * (3 * outputs + 2 * residual) + n_fit * 2 * outputs
     held_out = sum(len(on) for _, on in load.vectors) * HELD_OUT if load.evaluation.held_out else 0
     return Disk(units, effects + means + cells * TRIAL_LINE + held_out)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fv.pricing.calibration import calibrated
 from fv.pricing.disk import disk_of
 from fv.pricing.ledger import StagePrice
+from fv.pricing.null import null_stage
 from fv.pricing.price import Price
 from fv.pricing.start_up import start_up_of
 from fv.pricing.step6 import grid_stage, held_out_stages
@@ -64,7 +65,10 @@ def stages_of(load: Workload, quick_eval: bool = False) -> list[StagePrice]:
         overall = [(vector, load.snapshot.qids) for vector, _ in load.vectors[:1]]
         stages.append(grid_stage(load, overall, "StepE"))
     stages.append(grid_stage(load, load.vectors))
-    return [*stages, *held_out_stages(load).all] if load.evaluation.held_out else stages
+    if not load.evaluation.held_out:
+        return stages
+    null = [null_stage(load)] if load.null_draws else []
+    return [*stages, *held_out_stages(load).all, *null]
 
 
 def throughput_of(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
-from fv.heads.activations import RelationMeans
+from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import KEYS, Effects
+from fv.heads.indirect_effect import TrialEffects
 from fv.heads.ranking import Ranking, VectorHeads
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
@@ -74,10 +75,13 @@ class StandInEffects(Effects):
     @classmethod
     def of_heads(cls, lm: StandIn, snapshot: Snapshot, heads: Sequence[Head]) -> "StandInEffects":
         """Of the relations of a snapshot."""
-        shape = (lm.n_layers, lm.n_heads, WIDTH)
-        ones = RelationMeans(torch.ones(shape), torch.ones(shape), torch.ones(shape[::2]), torch.ones(lm.n_layers))
-        means = dict.fromkeys(snapshot.qids, ones)
-        return cls({}, means, Origin.of(lm, snapshot), pd.DataFrame(), heads=heads)
+        shape, stream = (lm.n_layers, lm.n_heads, WIDTH), torch.ones(lm.n_layers, WIDTH)
+        ones, outputs = torch.ones(shape), PromptOutputs(torch.ones(2, *shape), torch.ones(2, *shape))
+        means = RelationMeans(ones, ones, stream, stream[:, 0], ones, torch.zeros_like(stream), outputs)
+        drawn = generator_for(0, "stand_in_effects").standard_normal((2, 2, lm.n_layers, lm.n_heads))
+        effects = dict.fromkeys(snapshot.qids, TrialEffects(*drawn))
+        every = dict.fromkeys(snapshot.qids, means)
+        return cls(effects, every, Origin.of(lm, snapshot), pd.DataFrame(), heads=heads)
 
     @cached_property
     def _scores(self) -> pd.DataFrame:

@@ -37,6 +37,8 @@ class Workload:
         texts: token ids of the unrelated texts that the cost of injections is measured on.
         n_verified: heads that a screened run verifies; None for an estimate.
         n_mean_trials: fit trials whose prompts are averaged; None for all.
+        null_draws: draws of the null (`fv.analyses.null`); 0 where it is not run.
+        null_screened: whether the heads of a draw are screened.
         compute: batches, units and engine.
         seed: of every draw.
     """
@@ -55,6 +57,8 @@ class Workload:
     texts: Sequence[Sequence[int]] = ()
     n_verified: int | None = None
     n_mean_trials: int | None = None
+    null_draws: int = 0
+    null_screened: bool = False
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 42
 

@@ -38,7 +38,7 @@ def is_specific(row: Row, level: float) -> bool:
 
 
 def null_ps(run: Run) -> dict[tuple[str, str], tuple[float, int]]:
-    """{(vector, relation): the declared contrast's p under the null, and of how many draws}; empty where none was run."""
+    """{(vector, relation): the declared contrast's p under the null, and its draws}; empty where it was not run."""
     if "null_p" not in run.tables:
         return {}
     rows = run.table("null_p")

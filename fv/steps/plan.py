@@ -3,9 +3,11 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fv.analyses import analyses_of
 from fv.analyses.cost import Cost
+from fv.analyses.null import Null
 from fv.config import Config
 from fv.data.sampling import replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot
@@ -96,6 +98,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         texts=_texts(config, lm, snapshot),
         n_verified=config.plan.verified,
         n_mean_trials=config.data.n_mean_trials,
+        **_null(config, len(heads)),
         compute=config.compute,
         seed=config.seed,
     )
@@ -119,6 +122,14 @@ def _vectors(config: Config, lm: LanguageModel, snapshot: Snapshot) -> list[Vect
         k = None if outline.kind == "file" else outline.k or config.score.k
         found.append(replace(outline, values=stand_in_values(number), k=k))
     return found
+
+
+def _null(config: Config, n_heads: int) -> dict[str, Any]:
+    """How often the null would be drawn, and whether its heads would be screened."""
+    null = analyses_of(config.analysis).get("null")
+    if not isinstance(null, Null):
+        return {}
+    return {"null_draws": null.draws, "null_screened": null.is_screened(config.score, n_heads)}
 
 
 def _texts(config: Config, lm: LanguageModel, snapshot: Snapshot) -> list[list[int]]:
