@@ -15,7 +15,7 @@ from beartype.door import die_if_unbearable
 from jaxtyping import Float, Float64, Int, Int64, jaxtyped
 from torch import Tensor
 
-from fv.heads.activations import RelationMeans, mean_of_means, mean_over_prompts
+from fv.heads.activations import PromptOutputs, RelationMeans, mean_of_means, mean_over_prompts, weighted_mean
 from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.stability import effects_of, gap_at, inclusion, mean_scores, other_half_means, ranked
 from fv.interventions.engine import TargetScores
@@ -69,12 +69,21 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "corrupted": Float[Tensor, HEADS],
         "residual": Float[Tensor, "layers d_model"],
         "residual_norm": Float[Tensor, " layers"] | None,
+        "zero_shot": Float[Tensor, HEADS] | None,
+        "zero_shot_residual": Float[Tensor, "layers d_model"] | None,
+    },
+    PromptOutputs.__init__: dict.fromkeys(("clean", "corrupted"), Float[Tensor, "prompts layers heads head_dim"]),
+    weighted_mean: {
+        "values": Float[Tensor, "prompts *size"],
+        "weights": Float[np.ndarray, " prompts"],
+        RETURNS: Float[Tensor, "*size"],
     },
     vector_by_layer: {RETURNS: Float[Tensor, "{lm.n_layers} {lm.d_model}"]},
     vector_of_heads: {RETURNS: Float[Tensor, " {lm.d_model}"]},
     LanguageModel.added_by: {
-        "head_outputs": Float[Tensor, "{self.n_heads} {self.head_dim}"],
-        RETURNS: Float64[Tensor, "{self.n_heads} {self.d_model}"],
+        "head_outputs": Float[Tensor, "*rows {self.n_heads} {self.head_dim}"],
+        "at": Float[Tensor, "{self.n_heads} {self.head_dim}"] | None,
+        RETURNS: Float64[Tensor, "*rows {self.n_heads} {self.d_model}"],
     },
     strength: {"vector": Float[Tensor, " d_model"], "residual_norm": Float[Tensor, " layers"] | None},
     norm_of: {"vector": Float[Tensor, " d_model"]},
