@@ -83,8 +83,12 @@ ADOPTED: dict[str, tuple[str, ...]] = {
     "compute": ("device", "dtype"),
 }
 """Settings of StepD's run that the scripts of later steps take over; no keys: the whole group."""
+SOURCE_FIT_TRIALS = 12
+"""Fit trials of StepD's script where `--relation_n_trials_per_q` is not given: fewer than the commands' own default."""
 SCRIPTS = {"stepd": STEPD_FLAGS, "stepe": STEPE_FLAGS, "step6": STEP6_FLAGS}
 MEANINGS = {
+    "data.n_trials_per_q": "sets data.n_trials_per_q: trials a relation for finding heads, "
+    f"{SOURCE_FIT_TRIALS} if it is not given",
     "base": "the run: its folder <results_dir>/relation/<run_id>, the artifacts in it, or its sampled_trials.json",
     "out": "where outputs go: the step's own folder in the run, or a folder in that, whose name is then the tag",
     "run_id": "name of the run",
@@ -93,7 +97,7 @@ MEANINGS = {
     "fv_meta": "the metadata beside it",
     "eval_scope": f"which relations are evaluated on: {', '.join(ScopeMode)}",
 }
-"""What flags mean that do not set one key of that name."""
+"""What flags mean that do not set one key of that name, or have a default of their own."""
 LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "eval_scope.qids")
 
 
@@ -133,6 +137,7 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
     overrides |= {key: _quoted(value) for key, value in run.items()}
     if step == "stepd":
         overrides["data.split"] = "shared"
+        overrides["data.n_trials_per_q"] = str(SOURCE_FIT_TRIALS)
         overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns where the tokenizer would
         if csv := values.get("data.relation_csv_path"):
             overrides["data.name"] = _quoted(name_after(csv, DataConfig.name))

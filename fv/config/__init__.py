@@ -12,7 +12,7 @@ from typing import Any
 
 from fv.config.checks import check_at_most, check_name
 from fv.config.cluster import ClusterConfig
-from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, Split, TemplateConfig
+from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, HoldOut, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
 from fv.config.group import Group, plain
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
@@ -47,6 +47,7 @@ __all__ = [
     "EvaluationConfig",
     "Form",
     "Group",
+    "HoldOut",
     "InjectionConfig",
     "ModelConfig",
     "PageForm",

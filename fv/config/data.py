@@ -24,6 +24,15 @@ class Corruption(StrEnum):
     """A plain permutation of the demonstrations' outputs, as in the function-vectors paper's code; some stay right."""
 
 
+class HoldOut(StrEnum):
+    """What of an eval query is kept out of all fit prompts."""
+
+    queries = "queries"
+    """Its pair, with all pairs of the same input and reversed ones; another query's equal answer may be shown."""
+    outputs = "outputs"
+    """Its answer too: all pairs that have this output are set aside."""
+
+
 class Form(StrEnum):
     """What `data.path` holds."""
 
@@ -94,12 +103,14 @@ class DataConfig(Group):
     """A file or folder of any form that `fv.data.importers` knows, instead of `relation_csv_path`."""
     form: Form = Form.auto
     """What `path` must be, file or folder of files; `auto` finds out."""
+    clusters_path: str | None = None
+    """CSV of (q_id, cluster) rows: relations about the same words; null means `clusters.csv` beside the relations."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
     qids: list[str] | None = None
     """Relations to use; null means all in the file."""
-    n_trials_per_q: int = 12
-    """Trials a relation for finding heads (`split=fit`)."""
+    n_trials_per_q: int = 36
+    """Trials a relation for finding heads (`split=fit`); a relation of fewer queries uses them again."""
     n_demos: int = 10
     """Demonstrations in a few-shot prompt."""
     n_mean_trials: int | None = None
@@ -108,6 +119,8 @@ class DataConfig(Group):
     """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
     split: Split = Split.held_out
     """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
+    hold_out: HoldOut = HoldOut.queries
+    """What fit prompts do not show of an eval query: its pair, or no pair with its answer either."""
     corruption: Corruption = Corruption.derange
     """What a corrupted prompt's outputs are (spec section 5)."""
     allow_drop: bool = False
@@ -125,6 +138,8 @@ class DataConfig(Group):
             raise ConfigError(
                 "data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared."
             )
+        if self.split is Split.shared and self.hold_out is HoldOut.outputs:
+            raise ConfigError("data.hold_out=outputs says nothing about data.split=shared, where nothing is held out.")
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
             check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
         self.qids = check_qids("data.qids", self.qids)

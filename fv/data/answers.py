@@ -1,11 +1,29 @@
-"""Answers that fit prompts show."""
+"""Eval answers that fit prompts show: a vector may raise what it was made of, and not what the relation asks for."""
 
 from fv.data.relations import normalise
 from fv.data.snapshot import Snapshot
 
 
 def answers_shown(snapshot: Snapshot, q_id: str) -> dict[str, bool]:
-    """{trial_id of an eval trial: whether its right answer stands in a clean fit prompt of its relation}."""
+    """Whether the right answer of each eval trial stands in a clean fit prompt of its own relation.
+
+    Answers are compared in normal form (`fv.data.relations.normalise`). Every fit trial counts, with its query's answer
+    and its demonstrations' outputs. None is shown under `hold_out=outputs`; all are where the eval trials are the fit
+    trials (a shared split).
+
+    Args:
+        snapshot: the trials.
+        q_id: the relation.
+
+    Returns:
+        {trial_id: whether it is shown} of the relation's eval trials, in order.
+
+    Example:
+        >>> from fv.data.answers import answers_shown
+        >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
+        >>> answers_shown(trials.snapshot, "antonym")
+        {'antonym:eval:0000': False, 'antonym:eval:0001': False}
+    """
     fit = snapshot.of(q_id, "fit")
-    seen = {normalise(pair.exB) for trial in fit for pair in (trial.query, *trial.demos)}
-    return {t.trial_id: normalise(t.query.exB) in seen for t in snapshot.of(q_id, snapshot.eval_split)}
+    shown = {normalise(pair.exB) for trial in fit for pair in (trial.query, *trial.demos)}
+    return {trial.trial_id: normalise(trial.query.exB) in shown for trial in snapshot.of(q_id, snapshot.eval_split)}

@@ -2,65 +2,111 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from fv.config import DataConfig, Split
+from fv.data.hold_out import LEAST_QUERIES, FitSide
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The most a relation supports of each count while the other two stay as configured, whatever the seed."""
+    """The most a relation supports of demonstrations and eval trials, alone, and the fit queries that there are then.
+
+    The number of fit trials is bounded by none of these: queries are used again with other demonstrations.
+
+    Attributes:
+        demos: demonstrations, with the other counts as configured.
+        queries: distinct queries of fit trials, at the least, with all counts as configured; 0 if that cannot be.
+        eval: held-out eval trials, with the other counts as configured.
+    """
 
     demos: int
-    fit: int
+    queries: int
     eval: int
 
 
-def capacity(groups: np.ndarray, usable: np.ndarray, data: DataConfig) -> Capacity:
+def capacity(
+    groups: np.ndarray,
+    usable: np.ndarray,
+    data: DataConfig,
+    outputs: np.ndarray | None = None,
+    order: Sequence[int] | None = None,
+) -> Capacity:
     """How far each count could be raised alone.
+
+    It holds whatever the seed, except where outputs are held out: what is left then depends on which queries come
+    first.
 
     Args:
         groups: the kin group of each pair, (n_pairs,).
         usable: whether each pair can be a query, (n_pairs,).
         data: the other counts and the split policy.
+        outputs: the output of each pair, numbered, (n_pairs,), where outputs are held out.
+        order: the order in which pairs are taken to be held out there; as they stand unless given.
     """
     n_groups = len(np.unique(groups))
     # Eval queries come from different groups, and each sets its whole group aside: the largest ones at worst.
     sizes = sorted(Counter(groups[usable].tolist()).values(), reverse=True)
     if data.split is Split.shared:
-        fit = sum(sizes) if n_groups > data.n_demos else 0
-        return Capacity(demos=max(0, n_groups - 1), fit=fit, eval=0)
+        queries = sum(sizes) if n_groups > data.n_demos else 0
+        return Capacity(demos=max(0, n_groups - 1), queries=queries, eval=0)
+    if outputs is not None:
+        return _without_outputs(groups, usable, data, outputs, range(len(groups)) if order is None else order)
     n_eval = 0
     left = int(usable.sum())
     for size in sizes:
-        if n_groups - n_eval <= data.n_demos + 1 or left - size < data.n_trials_per_q:
+        if n_groups - n_eval <= data.n_demos + 1 or left - size < min(data.n_trials_per_q, LEAST_QUERIES):
             break
         n_eval, left = n_eval + 1, left - size
     asked = data.n_eval_trials_per_q
     return Capacity(
         demos=max(0, n_groups - asked - 1),
-        fit=sum(sizes[asked:]) if n_groups - asked > data.n_demos else 0,
+        queries=sum(sizes[asked:]) if n_groups - asked > data.n_demos else 0,
         eval=n_eval,
     )
 
 
-def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]) -> str:
+def _without_outputs(
+    groups: np.ndarray, usable: np.ndarray, data: DataConfig, outputs: np.ndarray, order: Sequence[int]
+) -> Capacity:
+    """The capacity where outputs are held out, counted by holding them out."""
+
+    def held_out(n_demos: int, wanted: int | None) -> tuple[int, int]:
+        """How many eval queries there are, up to `wanted`, and how many fit queries are left."""
+        side = FitSide(groups, outputs, replace(data, n_demos=n_demos))
+        n = sum(1 for _ in islice(side.candidates(order, lambda i: bool(usable[i])), wanted))
+        return n, int((side.left & usable).sum())
+
+    asked = data.n_eval_trials_per_q
+    n_eval, queries = held_out(data.n_demos, asked)
+    counts = range(1, len(np.unique(groups)))
+    return Capacity(
+        demos=bisect_left(counts, True, key=lambda n_demos: held_out(n_demos, asked)[0] < asked),
+        queries=queries if n_eval == asked else 0,
+        eval=held_out(data.n_demos, None)[0],
+    )
+
+
+def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool], n_fit: int) -> str:
     """What to ask of a relation that cannot give its trials: each count that, lowered alone, is enough.
 
     Args:
         most: the relation's capacity under `data`.
         data: what was asked.
         works: whether other counts can be sampled; asked of every count before it is named.
+        n_fit: the fit trials that it did give.
     """
-    counts = {"n_eval_trials_per_q": (most.eval, "eval trial"), "n_demos": (most.demos, "demonstration")}
-    if data.split is Split.shared:
-        del counts["n_eval_trials_per_q"]
-    if most.fit >= (data.n_mean_trials or 1):
-        counts["n_trials_per_q"] = (most.fit, "fit trial")
+    counts = [("n_eval_trials_per_q", most.eval, "eval trial")] * (data.split is Split.held_out)
+    counts.append(("n_demos", most.demos, "demonstration"))
+    # Fewer fit trials than queries leave more pairs to be held out; else all prompts that differ were used up.
+    n_trials = most.queries if n_fit == data.n_trials_per_q else n_fit
+    if n_trials >= (data.n_mean_trials or 1):
+        counts.append(("n_trials_per_q", n_trials, "fit trial"))
 
     def changed(key: str, count: int) -> DataConfig:
         value: dict[str, Any] = {key: count}
@@ -68,7 +114,7 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
 
     named = [
         f"{count} {noun}{'s' * (count > 1)}"
-        for key, (count, noun) in counts.items()
+        for key, count, noun in counts
         if 0 < count < getattr(data, key) and works(changed(key, count))
     ]
     if not named:
@@ -79,19 +125,29 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
 
 
 def _together(data: DataConfig, works: Callable[[DataConfig], bool]) -> str:
-    """Which counts work where no single one, lowered alone, would: all of them, lowered alike."""
-    asked = {"n_trials_per_q": data.n_trials_per_q, "n_demos": data.n_demos}
+    """Which counts work where no single one, lowered alone, would: the others lowered alike, fit trials if need be."""
+    allowed = f"{data.called('allow_drop')}=true"
+    asked = {"n_demos": data.n_demos}
     if data.split is Split.held_out:
         asked["n_eval_trials_per_q"] = data.n_eval_trials_per_q
+    # Fewer fit trials than `LEAST_QUERIES` leave more pairs to be held out; any other number of them leaves as many.
+    for fit in ({}, {"n_trials_per_q": min(data.n_trials_per_q, LEAST_QUERIES)}):
+        if found := _lowered({**asked, **fit}, data, works):
+            counts = ("n_trials_per_q", *asked)
+            named = " ".join(f"{data.called(key)}={getattr(found, key)}" for key in counts)
+            return f"Together these would work: {named}; or say {allowed}."
+    return f"Ask for fewer trials and demonstrations, or say {allowed}."
+
+
+def _lowered(asked: dict[str, int], data: DataConfig, works: Callable[[DataConfig], bool]) -> DataConfig | None:
+    """The settings with the highest counts that work where all that are `asked` are lowered alike; None if none do."""
     steps = max(asked.values())
 
     def lowered(step: int) -> DataConfig:
         counts: dict[str, Any] = {key: max(1, count * step // steps) for key, count in asked.items()}
-        counts["n_trials_per_q"] = max(counts["n_trials_per_q"], data.n_mean_trials or 1)
+        if "n_trials_per_q" in counts:
+            counts["n_trials_per_q"] = max(counts["n_trials_per_q"], data.n_mean_trials or 1)
         return replace(data, **counts)
 
     most = bisect_left(range(1, steps), True, key=lambda step: not works(lowered(step)))
-    if most == 0:
-        return f"Ask for fewer trials and demonstrations, or say {data.called('allow_drop')}=true."
-    named = " ".join(f"{data.called(key)}={getattr(lowered(most), key)}" for key in asked)
-    return f"Together these would work: {named}; or say {data.called('allow_drop')}=true."
+    return lowered(most) if most else None

@@ -35,11 +35,13 @@ SUFFIXES = {
 """What files of a form are called in a folder."""
 TEXT_FORMS = {suffix: form for form in (Form.csv, Form.tsv, Form.jsonl) for suffix in SUFFIXES[form]}
 """Forms that a suffix alone tells."""
+CLUSTERS_FILE = "clusters.csv"
+"""What a file that says which relations are about the same words is called (`fv.data.clusters`)."""
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
 
 
 def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form, name: str = "form") -> Table:
-    """Read a file, or every file of a known suffix in a folder and its subfolders.
+    """Read a file, or every file of a known suffix in a folder and its subfolders, where `clusters.csv` is passed over.
 
     Args:
         path: the file or folder.
@@ -61,6 +63,7 @@ def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form,
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
         if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
+        if file.name != CLUSTERS_FILE
     )
     if not files:
         raise RelationError(f"{path} holds no file to read; known are {', '.join(suffixes)}.")
@@ -109,7 +112,7 @@ def _rows_of(
     known = form not in (Form.auto, Form.folder)
     if form is Form.parquet or (not known and (suffix == ".parquet" or raw.startswith(b"PAR1"))):
         return _parquet_rows(path, raw, file, columns)
-    text = _decoded(path, raw)
+    text = decoded(path, raw)
     if not known:
         # A .json file may hold a list, an object, or objects behind one another.
         if suffix == ".json" or (suffix not in TEXT_FORMS and text.lstrip()[:1] in ("[", "{")):
@@ -122,7 +125,12 @@ def _rows_of(
     return json_rows(path, text, file, columns, form, name)
 
 
-def _decoded(path: Path, raw: bytes) -> str:
+def decoded(path: Path, raw: bytes) -> str:
+    """The text of a file in UTF-8, a byte order mark taken off.
+
+    Raises:
+        RelationError: it is not UTF-8, naming the first line and byte that are not.
+    """
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -32,11 +32,11 @@ def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = Non
             for pair in (trial.query, *trial.demos):
                 shown_in[_ends(pair)].add(trial.q_id)
     found: dict[str, dict[str, list[str]]] = {q_id: {} for q_id in snapshot.qids}
-    for trial in snapshot.trials:
-        if trial.split == snapshot.eval_split:
-            others = shown_in.get(_ends(trial.query), set()) - {trial.q_id}
+    for q_id in snapshot.qids:
+        for trial in snapshot.evaluated(q_id):
+            others = shown_in.get(_ends(trial.query), set()) - {q_id}
             if others:
-                found[trial.q_id][trial.trial_id] = sorted(others)
+                found[q_id][trial.trial_id] = sorted(others)
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fv.config import ColumnsConfig, DataConfig, Form
-from fv.data.relations import MAX_PROBLEMS, Relation, Relations, bad_rows, read_configured, relations_of
+from fv.data.relations import MAX_PROBLEMS, Relation, Relations, bad_rows, in_clusters, read_configured, relations_of
 from fv.data.rows import BadRow, Row, Table, make_row
 from fv.errors import RelationError, shorten
 from fv.files import digest_of
@@ -85,7 +85,8 @@ def as_relations(given: RelationsLike) -> Relations:
         raise RelationError(bad_rows(table, MAX_PROBLEMS))
     if not rows:
         raise RelationError("relations holds no pair.")
-    return relations_of(table, None)
+    kept = {str(name): own.cluster for name, own in given.items() if isinstance(own, Relation) and own.cluster}
+    return in_clusters(relations_of(table, None), kept)
 
 
 def _rows(name: str, pairs: Iterable[Sequence[str]]) -> Iterable[Row | BadRow]:

@@ -3,13 +3,14 @@
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 from fv.collector import paused_collector
 from fv.config import DataConfig, Form
+from fv.data.clusters import configured_clusters
 from fv.data.importers import read_table
 from fv.data.rows import Table
 from fv.errors import RelationError, shorten
@@ -39,6 +40,7 @@ class Relation:
         pairs: distinct pairs.
         n_duplicates: rows that repeated an earlier pair.
         n_one_to_many: inputs that have several outputs.
+        cluster: the relations that are about the same words, by one name; None for those that are with no other.
 
     Example:
         >>> relation = fv.read_relations(names=["antonym"])["antonym"]
@@ -50,6 +52,7 @@ class Relation:
     pairs: tuple[Pair, ...]
     n_duplicates: int
     n_one_to_many: int
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +119,13 @@ def read_configured(data: DataConfig) -> Relations:
 
     Raises:
         RelationError: the file is missing, not UTF-8, lacks a column or has bad rows (all named with their line
-            numbers); a wanted q_id is absent; `strict` and there are duplicates or ambiguous inputs.
+            numbers); a wanted q_id is absent; `strict` and there are duplicates or ambiguous inputs; a file of clusters
+            cannot be read.
     """
     table = read_rows(data)
     if table.bad:
         raise RelationError(bad_rows(table, MAX_PROBLEMS))
-    file = relations_of(table, data.qids)
+    file = in_clusters(relations_of(table, data.qids), configured_clusters(data, table.path))
     if data.strict and file.warnings():
         strict = f"{data.called('strict')}=true"
         raise RelationError(f"{file.path} is refused because {strict}:\n  " + "\n  ".join(file.warnings()))
@@ -167,6 +171,12 @@ def relations_of(table: Table, qids: list[str] | None) -> Relations:
     if unknown:
         raise RelationError(f"{table.path} has no relation {shorten(unknown)}. It has: {shorten(sorted(by_qid), 40)}.")
     return Relations(table.path, table.sha256, tuple(_relation(q, by_qid[q]) for q in wanted))
+
+
+def in_clusters(relations: Relations, clusters: Mapping[str, str]) -> Relations:
+    """The relations, each in the cluster that `clusters` ({q_id: cluster}) says, or in none."""
+    own = (replace(relation, cluster=clusters.get(relation.q_id)) for relation in relations.relations)
+    return replace(relations, relations=tuple(own))
 
 
 def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:

@@ -1,15 +1,18 @@
 """Sampling trials from relations in memory or in a file, without any settings."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from fv.config import Corruption, DataConfig, Split, TemplateConfig, template_preset, template_presets
+from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig, template_preset, template_presets
 from fv.data.encoding import HasTokenizer
 from fv.data.reading import RelationsLike, as_relations
+from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, TrialError
+from fv.errors import ConfigError, TrialError, shorten
 from fv.models.loading import tokenizer_digest
 
 ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
@@ -44,6 +47,8 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     held_out: int = DataConfig.n_eval_trials_per_q,
     template: str | TemplateConfig = "qa",
     corruption: str = "derange",
+    hold_out: str = "queries",
+    clusters: Mapping[str, str] | None = None,
     add_special_tokens: str | bool = "auto",
     allow_drop: bool = False,
     seed: int = 42,
@@ -58,17 +63,22 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
         relations: what `fv.read_relations` gives, or `{"antonym": [("hot", "cold"), …]}`.
         lm: the model, or its tokenizer alone.
         demos: demonstrations in a few-shot prompt.
-        fit: trials a relation that find heads and make vectors.
+        fit: trials a relation that find heads and make vectors; a relation of fewer queries uses them again with other
+            demonstrations.
         held_out: trials a relation that evaluate vectors; 0 for none.
         template: a template by name (`qa`, `arrow`, …), or one's own.
         corruption: what wrong examples are: `derange`, no output stays right; or `permute`.
+        hold_out: what fit prompts do not show of a held-out query: its pair (`queries`), or no pair with its answer
+            either (`outputs`).
+        clusters: {relation: cluster} of those that are about the same words, and so are no independent cases; None for
+            the ones that come with the relations. Recorded in the snapshot; no trial depends on them.
         add_special_tokens: `auto` for those that the tokenizer adds by itself (BOS), false for none.
         allow_drop: go on with fewer trials where a relation cannot give all, and leave out one that gives none.
         seed: of every draw.
 
     Raises:
         RelationError: `relations` holds none.
-        TrialError: a relation cannot give its trials, or an argument is out of range.
+        TrialError: a relation cannot give its trials, an argument is out of range, or `clusters` names no relation.
         ConfigError: there is no such template, or the template lacks a part.
 
     Example:
@@ -80,9 +90,19 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     for name, value, least in (("demos", demos, 1), ("fit", fit, 1), ("held_out", held_out, 0), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise TrialError(f"{name}={value!r} must be a whole number of {least} or more.")
-    kinds = [kind.value for kind in Corruption]
-    if corruption not in kinds:
-        raise TrialError(f"corruption={corruption!r} must be one of {', '.join(kinds)}.")
+    choices: tuple[tuple[str, str, type[StrEnum]], ...] = (
+        ("corruption", corruption, Corruption),
+        ("hold_out", hold_out, HoldOut),
+    )
+    for name, choice, kind in choices:
+        if choice not in list(kind):
+            raise TrialError(f"{name}={choice!r} must be one of {', '.join(kind)}.")
+    if hold_out == HoldOut.outputs and not held_out:
+        raise TrialError("hold_out='outputs' says nothing about held_out=0, where nothing is held out.")
+    if clusters is not None:
+        if unknown := sorted(set(clusters) - set(given)):
+            raise TrialError(f"clusters names {shorten(unknown)}; the relations are {shorten(list(given), 40)}.")
+        given = in_clusters(given, clusters)
     if add_special_tokens not in ("auto", True, False):
         raise TrialError(f"add_special_tokens={add_special_tokens!r} must be 'auto', True or False.")
     data = _Asked(
@@ -92,6 +112,7 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
         n_trials_per_q=fit,
         n_eval_trials_per_q=held_out,
         split=Split.held_out if held_out else Split.shared,
+        hold_out=HoldOut(hold_out),
         corruption=Corruption(corruption),
         allow_drop=allow_drop,
     )

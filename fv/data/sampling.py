@@ -70,6 +70,7 @@ def sample_snapshot(
         seed=seed,
         n_demos=data.n_demos,
         split_policy=data.split.value,
+        hold_out=data.hold_out.value,
         corruption=data.corruption.value,
         add_special_tokens=special,
         template=dataclasses.asdict(data.template),
@@ -85,6 +86,7 @@ def sample_snapshot(
         one_to_many={q: r.n_one_to_many for q, r in relations.items() if r.n_one_to_many},
         first_token_collisions=collisions,
         replayed_from=None,
+        clusters={q: r.cluster for q, r in relations.items() if r.cluster is not None},
     )
     return Snapshot(meta=meta, trials=[trial for result in kept.values() for trial in result.trials])
 

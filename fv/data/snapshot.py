@@ -88,13 +88,16 @@ class Meta(_Strict):
     """What the trials were sampled from and how.
 
     `corruption` is the one asked for; null in a snapshot from before there was a choice, where one repeated output
-    among the demonstrations had all of a prompt's outputs drawn from the relation.
+    among the demonstrations had all of a prompt's outputs drawn from the relation. `hold_out` says what of an eval
+    query no fit prompt shows. `clusters` has the cluster of each relation that has one: relations about the same words,
+    which are no independent cases, have the same.
     """
 
     schema_version: Literal[1]
     seed: int
     n_demos: int
     split_policy: Literal["held_out", "shared"]
+    hold_out: Literal["queries", "outputs"] = "queries"
     corruption: Literal["derange", "permute"] | None = None
     add_special_tokens: bool
     template: dict[str, str]
@@ -108,6 +111,11 @@ class Meta(_Strict):
     one_to_many: dict[str, int]
     first_token_collisions: dict[str, Collisions]
     replayed_from: SourceFile | None
+    clusters: dict[str, str] = {}
+
+    def cluster_of(self, q_id: str) -> str:
+        """The cluster of a relation; one that has none is its own."""
+        return self.clusters.get(q_id, q_id)
 
 
 class Snapshot(_Strict):
@@ -132,9 +140,23 @@ class Snapshot(_Strict):
         """The trials of one relation and split, in order."""
         return [t for t in self.trials if t.q_id == q_id and t.split == split][:at_most]
 
+    def evaluated(self, q_id: str, at_most: int | None = None) -> list[Trial]:
+        """The trials of one relation that vectors are evaluated on, in order.
+
+        Where these are the fit trials (a shared split) a query may have several; their zero-shot prompts are the same,
+        so only the first of each query is taken.
+        """
+        trials = self.of(q_id, self.eval_split)
+        if self.meta.split_policy == "shared":
+            first: dict[Pair, Trial] = {}
+            for trial in trials:
+                first.setdefault(trial.query, trial)
+            trials = list(first.values())
+        return trials[:at_most]
+
     def only(self, qids: Collection[str]) -> "Snapshot":
         """The snapshot with the trials and the records of some relations."""
-        by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions")
+        by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions", "clusters")
         kept = {name: {q: value for q, value in getattr(self.meta, name).items() if q in qids} for name in by_qid}
         dropped = [q_id for q_id in self.meta.dropped_qids if q_id in qids]
         meta = self.meta.model_copy(update={**kept, "dropped_qids": dropped})

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fv.config import DataConfig
-from fv.data.capacity import Capacity, capacity
+from fv.data.capacity import Capacity
 from fv.data.corruption_report import CorruptionReport, corruption_report
 from fv.data.encoding import Encoder
 from fv.data.prompts import zero_shot_targets
 from fv.data.relations import Pair, Relation, normalise
 from fv.data.snapshot import Trial
-from fv.data.trials import RelationSampler, kin_groups
+from fv.data.trials import RelationSampler
 from fv.errors import TrialError
 
 
@@ -61,7 +61,8 @@ def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encod
         if outputs.setdefault(normalise(pair.exB), pair.exB) == pair.exB:
             sharing[ids[0]][pair.exB] = None
     counts = Counter(normalise(pair.exB) for pair in relation.pairs)
-    trials, refusal = _trials(relation, data, seed, encoder)
+    sampler = RelationSampler(relation, data, seed, encoder)
+    trials, refusal = _trials(sampler)
     return TokenReport(
         q_id=relation.q_id,
         n_pairs=len(relation.pairs),
@@ -70,17 +71,17 @@ def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encod
         target_tokens=(min(lengths), float(np.mean(lengths)), max(lengths)) if lengths else (0, 0.0, 0),
         mismatches=mismatches,
         collisions=[tuple(several) for several in sharing.values() if len(several) > 1],
-        capacity=capacity(kin_groups(relation.pairs), np.array(usable), data),
+        capacity=sampler.capacity(np.array(usable)),
         corruption=corruption_report(trials, len(counts)) if trials else None,
         refusal=refusal,
     )
 
 
-def _trials(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> tuple[list[Trial], str | None]:
+def _trials(sampler: RelationSampler) -> tuple[list[Trial], str | None]:
     """The trials that there are, or none and why."""
     try:
-        found = RelationSampler(relation, data, seed, encoder).sample()
+        found = sampler.sample()
     except TrialError as error:
         return [], str(error)
-    refusal = f"{relation.q_id}: no fit trial ({data.called('allow_drop')}=true)"
+    refusal = f"{sampler.relation.q_id}: no fit trial ({sampler.data.called('allow_drop')}=true)"
     return found.trials, None if found.count("fit") else refusal

@@ -5,7 +5,7 @@ changes no other relation's trials.
 """
 
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,10 +14,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fv.config import DataConfig, Split
-from fv.data.capacity import advice, capacity
+from fv.config import DataConfig, HoldOut, Split
+from fv.data.capacity import Capacity, advice, capacity
 from fv.data.corruption import OutputTable, corrupt
 from fv.data.encoding import Encoder
+from fv.data.hold_out import FitSide
 from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, Relation, normalise
 from fv.data.snapshot import Trial
@@ -27,6 +28,10 @@ from fv.seeding import generator_for
 MAX_REASONS = 3
 ATTEMPTS = 3
 """How often a query's demonstrations are drawn before the query is rejected."""
+ATTEMPTS_AGAIN = 20
+"""How often they are drawn for a query that is used again, before all choices are gone through."""
+MAX_CHOICES = 1000
+"""Choices gone through for such a query, beside those that trials have already."""
 
 
 @dataclass
@@ -70,9 +75,11 @@ def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
 class RelationSampler:
     """Samples the trials of one relation.
 
-    Eval queries are set aside with all their kin before anything else is drawn. Fit queries and all
-    demonstrations come from the rest, and no demonstration is kin of its trial's query or of another
-    demonstration.
+    Eval queries are set aside with all their kin, and with all pairs of the same output if outputs are held out, before
+    anything else is drawn. Fit queries and all demonstrations come from the rest, and no demonstration is kin of its
+    trial's query or of another demonstration. Where there are fewer fit queries than trials, queries are used again in
+    the same order, each time behind demonstrations that make another prompt; so a shorter list of fit trials is the
+    beginning of a longer one.
     """
 
     def __init__(self, relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> None:
@@ -81,7 +88,9 @@ class RelationSampler:
         self.seed = seed
         self.encoder = encoder
         self.rng = generator_for(seed, relation.q_id)
+        self.order: list[int] = self.rng.permutation(len(relation.pairs)).tolist()
         self.groups = kin_groups(relation.pairs)
+        self.answers = _numbered_outputs(relation.pairs) if data.hold_out is HoldOut.outputs else None
         self.has_kin = np.bincount(self.groups)[self.groups] > 1
         self.result = QidTrials()
 
@@ -91,51 +100,85 @@ class RelationSampler:
         Raises:
             TrialError: the relation cannot give it and `allow_drop` is false.
         """
-        data, pairs = self.data, self.relation.pairs
-        order = self.rng.permutation(len(pairs)).tolist()
+        data = self.data
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
-        candidates = self._eval_candidates(order)
-        self._set_aside(order, list(itertools.islice(candidates, n_eval)))
-        eval_trials = self._build_trials("eval", self.aside, n_eval)
+        self.side = FitSide(self.groups, self.answers, data)
+        candidates = self.side.candidates(self.order, self._is_usable)
+        first = list(itertools.islice(candidates, n_eval))
+        self._fill_pool()
+        eval_trials = self._build_trials("eval", first, n_eval)
         # A candidate that could not be built stays aside; others take its place while the fit side can spare them.
         while len(eval_trials) < n_eval and (another := next(candidates, None)) is not None:
-            self._set_aside(order, [*self.aside, another])
+            self._fill_pool()
             eval_trials += self._build_trials("eval", [another], 1, first=len(eval_trials))
-        fit_trials = self._build_trials("fit", self.pool.tolist(), data.n_trials_per_q)
-        self.result.trials = [*fit_trials, *eval_trials]
+        self.result.trials = [*self._build_fit_trials(data.n_trials_per_q), *eval_trials]
         for split, asked in (("fit", data.n_trials_per_q), ("eval", n_eval)):
             if self.result.count(split) < asked and not data.allow_drop:
                 raise TrialError(self._too_few(split, asked))
         return self.result
 
-    def _eval_candidates(self, order: list[int]) -> Iterator[int]:
-        """One query a kin group, while the fit side keeps the groups and pairs that it needs."""
-        sizes = Counter(self.groups.tolist())
-        groups_left, pairs_left = len(sizes), len(order)
-        seen: set[int] = set()
-        for i in order:
-            group = int(self.groups[i])
-            if group in seen:
-                continue
-            if groups_left <= self.data.n_demos + 1 or pairs_left - sizes[group] < self.data.n_trials_per_q:
-                return
-            try:
-                self._tokenize(self.relation.pairs[i], [])
-            except TrialError as error:
-                self._reject(i, error)
-                continue
-            seen.add(group)
-            groups_left, pairs_left = groups_left - 1, pairs_left - sizes[group]
-            yield i
+    def capacity(self, usable: np.ndarray) -> Capacity:
+        """How far each count could be raised alone.
 
-    def _set_aside(self, order: list[int], queries: list[int]) -> None:
-        """Keep `queries` and their kin out of the pool that fit queries and demonstrations come from."""
-        self.aside = queries
-        pool = np.array(order, dtype=np.int64)
-        self.pool = pool[~np.isin(self.groups[pool], self.groups[queries])]
-        pairs = self.relation.pairs
+        Args:
+            usable: whether each pair can be a query, (n_pairs,).
+        """
+        return capacity(self.groups, usable, self.data, self.answers, self.order)
+
+    def _is_usable(self, index: int) -> bool:
+        try:
+            self._tokenize(self.relation.pairs[index], [])
+        except TrialError as error:
+            self._reject(index, error)
+            return False
+        return True
+
+    def _fill_pool(self) -> None:
+        """Let fit queries and demonstrations come from what eval queries have left over."""
+        pairs, order = self.relation.pairs, np.array(self.order, dtype=np.int64)
+        self.pool = order[self.side.left[order]]
         shared = (pairs[i] for i in self.pool[self.has_kin[self.pool]].tolist())
         self.outputs = OutputTable([pairs[i] for i in self.pool.tolist()], shared)
+
+    def _build_fit_trials(self, wanted: int) -> list[Trial]:
+        trials = self._build_trials("fit", self.pool.tolist(), wanted)
+        if len(trials) == wanted:
+            return trials
+        numbers = {self.relation.pairs[i]: i for i in self.pool.tolist()}
+        queries, prompts = [numbers[trial.query] for trial in trials], {trial.clean_prompt_str for trial in trials}
+        while queries and len(trials) < wanted:
+            left = []
+            for i in queries:
+                if len(trials) == wanted:
+                    break
+                if trial := self._build_again(f"{self.relation.q_id}:fit:{len(trials):04d}", i, prompts):
+                    trials.append(trial)
+                    prompts.add(trial.clean_prompt_str)
+                    left.append(i)
+            queries = left
+        return trials
+
+    def _build_again(self, trial_id: str, index: int, prompts: set[str]) -> Trial | None:
+        """Another trial of a fit query, with a clean prompt that is not among `prompts`; None if there is none."""
+        query = self.relation.pairs[index]
+        drawn = (self._draw_demos(index) for _ in range(ATTEMPTS_AGAIN))
+        for demos in itertools.chain(drawn, itertools.islice(self._choices(index), len(prompts) + MAX_CHOICES)):
+            if render(self.data.template, demos, query.exA) in prompts:
+                continue
+            try:
+                return self._build(trial_id, "fit", index, demos)
+            except TrialError:
+                continue
+        return None
+
+    def _choices(self, query: int) -> Iterator[list[Pair]]:
+        """Every choice of demonstrations for a query, in every order."""
+        members: dict[int, list[Pair]] = defaultdict(list)
+        for i in self.pool.tolist():
+            if self.groups[i] != self.groups[query]:
+                members[int(self.groups[i])].append(self.relation.pairs[i])
+        for groups in itertools.permutations(members, self.data.n_demos):
+            yield from map(list, itertools.product(*(members[group] for group in groups)))
 
     def _build_trials(
         self, split: Literal["fit", "eval"], candidates: list[int], wanted: int, first: int = 0
@@ -152,15 +195,14 @@ class RelationSampler:
         """A trial, with other demonstrations if the first ones do not do; None and a reason if none do."""
         for attempt in range(ATTEMPTS):
             try:
-                return self._build(trial_id, split, index)
+                return self._build(trial_id, split, index, self._draw_demos(index))
             except TrialError as error:
                 if attempt == ATTEMPTS - 1:
                     self._reject(index, error)
         return None
 
-    def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial:
+    def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int, demos: list[Pair]) -> Trial:
         query = self.relation.pairs[index]
-        demos = self._draw_demos(index)
         wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
         (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
         targets = set(found)
@@ -211,14 +253,22 @@ class RelationSampler:
     def _too_few(self, split: str, asked: int) -> str:
         n_groups = len(set(self.groups))
         reasons = "".join(f"\n  - {reason}" for reason in self.result.reasons)
-        held = f" and {self.data.n_eval_trials_per_q} held-out eval trials" if self.data.split is Split.held_out else ""
-        return (
+        data, hold_out = self.data, f"{self.data.called('hold_out')}="
+        held = f" and {data.n_eval_trials_per_q} held-out eval trials" if data.split is Split.held_out else ""
+        if data.hold_out is HoldOut.outputs:
+            held += f" whose answers no fit prompt shows ({hold_out}outputs)"
+        told = [
             f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its "
             f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
-            f"asked are {self.data.n_trials_per_q} fit trials with {self.data.n_demos} demonstrations{held}. "
-            f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}\n"
-            f"{advice(capacity(self.groups, self._usable(), self.data), self.data, self._works)}"
-        )
+            f"asked are {data.n_trials_per_q} fit trials with {data.n_demos} demonstrations{held}. "
+            f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}"
+        ]
+        if 0 < self.result.count("fit") < data.n_trials_per_q:
+            told.append("Every fit query was used again as long as other demonstrations made another prompt.")
+        if data.hold_out is HoldOut.outputs and self._works(replace(data, hold_out=HoldOut.queries)):
+            told.append(f"With {hold_out}queries, which holds out pairs and not answers, it can give all.")
+        told.append(advice(self.capacity(self._usable()), data, self._works, self.result.count("fit")))
+        return "\n".join(told)
 
     def _usable(self) -> np.ndarray:
         """Whether each pair can be a query, (n_pairs,)."""
@@ -230,3 +280,9 @@ class RelationSampler:
         result = RelationSampler(self.relation, replace(data, allow_drop=True), self.seed, self.encoder).sample()
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
         return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)
+
+
+def _numbered_outputs(pairs: Sequence[Pair]) -> np.ndarray:
+    """A number for the output of each pair, the same for the same normal form, (n_pairs,)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(normalise(pair.exB), len(numbers)) for pair in pairs], dtype=np.int64)

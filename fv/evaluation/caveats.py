@@ -170,7 +170,7 @@ def _leaks(snapshot: Snapshot, rows: pd.DataFrame) -> list[str]:
     shown = {q_id: len(elsewhere[q_id]) for q_id in sorted(made_of_others["eval_qid"].unique())}
     if not sum(shown.values()):
         return []
-    total = sum(len(snapshot.of(q_id, snapshot.eval_split)) for q_id in shown)
+    total = sum(len(snapshot.evaluated(q_id)) for q_id in shown)
     return [
         f"{sum(shown.values())} of {total} eval pairs stand in fit prompts of other relations "
         f"({_counted(shown.items())}): vectors made of several relations, and other relations' vectors, have seen them."

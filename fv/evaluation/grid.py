@@ -124,8 +124,8 @@ def _unit(q_id: str, vector: Vector, asked: list[Any]) -> tuple[str, list[Any]]:
 
 
 def eval_trials(snapshot: Snapshot, q_id: str, n_eval: int | None) -> list[Trial]:
-    """The trials of a relation that vectors are evaluated on: the first `n_eval`, or all."""
-    return snapshot.of(q_id, snapshot.eval_split, n_eval)
+    """The trials of a relation that vectors are evaluated on, no query twice: the first `n_eval`, or all."""
+    return snapshot.evaluated(q_id, n_eval)
 
 
 def eval_parts(

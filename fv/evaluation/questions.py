@@ -1,14 +1,16 @@
 """How a relation's trials are asked: with whole answers, and the relation's outputs that would be wrong there."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoding import Encoder
-from fv.data.prompts import zero_shot_targets
+from fv.data.prompts import render_target, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, normalise
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
@@ -62,6 +64,35 @@ class RelationQuestions:
         seen = [normalise(pair.exB) for pair, is_known in zip(pairs, known, strict=True) if not is_known]
         return majority_accuracy(seen, [normalise(pair.exB) for pair in asked]) if seen else float("nan")
 
+    def constant_accuracy(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Accuracy on `trials` of the best constant answer, chosen with hindsight: no constant answer has a higher one.
+
+        Returns:
+            `top1`, the share of the most frequent first target token, and `exact_match`, the share of the most frequent
+            whole answer in normal form (`fv.data.relations.normalise`); both NaN without trials.
+        """
+        tokens = Counter(trial.target_first_token_id for trial in trials)
+        answers = Counter(normalise(trial.query.exB) for trial in trials)
+        return {"top1": _share_of_most(tokens), "exact_match": _share_of_most(answers)}
+
+    def repeat_accuracy(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Accuracy on `trials` of repeating the query.
+
+        Returns:
+            `top1`, the share of trials whose query, written as an answer after its zero-shot prompt, begins with the
+            target's first token, and `exact_match`, the share of those whose answer is the query, letter by letter;
+            both NaN without trials. A query that the tokenizer cannot part from the prompt counts as another token.
+        """
+        encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
+        items = [(t.zero_shot_prompt_str, render_target(self.template, t.query.exA)) for t in trials]
+        found = target_tokens(encoder, items)
+        same = [
+            not isinstance(ids, TrialError) and ids[0] == trial.target_first_token_id
+            for trial, ids in zip(trials, found, strict=True)
+        ]
+        exact = [trial.query.exA == trial.query.exB for trial in trials]
+        return {"top1": _share(same), "exact_match": _share(exact)}
+
     @cached_property
     def _pairs(self) -> list[Pair]:
         return _shown(self.trials)
@@ -91,3 +122,11 @@ class RelationQuestions:
 def _shown(trials: Iterable[Trial]) -> list[Pair]:
     """The distinct pairs that clean prompts show."""
     return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits) if hits else float("nan")
+
+
+def _share_of_most(counts: Counter[Any]) -> float:
+    return max(counts.values()) / counts.total() if counts else float("nan")

@@ -28,7 +28,7 @@ def disk_of(load: Workload) -> Disk:
     outputs = shape.n_layers * shape.attention_width * 4  # of all heads, in float32
     residual = shape.n_layers * shape.d_model * 4
     effects = n_fit * len(load.heads) * EFFECT
-    rows = sum(len(snapshot.of(q_id, snapshot.eval_split, load.n_eval)) for _, on in load.vectors for q_id in on)
+    rows = sum(len(snapshot.evaluated(q_id, load.n_eval)) for _, on in load.vectors for q_id in on)
     cells = rows * len(load.cells)
     # Clean and zero-shot prompts leave head outputs and residual streams, corrupted ones head outputs, as float32.
     units = n_fit * (3 * outputs + 2 * residual) + effects + cells * GRID_ROW

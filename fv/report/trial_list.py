@@ -47,8 +47,8 @@ class TrialList(NamedTuple):
 
 def trial_list(facts: Facts) -> TrialList:
     """The held-out trials of all relations, or as many of each as the page has room for."""
-    split = facts.run.trials.snapshot.eval_split
-    trials = [trial for trial in facts.run.trials.snapshot.trials if trial.split == split]
+    snapshot = facts.run.trials.snapshot
+    trials = [trial for q_id in snapshot.qids for trial in snapshot.evaluated(q_id)]
     most = max(1, MOST_TRIALS // max(1, len(facts.q_ids)))
     kept = [trial for q_id in facts.q_ids for trial in [t for t in trials if t.q_id == q_id][:most]]
     grid, answers = _grid(facts), _answers(facts)

@@ -19,7 +19,7 @@ from fv.runs.moved import CONDITIONS, under_todays_keys
 DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype", "compute.tf32"),
     *("data.template.demo", "data.template.query", "data.template.target", "data.corruption", "data.split"),
-    *("data.n_demos", "data.n_trials_per_q", "data.n_mean_trials", "data.n_eval_trials_per_q"),
+    *("data.hold_out", "data.n_demos", "data.n_trials_per_q", "data.n_mean_trials", "data.n_eval_trials_per_q"),
     *("score.layers", "score.heads", "score.n_trials", "score.adaptive", "score.screen"),
 )
 ADAPTIVE = ("score.adaptive_step", "score.adaptive_inclusion", "score.key", "score.k")
@@ -77,7 +77,7 @@ def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
         values["score.verify"] = VERIFY_EACH * values["score.k"]
     keys = DECISIVE + (ADAPTIVE if values["score.adaptive"] else ()) + _screened(values)
     # Nothing is set aside where Step6 evaluates on StepD's own trials.
-    unused = {"data.n_eval_trials_per_q"} if values["data.split"] == "shared" else set()
+    unused = {"data.n_eval_trials_per_q", "data.hold_out"} if values["data.split"] == "shared" else set()
     return {key: values[key] for key in keys if key not in unused}
 
 

@@ -123,7 +123,7 @@ def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict
         "eval_split": snapshot.eval_split,
         "fv": config.injection.fv,
         "fv_source_qid": config.injection.fv_source_qid,
-        "trials_per_qid": {q: len(snapshot.of(q, snapshot.eval_split, config.injection.n_eval)) for q in qids},
+        "trials_per_qid": {q: len(snapshot.evaluated(q, config.injection.n_eval)) for q in qids},
         "dropped_qids": snapshot.meta.dropped_qids,
         "counts": {q: counts.model_dump() for q, counts in snapshot.meta.counts.items()},
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fv.collector import paused_collector
 from fv.config import Config
 from fv.data.checks import check_rows
+from fv.data.clusters import configured_clusters
 from fv.data.marked_prompt import LEGEND, mark_tokens
 from fv.data.relations import bad_rows, read_configured, read_rows, relations_of
 from fv.data.token_findings import token_findings
@@ -40,6 +41,10 @@ def run_check(config: Config) -> None:
     if not table.rows and refusals:
         raise RelationError(refusals[0])
     file = relations_of(table, config.data.qids)
+    try:
+        configured_clusters(config.data, table.path)
+    except RelationError as error:
+        refusals.append(str(error))
     wanted = {relation.q_id for relation in file.relations}
     rows = [row for row in table.rows if row.q_id in wanted]
     # Here and not above: torch comes with these, and a table that cannot be read needs none.

@@ -37,7 +37,7 @@ def print_relations(file: Relations) -> None:
 def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
     """What each relation is to a tokenizer."""
     tokens = ("majority", "answer tokens", "colliding")
-    columns = ("relation", "pairs", "outputs", *tokens, "max demos", "max fit", "max eval")
+    columns = ("relation", "pairs", "outputs", *tokens, "max demos", "fit queries", "max eval")
     rows = [
         (
             report.q_id,
@@ -47,13 +47,15 @@ def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
             f"{report.target_tokens[0]}–{report.target_tokens[2]} (mean {report.target_tokens[1]:.1f})",
             sum(map(len, report.collisions)),
             report.capacity.demos,
-            report.capacity.fit,
+            report.capacity.queries,
             report.capacity.eval,
         )
         for report in reports
     ]
     print_table(title, columns, rows)
-    print("Each maximum holds for any seed while the other two counts stay as configured.")
+    print("Each maximum holds while the other counts stay as configured, for any seed;")
+    print("with data.hold_out=outputs for the seed as configured.")
+    print("Fit trials may be more than fit queries: these are then used again with other demonstrations.")
 
 
 def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:

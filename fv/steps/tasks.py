@@ -45,7 +45,7 @@ def grid_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
         names = [vector.name for vector, on in plan if q_id in on]
         for start in range(0, len(names), VECTORS_EACH):
             own = names[start : start + VECTORS_EACH]
-            cost = len(snapshot.of(q_id, snapshot.eval_split)) * len(own)
+            cost = len(snapshot.evaluated(q_id)) * len(own)
             ask = {"do": "grid", "q_id": q_id, "vectors": own}
             tasks.append(Task(f"grid-{q_id}-{digest_of(own)[:8]}", ask, q_id, cost))
     return tasks
@@ -58,7 +58,7 @@ def held_out_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
             f"held_out-{q_id}-{part}",
             {"do": "held_out", "q_id": q_id, "part": part},
             q_id,
-            cost * len(snapshot.of(q_id, snapshot.eval_split)) * sum(q_id in on for _, on in plan),
+            cost * len(snapshot.evaluated(q_id)) * sum(q_id in on for _, on in plan),
         )
         for q_id in qids_of(plan)
         for part, cost in TEST_COSTS.items()

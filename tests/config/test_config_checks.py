@@ -32,7 +32,11 @@ from fv.errors import ConfigError
         (lambda: DataConfig(n_eval_trials_per_q=-1), r"data\.n_eval_trials_per_q=-1 must be 0 or more"),
         (lambda: DataConfig(n_mean_trials=0), r"data\.n_mean_trials=0 must be 1 or more"),
         (lambda: DataConfig(n_eval_trials_per_q=0), r"data\.split=held_out needs data\.n_eval_trials_per_q"),
-        (lambda: DataConfig(n_mean_trials=13), r"data\.n_mean_trials=13 is more than data\.n_trials_per_q=12"),
+        (lambda: DataConfig(n_mean_trials=37), r"data\.n_mean_trials=37 is more than data\.n_trials_per_q=36"),
+        (
+            lambda: DataConfig(split=c.Split.shared, hold_out=c.HoldOut.outputs),
+            r"data\.hold_out=outputs says nothing about data\.split=shared",
+        ),
         (lambda: DataConfig(qids=[]), r"data\.qids is empty"),
         (lambda: DataConfig(qids=["a", "b", "a"]), r"data\.qids names a twice"),
         (lambda: ScoreConfig(k=0), r"score\.k=0 must be 1 or more"),
@@ -74,7 +78,7 @@ from fv.errors import ConfigError
             r"compute\.dtype=bf16 .*is not canonical.*compute\.strict=false",
         ),
         (lambda: Config(seed=-1), r"seed=-1 must be 0 or more"),
-        (lambda: Config(score=ScoreConfig(n_trials=13)), r"score\.n_trials=13 is more than data\.n_trials_per_q=12"),
+        (lambda: Config(score=ScoreConfig(n_trials=37)), r"score\.n_trials=37 is more than data\.n_trials_per_q=36"),
     ],
 )
 def test_a_contradiction_is_refused_with_the_settings_to_change(make: Callable[[], object], told: str) -> None:
@@ -87,16 +91,16 @@ def test_a_contradiction_is_refused_with_the_settings_to_change(make: Callable[[
     [
         lambda: ModelConfig(path="/models/mine"),
         lambda: DataConfig(n_eval_trials_per_q=0, split=c.Split.shared),
-        lambda: DataConfig(n_mean_trials=12),
-        lambda: DataConfig(n_mean_trials=13, fixed_trials_path="a.json"),
+        lambda: DataConfig(n_mean_trials=36),
+        lambda: DataConfig(n_mean_trials=37, fixed_trials_path="a.json"),
         lambda: InjectionConfig(fv="qid", fv_source_qid="a"),
         lambda: InjectionConfig(fv=["global", "all_qids", "aie_qid"]),
         lambda: InjectionConfig(fv="aie_qid", fv_source_qid="a"),
         lambda: InjectionConfig(fv="file", fv_path="a.pt", fv_source_qid="a"),
         lambda: EvalScopeConfig(mode=c.ScopeMode.qid_list, qids=["a"]),
         lambda: c.ComputeConfig(device="cuda", dtype=c.Dtype.bf16, strict=False),
-        lambda: Config(score=ScoreConfig(n_trials=12)),
-        lambda: Config(score=ScoreConfig(n_trials=13), data=DataConfig(fixed_trials_path="a.json")),
+        lambda: Config(score=ScoreConfig(n_trials=36)),
+        lambda: Config(score=ScoreConfig(n_trials=37), data=DataConfig(fixed_trials_path="a.json")),
         lambda: Config(seed=0, tag="k20", run_id="2024-01-01_a.b=c+d"),
     ],
 )

@@ -80,8 +80,8 @@ def test_a_refusal_names_each_setting_with_its_maximum(tiny_llama: LanguageModel
         sample(tiny_llama, numbered(26), **{**asked, "n_trials_per_q": 9, "n_demos": 11})
     with pytest.raises(TrialError, match="At most 13 eval trials, or 9 fit trials would work with the other two"):
         sample(tiny_llama, numbered(25), **{**asked, "n_demos": 5})
-    with pytest.raises(TrialError, match="At most 6 fit trials would work with the other as it is"):
-        sample(tiny_llama, numbered(6), split=Split.shared, n_trials_per_q=7, n_demos=3)
+    with pytest.raises(TrialError, match="At most 5 demonstrations would work with the other as it is"):
+        sample(tiny_llama, numbered(6), split=Split.shared, n_trials_per_q=7, n_demos=6)
     with pytest.raises(TrialError, match="Ask for fewer trials and demonstrations, or say"):
         sample(tiny_llama, numbered(2), **asked)
 
@@ -89,7 +89,11 @@ def test_a_refusal_names_each_setting_with_its_maximum(tiny_llama: LanguageModel
 def test_where_no_count_alone_is_enough_all_are_lowered_together(tiny_llama: LanguageModel) -> None:
     told = "Together these would work: n_trials_per_q=5 n_demos=4 n_eval_trials_per_q=7; or say allow_drop=true."
     with pytest.raises(TrialError, match=told):
-        sample(tiny_llama, numbered(12))
+        sample(tiny_llama, numbered(12), n_trials_per_q=12)
+    # Fit trials are lowered only where they leave too few pairs to be held out.
+    told = "Together these would work: n_trials_per_q=36 n_demos=3 n_eval_trials_per_q=6; or say allow_drop=true."
+    with pytest.raises(TrialError, match=told):
+        sample(tiny_llama, numbered(18), n_demos=18, n_eval_trials_per_q=36)
 
 
 def test_a_refusal_names_no_setting_that_would_fail_for_another_reason(tiny_llama: LanguageModel) -> None:

@@ -297,7 +297,7 @@ def test_the_relations_generator_moves_as_it_did(pairs: list[Pair], seed: int, d
 
 
 def test_trials_whose_outputs_all_differ_are_the_ones_they_were(tiny_llama: LanguageModel) -> None:
-    data = DataConfig(relation_csv_path=str(DEFAULT_CSV))
+    data = DataConfig(relation_csv_path=str(DEFAULT_CSV), n_trials_per_q=12)
     kept: dict[str, list[Trial]] = {}
     for trial in sample_snapshot(read_configured(data), data, 42, tiny_llama).trials:
         if len({normalise(demo.exB) for demo in trial.demos}) == len(trial.demos):

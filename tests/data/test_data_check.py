@@ -93,7 +93,7 @@ def test_every_maximum_can_be_sampled_and_no_more(
         return False
 
     most = check_tokens(relation, DataConfig(split=split, **counts), 42, Encoder(tiny_llama, special=False)).capacity  # type: ignore[arg-type]
-    asked = {"n_demos": most.demos, "n_trials_per_q": most.fit, "n_eval_trials_per_q": most.eval}
+    asked = {"n_demos": most.demos, "n_eval_trials_per_q": most.eval}
     for key, maximum in asked.items():
         if key == "n_eval_trials_per_q" and split is Split.shared:
             continue
@@ -101,6 +101,14 @@ def test_every_maximum_can_be_sampled_and_no_more(
         # An odd pair out makes the worst draw of eval queries unlike the others.
         if n % kin == 0:
             assert refused(**{key: maximum + 1}), (key, maximum)
+    # Fit trials have no such maximum: queries are used again, and the fewest that there can be are told.
+    # Up to twelve, as many queries are left over as there are fit trials.
+    n_fit = most.queries + 3 * (split is Split.shared or most.queries >= 12)
+    data = DataConfig(split=split, **{**counts, "n_trials_per_q": n_fit})  # type: ignore[arg-type]
+    trials = RelationSampler(relation, data, seed, Encoder(tiny_llama, special=False)).sample()
+    assert trials.count("fit") == n_fit
+    n_queries = len({trial.query for trial in trials.trials if trial.split == "fit"})
+    assert n_queries == most.queries if n % kin == 0 else n_queries >= most.queries
 
 
 def test_outputs_that_share_their_first_token_are_named_together(tiny_gpt2: LanguageModel) -> None:
@@ -112,7 +120,7 @@ def test_outputs_that_share_their_first_token_are_named_together(tiny_gpt2: Lang
 
 def test_a_refusal_is_the_samplers_own(tiny_gpt2: LanguageModel) -> None:
     report = check_tokens(numbered(5), DataConfig(), 42, Encoder(tiny_gpt2, special=False))
-    assert report.refusal is not None and "0 of 12 fit trials" in report.refusal
+    assert report.refusal is not None and "0 of 36 fit trials" in report.refusal
 
 
 def test_tokens_are_marked_without_losing_text(tiny_gpt2: LanguageModel) -> None:

@@ -40,11 +40,11 @@ def test_a_query_is_found_in_the_relations_that_show_it_in_either_direction(
     assert eval_pairs_elsewhere(snapshot, among=["a"]) == among_a
 
 
-def test_thirty_one_queries_of_the_default_relations_are_shown_elsewhere(tiny_llama: LanguageModel) -> None:
+def test_fifty_queries_of_the_default_relations_are_shown_elsewhere(tiny_llama: LanguageModel) -> None:
     data = DataConfig(relation_csv_path=str(DEFAULT_CSV))
     snapshot = sample_snapshot(read_configured(data), data, 42, tiny_llama)
     found = eval_pairs_elsewhere(snapshot)
-    assert sum(map(len, found.values())) == 31 and sum(trial.split == "eval" for trial in snapshot.trials) == 496
+    assert sum(map(len, found.values())) == 50 and sum(trial.split == "eval" for trial in snapshot.trials) == 496
     assert set(found) == set(snapshot.qids) and len(found) == 31
     assert all(others == ["city_country"] for others in found["country_capital"].values())
     assert not found["antonym"]

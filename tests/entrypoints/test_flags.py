@@ -93,6 +93,25 @@ def test_flags_become_overrides(step: str, flags: dict[str, str], overrides: lis
     assert set(overrides) <= set(translate(step, flags))
 
 
+def test_stepds_script_says_the_sources_number_of_fit_trials_where_no_flag_does() -> None:
+    run_id = {"--out_base_dir": "r/relation/a"}
+    assert "data.n_trials_per_q=12" in translate("stepd", run_id)
+    given = translate("stepd", {**run_id, "--relation_n_trials_per_q": "5"})
+    assert [line for line in given if line.startswith("data.n_trials_per_q=")] == ["data.n_trials_per_q=5"]
+
+
+def test_later_scripts_keep_the_number_of_fit_trials_of_their_run(tmp_path: Path) -> None:
+    folder = tmp_path / "relation" / "r" / "artifacts"
+    folder.mkdir(parents=True)
+    for count in (12, 36):
+        recorded = Config(data=DataConfig(n_trials_per_q=count)).resolved()
+        (folder / "stepD_meta.json").write_text(json.dumps({"config": recorded}), encoding="utf-8")
+        for step in ("stepe", "step6"):
+            said = translate(step, {"--sampled_trials_path": str(folder / "sampled_trials.json")})
+            # What is the default need not be said.
+            assert ("data.n_trials_per_q=12" in said) == (count == 12)
+
+
 @pytest.mark.parametrize(
     ("step", "flags", "message"),
     [
