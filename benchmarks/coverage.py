@@ -1,7 +1,7 @@
 """How often the intervals of `fv.statistics` hold the truth, as the table of docs/methods.md.
 
-Normal and skewed values and crossed draws are simulated; proportions and their paired differences are enumerated over
-every outcome, and the smallest coverage over a grid of probabilities is told.
+Normal, heavy-tailed and skewed values, crossed draws and repeated queries are simulated; proportions and their paired
+differences are enumerated over every outcome, and the smallest coverage over a grid of probabilities is told.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import binom, multinomial, norm, ttest_1samp
 
 from fv.config import StatsConfig
+from fv.statistics.clusters import per_cluster
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import Kind, adjusted_wald, clopper_pearson, estimate_means
 
@@ -19,26 +20,35 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 14, 20, 30)
 DRAWS = (2, 3, 5, 20)
 EFFECTS = {"trials = draws": (1.0, 1.0, 0.5), "mostly trials": (1.0, 0.2, 0.5), "mostly draws": (0.2, 1.0, 0.5)}
 """Standard deviations of the effects of trials, of draws, and of the two together."""
+QUERIES = (4, 6, 8, 12, 20)
+REPEATS = {"3 trials each": (3,), "1 to 5 trials": (1, 2, 3, 4, 5)}
+"""How many trials each query has, over and over."""
 LEVEL = 0.95
 STATS = StatsConfig(confidence=LEVEL)
 Ends = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the repetitions")
-    n_times = 1_000 if parser.parse_args().quick else 20_000
+    n_times = 500 if parser.parse_args().quick else 10_000
     print(f"Coverage where {LEVEL:.0%} is written, in per cent; {n_times:,} repetitions where it is simulated.\n")
     print_table(["n", *ROWS], ([n, *(cover(n, n_times) for cover in ROWS.values())] for n in SIZES))
     print()
     names = [f"{draws} draws" for draws in DRAWS]
     rows = (
-        [f"{n}, {name}", *(crossed(n, draws, sd, n_times // 20) for draws in DRAWS)]
+        [f"{n}, {name}", *(crossed(n, draws, sd, n_times // 10) for draws in DRAWS)]
         for name, sd in EFFECTS.items()
         for n in (6, 14, 30)
     )
     print_table(["trials, variance", *names], rows)
+    print()
+    names = [f"{name}, {way}" for name in REPEATS for way in ("by trial", "by query")]
+    print_table(
+        ["queries", *names],
+        ([n, *(share for repeats in REPEATS.values() for share in repeated(n, repeats, n_times))] for n in QUERIES),
+    )
 
 
 def simulated(draw: Callable[..., np.ndarray], truth: float, n: int, n_times: int) -> float:
@@ -61,6 +71,16 @@ def covered(ends: Ends, truth: float) -> float:
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Values with a mean of 0."""
     return rng.normal(size=shape)
+
+
+def students_three(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Values with a mean of 0 and heavy tails: Student's t with 3 degrees of freedom."""
+    return rng.standard_t(3, size=shape)
+
+
+def contaminated(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normal values with a mean of 0, of which one in ten has ten times the standard deviation."""
+    return rng.normal(size=shape) * np.where(rng.random(shape) < 0.1, 10.0, 1.0)
 
 
 def exponential(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -122,8 +142,20 @@ def crossed(n_trials: int, n_draws: int, sd: tuple[float, float, float], n_times
     return covered((found["ci_low"].to_numpy(), found["ci_high"].to_numpy()), 0.0)
 
 
+def repeated(n_queries: int, repeats: tuple[int, ...], n_times: int) -> tuple[float, float]:
+    """Coverage of a mean over trials that share queries, by trial and by query; half of the variance is the query's."""
+    rng = np.random.default_rng([n_queries, *repeats])
+    queries = np.repeat(np.arange(n_queries), np.resize(repeats, n_queries))
+    values = rng.normal(size=(n_times, n_queries))[:, queries] + rng.normal(size=(n_times, len(queries)))
+    found = (estimate_means(units, STATS, 0) for units in (values, per_cluster(values, queries)))
+    by_trial, by_query = (covered((each.ci_low, each.ci_high), 0.0) for each in found)
+    return by_trial, by_query
+
+
 ROWS: dict[str, Callable[[int, int], float]] = {
     "normal": lambda n, times: simulated(normal, 0.0, n, times),
+    "t, 3 degrees": lambda n, times: simulated(students_three, 0.0, n, times),
+    "contaminated": lambda n, times: simulated(contaminated, 0.0, n, times),
     "exponential": lambda n, times: simulated(exponential, 1.0, n, times),
     "exponential, Student's t": lambda n, times: students(exponential, 1.0, n, times),
     "proportion, smallest": proportions,

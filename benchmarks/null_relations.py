@@ -9,6 +9,11 @@ of its own on any words. So it is counted how often the interval of a contrast h
 - the truth, if it were Student's t of the same mean and standard error;
 - zero;
 - zero where a fair coin says, trial by trial, which side is subtracted from which: there zero is the truth.
+
+One run a relation says little of it. So the fresh trials are cut into disjoint blocks as well, each as large as a run's
+test trials, and it is counted how often the interval over one block holds the mean over all other blocks, and zero.
+Random ones are redrawn there, and their mean is taken, so that the interval is over trials alone. The other blocks'
+mean has an error of its own: of 25 blocks, it adds a twenty-fourth to the variance, half a point of coverage.
 """
 
 import argparse
@@ -26,7 +31,7 @@ from scipy.stats import t as student_t
 
 from benchmarks.coverage import print_table
 from benchmarks.subjects import configured, smollm2, tiny_llama
-from fv.config import Config
+from fv.config import Config, StatsConfig
 from fv.data.relations import Pair, Relation, Relations
 from fv.data.sampling import prompt_of, sample_snapshot
 from fv.data.snapshot import Trial
@@ -58,9 +63,11 @@ N_EVAL, N_OTHERS = 28, 120
 SETTINGS = ("data.n_trials_per_q=8", "data.n_demos=3", "score.k=4", f"injection.n_eval={N_EVAL}", "compute.threads=1")
 MORE_DRAWS, ALL_SETS = 20, 1_000
 """Fresh random vectors, and more sets of random heads than there are."""
+CONTRAST = ["condition", "minus"]
 SCORED = ("logprob", "p")
 """The metrics whose truth is measured."""
 SHOWN = {"logprob": "log p", "p": "p", "answer_logprob": "whole answer"}
+HOLDS_IN_BLOCKS = {"holds_others": "the other blocks' mean", "holds_zero": "zero"}
 HOLDS = {
     "holds_truth": "truth",
     "holds_truth_by_t": "truth, Student's t",
@@ -75,14 +82,25 @@ def main() -> None:
     parser.add_argument("relations", nargs="?", type=int, default=200, help="how many relations are shuffled")
     parser.add_argument("--seed", type=int, default=0, help="of the first one")
     parser.add_argument("--fresh", type=int, default=500, help="fresh trials that tell the truth")
+    parser.add_argument("--block", type=int, default=20, help="trials of a block of them")
     args = parser.parse_args()
+    if args.block < 2 or args.fresh < 2 * args.block:
+        parser.error("--fresh must hold two blocks or more, of two trials or more")
     torch.set_num_threads(1)
     config, lm = configured(*SETTINGS, f"data.n_eval_trials_per_q={N_EVAL + args.fresh}"), tiny_llama(smollm2())
     seeds = range(args.seed, args.seed + args.relations)
     shown = track(seeds, "Relations", console=Console(stderr=True))
-    found = pd.concat([held(null_run(lm, config, seed)) for seed in shown], ignore_index=True)
+    by_run, by_block = [], []
+    for seed in shown:
+        run = null_run(lm, config, seed)
+        fresh = fresh_differences(run)
+        by_run.append(held(run, fresh))
+        by_block.append(held_in_blocks(fresh, args.block, config.stats, seed))
     print(f"{args.relations} shuffled relations, {args.fresh} fresh trials each. Intervals that hold, in per cent:\n")
-    print_table(*as_table(found))
+    print_table(*as_table(pd.concat(by_run, ignore_index=True)))
+    blocks = pd.concat(by_block, ignore_index=True)
+    print(f"\nOver {args.fresh // args.block} disjoint blocks of {args.block} fresh trials of each relation:\n")
+    print_table(*as_table_of_blocks(blocks))
 
 
 def words() -> list[str]:
@@ -134,16 +152,22 @@ def null_run(lm: LanguageModel, config: Config, seed: int) -> NullRun:
     return NullRun(evaluation, found, pd.concat(held_out.trials, ignore_index=True), held_out.contrasts)
 
 
-def held(run: NullRun) -> pd.DataFrame:
-    """One row a (contrast, metric): its interval, the truth where it is known, and what the interval holds."""
+def held(run: NullRun, fresh: pd.DataFrame) -> pd.DataFrame:
+    """One row a (contrast, metric): its interval, the truth where it is known, and what the interval holds.
+
+    Args:
+        run: the run.
+        fresh: its `fresh_differences`.
+    """
     differences = contrast_rows(run.rows, run.contrasts).assign(subset=ALL)
     trials = sorted(set(differences["trial_id"]))
     sides = generator_for(run.evaluation.seed, "coin").choice([-1, 1], len(trials))
     signs = differences["trial_id"].map(dict(zip(trials, sides, strict=True)))
     tossed = differences.assign(**{metric: differences[metric] * signs for metric in CONTRASTED})
     found, by_coin = (_estimates(run, rows) for rows in (differences, tossed))
-    true = truth(run).rename("truth").reset_index()
-    found = found.merge(true, on=["condition", "minus", "metric"], how="left")
+    means = fresh.groupby(CONTRAST, as_index=False)[list(SCORED)].mean()
+    true = means.melt(CONTRAST, var_name="metric", value_name="truth")
+    found = found.merge(true, on=[*CONTRAST, "metric"], how="left")
     half = student_t.ppf((1 + run.evaluation.stats.confidence) / 2, found["n"] - 1) * found["se"]
     by_t = pd.DataFrame({"ci_low": found["mean"] - half, "ci_high": found["mean"] + half})
     return found.assign(
@@ -163,26 +187,45 @@ def _holds(found: pd.DataFrame, value: pd.Series | float) -> pd.Series:
     return (found["ci_low"] <= value) & (value <= found["ci_high"])
 
 
-def truth(run: NullRun) -> pd.Series:
-    """Each contrast's mean of log p and p on the trials that the run has not seen, by (condition, minus, metric)."""
+def held_in_blocks(fresh: pd.DataFrame, size: int, stats: StatsConfig, seed: int) -> pd.DataFrame:
+    """One row a (contrast, metric, block): the interval over the block's trials, and what it holds.
+
+    Args:
+        fresh: `fresh_differences`.
+        size: trials of a block; those that fill none are left out.
+        stats: level, resamples and method.
+        seed: the run's seed.
+    """
+    number = fresh["trial"] // size
+    rows = fresh.assign(block=number)[number < (fresh["trial"].max() + 1) // size]
+    kinds = {metric: CONTRASTED[metric] for metric in SCORED}
+    found = grouped_means(rows, [*CONTRAST, "block"], kinds, "trial", stats, seed)
+    sums = found.groupby([*CONTRAST, "metric"])["mean"]
+    others = (sums.transform("sum") - found["mean"]) / (sums.transform("size") - 1)
+    return found.assign(others=others, holds_others=_holds(found, others), holds_zero=_holds(found, 0.0))
+
+
+def fresh_differences(run: NullRun) -> pd.DataFrame:
+    """Each contrast on the trials that the run has not seen: condition, minus, trial (its number), logprob, p."""
     fresh = eval_trials(run.evaluation.snapshot, NULL, None)[len(run.grid.parts) :]
-    means = scored(run, fresh).groupby("condition").mean().to_dict()
-    pairs = sorted(run.contrasts)
-    found = {(a, b, metric): means[metric][a] - means[metric][b] for a, b in pairs for metric in SCORED}
-    return pd.Series(found).rename_axis(["condition", "minus", "metric"])
+    of = dict(iter(scored(run, fresh).groupby("condition")))
+    of = {name: rows.set_index("trial")[list(SCORED)] for name, rows in of.items()}
+    parts = [(of[a] - of[b]).assign(condition=a, minus=b).reset_index() for a, b in sorted(run.contrasts)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def scored(run: NullRun, fresh: Sequence[Trial]) -> pd.DataFrame:
-    """The mean scores on fresh trials of every condition of a run, random ones redrawn: condition, logprob, p."""
+    """Scores on fresh trials of every condition of a run, redrawn ones averaged: condition, trial, logprob, p."""
     evaluation = run.evaluation
-    rows = []
+    parts = []
     for kind, conditions in by_prompt(redrawn(run)).items():
         prompts = [prompt_of(evaluation.lm, evaluation.snapshot, trial, kind) for trial in fresh]
         logprob = evaluation.engine.target_logprobs(prompts, [each.edit for each in conditions])
-        # (n_trials, n_conditions) -> (n_conditions,)
-        means = zip(logprob.mean(0).tolist(), logprob.exp().mean(0).tolist(), strict=True)
-        rows += [(each.name, *mean) for each, mean in zip(conditions, means, strict=True)]
-    return pd.DataFrame(rows, columns=["condition", *SCORED])
+        for name in dict.fromkeys(each.name for each in conditions):
+            own = logprob[:, [i for i, each in enumerate(conditions) if each.name == name]]  # (n_trials, n_draws)
+            means = {"logprob": own.mean(1).numpy(), "p": own.exp().mean(1).numpy()}
+            parts.append(pd.DataFrame({"condition": name, "trial": range(len(fresh)), **means}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
@@ -227,6 +270,19 @@ def as_table(found: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
     }
     rows = [[name, f"{far[name]:.2f}", *map(float, row)] for name, *row in pd.DataFrame(shares).itertuples()]
     return ["contrast", "truth / s.e.", *shares], rows
+
+
+def as_table_of_blocks(found: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
+    """Column names and rows: a contrast each, with shares of its blocks' intervals, and all of them last."""
+    of = found.assign(contrast=found["condition"] + " − " + found["minus"])
+    columns = {
+        f"{SHOWN[metric]}: {words}": of[of["metric"] == metric].groupby("contrast")[column].mean()
+        for metric in SCORED
+        for column, words in HOLDS_IN_BLOCKS.items()
+    }
+    shares = pd.DataFrame(columns)
+    shares.loc["all"] = shares.mean()
+    return ["contrast", *shares], [[name, *map(float, row)] for name, *row in shares.itertuples()]
 
 
 if __name__ == "__main__":

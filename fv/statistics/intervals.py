@@ -80,8 +80,8 @@ def estimate_means(
     little that says depends on `n`. Proportions have one of some width all the same.
 
     Of values spread alike to both sides (normal, Student's t with 3 degrees of freedom, a tenth with ten times the
-    spread), intervals of 95 % hold the mean in NORMAL % of cases or more, at any `n` from 2 to 30; of skewed ones
-    (exponential) in SKEWED %, no less often than Student's t alone (docs/methods.md, "Intervals"). That is of BCa:
+    spread), intervals of 95 % hold the mean in 94.7 % of cases or more, at any `n` from 2 to 30; of skewed ones
+    (exponential) in 87 to 96 %, no less often than Student's t alone (docs/methods.md, "Intervals"). That is of BCa:
     `basic` and `percentile` hold skewed means less often.
 
     Args:
