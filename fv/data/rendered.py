@@ -6,7 +6,7 @@ from typing import Literal
 
 from fv.config import TemplateConfig
 from fv.data.encoding import Encoder
-from fv.data.prompts import accepted, render, render_target, target_tokens
+from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.data.relations import Pair, normalise
 from fv.data.snapshot import Trial, WrongOutputs
 from fv.errors import TrialError
@@ -39,12 +39,10 @@ class Renderer:
         Raises:
             TrialError: the answer's tokens do not follow the prompt's, or differ from prompt to prompt.
         """
-        texts = [render(self.template, shown, query.exA) for shown in (demos, wrong, ())]
-        target = render_target(self.template, query.exB)
-        found = {accepted(ids) for ids in target_tokens(self.encoder, [(text, target) for text in texts])}
+        (clean, corrupted, zero_shot), answers = self.tokenized(query, demos, wrong, ())
+        found = set(answers)
         if len(found) > 1:
             raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(found)}")
-        clean, corrupted, zero_shot = texts
         target_ids = list(found.pop())
         return Trial(
             trial_id=trial_id,
@@ -58,7 +56,18 @@ class Renderer:
             clean_prompt_str=clean,
             corrupted_prompt_str=corrupted,
             zero_shot_prompt_str=zero_shot,
-            target_str=target,
+            target_str=render_target(self.template, query.exB),
             target_first_token_id=target_ids[0],
             target_token_ids=target_ids,
         )
+
+    def tokenized(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
+        """The query's prompt after each of the `shown` demonstrations, and the answer's token ids after each.
+
+        Raises:
+            TrialError: the answer's tokens do not follow a prompt's.
+        """
+        texts = [render(self.template, demos, query.exA) for demos in shown]
+        target = render_target(self.template, query.exB)
+        found = target_tokens(self.encoder, [(text, target) for text in texts])
+        return texts, [accepted(ids) for ids in found]

@@ -19,8 +19,9 @@ from fv.data.capacity import Capacity, advice, capacity
 from fv.data.corruption import OutputTable, corrupt
 from fv.data.encoding import Encoder
 from fv.data.hold_out import FitSide
-from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens, zero_shot_targets
+from fv.data.prompts import render, zero_shot_targets
 from fv.data.relations import Pair, Relation, normalise
+from fv.data.rendered import Renderer
 from fv.data.snapshot import Trial
 from fv.errors import TrialError
 from fv.seeding import generator_for
@@ -87,6 +88,7 @@ class RelationSampler:
         self.data = data
         self.seed = seed
         self.encoder = encoder
+        self.renderer = Renderer(encoder, data.template)
         self.rng = generator_for(seed, relation.q_id)
         self.order: list[int] = self.rng.permutation(len(relation.pairs)).tolist()
         self.groups = kin_groups(relation.pairs)
@@ -127,7 +129,7 @@ class RelationSampler:
 
     def _is_usable(self, index: int) -> bool:
         try:
-            self._tokenize(self.relation.pairs[index], [])
+            self.renderer.tokenized(self.relation.pairs[index], [])
         except TrialError as error:
             self._reject(index, error)
             return False
@@ -204,27 +206,7 @@ class RelationSampler:
     def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int, demos: list[Pair]) -> Trial:
         query = self.relation.pairs[index]
         wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
-        (clean, corrupted, zero_shot), found = self._tokenize(query, demos, wrong, [])
-        targets = set(found)
-        if len(targets) > 1:
-            raise TrialError(f"the answer {query.exB!r} has other tokens after other prompts: {sorted(targets)}")
-        target_ids = list(targets.pop())
-        return Trial(
-            trial_id=trial_id,
-            q_id=self.relation.q_id,
-            split=split,
-            demos=demos,
-            corrupted_demos=wrong,
-            corruption=corruption,
-            target_in_corrupted=any(normalise(demo.exB) == normalise(query.exB) for demo in wrong),
-            query=query,
-            clean_prompt_str=clean,
-            corrupted_prompt_str=corrupted,
-            zero_shot_prompt_str=zero_shot,
-            target_str=render_target(self.data.template, query.exB),
-            target_first_token_id=target_ids[0],
-            target_token_ids=target_ids,
-        )
+        return self.renderer.trial(trial_id, self.relation.q_id, split, query, demos, wrong, corruption)
 
     def _draw_demos(self, query: int) -> list[Pair]:
         demos: dict[int, Pair] = {}
@@ -237,13 +219,6 @@ class RelationSampler:
                 return list(demos.values())
         asked = f"{self.data.called('n_demos')}={self.data.n_demos}"
         raise TrialError(f"{asked}, but there are {len(demos)} unrelated demonstrations")
-
-    def _tokenize(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
-        """The query's prompt behind each of the `shown` demonstrations, and the answer's token ids behind each."""
-        texts = [render(self.data.template, demos, query.exA) for demos in shown]
-        target = render_target(self.data.template, query.exB)
-        found = target_tokens(self.encoder, [(text, target) for text in texts])
-        return texts, [accepted(ids) for ids in found]
 
     def _reject(self, index: int, error: TrialError) -> None:
         self.result.n_rejected += 1

@@ -142,7 +142,7 @@ class Evaluation:
     def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:
         """`fv.evaluation.transfer.transfer_tables` of the vectors that were injected."""
         means, contrasts = found.tables["held_out"], found.tables["contrasts"]
-        clusters = getattr(self.snapshot.meta, "clusters", {})
+        clusters = self.snapshot.meta.clusters
         return transfer_tables(found.trials, means, contrasts, vectors, self.stats, self.seed, clusters)
 
     def norms_of_alpha(self) -> dict[str, Tensor] | None:

@@ -113,7 +113,7 @@ def measure(runs: RelationRuns, stats: StatsConfig, name: str, estimate: Estimat
     effects = {q_id: unit.effects for q_id, unit in units.items()}
     means = {q_id: unit.means for q_id, unit in units.items()}
     origin = Origin.of(runs.lm, runs.snapshot)
-    prompts, clusters = prompt_scores(runs.snapshot, units), getattr(runs.snapshot.meta, "clusters", {})
+    prompts, clusters = prompt_scores(runs.snapshot, units), runs.snapshot.meta.clusters
     return Effects(effects, means, origin, prompts, runs.seed, stats, screen, clusters)
 
 

@@ -55,7 +55,7 @@ class StepdResults:
         n_layers, n_heads, _ = next(iter(means.values())).clean.shape
         is_screened = SCORES in meta["outputs"]
         screen = read_screen(paths.artifacts, snapshot.qids, (n_layers, n_heads)) if is_screened else None
-        clusters = getattr(snapshot.meta, "clusters", {})
+        clusters = snapshot.meta.clusters
         found = Effects(trial_effects, means, origin, prompts, config["seed"], stats, screen, clusters)
         return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
 
