@@ -20,24 +20,24 @@ UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted":
 """Conditions without an edit, and their prompts: edits of these prompts change them."""
 
 
-class Chooses(StrEnum):
-    """Among which cells an injected vector takes its best one on dev trials."""
+class At(StrEnum):
+    """Where an injected vector is added."""
 
-    nothing = "nothing"
-    """It is added at a given cell."""
-    grid = "grid"
-    """The cells of the grid, as the function vector itself."""
-    weaker = "weaker"
-    """The cells of the grid, weaker strengths, and none at all."""
+    given = "given"
+    """At a given cell."""
+    own = "own"
+    """At its own best cell on dev trials, among the cells of the grid, weaker strengths, and none at all."""
+    refitted = "refitted"
+    """At the cell of the condition that it is a refit of."""
 
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """A vector, (d_model,), added at `cell`, or at the best of the cells that it `chooses` among."""
+    """A vector, (d_model,), added at `cell`, or `at` a cell that is found first."""
 
     vector: Tensor
     cell: Cell
-    chooses: Chooses = Chooses.nothing
+    at: At = At.given
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fv.errors import ConfigError
-from fv.evaluation.candidate import Candidate, Chooses, Injected
+from fv.evaluation.candidate import At, Candidate, Injected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,13 +87,13 @@ class VectorContext:
     def injected(self, name: str, prompt: str, minus: tuple[str, ...] = ()) -> Candidate:
         """The condition `name`: the function vector in a kind of prompt, at the best cell for these prompts. Arguments
         as of `Candidate`."""
-        edit = Injected(self.vector.values, self.cell, self._choice(Chooses.weaker))
+        edit = Injected(self.vector.values, self.cell, self._at_own)
         return Candidate(name, prompt, edit, self.vector.name, minus=minus)
 
-    def refit(self, name: str, values: Tensor, draw: int, refit_of: str, chooses: Chooses) -> Candidate:
-        """The condition `name`: draw `draw` of a vector, (d_model,), made again from resampled fit trials, whose spread
-        widens the intervals of the condition `refit_of`."""
-        edit = Injected(values, self.cell, self._choice(chooses))
+    def refit(self, name: str, values: Tensor, draw: int, refit_of: str) -> Candidate:
+        """The condition `name`: draw `draw` of a vector, (d_model,), made again from resampled fit trials and injected
+        at the cell of the condition `refit_of`, whose intervals their spread widens."""
+        edit = Injected(values, self.cell, At.refitted)
         return Candidate(name, "zero_shot", edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
@@ -107,8 +107,9 @@ class VectorContext:
         """
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
-        edit, fv = Injected(values, self.cell, self._choice(Chooses.weaker)), self.vector.name
+        edit, fv = Injected(values, self.cell, self._at_own), self.vector.name
         return Candidate(name, "zero_shot", edit, fv, draw, of, all_draws=all_draws, control_of=("fv",))
 
-    def _choice(self, wanted: Chooses) -> Chooses:
-        return wanted if self.controls_choose else Chooses.nothing
+    @property
+    def _at_own(self) -> At:
+        return At.own if self.controls_choose else At.given

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fv.evaluation.cells import weaker_cells
-from fv.evaluation.selection import best_cell, best_of
+from fv.evaluation.selection import best_cell
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import Cell, Engine
 from fv.models.prompt import Prompt
@@ -36,19 +36,13 @@ class DevChoice:
         """The vector's cells and weaker ones, by layer then alpha."""
         return weaker_cells(self.grid, self.weaker)
 
-    def of_vectors(self, vectors: Tensor, kind: str = "zero_shot", weaker: bool = True) -> list[Cell]:
-        """The best cell of each vector, (n_vectors, d_model), in a kind of prompt.
-
-        Args:
-            vectors: the vectors.
-            kind: the kind of prompt.
-            weaker: whether weaker strengths than the grid's may be chosen, and alpha 0 where all do harm.
-        """
-        cells = self.cells if weaker else list(self.grid)
+    def of_vectors(self, vectors: Tensor, kind: str = "zero_shot") -> list[Cell]:
+        """The best cell of each vector, (n_vectors, d_model), in a kind of prompt; alpha 0 where all do harm."""
+        cells = self.cells
         edits = [self._added(vector, cell) for vector in vectors for cell in cells]
         unedited, *means = self._means(kind, [None, *edits])
-        each = [means[start : start + len(cells)] for start in range(0, len(means), len(cells))]
-        return [best_cell(cells, own, unedited) if weaker else cells[best_of(own)] for own in each]
+        each = (means[start : start + len(cells)] for start in range(0, len(means), len(cells)))
+        return [best_cell(cells, own, unedited) for own in each]
 
     def of_layer_vectors(self, vectors: Tensor, replaces: bool, kind: str = "zero_shot") -> Cell:
         """The cell where the vector of a layer is best added, or the layer and share where it best replaces the stream.

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fv.evaluation.candidate import NO_VECTOR, Candidate, Chooses, Injected, LayerVectors
+from fv.evaluation.candidate import NO_VECTOR, At, Candidate, Injected, LayerVectors
 from fv.evaluation.dev_choice import DevChoice
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import Cell
@@ -95,11 +95,19 @@ def settled(candidates: Sequence[Candidate], best: Mapping[int, Cell], stream: S
         best: {index of a candidate: the cell that is chosen for it}; where there is none, it has its own.
         stream: what strengths are told against.
     """
-    conditions = []
+    conditions: list[Condition] = []
+    refitted = {
+        (one.fv, one.name): best.get(i, one.edit.cell)
+        for i, one in enumerate(candidates)
+        if isinstance(one.edit, Injected) and one.edit.at is not At.refitted
+    }
     for i, candidate in enumerate(candidates):
         name, edit, labels = candidate.name, candidate.edit, candidate.labels
         if isinstance(edit, Injected):
-            conditions.append(stream.injected(name, edit.vector, best.get(i, edit.cell), **labels))
+            cell = best.get(i, edit.cell)
+            if edit.at is At.refitted:
+                cell = refitted.get((candidate.fv, candidate.refit_of), cell)
+            conditions.append(stream.injected(name, edit.vector, cell, **labels))
         elif isinstance(edit, LayerVectors):
             cell = best.get(i, edit.cell)
             put = stream.replaced if edit.replaces else stream.injected
@@ -124,16 +132,16 @@ def recorded_cells(candidates: Sequence[Candidate], rows: pd.DataFrame) -> dict[
 
 
 def best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
-    """{index of a candidate that chooses: its best cell}; one search for all that choose among the same cells."""
+    """{index of a candidate that is at its own best cell: that cell}; one search for all in one kind of prompt."""
     found: dict[int, Cell] = {}
-    together: dict[tuple[str, bool], dict[int, Tensor]] = defaultdict(dict)
+    together: dict[str, dict[int, Tensor]] = defaultdict(dict)
     for i, candidate in enumerate(candidates):
         edit, kind = candidate.edit, candidate.prompt
         if isinstance(edit, LayerVectors):
             found[i] = choice.of_layer_vectors(edit.vectors, edit.replaces, kind)
-        elif isinstance(edit, Injected) and edit.chooses is not Chooses.nothing:
-            together[kind, edit.chooses is Chooses.weaker][i] = edit.vector
-    for (kind, weaker), vectors in together.items():
-        cells = choice.of_vectors(torch.stack([*vectors.values()]), kind, weaker)
+        elif isinstance(edit, Injected) and edit.at is At.own:
+            together[kind][i] = edit.vector
+    for kind, vectors in together.items():
+        cells = choice.of_vectors(torch.stack([*vectors.values()]), kind)
         found |= dict(zip(vectors, cells, strict=True))
     return found

@@ -11,7 +11,7 @@ from itertools import cycle
 
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Trial
-from fv.evaluation.candidate import UNEDITED, Candidate, Chooses, Injected, LayerVectors
+from fv.evaluation.candidate import UNEDITED, At, Candidate, Injected, LayerVectors
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.cost import costing
@@ -99,17 +99,16 @@ def searches(
     rows enter."""
     grid = sorted(set(cells))
     every, found = weaker_cells(grid, weaker), []
-    n_vectors: Counter[tuple[str, Chooses]] = Counter()
+    n_vectors: Counter[str] = Counter()
     for one in candidates:
-        if isinstance(one.edit, Injected) and one.edit.chooses is not Chooses.nothing:
-            n_vectors[one.prompt, one.edit.chooses] += 1
+        if isinstance(one.edit, Injected) and one.edit.at is At.own:
+            n_vectors[one.prompt] += 1
         elif isinstance(one.edit, LayerVectors):
             shares = [layer for layer in sorted({cell.layer for cell in grid}) for _ in (1.0, *weaker)]
             layers = shares if one.edit.replaces else [cell.layer for cell in every]
             found.append((one.prompt, [None, *(layer + 1 for layer in layers)]))
-    for (kind, chooses), count in n_vectors.items():
-        among = every if chooses is Chooses.weaker else grid
-        found.append((kind, [None, *(cell.layer + 1 for cell in among for _ in range(count))]))
+    for kind, count in n_vectors.items():
+        found.append((kind, [None, *(cell.layer + 1 for cell in every for _ in range(count))]))
     return found
 
 
@@ -119,7 +118,7 @@ def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Ent
     entries: list[Entry] = []
     for candidate in candidates:
         edit = candidate.edit
-        if isinstance(edit, LayerVectors) or (isinstance(edit, Injected) and edit.chooses is not Chooses.nothing):
+        if isinstance(edit, LayerVectors) or (isinstance(edit, Injected) and edit.at is not At.given):
             entries.append(next(layers) + 1)
         elif isinstance(edit, Injected):
             entries.append(edit.cell.layer + 1)

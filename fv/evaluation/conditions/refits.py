@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fv.config.checks import check_at_least
-from fv.evaluation.candidate import Candidate, Chooses
+from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
 
@@ -31,6 +31,6 @@ class Refits(ConditionProvider):
             return
         found = list(refits(at.lm, at.effects, at.vector, at.ranking, self.draws, at.seed))
         for draw, refit in enumerate(found):
-            yield at.refit("fv_refit", refit.vector, draw, "fv", Chooses.grid)
+            yield at.refit("fv_refit", refit.vector, draw, "fv")
         for draw, refit in enumerate(found):
-            yield at.refit("corrupted_prompts_refit", refit.corrupted, draw, "corrupted_prompts", Chooses.weaker)
+            yield at.refit("corrupted_prompts_refit", refit.corrupted, draw, "corrupted_prompts")
