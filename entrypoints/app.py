@@ -25,7 +25,7 @@ from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
 
-from .command_line import is_answered, multirun_first, refuse_unknown_analyses
+from .command_line import is_answered, multirun_first, refuse_unknown_analyses, with_null_named
 from .errors import UserError, traceback_wanted, user_errors
 from .launchers import add_resolvers, missing_plugin
 from .pages import write_page
@@ -61,7 +61,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             if is_answered(sys.argv[1:], config_name, task.__globals__["__doc__"]):
                 return
-            sys.argv[1:] = multirun_first(sys.argv[1:])
+            sys.argv[1:] = with_null_named(multirun_first(sys.argv[1:]))
             if missing := missing_plugin(sys.argv[1:]):
                 sys.exit(missing)
             before = _holder.set(ModelHolder())

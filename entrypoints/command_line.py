@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -45,6 +46,8 @@ SWITCHES = {
     "hydra.verbose=true": "say more on the terminal",
 }
 
+_NULL = re.compile(r"(?<=[\[,])null(?=[,\]])")
+"""The bare word in a list."""
 
 def plugged_in() -> dict[str, dict[str, type]]:
     """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
@@ -74,6 +77,14 @@ def is_answered(words: Sequence[str], name: str, purpose: str) -> bool:
 def multirun_first(words: Sequence[str]) -> list[str]:
     """The words with `-m` in front: Hydra takes no settings on both sides of it."""
     return [word for word in words if word in MULTIRUN] + [word for word in words if word not in MULTIRUN]
+
+
+def with_null_named(words: Sequence[str]) -> list[str]:
+    """The words with the analysis `null` in quotes: a bare `null` is nothing to Hydra.
+
+    `analysis=null` alone stays what it is for every group: none of its choices.
+    """
+    return [_NULL.sub("'null'", word) if word.startswith("analysis=[") else word for word in words]
 
 
 def refuse_unknown_analyses(words: Sequence[str]) -> None:
