@@ -46,8 +46,8 @@ SWITCHES = {
     "hydra.verbose=true": "say more on the terminal",
 }
 
-_NULL = re.compile(r"(?<=[\[,])null(?=[,\]])")
-"""The bare word in a list."""
+_NULL = re.compile(r"(?<=[\[,=])null(?=[,\]]|$)")
+"""The bare word, alone or in a list."""
 
 def plugged_in() -> dict[str, dict[str, type]]:
     """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
@@ -80,11 +80,8 @@ def multirun_first(words: Sequence[str]) -> list[str]:
 
 
 def with_null_named(words: Sequence[str]) -> list[str]:
-    """The words with the analysis `null` in quotes: a bare `null` is nothing to Hydra.
-
-    `analysis=null` alone stays what it is for every group: none of its choices.
-    """
-    return [_NULL.sub("'null'", word) if word.startswith("analysis=[") else word for word in words]
+    """The words with the analysis `null` in quotes: a bare `null` is nothing to Hydra."""
+    return [_NULL.sub("'null'", word) if word.startswith("analysis=") else word for word in words]
 
 
 def refuse_unknown_analyses(words: Sequence[str]) -> None:

@@ -31,9 +31,13 @@ print(vector, paper, sep="\n")
 
 # %% What it does: the cell is chosen on dev trials, every number is of test trials
 result = fv.evaluate(
-    lm, vector, trials["verb_past"], layers=range(8, 22, 3), alphas=[1, 2], controls=["random_vectors"]
+    *(lm, vector, trials["verb_past"]),
+    layers=range(8, 22, 3),
+    alphas=[0.25, 0.5, 1, 2],
+    controls=["refits", "corrupted_prompts"],
+    effects=effects,
 )
-print(result.table.round(2).to_string(index=False))
+print(result.headline.T.to_string(header=False))
 result.plot().savefig(FIGURES / "effect_by_layer.png")
 
 # %% Generation without the vector and with it

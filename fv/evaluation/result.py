@@ -102,6 +102,16 @@ class Result:
         of_vector = self.strengths.get(fv, {}).get(relation)
         return Cell(layer, alpha if of_vector is None else alpha * of_vector[layer])
 
+    @property
+    def headline(self) -> pd.DataFrame:
+        """One row a (fv, relation): what leads a report (`fv.evaluation.headline.headline_table`).
+
+        Among its columns, each with its interval: `delta_logprob` and `delta_logit_difference`, in nats; both minus
+        what the same heads make of corrupted prompts, where the control `corrupted_prompts` was run; `p` and `rank` of
+        the right answer; `share_of_few_shot`. Intervals hold the choice of heads where the control `refits` was run.
+        """
+        return self.tables["headline"].copy()
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row a (fv, relation, condition) on test trials, draws averaged.
