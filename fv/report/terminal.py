@@ -10,6 +10,7 @@ from fv.errors import ArtifactError, shorten
 from fv.files import read_json
 from fv.report.closing import print_answers, print_baselines, print_effects
 from fv.report.headline import null_ps
+from fv.report.null import null_sentence, print_null
 from fv.report.rankings import print_stepd, print_stepe
 from fv.report.remarks import remarks
 from fv.report.screened import screen_report_of, screen_sentences
@@ -17,7 +18,7 @@ from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.metadata import read_meta
 from fv.runs.paths import FV_META, RunPaths, run_folder
-from fv.runs.run import open_run
+from fv.runs.run import Run, open_run
 from fv.runs.step6_files import META
 from fv.vectors.names import source_name
 
@@ -39,6 +40,7 @@ def print_report(step6: Path) -> None:
             print_answers(summary, _ranked(step6, meta))
             print_baselines(summary)
         _print_lines(winners)
+        _print_lines(said for said in [null_sentence(_run(step6, meta))] if said)
     else:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
     if said := screen_sentences(screen_report_of(RunPaths(run_folder(step6)))):
@@ -57,9 +59,10 @@ def print_gathered(folder: Path) -> None:
 
 def print_analyses(analyses: Path) -> None:
     """Print which analyses a run has, and their tables; `analyses` is the folder that they are in."""
-    made = open_run(run_folder(analyses)).analyses
-    rows = [(name, ", ".join(each.table_names) or "none") for name, each in made.items()]
+    run = open_run(run_folder(analyses))
+    rows = [(name, ", ".join(each.table_names) or "none") for name, each in run.analyses.items()]
     print_table("Analyses", ("name", "tables"), rows, n_text=2)
+    print_null(run)
     print_text(f"In: {analyses}", in_one_piece=True)
 
 
@@ -114,8 +117,12 @@ def _ranked(step6: Path, meta: dict[str, Any]) -> dict[str, list[Row]]:
 
 def _null(step6: Path, meta: dict[str, Any]) -> dict[tuple[str, str], tuple[float, int]]:
     """p of each vector under the null, where it was run on these results."""
-    run = open_run(run_folder(step6), meta["config"]["tag"])
+    run = _run(step6, meta)
     return null_ps(run) if run.paths.step6 == step6 else {}
+
+
+def _run(step6: Path, meta: dict[str, Any]) -> Run:
+    return open_run(run_folder(step6), meta["config"]["tag"])
 
 
 def _print_lines(lines: Iterable[str]) -> None:
