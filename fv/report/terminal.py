@@ -40,7 +40,7 @@ def print_report(step6: Path) -> None:
             print_answers(summary, _ranked(step6, meta))
             print_baselines(summary)
         _print_lines(winners)
-        _print_lines(said for said in [null_sentence(_run(step6, meta))] if said)
+        _print_lines(_null_lines(step6, meta))
     else:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
     if said := screen_sentences(screen_report_of(RunPaths(run_folder(step6)))):
@@ -117,12 +117,19 @@ def _ranked(step6: Path, meta: dict[str, Any]) -> dict[str, list[Row]]:
 
 def _null(step6: Path, meta: dict[str, Any]) -> dict[tuple[str, str], tuple[float, int]]:
     """p of each vector under the null, where it was run on these results."""
-    run = _run(step6, meta)
-    return null_ps(run) if run.paths.step6 == step6 else {}
+    run = _analysed(step6, meta)
+    return {} if run is None else null_ps(run)
 
 
-def _run(step6: Path, meta: dict[str, Any]) -> Run:
-    return open_run(run_folder(step6), meta["config"]["tag"])
+def _null_lines(step6: Path, meta: dict[str, Any]) -> list[str]:
+    run = _analysed(step6, meta)
+    return [] if run is None or not (said := null_sentence(run)) else [said]
+
+
+def _analysed(step6: Path, meta: dict[str, Any]) -> Run | None:
+    """The run whose analyses are of these results; None for the cells of a sweep over other settings."""
+    run = open_run(run_folder(step6), meta["config"]["tag"])
+    return run if run.paths.step6 == step6 else None
 
 
 def _print_lines(lines: Iterable[str]) -> None:
