@@ -185,13 +185,14 @@ def test_a_share_that_all_trials_have_is_certain_but_for_refits(share: float) ->
 
 
 def test_its_interval_holds_the_truth() -> None:
-    rng, truth, n, holds = np.random.default_rng(1), 0.4, 20, []
-    scores = []
-    for i in range(80):
-        zero, gain = np.zeros(n), rng.normal(4, 1.5, n)
-        effect = truth * 4 + 0.6 * (gain - 4) + rng.normal(0, 1, n)
-        own = {("", "zero_shot", 0): zero, ("", "few_shot", 0): gain, ("v", "fv", 0): effect}
-        scores.append(trial_rows(own, f"q{i}"))
-    for found in few_shot_shares(pd.concat(scores), STATS, 0).values():
-        holds.append(found["ci_low"] <= truth <= found["ci_high"])
-    assert len(holds) == 80 and np.mean(holds) >= 0.88
+    rng, truth, n, n_relations = np.random.default_rng(1), 0.4, 20, 80
+    gain = rng.normal(4, 1.5, (n_relations, n))
+    effect = truth * 4 + 0.6 * (gain - 4) + rng.normal(0, 1, gain.shape)
+    where = pd.MultiIndex.from_product([range(n_relations), range(n)], names=["eval_qid", "trial_id"])
+    tables = [
+        pd.DataFrame({"fv": fv, "condition": condition, "draw": 0, "delta_logprob": values.ravel()}, index=where)
+        for fv, condition, values in (("", "few_shot", gain), ("v", "fv", effect))
+    ]
+    found = few_shot_shares(pd.concat(tables).reset_index(), STATS, 0)
+    holds = [share["ci_low"] <= truth <= share["ci_high"] for share in found.values()]
+    assert len(holds) == n_relations and np.mean(holds) >= 0.88
