@@ -123,8 +123,8 @@ def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict
 def _ratio(
     effect: np.ndarray, gain: np.ndarray, refits: np.ndarray, stats: StatsConfig, seed: int, q_id: str
 ) -> dict[str, float] | None:
-    """The ratio of two means over the same trials, (n_trials,) each, and its interval; `refits` are means of the effect's
-    refits."""
+    """The ratio of two means over the same trials, (n_trials,) each, and its interval; `refits` are the means of refits
+    of the effect."""
     n = len(gain)
     if n < 3 or gain.mean() <= scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * gain.std(ddof=1) / np.sqrt(n):
         return None

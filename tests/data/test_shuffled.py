@@ -30,7 +30,7 @@ asked = st.fixed_dictionaries(
 def shown(trials: list[Trial]) -> list[Pair]:
     """The pairs that clean prompts show, and the queries of fit trials, once each."""
     queries = [trial.query for trial in trials if trial.split == "fit"]
-    return list({pair: None for pair in [*queries, *(pair for trial in trials for pair in trial.demos)]})
+    return list(dict.fromkeys([*queries, *(pair for trial in trials for pair in trial.demos)]))
 
 
 def matched(before: Snapshot, after: Snapshot) -> dict[Pair, set[Pair]]:
@@ -120,7 +120,11 @@ def test_every_permutation_is_as_likely(tiny_llama: LanguageModel) -> None:
     before = sample_trials({"q": pairs}, tiny_llama, demos=2, fit=3, held_out=1).snapshot
     assert len(fit_pairs(before.trials)) == 3
     found = Counter(
-        tuple(sorted(pair for given_ in matched(before, shuffled(before, "q", tiny_llama, i, 0)).values() for pair in given_))
+        tuple(
+            sorted(
+                pair for given_ in matched(before, shuffled(before, "q", tiny_llama, i, 0)).values() for pair in given_
+            )
+        )
         for i in range(240)
     )
     # Forty each in expectation; four standard deviations are 23.

@@ -211,7 +211,9 @@ def test_random_vectors_are_isotropic_where_that_is_asked_for_and_where_no_heads
 ) -> None:
     vector, file = vector_of(lm, measured), Vector.of(torch.ones(lm.d_model))
     for one, form in ((vector, "isotropic"), (file, "head_outputs")):
-        own = candidates_of(lm, measured, [one], dict(only(["random_vectors"])) | {"random_vectors": {"form": form}}).own
+        own = candidates_of(
+            lm, measured, [one], dict(only(["random_vectors"])) | {"random_vectors": {"form": form}}
+        ).own
         found = [values_of(c) for c in own if c.name == "random_vector"]
         np.testing.assert_array_equal(found, torch.stack(isotropic_vectors(one, 20, 0)))
         norms = np.linalg.norm(found, axis=1)

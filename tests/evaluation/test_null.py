@@ -171,7 +171,9 @@ numbers = st.lists(st.tuples(st.integers(-5, 5), st.integers(1, 3)), min_size=1,
 def test_p_counts_draws_as_far_in_standard_errors(
     one: tuple[int, int], null: list[tuple[int, int]], other: list[tuple[int, int]]
 ) -> None:
-    draws = pd.concat([drawn(*map(list, zip(*null, strict=True))), drawn(*map(list, zip(*other, strict=True)), metric="p")])
+    draws = pd.concat(
+        [drawn(*map(list, zip(*null, strict=True))), drawn(*map(list, zip(*other, strict=True)), metric="p")]
+    )
     observed = drawn([one[0]], [one[1]]).assign(fv="v", eval_qid="a")
     (found,) = permutation_table(observed, draws).to_dict("records")
     # Whole numbers compare exactly: m / s against M / S is m * S against M * s.

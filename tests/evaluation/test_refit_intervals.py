@@ -48,7 +48,9 @@ IN_CONTRASTS = ["condition", "minus", "subset", "metric"]
 
 
 def test_the_spread_of_refits_is_added_in_squares_on_each_side() -> None:
-    found = widened(one_mean(2.0, 0.5, 1.0, 4.0), refits_of([1.0, 2.0, 6.0]), ["who", "metric"], {"x": Kind.mean}, STATS)
+    found = widened(
+        one_mean(2.0, 0.5, 1.0, 4.0), refits_of([1.0, 2.0, 6.0]), ["who", "metric"], {"x": Kind.mean}, STATS
+    )
     (row,) = found.to_dict("records")
     sd = np.sqrt((4 + 1 + 9) / 2)
     half = 4.302652729911275 * sd  # Student's t of two degrees of freedom

@@ -16,6 +16,7 @@ from fv.config import Config
 from fv.errors import FvError
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
+from fv.pricing.ledger import StagePrice
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.shape import Shape
 from fv.pricing.start_up import SELFCHECK_PASSES, SELFCHECK_TOKENS
@@ -51,26 +52,21 @@ def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
 
 
 def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(make: MakeConfig) -> None:
-    only = "data.qids=[antonym]"
-    lm = model_of(make(only)).lm
-    without, (twenty, forty) = (
-        {(stage.step, stage.name): stage for stage in priced(workload_of(make(only), lm), Processor(tflops=1.0)).stages},
-        (
-            {(stage.step, stage.name): stage for stage in priced(load, Processor(tflops=1.0)).stages}
-            for load in (
-                workload_of(make(only, "analysis=['null']", f"analysis.null.draws={n}"), lm) for n in (20, 40)
-            )
-        ),
-    )
-    stage = ("Step6", "null")
-    assert stage not in without and set(twenty) - set(without) == {stage}
-    units = {n: price[stage].units for n, price in ((20, twenty), (40, forty))}
-    assert {n: len(found) for n, found in units.items()} == {20: 20, 40: 40}
+    lm = model_of(make()).lm
     shape = Shape.of(lm)
-    flops = {n: price[stage].work.flops(shape) for n, price in ((20, twenty), (40, forty))}
-    assert flops[40] == pytest.approx(2 * flops[20])
-    own = [one for one in twenty.values() if one.name not in ("null", "unrelated texts") and one.only != "screened"]
-    assert flops[20] == pytest.approx(20 * sum(one.work.flops(shape) for one in own), rel=0.2)
+
+    def stages(*more: str) -> dict[str, StagePrice]:
+        load = workload_of(make("data.qids=[antonym]", "analysis.cost.n_texts=0", *more), lm)
+        return {one.name: one for one in priced(load, Processor(tflops=1.0)).stages if one.only != "screened"}
+
+    without = stages()
+    asked = ("analysis=['null',cost]", "analysis.null.screen=run")
+    twenty, forty = (stages(*asked, f"analysis.null.draws={n}") for n in (20, 40))
+    assert {*twenty} - {*without} == {"null"}
+    assert (len(twenty["null"].units), len(forty["null"].units)) == (20, 40)
+    assert forty["null"].work.flops(shape) == pytest.approx(2 * twenty["null"].work.flops(shape))
+    once = sum(one.work.flops(shape) for one in without.values())
+    assert twenty["null"].work.flops(shape) == pytest.approx(20 * once, rel=0.1)
 
 
 def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

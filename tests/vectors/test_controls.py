@@ -175,7 +175,9 @@ def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> N
 
 
 def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_of: VectorHeads) -> None:
-    drawn = [isotropic_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))]
+    drawn = [
+        isotropic_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
+    ]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in drawn[2:])
     expected = norm_matched(vector_of(lm).values, 1, generator_for(0, "random_vector", "a"))[0]

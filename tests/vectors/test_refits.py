@@ -196,7 +196,9 @@ def test_what_is_not_known_to_be_made_of_fit_trials_has_none(lm: LanguageModel) 
     assert refits_of(lm, effects, Vector.of(torch.ones(lm.d_model))) == []
     # One relation without outputs takes away the refits of what all relations make.
     some = together(without, measured_of(lm, "b", 7))
-    assert refits_of(lm, some, vector_of(lm, "b", "aie_qid")) == refits_of(lm, some, vector_of(lm, None, "global")) == []
+    assert (
+        refits_of(lm, some, vector_of(lm, "b", "aie_qid")) == refits_of(lm, some, vector_of(lm, None, "global")) == []
+    )
     assert len(refits_of(lm, some, vector_of(lm, "b"))) == 6
 
 
