@@ -37,7 +37,7 @@ from fv.data.sampling import prompt_of, sample_snapshot
 from fv.data.snapshot import Trial
 from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
-from fv.evaluation.cells import grid, weaker_cells
+from fv.evaluation.cells import grid
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.grid import eval_trials
 from fv.evaluation.plan import Evaluation, GridResults
@@ -241,7 +241,7 @@ def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
     candidates = [each for each in every if each.name != "random_vector" or each.draw >= n_drawn]
     asked = Asked.of(evaluation.lm, evaluation.snapshot, NULL, run.grid.parts)
     stream, weaker = of_relations.stream(NULL), evaluation.settings.controls.weaker
-    choice = DevChoice(evaluation.engine, asked.dev, weaker_cells(cells, weaker), sorted([1.0, *weaker]), stream.unit)
+    choice = DevChoice(evaluation.engine, asked.dev, cells, weaker, stream.unit)
     return zip(candidates, settled(candidates, best_cells(candidates, choice), stream), strict=True)
 
 

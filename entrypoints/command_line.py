@@ -49,6 +49,7 @@ SWITCHES = {
 _NULL = re.compile(r"(?<=[\[,=])null(?=[,\]]|$)")
 """The bare word, alone or in a list."""
 
+
 def plugged_in() -> dict[str, dict[str, type]]:
     """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
     return {"evaluation.conditions": dict(condition_providers()), "analysis": dict(known_analyses())}

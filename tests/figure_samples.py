@@ -17,6 +17,7 @@ from fv.figures.head_count import effect_by_head_count
 from fv.figures.head_overlap import overlap_heatmap
 from fv.figures.heads import head_heatmap
 from fv.figures.inclusion import inclusion_probabilities
+from fv.figures.null import null_figure
 from fv.figures.transfer import transfer_heatmap
 from fv.figures.trials import before_and_after
 
@@ -122,6 +123,18 @@ def injection_cost(names: tuple[str, ...] = NAMES) -> pd.DataFrame:
     return kept.assign(metric="kl", n=32, mean=kl, ci_low=kl * 0.9, ci_high=kl * 1.1)
 
 
+def null_tables(names: tuple[str, ...] = NAMES) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables as `null_draws.csv` and `null_p.csv` are."""
+    rng, contrasts = np.random.default_rng(9), [("corrupted_prompts", "logprob"), ("zero_shot", "logprob")]
+    draws = pd.DataFrame(
+        [(name, draw, *contrast) for name in names for draw in range(10) for contrast in contrasts],
+        columns=["q_id", "draw", "minus", "metric"],
+    )
+    found = pd.DataFrame([(name, *own) for name in names for own in contrasts], columns=["fv", "minus", "metric"])
+    found = found.assign(eval_qid=found["fv"], condition="fv", p_greater=1 / 31, mean=rng.normal(3, 1, len(found)))
+    return draws.assign(condition="fv", mean=rng.normal(size=len(draws))), found
+
+
 def trial_rows(n: int = 8, name: str = "antonym") -> pd.DataFrame:
     """Rows as `held_out_trials.jsonl` has them, of one relation, vector and draw."""
     rng = np.random.default_rng(8)
@@ -146,6 +159,7 @@ FIGURES = {
     "forest": lambda: contrast_forest(contrasts(), confidence=0.95),
     "cost": lambda: effect_against_cost(held_out(), injection_cost(), confidence=0.95),
     "trials": lambda: before_and_after(trial_rows()),
+    "null": lambda: null_figure(*null_tables()),
 }
 """{name: makes a figure of that kind}, at least one of each kind."""
 OF_NAME = {
@@ -160,6 +174,7 @@ OF_NAME = {
     "forest": lambda name: contrast_forest(contrasts((name, "b"))),
     "cost": lambda name: effect_against_cost(held_out((name,)), injection_cost((name,))),
     "trials": lambda name: before_and_after(trial_rows(name=name)),
+    "null": lambda name: null_figure(*null_tables((name, "b"))),
 }
 """{kind: makes a figure of it that shows a relation's name}."""
 

@@ -39,7 +39,7 @@ class Null(Analysis):
     screen: NullScreen = NullScreen.auto
     """Whether the heads of a draw are screened: `auto` where that is cheaper, `run` as the run, `gradient`."""
 
-    reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "trials")
+    reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "injected")
 
     def __post_init__(self) -> None:
         check_at_least("analysis.null.draws", self.draws, FEWEST_DRAWS)
@@ -59,7 +59,10 @@ class Null(Analysis):
 
         headline, draws = run.table("headline"), tables["null_draws"]
         means, contrasts = run.table("held_out"), run.table("contrasts")
-        pairs = headline.dropna(subset="p_holm")[["fv", "eval_qid"]].itertuples(index=False, name=None)
+        # A draw says nothing of vectors away from their relation.
+        of = {vector.name: vector.source_qid for vector in run.injected}
+        every = headline[["fv", "eval_qid"]].itertuples(index=False, name=None)
+        pairs = [(fv, q_id) for fv, q_id in every if of[fv] in (None, q_id)]
         observed = [contrasts_of(means, contrasts, fv, q_id).assign(fv=fv, eval_qid=q_id) for fv, q_id in pairs]
         found = permutation_table(pd.concat(observed), draws) if observed else permutation_table(draws.head(0), draws)
         return {"null": null_table(draws, run.stats), "null_p": found, "null_draws": draws}

@@ -114,8 +114,8 @@ def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict
         for fv, rows in here[here["condition"] == "fv"].groupby("fv"):
             effect = rows.set_index("trial_id")["delta_logprob"].reindex(gain.index)
             refits = here[(here["condition"] == "fv_refit") & (here["fv"] == fv)]
-            spread = refits.groupby("draw")["delta_logprob"].mean().to_numpy() / gain.mean()
-            if share := _ratio(effect.to_numpy(), gain.to_numpy(), spread, stats, seed, str(q_id)):
+            means = refits.groupby("draw")["delta_logprob"].mean().to_numpy()
+            if share := _ratio(effect.to_numpy(), gain.to_numpy(), means, stats, seed, str(q_id)):
                 found[str(fv), str(q_id)] = share
     return found
 
@@ -123,26 +123,28 @@ def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict
 def _ratio(
     effect: np.ndarray, gain: np.ndarray, refits: np.ndarray, stats: StatsConfig, seed: int, q_id: str
 ) -> dict[str, float] | None:
-    """The ratio of two means over the same trials, (n_trials,) each, and its interval."""
+    """The ratio of two means over the same trials, (n_trials,) each, and its interval; `refits` are the means of refits
+    of the effect."""
     n = len(gain)
     if n < 3 or gain.mean() <= scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * gain.std(ddof=1) / np.sqrt(n):
         return None
     ratio = float(effect.mean() / gain.mean())
-    if not np.ptp(effect - ratio * gain):
-        return {"mean": ratio, "ci_low": ratio, "ci_high": ratio}
-    interval = scipy.stats.bootstrap(
-        (effect, gain),
-        lambda one, other, axis: one.mean(axis) / other.mean(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=stats.n_resamples,
-        confidence_level=expanded_level(stats.confidence, n),
-        method=stats.method.value,
-        rng=generator_for(seed, "share_of_few_shot", q_id),
-    ).confidence_interval
+    interval = (ratio, ratio)
+    # Shares of all trials that differ by rounding alone have no bootstrap.
+    if np.ptp(effect - ratio * gain) > 1e-12 * np.abs(effect).max():
+        interval = scipy.stats.bootstrap(
+            (effect, gain),
+            lambda one, other, axis: one.mean(axis) / other.mean(axis),
+            paired=True,
+            vectorized=True,
+            n_resamples=stats.n_resamples,
+            confidence_level=expanded_level(stats.confidence, n),
+            method=stats.method.value,
+            rng=generator_for(seed, "share_of_few_shot", q_id),
+        ).confidence_interval
     half = 0.0
     if len(refits) > 1:
-        half = float(scipy.stats.t.ppf((1 + stats.confidence) / 2, len(refits) - 1) * refits.std(ddof=1))
+        half = float(scipy.stats.t.ppf((1 + stats.confidence) / 2, len(refits) - 1) * refits.std(ddof=1) / gain.mean())
     low, high = (float(ratio + sign * np.hypot(end - ratio, half)) for sign, end in zip((-1, 1), interval, strict=True))
     return {"mean": ratio, "ci_low": low, "ci_high": high}
 

@@ -51,7 +51,7 @@ def null_figure(draws: pd.DataFrame, observed: pd.DataFrame, *, width: float = C
     with styled():
         figure = DataFigure(table, width, bottom + legend_height(handles, width - _EDGE, _HANDLE) + _EDGE)
         n = draws[["q_id", "draw"]].drop_duplicates().shape[0]
-        figure.text_at(_EDGE, _EDGE, f"Vectors and their null: {n} draws")
+        figure.text_at(_EDGE, _EDGE, f"Vectors and their null, n = {n} draws")
         for number, key in enumerate(panels):
             top = _TITLE + number * (height + _GAP)
             axes = figure.axes_at(left + 0.06, top, width - left - 0.06 - _EDGE, height)

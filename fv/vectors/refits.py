@@ -113,7 +113,7 @@ def refits(
 def best_heads(score: np.ndarray, k: int) -> list[Head]:
     """The `k` heads of the highest score, (n_layers, n_heads), best first, ties to the lower layer and head; those that
     have none (NaN) are left out."""
-    order = np.argsort(-score, axis=None, kind="stable")[:k]
+    order = np.argsort(-score, axis=None, kind="stable")[: min(k, int((~np.isnan(score)).sum()))]  # NaN is last
     layers, heads = np.unravel_index(order, score.shape)
     return [Head(layer, head) for layer, head in zip(layers.tolist(), heads.tolist(), strict=True)]
 

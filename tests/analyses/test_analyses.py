@@ -26,6 +26,7 @@ from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 
 NAMES = list(known_analyses())
+BY_DEFAULT = [name for name, analysis in known_analyses().items() if analysis.default]
 META = "analysis_meta.json"
 Ask = Callable[..., Config]
 
@@ -34,9 +35,11 @@ Ask = Callable[..., Config]
 def finished(
     make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The results folder of a finished run."""
+    """The results folder of a finished run with every analysis."""
     results = tmp_path_factory.mktemp("finished")
     run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results)))
+    asked_for = asked(results, sorted({*NAMES} - {*BY_DEFAULT}), "analysis.null.draws=20")
+    run_analyse(make_config(*asked_for, entrypoint="analyse"))
     return results
 
 
@@ -108,8 +111,10 @@ def test_an_analysis_made_again_by_itself_has_the_same_bytes_and_changes_nothing
     def searched(*_: object) -> None:
         raise AssertionError("cells were searched for a second time")
 
-    monkeypatch.setattr(DevChoice, "of_vectors", searched)
-    paths, config = paths_of(results), ask([name])
+    # The null makes vectors of its own, and has their cells chosen.
+    if name != "null":
+        monkeypatch.setattr(DevChoice, "of_vectors", searched)
+    paths, config = paths_of(results), ask([name], *(["analysis.null.draws=20"] if name == "null" else []))
     rest, before = rest_of(paths.root), bytes_of(paths.analyses)
     shutil.rmtree(paths.analysis(name))
     shutil.rmtree(paths.units)
@@ -302,7 +307,7 @@ def test_an_analysis_of_changed_files_is_refused(results: Path, ask: Ask) -> Non
 
 
 def test_no_analysis_is_told_which_there_are(ask: Ask) -> None:
-    with pytest.raises(ConfigError, match=r"analysis=\[cost,ranking_stability,transfer\]"):
+    with pytest.raises(ConfigError, match=r"analysis=\[cost,null,ranking_stability,transfer\]"):
         run_analyse(ask([]))
 
 

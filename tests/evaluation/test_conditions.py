@@ -16,16 +16,19 @@ from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError
 from fv.evaluation import Candidate, Injected, condition_providers, only
+from fv.evaluation.candidate import LayerVectors
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
-from fv.heads.activations import RelationMeans
+from fv.evaluation.settled import Stream, settled
+from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.ranking import Ranking
 from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
-from fv.vectors.controls import random_head_sets
+from fv.vectors.controls import isotropic_vectors, random_head_sets, vectors_of_random_outputs
 from fv.vectors.made_of import vector_of as made_vector
+from fv.vectors.refits import refits
 from fv.vectors.vector import Vector
 
 NAMES = list(condition_providers())
@@ -45,13 +48,14 @@ def measured(lm: LanguageModel) -> Effects:
     """Random effects and means of four relations."""
     generator, rng, shape = torch.Generator().manual_seed(5), np.random.default_rng(5), (lm.n_layers, lm.n_heads)
     effects = {q: TrialEffects(*rng.normal(size=(2, 4, *shape))) for q in "abcd"}
-    means = {
-        q: RelationMeans(
-            *torch.randn(2, *shape, lm.head_dim, generator=generator),
-            torch.randn(lm.n_layers, lm.d_model, generator=generator),
+    means = {}
+    for q in "abcd":
+        clean, corrupted = torch.randn(2, 4, *shape, lm.head_dim, generator=generator)
+        residual, zero_shot = torch.randn(2, lm.n_layers, lm.d_model, generator=generator)
+        outputs = PromptOutputs(clean, corrupted)
+        means[q] = RelationMeans(
+            clean.mean(0), corrupted.mean(0), residual, zero_shot_residual=zero_shot, prompts=outputs
         )
-        for q in "abcd"
-    }
     return Effects(effects, means, Origin("tiny", {}, TemplateConfig(), False), pd.DataFrame())
 
 
@@ -114,15 +118,18 @@ def test_a_switch_removes_every_condition_of_a_provider_and_no_other(
 
 def test_every_condition_is_defined_in_the_methods(whole: dict[str, list[Candidate]]) -> None:
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert len(whole) > 10 and not [name for name in whole if f"\n| `{name}` | " not in text]
+    defined = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert len(whole) > 10 and not [name for name in whole if not any(f"`{name}`" in cell for cell in defined)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_condition_has_a_part_in_a_comparison(lm: LanguageModel, measured: Effects, name: str) -> None:
     found = candidates_of(lm, measured, [vector_of(lm, measured)], dict(only([name])))
     every = [*found.own, *found.of_others]
-    names, compared = {c.name for c in every}, {part for c in every for pair in c.contrasts for part in pair}
-    assert names - {"zero_shot"} == compared
+    compared = {part for c in every for pair in c.contrasts for part in pair}
+    # A refit widens the intervals of what it is a refit of, where that is run.
+    assert {c.refit_of for c in every} - {""} <= {"fv", "corrupted_prompts"}
+    assert {c.name for c in every if not c.refit_of} - {"zero_shot"} == compared
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,7 +143,9 @@ def test_a_provider_that_needs_effects_is_refused_by_name_without_them_and_anoth
     else:
         found, whole = (candidates_of(lm, what, [vector], dict(only([name]))) for what in (None, measured))
         assert len(found.own) > len(ALWAYS)
-        assert [c.content for c in found.own] == [c.content for c in whole.own]
+        assert [(c.name, c.draw) for c in found.own] == [(c.name, c.draw) for c in whole.own]
+        # Random vectors are of the vector's heads where these are known.
+        assert ([c.content for c in found.own] == [c.content for c in whole.own]) == (name != "random_vectors")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -174,10 +183,10 @@ def test_each_control_is_what_its_definition_says(
     lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
 ) -> None:
     vector, made_of = vector_of(lm, measured), measured.heads_of("a", RANKING, RANKING.k)
-    norms = [np.linalg.norm(values_of(c)) for c in whole["random_vector"]]
-    assert norms == pytest.approx([float(vector.values.norm())] * 20, rel=1e-5)
-    sets, _ = random_head_sets(vector, made_of, 3, 0)
+    sets, _ = random_head_sets(vector, made_of, 10, 0)
+    assert len(sets) == 10
     due = {
+        "random_vector": [v.numpy() for v in vectors_of_random_outputs(lm, vector, made_of, 20, 0)],
         "random_heads": [written_by(lm, made_of.means.clean, heads) for heads in sets],
         "bottom_heads": [written_by(lm, made_of.means.clean, made_of.ranking[-3:])],
         "corrupted_prompts": [written_by(lm, made_of.means.corrupted, made_of.heads)],
@@ -192,7 +201,55 @@ def test_each_control_is_what_its_definition_says(
         "random_vector",
         "random_heads",
         "ablated_random_heads",
+        "fv_refit",
+        "corrupted_prompts_refit",
     }
+
+
+def test_random_vectors_are_isotropic_where_that_is_asked_for_and_where_no_heads_are_known(
+    lm: LanguageModel, measured: Effects
+) -> None:
+    vector, file = vector_of(lm, measured), Vector.of(torch.ones(lm.d_model))
+    for one, form in ((vector, "isotropic"), (file, "head_outputs")):
+        own = candidates_of(
+            lm, measured, [one], dict(only(["random_vectors"])) | {"random_vectors": {"form": form}}
+        ).own
+        found = [values_of(c) for c in own if c.name == "random_vector"]
+        np.testing.assert_array_equal(found, torch.stack(isotropic_vectors(one, 20, 0)))
+        norms = np.linalg.norm(found, axis=1)
+        assert norms == pytest.approx([float(one.values.norm())] * 20, rel=1e-5)
+
+
+def test_layer_means_are_a_difference_to_add_and_a_mean_to_put_in_the_streams_place(
+    lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
+) -> None:
+    means = measured.means["a"]
+    assert means.zero_shot_residual is not None
+    due = {"layer_mean_added": means.residual - means.zero_shot_residual, "layer_mean_replaced": means.residual}
+    for name, values in due.items():
+        (found,) = whole[name]
+        assert isinstance(found.edit, LayerVectors) and torch.equal(found.edit.vectors, values)
+        assert found.edit.replaces == (name == "layer_mean_replaced")
+    # Runs of older versions did not measure the zero-shot prompts.
+    older = replace(measured, means={"a": replace(means, zero_shot_residual=None)})
+    found_there = by_name(candidates_of(lm, older, [vector_of(lm, older)]).own)
+    assert "layer_mean_added" not in found_there and "layer_mean_replaced" in found_there
+
+
+def test_refits_are_the_vector_and_its_corrupted_one_made_again_at_their_cells(
+    lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
+) -> None:
+    found = list(refits(lm, measured, vector_of(lm, measured), RANKING, 20, 0))
+    due = {"fv": [r.vector for r in found], "corrupted_prompts": [r.corrupted for r in found]}
+    for refit_of, vectors in due.items():
+        own = whole[f"{refit_of}_refit"]
+        np.testing.assert_array_equal([values_of(c) for c in own], torch.stack(vectors))
+        assert {(c.refit_of, c.prompt, c.contrasts == []) for c in own} == {(refit_of, "zero_shot", True)}
+    candidates = [whole["fv"][0], whole["corrupted_prompts"][0], *whole["fv_refit"], *whole["corrupted_prompts_refit"]]
+    conditions = settled(candidates, {1: Cell(0, 0.25)}, Stream(None, False))
+    cells = {name: {c.cell for c in conditions if c.name == name} for name in {c.name for c in conditions}}
+    there = {"fv": {HERE}, "corrupted_prompts": {Cell(0, 0.25)}}
+    assert cells == there | {f"{name}_refit": cell for name, cell in there.items()}
 
 
 def test_a_vector_that_names_its_heads_is_compared_with_what_those_make(lm: LanguageModel, measured: Effects) -> None:
@@ -214,7 +271,7 @@ def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean
     lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
 ) -> None:
     made_of = measured.heads_of("a", RANKING, RANKING.k)
-    sets, _ = random_head_sets(vector_of(lm, measured), made_of, 3, 0)
+    sets, _ = random_head_sets(vector_of(lm, measured), made_of, 10, 0)
     edits = [c.edit for c in (*whole["ablated_top_heads"], *whole["ablated_random_heads"])]
     for edit, heads in zip(edits, [made_of.heads, *sets], strict=True):
         assert isinstance(edit, SetHeads) and edit.heads == heads

@@ -29,7 +29,7 @@ def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | Rep
 
 
 def choice_of(lm: LanguageModel, prompts: list[Prompt], shares: list[float], unit: Tensor | None = None) -> DevChoice:
-    return DevChoice(make_engine(lm, "auto", 512), prompts, weaker_cells(CELLS, shares), sorted([1.0, *shares]), unit)
+    return DevChoice(make_engine(lm, "auto", 512), {"zero_shot": prompts}, CELLS, shares, unit)
 
 
 @pytest.fixture
@@ -75,7 +75,8 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
     prompts = [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
     residual = 3 * torch.randn(tiny_llama.n_layers, tiny_llama.d_model, generator=torch.Generator().manual_seed(2))
     unit = torch.tensor([2.0, 5.0, 1.0]) if in_residual_unit else None
-    added, replaced = choice_of(tiny_llama, prompts, [0.25], unit).of_layer_vectors(residual)
+    choice = choice_of(tiny_llama, prompts, [0.25], unit)
+    added, replaced = (choice.of_layer_vectors(residual, replaces) for replaces in (False, True))
 
     def add(cell: Cell) -> float:
         length = 1.0 if unit is None else float(unit[cell.layer] / residual[cell.layer].norm())
@@ -92,4 +93,23 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
 
 def test_a_layer_mean_that_does_harm_is_left_out(tiny_llama: LanguageModel, large_vectors: Tensor) -> None:
     choice = choice_of(tiny_llama, said_prompts(tiny_llama), [])
-    assert choice.of_layer_vectors(large_vectors[: tiny_llama.n_layers]) == (Cell(0, 0.0), Cell(0, 0.0))
+    for replaces in (False, True):
+        assert choice.of_layer_vectors(large_vectors[: tiny_llama.n_layers], replaces) == Cell(0, 0.0)
+
+
+def test_each_kind_of_prompt_has_cells_of_its_own(tiny_llama: LanguageModel) -> None:
+    kinds = {
+        kind: [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, lengths))]
+        for kind, lengths in (("zero_shot", [4, 5]), ("corrupted", [9, 11]))
+    }
+    choice = DevChoice(make_engine(tiny_llama, "auto", 512), kinds, CELLS, [0.25], None)
+    vectors = torch.randn(12, tiny_llama.d_model, generator=torch.Generator().manual_seed(3))
+    found = {}
+    for kind, prompts in kinds.items():
+        found[kind] = choice.of_vectors(vectors, kind)
+        unedited = mean_logprob(tiny_llama, prompts, None)
+        for vector, cell in zip(vectors, found[kind], strict=True):
+            means = [mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in choice.cells]
+            got = mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * vector))
+            assert got == pytest.approx(max([*means, unedited]), abs=2e-5)
+    assert found["zero_shot"] == choice.of_vectors(vectors) != found["corrupted"]

@@ -16,7 +16,7 @@ from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
-from fv.vectors.controls import random_vectors
+from fv.vectors.controls import isotropic_vectors
 
 NORM = 10_000.0
 ALPHAS = [1.0, 2.0, 4.0, 8.0]
@@ -59,7 +59,7 @@ def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
     prompts = [prompt_of(lm, trials.snapshot, t, "zero_shot") for t in trials.snapshot.trials if t.trial_id in dev]
     unedited = mean_logprob(lm, prompts, None)
     conditions = result.trials.drop_duplicates(["condition", "draw"]).set_index(["condition", "draw"])
-    drawn = random_vectors(vector, 20, result.seed)
+    drawn = isotropic_vectors(vector, 20, result.seed)
     # At the strengths of the vector every one of them loses nats, in whichever layer.
     cells = [(layer, alpha) for layer in range(lm.n_layers) for alpha in ALPHAS]
     strong = [AddVector(layer, alpha * values) for values in drawn for layer, alpha in cells]
@@ -67,12 +67,13 @@ def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
     assert (means < unedited - 1).all()
     for draw, values in enumerate(drawn):
         assert mean_logprob(lm, prompts, added(conditions, "random_vector", draw, values)) >= unedited - 1e-5
-    mean = effects.means["planted"].residual
+    mean, difference = effects.means["planted"].residual, effects.means["planted"].difference
+    assert difference is not None
     where = conditions.loc["layer_mean_replaced", 0]
     replaced = ReplaceResidual(int(where["layer"]), mean[int(where["layer"])], float(where["alpha"]))
     assert mean_logprob(lm, prompts, replaced) >= unedited - 1e-5
     where = conditions.loc["layer_mean_added", 0]
-    layer_mean = added(conditions, "layer_mean_added", 0, mean[int(where["layer"])])
+    layer_mean = added(conditions, "layer_mean_added", 0, difference[int(where["layer"])])
     assert mean_logprob(lm, prompts, layer_mean) >= unedited - 1e-5
     # The vector itself gains, and beyond a control it gains no more than that; about so on test trials, too.
     gain = result.cells["mean_delta_logprob"].item()

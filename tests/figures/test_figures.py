@@ -98,7 +98,7 @@ def test_every_axis_says_what_it_is_and_its_unit(make: Any) -> None:
 
 @every_figure
 def test_n_and_what_it_counts_are_said(make: Any) -> None:
-    assert re.search(r"n = [\d–]+ (trials|relations|vectors|heads)|k = \d+ heads", words(make()))
+    assert re.search(r"n = [\d–]+ (trials|relations|vectors|heads|draws)|k = \d+ heads", words(make()))
 
 
 @every_figure

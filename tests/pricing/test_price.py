@@ -16,6 +16,7 @@ from fv.config import Config
 from fv.errors import FvError
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
+from fv.pricing.ledger import StagePrice
 from fv.pricing.pricing import Processor, priced
 from fv.pricing.shape import Shape
 from fv.pricing.start_up import SELFCHECK_PASSES, SELFCHECK_TOKENS
@@ -48,6 +49,24 @@ def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
         run_pipeline(config)
     # Where cells are chosen is not known, and this many layers make that a tenth.
     assert price.total("exact").flops == pytest.approx(counter.total, rel=0.1)
+
+
+def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(make: MakeConfig) -> None:
+    lm = model_of(make()).lm
+    shape = Shape.of(lm)
+
+    def stages(*more: str) -> dict[str, StagePrice]:
+        load = workload_of(make("data.qids=[antonym]", "analysis.cost.n_texts=0", *more), lm)
+        return {one.name: one for one in priced(load, Processor(tflops=1.0)).stages if one.only != "screened"}
+
+    without = stages()
+    asked = ("analysis=['null',cost]", "analysis.null.screen=run")
+    twenty, forty = (stages(*asked, f"analysis.null.draws={n}") for n in (20, 40))
+    assert {*twenty} - {*without} == {"null"}
+    assert (len(twenty["null"].units), len(forty["null"].units)) == (20, 40)
+    assert forty["null"].work.flops(shape) == pytest.approx(2 * twenty["null"].work.flops(shape))
+    once = sum(one.work.flops(shape) for one in without.values())
+    assert twenty["null"].work.flops(shape) == pytest.approx(20 * once, rel=0.1)
 
 
 def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

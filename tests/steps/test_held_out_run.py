@@ -1,6 +1,8 @@
 """Step6's second half on a tiny model: every condition against plain hooks, and what settings switch."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,17 +105,19 @@ def test_each_condition_is_what_plain_hooks_give(
 ) -> None:
     vector = read_torch(run.stepe / "fv_qid.pt")[q_id]["vector"]
     fv = rows_of(trials, q_id, "fv").iloc[0]
+    mended = rows_of(trials, q_id, "few_shot_corrupted_fv").iloc[0]
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
     replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
     means = stepd.effects.means[q_id]
-    injected = AddVector(int(fv.layer), fv.alpha * vector)
+    assert means.zero_shot_residual is not None
+    difference = means.residual - means.zero_shot_residual
     due = {
         "zero_shot": ("zero_shot", None),
         "few_shot": ("clean", None),
         "few_shot_corrupted": ("corrupted", None),
-        "fv": ("zero_shot", injected),
-        "few_shot_corrupted_fv": ("corrupted", injected),
-        "layer_mean_added": ("zero_shot", AddVector(int(added.layer), added.alpha * means.residual[int(added.layer)])),
+        "fv": ("zero_shot", AddVector(int(fv.layer), fv.alpha * vector)),
+        "few_shot_corrupted_fv": ("corrupted", AddVector(int(mended.layer), mended.alpha * vector)),
+        "layer_mean_added": ("zero_shot", AddVector(int(added.layer), added.alpha * difference[int(added.layer)])),
         "layer_mean_replaced": (
             "zero_shot",
             ReplaceResidual(int(replaced.layer), means.residual[int(replaced.layer)], replaced.alpha),
@@ -125,8 +129,16 @@ def test_each_condition_is_what_plain_hooks_give(
         np.testing.assert_allclose(found, score(q_id, prompt, edit), atol=5e-5, err_msg=condition)
 
 
-def test_every_vector_has_all_its_controls_and_baselines(trials: pd.DataFrame) -> None:
+def n_random_sets(heads: tuple[Head, ...]) -> int:
+    """How many sets of random heads there are, ten at most: as many in each layer, of four heads."""
+    counts = Counter(head.layer for head in heads).values()
+    # Of a layer that gives three heads one is left, and two of four are taken from the layer nearest to it.
+    return min(10, math.comb(4, 2) if max(counts) == 3 else math.prod(math.comb(4 - n, n) for n in counts))
+
+
+def test_every_vector_has_all_its_controls_and_baselines(run: RunPaths, trials: pd.DataFrame) -> None:
     for q_id in TINY_QIDS:
+        n_sets = n_random_sets(heads_of(run, q_id))
         here = trials[(trials.eval_qid == q_id) & trials.fv.isin(["", q_id])]
         draws = here.groupby("condition")["draw"].nunique().to_dict()
         assert draws == {
@@ -135,12 +147,14 @@ def test_every_vector_has_all_its_controls_and_baselines(trials: pd.DataFrame) -
             "few_shot_corrupted": 1,
             "few_shot_corrupted_fv": 1,
             "fv": 1,
+            "fv_refit": 20,
+            "corrupted_prompts_refit": 20,
             "layer_mean_added": 1,
             "layer_mean_replaced": 1,
             "ablated_top_heads": 1,
-            "ablated_random_heads": 3,
+            "ablated_random_heads": n_sets,
             "random_vector": 20,
-            "random_heads": 3,
+            "random_heads": n_sets,
             "bottom_heads": 1,
             "corrupted_prompts": 1,
             "other_relation": 2,
@@ -149,6 +163,43 @@ def test_every_vector_has_all_its_controls_and_baselines(trials: pd.DataFrame) -
         # Off the diagonal a vector is compared with the controls of the relation's own.
         others = trials[(trials.eval_qid == q_id) & ~trials.fv.isin(["", q_id])]
         assert set(others.condition) == {"fv"} and set(others.compared_with) == {q_id}
+
+
+def test_refits_are_run_at_the_cell_of_what_they_are_refits_of(trials: pd.DataFrame) -> None:
+    where = ["layer", "alpha"]
+    for (_, _, draw), own in trials[trials.refit_of != ""].groupby(["fv", "eval_qid", "draw"]):
+        assert 0 <= draw < 20 and set(own.condition) == {"fv_refit", "corrupted_prompts_refit"}
+        for condition, rows in own.groupby("condition"):
+            (fv, q_id), *_ = rows[["fv", "eval_qid"]].itertuples(index=False, name=None)
+            here = trials[(trials.fv == fv) & (trials.eval_qid == q_id)]
+            of = here[here.condition == condition.removesuffix("_refit")]
+            assert set(rows.refit_of) == set(of.condition) and (rows[where].values == of[where].values[0]).all()
+
+
+def test_the_vector_and_its_contrasts_are_widened_by_twenty_refits_on_its_own_relation(run: RunPaths) -> None:
+    means, contrasts = (pd.read_csv(run.step6 / name) for name in FILES)
+    own = means[means["condition"].isin(["fv", "corrupted_prompts"]) & (means["fv"] == means["eval_qid"])]
+    assert len(own) and set(own["n_refits"]) == {20} and (own["refit_sd"] >= 0).all()
+    assert means.drop(own.index)["n_refits"].isna().all()
+    own = contrasts[(contrasts["condition"] == "fv") & (contrasts["fv"] == contrasts["eval_qid"])]
+    assert len(own) and set(own["n_refits"]) == {20}
+    assert contrasts.drop(own.index)["n_refits"].isna().all()
+
+
+def test_a_vector_in_corrupted_prompts_is_never_worse_on_dev_trials_than_these_prompts_alone(
+    config: Config, run: RunPaths, trials: pd.DataFrame
+) -> None:
+    lm = loaded(config)
+    grid = pd.DataFrame(map(json.loads, (run.step6 / "eval_trials.jsonl").read_text().splitlines()))
+    dev = set(grid[grid.part == "dev"].trial_id)
+    of_dev = [trial for trial in read_snapshot(run.snapshot).trials if trial.trial_id in dev]
+    for q_id in TINY_QIDS:
+        vector = read_torch(run.stepe / "fv_qid.pt")[q_id]["vector"]
+        at = rows_of(trials, q_id, "few_shot_corrupted_fv").iloc[0]
+        edits = (AddVector(int(at.layer), at.alpha * vector), None)
+        own = [trial for trial in of_dev if trial.q_id == q_id]
+        with_vector, alone = (np.mean([one(lm, trial, "corrupted", edit) for trial in own]) for edit in edits)
+        assert len(own) == 2 and with_vector >= alone - 1e-5
 
 
 def test_only_test_trials_are_reported_and_only_dev_trials_choose(run: RunPaths, trials: pd.DataFrame) -> None:

@@ -17,10 +17,11 @@ from fv.seeding import generator_for
 from fv.vectors.controls import (
     VectorHeads,
     heads_outside,
+    isotropic_vectors,
     layer_matched_heads,
     norm_matched,
     random_head_sets,
-    random_vectors,
+    vectors_of_random_outputs,
 )
 from fv.vectors.vector import Vector
 
@@ -167,14 +168,16 @@ def test_random_heads_may_be_ones_that_were_not_verified(lm: LanguageModel, made
 
 
 def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> None:
-    few, many = (random_vectors(vector_of(lm), count, 0) for count in (2, 6))
+    few, many = (isotropic_vectors(vector_of(lm), count, 0) for count in (2, 6))
     assert len(many) == 6 and all(torch.equal(a, b) for a, b in zip(few, many[:2], strict=True))
     few_sets, many_sets = (random_head_sets(vector_of(lm), made_of, count, 0).sets for count in (2, 6))
     assert len(many_sets) == 3 and few_sets == many_sets[:2]  # there are no more sets than three
 
 
 def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_of: VectorHeads) -> None:
-    drawn = [random_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))]
+    drawn = [
+        isotropic_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
+    ]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in drawn[2:])
     expected = norm_matched(vector_of(lm).values, 1, generator_for(0, "random_vector", "a"))[0]
@@ -184,3 +187,78 @@ def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_o
         for name, seed in (("a", 0), ("a", 0), *((name, 0) for name in "bcdef"), *(("a", seed) for seed in range(1, 6)))
     )
     assert one == again and any(found != one for found in others[:5]) and any(found != one for found in others[5:])
+
+
+# Vectors of random outputs
+
+
+def means_of(lm: LanguageModel, heads: tuple[Head, ...], seed: int = 0) -> VectorHeads:
+    """What a vector of these heads is made of: random means, each of another norm."""
+    generator = torch.Generator().manual_seed(seed)
+    clean, corrupted = torch.randn(2, lm.n_layers, lm.n_heads, lm.head_dim, generator=generator)
+    clean *= torch.rand(lm.n_layers, lm.n_heads, 1, generator=generator) + 0.2
+    return VectorHeads(heads, heads, RelationMeans(clean, corrupted, torch.zeros(lm.n_layers, lm.d_model)))
+
+
+def projections(lm: LanguageModel, head: Head, clean: torch.Tensor) -> np.ndarray:
+    """What a head's output is multiplied by on its way to the stream, (d_model, head_dim), from the weights.
+
+    In Gemma 2 a norm follows the projection: its scale is that of the layer's clean means.
+    """
+    state, block = lm.model.state_dict(), f"model.layers.{head.layer}."
+    whole = state[f"{block}self_attn.o_proj.weight"].double().numpy()
+    own = whole[:, lm.head_dim * head.head : lm.head_dim * (head.head + 1)]
+    if lm.spec.name != "gemma2":
+        return own
+    projected = whole @ clean[head.layer].double().numpy().ravel()
+    scale = 1 / np.sqrt(np.mean(projected**2) + lm.model.config.rms_norm_eps)
+    gain = scale * (1 + state[f"{block}post_attention_layernorm.weight"].double().numpy())
+    return gain[:, None] * own
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("heads", [(Head(1, 2),), (Head(0, 1), Head(2, 3)), (Head(1, 0), Head(1, 3))])
+def test_random_outputs_are_written_by_the_vectors_heads_each_of_its_mean_outputs_norm(
+    family: str, heads: tuple[Head, ...]
+) -> None:
+    lm = tiny(family)
+    made_of = means_of(lm, heads)
+    clean = made_of.means.clean
+    found = vectors_of_random_outputs(lm, vector_of(lm), made_of, 5, 0)
+    # Two heads are 24 of the stream's 40 dimensions: most vectors are not in their span.
+    written = np.concatenate([projections(lm, head, clean) for head in heads], axis=1)
+    assert written.shape[1] < lm.d_model
+    outputs = []
+    for values in found:
+        drawn = np.linalg.lstsq(written, values.double().numpy(), rcond=None)[0]
+        np.testing.assert_allclose(written @ drawn, values, atol=1e-5)
+        outputs.append(drawn.reshape(len(heads), lm.head_dim))
+        norms = [float(clean[head].double().norm()) for head in heads]
+        np.testing.assert_allclose(np.linalg.norm(outputs[-1], axis=1), norms, rtol=1e-4)
+    directions = np.stack(outputs).reshape(5, -1) / np.linalg.norm(outputs[0])
+    assert np.max(directions @ directions.T - np.eye(5)) < 0.95
+
+
+def test_more_draws_of_random_outputs_keep_the_first_and_others_depend_on_seed_and_name(lm: LanguageModel) -> None:
+    made_of = means_of(lm, (Head(0, 1), Head(2, 3)))
+
+    def drawn(count: int, name: str = "a", seed: int = 0) -> list[torch.Tensor]:
+        return vectors_of_random_outputs(lm, vector_of(lm, name), made_of, count, seed)
+
+    few, many = drawn(2), drawn(6)
+    assert len(many) == 6 and all(torch.equal(a, b) for a, b in zip(few, many[:2], strict=True))
+    first = [drawn(1, name, seed)[0] for name, seed in (("a", 0), ("b", 0), ("a", 1))]
+    assert torch.equal(first[0], many[0]) and not any(torch.equal(first[0], other) for other in first[1:])
+    swapped = replace(made_of, heads=made_of.heads[::-1])
+    assert torch.equal(vectors_of_random_outputs(lm, vector_of(lm), swapped, 1, 0)[0], first[0])
+
+
+def test_a_heads_random_outputs_point_anywhere(lm: LanguageModel) -> None:
+    made_of = means_of(lm, (Head(1, 1),))
+    clean = made_of.means.clean[1, 1].double().numpy()
+    written = projections(lm, Head(1, 1), made_of.means.clean)
+    found = torch.stack(vectors_of_random_outputs(lm, vector_of(lm), made_of, 2000, 0)).double().numpy()
+    outputs = np.linalg.lstsq(written, found.T, rcond=None)[0].T / np.linalg.norm(clean)
+    d = lm.head_dim
+    np.testing.assert_allclose(outputs.mean(0), 0, atol=4 / np.sqrt(2000 * d))
+    np.testing.assert_allclose(outputs.T @ outputs / 2000, np.eye(d) / d, atol=5 * 1.5 / d / np.sqrt(2000))
