@@ -23,7 +23,9 @@ def tiny_settings(model: Path, csv: Path, results: Path) -> list[str]:
 def asked(results: Path, names: Sequence[str], *more: str) -> list[str]:
     """What asks for analyses of the run."""
     texts = ["analysis.cost.n_texts=2"] if "cost" in names else []
-    return [f"analysis=[{','.join(names)}]", "run_id=r", f"results_dir={results}", *texts, *more]
+    # In quotes: the analysis `null` is called what is nothing to Hydra.
+    quoted = ",".join(f"'{name}'" for name in names)
+    return [f"analysis=[{quoted}]", "run_id=r", f"results_dir={results}", *texts, *more]
 
 
 def bytes_of(folder: Path) -> dict[str, str]:

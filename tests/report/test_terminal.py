@@ -60,7 +60,7 @@ def test_the_closing_tables_fit_the_terminal_with_all_their_numbers(
 def test_controls_and_baselines_that_were_run_are_shown(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_report(step6)
     words = said(capsys)
-    for told in ("log p minus corrupted", "Holm p", "few-shot gain", "Beside it", "@aie: the heads of the AIE"):
+    for told in ("log p minus", "corrupted", "Holm", "few-shot", "Beside it", "@aie: the heads of the AIE"):
         assert told in words
     assert "among 3 cells on 1 dev trials" in words
 
