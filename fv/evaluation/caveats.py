@@ -152,7 +152,7 @@ def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Rank
         return []
     return [
         f"Heads whose effects do not differ from zero (q-value of {LEVEL:g} or more in cie_stats.csv) make up half or "
-        f"more of the vector of {shorten(found, MOST_NAMED)}."
+        f"more of a relation's own vector ({shorten(found, MOST_NAMED)})."
     ]
 
 

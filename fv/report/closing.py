@@ -1,11 +1,11 @@
 """The closing tables of Step6: what the chosen injections changed, and what else one might have done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import p_shown, shown
-from fv.report.numbers import heads, interval
+from fv.report.numbers import interval
 from fv.report.summary import Row, Summary, vector_name_of
 
 BASELINES = {
@@ -31,8 +31,8 @@ def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], t
     if not summary.headline:
         return _print_grid(title, summary)
     n_draws = max((n for _, n in null.values()), default=0)
-    names = ["vector", "layer", "α", "accuracy", "Δ log p", "Δ logit difference", "log p minus corrupted"]
-    names += ["logit difference minus corrupted", "p (Holm)", *([f"null p ({n_draws})"] if null else []), "n"]
+    names = ["vector", "layer", "α", "Δ log p", "Δ logit difference", "log p minus corrupted"]
+    names += ["logit difference minus corrupted", "Holm p", *([f"null p ({n_draws})"] if null else []), "n"]
     rows = []
     for chosen in summary.chosen:
         row = summary.headline[chosen["fv"], chosen["eval_qid"]]
@@ -43,7 +43,6 @@ def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], t
                 vector_name_of(chosen),
                 chosen["layer"],
                 f"{chosen['alpha']:g}",
-                _accuracy(chosen, summary),
                 *(shown(row, name) for name in numbers),
                 p_shown(row["p_holm"]),
                 *([p_shown(p[0] if p else None)] if null else []),
@@ -53,33 +52,37 @@ def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], t
     return print_table(title, names, rows)
 
 
-def print_answers(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> None:
+def print_answers(summary: Summary) -> None:
     """Print, a row a vector and relation, where the right answer stands after injection, and what could be had without.
 
     Args:
-        summary: Step6's.
-        ranked: {source of a vector: its heads, best first}.
+        summary: Step6's, with a headline.
     """
-    names = ("vector", "top heads", "norm", "p", "rank", "of few-shot gain", "constant", "repeat", "new answers")
+    names = ("vector", "accuracy", "p", "rank", "of few-shot gain", "constant, repeat", "new answers")
     rows = []
     for chosen in summary.chosen:
         row = summary.headline[chosen["fv"], chosen["eval_qid"]]
-        share, norm = shown(row, "share_of_few_shot", 2).replace("+", ""), chosen.get("relative_norm")
-        new = f"{row['n_answer_new']}: {shown(row, 'delta_logprob_answer_new')}" if row["n_answer_new"] else "0"
         rows.append(
             (
                 vector_name_of(chosen),
-                heads(ranked.get(chosen["fv_source"], ())[: min(3, chosen.get("k") or 3)]),
-                "–" if norm is None else f"{norm:.2g}",
+                _accuracy(chosen, summary),
                 f"{row['p_before']:.3f} → {row['p']:.3f}",
                 f"{row['rank_before']:,.0f} → {row['rank']:,.0f}",
-                share,
-                f"{row['constant']:.2f}",
-                f"{row['repeat']:.2f}",
-                new,
+                _share(row),
+                f"{row['constant']:.2f}, {row['repeat']:.2f}",
+                f"{row['delta_logprob_answer_new']:+.1f} ({row['n_answer_new']})" if row["n_answer_new"] else "none",
             )
         )
-    print_table("The right answer: probability and mean rank, and what else gives it", names, rows, n_text=2)
+    print_table("The right answer: accuracy, probability and mean rank, and what else gives it", names, rows)
+
+
+def _share(row: Row) -> str:
+    """The share of the few-shot prompt's gain, in per cent: `45% [35, 55]`; a dash where there is no gain."""
+    mean, low, high = (row[f"share_of_few_shot{end}"] for end in ("", "_ci_low", "_ci_high"))
+    if mean is None:
+        return "–"
+    ends = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{mean:.0%}{ends}"
 
 
 def _print_grid(title: str, summary: Summary) -> None:

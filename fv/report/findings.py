@@ -5,7 +5,7 @@ from typing import Any
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import Facts
-from fv.report.headline import p_shown, verb_of
+from fv.report.headline import UNCHANGED, p_shown, verb_of
 from fv.report.screened import screen_sentences
 from fv.report.words import interval, number
 
@@ -46,14 +46,14 @@ def finding_of(facts: Facts, row: dict[str, Any]) -> list[str]:
     q_id = row["eval_qid"]
     ends = [row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")]
     change, verb = interval(*ends), verb_of(*ends[1:])
-    by = f"by {change}" if verb != "does not change measurably" else f"({change}"
+    by = f"by {change} nats" if verb != UNCHANGED else f"({change} nats)"
     before, after = (f"{share:.2f}" for share in facts.closing.answered(row))
     counted = "accuracy" if facts.closing.lead(q_id) == "top1" else "exact match"
     n_worse = round(row["harm_rate"] * row["n_test"])
     found = [
         f"Added at layer {row['layer']} with α = {number(row['alpha'])}, the vector of {q_id}{_heads(facts, row)} "
-        f"{verb} the right answer's log probability {by} nats{')' if by.startswith('(') else ''}; {counted} goes from "
-        f"{before} to {after} (n = {row['n_test']}, {n_worse} worse)."
+        f"{verb} the right answer's log probability {by}; {counted} goes from {before} to {after} "
+        f"(n = {row['n_test']}, {n_worse} worse)."
     ]
     found += _headline(facts, q_id)
     for minus, words in (
@@ -90,7 +90,8 @@ def _headline(facts: Facts, q_id: str) -> list[str]:
         p += f", {p_shown(null[0])} under the null of {null[1]} shuffled relations" if null else ""
         found.append(f"It {_compared(*ends[1:])} the same heads' vector of wrong examples ({interval(*ends)} nats{p}).")
     if row["share_of_few_shot"] is not None:
-        found.append(f"That is {row['share_of_few_shot']:.0%} of what right examples in the prompt gain.")
+        share = row["share_of_few_shot"]
+        found.append(f"Its change of log probability is {share:.0%} of what right examples in the prompt gain.")
     if not row["n_answer_new"]:
         found.append("Every right answer of its test trials stands in a fit prompt.")
     return found
@@ -137,15 +138,15 @@ def _ties(facts: Facts) -> list[str]:
 def _how_chosen(facts: Facts) -> str:
     """How the vectors' cells came about, and which trials the numbers are of."""
     layers, alphas = facts.summary["layers"], facts.summary["alphas"]
-    found = "The vector was added behind one layer at the last token of prompts without examples. "
+    found = "The vector was added after one block at the last token of prompts without examples. "
     if not facts.own["n_dev"].any():
         found += (
-            f"Layer {layers[0]} and α = {number(alphas[0])} were given, not chosen; what is told is of all test trials"
+            f"Layer {layers[0]} and α = {number(alphas[0])} were given, not chosen; the numbers are of all test trials"
         )
     else:
         n_cells = len(layers) * len(alphas)
         what = f"layer and strength among {n_cells} cells" if n_cells > 1 else "the number of heads"
-        found += f"Dev trials chose {what}; what is told is of other trials, the test trials"
+        found += f"Dev trials chose {what}; the numbers are of other trials, the test trials"
     found += f", with {facts.confidence:.0%} intervals over them."
     if facts.summary.get("eval_split") == "fit":
         found += " All of them are fit trials, which chose the heads and made the vectors: every number flatters."

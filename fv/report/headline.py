@@ -10,6 +10,8 @@ from fv.report.numbers import interval
 from fv.runs.run import Run
 
 Row = Mapping[str, Any]
+UNCHANGED = "does not change measurably"
+"""The word for a change whose interval holds zero, or that has none."""
 
 
 def verb_of(low: float | None, high: float | None) -> str:
@@ -23,7 +25,7 @@ def verb_of(low: float | None, high: float | None) -> str:
         return "raises"
     if high is not None and high < 0:
         return "lowers"
-    return "does not change measurably"
+    return UNCHANGED
 
 
 def is_specific(row: Row, level: float) -> bool:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import LEAD_CONTRASTS, Facts
@@ -134,7 +135,9 @@ def _results(facts: Facts) -> pd.DataFrame:
         q_id = row["eval_qid"]
         few_shot = facts.measured(q_id, "few_shot", facts.closing.lead(q_id), NO_VECTOR)
         before, after = facts.closing.answered(row)
-        cost = facts.cost(q_id)
+        cost, headline = facts.cost(q_id), _of_headline(facts, q_id)
+        # Results of an older version have no headline, and yet the contrasts.
+        others = [minus for minus in LEAD_CONTRASTS if not headline or minus != DECLARED[1]]
         rows.append(
             {
                 "relation": q_id,
@@ -148,11 +151,10 @@ def _results(facts: Facts) -> pd.DataFrame:
                 "Δ log p": row["mean_delta_logprob"],
                 "low": row["mean_delta_logprob_ci_low"],
                 "high": row["mean_delta_logprob_ci_high"],
-                **_of_headline(facts, q_id),
+                **headline,
                 **{
                     f"minus {called(minus)}": found["mean"] if (found := facts.difference(q_id, minus)) else None
-                    for minus in LEAD_CONTRASTS
-                    if minus != "corrupted_prompts"
+                    for minus in others
                 },
                 "harm rate": row["harm_rate"],
                 "KL elsewhere": cost["mean"] if cost else None,

@@ -1,10 +1,11 @@
 """The sentences under the closing table, which keep it from being misread."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import specific_sentence, verb_of
+from fv.report.numbers import heads
 from fv.report.summary import Row, Summary
 
 CONTROLS = {
@@ -18,6 +19,8 @@ CONTROLS = {
     "mean_of_others": "The mean vector of the other relations",
     "few_shot": "The few-shot prompt",
 }
+MOST_HEADS = 3
+"""Heads of a vector that a sentence names."""
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -32,11 +35,27 @@ def remarks(summary: Summary) -> list[str]:
     return [how, *([specific] if specific else []), *effects_in_words(summary), *baselines_that_win(summary)]
 
 
+def top_heads(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> str:
+    """A sentence on the best heads of each vector; empty where no ranking made one.
+
+    Args:
+        summary: Step6's.
+        ranked: {source of a vector: its heads, best first}.
+    """
+    sources = {row["fv_source"]: ranked.get(row["fv_source"], ()) for row in summary.chosen}
+    k = max((row.get("k") or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
+    named = [f"{source} {heads(own[: min(MOST_HEADS, k)])}" for source, own in sources.items() if own]
+    return f"The top heads (layer.head), best first: {'; '.join(named)}." if named else ""
+
+
 def effects_in_words(summary: Summary) -> list[str]:
     """A sentence on which vectors lower the right answer's log probability or do not change it measurably, if any."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in summary.compared:
-        own = summary.headline[row["fv"], row["eval_qid"]]
+        # Results of an older version have no headline.
+        own = summary.headline.get((row["fv"], row["eval_qid"]))
+        if own is None:
+            continue
         verb = verb_of(own["delta_logprob_ci_low"], own["delta_logprob_ci_high"])
         names[verb].append(summary.name_of(row))
     told = [f"{verb} the right answer's log p in {_named(own)}" for verb, own in names.items() if verb != "raises"]
@@ -99,11 +118,13 @@ def _columns(summary: Summary) -> str:
     aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
     own_heads = " @aie: the heads of the AIE, as in Todd et al." if aie else ""
     every = "condition and cell" if summary.has_held_out else "cell"
-    corrupted = " Corrupted: what the same heads make of wrong examples." if summary.has_held_out else ""
-    return (
-        f"α multiplies {unit}; norm is the vector's over the residual stream's.{corrupted}{own_heads} Every {every}: "
-        "eval_summary.json."
-    )
+    corrupted = ""
+    if summary.headline:
+        corrupted = (
+            " Corrupted: what the same heads make of wrong examples. Constant, repeat: accuracy of the best constant "
+            "answer, and of repeating the query. New answers: Δ log p where no fit prompt shows the right answer (n)."
+        )
+    return f"α multiplies {unit}.{corrupted}{own_heads} Every {every}: eval_summary.json."
 
 
 def _named(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from fv.report.closing import print_answers, print_baselines, print_effects
 from fv.report.headline import null_ps
 from fv.report.null import null_sentence, print_null
 from fv.report.rankings import print_stepd, print_stepe
-from fv.report.remarks import remarks
+from fv.report.remarks import remarks, top_heads
 from fv.report.screened import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
@@ -36,9 +36,12 @@ def print_report(step6: Path) -> None:
         print_effects(title, summary, _null(step6, meta))
         how, *winners = remarks(summary)
         print_text(how)
+        if summary.headline:
+            print_answers(summary)
         if summary.has_held_out:
-            print_answers(summary, _ranked(step6, meta))
             print_baselines(summary)
+        if named := top_heads(summary, _ranked(step6, meta)):
+            print_text(named)
         _print_lines(winners)
         _print_lines(_null_lines(step6, meta))
     else:

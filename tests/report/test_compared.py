@@ -59,7 +59,7 @@ def test_contrasts_figures_and_differing_settings_are_shown(several: Config, tmp
     page = Page(compared_page(several).read_text(encoding="utf-8"))
     table = open_run(tmp_path / "relation" / "full").table("contrasts")
     contrasts = {row[2][0] for row in page.cells["contrasts"]}
-    assert {"random_vector", "corrupted_prompts"} <= contrasts
+    assert {"corrupted_prompts", "layer_mean_added"} <= contrasts
     assert {float(str(row[3][1])) for row in page.cells["contrasts"]} <= {*table["mean"]}
     figures = {str(own.get("id")) for tag, own in page.elements if tag == "figure"}
     assert figures == {f"figure-relation_{n:02}" for n in range(1, len(page.cells["effects"]) + 1)}

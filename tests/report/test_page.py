@@ -234,9 +234,9 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
 @pytest.mark.parametrize(
     ("settings", "told", "untold"),
     [
-        ([], "Dev trials chose layer and strength among 3 cells; what is told is of other trials", "fit trials"),
-        (["injection.layer=1"], "Layer 1 and α = 1 were given, not chosen; what is told is of all test", "Dev trials"),
-        (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; what", "fit trials"),
+        ([], "Dev trials chose layer and strength among 3 cells; the numbers are of other trials", "fit trials"),
+        (["injection.layer=1"], "Layer 1 and α = 1 were given, not chosen; the numbers are of all test", "Dev trials"),
+        (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),
         (["data.split=shared"], "All of them are fit trials, which chose the heads and made the vectors", "given"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a finished run prints: every step's tables, within 80 columns too, and no word of what was not run."""
 
+import itertools
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -59,8 +60,36 @@ def test_the_closing_tables_fit_the_terminal_with_all_their_numbers(
 def test_controls_and_baselines_that_were_run_are_shown(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_report(step6)
     words = said(capsys)
-    assert "minus random" in words and "Beside it" in words and "@aie: the heads of the AIE" in words
+    for told in ("log p minus", "corrupted", "Holm", "few-shot", "Beside it", "@aie: the heads of the AIE"):
+        assert told in words
     assert "among 3 cells on 1 dev trials" in words
+
+
+def test_the_table_of_right_answers_is_one_table_on_120_columns(
+    step6: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    print_report(step6)
+    table = capsys.readouterr().out.partition("The right answer")[2].partition("Beside it")[0]
+    (header,) = [before for before, line in itertools.pairwise(table.splitlines()) if "───" in line]
+    assert header.split()[0] == "vector" and header.split()[-1] == "answers"
+    for row in read_json(step6 / "eval_summary.json")["headline"]:
+        (line,) = [line for line in table.splitlines() if line.split()[:1] == [row["fv"]]]
+        assert f"{row['p_before']:.3f} → {row['p']:.3f}" in line
+        assert f"{row['rank_before']:,.0f} → {row['rank']:,.0f}" in line
+        assert f"{row['constant']:.2f}, {row['repeat']:.2f}" in line
+        new = f"{row['delta_logprob_answer_new']:+.1f} ({row['n_answer_new']})" if row["n_answer_new"] else "none"
+        assert line.split()[-len(new.split()) :] == new.split()
+
+
+def test_the_best_heads_of_every_vector_are_named(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(step6)
+    words = said(capsys).partition("The top heads (layer.head), best first: ")[2].partition(".The")[0]
+    ranked = read_json(step6.parent / "top_heads.json")
+    for key, suffix in (("per_qid", ""), ("aie_per_qid", "@aie")):
+        for q_id, own in ranked[key].items():
+            best = [f"{each['layer']}.{each['head']}" for each in own[:3]]
+            assert f"{q_id}{suffix} {' '.join(best)}" in words
 
 
 def test_a_grid_alone_points_to_no_control(

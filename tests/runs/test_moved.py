@@ -28,7 +28,7 @@ OLD = {
 TODAY = {
     "layer_mean": {"enabled": False},
     "random_vectors": {"enabled": True, "draws": 2},
-    "random_heads": {"enabled": False, "draws": 3},
+    "random_heads": {"enabled": False, "draws": 10},
     "bottom_heads": {"enabled": False},
     "corrupted_prompts": {"enabled": True},
     "other_relation": {"enabled": True},

@@ -15,9 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import MakeConfig
+from page_reader import Page
 
 from fv.files import read_json, sha256_of
+from fv.report.page import write_page
+from fv.report.terminal import report
 from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
@@ -66,3 +70,27 @@ def test_every_step_goes_on_with_an_old_run(
     summary = read_json(paths.step6 / "eval_summary.json")
     assert summary["eval_qids"] == ["antonym", "country_capital", "verb_past"] and summary["contrasts"]
     assert "is stale" in caplog.text
+
+
+def test_an_old_run_is_opened_and_reported_without_a_headline(
+    make_config: MakeConfig, settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = RunPaths.of(make_config(*settings))
+    run = open_run(paths.root)
+    assert "headline" not in run.tables and run.effects.clusters == {}
+    assert all(len(run.table(name)) for name in run.tables)
+    assert {*run.vectors} >= {"antonym", "verb_past"}
+    assert len(run.result.cells) == 4 and len(run.result.table)
+    report(make_config(*settings))
+    said = " ".join(capsys.readouterr().out.split())
+    for told in ("Accuracy of prompts", "Rankings of heads", "Zero-shot answers", "Beside it", "The top heads"):
+        assert told in said
+    # What was not measured is not told.
+    for untold in ("Holm", "refits", "declared contrast", "of few-shot gain", "nan", "None"):
+        assert untold not in said
+    page = Page(write_page(run).read_text(encoding="utf-8"))
+    shown = {row[0][0]: {float(exact) for _, exact in row if exact} for row in page.cells["results"]}
+    contrasts = run.table("contrasts").query("condition == 'fv' and subset == 'all' and metric == 'logprob'")
+    for q_id in ("antonym", "verb_past"):
+        own = contrasts[(contrasts["fv"] == q_id) & (contrasts["eval_qid"] == q_id)].set_index("minus")["mean"]
+        assert {own["corrupted_prompts"], own["layer_mean_replaced"]} <= shown[q_id]

@@ -60,6 +60,17 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     table = read_table(folder / "held_out.csv")
     own = table[(table["condition"] == "fv") & (table["metric"] == "delta_logprob") & (table["subset"] == "all")]
     assert own["mean"].size and all(f"{mean:+.1f}" in printed for mean in own["mean"])
+    # Beside the effect stands what wrong examples do not give, in log p and as a logit difference.
+    assert "minus corrupted" in " ".join(printed.split())
+    differences = [
+        pd.read_csv(RunPaths.of(config).step6 / "contrasts.csv", keep_default_na=False) for config in configs
+    ]
+    minus = pd.concat(differences).query("condition == 'fv' and minus == 'corrupted_prompts' and subset == 'all'")
+    for (fv, q_id), rows in minus.groupby(["fv", "eval_qid"]):
+        name = str(fv) if fv == q_id else f"{fv} → {q_id}"
+        (line,) = [line for line in printed.splitlines() if line.startswith(f" {name}  ")]
+        for metric in ("logprob", "logit_difference"):
+            assert f"{rows.loc[rows['metric'] == metric, 'mean'].astype(float).mean():+.1f} [" in line
 
 
 def test_what_runs_warn_of_is_said_of_their_mean(
