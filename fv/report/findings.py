@@ -5,7 +5,7 @@ from typing import Any
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import Facts
-from fv.report.headline import UNCHANGED, p_shown, verb_of
+from fv.report.headline import UNCHANGED, in_a_sentence, verb_of
 from fv.report.screened import screen_sentences
 from fv.report.words import interval, number
 
@@ -85,10 +85,15 @@ def _headline(facts: Facts, q_id: str) -> list[str]:
         )
     if row["minus_corrupted"] is not None:
         ends = [row[f"minus_corrupted{end}"] for end in ("", "_ci_low", "_ci_high")]
-        p = f", p = {p_shown(row['p_holm'])} adjusted over relations" if row["p_holm"] is not None else ""
+        p = f", {in_a_sentence(row['p_holm'])} adjusted over relations" if row["p_holm"] is not None else ""
         null = facts.null.get((row["fv"], q_id))
-        p += f", {p_shown(null[0])} under the null of {null[1]} shuffled relations" if null else ""
+        p += f", {in_a_sentence(null[0])} under the null of {null[1]} shuffled relations" if null else ""
         found.append(f"It {_compared(*ends[1:])} the same heads' vector of wrong examples ({interval(*ends)} nats{p}).")
+        if row["minus_corrupted_logit_difference"] is not None:
+            of_logits = [row[f"minus_corrupted_logit_difference{end}"] for end in ("", "_ci_low", "_ci_high")]
+            than = {"raises": "is larger than", "lowers": "is smaller than"}
+            words = than.get(verb_of(*of_logits[1:]), "does not differ measurably from")
+            found.append(f"Its logit difference {words} that vector's ({interval(*of_logits)}).")
     if row["share_of_few_shot"] is not None:
         share = row["share_of_few_shot"]
         found.append(f"Its change of log probability is {share:.0%} of what right examples in the prompt gain.")

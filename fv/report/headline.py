@@ -65,8 +65,15 @@ def p_shown(p: float | None) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 0.01 else f"{p:.2f}".lstrip("0") or "0"
 
 
+def in_a_sentence(p: float) -> str:
+    """A p-value with its sign: `p = .02`, `p < .001`."""
+    told = p_shown(p)
+    return f"p < {told[1:]}" if told.startswith("<") else f"p = {told}"
+
+
 def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
-    """A sentence on which vectors are specific by the declared contrast, and that all else is descriptive."""
+    """Sentences on which vectors are specific by the declared contrast, where other answers of the relation rise alike
+    all the same, and that all else is descriptive."""
     tested = [row for row in rows if row["p_holm"] is not None and not pd.isna(row["p_holm"])]
     if not tested:
         return ""
@@ -75,7 +82,17 @@ def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
     others = [row["fv"] for row in tested if not is_specific(row, level)]
     told = [f"specific in {', '.join(specific)}" if specific else "specific in none"]
     told += [f"not shown to be in {', '.join(others)}"] if others and specific else []
+    alike = [
+        row["fv"]
+        for row in tested
+        if is_specific(row, level) and not (row["minus_corrupted_logit_difference_ci_low"] or 0) > 0
+    ]
+    rest = (
+        f" In {', '.join(alike)} the logit difference minus corrupted is not: other answers rise alike."
+        if alike
+        else ""
+    )
     return (
         f"The one declared contrast, log p minus corrupted, calls the vector {'; '.join(told)} (p adjusted over "
-        f"relations, Holm, level {level:.2g}). All other numbers are descriptive."
+        f"relations, Holm, level {level:.2g}).{rest} All other numbers are descriptive."
     )
