@@ -41,6 +41,8 @@ class Null(Analysis):
 
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "injected")
 
+    counts: ClassVar[tuple[str, ...]] = ("draws",)
+
     def __post_init__(self) -> None:
         check_at_least("analysis.null.draws", self.draws, FEWEST_DRAWS)
 

@@ -129,7 +129,9 @@ def _computed(name: str, analysis: Analysis, run: AnalysedRun, units: UnitStore)
 def _unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any, units: UnitStore) -> Tables:
     """The tables of one unit, found or computed."""
     called = f"{name}-{_label(unit)}"
-    made_from = [[_settings(name, analysis), run.inputs(analysis.reads)], unit]
+    settings = _settings(name, analysis)
+    decisive = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in analysis.counts}
+    made_from = [[decisive, run.inputs(analysis.reads)], unit]
     arrays = units.find(called, made_from)
     if arrays is None:
         arrays = arrays_of(analysis.compute(run, unit))
