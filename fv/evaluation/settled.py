@@ -49,8 +49,8 @@ class Condition:
     def where(self, eval_qid: str) -> dict[str, Any]:
         """The columns that say which condition a row is of."""
         layer, alpha = self.cell or (None, None)
-        names = ("norm", "relative_norm", "of", "compared_with", "all_draws", "refit_of")
-        own = {name: getattr(self, name) for name in names}
+        names = ("norm", "relative_norm", "of", "compared_with", "all_draws")
+        own = {name: getattr(self, name) for name in names} | {"refit_of": self.refit_of or None}
         where = {"fv": self.fv, "eval_qid": eval_qid, "condition": self.name, "draw": self.draw}
         return {**where, "layer": layer, "alpha": alpha, **own}
 

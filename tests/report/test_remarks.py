@@ -143,8 +143,9 @@ def test_a_word_follows_its_interval(ends: tuple[float | None, float | None], wo
     assert verb_of(*ends) == word
 
 
-def row_of(fv: str, p_holm: float | None, effect: float = 1.0) -> dict[str, Any]:
-    return {"fv": fv, "p_holm": p_holm, "minus_corrupted": effect}
+def row_of(fv: str, p_holm: float | None, effect: float = 1.0, of_logits: float | None = 0.5) -> dict[str, Any]:
+    lower_end = {"minus_corrupted_logit_difference_ci_low": of_logits}
+    return {"fv": fv, "p_holm": p_holm, "minus_corrupted": effect, **lower_end}
 
 
 DESCRIPTIVE = "(p adjusted over relations, Holm, level 0.05). All other numbers are descriptive."
@@ -159,6 +160,12 @@ DECLARED = "The one declared contrast, log p minus corrupted, calls the vector s
         # Far below zero is no specific effect.
         ([row_of("a", 0.01), row_of("b", 0.01, -1.0)], f"{DECLARED} a; not shown to be in b {DESCRIPTIVE}"),
         ([row_of("a", 0.5), row_of("b", 1.0)], f"{DECLARED} none {DESCRIPTIVE}"),
+        # Log p rises and the logit difference does not, or none could be measured: other answers may rise alike.
+        (
+            [row_of("a", 0.01), row_of("b", 0.01, of_logits=-0.1), row_of("c", 0.01, of_logits=None)],
+            f"{DECLARED} a, b, c (p adjusted over relations, Holm, level 0.05). In b, c the logit difference minus "
+            "corrupted is not: other answers rise alike. All other numbers are descriptive.",
+        ),
         # Off the diagonal of a matrix nothing is tested.
         ([row_of("a", 0.01), row_of("c", None), row_of("d", math.nan)], f"{DECLARED} a {DESCRIPTIVE}"),
         ([row_of("a", None)], ""),

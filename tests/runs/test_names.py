@@ -222,13 +222,12 @@ def test_the_report_names_every_vector_with_its_own_heads(
     paths: RunPaths, cie: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_report(paths.step6)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    heads = {q_id: [f"{layer}.{head}" for layer, head in ranked(cie, q_id)[:K]] for q_id in (None, *NAMES)}
+    told = " ".join(capsys.readouterr().out.split())
+    heads = {q_id: " ".join(f"{layer}.{head}" for layer, head in ranked(cie, q_id)[:K]) for q_id in (None, *NAMES)}
     for q_id, name in NAMES.items():
-        assert [name, *heads[q_id]] in [line[: 1 + K] for line in lines], name
-        assert [f"{name}@aie", *heads[None]] in [line[: 1 + K] for line in lines], name
-        assert ["global", "→", q_id, *heads[None]] in [line[: 3 + K] for line in lines], name
-        assert ["file", "→", q_id, "–"] in [line[:4] for line in lines], name
+        assert f" {name} {heads[q_id]}" in told, name
+        assert f" {name}@aie {heads[None]}" in told, name
+    assert f" global {heads[None]}" in told and " file –" not in told
 
 
 def test_relations_that_would_share_a_file_are_refused_before_anything_is_thrown_away(
