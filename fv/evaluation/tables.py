@@ -171,5 +171,6 @@ def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, se
 
 def where_of(trials: pd.DataFrame) -> pd.DataFrame:
     """Each condition and draw of trial rows with `WHERE`."""
-    where = trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]]
-    return where.astype({"layer": "Int64"})
+    # Rows of an older version have no refits.
+    known = trials if "refit_of" in trials else trials.assign(refit_of="")
+    return known.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})

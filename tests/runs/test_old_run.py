@@ -34,6 +34,8 @@ SETTINGS = [
     *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
     *("evaluation.conditions.ablated_heads.draws=1", "analysis.cost.n_texts=2"),
     *("stats.n_resamples=100", "compute.selfcheck=false"),
+    # A condition that the run is from before.
+    "evaluation.conditions.refits.enabled=false",
 ]
 
 
