@@ -87,7 +87,11 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         *("compute.threads=1", "stats.n_resamples=100", "analysis.cost.n_texts=0", f"score.k={K}"),
         *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
         *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
-        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+        *(
+            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.refits.draws=2",
+            "evaluation.conditions.random_heads.draws=1",
+        ),
         *(
             "evaluation.controls.weaker=[]",
             f"injection.layer={list(LAYERS)}",
@@ -227,7 +231,7 @@ def test_the_report_names_every_vector_with_its_own_heads(
     for q_id, name in NAMES.items():
         assert f" {name} {heads[q_id]}" in told, name
         assert f" {name}@aie {heads[None]}" in told, name
-    assert f" global {heads[None]}" in told and " file –" not in told
+    assert f" global {heads[None]}" in told
 
 
 def test_relations_that_would_share_a_file_are_refused_before_anything_is_thrown_away(

@@ -29,7 +29,12 @@ STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.cs
 def overrides(tiny_overrides: list[str]) -> list[str]:
     return [
         *tiny_overrides[1:],
-        *("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=2"),
+        *(
+            "stats.n_resamples=100",
+            "analysis.cost.n_texts=0",
+            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.refits.draws=2",
+        ),
         *(
             "evaluation.conditions.random_heads.draws=1",
             "data.n_eval_trials_per_q=4",

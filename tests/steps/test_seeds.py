@@ -68,7 +68,8 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     minus = pd.concat(differences).query("condition == 'fv' and minus == 'corrupted_prompts' and subset == 'all'")
     for (fv, q_id), rows in minus.groupby(["fv", "eval_qid"]):
         name = str(fv) if fv == q_id else f"{fv} → {q_id}"
-        (line,) = [line for line in printed.splitlines() if line.startswith(f" {name}  ")]
+        # A narrow terminal has the columns in blocks, each with the names.
+        line = " ".join(line for line in printed.splitlines() if line.startswith(f" {name}  "))
         for metric in ("logprob", "logit_difference"):
             assert f"{rows.loc[rows['metric'] == metric, 'mean'].astype(float).mean():+.1f} [" in line
 

@@ -75,7 +75,7 @@ def test_score_tables_have_the_contracts_columns_and_every_head(run: RunPaths) -
 
 def test_trial_arrays_average_to_the_score_table(run: RunPaths) -> None:
     arrays = np.load(run.artifacts / "cie_trials.npz", allow_pickle=False)
-    assert set(arrays) == {"trial_id", "q_id", "delta_logprob", "delta_p", "layers", "heads"}
+    assert set(arrays) == {"trial_id", "q_id", "query", "delta_logprob", "delta_p", "layers", "heads"}
     assert arrays["delta_logprob"].shape == (9, N_LAYERS, N_HEADS)
     cie = pd.read_csv(run.artifacts / "cie_scores.csv")
     for q_id in TINY_QIDS:

@@ -129,7 +129,12 @@ def test_another_relation_changes_no_bit_of_a_relations_grid(
 def full(make_config: MakeConfig, tiny_overrides: list[str], *more: str) -> Config:
     return make_config(
         *(*tiny_overrides, "evaluation=full", "injection.fv=[all_qids,aie_qid]", "stats.n_resamples=200"),
-        *("analysis.cost.n_texts=2", "evaluation.conditions.random_vectors.draws=2", *more),
+        *(
+            "analysis.cost.n_texts=2",
+            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.refits.draws=2",
+            *more,
+        ),
     )
 
 
