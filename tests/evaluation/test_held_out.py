@@ -9,6 +9,7 @@ import pytest
 from fv.config import StatsConfig
 from fv.evaluation.tables import (
     ALL,
+    ANSWER_NEW,
     CHANGES,
     CONTRASTED,
     FEW_SHOT_CORRECT,
@@ -72,7 +73,7 @@ def test_a_conditions_changes_by_hand() -> None:
 
 
 def test_a_condition_that_changes_nothing_is_not_worse() -> None:
-    assert of_edit(0, of_edit(0, None))[[*CHANGES]].to_numpy().tolist() == [[0.0] * 5] * 2
+    assert of_edit(0, of_edit(0, None))[[*CHANGES]].fillna(0.0).to_numpy().tolist() == [[0.0] * len(CHANGES)] * 2
 
 
 def test_a_condition_without_a_reference_has_no_changes() -> None:
@@ -106,7 +107,8 @@ def rows_of(condition: str, fv: str, eval_qid: str = "q", n_draws: int = 1, seed
         for i in range(N_TRIALS)
     ]
     where = ["fv", "eval_qid", "condition", "draw", "trial_id", "few_shot_correct"]
-    return pd.DataFrame(rows, columns=[*where, *kinds]).assign(compared_with=None, all_draws=n_draws == 1)
+    flags = {"compared_with": None, "all_draws": n_draws == 1, "answer_shown": False, "refit_of": None}
+    return pd.DataFrame(rows, columns=[*where, *kinds]).assign(**flags)
 
 
 def value_of(kind: Kind, rng: np.random.Generator) -> float:
@@ -139,6 +141,15 @@ def test_subsets_are_all_trials_and_those_that_few_shot_gets_right() -> None:
     assert found == {ALL: ["q0", "q1", "q2", "q3", "q4"], FEW_SHOT_CORRECT: ["q0", "q2", "q4"]}
     none = in_subsets(rows.assign(few_shot_correct=False))
     assert none["subset"].tolist() == [ALL] * N_TRIALS
+
+
+def test_where_some_answers_are_shown_the_others_are_a_subset() -> None:
+    shown = rows_of("fv", "v", "q").assign(answer_shown=[True, False, True, True, False])
+    found = in_subsets(pd.concat([shown, rows_of("fv", "w", "r")]))
+    new = found[found["subset"] == ANSWER_NEW]
+    # All of the other relation's answers are new: there it would be all trials once more.
+    assert new["trial_id"].tolist() == ["q1", "q4"]
+    assert in_subsets(shown.assign(answer_shown=True))["subset"].isin([ALL, FEW_SHOT_CORRECT]).all()
 
 
 def test_every_metric_of_every_draw_has_its_mean_in_both_subsets() -> None:

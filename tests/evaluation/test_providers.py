@@ -100,7 +100,7 @@ def test_settings_are_given_as_providers_or_as_plain_values() -> None:
     ("given", "told"),
     [
         ({"random_vector": {}}, r"no condition called 'random_vector'. Near it: random_vectors"),
-        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, random_vectors, "),
+        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, refits, random_vectors, "),
         ({"random_vectors": {"drws": 3}}, r"no setting of random_vectors called 'drws'. Near it: draws"),
         ({"random_vectors": {"draws": "many"}}, r"^random_vectors\.draws='many' is not possible: .*integer"),
         ({"random_vectors": {"draws": 0}}, r"^random_vectors\.draws=0 must be 1 or more"),
