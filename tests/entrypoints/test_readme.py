@@ -10,6 +10,8 @@ import pytest
 from commands import ROOT, module
 from conftest import MakeConfig
 
+from entrypoints.command_line import with_null_named
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 START = "python -m entrypoints."
 BLOCKS = [
@@ -72,5 +74,5 @@ def test_every_setting_of_the_text_is_one(words: list[str], make_config: MakeCon
     values = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in words]  # of a sweep, the first job's
     if any(word.startswith("data=") for word in words):
         values.append("data.path=p")
-    config = make_config(*(word for word in values if not word.startswith("hydra")))
+    config = make_config(*(word for word in with_null_named(values) if not word.startswith("hydra")))
     assert config.resolved()
