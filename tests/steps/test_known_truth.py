@@ -105,4 +105,5 @@ def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tin
     assert len(shares) == 3 * 11
     # Of 60, two standard errors of .95 are 5.6 points: no contrast misses zero more often than it says, none never.
     assert shares.min() >= 0.95 - 0.056, shares
-    assert shares["logprob"].mean() == pytest.approx(0.95, abs=0.03)
+    # Each end is the farther of two, and intervals hold refits: they are rather too wide than too narrow.
+    assert shares["logprob"].mean() >= 0.93
