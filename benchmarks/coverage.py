@@ -22,7 +22,7 @@ EFFECTS = {"trials = draws": (1.0, 1.0, 0.5), "mostly trials": (1.0, 0.2, 0.5), 
 """Standard deviations of the effects of trials, of draws, and of the two together."""
 QUERIES = (4, 6, 8, 12, 20)
 REPEATS = {"3 trials each": (3,), "1 to 5 trials": (1, 2, 3, 4, 5)}
-"""How many trials each query has, over and over."""
+"""Trials of each query, repeated in this order."""
 LEVEL = 0.95
 STATS = StatsConfig(confidence=LEVEL)
 Ends = tuple[np.ndarray, np.ndarray]

@@ -1,4 +1,4 @@
-"""How refits compare with other fit trials: `python -m benchmarks.refits`.
+"""Refits compared with other fit trials: `python -m benchmarks.refits`.
 
 A relation's eval queries are set aside once. Fit trials are drawn from all other pairs with several seeds, each makes a
 vector, and all are injected into the same test trials at the cell that the first seed's dev trials choose. The standard

@@ -20,10 +20,10 @@ FEWEST_DRAWS = 20
 
 
 class NullScreen(StrEnum):
-    """Whether the heads of a draw are screened."""
+    """The screen of a draw's heads."""
 
     auto = "auto"
-    """Where that is far cheaper than to measure all, and as the run where it is screened."""
+    """By gradient if that is far cheaper than to measure all heads; as the run, if the run is screened."""
     run = "run"
     """As the run."""
     gradient = "gradient"
@@ -37,7 +37,7 @@ class Null(Analysis):
     draws: int = 30
     """Shuffled relations in all, dealt to the run's relations in turn; 20 or more."""
     screen: NullScreen = NullScreen.auto
-    """Whether the heads of a draw are screened: `auto` where that is cheaper, `run` as the run, `gradient`."""
+    """The screen of a draw's heads: `auto`, by gradient if that is cheaper; `run`, as the run; `gradient`."""
 
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "injected")
 

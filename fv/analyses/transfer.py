@@ -24,7 +24,7 @@ class Transfer(Analysis):
         from fv.evaluation.transfer import transfer_tables
 
         trials, means, contrasts = (run.table(name) for name in self.reads[:3])
-        clusters = getattr(run.trials.snapshot.meta, "clusters", {})
+        clusters = run.trials.snapshot.meta.clusters
         return transfer_tables(trials, means, contrasts, run.injected, run.stats, run.seed, clusters)
 
     def summary(self, tables: "Tables") -> Any:

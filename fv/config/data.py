@@ -25,7 +25,7 @@ class Corruption(StrEnum):
 
 
 class HoldOut(StrEnum):
-    """What of an eval query is kept out of all fit prompts."""
+    """The part of an eval query that is kept out of all fit prompts."""
 
     queries = "queries"
     """Its pair, with all pairs of the same input and reversed ones; another query's equal answer may be shown."""
@@ -120,7 +120,7 @@ class DataConfig(Group):
     split: Split = Split.held_out
     """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
     hold_out: HoldOut = HoldOut.queries
-    """What fit prompts do not show of an eval query: its pair, or no pair with its answer either."""
+    """The part of an eval query that fit prompts do not show: its pair, or every pair with its answer."""
     corruption: Corruption = Corruption.derange
     """What a corrupted prompt's outputs are (spec section 5)."""
     allow_drop: bool = False

@@ -5,7 +5,7 @@ from fv.data.snapshot import Snapshot
 
 
 def answers_shown(snapshot: Snapshot, q_id: str) -> dict[str, bool]:
-    """Whether the right answer of each eval trial stands in a clean fit prompt of its own relation.
+    """Say of each eval trial whether its right answer stands in a clean fit prompt of its own relation.
 
     Answers are compared in normal form (`fv.data.relations.normalise`). Every fit trial counts, with its query's answer
     and its demonstrations' outputs. None is shown under `hold_out=outputs`; all are where the eval trials are the fit
