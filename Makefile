@@ -9,7 +9,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo test-cluster wheel test-wheel test-browser test-gpu lint format typecheck bench coverage data docs-figures clean
+.PHONY: help setup demo test test-slow test-cluster wheel test-wheel test-browser test-gpu lint format typecheck bench coverage data docs-figures clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -35,10 +35,10 @@ demo: $(READY)  ## Find heads, build vectors, inject them: six relations on a re
 
 # A process a core, each with one thread: threads that share a core wait for one another.
 test: $(READY_DEV)  ## Run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not demo and not cluster and not gpu" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not cluster and not gpu" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-demo: $(READY_DEV)  ## Run the proofs that take the embedded model minutes: frozen numbers, kills, examples, notebook, null data
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m demo -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+test-slow: $(READY_DEV)  ## Run the proofs that take minutes: frozen numbers, killed runs, examples, a notebook, a planted truth
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster and not gpu" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 # One after the other: they share the machine's Slurm and Ray.
 test-cluster: $(READY_DEV)  ## Run what takes workers, a real Slurm or Ray; what this machine lacks is left out

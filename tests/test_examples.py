@@ -12,7 +12,6 @@ import fv
 EXAMPLES = ROOT / "examples"
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 def test_hello_world_says_more_with_the_vector_than_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(tmp_path):
@@ -24,7 +23,6 @@ def test_hello_world_says_more_with_the_vector_than_without(tmp_path: Path, caps
     assert len((EXAMPLES / "hello_world.py").read_text().splitlines()) <= 20
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 def test_the_notebook_runs_from_cell_to_cell(tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
@@ -34,7 +32,6 @@ def test_the_notebook_runs_from_cell_to_cell(tmp_path: Path) -> None:
     assert isinstance(held["result"], fv.Result) and held["own"].name == "mine"
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 def test_the_readmes_lines_run_as_they_stand(tmp_path: Path, small_csv: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

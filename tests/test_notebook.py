@@ -88,6 +88,7 @@ def tiny_run(make_config: MakeConfig, tiny_overrides: list[str]) -> tuple[Config
     return config, fv.open_run(RunPaths.of(config).root)
 
 
+@pytest.mark.slow
 def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(tiny_run: tuple[Config, fv.Run], small_csv: Path) -> None:
     config, run = tiny_run
     lm = loaded(config)
@@ -102,7 +103,6 @@ def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(tiny_run: tuple[Config
     check_result(result, run)
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 def test_the_demos_relations_give_a_notebook_the_pipelines_numbers(
     make_config: MakeConfig, smollm2: LanguageModel, tmp_path: Path

@@ -158,7 +158,7 @@ def test_seeds_in_processes_are_averaged_as_those_of_one_process_are(tiny_overri
         assert one.read_bytes() == several[0].read_bytes(), name
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 def test_jobs_that_convert_the_embedded_model_at_once_end_as_one_does(tmp_path: Path) -> None:
     small = ["data.qids=[antonym]", "data.n_trials_per_q=1", "data.n_demos=2", "score.layers=[14]", "score.k=2"]
     small += ["data.n_eval_trials_per_q=2", "compute.threads=1", "injection.layer=15", "evaluation=grid", "analysis=[]"]

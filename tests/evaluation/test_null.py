@@ -66,6 +66,7 @@ def paths_of(results: Path) -> RunPaths:
 # On a finished run
 
 
+@pytest.mark.slow
 def test_draws_are_dealt_to_the_relations_and_have_every_contrast_of_the_run(finished: Path) -> None:
     run = fv.open_run(finished / "relation" / "r")
     draws, null, p = (run.table(name) for name in ("null_draws", "null", "null_p"))
@@ -87,6 +88,7 @@ def test_draws_are_dealt_to_the_relations_and_have_every_contrast_of_the_run(fin
     assert figures >= {"null.csv", "null.json", "null.png", "null.svg"}
 
 
+@pytest.mark.slow
 def test_one_of_half_its_draws_that_is_stopped_goes_on_with_those_that_are_missing_to_the_same_bytes(
     results: Path, again: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_one_of_half_its_draws_that_is_stopped_goes_on_with_those_that_are_missi
     assert bytes_of(paths.analyses) == before and rest_of(paths.root) == rest
 
 
+@pytest.mark.slow
 def test_draws_are_evaluated_on_the_runs_own_trials_in_their_parts(
     results: Path, again: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ def test_the_table_of_the_null_counts_intervals_without_zero() -> None:
     assert row["excludes_zero_ci_high"] == pytest.approx(0.9324, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_contrasts_of_a_vector_are_those_of_the_run_and_its_change(finished: Path) -> None:
     run = fv.open_run(finished / "relation" / "r")
     means, contrasts = run.table("held_out"), run.table("contrasts")

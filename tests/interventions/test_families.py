@@ -65,6 +65,7 @@ def test_the_fast_sweeps_equal_the_naive_loop(family: str, engine: str) -> None:
     assert_engine_agrees(tiny(family), engine, 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_float64_the_fast_sweep_equals_the_naive_loop_to_rounding(family: str) -> None:
     with KeepFloat64():

@@ -81,6 +81,7 @@ def assert_same(found: tuple[list[Tensor], int], due: tuple[list[Tensor], int], 
     assert found[1] == due[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @few
 @given(call=st.sampled_from(CALLS), refused=st.sets(st.integers(1, 60), min_size=1, max_size=4))
@@ -98,6 +99,7 @@ def test_memory_that_runs_out_at_any_pass_changes_no_number_and_no_progress(
     assert engine.max_rows == ROWS >> len(ran_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, torch.OutOfMemoryError])
 @pytest.mark.parametrize(
     ("mode", "call"), [*(("shared_prefix", call) for call in CALLS), ("expanded", patched), ("expanded", edited)]

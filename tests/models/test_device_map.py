@@ -53,6 +53,7 @@ def offloaded(lm: LanguageModel, folder: Path) -> LanguageModel:
 # Every family
 
 
+@pytest.mark.slow
 # One of each kind of projection, position, norm and block output; all families did when the map was built.
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neo", "bloom", "mpt", "gemma2", "olmo2", "mixtral"])
 def test_an_offloaded_model_computes_the_bits_of_a_whole_one(family: str, tmp_path: Path) -> None:

@@ -232,7 +232,6 @@ def test_a_packaged_file_of_another_digest_is_refused(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-@pytest.mark.demo
 def test_a_damaged_converted_folder_is_converted_again_to_the_same_weights(
     smollm2_folder: Path, smollm2: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_shape_that_is_not_ready_is_refused_with_those_that_are(make: MakeConf
         run_plan(make("plan.shape=llama9"))
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 def test_a_plan_of_seventy_billion_parameters_takes_less_than_a_gigabyte() -> None:
     code = (
         "import fv, re; from pathlib import Path; from scripts import scale\n"

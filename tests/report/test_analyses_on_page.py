@@ -52,6 +52,7 @@ def analysed(hostile_run: Run, tmp_path: Path) -> Run:
     return open_run(paths.root)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_of_an_analysis_are_on_the_page_without_a_change_to_it(analysed: Run) -> None:
     folder = analysed.paths.analysis("lengths")
     page = Page(write_page(analysed).read_text(encoding="utf-8"))

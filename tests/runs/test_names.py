@@ -155,6 +155,7 @@ def norms_by_hand(lm: LanguageModel, stepd: StepdResults, cie: pd.DataFrame, k: 
     return {name: float(vector.norm()) for name, vector in found.items()}
 
 
+@pytest.mark.slow
 def test_every_relation_and_the_aie_have_their_own_ranking(paths: RunPaths, cie: pd.DataFrame) -> None:
     folder = paths.analysis("ranking_stability")
     stability = pd.read_csv(folder / "head_stability.csv", dtype={"ranking": str})
@@ -166,6 +167,7 @@ def test_every_relation_and_the_aie_have_their_own_ranking(paths: RunPaths, cie:
         assert own["inclusion"].sum() == pytest.approx(K)
 
 
+@pytest.mark.slow
 def test_every_vector_has_its_own_rows_and_is_made_of_its_own_heads(
     paths: RunPaths, stepd: StepdResults, cie: pd.DataFrame, tiny_llama: LanguageModel
 ) -> None:
@@ -181,6 +183,7 @@ def test_every_vector_has_its_own_rows_and_is_made_of_its_own_heads(
     assert {(fv, q_id) for fv, on in summary["matrix"].items() for q_id in on} == pairs
 
 
+@pytest.mark.slow
 def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> None:
     summary = read_json(paths.step6 / "eval_summary.json")
     assert len(summary["relations"]) == len(NAMES)
@@ -201,6 +204,7 @@ def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> N
     assert diagonal == pytest.approx(np.ones(len(diagonal)))
 
 
+@pytest.mark.slow
 def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths: RunPaths, stepd: StepdResults) -> None:
     asked: dict[str, Any] = {}
 
@@ -222,6 +226,7 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
         assert {tuple(token_ids) for token_ids, *_ in test["zero_shot"]} <= prompts
 
 
+@pytest.mark.slow
 def test_the_report_names_every_vector_with_its_own_heads(
     paths: RunPaths, cie: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +262,7 @@ def test_a_progress_bar_shows_a_relations_name_as_it_is(q_id: str, monkeypatch: 
     assert isinstance(terminal.file, io.StringIO) and f"StepD {q_id}" in terminal.file.getvalue()
 
 
+@pytest.mark.slow
 def test_vectors_of_several_k_have_their_own_rows(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths, stepd: StepdResults, cie: pd.DataFrame
 ) -> None:
@@ -276,6 +282,7 @@ def test_vectors_of_several_k_have_their_own_rows(
     assert set(held_out.loc[held_out["condition"] == "fv", "fv"]) == set(due)
 
 
+@pytest.mark.slow
 def test_every_relation_and_the_aie_are_averaged_over_seeds_by_themselves(
     make_config: MakeConfig, overrides: list[str], config: Config, cie: pd.DataFrame
 ) -> None:
@@ -290,6 +297,7 @@ def test_every_relation_and_the_aie_are_averaged_over_seeds_by_themselves(
     assert len(own) == len(NAMES) * (len(NAMES) + 3)
 
 
+@pytest.mark.slow
 def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names(
     make_config: MakeConfig, overrides: list[str]
 ) -> None:

@@ -55,6 +55,7 @@ def test_an_old_run_is_complete_under_its_own_settings(make_config: MakeConfig, 
     assert {path: sha256_of(path) for path in artifacts.rglob("*") if path.is_file() and path in before} == before
 
 
+@pytest.mark.slow
 def test_every_step_goes_on_with_an_old_run(
     make_config: MakeConfig, settings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -38,7 +38,6 @@ def tolerance_of(column: str) -> tuple[float, float]:
     return 0, 1e-5
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cie_scores", "rows", "chosen"])
 def test_the_demos_numbers_have_not_moved(found: dict[str, pd.DataFrame], name: str) -> None:

@@ -68,6 +68,7 @@ def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
     assert bytes_of(RunPaths.of(few)) == bytes_of(RunPaths.of(at_once))
 
 
+@pytest.mark.slow
 def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(make_config: MakeConfig, overrides: list[str]) -> None:
     few = make_config(*overrides)
     run_pipeline(few)
@@ -79,6 +80,7 @@ def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(make_config: Ma
         run_stepd(few)
 
 
+@pytest.mark.slow
 def test_a_later_step_does_not_take_the_place_of_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
     few = [*overrides, f"data.qids=[{','.join(TINY_QIDS[:2])}]"]
     run_pipeline(make_config(*few))
@@ -106,6 +108,7 @@ def test_what_would_change_a_trial_is_refused_with_the_trial(
     assert '"new"' in RunPaths.of(make_config(*own)).snapshot.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_overwriting_a_later_step_keeps_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
     config = make_config(*overrides)
     run_pipeline(config)
@@ -114,6 +117,7 @@ def test_overwriting_a_later_step_keeps_stepd(make_config: MakeConfig, overrides
     assert RunPaths.of(config).stepd_meta.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_step6_that_grew_by_layers_and_alphas_is_the_one_of_all_at_once(
     make_config: MakeConfig, overrides: list[str]
 ) -> None:
@@ -169,6 +173,7 @@ def test_a_stepd_that_another_process_finished_meanwhile_is_taken_as_it_is(
     assert meta.stat().st_mtime_ns == models.written
 
 
+@pytest.mark.slow
 def test_cells_of_a_sweep_from_before_the_run_grew_are_refused_and_an_older_summary_is_made_again(
     make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -167,7 +167,7 @@ def test_every_vector_has_all_its_controls_and_baselines(run: RunPaths, trials: 
 
 def test_refits_are_run_at_the_cell_of_what_they_are_refits_of(trials: pd.DataFrame) -> None:
     where = ["layer", "alpha"]
-    for (_, _, draw), own in trials[trials.refit_of != ""].groupby(["fv", "eval_qid", "draw"]):
+    for (_, _, draw), own in trials[trials.refit_of.notna()].groupby(["fv", "eval_qid", "draw"]):
         assert 0 <= draw < 20 and set(own.condition) == {"fv_refit", "corrupted_prompts_refit"}
         for condition, rows in own.groupby("condition"):
             (fv, q_id), *_ = rows[["fv", "eval_qid"]].itertuples(index=False, name=None)
@@ -255,6 +255,7 @@ def check_same_analyses(one: RunPaths, other: RunPaths) -> None:
         assert len(found[0]) > 1 and found[0] == found[1], name
 
 
+@pytest.mark.slow
 def test_a_second_run_writes_the_same_bytes(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
     other = make_config(*overrides, "run_id=again")
     again = run_pipeline(other)
@@ -265,6 +266,7 @@ def test_a_second_run_writes_the_same_bytes(make_config: MakeConfig, overrides: 
     check_same_analyses(RunPaths.of(other), run)
 
 
+@pytest.mark.slow
 def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
     make_config: MakeConfig, overrides: list[str], run: RunPaths
 ) -> None:
@@ -278,6 +280,7 @@ def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
     check_same_analyses(replace(run, tag="swept"), replace(run, tag="single"))
 
 
+@pytest.mark.slow
 def test_one_ranking_gives_vectors_of_every_k(
     make_config: MakeConfig, overrides: list[str], run: RunPaths, stepd: StepdResults, config: Config
 ) -> None:

@@ -33,7 +33,6 @@ def files_of(run: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.demo
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_a_run_that_was_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: Path, seed: int) -> None:

@@ -91,7 +91,6 @@ N_SHUFFLED = 60
 
 
 @pytest.mark.slow
-@pytest.mark.demo
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
         *(*SETTINGS, f"data.n_eval_trials_per_q={N_EVAL}", "stats.n_resamples=500"),

@@ -22,7 +22,7 @@ def step6(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     )
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 def test_injected_vectors_answer_held_out_queries_that_the_model_gets_wrong(step6: Path) -> None:
     rows = pd.DataFrame(json.loads((step6 / "eval_summary.json").read_text())["rows"])
     in_domain = rows[rows["fv"] == rows["eval_qid"]]
@@ -31,7 +31,7 @@ def test_injected_vectors_answer_held_out_queries_that_the_model_gets_wrong(step
     assert (in_domain.groupby("eval_qid")["mean_delta_logprob"].max() > 1).all()
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 def test_the_heads_that_carry_relations_in_smollm2_are_found(step6: Path) -> None:
     top = json.loads((step6.parent / "top_heads.json").read_text())["per_qid"]
     known = {(20, 5), (14, 1), (18, 6)}
@@ -39,7 +39,7 @@ def test_the_heads_that_carry_relations_in_smollm2_are_found(step6: Path) -> Non
         assert known <= {(head["layer"], head["head"]) for head in heads[:10]}, q_id
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 def test_vectors_beat_their_controls_on_trials_that_chose_nothing(step6: Path) -> None:
     contrasts = pd.read_csv(step6 / "contrasts.csv")
     own = contrasts[(contrasts["fv"] == contrasts["eval_qid"]) & (contrasts["subset"] == "all")]

@@ -153,6 +153,7 @@ def blind_to(layers: list[int]) -> Callable[..., Tensor]:
     return scores
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
     make_config: MakeConfig,
     tiny_overrides: list[str],
@@ -178,6 +179,7 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
     assert whole.effects.mean().top(1) == [top]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fewer", [f"data.qids=[{','.join(TINY_QIDS[:2])}]", "data.n_trials_per_q=2"])
 def test_a_screened_run_that_grew_is_the_run_of_all_at_once(
     make_config: MakeConfig, tiny_overrides: list[str], fewer: str

@@ -38,6 +38,7 @@ def configs(make_config: MakeConfig, overrides: list[str]) -> list[Config]:
     return made
 
 
+@pytest.mark.slow
 def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
     make_config: MakeConfig, overrides: list[str], configs: list[Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
             assert f"{rows.loc[rows['metric'] == metric, 'mean'].astype(float).mean():+.1f} [" in line
 
 
+@pytest.mark.slow
 def test_what_runs_warn_of_is_said_of_their_mean(
     make_config: MakeConfig, overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +89,7 @@ def test_what_runs_warn_of_is_said_of_their_mean(
     assert len(told) == 1 and f"Mind: {told[0]}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("configs")
 def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(
     make_config: MakeConfig, overrides: list[str]
@@ -96,6 +99,7 @@ def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(
     assert read_json(folder / "over_seeds.json")["seeds"] == [1, 5]
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_are_not_averaged(
     make_config: MakeConfig, overrides: list[str], configs: list[Config]
 ) -> None:

@@ -48,6 +48,7 @@ def finished(
     return overrides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("there", "here"), [*itertools.product(SPELLINGS, SPELLINGS)])
 @pytest.mark.parametrize("name", ["plain", "bos"])
 def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(

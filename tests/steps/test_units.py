@@ -190,7 +190,7 @@ def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
     assert tables_in(config) == tables_in(whole)
 
 
-@pytest.mark.demo
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_order_cuts_and_growth_of_units_change_no_byte(
