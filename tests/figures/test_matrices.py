@@ -103,7 +103,7 @@ def test_only_chosen_heads_are_compared() -> None:
     assert overlap_heatmap(pd.concat([table, more])).table.equals(overlap_heatmap(table).table)
 
 
-@pytest.mark.parametrize("n", [1, 2, 31, 200])
+@pytest.mark.parametrize("n", [1, 2, 31, pytest.param(200, marks=pytest.mark.slow)])
 def test_matrices_of_any_size_are_drawn_in_one_column(n: int) -> None:
     width, height = transfer_heatmap(transfer(names_of(n))).get_size_inches()
     assert width == pytest.approx(3.3) and height < 5
