@@ -39,6 +39,8 @@ TRIAL_COLUMNS = [
     "injected_rank",
     "baseline_correct",
     "injected_correct",
+    "baseline_tied",
+    "injected_tied",
 ]
 
 
@@ -86,12 +88,11 @@ def trial_rows(
     keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
     rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
     for name, scores, times in (("baseline", before, len(cells)), ("injected", after, 1)):
-        for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
+        for part in ("logprob", "p", "rank", "correct", "tied"):
+            array: Tensor = getattr(scores, part)
             rows[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
     rows["delta_logprob"] = rows["injected_logprob"] - rows["baseline_logprob"]
     rows["delta_p"] = rows["injected_p"] - rows["baseline_p"]
-    rows["baseline_correct"] = rows["baseline_rank"] == 0
-    rows["injected_correct"] = rows["injected_rank"] == 0
     return rows
 
 

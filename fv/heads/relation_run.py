@@ -21,7 +21,7 @@ from fv.heads.indirect_effect import TrialEffects, places_of, query_numbers, tri
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
-from fv.interventions.engine import Advance, Head, LastToken, ScreeningEngine, TargetScores, ignore_progress
+from fv.interventions.engine import SCORED, Advance, Head, LastToken, ScreeningEngine, TargetScores, ignore_progress
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.units import NO_UNITS, Arrays, UnitStore, array_of, digest_of_tensor
@@ -35,7 +35,7 @@ callback, those of each head on each prompt, (n_prompts, n_layers, n_heads)."""
 EFFECTS = ("delta_logprob", "delta_p")
 UNIT_TRIALS = 64
 """Trials that a unit holds, unless it is said otherwise."""
-CORRUPTED = ("logprob", "rank", "head_outputs")
+CORRUPTED = (*SCORED, "head_outputs")
 """What both patched and unpatched corrupted prompts tell."""
 
 
@@ -313,8 +313,8 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 
 def _score_arrays(run: LastToken) -> Arrays:
-    return {"logprob": run.scores.logprob.numpy(), "rank": run.scores.rank.numpy()}
+    return {name: getattr(run.scores, name).numpy() for name in SCORED}
 
 
 def _scores(arrays: Arrays) -> TargetScores:
-    return TargetScores(torch.from_numpy(arrays["logprob"]), torch.from_numpy(arrays["rank"]))
+    return TargetScores(**{name: torch.from_numpy(arrays[name]) for name in SCORED})
