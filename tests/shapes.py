@@ -112,6 +112,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "delta_logprob": Float[np.ndarray, "trials layers heads"],
         "delta_p": Float[np.ndarray, "trials layers heads"],
         "queries": Int[np.ndarray, " trials"] | None,
+        "only": Bool[np.ndarray, "layers heads"] | None,
     },
     trial_effects: {"clean_mean": Float[Tensor, HEADS]},
     effects_of: {RETURNS: Float[np.ndarray, "{effects.n_queries} heads"]},

@@ -148,17 +148,15 @@ def residual_changer(
     }
     rows = [*there]
     vectors = torch.stack([edit.vector for edit in there.values()]).to(lm.device, lm.dtype)  # (n_rows_here, d_model)
-    # How much of a replaced residual stream goes; an added vector takes nothing away.
-    shares = torch.tensor(
-        [edit.share if isinstance(edit, ReplaceResidual) else torch.nan for edit in there.values()],
-        device=lm.device,
-        dtype=lm.dtype,
-    )[:, None]  # (n_rows_here, 1)
+    # How much of a replaced residual stream goes; an added vector takes nothing away. Both (n_rows_here, 1)
+    adds = torch.tensor([isinstance(edit, AddVector) for edit in there.values()], device=lm.device)[:, None]
+    goes = [edit.share if isinstance(edit, ReplaceResidual) else 0.0 for edit in there.values()]
+    shares = torch.tensor(goes, device=lm.device, dtype=lm.dtype)[:, None]
 
     def change(residual: Tensor) -> None:
         here = residual[:, rows, at]
-        vector, share = vectors.to(here.device), shares.to(here.device)
+        vector, share, added = (part.to(here.device) for part in (vectors, shares, adds))
         replaced = torch.where(share == 1, vector, here + share * (vector - here))
-        residual[:, rows, at] = torch.where(share.isnan(), here + vector, replaced)
+        residual[:, rows, at] = torch.where(added, here + vector, replaced)
 
     return change

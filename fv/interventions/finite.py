@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fv.errors import NotFiniteError
-from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
+from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual
 from fv.interventions.engine import NOT_FINITE, AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -65,6 +65,10 @@ class FiniteCheck:
             if read.logit_difference is not None:
                 one.edited(read.logit_difference[None], edits)
             one._refuse(read.likeliest[None] == NOT_FINITE, lambda edit, _: _words(edits[edit]))
+
+    def said_behind(self, found: Tensor, edits: Sequence[AnyEdit]) -> None:
+        """One number a prompt, (n_prompts,), under all of these edits together."""
+        self._check(found, " and ".join(map(_words, edits)) or "unedited")
 
     def estimates(self, found: Tensor) -> None:
         """Estimated effects, (n_prompts, n_layers, n_heads)."""

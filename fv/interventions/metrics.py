@@ -63,7 +63,7 @@ def kl_divergence(before: Tensor, after: Tensor) -> Tensor:
     log_p, log_q = before.double().log_softmax(-1), after.double().log_softmax(-1)
     p = log_p.exp()
     # A token that cannot come adds nothing; and rounding can bring equal distributions a hair below zero.
-    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).clamp_min(0)
+    return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1).clamp_min(0)
 
 
 def majority_accuracy(seen: Sequence[Hashable], asked: Sequence[Hashable]) -> float:

@@ -115,7 +115,7 @@ def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor)
         total = torch.logaddexp(total, wide.logsumexp(-1, keepdim=True))
         p = (own_logits - own_total).exp()
         # A token that cannot come adds nothing, whatever the logits are.
-        difference += torch.where(p > 0, p * (own_logits - wide), 0.0).sum(-1, keepdim=True)
+        difference += torch.where(p == 0, 0.0, p * (own_logits - wide)).sum(-1, keepdim=True)
     # Rounding can bring equal distributions a hair below zero.
     return (difference + total - own_total).clamp_min(0)[:, 0]
 

@@ -104,6 +104,7 @@ def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) ->
 @pytest.mark.parametrize("mode", ["auto", "expanded"])
 def test_prompts_that_are_kept_run_once_and_give_the_same_bits(tiny_llama: LanguageModel, mode: str) -> None:
     engine, asked, edits = make_engine(tiny_llama, mode, 64), asked_of(tiny_llama), edits_of(tiny_llama)
+    engine.target_logprobs(asked, edits)  # the model's masks are looked at once
     embedded: list[int] = []
     handle = tiny_llama.model.base_model.embed_tokens.register_forward_hook(
         lambda _module, args, _output: embedded.append(args[0].numel())
