@@ -136,7 +136,7 @@ def prompt_of(lm: LanguageModel, snapshot: Snapshot, trial: Trial, kind: str) ->
     """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
     ids = lm.encode(getattr(trial, f"{kind}_prompt_str"), snapshot.meta.add_special_tokens)
     name = f"the {kind.replace('_', '-')} prompt of the trial {trial.trial_id} of {trial.q_id}"
-    return Prompt(tuple(ids), tuple(trial.target_token_ids), name=name)
+    return Prompt(tuple(ids), tuple(lm.known(trial.target_token_ids)), name=name)
 
 
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:

@@ -27,7 +27,7 @@ class AnswerScores:
         tied: whether it shares the highest score with another token.
         logit_difference: its logit minus the best wrong output's; NaN, an empty cell of a table, where there is none.
         answer_logprob: log probability of the whole answer.
-        exact_match: whether greedy decoding says the answer's tokens and then ends the answer, without a tie on its way.
+        exact_match: whether greedy decoding says the answer's tokens and then ends the answer, with no tie on its way.
         text: what greedy decoding says, of equally likely tokens the first, up to one that is not the answer's.
     """
 

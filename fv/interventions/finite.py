@@ -51,7 +51,9 @@ class FiniteCheck:
     def injected(self, before: TargetScores, after: TargetScores, cells: Sequence[Cell]) -> None:
         """Prompts without, (n_prompts,), and with vectors added, (n_prompts, n_vectors, n_cells)."""
         self._check(before.logprob, "unedited")
-        self._check(after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added behind {_block(cells[i])}")
+        self._check(
+            after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added behind {_block(cells[i])}"
+        )
 
     def edited(self, found: Tensor, edits: Sequence[LastTokenEdit]) -> None:
         """One number a prompt and edit, (n_prompts, n_edits)."""

@@ -243,9 +243,7 @@ class _SelfCheck:
         except EngineError:
             return None
 
-    def _off_naive(
-        self, fast_lm: LanguageModel, prompts: list[Prompt], heads: list[Head], cells: list[Cell]
-    ) -> float:
+    def _off_naive(self, fast_lm: LanguageModel, prompts: list[Prompt], heads: list[Head], cells: list[Cell]) -> float:
         """How far the fast engine is from the naive one in log p."""
         lm = self.lm
         # Values large enough to matter whatever the model's scale, and different in every head.

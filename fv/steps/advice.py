@@ -3,7 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fv.errors import DevTrialsError, EngineError, FvError, MemoryLackError, NormsError, NotFiniteError, ScopeError, SpecError
+from fv.errors import (
+    DevTrialsError,
+    EngineError,
+    FvError,
+    MemoryLackError,
+    NormsError,
+    NotFiniteError,
+    ScopeError,
+    SpecError,
+)
 
 ADVICE: Mapping[type[FvError], str] = {
     DevTrialsError: (

@@ -46,7 +46,9 @@ def test_the_first_prompt_behind_which_numbers_are_not_finite_is_named(mode: str
     asked = asked_of(engine)
     ASKS[ask](engine, asked)
     bad_ones = (asked[1].token_ids, asked[2].token_ids)
-    message = r"llama gives numbers that are not finite behind prompt b \(6 tokens\), .*runs in float32; load it in floa"
+    message = (
+        r"llama gives numbers that are not finite behind prompt b \(6 tokens\), .*runs in float32; load it in floa"
+    )
     with not_finite(lm, *bad_ones, bad=bad), pytest.raises(NotFiniteError, match=message):
         ASKS[ask](engine, asked)
 

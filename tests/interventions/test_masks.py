@@ -23,10 +23,21 @@ def chunked(sweep: FastEngine = FastEngine.shared_prefix, **changes: Any) -> Lan
     """A random Llama-4 text model whose layers attend within chunks of 8 tokens, taken for a Llama."""
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        **{"vocab_size": 97, "hidden_size": 40, "intermediate_size": 64, "intermediate_size_mlp": 64},
-        **{"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12},
-        **{"num_local_experts": 2, "moe_layers": [], "attention_chunk_size": CHUNK, "max_position_embeddings": 64},
-        **{"attn_temperature_tuning": False, "initializer_range": 0.15, "pad_token_id": 0},
+        "vocab_size": 97,
+        "hidden_size": 40,
+        "intermediate_size": 64,
+        "intermediate_size_mlp": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "num_local_experts": 2,
+        "moe_layers": [],
+        "attention_chunk_size": CHUNK,
+        "max_position_embeddings": 64,
+        "attn_temperature_tuning": False,
+        "initializer_range": 0.15,
+        "pad_token_id": 0,
     }
     config = Llama4TextConfig(**{**settings, **changes})
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().requires_grad_(False)
