@@ -149,7 +149,7 @@ def effects_of_heads(
     only[layer, head] = True
     whole = np.full((2, len(delta_p), *shape), np.nan)
     whole[:, :, layer, head] = delta_logprob, delta_p
-    return TrialEffects(*whole, queries, only)
+    return TrialEffects(whole[0], whole[1], queries, only)
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:

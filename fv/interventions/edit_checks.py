@@ -50,8 +50,8 @@ def _check_heads(lm: LanguageModel, edit: SetHeads) -> None:
         _check_below("SetHeads.heads: layer", head[0], lm.n_layers, f"layers of {lm.name}")
         _check_below("SetHeads.heads: head", head[1], lm.n_heads, f"heads of a layer of {lm.name}")
     _check_values(lm, edit)
-    for number, (layer, head) in enumerate(edit.heads):
-        _check_finite(f"SetHeads.values of head {layer}.{head}", edit.value(number, lm.head_dim), lm)
+    for number, named in enumerate(edit.heads):
+        _check_finite(f"SetHeads.values of head {named[0]}.{named[1]}", edit.value(number, lm.head_dim), lm)
 
 
 def _check_values(lm: LanguageModel, edit: SetHeads) -> None:

@@ -59,8 +59,8 @@ def _check(lm: LanguageModel, layer: int, mask: Tensor, whole: bool) -> None:
     if whole and (seen != earlier).any():
         n_hidden = int((earlier & ~seen)[..., -1, :].sum(-1).max())
         raise EngineError(
-            f"{what}hides earlier tokens by a window or chunks ({n_hidden} from the last one): the shared-prefix engine "
-            "would look past that, and the expanded one does not."
+            f"{what}hides earlier tokens by a window or chunks ({n_hidden} from the last one): the shared-prefix "
+            "engine would look past that, and the expanded one does not."
         )
     if whole and not is_bool and mask.masked_fill(~seen, 0).any():
         raise EngineError(

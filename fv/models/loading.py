@@ -46,8 +46,8 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     """Load and place a model, without proving that edits act on it (`fv.interventions.loading` does).
 
     Raises:
-        ModelError: it cannot be found, lacks weights or a tokenizer, is of an unknown family, or quantised in a way that
-            engines are not exact for.
+        ModelError: it cannot be found, lacks weights or a tokenizer, is of an unknown family, or is quantised in a way
+            that engines are not exact for.
     """
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)

@@ -42,8 +42,8 @@ def check_quantised(model: torch.nn.Module, name: str) -> None:
     for path, module in model.named_modules():
         if type(module).__name__ == "Linear8bitLt":
             raise ModelError(
-                f"{name} is quantised by LLM.int8 ({path}), which also rounds activations, by outliers of all rows of a "
-                "pass together: a row would have no numbers of its own. Load it unquantised, or with quant=nf4."
+                f"{name} is quantised by LLM.int8 ({path}), which also rounds activations, by outliers of all rows of "
+                "a pass together: a row would have no numbers of its own. Load it unquantised, or with quant=nf4."
             )
         weight = getattr(module, "weight", None)
         owners = (type(module).__module__, type(weight).__module__)

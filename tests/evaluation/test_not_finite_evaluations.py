@@ -1,4 +1,4 @@
-"""A prompt behind which the model gives no numbers ends a call with its name, whatever part it has in the evaluation."""
+"""A prompt behind which the model gives no numbers ends a call with its name, whatever its part in the evaluation."""
 
 from dataclasses import replace
 from typing import Any

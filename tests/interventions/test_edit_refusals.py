@@ -74,7 +74,7 @@ def refused(kind: type[Exception], said: str) -> Any:
         (SetHeads((1, 2), values()), r"SetHeads.heads names 1, which is no \(layer, head\)"),  # type: ignore[arg-type]
         (
             SetHeads(((0, 0), (1, 2)), values()[:2]),
-            r"values has the shape \(2, 4, 12\), where a number is due, or \(2, 12\), .*named, or \(3, 4, 12\), one for",
+            r"values has the shape \(2, 4, 12\), where a number is due, or \(2, 12\), .*, or \(3, 4, 12\), one for",
         ),
         (SetHeads(((0, 0),), values()[0, :3]), r"values has the shape \(3, 12\), where a number is due, or \(1, 12\)"),
         (SetHeads(((0, 0),), a_vector(12)), r"values has the shape \(12,\), where"),
