@@ -98,8 +98,8 @@ def _ties(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
     if not found:
         return []
     return [
-        f"The right answer shares the highest score with another token behind {', '.join(found)}: a tie counts as wrong. "
-        "Number formats of 16 bits tie often, float32 seldom."
+        f"The right answer shares the highest score with another token behind {', '.join(found)}: a tie counts as "
+        "wrong. Number formats of 16 bits tie often, float32 seldom."
     ]
 
 
