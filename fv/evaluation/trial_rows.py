@@ -39,8 +39,7 @@ TRIAL_COLUMNS = [
     "injected_rank",
     "baseline_correct",
     "injected_correct",
-    "baseline_tied",
-    "injected_tied",
+    *(TIED := ["baseline_tied", "injected_tied"]),
 ]
 
 
@@ -98,4 +97,5 @@ def trial_rows(
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
     """Trial rows in the one order that files use, whatever order they were computed in."""
-    return rows[TRIAL_COLUMNS].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)
+    there = [name for name in TRIAL_COLUMNS if name in rows or name not in TIED]  # an older version told no ties
+    return rows[there].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)
