@@ -48,6 +48,10 @@ class MemoryLackError(ModelError):
     """A single prompt of a model does not fit the memory that is free."""
 
 
+class NotFiniteError(ModelError):
+    """A model gives numbers that are not finite."""
+
+
 class NormsError(ConfigError):
     """A strength is told against norms of the residual stream that were not measured."""
 

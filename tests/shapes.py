@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from beartype.door import die_if_unbearable
-from jaxtyping import Float, Float64, Int, Int64, jaxtyped
+from jaxtyping import Bool, Float, Float64, Int, Int64, jaxtyped
 from torch import Tensor
 
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_of_means, mean_over_prompts, weighted_mean
@@ -54,7 +54,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "target": Int[Tensor, "*rows"],
         RETURNS: Int64[Tensor, "*rows"],
     },
-    logit_difference: {"logits": Float[Tensor, "*rows vocabulary"], RETURNS: Float[Tensor, "*rows"]},
+    logit_difference: {"logits": Float[Tensor, "*rows vocabulary"], RETURNS: Float[Tensor, "*rows"] | None},
     kl_divergence: {
         "before": Float[Tensor, "*#rows vocabulary"],
         "after": Float[Tensor, "*#rows vocabulary"],
@@ -90,7 +90,11 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
     norm_matched: {"vector": Float[Tensor, " d_model"], RETURNS: list[Float[Tensor, " d_model"]]},
     mean_vector: {"vectors": Sequence[Float[Tensor, " d_model"]], RETURNS: Float[Tensor, " d_model"]},
     # Engines
-    TargetScores.__init__: {"logprob": Float64[Tensor, "*rows"], "rank": Int64[Tensor, "*rows"]},
+    TargetScores.__init__: {
+        "logprob": Float64[Tensor, "*rows"],
+        "rank": Int64[Tensor, "*rows"],
+        "tied": Bool[Tensor, "*rows"],
+    },
     NaiveEngine.last_token: {RETURNS: LAST_TOKEN},
     SharedPrefixEngine.last_token: {RETURNS: LAST_TOKEN},
     NaiveEngine.patch_heads: PATCH_HEADS,
@@ -108,6 +112,7 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "delta_logprob": Float[np.ndarray, "trials layers heads"],
         "delta_p": Float[np.ndarray, "trials layers heads"],
         "queries": Int[np.ndarray, " trials"] | None,
+        "only": Bool[np.ndarray, "layers heads"] | None,
     },
     trial_effects: {"clean_mean": Float[Tensor, HEADS]},
     effects_of: {RETURNS: Float[np.ndarray, "{effects.n_queries} heads"]},

@@ -37,12 +37,12 @@ def test_sizes_of_one_name_are_equal_within_a_call_and_free_between_calls() -> N
     with wrong:
         RelationMeans(torch.zeros(2, 3, 5), torch.zeros(2, 3, 4), torch.zeros(2, 9))
     with wrong:
-        TargetScores(torch.zeros(3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64))
+        TargetScores(torch.zeros(3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), torch.zeros(3) > 0)
 
 
 def test_a_number_format_is_part_of_a_shape() -> None:
     with wrong:
-        TargetScores(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+        TargetScores(torch.zeros(3), torch.zeros(3, dtype=torch.int64), torch.zeros(3) > 0)
 
 
 def test_a_method_is_checked_against_its_model(tiny_lm: LanguageModel) -> None:

@@ -134,8 +134,9 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
 
 def prompt_of(lm: LanguageModel, snapshot: Snapshot, trial: Trial, kind: str) -> Prompt:
     """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
-    text = getattr(trial, f"{kind}_prompt_str")
-    return Prompt(tuple(lm.encode(text, snapshot.meta.add_special_tokens)), tuple(trial.target_token_ids))
+    ids = lm.encode(getattr(trial, f"{kind}_prompt_str"), snapshot.meta.add_special_tokens)
+    name = f"the {kind.replace('_', '-')} prompt of the trial {trial.trial_id} of {trial.q_id}"
+    return Prompt(tuple(ids), tuple(lm.known(trial.target_token_ids)), name=name)
 
 
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:

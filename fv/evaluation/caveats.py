@@ -68,7 +68,7 @@ def caveats(
         )
     if snapshot.eval_split == "eval":
         found += _answers_shown(snapshot, qids)
-    found += [*_edges(rows, measured), *_one_dimension(vectors)]
+    found += [*_ties(rows, measured), *_edges(rows, measured), *_one_dimension(vectors)]
     if measured is not None:
         found += _steep_streams(measured, qids)
         found += [] if ranking is None else _heads_near_zero(vectors, measured, ranking)
@@ -83,6 +83,23 @@ def _answers_shown(snapshot: Snapshot, qids: Sequence[str]) -> list[str]:
     return [
         f"Most right answers of eval trials stand in fit prompts of their relation ({shorten(many, MOST_NAMED)}): a "
         f"vector may carry the answers themselves. Read subset={ANSWER_NEW}, or sample with hold_out=outputs."
+    ]
+
+
+def _ties(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
+    """Prompts behind which the right answer is as likely as another token, and none is likelier."""
+    prompts = pd.DataFrame() if measured is None else measured.prompts
+    counted = {
+        "few-shot prompts of fit trials": prompts.get("clean_tied"),
+        "zero-shot prompts": rows.drop_duplicates(["eval_qid", "trial_id"]).get("baseline_tied"),
+        "injections into them": rows.get("injected_tied"),
+    }
+    found = [f"{own.sum()} of {len(own)} {what}" for what, own in counted.items() if own is not None and own.any()]
+    if not found:
+        return []
+    return [
+        f"The right answer shares the highest score with another token behind {', '.join(found)}: a tie counts as "
+        "wrong. Number formats of 16 bits tie often, float32 seldom."
     ]
 
 

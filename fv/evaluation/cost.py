@@ -68,7 +68,7 @@ def injection_cost(
         one row a (condition, text): the columns that say which condition it is, `text`, and `kl` in nats.
     """
     # A text has no answer: any token is one whose probability nobody asks for.
-    prompts = [Prompt(tuple(ids), (ids[-1],)) for ids in texts]
+    prompts = [Prompt(tuple(ids), (ids[-1],), name=f"the unrelated text {i}") for i, ids in enumerate(texts, 1)]
     # (n_texts, n_conditions)
     costs = engine.divergences(prompts, [condition.edit for condition in conditions]).numpy()
     by_condition = [

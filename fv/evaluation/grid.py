@@ -17,7 +17,7 @@ from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.evaluation.selection import TEST, parts_of
 from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows
-from fv.interventions.engine import Cell, Engine, TargetScores
+from fv.interventions.engine import SCORED, Cell, Engine, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.units import NO_UNITS, Arrays, UnitStore, digest_of_tensor
@@ -160,13 +160,11 @@ def qids_of(plan: Sequence[tuple[Vector, Sequence[str]]]) -> list[str]:
 
 def arrays_of_scores(scores: Mapping[str, TargetScores]) -> Arrays:
     """Named scores as arrays."""
-    return {
-        f"{name}_{part}": getattr(own, part).numpy() for name, own in scores.items() for part in ("logprob", "rank")
-    }
+    return {f"{name}_{part}": getattr(own, part).numpy() for name, own in scores.items() for part in SCORED}
 
 
 def scores_of_arrays(arrays: Arrays) -> dict[str, TargetScores]:
     """The scores that `arrays_of_scores` took apart."""
     names = [key.removesuffix("_rank") for key in arrays if key.endswith("_rank")]
-    parts = {name: (arrays[f"{name}_logprob"], arrays[f"{name}_rank"]) for name in names}
-    return {name: TargetScores(*map(torch.from_numpy, own)) for name, own in parts.items()}
+    parts = {name: {part: torch.from_numpy(arrays[f"{name}_{part}"]) for part in SCORED} for name in names}
+    return {name: TargetScores(**own) for name, own in parts.items()}

@@ -130,7 +130,7 @@ class HeldOutRun:
         norm = None if stream.norm is None else stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
-            {kind: [*map(list, asked.prompts[kind])] for kind in kinds},
+            {kind: [[p.token_ids, p.answer, p.wrong] for p in asked.prompts[kind]] for kind in kinds},
             [asked.questions.ending, chooses, norm, stream.is_unit],
         ]
 

@@ -39,6 +39,7 @@ TRIAL_COLUMNS = [
     "injected_rank",
     "baseline_correct",
     "injected_correct",
+    *(TIED := ["baseline_tied", "injected_tied"]),
 ]
 
 
@@ -86,15 +87,15 @@ def trial_rows(
     keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
     rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
     for name, scores, times in (("baseline", before, len(cells)), ("injected", after, 1)):
-        for part, array in (("logprob", scores.logprob), ("p", scores.p), ("rank", scores.rank)):
+        for part in ("logprob", "p", "rank", "correct", "tied"):
+            array: Tensor = getattr(scores, part)
             rows[f"{name}_{part}"] = array.flatten().repeat_interleave(times).numpy()
     rows["delta_logprob"] = rows["injected_logprob"] - rows["baseline_logprob"]
     rows["delta_p"] = rows["injected_p"] - rows["baseline_p"]
-    rows["baseline_correct"] = rows["baseline_rank"] == 0
-    rows["injected_correct"] = rows["injected_rank"] == 0
     return rows
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
     """Trial rows in the one order that files use, whatever order they were computed in."""
-    return rows[TRIAL_COLUMNS].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)
+    there = [name for name in TRIAL_COLUMNS if name in rows or name not in TIED]  # an older version told no ties
+    return rows[there].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)

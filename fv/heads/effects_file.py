@@ -42,7 +42,7 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     for number, q_id in enumerate(about["relations"]):
         logprob, p = (tensors[f"{number}.{name}"].numpy() for name in MEASURED)
         queries = tensors.get(f"{number}.{QUERY}")
-        effects[q_id] = TrialEffects(logprob, p, None if queries is None else queries.numpy())
+        effects[q_id] = TrialEffects.read(logprob, p, None if queries is None else queries.numpy())
         clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
         others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]

@@ -33,15 +33,34 @@ class TrialEffects:
     """Effects of patching each swept head, trial by trial.
 
     Attributes:
-        delta_logprob: (n_trials, n_layers, n_heads) float64, NaN where not swept.
+        delta_logprob: (n_trials, n_layers, n_heads) float64: finite where swept, NaN elsewhere.
         delta_p: the same in probability.
         queries: (n_trials,) int, the number of each trial's query; None where each trial has one of its own. Trials of
             one query are not independent, so intervals resample queries.
+        only: which heads were swept, (n_layers, n_heads) bool; None for all.
+
+    Raises:
+        ValueError: an effect of a swept head is not finite.
     """
 
     delta_logprob: np.ndarray
     delta_p: np.ndarray
     queries: np.ndarray | None = None
+    only: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for values in (self.delta_logprob, self.delta_p):
+            if not np.isfinite(values[:, self.swept]).all():
+                raise ValueError("an effect of a head that was swept is not finite")
+
+    @classmethod
+    def read(cls, delta_logprob: np.ndarray, delta_p: np.ndarray, queries: np.ndarray | None) -> "TrialEffects":
+        """Effects as files have them: a head that is NaN in every trial was not swept.
+
+        Raises:
+            ValueError: one is not finite in some trials.
+        """
+        return cls(delta_logprob, delta_p, queries, ~np.isnan(delta_logprob).all(0))
 
     @property
     def n_trials(self) -> int:
@@ -60,7 +79,7 @@ class TrialEffects:
     @property
     def swept(self) -> np.ndarray:
         """Which heads were patched, (n_layers, n_heads) bool."""
-        return ~np.isnan(self.delta_logprob[0])
+        return np.ones(self.delta_logprob.shape[1:], bool) if self.only is None else self.only
 
     def with_heads_of(self, other: "TrialEffects") -> "TrialEffects":
         """Effects of these heads, and on the same trials of the heads of another sweep that are not among them."""
@@ -68,16 +87,17 @@ class TrialEffects:
             np.where(self.swept, self.delta_logprob, other.delta_logprob),
             np.where(self.swept, self.delta_p, other.delta_p),
             self.queries,
+            self.swept | other.swept,
         )
 
     @classmethod
     def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
-        """Effects of several relations; no query of one has the number of another's."""
+        """Effects of several relations on the same heads; no query of one has the number of another's."""
         queries = None
         if any(e.queries is not None for e in parts):
             queries = numbered([(i, number) for i, e in enumerate(parts) for number in e.query_numbers.tolist()])
         logprob, p = (np.concatenate([getattr(e, name) for e in parts]) for name in ("delta_logprob", "delta_p"))
-        return cls(logprob, p, queries)
+        return cls(logprob, p, queries, parts[0].only)
 
 
 def query_numbers(trials: Sequence[Trial]) -> np.ndarray:
@@ -111,11 +131,25 @@ def trial_effects(
     """
     scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
+    delta_logprob = (scores.patched - scores.unpatched).numpy()
+    delta_p = (scores.patched.exp() - scores.unpatched.exp()).numpy()
+    return effects_of_heads(delta_logprob, delta_p, heads, (n_layers, n_heads)), scores.unedited
+
+
+def effects_of_heads(
+    delta_logprob: np.ndarray,
+    delta_p: np.ndarray,
+    heads: Sequence[Head],
+    shape: tuple[int, int],
+    queries: np.ndarray | None = None,
+) -> TrialEffects:
+    """Effects of some heads, (n_trials, n_swept) each, among all of `shape`, (n_layers, n_heads)."""
     layer, head = places_of(heads)
-    delta_logprob, delta_p = np.full((2, len(corrupted), n_layers, n_heads), np.nan)
-    delta_logprob[:, layer, head] = (scores.patched - scores.unpatched).numpy()
-    delta_p[:, layer, head] = (scores.patched.exp() - scores.unpatched.exp()).numpy()
-    return TrialEffects(delta_logprob, delta_p), scores.unedited
+    only = np.zeros(shape, bool)
+    only[layer, head] = True
+    whole = np.full((2, len(delta_p), *shape), np.nan)
+    whole[:, :, layer, head] = delta_logprob, delta_p
+    return TrialEffects(whole[0], whole[1], queries, only)
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:

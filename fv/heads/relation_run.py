@@ -17,11 +17,11 @@ from fv.config.score import ScoreConfig, Screen
 from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
-from fv.heads.indirect_effect import TrialEffects, places_of, query_numbers, trial_effects
+from fv.heads.indirect_effect import TrialEffects, effects_of_heads, places_of, query_numbers, trial_effects
 from fv.heads.piece import Kind, Piece, PiecesMissingError, of_each, units_of
 from fv.heads.stability import is_stable
 from fv.heads.verified import fewest_verified
-from fv.interventions.engine import Advance, Head, LastToken, ScreeningEngine, TargetScores, ignore_progress
+from fv.interventions.engine import SCORED, Advance, Head, LastToken, ScreeningEngine, TargetScores, ignore_progress
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.units import NO_UNITS, Arrays, UnitStore, array_of, digest_of_tensor
@@ -35,7 +35,7 @@ callback, those of each head on each prompt, (n_prompts, n_layers, n_heads)."""
 EFFECTS = ("delta_logprob", "delta_p")
 UNIT_TRIALS = 64
 """Trials that a unit holds, unless it is said otherwise."""
-CORRUPTED = ("logprob", "rank", "head_outputs")
+CORRUPTED = (*SCORED, "head_outputs")
 """What both patched and unpatched corrupted prompts tell."""
 
 
@@ -298,14 +298,9 @@ class RelationRuns:
 
     def _effects(self, q_id: str, arrays: Arrays) -> TrialEffects:
         """Effects on the whole grid of heads from those of the swept ones, (n_trials, n_swept)."""
-        layers, heads = places_of(self.heads)
-        whole = []
-        for name in EFFECTS:
-            effects = np.full((len(arrays[name]), self.lm.n_layers, self.lm.n_heads), np.nan)
-            effects[:, layers, heads] = arrays[name]
-            whole.append(effects)
-        logprob, p = whole
-        return TrialEffects(logprob, p, query_numbers(self.snapshot.of(q_id, "fit", len(p))))
+        logprob, p = (arrays[name] for name in EFFECTS)
+        queries = query_numbers(self.snapshot.of(q_id, "fit", len(p)))
+        return effects_of_heads(logprob, p, self.heads, (self.lm.n_layers, self.lm.n_heads), queries)
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:
@@ -313,8 +308,8 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 
 def _score_arrays(run: LastToken) -> Arrays:
-    return {"logprob": run.scores.logprob.numpy(), "rank": run.scores.rank.numpy()}
+    return {name: getattr(run.scores, name).numpy() for name in SCORED}
 
 
 def _scores(arrays: Arrays) -> TargetScores:
-    return TargetScores(torch.from_numpy(arrays["logprob"]), torch.from_numpy(arrays["rank"]))
+    return TargetScores(**{name: torch.from_numpy(arrays[name]) for name in SCORED})

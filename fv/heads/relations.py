@@ -186,5 +186,6 @@ def prompt_scores(snapshot: Snapshot, units: Mapping[str, Unit]) -> pd.DataFrame
                 row[f"{kind}_p"] = float(scores.p[i])
                 row[f"{kind}_rank"] = int(scores.rank[i])
                 row[f"{kind}_correct"] = bool(scores.correct[i])
+                row[f"{kind}_tied"] = bool(scores.tied[i])
             rows.append(row)
     return pd.DataFrame(rows)

@@ -60,10 +60,13 @@ class ScreenSettings:
 class Screen:
     """Estimates of all heads' effects, and the heads that were verified.
 
+    Raises:
+        ValueError: a head has an estimate in some relations only.
+
     Attributes:
         settings: how.
         scores: {q_id: the estimated effect of each head, mean over trials, (n_layers, n_heads) float64}, in nats of the
-            target's log probability; NaN for heads that were not to be swept.
+            target's log probability; NaN, in all relations, for heads that were not to be swept.
         verified: the heads whose effects were measured, each with why.
         rounds: each choice of heads, the last being `verified`.
     """
@@ -72,6 +75,11 @@ class Screen:
     scores: Mapping[str, np.ndarray]
     verified: Mapping[Head, Chosen]
     rounds: tuple[Round, ...]
+
+    def __post_init__(self) -> None:
+        estimated = np.isfinite([*self.scores.values()])  # (n_relations, n_layers, n_heads)
+        if (estimated.any(0) != estimated.all(0)).any():
+            raise ValueError("an estimate of a head that was screened is not finite")
 
     @property
     def candidates(self) -> list[Head]:
@@ -109,7 +117,7 @@ class Screen:
         Raises:
             KeyError: `about` lacks a part.
             TypeError: a part of it is of another shape.
-            ValueError: a head is verified for no known reason.
+            ValueError: a head is verified for no known reason, or has an estimate in some relations only.
         """
         rounds = [
             Round(**{**one, "entered": tuple(Entered(**each) for each in one["entered"])}) for one in about["rounds"]

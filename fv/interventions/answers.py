@@ -23,15 +23,17 @@ class AnswerScores:
 
     Attributes:
         logprob: log probability of the answer's first token.
-        rank: tokens rated above it.
-        logit_difference: its logit minus the best wrong output's; NaN where there is none.
+        rank: other tokens rated as high as it or higher.
+        tied: whether it shares the highest score with another token.
+        logit_difference: its logit minus the best wrong output's; NaN, an empty cell of a table, where there is none.
         answer_logprob: log probability of the whole answer.
-        exact_match: whether greedy decoding says the answer's tokens and then ends the answer.
-        text: what greedy decoding says, up to the first token that is not the answer's.
+        exact_match: whether greedy decoding says the answer's tokens and then ends the answer, with no tie on its way.
+        text: what greedy decoding says, of equally likely tokens the first, up to one that is not the answer's.
     """
 
     logprob: np.ndarray
     rank: np.ndarray
+    tied: np.ndarray
     logit_difference: np.ndarray
     answer_logprob: np.ndarray
     exact_match: np.ndarray
@@ -63,14 +65,18 @@ def score_answers(
 
 def _scores_of(lm: LanguageModel, read: AnswerReads, prompt: Prompt, ends: Callable[[int], bool]) -> AnswerScores:
     """One prompt's scores, each (n_edits,)."""
-    said, n = read.likeliest.tolist(), len(prompt.answer)
+    said, n, scores = read.likeliest.tolist(), len(prompt.answer), read.scores
     both = [(tokens, n_agreeing(tokens, prompt.answer)) for tokens in said]
+    untied = scores.correct.all(-1) & ~read.end_tied
+    ended = np.array([good == n and ends(tokens[n]) for tokens, good in both])
+    none = np.full(len(said), np.nan)
     return AnswerScores(
-        logprob=read.logprob[:, 0].numpy(),
-        rank=read.rank.numpy(),
-        logit_difference=read.logit_difference.numpy(),
-        answer_logprob=read.logprob.sum(-1).numpy(),
-        exact_match=np.array([good == n and ends(tokens[n]) for tokens, good in both]),
+        logprob=scores.logprob[:, 0].numpy(),
+        rank=scores.rank[:, 0].numpy(),
+        tied=scores.tied[:, 0].numpy(),
+        logit_difference=none if read.logit_difference is None else read.logit_difference.numpy(),
+        answer_logprob=scores.logprob.sum(-1).numpy(),
+        exact_match=ended & untied.numpy(),
         text=np.array([lm.tokenizer.decode(tokens[: good + 1]) for tokens, good in both], dtype=object),
     )
 

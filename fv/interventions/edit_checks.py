@@ -44,13 +44,32 @@ def _check_residual(lm: LanguageModel, edit: AddVector | ReplaceResidual) -> Non
 def _check_heads(lm: LanguageModel, edit: SetHeads) -> None:
     if not edit.heads:
         raise ConfigError("SetHeads.heads is empty, so it would change nothing: name heads as (layer, head).")
-    _check_tensor("SetHeads.values", edit.values, (lm.n_layers, lm.n_heads, lm.head_dim), "a value for every head")
     for head in edit.heads:
         if not isinstance(head, tuple) or len(head) != 2:
             raise ConfigError(f"SetHeads.heads names {head!r}, which is no (layer, head).")
         _check_below("SetHeads.heads: layer", head[0], lm.n_layers, f"layers of {lm.name}")
         _check_below("SetHeads.heads: head", head[1], lm.n_heads, f"heads of a layer of {lm.name}")
-        _check_finite(f"SetHeads.values[{head[0]}, {head[1]}]", edit.values[tuple(head)], lm)
+    _check_values(lm, edit)
+    for number, named in enumerate(edit.heads):
+        _check_finite(f"SetHeads.values of head {named[0]}.{named[1]}", edit.value(number, lm.head_dim), lm)
+
+
+def _check_values(lm: LanguageModel, edit: SetHeads) -> None:
+    """A number, or a tensor with a value for every head of the model, or for each of those named."""
+    name, values = "SetHeads.values", edit.values
+    if isinstance(values, int | float) and not isinstance(values, bool):
+        return
+    if not isinstance(values, Tensor):
+        raise ConfigError(f"{name} is a {type(values).__name__}: give a tensor, such as torch.as_tensor makes of it.")
+    _check_format(name, values)
+    of_named, of_all = (len(edit.heads), lm.head_dim), (lm.n_layers, lm.n_heads, lm.head_dim)
+    if tuple(values.shape) not in ((), of_named, of_all):
+        raise ConfigError(
+            f"{name} has the shape {tuple(values.shape)}, where a number is due, or {of_named}, one for each of the "
+            f"heads named, or {of_all}, one for every head."
+        )
+    if values.ndim == 2 and len({*edit.heads}) < len(edit.heads):
+        raise ConfigError("SetHeads.heads names a head twice, which would be set to two values: name each once.")
 
 
 def _check_below(name: str, value: Any, size: int, what: str) -> None:
@@ -61,10 +80,14 @@ def _check_below(name: str, value: Any, size: int, what: str) -> None:
 def _check_tensor(name: str, value: Any, shape: tuple[int, ...], why: str) -> None:
     if not isinstance(value, Tensor):
         raise ConfigError(f"{name} is a {type(value).__name__}: give a tensor, such as torch.as_tensor makes of it.")
-    if not value.dtype.is_floating_point:
-        raise ConfigError(f"{name} is of {value.dtype}: give numbers of a floating-point format.")
+    _check_format(name, value)
     if tuple(value.shape) != shape:
         raise ConfigError(f"{name} has the shape {tuple(value.shape)}, where {shape} is due, {why}.")
+
+
+def _check_format(name: str, value: Tensor) -> None:
+    if not value.dtype.is_floating_point:
+        raise ConfigError(f"{name} is of {value.dtype}: give numbers of a floating-point format.")
 
 
 def _check_finite(name: str, value: Tensor, lm: LanguageModel) -> None:

@@ -72,7 +72,8 @@ class EditableModel(LanguageModel):
 
         Raises:
             ConfigError: what is given are no prompts, or `max_new_tokens` is no number from 1.
-            ModelError: a prompt is empty, or too long together with `max_new_tokens`; or the tokenizer closes texts.
+            ModelError: a prompt is empty, or too long together with `max_new_tokens`; the tokenizer closes texts; or
+                the model gives numbers that are not finite (`NotFiniteError`).
 
         Warns:
             FvWarning: a prompt does not end with the `prompt_ending` of an `AddVector` that is at work.

@@ -85,7 +85,9 @@ def _changing(edit: AddVector | ReplaceResidual, path: str, tracker: PromptTrack
 
 
 def _setting(lm: LanguageModel, edit: SetHeads, layer: int, tracker: PromptTracker) -> Callable[[Tensor], Tensor]:
-    heads = [head for in_layer, head in edit.heads if in_layer == layer]
+    here = [(number, head) for number, (in_layer, head) in enumerate(edit.heads) if in_layer == layer]
+    heads = [head for _, head in here]
+    values = torch.stack([edit.value(number, lm.head_dim) for number, _ in here])  # (n_heads_here, head_dim)
     path = f"{lm.spec.blocks}.{layer}.{lm.spec.out_proj}"
 
     def change(head_outputs: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def _setting(lm: LanguageModel, edit: SetHeads, layer: int, tracker: PromptTrack
         # (batch, tokens, n_heads * head_dim) -> (batch, tokens, n_heads, head_dim)
         by_head = head_outputs.unflatten(-1, (lm.n_heads, lm.head_dim))
         changed = by_head.clone()
-        changed[..., heads, :] = edit.values[layer, heads].to(by_head)
+        changed[..., heads, :] = values.to(by_head)
         return torch.where(meant[..., None, None], changed, by_head).flatten(-2)
 
     return change

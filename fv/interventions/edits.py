@@ -59,17 +59,27 @@ class SetHeads:
     """Set the outputs of some heads at once.
 
     Example:
-        >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim))):
+        >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), 0.0)):
         ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=1)
 
     Attributes:
         heads: (layer, head) of each.
-        values: (n_layers, n_heads, head_dim), what the heads are set to; a floating-point tensor, of which only the
-            values of `heads` are read.
+        values: what the heads are set to: a number, for all of them; or a floating-point tensor, (n, head_dim), of the
+            n heads named in their order; or (n_layers, n_heads, head_dim), of which only the values of `heads` are
+            read.
     """
 
     heads: tuple[tuple[int, int], ...]
-    values: Tensor
+    values: Tensor | float
+
+    def value(self, number: int, width: int) -> Tensor:
+        """What the head of this number among `heads` is set to, (width,)."""
+        if not isinstance(self.values, Tensor):
+            return torch.full((width,), self.values, dtype=torch.float64)
+        if self.values.ndim == 3:
+            layer, head = self.heads[number]
+            return self.values[layer, head]
+        return self.values[number] if self.values.ndim == 2 else self.values.expand(width)
 
 
 AnyEdit = AddVector | ReplaceResidual | SetHeads
@@ -117,16 +127,15 @@ def heads_setter(lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, 
 
     Head outputs are (n_prompts, n_rows, positions, n_heads, head_dim); `at` is the position that is edited.
     """
-    pairs = [
-        (row, head)
-        for row, edit in enumerate(edits)
-        if isinstance(edit, SetHeads)
-        for in_layer, head in edit.heads
-        if in_layer == layer
-    ]
-    rows, heads = [row for row, _ in pairs], [head for _, head in pairs]
-    values = torch.stack([edits[row].values[layer, head] for row, head in pairs])  # type: ignore[union-attr]
-    values = values.to(lm.device, lm.dtype)  # (n_pairs, head_dim)
+    rows, heads, found = [], [], []
+    for row, edit in enumerate(edits):
+        for number, (in_layer, head) in enumerate(edit.heads if isinstance(edit, SetHeads) else ()):
+            if in_layer == layer:
+                assert isinstance(edit, SetHeads)
+                rows.append(row)
+                heads.append(head)
+                found.append(edit.value(number, lm.head_dim).to(lm.dtype))
+    values = torch.stack(found).to(lm.device)  # (n_heads_set, head_dim)
 
     def change(head_outputs: Tensor) -> None:
         head_outputs[:, rows, at, heads] = values.to(head_outputs.device)
@@ -148,17 +157,15 @@ def residual_changer(
     }
     rows = [*there]
     vectors = torch.stack([edit.vector for edit in there.values()]).to(lm.device, lm.dtype)  # (n_rows_here, d_model)
-    # How much of a replaced residual stream goes; an added vector takes nothing away.
-    shares = torch.tensor(
-        [edit.share if isinstance(edit, ReplaceResidual) else torch.nan for edit in there.values()],
-        device=lm.device,
-        dtype=lm.dtype,
-    )[:, None]  # (n_rows_here, 1)
+    # How much of a replaced residual stream goes; an added vector takes nothing away. Both (n_rows_here, 1)
+    adds = torch.tensor([isinstance(edit, AddVector) for edit in there.values()], device=lm.device)[:, None]
+    goes = [edit.share if isinstance(edit, ReplaceResidual) else 0.0 for edit in there.values()]
+    shares = torch.tensor(goes, device=lm.device, dtype=lm.dtype)[:, None]
 
     def change(residual: Tensor) -> None:
         here = residual[:, rows, at]
-        vector, share = vectors.to(here.device), shares.to(here.device)
+        vector, share, added = (part.to(here.device) for part in (vectors, shares, adds))
         replaced = torch.where(share == 1, vector, here + share * (vector - here))
-        residual[:, rows, at] = torch.where(share.isnan(), here + vector, replaced)
+        residual[:, rows, at] = torch.where(added, here + vector, replaced)
 
     return change

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit
+from fv.interventions.metrics import is_tied, rank_of, target_logprob
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -42,17 +43,23 @@ class Head(NamedTuple):
     head: int
 
 
+SCORED = ("logprob", "rank", "tied")
+"""The parts of scores, each an array of a unit that keeps them."""
+
+
 @dataclass(frozen=True)
 class TargetScores:
-    """How the model rates target tokens; both tensors have the shape of the rows asked about.
+    """How the model rates target tokens; all tensors have the shape of the rows asked about.
 
     Attributes:
         logprob: natural log probability of the target, float64.
-        rank: number of tokens rated above the target, int64; 0 means the argmax is right.
+        rank: number of other tokens rated as high as the target or higher, int64; 0 means that it is right.
+        tied: whether the target shares the highest score with another token, and so is not right, bool.
     """
 
     logprob: Tensor
     rank: Tensor
+    tied: Tensor
 
     @property
     def p(self) -> Tensor:
@@ -66,25 +73,29 @@ class TargetScores:
     def of_logits(cls, logits: Tensor, targets: Tensor) -> "TargetScores":
         """Score `targets` (rows,) under `logits` (rows, vocabulary)."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        target_logit = logits.gather(-1, targets[:, None])  # (rows, 1)
-        logprob = target_logit[:, 0] - logits.logsumexp(-1)
-        return cls(logprob.double().cpu(), (logits > target_logit).sum(-1).cpu())
+        found = (target_logprob(logits, targets).double(), rank_of(logits, targets), is_tied(logits, targets))
+        return cls(*(part.cpu() for part in found))
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """The tensors, in the order of `SCORED`."""
+        return [getattr(self, name) for name in SCORED]
 
     @classmethod
-    def cat(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+    def cat(cls, scores: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
         """Join along an axis."""
-        return cls(torch.cat([s.logprob for s in parts], dim), torch.cat([s.rank for s in parts], dim))
+        return cls(*(torch.cat(part, dim) for part in zip(*(own.parts for own in scores), strict=True)))
 
     @classmethod
-    def stack(cls, parts: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
+    def stack(cls, scores: Sequence["TargetScores"], dim: int = 0) -> "TargetScores":
         """Join along a new axis."""
-        return cls(torch.stack([s.logprob for s in parts], dim), torch.stack([s.rank for s in parts], dim))
+        return cls(*(torch.stack(part, dim) for part in zip(*(own.parts for own in scores), strict=True)))
 
     def __getitem__(self, index: Any) -> "TargetScores":
-        return TargetScores(self.logprob[index], self.rank[index])
+        return TargetScores(*(part[index] for part in self.parts))
 
     def reshape(self, *shape: int) -> "TargetScores":
-        return TargetScores(self.logprob.reshape(shape), self.rank.reshape(shape))
+        return TargetScores(*(part.reshape(shape) for part in self.parts))
 
 
 class LastToken(NamedTuple):
@@ -121,27 +132,43 @@ class PatchScores(NamedTuple):
     patched: Tensor
 
 
-class AnswerReads(NamedTuple):
+NOT_ASKED, NOT_FINITE = -1, -2
+"""What stands for a token where nobody asked for it, and where scores are not finite, so that there is none."""
+
+
+@dataclass(frozen=True)
+class AnswerReads:
     """How the model rates a prompt's answer of n tokens under several edits of the last prompt token.
 
     Attributes:
-        logprob: log probability of each of its tokens given those before, (n_edits, n) float64.
-        rank: tokens rated above its first one, (n_edits,) int64.
+        scores: of each of its tokens given those before, (n_edits, n).
         logit_difference: its first token's logit minus the highest of the prompt's `wrong` tokens, (n_edits,) float64;
-            NaN where there are none.
-        likeliest: the likeliest token behind the prompt and behind each token of the answer, (n_edits, n + 1) int64;
-            the last one is -1 where one of the others is not the answer's.
+            None where there are none.
+        likeliest: the likeliest token behind the prompt and behind each token of the answer, of equally likely ones the
+            first, (n_edits, n + 1) int64; the last one is `NOT_ASKED` where one of the others is not the answer's, and
+            `NOT_FINITE` where there is none.
+        end_tied: whether another token is as likely as the last of them, (n_edits,) bool.
     """
 
-    logprob: Tensor
-    rank: Tensor
-    logit_difference: Tensor
+    scores: TargetScores
+    logit_difference: Tensor | None
     likeliest: Tensor
+    end_tied: Tensor
 
     @classmethod
-    def cat(cls, parts: Sequence["AnswerReads"]) -> "AnswerReads":
+    def cat(cls, reads: Sequence["AnswerReads"]) -> "AnswerReads":
         """Join along the edits."""
-        return cls(*map(torch.cat, zip(*parts, strict=True)))
+        differences = [own.logit_difference for own in reads if own.logit_difference is not None]
+        return cls(
+            TargetScores.cat([own.scores for own in reads]),
+            torch.cat(differences) if differences else None,
+            torch.cat([own.likeliest for own in reads]),
+            torch.cat([own.end_tied for own in reads]),
+        )
+
+    def __getitem__(self, edits: Tensor) -> "AnswerReads":
+        difference = None if self.logit_difference is None else self.logit_difference[edits]
+        return AnswerReads(self.scores[edits], difference, self.likeliest[edits], self.end_tied[edits])
 
 
 def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:

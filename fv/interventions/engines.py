@@ -13,7 +13,7 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.spec import FastEngine
 
-ENGINE_REVISION = 3
+ENGINE_REVISION = 4
 """Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fv.interventions.hooks import BlockCall, noted_calls, record_head_outputs, residual_of
+from fv.interventions.masks import check_masks
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -34,6 +35,7 @@ class EqualLengthBatch:
         self._ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)
         self.n_tokens = self._ids.shape[1]
         self._cache: Any = None
+        check_masks(lm, self.n_tokens, whole=False)
         if self.n_tokens > 1:
             self._cache = lm.model.base_model(input_ids=self._ids[:, :-1], use_cache=True).past_key_values
         self._prefix = [] if self._cache is None else list(self._cache.layers)

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from fv.errors import ConfigError, FvWarning, ModelError
 from fv.interventions.editing import edits_at_work
 from fv.interventions.edits import AddVector
+from fv.interventions.finite import FiniteCheck
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -25,7 +27,8 @@ def generate(lm: LanguageModel, prompts: Text | Sequence[Text], max_new_tokens: 
 
     Raises:
         ConfigError: what is given are no prompts, or `max_new_tokens` is no number from 1.
-        ModelError: a prompt is empty or too long, or the tokenizer closes texts.
+        ModelError: a prompt is empty or too long, or the tokenizer closes texts; or the model gives numbers that are
+            not finite.
     """
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be a whole number, 1 or more.")
@@ -111,8 +114,21 @@ def _continuations(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_
             torch.tensor(rows, device=lm.device),  # (n_prompts, longest)
             attention_mask=torch.tensor(mask, device=lm.device),
             generation_config=config,
+            logits_processor=LogitsProcessorList([_FiniteLogits(lm, prompts)]),
         )[:, longest:]  # (n_prompts, n_new)
     return [lm.tokenizer.decode(_until(ids, stops), skip_special_tokens=True) for ids in said.tolist()]
+
+
+class _FiniteLogits(LogitsProcessor):
+    """The logits of every step as they are, if they are finite."""
+
+    def __init__(self, lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._check = FiniteCheck(lm, [Prompt(tuple(ids), (0,)) for ids in prompts])
+        self._edits = edits_at_work(lm.model)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._check.said_behind(scores.amax(-1), self._edits)  # scores: (n_prompts, vocabulary)
+        return scores
 
 
 def _until(token_ids: list[int], stops: set[int]) -> list[int]:

@@ -1,7 +1,8 @@
-"""An engine whose passes get smaller when memory runs out.
+"""An engine whose passes get smaller when memory runs out, and whose numbers are finite.
 
 Every call is tried again as a whole, in passes half as large, down to one prompt or two rows. So all numbers of a call
-are of passes of one size, and differ from those of another size by rounding only.
+are of passes of one size, and differ from those of another size by rounding only. What a call gives is looked at before
+anybody sees it (`fv.interventions.finite`): whatever the engine, a number that is not finite ends in an error.
 """
 
 import gc
@@ -26,6 +27,7 @@ from fv.interventions.engine import (
     TargetScores,
     ignore_progress,
 )
+from fv.interventions.finite import FiniteCheck
 from fv.interventions.memory import FEWEST_ROWS
 from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -66,28 +68,40 @@ class HalvingEngine:
         return self._asked.batches(prompts, rows_each)
 
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
-        return self._tried(lambda engine, _: engine.last_token(prompts))
+        found = self._tried(lambda engine, _: engine.last_token(prompts))
+        FiniteCheck(self.lm, prompts).last_token(found)
+        return found
 
     def patch_heads(
         self, prompts: Sequence[Prompt], head_values: Tensor, heads: Sequence[Head], advance: Advance = ignore_progress
     ) -> PatchScores:
-        return self._tried(lambda engine, tell: engine.patch_heads(prompts, head_values, heads, tell), advance)
+        found = self._tried(lambda engine, tell: engine.patch_heads(prompts, head_values, heads, tell), advance)
+        FiniteCheck(self.lm, prompts).patched(found, heads)
+        return found
 
     def inject(
         self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
     ) -> tuple[TargetScores, TargetScores]:
-        return self._tried(lambda engine, tell: engine.inject(prompts, vectors, cells, tell), advance)
+        found = self._tried(lambda engine, tell: engine.inject(prompts, vectors, cells, tell), advance)
+        FiniteCheck(self.lm, prompts).injected(*found, cells)
+        return found
 
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        return self._tried(lambda engine, _: engine.target_logprobs(prompts, edits))
+        found = self._tried(lambda engine, _: engine.target_logprobs(prompts, edits))
+        FiniteCheck(self.lm, prompts).edited(found, edits)
+        return found
 
     def answers(
         self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
     ) -> list[AnswerReads]:
-        return self._tried(lambda engine, tell: engine.answers(prompts, edits, tell), advance)
+        found = self._tried(lambda engine, tell: engine.answers(prompts, edits, tell), advance)
+        FiniteCheck(self.lm, prompts).answers(found, edits)
+        return found
 
     def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        return self._tried(lambda engine, _: engine.divergences(prompts, edits))
+        found = self._tried(lambda engine, _: engine.divergences(prompts, edits))
+        FiniteCheck(self.lm, prompts).edited(found, edits)
+        return found
 
     def head_scores(
         self,
@@ -107,7 +121,9 @@ class HalvingEngine:
             settings = (head_values, method, points, self.max_rows, tell, run)
             return torch.cat([head_scores(self.lm, part, *settings) for part in parts])
 
-        return self._tried(score, advance)
+        found = self._tried(score, advance)
+        FiniteCheck(self.lm, prompts).estimates(found)
+        return found
 
     @contextmanager
     def keeping(self, most_bytes: int) -> Iterator[None]:

@@ -33,7 +33,7 @@ def rows_that_fit(lm: LanguageModel) -> int:
 
 def bytes_a_row(lm: LanguageModel) -> int:
     """About what a token row of a pass takes, in bytes: an estimate, since modules differ in what they leave over."""
-    config, size = lm.model.config, lm.dtype.itemsize
+    config, size = lm.config, lm.dtype.itemsize
     attention = lm.n_heads * lm.head_dim
     kv_heads = getattr(config, "num_key_value_heads", None) or lm.n_heads
     mlp = max([4 * lm.d_model, *(getattr(config, name, None) or 0 for name in WIDTHS)])

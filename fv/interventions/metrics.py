@@ -22,18 +22,25 @@ def target_logprob(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def rank_of(logits: Tensor, target: Tensor) -> Tensor:
-    """Number of tokens rated above a token, (...); 0 means it is the argmax. Arguments as for `target_logprob`."""
-    return (logits > logits.gather(-1, target[..., None])).sum(-1)
+    """Number of other tokens rated as high as a token or higher, (...); 0 means that it alone is rated highest.
+
+    Arguments as for `target_logprob`.
+    """
+    return (logits >= logits.gather(-1, target[..., None])).sum(-1) - 1
 
 
-def logit_difference(logits: Tensor, target: int, wrong: Sequence[int]) -> Tensor:
-    """Logit of the target minus the highest logit among `wrong` tokens, (...); NaN where there is no wrong one.
+def is_tied(logits: Tensor, target: Tensor) -> Tensor:
+    """Whether a token shares the highest logit with another one, (...) bool. Arguments as for `target_logprob`."""
+    highest = logits.gather(-1, target[..., None])[..., 0] == logits.amax(-1)
+    return highest & (rank_of(logits, target) > 0)
+
+
+def logit_difference(logits: Tensor, target: int, wrong: Sequence[int]) -> Tensor | None:
+    """Logit of the target minus the highest logit among `wrong` tokens, (...); None where there is no wrong one.
 
     Above zero, the target is the argmax among the relation's outputs: that is what candidate accuracy counts.
     """
-    if not wrong:
-        return torch.full(logits.shape[:-1], torch.nan, dtype=logits.dtype, device=logits.device)
-    return logits[..., target] - logits[..., list(wrong)].amax(-1)
+    return logits[..., target] - logits[..., list(wrong)].amax(-1) if wrong else None
 
 
 def n_agreeing(greedy: Sequence[int], answer: Sequence[int]) -> int:
@@ -56,7 +63,7 @@ def kl_divergence(before: Tensor, after: Tensor) -> Tensor:
     log_p, log_q = before.double().log_softmax(-1), after.double().log_softmax(-1)
     p = log_p.exp()
     # A token that cannot come adds nothing; and rounding can bring equal distributions a hair below zero.
-    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).clamp_min(0)
+    return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1).clamp_min(0)
 
 
 def majority_accuracy(seen: Sequence[Hashable], asked: Sequence[Hashable]) -> float:

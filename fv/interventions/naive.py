@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit, edited_rows
 from fv.interventions.engine import (
+    NOT_ASKED,
+    NOT_FINITE,
     Advance,
     AnswerReads,
     Cell,
@@ -23,7 +25,7 @@ from fv.interventions.engine import (
     ignore_progress,
 )
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
-from fv.interventions.metrics import kl_divergence, logit_difference, n_agreeing, rank_of, target_logprob
+from fv.interventions.metrics import is_tied, kl_divergence, logit_difference, n_agreeing, target_logprob
 from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -157,13 +159,11 @@ class NaiveEngine:
 def reads_of_logits(logits: Tensor, prompt: Prompt) -> AnswerReads:
     """What whole logits, (n_edits, n + 1, vocabulary), say of a prompt's answer of n tokens."""
     n, answer = len(prompt.answer), torch.tensor(prompt.answer, device=logits.device)
-    first, targets = logits[:, 0], answer[:1].expand(len(logits))
+    within, end = logits[:, :n], logits[:, n]  # (n_edits, n, vocabulary), (n_edits, vocabulary)
+    scores = TargetScores.of_logits(within.flatten(0, 1), answer.repeat(len(logits))).reshape(len(logits), n)
     likeliest = logits.argmax(-1)  # (n_edits, n + 1)
     agree = torch.tensor([n_agreeing(said, prompt.answer) == n for said in likeliest.tolist()], device=logits.device)
-    likeliest[:, n] = likeliest[:, n].where(agree, -1)
-    return AnswerReads(
-        target_logprob(logits[:, :n], answer.expand(len(logits), -1)).double(),
-        rank_of(first, targets),
-        logit_difference(first, prompt.target, prompt.wrong).double(),
-        likeliest,
-    )
+    end_tied = is_tied(end, likeliest[:, n]) & agree
+    likeliest[:, n] = likeliest[:, n].where(end.amax(-1).isfinite(), NOT_FINITE).where(agree, NOT_ASKED)
+    difference = logit_difference(logits[:, 0], prompt.target, prompt.wrong)
+    return AnswerReads(scores, None if difference is None else difference.double(), likeliest, end_tied)

@@ -2,7 +2,7 @@
 `shared_prefix`)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from fv.errors import EngineError, ModelError
+from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 
 ATTENTION = "fv_shared_prefix"
@@ -85,10 +85,11 @@ def shared_prefix_attention(
         query: (batch, n_heads, positions, head_dim).
         key: (batch, n_kv_heads, positions, head_dim).
         value: like `key`.
-        attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows.
+        attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows. That the
+            model's own masks hide nothing else is checked where prompts are run (`fv.interventions.masks`).
         scaling: factor on the scores.
         fv_prefix: the cache, handed through the model's own keyword arguments.
-        **kwargs: must not hold anything that changes attention (sinks, soft-capping, a window shorter than a prompt).
+        **kwargs: must not hold anything that changes attention (sinks, soft-capping, position biases).
 
     Returns:
         (batch, positions, n_heads, head_dim), and None for the weights.
@@ -97,12 +98,6 @@ def shared_prefix_attention(
     odd = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if fv_prefix is None or odd:
         raise ModelError(f"{type(module).__name__} cannot run on a shared prefix (unsupported: {odd or 'cache'}).")
-    window = kwargs.get("sliding_window")
-    if window is not None and (tokens := int(fv_prefix.lengths.max()) + 1) > window:
-        raise EngineError(
-            f"{type(module).__name__} has a sliding_window of {window} tokens and a prompt has {tokens}: "
-            "the shared-prefix engine would look past it, and the expanded one does not."
-        )
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if fv_prefix.stop_after is None:
@@ -151,11 +146,19 @@ def _own_scores(query: Tensor, key: Tensor) -> Tensor:
     return (query @ key.mT).masked_fill(later, torch.finfo(query.dtype).min)
 
 
-@contextmanager
-def shared_prefix_mode(lm: LanguageModel) -> Iterator[None]:
+def shared_prefix_mode(lm: LanguageModel) -> AbstractContextManager[None]:
     """Switch the model to `shared_prefix_attention`, and back."""
+    return attending_by(lm, ATTENTION)
+
+
+@contextmanager
+def attending_by(lm: LanguageModel, implementation: str) -> Iterator[None]:
+    """Switch the model to an implementation of attention, and back."""
     before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation(ATTENTION)
+    if before == implementation:
+        yield
+        return
+    lm.model.set_attn_implementation(implementation)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fv.errors import SpecError
 from fv.interventions.hooks import noted_calls, record_head_outputs, residual_of
+from fv.interventions.masks import check_masks
 from fv.interventions.prefix_attention import PrefixCache, PromptDoneError
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -34,6 +35,7 @@ class PromptBatch:
         self.targets = torch.tensor([p.target for p in prompts], device=lm.device)
         lengths = torch.tensor([len(p.token_ids) for p in prompts], device=lm.device)
         longest = int(lengths.max())
+        check_masks(lm, longest, whole=True)
         # The padding token is any valid id: in a causal model nothing looks at what comes after it.
         padded = [list(p.token_ids) + [0] * (longest - len(p.token_ids)) for p in prompts]
         ids = torch.tensor(padded, device=lm.device)  # (batch, tokens)
@@ -55,6 +57,7 @@ class PromptBatch:
     def continued(self, behind: Tensor) -> "Continuation":
         """The same prompts with tokens behind them, (batch, n_behind)."""
         ids = torch.cat([self._last_ids, behind.to(self._last_ids.device)], 1)
+        check_masks(self.lm, int(self._last.max()) + ids.shape[1], whole=True)
         positions = self._last[:, None] + torch.arange(ids.shape[1], device=ids.device)
         return Continuation(self.lm, _Calls(self.lm, ids, positions, self._cache.continued(ids.shape[1])))
 

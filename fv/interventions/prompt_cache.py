@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fv.interventions.edits import LastTokenEdit, edited_rows
+from fv.interventions.masks import check_masks
 from fv.models.language_model import LanguageModel
 
 
@@ -27,6 +28,7 @@ class PromptCache:
         self.lm = lm
         self.ids = torch.tensor([list(ids) for ids in prompts], device=lm.device)  # (n_prompts, tokens)
         self._cache: Any = None
+        check_masks(lm, self.ids.shape[1], whole=False)
         if self.ids.shape[1] > 1:
             self._cache = lm.model.base_model(input_ids=self.ids[:, :-1], use_cache=True).past_key_values
 

@@ -2,7 +2,7 @@
 
 Logits are made and reduced in tiles that stay in a CPU's cache: log-softmax needs only their running maximum and
 sum of exponentials (Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018), and a rank only the
-number of logits above the target's. Written out whole, the logits of a SmolLM2 head sweep take longer to read back
+number of logits that reach the target's. Written out whole, the logits of a SmolLM2 head sweep take longer to read back
 than to compute.
 
 Rows are (n, d_model), before the final norm, and what is read has a value a row.
@@ -35,6 +35,20 @@ class TokenReads(NamedTuple):
     best: Tensor
 
 
+class BestTokens(NamedTuple):
+    """The tokens that rows rate best; each (n,), on the CPU.
+
+    Attributes:
+        token: its id, of equally likely ones the first.
+        tied: whether there are several.
+        finite: whether the rows' scores are numbers; where not, the other two say nothing.
+    """
+
+    token: Tensor
+    tied: Tensor
+    finite: Tensor
+
+
 def target_scores(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TargetScores:
     """Log probability and rank of each row's target, (n,)."""
     with at_hand(lm.unembedding):
@@ -53,20 +67,26 @@ def read_tokens(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TokenReads:
     """Each row's target, (n,), and its best token."""
     with at_hand(lm.unembedding):
         scored = [_score(lm, *part, ranked=True, wants_best=True) for part in _tiled(rows, targets)]
-    return TokenReads(_scores_of(scored), torch.cat([best for _, _, best in scored]).cpu())
+    return TokenReads(_scores_of(scored), torch.cat([best for *_, best in scored]).cpu())
 
 
-def best_tokens(lm: LanguageModel, rows: Tensor) -> Tensor:
-    """Each row's best token, (n,)."""
+def best_tokens(lm: LanguageModel, rows: Tensor) -> BestTokens:
+    """Each row's best token."""
     found = []
     with at_hand(lm.unembedding):
         for part in _parts(rows):
             hidden = _normed(lm, part)
-            best = _Best(hidden)
+            best, count = _Best(hidden), hidden.new_zeros(len(part), dtype=torch.long)
             for tile, logits in _tiles(lm, hidden):
+                before = best.logit
                 best.update(tile.start, logits)
-            found.append(best.token)
-    return torch.cat(found).cpu() if found else torch.empty(0, dtype=torch.long)
+                # How many have the best logit so far.
+                count = torch.where(best.logit == before, count, 0) + (logits == best.logit[:, None]).sum(-1)
+            found.append((best.token, count > 1, best.logit.isfinite()))
+    if not found:
+        nothing = torch.empty(0, dtype=torch.bool)
+        return BestTokens(nothing.long(), nothing, nothing)
+    return BestTokens(*(torch.cat(part).cpu() for part in zip(*found, strict=True)))
 
 
 def logits_at(lm: LanguageModel, rows: Tensor, token_ids: Tensor) -> Tensor:
@@ -95,7 +115,7 @@ def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor)
         total = torch.logaddexp(total, wide.logsumexp(-1, keepdim=True))
         p = (own_logits - own_total).exp()
         # A token that cannot come adds nothing, whatever the logits are.
-        difference += torch.where(p > 0, p * (own_logits - wide), 0.0).sum(-1, keepdim=True)
+        difference += torch.where(p == 0, 0.0, p * (own_logits - wide)).sum(-1, keepdim=True)
     # Rounding can bring equal distributions a hair below zero.
     return (difference + total - own_total).clamp_min(0)[:, 0]
 
@@ -110,9 +130,9 @@ def _log_total(lm: LanguageModel, hidden: Tensor) -> Tensor:
 
 def _score(
     lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool = False, wants_best: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log probability of each target, number of tokens rated above it, and best token, each (n,); the last two are
-    there only if asked for.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log probability and rank of each target, whether it is tied, and the best token, each (n,); only the first is
+    there unless it is asked for the others.
 
     The unembedding is at hand: it may be a file's, which is not read for every tile.
     """
@@ -122,7 +142,7 @@ def _score(
     target_logit = target_logit.to(_exact(target_logit))
     highest = torch.full_like(target_logit, -torch.inf)
     total = torch.zeros_like(target_logit)  # sum of exp(logit - highest)
-    above = torch.zeros_like(target_logit)
+    reaching = torch.zeros_like(target_logit)  # tokens rated as high as the target, itself among them, or higher
     best = _Best(hidden)
     for tile, logits in _tiles(lm, hidden):
         # The target's logit in here comes from another product and may differ in its last bit: one value serves all.
@@ -130,28 +150,29 @@ def _score(
         logits[inside, targets[inside] - tile.start] = target_logit[inside, 0]
         if ranked:
             # Comparing into floats, because summing booleans is ten times slower on a CPU.
-            above += torch.gt(logits, target_logit, out=torch.empty_like(logits)).sum(-1, keepdim=True)
+            reaching += torch.ge(logits, target_logit, out=torch.empty_like(logits)).sum(-1, keepdim=True)
         if wants_best:
             best.update(tile.start, logits)
         higher = torch.maximum(highest, logits.amax(-1, keepdim=True))
         total = total * (highest - higher).exp() + logits.sub_(higher).exp_().sum(-1, keepdim=True)
         highest = higher
     logprob = target_logit - highest - total.log()
-    return logprob[:, 0], above[:, 0], best.token
+    tied = (reaching > 1) & (target_logit == highest)
+    return logprob[:, 0], reaching[:, 0] - 1, tied[:, 0], best.token
 
 
 class _Best:
-    """The best token of each row so far."""
+    """The best token of each row so far, and its logit; NaN once there was one."""
 
     def __init__(self, hidden: Tensor) -> None:
-        self._logit = hidden.new_full((len(hidden),), -torch.inf, dtype=_exact(hidden))
+        self.logit = hidden.new_full((len(hidden),), -torch.inf, dtype=_exact(hidden))
         self.token = hidden.new_zeros(len(hidden), dtype=torch.long)
 
     def update(self, start: int, logits: Tensor) -> None:
         """Look at a tile's logits, (n, width), whose first token is `start`."""
         logit, token = logits.max(-1)
-        better = logit > self._logit  # of equal ones the first stays
-        self._logit = torch.where(better, logit, self._logit)
+        better = logit > self.logit  # of equal ones the first stays
+        self.logit = torch.maximum(logit, self.logit)
         self.token = torch.where(better, start + token, self.token)
 
 
@@ -182,6 +203,6 @@ def _tiled(rows: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(_parts(rows), _parts(targets), strict=True))
 
 
-def _scores_of(scored: list[tuple[Tensor, Tensor, Tensor]]) -> TargetScores:
-    logprob, above, _ = (torch.cat(parts) for parts in zip(*scored, strict=True))
-    return TargetScores(logprob.double().cpu(), above.long().cpu())
+def _scores_of(scored: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> TargetScores:
+    logprob, rank, tied, _ = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    return TargetScores(logprob.double().cpu(), rank.long().cpu(), tied.cpu())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fv.interventions import readout
-from fv.interventions.engine import AnswerReads
+from fv.interventions.engine import NOT_ASKED, NOT_FINITE, AnswerReads
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
@@ -24,21 +24,22 @@ def answers_of(lm: LanguageModel, rows: Tensor, prompts: Sequence[Prompt]) -> li
     within = rows[:, :, :-1]  # (n_prompts, n_edits, n, d_model)
     scores, best = readout.read_tokens(lm, within.flatten(0, 2), answers.flatten())
     best = best.view(answers.shape)
-    last = torch.full((*best.shape[:2], 1), -1)
+    last, end_tied = torch.full(best.shape[:2], NOT_ASKED), torch.zeros(best.shape[:2], dtype=torch.bool)
     # What stands behind the answer is asked for only where all of it is what greedy decoding says.
     agree = (best == answers).all(-1)
-    last[agree] = readout.best_tokens(lm, rows[:, :, -1][agree.to(rows.device)])[:, None]
-    likeliest = torch.cat([best, last], -1)  # (n_prompts, n_edits, n + 1)
-    logprob, rank = (part.view(answers.shape) for part in (scores.logprob, scores.rank))
+    end = readout.best_tokens(lm, rows[:, :, -1][agree.to(rows.device)])
+    last[agree], end_tied[agree] = end.token.where(end.finite, NOT_FINITE), end.tied
+    likeliest = torch.cat([best, last[..., None]], -1)  # (n_prompts, n_edits, n + 1)
+    scores = scores.reshape(*answers.shape)
     return [
-        AnswerReads(logprob[i], rank[i, :, 0], _logit_differences(lm, rows[i, :, 0], prompt), likeliest[i])
+        AnswerReads(scores[i], _logit_differences(lm, rows[i, :, 0], prompt), likeliest[i], end_tied[i])
         for i, prompt in enumerate(prompts)
     ]
 
 
-def _logit_differences(lm: LanguageModel, rows: Tensor, prompt: Prompt) -> Tensor:
-    """The target's logit minus the highest wrong one, (n_edits,); `rows` is (n_edits, d_model)."""
+def _logit_differences(lm: LanguageModel, rows: Tensor, prompt: Prompt) -> Tensor | None:
+    """The target's logit minus the highest wrong one, (n_edits,), if there is one; `rows` is (n_edits, d_model)."""
     if not prompt.wrong:
-        return torch.full((len(rows),), torch.nan, dtype=torch.float64)
+        return None
     logits = readout.logits_at(lm, rows, torch.tensor([prompt.target, *prompt.wrong]))  # (n_edits, 1 + n_wrong)
     return (logits[:, 0] - logits[:, 1:].amax(-1)).double().cpu()

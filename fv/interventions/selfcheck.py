@@ -1,9 +1,10 @@
-"""Proof at load that a spec is right for the model at hand, on prompts of six tokens. Never a silent no-op.
+"""Proof at load that a spec is right for the model at hand, on short prompts. Never a silent no-op.
 
 Each check states a property that only the right module has, measures it, and refuses the model with the family, the
 module path and the number. What was measured goes into the metadata.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fv.errors import MemoryLackError, SpecError
+from fv.errors import EngineError, MemoryLackError, NotFiniteError, SpecError
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
-from fv.interventions.engine import Cell, Head
+from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
+from fv.interventions.finite import FiniteCheck
 from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
-from fv.interventions.naive import NaiveEngine
 from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -35,6 +36,12 @@ BFLOAT16_ENGINES = 0.8
 """How far two engines may be apart in log p in bfloat16, with three bits less than float16: it holds a logit of 20 to a
 sixteenth, and SmolLM2's naive loop is 0.25 off the one in float32."""
 
+LONGEST = 1024
+"""Tokens of the longest window or chunk of attention past which the engines are compared: a few seconds' work. For
+longer ones there are the masks, which are looked at whenever longer prompts are run (`fv.interventions.masks`)."""
+SPAN = re.compile("window|chunk(?!.*feed_forward)")
+"""Names in a configuration that count the tokens of a window or a chunk."""
+
 SKIPPED = {"skipped": True}
 """What stands for the measurements of a self-check that was not made."""
 
@@ -48,13 +55,14 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
 
     Raises:
         SpecError: a property does not hold; names the family, the module path and the number.
+        NotFiniteError: the model gives numbers that are not finite; names its number format.
         MemoryLackError: a prompt of a few tokens does not fit the memory that is free.
         ModelError: the model is being edited.
     """
     check = _SelfCheck(lm)
     try:
         return check.run()
-    except (SpecError, MemoryLackError):
+    except (SpecError, MemoryLackError, NotFiniteError):
         raise
     except Exception as error:  # a wrong module fails in as many ways as there are modules
         if is_out_of_memory(error):
@@ -78,6 +86,7 @@ class _SelfCheck:
     def run(self) -> dict[str, Any]:
         """All checks; see each."""
         self.logits = self._logits()
+        FiniteCheck(self.lm, [self._asked(self.ids)]).edited(self.logits.amax().reshape(1, 1), [None])
         layers = {str(layer): layer for layer in self.layers}
         report: dict[str, Any] = {
             "identity_bit_equal": all(self.identity(layer) for layer in self.layers),
@@ -91,7 +100,8 @@ class _SelfCheck:
             "sweep": self.lm.spec.sweep.value,
         }
         fast = replace(self.lm, selfcheck={USED: report[USED]})
-        return report | {"sweep_vs_naive": self.engine(fast), "answers_vs_naive": self.answers(fast)}
+        compared = {"sweep_vs_naive": self.engine(fast), "answers_vs_naive": self.answers(fast)}
+        return report | compared | {"past_windows_vs_naive": self.past_windows(fast)}
 
     def identity(self, layer: int) -> bool:
         """An identity edit leaves the logits bit-equal."""
@@ -183,7 +193,7 @@ class _SelfCheck:
         lm, spec = self.lm, self.lm.spec
         if spec.post_norm:
             return 0.0  # sequential by construction: `sum_of_heads` has compared the norm
-        scale = getattr(lm.model.config, spec.attention_multiplier) if spec.attention_multiplier else 1.0
+        scale = getattr(lm.config, spec.attention_multiplier) if spec.attention_multiplier else 1.0
         with _recorded(lm.blocks[0]) as plain, _recorded(lm.out_projs[0]) as attention:
             self._logits()
         size = float(attention[0][1].abs().max())
@@ -216,21 +226,43 @@ class _SelfCheck:
     def engine(self, fast_lm: LanguageModel) -> float:
         """The fast engine that the spec allows agrees with the naive loop, on prompts of unequal length."""
         lm = self.lm
-        prompts = [Prompt(tuple(self.ids), (self.ids[0],)), Prompt(tuple(self.ids[2:]), (self.ids[1],))]
-        heads = [Head(layer, lm.n_heads - 1) for layer in self.layers]
+        heads, cells = [Head(layer, lm.n_heads - 1) for layer in self.layers], [Cell(at, 1.0) for at in self.layers]
+        return self._off_naive(fast_lm, [self._asked(self.ids), self._asked(self.ids[2:])], heads, cells)
+
+    def past_windows(self, fast_lm: LanguageModel) -> float | None:
+        """So it does on a prompt longer than the windows and chunks that the configuration names; None where there are
+        none, or the engine refuses prompts of this length."""
+        lm = self.lm
+        spans = [span for span in spans_of(lm.config) if span <= LONGEST]
+        length = min(max(spans, default=0) + 2, lm.max_tokens)
+        if length <= len(self.ids):
+            return None
+        ids = [(7 + 11 * i) % lm.vocabulary for i in range(length)]
+        try:
+            return self._off_naive(fast_lm, [self._asked(ids)], [Head(0, lm.n_heads - 1)], [Cell(0, 1.0)])
+        except EngineError:
+            return None
+
+    def _off_naive(self, fast_lm: LanguageModel, prompts: list[Prompt], heads: list[Head], cells: list[Cell]) -> float:
+        """How far the fast engine is from the naive one in log p."""
+        lm = self.lm
         # Values large enough to matter whatever the model's scale, and different in every head.
         values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)
         values = values.view(lm.n_layers, lm.n_heads, lm.head_dim)
-        vectors = torch.linspace(-1, 1, lm.d_model).expand(2, 1, -1)
-        cells = [Cell(layer, 1.0) for layer in self.layers]
-        naive, fast = NaiveEngine(lm), make_engine(fast_lm, "auto", max_rows=64)
-        patched = fast.patch_heads(prompts, values, heads).patched - naive.patch_heads(prompts, values, heads).patched
-        injected = fast.inject(prompts, vectors, cells)[1].logprob - naive.inject(prompts, vectors, cells)[1].logprob
-        difference = max(float(patched.abs().max()), float(injected.abs().max()))
+        vectors = torch.linspace(-1, 1, lm.d_model).expand(len(prompts), 1, -1)
+
+        def numbers(engine: Engine) -> Tensor:
+            patched = engine.patch_heads(prompts, values, heads)
+            injected = (scores.logprob for scores in engine.inject(prompts, vectors, cells))
+            return torch.cat([part.flatten() for part in (patched.unpatched, patched.patched, *injected)])
+
+        fast, naive = make_engine(fast_lm, "auto", max_rows=64), make_engine(lm, "naive", max_rows=64)
+        difference = float((numbers(fast) - numbers(naive)).abs().max())
         if not difference <= self.engines_tolerance:
             raise self.refused(
                 lm.spec.blocks,
-                f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p; "
+                f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p, on prompts "
+                f"of {max(len(prompt.token_ids) for prompt in prompts)} tokens at most; "
                 "this family needs another `sweep` in its spec",
             )
         return difference
@@ -248,8 +280,9 @@ class _SelfCheck:
             ReplaceResidual(self.layers[-1], vector, 0.5),
             SetHeads(heads, values.view(lm.n_layers, lm.n_heads, lm.head_dim)),
         ]
-        both = (engine.answers(prompts, edits) for engine in (NaiveEngine(lm), make_engine(fast_lm, "auto", 64)))
-        differences = [(one.logprob - other.logprob).abs().max() for one, other in zip(*both, strict=True)]
+        engines = (make_engine(lm, "naive", 64), make_engine(fast_lm, "auto", 64))
+        both = ([read.scores.logprob for read in engine.answers(prompts, edits)] for engine in engines)
+        differences = [(one - other).abs().max() for one, other in zip(*both, strict=True)]
         difference = float(torch.stack(differences).max())
         if not difference <= self.engines_tolerance:
             raise self.refused(
@@ -257,6 +290,10 @@ class _SelfCheck:
                 f"the {lm.spec.sweep.value} engine is {difference:.2g} away from the naive loop in log p of answers",
             )
         return difference
+
+    def _asked(self, ids: list[int]) -> Prompt:
+        """A prompt with a target that is not its own next token."""
+        return Prompt(tuple(ids), (ids[0],), name="a prompt of the self-check")
 
     def _logits(self, ids: list[int] | None = None) -> Tensor:
         tokens = torch.tensor([ids or self.ids], device=self.lm.device)
@@ -271,6 +308,12 @@ class _SelfCheck:
             f"Self-check of the spec {spec.name} at {path}: {reason}. The spec does not fit this model "
             f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
         )
+
+
+def spans_of(config: Any) -> list[int]:
+    """How many tokens windows and chunks of attention have, as far as a Hugging Face configuration names them."""
+    named = config.to_dict().items()
+    return [value for name, value in named if SPAN.search(name) and type(value) is int and value > 1]
 
 
 def _adding(vector: Tensor) -> Edit:

@@ -171,8 +171,7 @@ class SharedPrefixEngine:
             parts.append(answers_of(self.lm, run_rows(continued, chunk), prompts))
             advance(len(prompts) * len(chunk))
         places = _places(order)
-        whole = [AnswerReads.cat(own) for own in zip(*parts, strict=True)]
-        return [AnswerReads(*(field[places] for field in own)) for own in whole]
+        return [AnswerReads.cat(own)[places] for own in zip(*parts, strict=True)]
 
     @_in_pass
     def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:

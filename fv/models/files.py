@@ -7,11 +7,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from fv.config import ModelConfig
-from fv.errors import ModelError
+from fv.errors import ModelError, shorten
 from fv.models.embedded import SCHEME, find_packaged
 
 # What a snapshot holds beside its weights.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
+"""A folder with none of these has no tokenizer."""
 
 
 def gguf_of(model: ModelConfig) -> Path | None:
@@ -67,6 +69,43 @@ def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Calla
         f"cache; (2) copy a model folder here and say {model.ways.folder}; (3) use the embedded model, "
         f"{model.ways.embedded}."
     )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer, and the configuration that says which."""
+    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in TOKENIZERS)
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuse a folder without a tokenizer; some families would be given one without words instead.
+
+    Raises:
+        ModelError: it has none; names the files that would be one.
+    """
+    if not has_tokenizer(folder):
+        raise ModelError(
+            f"{folder} has no tokenizer, for which config.json is needed and one of {', '.join(TOKENIZERS)}: save the "
+            "model's own into it, with save_pretrained."
+        )
+
+
+def check_files(model: ModelConfig, folder: Path) -> None:
+    """Refuse a model's folder in which weights or the tokenizer are missing, before anything is read.
+
+    Raises:
+        ModelError: they are; says which, and what would be right.
+    """
+    check_tokenizer(folder)
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if not pickles:
+        raise ModelError(f"{folder} has no weights (*.safetensors): save the model into it, with save_pretrained.")
+    if not model.allow_pickle:
+        raise ModelError(
+            f"{folder} has its weights as pickles alone ({shorten(pickles, 3)}), which can run any code when they are "
+            f"read. If you trust them, {model.called('allow_pickle')}=true reads them; or save them as safetensors."
+        )
 
 
 def first_line(error: Exception) -> str:

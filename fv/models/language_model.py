@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from fv.errors import SpecError
+from fv.errors import ModelError, SpecError
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 
 
 def positions_of(config: Any) -> int:
     """Longest prompt that a model of a Hugging Face configuration has positions for; 2**31 where it says none."""
-    return int(getattr(config, "max_position_embeddings", 2**31))
+    return int(getattr(text_config(config), "max_position_embeddings", 2**31))
+
+
+def text_config(config: Any) -> Any:
+    """The part of a Hugging Face configuration that is about text: of a multimodal model its `text_config`."""
+    return config.get_text_config(decoder=True)
 
 
 def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
@@ -76,6 +81,11 @@ class LanguageModel:
         return self.model.get_output_embeddings()
 
     @property
+    def config(self) -> Any:
+        """The Hugging Face configuration of the decoder."""
+        return text_config(self.model.config)
+
+    @property
     def n_layers(self) -> int:
         """How many decoder blocks there are."""
         return len(self.blocks)
@@ -83,7 +93,7 @@ class LanguageModel:
     @cached_property
     def n_heads(self) -> int:
         """How many attention heads a layer has."""
-        return int(self.model.config.num_attention_heads)
+        return int(self.config.num_attention_heads)
 
     @cached_property
     def head_dim(self) -> int:
@@ -129,7 +139,7 @@ class LanguageModel:
     def parallel(self) -> bool:
         """Whether a block's MLP reads the block's input, and not the attention's result."""
         declared = self.spec.parallel
-        return bool(getattr(self.model.config, declared)) if isinstance(declared, str) else declared
+        return bool(getattr(self.config, declared)) if isinstance(declared, str) else declared
 
     @cached_property
     def max_tokens(self) -> int:
@@ -180,7 +190,7 @@ class LanguageModel:
         if self.spec.post_norm:
             parts = parts * self.norm_gain(layer, self.projected(layer, head_outputs if at is None else at))
         if self.spec.attention_multiplier:
-            parts = parts * getattr(self.model.config, self.spec.attention_multiplier)
+            parts = parts * getattr(self.config, self.spec.attention_multiplier)
         return parts
 
     def projected(self, layer: int, head_outputs: Tensor) -> Tensor:
@@ -228,12 +238,14 @@ class LanguageModel:
         with at_hand(head):
             token_ids = token_ids.to(head.weight.device)
             weight, bias = head.weight[token_ids], None if head.bias is None else head.bias[token_ids]
-        logits = (hidden.to(weight.device) * weight).sum(-1)
+        # Rounded once, as in the product of matrices that gives all logits: rounded ones would tie by chance.
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        logits = (hidden.to(weight.device, exact) * weight.to(exact)).sum(-1).to(weight.dtype)
         return self._finished(logits if bias is None else logits + bias)
 
     def _finished(self, logits: Tensor) -> Tensor:
         """Scaled and soft-capped as the family does behind its unembedding."""
-        spec, config = self.spec, self.model.config
+        spec, config = self.spec, self.config
         if spec.logit_multiplier:
             logits = logits * getattr(config, spec.logit_multiplier)
         if spec.logit_divisor:
@@ -246,9 +258,29 @@ class LanguageModel:
         return slice(head * self.head_dim, (head + 1) * self.head_dim)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of `text`, as a plain list."""
+        """Token ids of `text`, as a plain list.
+
+        Raises:
+            ModelError: the model knows nothing of a token.
+        """
         # Not verbose: a prompt that is too long is refused where it is made.
-        return self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+        return self.known(self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])
+
+    def known(self, token_ids: list[int]) -> list[int]:
+        """The same token ids, if the model embeds all of them.
+
+        Raises:
+            ModelError: one was added to the tokenizer and not to the model.
+        """
+        rows = self.model.get_input_embeddings().num_embeddings
+        if (highest := max(token_ids, default=0)) >= rows:
+            token = self.tokenizer.convert_ids_to_tokens(highest)
+            raise ModelError(
+                f"The tokenizer of {self.name} gives the token {token!r} (id {highest}), and the model embeds {rows} "
+                "tokens: it was added to the tokenizer alone. Give the model rows for it, with "
+                "model.resize_token_embeddings(len(tokenizer)), or leave it out of the texts."
+            )
+        return token_ids
 
     def _module(self, root: nn.Module, path: str) -> Any:
         try:

@@ -1,6 +1,5 @@
 """Loading a model, wherever its files are."""
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
 from fv.files import digest_of, sha256_of
 from fv.models.embedded import converted_folder
-from fv.models.files import first_line, gguf_of, hub_folder
+from fv.models.files import check_files, first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
+from fv.models.quantised import check_quantised, quantising
 from fv.models.spec import find_spec
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,12 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     """Load and place a model, without proving that edits act on it (`fv.interventions.loading` does).
 
     Raises:
-        ModelError: it cannot be found, or is of an unknown family.
+        ModelError: it cannot be found, lacks weights or a tokenizer, is of an unknown family, or is quantised in a way
+            that engines are not exact for.
     """
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)
+    check_files(model_config, folder)
     with _explained(folder, model_config.called("offload_folder")):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file, model_config.called)
@@ -60,11 +62,12 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
             # The one implementation every family has, and the oracle of the self-check.
             attn_implementation="eager",
             use_safetensors=None if model_config.allow_pickle else True,
-            **_quantised(model_config, dtype, device),
+            **quantising(model_config, DTYPES[dtype], device),
             **placement_of(model_config, hf_config, spec),
             trust_remote_code=False,
             output_loading_info=True,
         )
+    check_quantised(model, str(folder))
     if info["missing_keys"]:
         raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
     if DTYPES[dtype] is torch.float64:
@@ -82,25 +85,6 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     if model_config.spec_file:
         fingerprint["spec_sha256"] = digest_of(asdict(spec))
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
-
-
-def _quantised(model: ModelConfig, dtype: Dtype, device: str) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that quantise the weights.
-
-    Only the weights: LLM.int8 also rounds activations, by outliers of all rows together, so that a row's numbers would
-    depend on what shares its pass.
-    """
-    if model.quant is Quant.none:
-        return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(f"{model.called('quant')}=nf4 needs bitsandbytes: pip install 'function-vectors[quant]'.")
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=DTYPES[dtype],
-        bnb_4bit_use_double_quant=True,
-    )
-    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

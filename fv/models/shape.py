@@ -9,12 +9,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from fv.config import ComputeConfig, ModelConfig
 from fv.errors import ModelError
-from fv.models.files import first_line
+from fv.models.files import first_line, has_tokenizer
 from fv.models.language_model import LanguageModel
 from fv.models.loading import DTYPES
 from fv.models.quiet import quiet_transformers
 from fv.models.spec import ModelSpec, find_spec
-from fv.models.tokenizer import ModelTokenizer, has_tokenizer, load_tokenizer, tokenizer_source
+from fv.models.tokenizer import ModelTokenizer, load_tokenizer, tokenizer_source
 
 
 def load_shape(

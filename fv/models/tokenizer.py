@@ -12,14 +12,11 @@ from fv.config import ModelConfig
 from fv.errors import ArtifactError, ModelError
 from fv.files import digest_of, read_json, sha256_of
 from fv.models.embedded import conversion_of
-from fv.models.files import first_line, gguf_of, hub_folder
+from fv.models.files import check_tokenizer, first_line, gguf_of, has_tokenizer, hub_folder
 from fv.models.language_model import positions_of
 from fv.models.loading import locate, tokenizer_digest
 from fv.models.quiet import quiet_transformers
 from fv.models.spec import ModelSpec, find_spec
-
-DEFINITIONS = ("tokenizer.json", "vocab.json", "tokenizer.model")
-"""A folder with none of these has no tokenizer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +81,7 @@ def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
     if model.path is None:
         folder = hub_folder(model, "The tokenizer of", [], lambda f: None if has_tokenizer(f) else "it has none.")
         return {"pretrained_model_name_or_path": str(folder)}
-    if not has_tokenizer(Path(model.path)):
-        raise ModelError(
-            f"{model.called('path')}={model.path} has no tokenizer, for which config.json is needed and one of "
-            f"{', '.join(DEFINITIONS)}."
-        )
+    check_tokenizer(Path(model.path))
     return {"pretrained_model_name_or_path": model.path}
 
 
@@ -100,8 +93,3 @@ def _is_whole(folder: Path) -> bool:
         return "tokenizer.json" in small and all(sha256_of(folder / name) == recorded[name] for name in small)
     except (ArtifactError, OSError, KeyError, TypeError):
         return False
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has a tokenizer, and the configuration that says which."""
-    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in DEFINITIONS)

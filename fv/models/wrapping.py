@@ -14,6 +14,7 @@ from fv.files import digest_of
 from fv.models.language_model import LanguageModel
 from fv.models.loading import tokenizer_digest
 from fv.models.placement import check_blocks
+from fv.models.quantised import check_quantised
 from fv.models.spec import find_spec
 
 
@@ -72,6 +73,7 @@ def _check_kinds(model: Any, tokenizer: Any) -> None:
         )
     if not isinstance(model, PreTrainedModel):
         raise ModelError(f"model is a {kind}, where a Hugging Face …ForCausalLM is due.")
+    check_quantised(model, f"model, a {kind},")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         hint = " It has one: give its .tokenizer." if hasattr(tokenizer, "tokenizer") else ""
         raise ModelError(f"tokenizer is a {type(tokenizer).__name__}, where a Hugging Face tokenizer is due.{hint}")

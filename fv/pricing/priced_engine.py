@@ -138,10 +138,10 @@ class PricedEngine(ABC):
         n = len(edits)
         return [
             AnswerReads(
-                self._logprobs(n, len(prompt.answer)),
-                torch.zeros(n, dtype=torch.long),
+                self._scores(n, len(prompt.answer)),
                 self._logprobs(n),
                 torch.zeros(n, len(prompt.answer) + 1, dtype=torch.long),
+                torch.zeros(n, dtype=torch.bool),
             )
             for prompt in prompts
         ]
@@ -192,7 +192,8 @@ class PricedEngine(ABC):
         return LastToken(self._scores(n), heads, torch.ones(n, lm.n_layers, lm.d_model))
 
     def _scores(self, *shape: int) -> TargetScores:
-        return TargetScores(self._logprobs(*shape), torch.zeros(shape, dtype=torch.long))
+        nothing = torch.zeros(shape, dtype=torch.long)
+        return TargetScores(self._logprobs(*shape), nothing, nothing.bool())
 
     def _logprobs(self, *shape: int) -> Tensor:
         return -torch.rand(shape, generator=self._random, dtype=torch.float64)

@@ -53,7 +53,7 @@ class Shape:
     @classmethod
     def of(cls, lm: LanguageModel, quant: Quant = Quant.none) -> "Shape":
         """The shape of a model, loaded or not (`fv.models.shape.load_shape`); `quant` is how it would be loaded."""
-        config, attention = lm.model.config, lm.spec.out_proj.partition(".")[0]
+        config, attention = lm.config, lm.spec.out_proj.partition(".")[0]
         each = [(name, p) for block in lm.blocks for name, p in block.named_parameters()]
         met = sum(_met(config, p) for _, p in each)
         wide = sum(_at_once(config, p) for name, p in each if name.partition(".")[0] != attention)

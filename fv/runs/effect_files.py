@@ -55,4 +55,9 @@ def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
     except Exception as error:  # a damaged zip fails in many ways
         raise ArtifactError(f"{path} is missing, truncated or no array file ({type(error).__name__}).") from None
     of_each = {str(q): q_ids == q for q in dict.fromkeys(q_ids.tolist())}
-    return {q: TrialEffects(logprob[own], p[own], numbered(queries[own].tolist())) for q, own in of_each.items()}
+    try:
+        return {
+            q: TrialEffects.read(logprob[own], p[own], numbered(queries[own].tolist())) for q, own in of_each.items()
+        }
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}.") from None

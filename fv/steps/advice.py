@@ -3,7 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fv.errors import DevTrialsError, EngineError, FvError, MemoryLackError, NormsError, ScopeError, SpecError
+from fv.errors import (
+    DevTrialsError,
+    EngineError,
+    FvError,
+    MemoryLackError,
+    NormsError,
+    NotFiniteError,
+    ScopeError,
+    SpecError,
+)
 
 ADVICE: Mapping[type[FvError], str] = {
     DevTrialsError: (
@@ -14,7 +23,11 @@ ADVICE: Mapping[type[FvError], str] = {
         "A StepD of an older version did not measure them: run StepD again with overwrite=true, or say "
         "injection.alpha_unit=vector."
     ),
-    EngineError: "Say compute.sweep=expanded.",
+    EngineError: "The engine is compute.sweep.",
+    NotFiniteError: (
+        "The number format is compute.dtype, with compute.strict=false unless it is fp32; strengths are "
+        "injection.alpha. Finished units are kept."
+    ),
     MemoryLackError: (
         "Finished units are kept. Fewer examples are data.n_demos, the format is compute.dtype with "
         "compute.strict=false, and compute=cuda_sharded takes all GPUs that there are (docs/engine.md)."

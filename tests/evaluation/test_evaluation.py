@@ -65,6 +65,8 @@ def row(fv: str, qid: str, cell: tuple[int, float], trial: int, numbers: tuple[f
         "injected_rank": rank_after,
         "baseline_correct": rank_before == 0,
         "injected_correct": rank_after == 0,
+        "baseline_tied": False,
+        "injected_tied": False,
     }
 
 

@@ -32,6 +32,7 @@ LN = np.log
 SCORES = AnswerScores(
     logprob=LN([[0.1, 0.5], [0.4, 0.2]]),
     rank=np.array([[3, 0], [0, 4]]),
+    tied=np.array([[False, False], [False, False]]),
     logit_difference=np.array([[-2.0, 1.5], [np.nan, np.nan]]),
     answer_logprob=np.array([[-5.0, -3.0], [-1.0, -2.5]]),
     exact_match=np.array([[False, True], [True, False]]),

@@ -37,7 +37,7 @@ def some_effects(n_trials: int, seed: int, queries: np.ndarray | None = None, sh
     """Of two layers of three heads, one head of each not swept."""
     values = np.random.default_rng(seed).normal(shift, size=(2, n_trials, 2, 3))
     values[:, :, :, 1] = np.nan
-    return TrialEffects(*values, queries)
+    return TrialEffects.read(*values, queries)
 
 
 def swept_values(effects: TrialEffects, metric: str) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_the_stability_of_a_ranking_does_not_gain_from_repeats_of_a_query() -> N
     effects = some_effects(6, 1)
     parts = [getattr(effects, name).repeat(3, axis=0) for name in ("delta_logprob", "delta_p")]
     for key in SCORES:
-        own = effects_of(TrialEffects(*parts, np.repeat(np.arange(6), 3)), key)
+        own = effects_of(TrialEffects.read(*parts, np.repeat(np.arange(6), 3)), key)
         np.testing.assert_allclose(own, effects_of(effects, key))
 
 

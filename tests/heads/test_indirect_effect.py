@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.errors import ArtifactError
-from fv.files import write_csv
+from fv.files import write_csv, write_npz
 from fv.heads.indirect_effect import CIE_COLUMNS, TrialEffects, aie_table, cie_table, trial_effects
 from fv.heads.ranking import top_heads
 from fv.interventions.engine import Head, ignore_progress
@@ -21,7 +21,7 @@ from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
-from fv.runs.effect_files import write_trial_effects
+from fv.runs.effect_files import read_trial_effects, write_trial_effects
 from fv.runs.table_files import read_table
 
 nan = math.nan
@@ -30,7 +30,7 @@ nan = math.nan
 def effects_of(deltas: list[list[list[float]]]) -> TrialEffects:
     """Effects from nested lists [trial][layer][head]; the delta of p is a tenth of the delta of log p."""
     logprob = np.array(deltas)
-    return TrialEffects(logprob, logprob / 10)
+    return TrialEffects.read(logprob, logprob / 10, None)
 
 
 TWO_TRIALS = effects_of([[[1.0, 2.0], [nan, -4.0]], [[3.0, 2.5], [nan, -8.0]]])
@@ -42,6 +42,20 @@ def test_cie_is_the_mean_over_trials_by_layer_and_head() -> None:
     assert table["mean_delta_p"].tolist() == pytest.approx([0.2, 0.225, -0.6])
     assert set(table["q_id"]) == {"q"} and set(table["n_trials"]) == {2}
     assert list(table.columns) == ["q_id", "layer", "head", "n_trials", "mean_delta_logprob", "mean_delta_p"]
+
+
+@pytest.mark.parametrize("bad", [nan, math.inf])
+def test_an_effect_that_is_not_finite_is_no_head_that_was_not_swept(bad: float, tmp_path: Path) -> None:
+    some = np.ones((3, 2, 2))
+    some[1, 0, 1] = bad
+    for make in (TrialEffects, TrialEffects.read):
+        with pytest.raises(ValueError, match="not finite"):
+            make(some, np.ones_like(some), None)
+        with pytest.raises(ValueError, match="not finite"):
+            make(np.ones_like(some), some, None)
+    write_npz(tmp_path / "t.npz", q_id=np.array(["q"] * 3), delta_logprob=some, delta_p=some)
+    with pytest.raises(ArtifactError, match=r"t\.npz is damaged: .*not finite"):
+        read_trial_effects(tmp_path / "t.npz")
 
 
 def test_a_head_that_was_not_swept_has_no_row() -> None:
@@ -160,7 +174,7 @@ def test_trial_effects_are_stored_as_the_contract_says(tmp_path: Path) -> None:
 def test_trial_effects_name_the_layers_and_heads_that_were_swept(tmp_path: Path) -> None:
     deltas = np.full((2, 5, 4), nan)
     deltas[:, [1, 4], 2] = 0.5
-    write_trial_effects(tmp_path / "t.npz", ["a", "b"], ["q", "q"], TrialEffects(deltas, deltas))
+    write_trial_effects(tmp_path / "t.npz", ["a", "b"], ["q", "q"], TrialEffects.read(deltas, deltas, None))
     with np.load(tmp_path / "t.npz", allow_pickle=False) as stored:
         assert stored["layers"].tolist() == [1, 4]
         assert stored["heads"].tolist() == [2]

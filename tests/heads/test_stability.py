@@ -300,7 +300,7 @@ def trial_effects(values: np.ndarray) -> TrialEffects:
     """Effects (n_trials, 4) as of heads (0, 0), (0, 2), (1, 0), (1, 2) of two layers of three heads."""
     full = np.full((len(values), 2, 3), np.nan)
     full[:, :, [0, 2]] = values.reshape(-1, 2, 2)
-    return TrialEffects(full, -full)
+    return TrialEffects.read(full, -full, None)
 
 
 def test_effects_are_of_the_swept_heads_by_layer_and_head_in_the_column_that_ranks() -> None:
@@ -319,6 +319,8 @@ def test_noise_is_not_stable_and_the_threshold_and_the_key_decide() -> None:
     effects = trial_effects(noisy(8, 4, signal=0))
     assert not is_stable(effects, ScoreConfig(k=2, adaptive_inclusion=0.99), 0)
     assert is_stable(effects, ScoreConfig(k=2, adaptive_inclusion=0.5), 0)
-    mixed = TrialEffects(trial_effects(np.tile([4.0, 3.0, 2.0, 1.0], (8, 1))).delta_logprob, effects.delta_p)
+    mixed = TrialEffects(
+        trial_effects(np.tile([4.0, 3.0, 2.0, 1.0], (8, 1))).delta_logprob, effects.delta_p, None, effects.only
+    )
     assert is_stable(mixed, ScoreConfig(k=2, adaptive_inclusion=0.99), 0)
     assert not is_stable(mixed, ScoreConfig(k=2, adaptive_inclusion=0.99, key=ScoreKey.mean_delta_p), 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from answer_oracle import oracle
-from families import FAMILIES, tiny
+from families import FAMILIES, tiny, tiny_editable
 from sweep_checks import TOLERANCE, all_heads, prompts_of, values_of, vectors_of
 
 from fv.interventions.answers import score_answers
@@ -72,7 +72,7 @@ def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, mode: str, ma
             logprobs = logits.double().log_softmax(-1).numpy()
             target = prompt.answer[0]
             assert scores.logprob[i, j] == pytest.approx(logprobs[0, target], abs=TOLERANCE)
-            assert abs(scores.rank[i, j] - (logits[0] > logits[0, target]).sum().item()) <= 3
+            assert abs(scores.rank[i, j] - (logits[0] >= logits[0, target]).sum().item() + 1) <= 3
             best_wrong = max(float(logits[0, token]) for token in prompt.wrong)
             assert scores.logit_difference[i, j] == pytest.approx(float(logits[0, target]) - best_wrong, abs=5e-5)
             whole = sum(logprobs[at, token] for at, token in enumerate(prompt.answer))
@@ -90,9 +90,9 @@ def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) ->
     answers = [(firsts[0],), (firsts[1], 8), (70, 44, 5), (12,), (firsts[4],)]
     asked = [Prompt(p.token_ids, a, (50, 60, 70)) for p, a in zip(prompts, answers, strict=True)]
     for found, due in zip(fast.answers(asked, edits), naive.answers(asked, edits), strict=True):
-        torch.testing.assert_close(found.logprob, due.logprob, rtol=0, atol=5e-5)
+        torch.testing.assert_close(found.scores.logprob, due.scores.logprob, rtol=0, atol=5e-5)
         torch.testing.assert_close(found.logit_difference, due.logit_difference, rtol=0, atol=5e-5)
-        assert (found.rank - due.rank).abs().max() <= 3
+        assert (found.scores.rank - due.scores.rank).abs().max() <= 3
         assert torch.equal(found.likeliest, due.likeliest)
     assert any((read.likeliest[:, -1] >= 0).any() for read in fast.answers(asked, edits))
     torch.testing.assert_close(
@@ -104,6 +104,7 @@ def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) ->
 @pytest.mark.parametrize("mode", ["auto", "expanded"])
 def test_prompts_that_are_kept_run_once_and_give_the_same_bits(tiny_llama: LanguageModel, mode: str) -> None:
     engine, asked, edits = make_engine(tiny_llama, mode, 64), asked_of(tiny_llama), edits_of(tiny_llama)
+    engine.target_logprobs(asked, edits)  # the model's masks are looked at once
     embedded: list[int] = []
     handle = tiny_llama.model.base_model.embed_tokens.register_forward_hook(
         lambda _module, args, _output: embedded.append(args[0].numel())
@@ -171,6 +172,36 @@ def test_the_end_of_text_ends_an_answer_too(tiny_llama: LanguageModel) -> None:
         assert score_answers(make_engine(replace(tiny_llama), "auto", 64), [asked], [None], "\0").exact_match[0, 0]
     finally:
         model.generation_config.eos_token_id = before
+
+
+@pytest.mark.parametrize("mode", ["auto", "expanded", "naive"])
+def test_where_all_tokens_tie_no_answer_is_right(mode: str) -> None:
+    lm = tiny_editable("llama")
+    lm.unembedding.weight[:] = 0
+    ending = lm.tokenizer.decode(0)  # the first of equal ones, which greedy decoding says
+    found = score_answers(make_engine(lm, mode, 64), [Prompt((5, 17), (0, 0), (3, 4))], [None], ending)
+    assert found.tied.all() and not found.exact_match.any()
+    assert (found.rank == lm.vocabulary - 1).all() and (found.logit_difference == 0).all()
+
+
+@pytest.mark.parametrize("tied_at", [0, 1, 2])
+def test_an_answer_with_a_tie_on_its_way_is_no_exact_match(tied_at: int) -> None:
+    lm = tiny_editable("llama")
+    ids = [5, 17, 30]
+    said = [oracle(lm, ids, [], None)[0].argmax().item()]
+    said.append(oracle(lm, ids, said, None)[-1].argmax().item())
+    said.append(oracle(lm, ids, said, None)[-1].argmax().item())
+    ending = lm.tokenizer.decode(said[2])
+    asked = Prompt(tuple(ids), tuple(said[:2]))
+    engine = make_engine(lm, "naive", 64)
+    alone = score_answers(engine, [asked], [None], ending)
+    assert alone.exact_match.all() and not alone.tied.any()
+    assert len({*said}) == 3 and not {*said} & {*ids}
+    twin = next(token for token in range(90, 3, -1) if token not in (*ids, *said))
+    lm.unembedding.weight[twin] = lm.unembedding.weight[said[tied_at]]
+    found = score_answers(engine, [asked], [None], ending)
+    assert not found.exact_match.any()
+    assert found.tied.all() == (found.rank[0, 0] > 0) == (tied_at == 0)
 
 
 @pytest.mark.parametrize("mode", ["auto", "expanded", "naive"])

@@ -72,8 +72,18 @@ def refused(kind: type[Exception], said: str) -> Any:
         (SetHeads(((3, 0),), values()), "SetHeads.heads: layer=3 must be one of 0 to 2"),
         (SetHeads(((0, 4),), values()), "SetHeads.heads: head=4 must be one of 0 to 3, the heads of a layer"),
         (SetHeads((1, 2), values()), r"SetHeads.heads names 1, which is no \(layer, head\)"),  # type: ignore[arg-type]
-        (SetHeads(((0, 0),), values()[:2]), r"SetHeads.values has the shape \(2, 4, 12\), where \(3, 4, 12\) is due"),
-        (SetHeads(((0, 0),), values(torch.nan)), r"SetHeads.values\[0, 0\] is not finite"),
+        (
+            SetHeads(((0, 0), (1, 2)), values()[:2]),
+            r"values has the shape \(2, 4, 12\), where a number is due, or \(2, 12\), .*, or \(3, 4, 12\), one for",
+        ),
+        (SetHeads(((0, 0),), values()[0, :3]), r"values has the shape \(3, 12\), where a number is due, or \(1, 12\)"),
+        (SetHeads(((0, 0),), a_vector(12)), r"values has the shape \(12,\), where"),
+        (SetHeads(((0, 0), (0, 0)), values()[0, :2]), "SetHeads.heads names a head twice"),
+        (SetHeads(((0, 0),), values(torch.nan)), r"SetHeads.values of head 0\.0 is not finite"),
+        (SetHeads(((0, 0),), values(torch.nan)[0, :1]), r"SetHeads.values of head 0\.0 is not finite"),
+        (SetHeads(((0, 0),), torch.inf), r"SetHeads.values of head 0\.0 is not finite"),
+        (SetHeads(((0, 0),), [1.0]), r"SetHeads.values is a list: give a tensor"),  # type: ignore[arg-type]
+        (SetHeads(((0, 0),), values()[0, :1].long()), r"SetHeads.values is of torch\.int64"),
     ],
 )
 def test_an_edit_that_does_not_fit_or_changes_nothing_is_refused_at_once(
@@ -95,6 +105,26 @@ def test_values_of_heads_that_are_not_set_may_be_anything(lm: EditableModel) -> 
     some[0, 1] = 1.0
     with lm.edited(SetHeads(((0, 1),), some)), torch.no_grad():
         assert lm.model(IDS).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("engine", ["naive", "expanded", "shared_prefix"])
+def test_heads_are_set_alike_however_their_values_are_given(lm: EditableModel, engine: str) -> None:
+    heads = ((2, 3), (0, 1), (2, 0))
+    own = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    whole = values(torch.nan)
+    zeros = values(0.0)
+    for number, (layer, head) in enumerate(heads):
+        whole[layer, head] = own[number]
+    for given, due in ((own, whole), (0.0, zeros), (0, zeros), (torch.tensor(0.0), zeros)):
+        one, other = SetHeads(heads, given), SetHeads(heads, due)
+        found, expected = make_engine(lm, engine, 64).target_logprobs([PROMPT], [one, other])[0]
+        assert abs(found - expected) <= 1e-6
+        logits = []
+        for edit in (one, other):
+            with lm.edited(edit), torch.no_grad():
+                logits.append(lm.model(IDS).logits)
+        assert torch.equal(*logits)
+    assert abs(expected - make_engine(lm, engine, 64).target_logprobs([PROMPT], [None])) > 1e-3
 
 
 # What was never edited

@@ -50,7 +50,7 @@ def edited(engine: HalvingEngine, advance: Advance) -> list[Tensor]:
         *(AddVector(layer, vector) for layer in range(engine.lm.n_layers) for vector in vectors_of(engine.lm)),
     ]
     asked = prompts(engine.lm)
-    answers = [read.logprob for read in engine.answers(asked, edits, advance)]
+    answers = [read.scores.logprob for read in engine.answers(asked, edits, advance)]
     return [engine.target_logprobs(asked, edits), engine.divergences(asked, edits), *answers]
 
 

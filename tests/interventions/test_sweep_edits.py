@@ -157,7 +157,8 @@ def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:
         attn_implementation="eager",
     )
     lm = LanguageModel(MistralForCausalLM(config).eval(), None, find_spec("llama"), "mistral", {})
-    with pytest.raises(EngineError, match=r"MistralAttention.*sliding_window of 3.*has 5: .*the expanded one does not"):
+    said = r"Layer 0 of mistral, in a prompt of 5 tokens, hides .*\(2 from the last one\).*the expanded one does not"
+    with pytest.raises(EngineError, match=said):
         SharedPrefixEngine(lm, 64).last_token([Prompt((1, 2, 3, 4, 5), (6,))])
     short = [Prompt((1, 2, 3), (6,)), Prompt((4, 2), (6,))]
     assert_close(SharedPrefixEngine(lm, 64).last_token(short).scores, NaiveEngine(lm).last_token(short).scores)

@@ -224,7 +224,7 @@ def test_a_head_that_was_not_measured_is_never_chosen(lm: LanguageModel) -> None
     values = np.full((N, lm.n_layers, lm.n_heads), np.nan)
     for i, head in enumerate(sorted(measured)):
         values[:, head.layer, head.head] = -1.0 - i
-    effects = replace(measured_of(lm, "a", 9), effects={"a": TrialEffects(values, values)})
+    effects = replace(measured_of(lm, "a", 9), effects={"a": TrialEffects.read(values, values, None)})
     for k in (2, 3, 5):
         for refit in refits_of(lm, effects, replace(vector_of(lm), k=k)):
             assert set(refit.heads) <= measured and len(refit.heads) == min(k, 3)
