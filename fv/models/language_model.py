@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 from fv.errors import SpecError
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
+from fv.models.token_ids import token_ids
 
 
 def positions_of(config: Any) -> int:
@@ -246,9 +247,8 @@ class LanguageModel:
         return slice(head * self.head_dim, (head + 1) * self.head_dim)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of `text`, as a plain list."""
-        # Not verbose: a prompt that is too long is refused where it is made.
-        return self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+        """Token ids of `text`, as a plain list (`fv.models.token_ids`)."""
+        return token_ids(self.tokenizer, [text], add_special_tokens)[0]
 
     def _module(self, root: nn.Module, path: str) -> Any:
         try:

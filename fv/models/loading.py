@@ -19,6 +19,7 @@ from fv.models.files import first_line, gguf_of, hub_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
 from fv.models.spec import find_spec
+from fv.models.token_ids import tokenizer_digest
 
 log = logging.getLogger(__name__)
 DTYPES = {
@@ -101,12 +102,6 @@ def _quantised(model: ModelConfig, dtype: Dtype, device: str) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
     )
     return {"quantization_config": config, "device_map": {"": device}}
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """What identifies a tokenizer: the SHA-256 of its full definition, or of its vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return digest_of(backend.to_str() if backend is not None else tokenizer.get_vocab())
 
 
 def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:

@@ -12,9 +12,9 @@ from fv.config.checks import check_name, safe_name
 from fv.errors import ModelError
 from fv.files import digest_of
 from fv.models.language_model import LanguageModel
-from fv.models.loading import tokenizer_digest
 from fv.models.placement import check_blocks
 from fv.models.spec import find_spec
+from fv.models.token_ids import tokenizer_digest
 
 
 def wrap_unproved(
