@@ -81,7 +81,7 @@ EFFECTS: list[Wrong] = [
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 4)]), r"heads holds \(0, 4\); .* head 0 to 3"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 1), (0, 1)]), r"heads names \(0, 1\) twice"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[]), r"heads names no head"),
-    (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"of different models"),
+    (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"effects are of the model .*, not .* Measure effects"),
     (lambda h: h.vector.at(), r"at\(\) takes a cell, such as result\.cell, or layer="),
     (lambda h: fv.Vector.of([1.0]), r"values is list, where a \(d_model,\) tensor"),
     (lambda h: fv.load_vector("no.safetensors"), r"no\.safetensors is missing"),

@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from fv.config import StatsConfig
+from fv.data.origin import Origin
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.evaluation.candidate import NO_VECTOR
 from fv.evaluation.selection import CHOICE, DEV, TEST
@@ -53,6 +54,7 @@ class Result:
         strengths: {relation: what alpha is a multiple of at each layer}; empty where it is a factor on the vector.
         stats: level, resamples and method of intervals.
         seed: of every draw.
+        origin: the model and the prompts that were injected into; None in a file of an older version.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2])
@@ -67,6 +69,7 @@ class Result:
     strengths: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     stats: StatsConfig = field(default_factory=StatsConfig)
     seed: int = 42
+    origin: Origin | None = None
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -199,6 +202,7 @@ class Result:
             "strengths": {fv: dict(of) for fv, of in self.strengths.items()},
             "stats": asdict(self.stats),
             "seed": self.seed,
+            "origin": None if self.origin is None else self.origin.as_json(),
         }
         write_npz(Path(path), about=np.array(json.dumps(about, ensure_ascii=False)), **arrays_of(tables))
 
@@ -242,7 +246,8 @@ def load_result(path: str | PathLike[str]) -> Result:
         stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
         rows, trials = tables.pop("rows"), tables.pop("trials")
         named = {name.removeprefix("table."): table for name, table in tables.items()}
-        return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"])
+        origin = None if about.get("origin") is None else Origin.parse(about["origin"])
+        return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"], origin)
     except FileNotFoundError:
         raise ArtifactError(f"{file} is missing.") from None
     except Exception as error:  # a damaged zip fails in many ways

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fv.interventions.hooks import edit_block_output, edit_head_outputs
+from fv.models.identity import Identity
 from fv.models.language_model import LanguageModel
 
 
@@ -28,11 +29,13 @@ class AddVector:
         layer: the block, from 0.
         vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
         prompt_ending: what the prompts of the vector's template end with, such as "\\nA:"; `generate` warns of others.
+        made_by: the model that the vector was made of, where it is known; `edited` warns where that is another one.
     """
 
     layer: int
     vector: Tensor
     prompt_ending: str | None = None
+    made_by: Identity | None = None
 
 
 @dataclass(frozen=True, eq=False)

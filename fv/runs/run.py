@@ -159,6 +159,11 @@ class Run:
         verify_outputs(self.paths.artifacts, {SNAPSHOT: self.meta["outputs"][SNAPSHOT]}, "StepD")
         return Trials(read_snapshot(self.paths.snapshot))
 
+    @property
+    def origin(self) -> Origin:
+        """The model and the prompts that everything in it was measured with."""
+        return Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
+
     @cached_property
     def effects(self) -> Effects:
         """Its effects and means.
@@ -178,8 +183,7 @@ class Run:
         folder = self.paths.stepe_to_read
         if not (folder / FV_META).exists():
             raise ArtifactError(f"There are no vectors in {folder}: StepE has not run.")
-        origin = Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
-        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], origin)
+        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], self.origin)
 
     @cached_property
     def result(self) -> Result:
@@ -201,7 +205,9 @@ class Run:
         # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
         tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
         trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
-        return Result(read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"])
+        return Result(
+            read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"], origin=self.origin
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"

@@ -89,8 +89,8 @@ class Vector:
         if (cell is None) is (layer is None):
             raise ConfigError("at() takes a cell, such as result.cell, or layer=… and alpha=….")
         at_layer, factor = (layer, alpha) if cell is None else cell
-        ending = None if self.origin is None else self.origin.prompt_ending
-        return AddVector(int(at_layer or 0), factor * self.values, prompt_ending=ending)
+        ending, made_by = (None, None) if self.origin is None else (self.origin.prompt_ending, self.origin.identity)
+        return AddVector(int(at_layer or 0), factor * self.values, ending, made_by)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write it as safetensors, with what it is made of as metadata; `fv.load_vector` reads it back."""
