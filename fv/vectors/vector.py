@@ -84,13 +84,15 @@ class Vector:
             alpha: the factor, where no cell is given.
 
         Raises:
-            ConfigError: neither a cell nor a layer is given, or both.
+            ConfigError: neither a cell nor a layer is given, or both; a layer is below 0, or alpha is not finite.
         """
-        if (cell is None) is (layer is None):
+        if cell is None and layer is not None:
+            cell = Cell(layer, alpha)
+        elif layer is not None or not isinstance(cell, tuple | list) or len(cell) != 2:
             raise ConfigError("at() takes a cell, such as result.cell, or layer=… and alpha=….")
-        at_layer, factor = (layer, alpha) if cell is None else cell
+        at_layer, factor = Cell(*cell)
         ending, made_by = (None, None) if self.origin is None else (self.origin.prompt_ending, self.origin.identity)
-        return AddVector(int(at_layer or 0), factor * self.values, ending, made_by)
+        return AddVector(at_layer, factor * self.values, ending, made_by)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write it as safetensors, with what it is made of as metadata; `fv.load_vector` reads it back."""
