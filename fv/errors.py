@@ -3,6 +3,8 @@
 import sys
 import warnings
 
+from fv.characters import visible
+
 
 class FvError(Exception):
     """Base of every error whose message tells the user what to do.
@@ -13,14 +15,22 @@ class FvError(Exception):
         no.json is missing.
     """
 
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
 
 class FvWarning(UserWarning):
     """Something that may be meant, but is more often a mistake.
 
-    Example:
-        >>> import warnings
-        >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
+        Example:
+            >>> import warnings
+
+    from fv.characters import visible
+            >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(FvError):

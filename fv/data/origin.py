@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fv.characters import visible
 from fv.config import TemplateConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ArtifactError, TrialError
@@ -25,6 +26,9 @@ class Origin:
     weights: dict[str, str]
     template: TemplateConfig
     add_special_tokens: bool
+
+    def __repr__(self) -> str:
+        return visible(f"Origin({self.model}, prompts like {self.template.query!r})")
 
     @classmethod
     def of(cls, lm: LanguageModel, snapshot: Snapshot) -> "Origin":

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fv.characters import visible
 from fv.errors import ConfigError, warn
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Identity:
 
     name: str
     fingerprint: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return visible(f"Identity({self.name}, weights {self._digest('weights')[:8]})")
 
     @classmethod
     def of(cls, lm: "LanguageModel") -> "Identity":

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
+from fv.characters import visible
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import read_snapshot
@@ -20,6 +21,7 @@ from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
 from fv.files import digest_of, read_json, read_jsonl
 from fv.heads.effects import Effects
+from fv.markup import paragraph
 from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.metadata import read_meta
 from fv.runs.outputs import verify_outputs
@@ -210,10 +212,11 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"
+        model = self.config["model"]["name"]
+        return visible(f"{type(self).__name__}({self.paths.root}: {model}, {shorten(list(self.trials))})")
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p><p>Tables: {', '.join(self.tables)}.</p>"
+        return paragraph(repr(self)) + paragraph(f"Tables: {', '.join(self.tables)}.")
 
 
 def _tables_in(folder: Path, hashes: Mapping[str, str]) -> dict[str, tuple[Path, str]]:

@@ -1,17 +1,18 @@
 """A vector to inject: its values, what it is made of, and how strong it is at a cell (spec sections 1 and 2)."""
 
 from dataclasses import dataclass
-from html import escape
 from os import PathLike
 from pathlib import Path
 
 from torch import Tensor
 
+from fv.characters import visible
 from fv.data.origin import Origin
 from fv.errors import ConfigError
 from fv.files import write_safetensors
 from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell, Head
+from fv.markup import paragraph
 from fv.vectors.names import FILE, vector_name
 
 FORM = "function_vector"
@@ -107,12 +108,12 @@ class Vector:
     def __repr__(self) -> str:
         of = f" of {self.source_qid}" if self.source_qid else ""
         made_of = f", {self.k} heads" if self.k else ""
-        return f"Vector({self.name}{of}{made_of}, {len(self.values)} wide, norm {self.norm:.3g})"
+        return visible(f"Vector({self.name}{of}{made_of}, {len(self.values)} wide, norm {self.norm:.3g})")
 
     def _repr_html_(self) -> str:
         heads = ", ".join(f"{layer}.{head}" for layer, head in self.heads) or "not known"
-        model = "not known" if self.origin is None else escape(self.origin.model)
-        return f"<p>{escape(repr(self))}</p><p>Heads: {heads}. Model: {model}.</p>"
+        model = "not known" if self.origin is None else self.origin.model
+        return paragraph(repr(self)) + paragraph(f"Heads: {heads}. Model: {model}.")
 
 
 def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
