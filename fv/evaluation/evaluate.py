@@ -68,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         alphas: one strength or several.
         alpha_unit: what alpha is a multiple of: `vector`, as it is; or `residual`, the mean norm of the residual stream
             at the layer, which compares across models and needs `effects`.
-        controls: what else is run on the test trials, by name: `["random_vectors"]`; `all`; `[]` for nothing beside
+        controls: what else is run on the test trials, by name: `["random_vector"]`; `all`; `[]` for nothing beside
             zero-shot and few-shot prompts; None for all that can be made of what is given.
         effects: what `fv.indirect_effects` found: most controls are made of it (random heads, other relations, layer
             means, ablations).
