@@ -56,9 +56,12 @@ class Run:
         """What StepD recorded: settings, model, machine, versions."""
         return read_meta(self.paths.stepd_meta)
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
-        """The run's settings, as plain values."""
+        """The settings that its last step was given, under its tag if it has one, as plain values."""
+        for path in (self.paths.step6 / META, self.paths.stepe_to_read / FV_META):
+            if path.exists():
+                return read_meta(path)["config"]
         return self.meta["config"]
 
     @cached_property

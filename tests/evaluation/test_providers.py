@@ -99,7 +99,7 @@ def test_settings_are_given_as_providers_or_as_plain_values() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"random_vector": {}}, r"no condition called 'random_vector'. Near it: random_vector"),
+        ({"random_vectors": {}}, r"no condition called 'random_vectors'. Near it: random_vector"),
         ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, refits, random_vector, "),
         ({"random_vector": {"drws": 3}}, r"no setting of random_vector called 'drws'. Near it: draws"),
         ({"random_vector": {"draws": "many"}}, r"^random_vector\.draws='many' is not possible: .*integer"),
