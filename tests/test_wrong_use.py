@@ -93,7 +93,10 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, layers=7), r"layers=\[7\]: \[7\] out of range"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alphas="big"), r"alphas='big' must be a finite number"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="norm"), r"alpha_unit='norm' must be one of"),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"), r"alpha_unit=residual needs the norms"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"),
+        r"alpha_unit=residual needs the norms .*: give effects=\.",
+    ),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, key="p"),
         r"key='p' must be one of mean_delta_logprob, mean_delta_p",
@@ -102,7 +105,10 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, dev_fraction=0), r"dev_fraction=0 leaves no trials to choose"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls="random"), r"controls='random' must be 'all', or"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random"]), r"no condition called 'random'.*Near it"),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]), r"random_heads .* made of effects"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]),
+        r"random_heads are made of effects .*: give effects=, what",
+    ),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector, where"),
     (lambda h: fv.evaluate(h.other, h.vector, h.trials), r"another tokenizer"),
     (lambda h: fv.load_result("no.npz"), r"no\.npz is missing"),

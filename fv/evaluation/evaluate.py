@@ -129,6 +129,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         seed=snapshot.meta.seed if seed is None else seed,
     )
     plan = [(vector, snapshot.qids) for vector in given]
+    evaluation.candidates(cells)  # refuses, before anything runs, what cannot be made
     with bars(progress):
         found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
         held_out = evaluation.held_out(found)
