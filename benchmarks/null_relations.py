@@ -232,7 +232,7 @@ def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
     """The conditions of a run at their cells, with fresh random vectors and all sets of random heads."""
     evaluation, cells = run.evaluation, sorted({*run.grid.cells})
     n_drawn = int((run.rows.drop_duplicates(["condition", "draw"])["condition"] == "random_vector").sum())
-    draws = {"random_vectors": n_drawn + MORE_DRAWS, "random_heads": ALL_SETS, "ablated_heads": ALL_SETS}
+    draws = {"random_vector": n_drawn + MORE_DRAWS, "random_heads": ALL_SETS, "ablated_heads": ALL_SETS}
     more = replace(evaluation.settings, conditions={name: {"draws": count} for name, count in draws.items()})
     of_relations = replace(evaluation, settings=more).candidates(cells)
     chosen = choose_cells(run.grid.rows)

@@ -21,6 +21,7 @@ from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
 from fv.config.presets import CONF
+from fv.display import print_line
 from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.steps.holder import ModelHolder
@@ -123,7 +124,7 @@ def run(
         try:
             folder = step(config, _models(), **more) if with_model else step(config, **more)
         except StillAtWork as told:
-            print(told)
+            print_line(str(told))
             return None
         if show and not config.quiet and not in_sweep():
             from fv.report import terminal

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from hydra.errors import CompactHydraException
 
+from fv.characters import visible
 from fv.errors import FvError
 
 
@@ -28,6 +29,7 @@ def user_errors() -> Iterator[None]:
     except FvError as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"{error.strerror or error}: {error.filename or ''}. What was finished is kept.") from error
+        told = f"{error.strerror or error}: {error.filename or ''}. What was finished is kept."
+        raise UserError(visible(told)) from error
     except Exception as error:
-        raise UserError(f"Unexpected {type(error).__name__}: {error}") from error
+        raise UserError(visible(f"Unexpected {type(error).__name__}: {error}")) from error

@@ -1,13 +1,17 @@
 """Tables on standard output that fit the terminal: one that is too wide is printed as several, and loses no digit."""
 
+import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from fv.characters import visible
 
 ELSEWHERE = 120
 """Columns that are printed into a file or a pipe, unless COLUMNS says otherwise."""
@@ -26,10 +30,16 @@ class _Column:
     name: str
     cells: list[str]
     is_text: bool
+    most: int | None = None
+    """The widest it may be, if it is to be folded."""
 
     def width(self, limit: int) -> int:
         """Of its widest cell and its name's longest word; one that is wider than `limit` is folded."""
-        return min(limit, max(cell_len(text) for text in [*self.name.split(), *"\n".join(self.cells).splitlines(), ""]))
+        return min(
+            limit,
+            self.most or limit,
+            max(cell_len(text) for text in [*self.name.split(), *"\n".join(self.cells).splitlines(), ""]),
+        )
 
 
 def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int = 1) -> None:
@@ -41,10 +51,48 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object
         rows: a cell a column.
         n_text: how many columns, from the left, are words: these are flush left, the others flush right.
     """
-    console = standard_output()
-    columns = [_Column(name, [str(row[i]) for row in rows], i < n_text) for i, name in enumerate(names)]
+    _print_table(standard_output(), title, names, rows, n_text)
+
+
+def text_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int = 1) -> str:
+    """The text that `print_table` prints, without blanks at the ends of lines."""
+    return _text(lambda console: _print_table(console, title, names, rows, n_text))
+
+
+def leading_columns(names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int) -> str:
+    """A table as text, with as many of the first columns as fit; the others are named below. Arguments as above.
+
+    Words are folded where fewer than two columns of numbers would fit otherwise.
+    """
+    if not names:
+        return ""
+    room = standard_output().width - GAP
+    columns = _columns(names, rows, n_text)
+    first, *others = _parts(columns, room)
+    if others and len(first) < n_text + 2:
+        folded = [replace(column, most=room // (n_text + 2)) if column.is_text else column for column in columns]
+        first, *others = _parts(folded, room)
+    left_out = textwrap.fill(f"… and {', '.join(names[len(first) :])}", room)
+    return _text(lambda console: console.print(_table(None, first, room))) + (f"\n{left_out}" if others else "")
+
+
+def _text(write: Callable[[Console], None]) -> str:
+    console = Console(file=io.StringIO(), width=standard_output().width, markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        write(console)
+    return "\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n"))
+
+
+def _print_table(
+    console: Console, title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int
+) -> None:
+    columns = _columns(names, rows, n_text)
     for number, part in enumerate(_parts(columns, console.width - GAP)):
-        console.print(_table(title if number == 0 else None, part, console.width - GAP))
+        console.print(_table(visible(title) if number == 0 else None, part, console.width - GAP))
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int) -> list[_Column]:
+    return [_Column(visible(name), [visible(str(row[i])) for row in rows], i < n_text) for i, name in enumerate(names)]
 
 
 def _parts(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
@@ -77,4 +125,9 @@ def _table(title: str | None, columns: Sequence[_Column], room: int) -> Table:
 
 def print_text(text: str, in_one_piece: bool = False) -> None:
     """Print a sentence, broken between words unless it is to stay `in_one_piece`, as a path that is to be copied."""
-    standard_output().print(text, soft_wrap=in_one_piece)
+    standard_output().print(visible(text), soft_wrap=in_one_piece)
+
+
+def print_line(text: str) -> None:
+    """Print a line as it is, tabs and all; characters that act on a terminal are shown."""
+    print(visible(text))

@@ -1,5 +1,10 @@
 """Errors a user can mend, each with a message that says how (spec section 7)."""
 
+import sys
+import warnings
+
+from fv.characters import visible
+
 
 class FvError(Exception):
     """Base of every error whose message tells the user what to do.
@@ -10,14 +15,22 @@ class FvError(Exception):
         no.json is missing.
     """
 
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
 
 class FvWarning(UserWarning):
     """Something that may be meant, but is more often a mistake.
 
-    Example:
-        >>> import warnings
-        >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
+        Example:
+            >>> import warnings
+
+    from fv.characters import visible
+            >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(FvError):
@@ -74,6 +87,14 @@ class ClusterError(FvError):
 
 class PluginError(FvError):
     """What installed packages add cannot be told apart."""
+
+
+def warn(message: str) -> None:
+    """Warn by an `FvWarning` at the line of the user's own code that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, FvWarning, stacklevel=level)
 
 
 def shorten(items: list[str], limit: int = 12) -> str:

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fv.characters import visible
+
 console = Console(stderr=True)
 """Bars and log lines share it, so that they do not tear each other."""
 
@@ -56,7 +58,7 @@ def progress_bar(step: str, total: int) -> Iterator[tuple[Step, Rename]]:
             bar.advance(task, steps)
 
         def rename(what: str) -> None:
-            bar.update(task, description=f"{step} {what}")
+            bar.update(task, description=visible(f"{step} {what}"))
 
         yield advance, rename
 
@@ -66,7 +68,7 @@ def activity(what: str) -> Iterator[None]:
     """Log that `what` begins; on a terminal, show for how long it has been going on."""
     log.info("%s …", what)
     with _live(SpinnerColumn(), TimeElapsedColumn(), transient=True) as bar:
-        bar.add_task(what, total=None)
+        bar.add_task(visible(what), total=None)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Tables as NumPy arrays and back, exactly: for files that are read by the code that wrote them."""
+"""Tables: as NumPy arrays and back, exactly, for files that the code that wrote them reads; and as they are printed."""
 
 import json
 from collections.abc import Mapping
@@ -7,8 +7,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fv.display import leading_columns
+from fv.markup import frame
+
 Tables = dict[str, pd.DataFrame]
 COLUMNS = "columns"
+MOST_ROWS = 60
+"""Rows of a table that are printed."""
+
+
+class LeadingTable(pd.DataFrame):
+    """A pandas table that is printed with its first columns, as many as fit; the others are named below.
+
+    What is made of it (a selection, a copy) is a pandas table as any other, which leaves out columns of the middle.
+    """
+
+    def __repr__(self) -> str:
+        names = [str(name) for name in self.columns]
+        n_text = next((i for i, own in enumerate(self.dtypes) if own.kind in "biuf"), len(names))
+        rows = [[_shown(cell) for cell in row] for row in self.head(MOST_ROWS).itertuples(index=False)]
+        more = f"\n… and {len(self) - MOST_ROWS} more rows" if len(self) > MOST_ROWS else ""
+        return leading_columns(names, rows, n_text) + more
+
+    def _repr_html_(self) -> str:
+        return frame(self)
+
+
+def _shown(cell: Any) -> str:
+    if pd.isna(cell):
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else f"{cell}"
 
 
 def arrays_of(tables: Tables) -> dict[str, np.ndarray]:

@@ -21,10 +21,12 @@ BEGIN, END = "<!-- drawn by scripts/architecture.py -->", "<!-- end of the drawi
 START = "fv.steps.step6.run_step6"
 
 LEAVES = (
+    "characters",
     "errors",
     "seeding",
     "progress",
     "display",
+    "markup",
     "shipped",
     "files",
     "tables",

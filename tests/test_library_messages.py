@@ -22,7 +22,7 @@ from fv.steps.advice import ADVICE, with_settings
 FV = Path(__file__).parent.parent / "fv"
 ROOMS = ("models", "data", "interventions", "heads", "vectors", "evaluation", "statistics")
 LEAVES = (
-    *("errors.py", "seeding.py", "progress.py", "display.py", "shipped.py"),
+    *("characters.py", "markup.py", "errors.py", "seeding.py", "progress.py", "display.py", "shipped.py"),
     *("files.py", "tables.py", "units.py", "registry.py"),
 )
 PLANNED = ("gather", "cluster")

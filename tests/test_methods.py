@@ -37,7 +37,7 @@ def test_there_are_names_of_every_kind() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_there_and_may_have_the_value(name: str, make_config: MakeConfig) -> None:
-    key, _, value = name.replace("<provider>", "random_vectors").partition("=")
+    key, _, value = name.replace("<provider>", "random_vector").partition("=")
     # An analysis that no step runs by itself has settings where it is named.
     named = [f"analysis=['{key.split('.')[1]}']"] if key.startswith("analysis.") else []
     settings = make_config(*named, *([f"{key}={value}"] if value else [])).resolved()

@@ -119,7 +119,7 @@ def test_the_demos_relations_give_a_notebook_the_pipelines_numbers(
             "analysis.cost.n_texts=2",
         ),
         # A notebook's controls have their defaults.
-        *("evaluation.controls.weaker=[0.25,0.0625]", "evaluation.conditions.random_vectors.draws=20"),
+        *("evaluation.controls.weaker=[0.25,0.0625]", "evaluation.conditions.random_vector.draws=20"),
     )
     run_pipeline(config)
     run = fv.open_run(RunPaths.of(config).root)

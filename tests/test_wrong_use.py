@@ -81,7 +81,7 @@ EFFECTS: list[Wrong] = [
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 4)]), r"heads holds \(0, 4\); .* head 0 to 3"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 1), (0, 1)]), r"heads names \(0, 1\) twice"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[]), r"heads names no head"),
-    (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"of different models"),
+    (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"effects are of the model .*, not .* Measure effects"),
     (lambda h: h.vector.at(), r"at\(\) takes a cell, such as result\.cell, or layer="),
     (lambda h: fv.Vector.of([1.0]), r"values is list, where a \(d_model,\) tensor"),
     (lambda h: fv.load_vector("no.safetensors"), r"no\.safetensors is missing"),
@@ -93,7 +93,10 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, layers=7), r"layers=\[7\]: \[7\] out of range"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alphas="big"), r"alphas='big' must be a finite number"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="norm"), r"alpha_unit='norm' must be one of"),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"), r"alpha_unit=residual needs the norms"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"),
+        r"alpha_unit=residual needs the norms .*: give effects=\.",
+    ),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, key="p"),
         r"key='p' must be one of mean_delta_logprob, mean_delta_p",
@@ -102,7 +105,10 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, dev_fraction=0), r"dev_fraction=0 leaves no trials to choose"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls="random"), r"controls='random' must be 'all', or"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random"]), r"no condition called 'random'.*Near it"),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]), r"random_heads .* made of effects"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]),
+        r"random_heads are made of effects .*: give effects=, what",
+    ),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector, where"),
     (lambda h: fv.evaluate(h.other, h.vector, h.trials), r"another tokenizer"),
     (lambda h: fv.load_result("no.npz"), r"no\.npz is missing"),

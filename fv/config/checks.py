@@ -1,6 +1,8 @@
 """Checks on single settings, each with a message that names the key and what is allowed."""
 
 import math
+import numbers
+import operator
 import re
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,23 @@ def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
         problem = f"names {', '.join(twice)} twice" if twice else "is empty; name a relation, or use null for all"
         raise ConfigError(f"{key} {problem}.")
     return sorted(qids)
+
+
+def check_index(key: str, value: Any) -> int:
+    """A layer or head: a whole number from 0, of whatever library."""
+    try:
+        index = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        index = -1
+    if index < 0:
+        raise ConfigError(f"{key}={value!r} must be a whole number, counted from 0.")
+    return index
+
+
+def check_strength(key: str, value: Any) -> None:
+    """Refuse what is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ConfigError(f"{key}={value!r} must be a finite number, such as 2.0.")
 
 
 def parse_indices(key: str, value: Any) -> str | list[int]:

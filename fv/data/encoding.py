@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from fv.models.token_ids import plain_token_ids, token_ids, token_ids_of_a
+
 MAX_TARGETS = 50_000
 """Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill the memory."""
 _LLAMA3 = (
@@ -49,7 +51,7 @@ class Encoder:
         self._borders = borders_of(lm.tokenizer)
         self._n_before, self.closes = 0, False
         if special:
-            plain, framed = (lm.tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+            plain, framed = token_ids_of_a(lm.tokenizer)
             self._n_before = len(framed) - len(plain)
             self.closes = framed[-1:] != plain[-1:]
             if framed[self._n_before :] != plain:  # something is added behind a text: nothing can follow it
@@ -60,9 +62,7 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: what `LanguageModel.encode` gives, in one call."""
-        if not texts:
-            return []
-        return self.lm.tokenizer(list(texts), add_special_tokens=self._special, verbose=False)["input_ids"]
+        return token_ids(self.lm.tokenizer, texts, self._special)
 
     def is_apart(self, prompt: str, target: str) -> bool:
         """Whether it is known without tokenising that `prompt` fits into the model and `target` follows it cleanly.
@@ -78,8 +78,7 @@ class Encoder:
         if (ids := self._apart.get(target)) is None:
             if len(self._apart) >= MAX_TARGETS:
                 self._apart.clear()
-            # The backend itself, for what surrounds it costs more than a short text.
-            ids = self.lm.tokenizer.backend_tokenizer.encode(target, add_special_tokens=False).ids
+            ids = plain_token_ids(self.lm.tokenizer, target)
             self._apart[target] = ids
         return ids
 
@@ -96,7 +95,7 @@ def borders_of(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.pre_tokenizer is None:
         return ""
-    if backend.truncation or backend.padding or backend.encode_special_tokens or tokenizer.split_special_tokens:
+    if tokenizer.split_special_tokens:
         return ""
     if backend.normalizer is not None and _state(backend.normalizer)["type"] != "NFC":
         return ""

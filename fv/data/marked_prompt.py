@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from fv.data.token_text import shown_token
+from fv.models.token_ids import token_spans
 
 if TYPE_CHECKING:
     from fv.data.encoding import HasTokenizer
@@ -33,11 +34,11 @@ def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> 
         special: whether the prompt gets special tokens.
     """
     text = prompt + target
-    tokens = lm.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
-    count = sum(end <= len(prompt) for _, end in tokens["offset_mapping"])  # no token of a trial spans the border
+    tokens = token_spans(lm.tokenizer, text, special)
+    count = sum(end <= len(prompt) for _, end in tokens.spans)  # no token of a trial spans the border
     shown = ""
     covered = 0
-    for i, (token, (start, end)) in enumerate(zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)):
+    for i, (token, (start, end)) in enumerate(zip(*tokens, strict=True)):
         if start == end:  # a special token covers no text
             piece = "<special>"
         elif i < count:

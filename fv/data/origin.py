@@ -1,15 +1,14 @@
-"""Which model and which prompts something was measured with: goes with effects and vectors into their files."""
+"""Which model and prompts something was measured with: goes with effects, vectors and results into their files."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fv.characters import visible
 from fv.config import TemplateConfig
 from fv.data.snapshot import Snapshot
-from fv.errors import ArtifactError
-from fv.models.language_model import LanguageModel, weights_of
-
-IN_MEMORY = "in memory"
-"""The source of a model that was handed over and not loaded."""
+from fv.errors import ArtifactError, TrialError
+from fv.models.identity import Identity, check_made_by
+from fv.models.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,9 @@ class Origin:
     weights: dict[str, str]
     template: TemplateConfig
     add_special_tokens: bool
+
+    def __repr__(self) -> str:
+        return visible(f"Origin({self.model}, prompts like {self.template.query!r})")
 
     @classmethod
     def of(cls, lm: LanguageModel, snapshot: Snapshot) -> "Origin":
@@ -60,15 +62,62 @@ class Origin:
         """The text that every prompt ends with, behind the query's input."""
         return self.template.query.rpartition("{exA}")[2]
 
+    @property
+    def identity(self) -> Identity:
+        """The model."""
+        return Identity(self.model, self.weights)
+
     def differences(self, other: "Origin") -> list[str]:
-        """What of this origin is not so of another, each as half a sentence; names of models do not count."""
-        found = []
-        # The digest of a model in memory is of other bytes than that of its files.
-        comparable = len({own.weights.get("source") == IN_MEMORY for own in (self, other)}) == 1
-        if comparable and weights_of(self.weights) != weights_of(other.weights):
-            found.append(f"of the model {self.model}, not {other.model}")
-        if self.template != other.template:
-            found.append(f"of prompts like {self.template.query!r}, not {other.template.query!r}")
-        elif self.add_special_tokens != other.add_special_tokens:
-            found.append(f"of prompts {'with' if self.add_special_tokens else 'without'} special tokens")
-        return found
+        """What of this origin is not so of another, each as half a sentence."""
+        return [*self.identity.differences(other.identity), *self.other_prompts(other)]
+
+    def other_prompts(self, other: "Origin") -> list[str]:
+        """What of its prompts is not so of another's, as half a sentence, or nothing."""
+        for part in ("query", "demo", "target"):
+            own, there = (getattr(each.template, part) for each in (self, other))
+            if own != there:
+                return [f"of prompts like {own!r}, not {there!r}"]
+        if self.add_special_tokens != other.add_special_tokens:
+            return [f"of prompts {'with' if self.add_special_tokens else 'without'} special tokens"]
+        return []
+
+
+def check_origin(
+    what: str, origin: Origin | None, lm: LanguageModel, snapshot: Snapshot | None = None, remedy: str | None = None
+) -> list[str]:
+    """Check that what a model made is used with that model, as `check_made_by` does, and with prompts of the same kind.
+
+    Args:
+        what: it, with its verb: `The vector antonym is`.
+        origin: what it was made with; None where that is not known, and nothing can be said.
+        lm: the model that it is used with.
+        snapshot: the trials that it is used on, if any.
+        remedy: as of `check_made_by`.
+
+    Returns:
+        what was warned of: a sentence, or nothing.
+
+    Raises:
+        ConfigError: there is a `remedy`, and it is of another model.
+
+    Warns:
+        FvWarning: it is of another model, tokenizer or template.
+    """
+    if origin is None:
+        return []
+    others = [] if snapshot is None else origin.other_prompts(Origin.of(lm, snapshot))
+    return check_made_by(what, origin.identity, lm, others, remedy)
+
+
+def refuse_other_tokenizer(lm: LanguageModel, snapshot: Snapshot) -> None:
+    """Refuse trials whose answers are tokens of another tokenizer.
+
+    Raises:
+        TrialError: naming both.
+    """
+    there, here = snapshot.meta.tokenizer["sha256"], lm.fingerprint["tokenizer_sha256"]
+    if there != here:
+        raise TrialError(
+            f"trials were tokenised by another tokenizer than {lm.name}'s ({snapshot.meta.tokenizer['class']}, "
+            f"{there[:12]}; here {here[:12]}): sample them with this model."
+        )

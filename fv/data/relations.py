@@ -4,16 +4,17 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from fv.characters import visible
 from fv.collector import paused_collector
 from fv.config import DataConfig, Form
 from fv.data.clusters import configured_clusters
 from fv.data.importers import read_table
 from fv.data.rows import Table
 from fv.errors import RelationError, shorten
+from fv.markup import html_table
 from fv.shipped import shipped
 
 MAX_PROBLEMS = 10
@@ -54,6 +55,11 @@ class Relation:
     n_one_to_many: int
     cluster: str | None = None
 
+    def __repr__(self) -> str:
+        first = " → ".join(self.pairs[0]).replace("\n", "⏎") if self.pairs else "none"
+        shown = first if len(first) <= 60 else f"{first[:60]}…"
+        return visible(f"Relation({self.q_id}: {len(self.pairs)} pairs, the first {shown})")
+
 
 @dataclass(frozen=True, eq=False)
 class Relations(Mapping[str, Relation]):
@@ -87,14 +93,11 @@ class Relations(Mapping[str, Relation]):
         return len(self.relations)
 
     def __repr__(self) -> str:
-        return f"Relations({shorten([f'{q_id}: {len(own.pairs)} pairs' for q_id, own in self.items()], 40)})"
+        return visible(f"Relations({shorten([f'{q_id}: {len(own.pairs)} pairs' for q_id, own in self.items()], 40)})")
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(q_id)}</td><td>{len(own.pairs)}</td><td>{escape(' → '.join(own.pairs[0]))}</td></tr>"
-            for q_id, own in self.items()
-        )
-        return f"<table><tr><th>relation</th><th>pairs</th><th>the first</th></tr>{rows}</table>"
+        rows = ((q_id, len(own.pairs), " → ".join(own.pairs[0])) for q_id, own in self.items())
+        return html_table(("relation", "pairs", "the first"), rows)
 
     def warnings(self) -> list[str]:
         """One line for each relation with repeated pairs or ambiguous inputs."""

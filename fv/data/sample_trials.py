@@ -13,7 +13,7 @@ from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError, shorten
-from fv.models.loading import tokenizer_digest
+from fv.models.token_ids import tokenizer_digest
 
 ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
 """What the arguments of `sample_trials` are called among the settings of a run."""

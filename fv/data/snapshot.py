@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
 
+from fv.characters import visible
 from fv.data.relations import Pair
-from fv.errors import ArtifactError
+from fv.errors import ArtifactError, shorten
 from fv.files import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -45,6 +46,11 @@ class Trial(_Strict):
     target_str: str
     target_first_token_id: int
     target_token_ids: list[int]
+
+    def __repr__(self) -> str:
+        return f"Trial({self.trial_id!r}: {self.query.exA!r} → {self.query.exB!r}, {len(self.demos)} demos)"
+
+    __str__ = __repr__
 
     @model_validator(mode="after")
     def _first_token_is_first(self) -> "Trial":
@@ -123,6 +129,11 @@ class Snapshot(_Strict):
 
     meta: Meta
     trials: list[Trial]
+
+    def __repr__(self) -> str:
+        return visible(f"Snapshot({len(self.trials)} trials of {shorten(self.qids)})")
+
+    __str__ = __repr__
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> "Snapshot":

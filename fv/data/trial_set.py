@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from fv.characters import visible
 from fv.config import TemplateConfig
 from fv.data.prompts import render
 from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
 from fv.errors import TrialError, shorten
+from fv.markup import html_table, paragraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +102,17 @@ class Trials(Mapping[str, "Trials"]):
         write_snapshot(Path(path), self.snapshot)
 
     def __repr__(self) -> str:
-        return f"Trials({shorten([f'{q}: {self._counts(q)}' for q in self._names])})"
+        return visible(f"Trials({shorten([f'{q}: {self._counts(q)}' for q in self._names])})")
 
     def _counts(self, q_id: str) -> str:
         n_fit, n_eval = (len(self.snapshot.of(q_id, split)) for split in ("fit", "eval"))
         return f"{n_fit} fit, {n_eval} held out"
 
     def _repr_html_(self) -> str:
-        counts = [{"relation": q, **{s: len(self.snapshot.of(q, s)) for s in ("fit", "eval")}} for q in self._names]
+        counts = [(q_id, *(len(self.snapshot.of(q_id, split)) for split in ("fit", "eval"))) for q_id in self._names]
         example = self.snapshot.trials[0].zero_shot_prompt_str
-        table = pd.DataFrame(counts).rename(columns={"fit": "fit trials", "eval": "held-out trials"})
-        return f"{table.to_html(index=False)}<p>Prompts end like {example!r}.</p>"
+        shown = html_table(("relation", "fit trials", "held-out trials"), counts)
+        return shown + paragraph(f"Prompts end like {example!r}.")
 
 
 def load_trials(path: str | PathLike[str]) -> Trials:

@@ -64,11 +64,11 @@ class CandidatesOfRelations:
         needing = [name for name, provider in self.providers.items() if provider.needs_effects]
         if self.effects is None and needing:
             raise ConfigError(
-                f"The conditions {', '.join(needing)} are made of effects and means of activations, and none were "
-                "measured. Measure them, or leave these conditions out."
+                f"The conditions {', '.join(needing)} are made of effects and means of activations: give effects=, "
+                "what fv.indirect_effects found, or leave these conditions out."
             )
         if self.effects is None and self.alpha_unit is AlphaUnit.residual:
-            raise ConfigError("alpha_unit=residual needs the norms of the residual stream, and none were measured.")
+            raise ConfigError("alpha_unit=residual needs the norms of the residual stream: give effects=.")
 
     @cached_property
     def providers(self) -> dict[str, ConditionProvider]:

@@ -1,6 +1,5 @@
 """Evaluating vectors in memory on trials in memory: the public face of `fv.evaluation.plan`."""
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +9,10 @@ import pandas as pd
 
 from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
-from fv.data.origin import Origin
+from fv.data.origin import Origin, check_origin
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, FvWarning, shorten
+from fv.errors import ConfigError, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.held_out_results import HeldOutResults
@@ -31,6 +30,8 @@ from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
 from fv.tables import Tables
 from fv.vectors.vector import Vector
+
+MADE_OF_EFFECTS = "Controls are made of effects through this model's projections: measure them with this model."
 
 
 def evaluate(  # noqa: PLR0913 - each is a choice of its own
@@ -67,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         alphas: one strength or several.
         alpha_unit: what alpha is a multiple of: `vector`, as it is; or `residual`, the mean norm of the residual stream
             at the layer, which compares across models and needs `effects`.
-        controls: what else is run on the test trials, by name: `["random_vectors"]`; `all`; `[]` for nothing beside
+        controls: what else is run on the test trials, by name: `["random_vector"]`; `all`; `[]` for nothing beside
             zero-shot and few-shot prompts; None for all that can be made of what is given.
         effects: what `fv.indirect_effects` found: most controls are made of it (random heads, other relations, layer
             means, ablations).
@@ -83,11 +84,12 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         progress: whether to show bars on a terminal.
 
     Raises:
-        ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made.
+        ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made; or the
+            effects are of another model.
         TrialError: `trials` hold no held-out trials, too few to choose on, or are of another tokenizer.
 
     Warns:
-        FvWarning: a vector is of another model, or of other prompts than the trials'.
+        FvWarning: a vector is of another model, or vectors or effects are of other prompts than the trials'.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2], controls=[])
@@ -105,7 +107,9 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     units = [unit.value for unit in AlphaUnit]
     if alpha_unit not in units:
         raise ConfigError(f"alpha_unit={alpha_unit!r} must be one of {', '.join(units)}.")
-    given = checked_vectors(lm, vectors, snapshot)
+    given, foreign = checked_vectors(lm, vectors, snapshot)
+    if measured is not None:
+        foreign += check_origin("effects are", measured.origin, lm, snapshot, remedy=MADE_OF_EFFECTS)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
     has_choice = len(cells) > 1 or any(vector.of_several for vector in given)
@@ -125,6 +129,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         seed=snapshot.meta.seed if seed is None else seed,
     )
     plan = [(vector, snapshot.qids) for vector in given]
+    evaluation.candidates(cells)  # refuses, before anything runs, what cannot be made
     with bars(progress):
         found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
         held_out = evaluation.held_out(found)
@@ -132,10 +137,11 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         found.rows,
         held_out.trials,
         {**held_out.tables, **_costs(evaluation, found, held_out, texts), **evaluation.transfer(held_out, given)},
-        (*_special_tokens(lm, snapshot), *caveats(snapshot, measured, found.rows, given, evaluation.ranking)),
+        (*foreign, *_special_tokens(lm, snapshot), *caveats(snapshot, measured, found.rows, given, evaluation.ranking)),
         _strengths(evaluation, given),
         evaluation.stats,
         evaluation.seed,
+        Origin.of(lm, snapshot),
     )
 
 
@@ -159,8 +165,8 @@ def _costs(evaluation: Evaluation, found: GridResults, held_out: HeldOutResults,
     return {"injection_cost": cost_table(pd.concat(costs), trials, evaluation.stats, evaluation.seed)}
 
 
-def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> list[Vector]:
-    """Vectors as a list, those of one source told apart by their number of heads.
+def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> tuple[list[Vector], list[str]]:
+    """Vectors as a list, those of one source told apart by their number of heads; and what was warned of.
 
     Raises:
         ConfigError: one is no vector of this model's width, or two go by one name.
@@ -170,19 +176,18 @@ def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> list
         raise ConfigError("vectors must be a Vector, of fv.function_vector, fv.load_vector or Vector.of, or several.")
     sources = Counter(vector.source for vector in given)
     named = [replace(vector, of_several=vector.of_several or sources[vector.source] > 1) for vector in given]
-    here = Origin.of(lm, snapshot)
+    foreign = []
     for vector in named:
         if tuple(vector.values.shape) != (lm.d_model,) or not vector.values.isfinite().all():
             raise ConfigError(
                 f"The vector {vector.name} is {tuple(vector.values.shape)}, and {lm.name} takes ({lm.d_model},) of "
                 "finite numbers."
             )
-        if vector.origin and (differences := vector.origin.differences(here)):
-            warnings.warn(f"The vector {vector.name} is {' and '.join(differences)}.", FvWarning, stacklevel=3)
+        foreign += check_origin(f"The vector {vector.name} is", vector.origin, lm, snapshot)
     twins = [name for name, count in Counter(vector.name for vector in named).items() if count > 1]
     if twins:
         raise ConfigError(f"Two vectors are called {twins[0]}: give one another name (Vector.of), or another k.")
-    return named
+    return named, foreign
 
 
 def _conditions(controls: Any, has_effects: bool) -> list[str]:

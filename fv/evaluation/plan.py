@@ -154,7 +154,9 @@ class Evaluation:
         """
         if self.alpha_unit is AlphaUnit.vector:
             return None
-        norms = {} if self.effects is None else self.effects.residual_norms
+        if self.effects is None:
+            raise NormsError("alpha_unit=residual needs the norms of the residual stream: give effects=.")
+        norms = self.effects.residual_norms
         found = {q_id: norm for q_id, norm in norms.items() if norm is not None}
         if not found or len(found) < len(norms):
             raise NormsError("alpha_unit=residual needs the norms of the residual stream, and they were not measured.")

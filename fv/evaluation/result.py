@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 
+from fv.characters import visible
 from fv.config import StatsConfig
+from fv.data.origin import Origin
+from fv.display import text_table
 from fv.errors import ArtifactError, ConfigError, shorten
 from fv.evaluation.candidate import NO_VECTOR
 from fv.evaluation.selection import CHOICE, DEV, TEST
@@ -20,25 +23,20 @@ from fv.evaluation.summary import chosen_cells, summarise, with_held_out_interva
 from fv.evaluation.tables import ALL, KEY
 from fv.files import write_npz
 from fv.interventions.engine import Cell
-from fv.tables import arrays_of, tables_of
+from fv.markup import html_table, listing
+from fv.tables import LeadingTable, arrays_of, tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORM = "function_vectors_result"
 SHOWN = [
-    "fv",
-    "eval_qid",
-    "condition",
-    "draws",
-    "layer",
-    "alpha",
-    "n",
-    "accuracy",
-    "delta_logprob",
-    "ci_low",
-    "ci_high",
+    *("fv", "eval_qid", "condition", "delta_logprob", "accuracy", "fv_minus", "fv_minus_low", "fv_minus_high"),
+    *("ci_low", "ci_high", "layer", "alpha", "draws", "n"),
 ]
+"""Columns of the table: what one looks at first."""
+MOST_SHOWN = 20
+"""Rows of the small table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +51,7 @@ class Result:
         strengths: {relation: what alpha is a multiple of at each layer}; empty where it is a factor on the vector.
         stats: level, resamples and method of intervals.
         seed: of every draw.
+        origin: the model and the prompts that were injected into; None in a file of an older version.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2])
@@ -67,6 +66,7 @@ class Result:
     strengths: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     stats: StatsConfig = field(default_factory=StatsConfig)
     seed: int = 42
+    origin: Origin | None = None
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -116,9 +116,9 @@ class Result:
     def table(self) -> pd.DataFrame:
         """One row a (fv, relation, condition) on test trials, draws averaged.
 
-        Columns: fv, eval_qid, condition, draws, layer, alpha, n; accuracy of the first token; delta_logprob, the change
-        in the right answer's log probability in nats, with its interval where there is one draw; and `fv_minus`, the
-        vector's log probability minus this condition's, with its interval over trials and draws.
+        Columns: fv, eval_qid, condition; delta_logprob, the change in the right answer's log probability in nats;
+        accuracy of the first token; `fv_minus`, the vector's log probability minus this condition's, with its interval
+        over trials and draws; ci_low and ci_high of delta_logprob, where there is one draw; layer, alpha, draws, n.
         """
         every = self.tables["held_out"]
         every = every[every["subset"] == ALL]
@@ -142,7 +142,7 @@ class Result:
         table = found.merge(self._against(), on=KEY, how="left").astype({"layer": "Int64"})
         run = {name: place for place, name in enumerate(dict.fromkeys(self.trials["condition"]))}
         order = table.assign(condition=table["condition"].map(run)).sort_values(["eval_qid", "fv", "condition"]).index
-        return table.loc[order].reset_index(drop=True)
+        return LeadingTable(table.loc[order, SHOWN].reset_index(drop=True))
 
     def _against(self) -> pd.DataFrame:
         """The vector minus each condition: a row a (fv, relation, condition), as `table` shows it."""
@@ -199,19 +199,41 @@ class Result:
             "strengths": {fv: dict(of) for fv, of in self.strengths.items()},
             "stats": asdict(self.stats),
             "seed": self.seed,
+            "origin": None if self.origin is None else self.origin.as_json(),
         }
         write_npz(Path(path), about=np.array(json.dumps(about, ensure_ascii=False)), **arrays_of(tables))
 
     def __repr__(self) -> str:
-        found = [
-            f"{row.fv} on {row.eval_qid}: layer {row.layer}, alpha {row.alpha:g}, Δ log p {row.mean_delta_logprob:+.2f}"
-            for row in self.cells.itertuples()
-        ]
-        return f"Result({'; '.join(found[:4])}{', …' if len(found) > 4 else ''})"
+        names, rows = self._small_table
+        title = "Test trials" if self.origin is None else f"Test trials of {self.origin.model}"
+        lines = [text_table(title, names, rows[:MOST_SHOWN], n_text=2)]
+        if len(rows) > MOST_SHOWN:
+            lines.append(f"… and {len(rows) - MOST_SHOWN} more rows; all are in .headline.")
+        if self.warnings:
+            lines.append(f"Mind .warnings ({len(self.warnings)}): {visible(self.warnings[0])}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        told = "".join(f"<li>{line}</li>" for line in self.warnings)
-        return f"{self.table.to_html(index=False, float_format='{:.3g}'.format)}<ul>{told}</ul>"
+        return html_table(*self._small_table) + listing(self.warnings)
+
+    @property
+    def _small_table(self) -> tuple[list[str], list[list[str]]]:
+        """What one wants first, as text: names of columns, and a row a (fv, relation) at its chosen cell."""
+        names = ["vector", "on", "layer", "α", "Δ log p"]
+        if "headline" not in self.tables:  # of an older version
+            own = self.cells.rename(columns={"mean_delta_logprob": "delta_logprob"})
+            return names, [_place(row) for row in own.to_dict("records")]
+        more = [f"{self.stats.confidence:.0%} interval", "minus corrupted", "accuracy", "zero-shot", "few-shot"]
+        rows = [
+            [
+                *_place(row),
+                f"{_signed(row['delta_logprob_ci_low'])} to {_signed(row['delta_logprob_ci_high'])}",
+                _signed(row["minus_corrupted"]),
+                *(_level(row[name]) for name in ("accuracy", "accuracy_before", "few_shot_accuracy")),
+            ]
+            for row in self.tables["headline"].to_dict("records")
+        ]
+        return names + more, rows
 
     def _levels(self, fv: str, relation: str) -> dict[str, float]:
         """What the other conditions change, draws averaged: the lines beside the vector's own."""
@@ -242,11 +264,24 @@ def load_result(path: str | PathLike[str]) -> Result:
         stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
         rows, trials = tables.pop("rows"), tables.pop("trials")
         named = {name.removeprefix("table."): table for name, table in tables.items()}
-        return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"])
+        origin = None if about.get("origin") is None else Origin.parse(about["origin"])
+        return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"], origin)
     except FileNotFoundError:
         raise ArtifactError(f"{file} is missing.") from None
     except Exception as error:  # a damaged zip fails in many ways
         raise ArtifactError(f"{file} is truncated or holds no result ({type(error).__name__}).") from None
+
+
+def _place(row: Mapping[Any, Any]) -> list[str]:
+    return [row["fv"], row["eval_qid"], f"{row['layer']}", f"{row['alpha']:g}", _signed(row["delta_logprob"])]
+
+
+def _signed(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:+.2f}"
+
+
+def _level(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}"
 
 
 def _only(values: "pd.Series[Any]") -> Any:

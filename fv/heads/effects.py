@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fv.characters import visible
 from fv.config import ScoreKey, StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError, shorten
@@ -22,6 +23,7 @@ from fv.heads.ranking import Ranking, VectorHeads, top_heads
 from fv.heads.screen import Screen
 from fv.heads.stability import effects_of, with_other_halves
 from fv.interventions.engine import Head
+from fv.markup import frame, html_table, paragraph
 from fv.statistics.multiplicity import q_values, two_sided_t
 
 if TYPE_CHECKING:
@@ -194,12 +196,12 @@ class Effects(Mapping[str, "HeadEffects"]):
 
     def __repr__(self) -> str:
         n_layers, n_heads, _ = next(iter(self.means.values())).clean.shape
-        return f"Effects({self.origin.model}, {n_layers} layers x {n_heads} heads, {shorten(self.qids)})"
+        return visible(f"Effects({self.origin.model}, {n_layers} layers x {n_heads} heads, {shorten(self.qids)})")
 
     def _repr_html_(self) -> str:
         best = [(q_id, *own.top(5)) for q_id, own in self.items()]
         columns = ["relation", *(f"head {rank}" for rank in range(1, max(map(len, best))))]
-        return pd.DataFrame(best, columns=columns).to_html(index=False)
+        return html_table(columns, ((q_id, *(f"{layer}.{head}" for layer, head in heads)) for q_id, *heads in best))
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,11 +281,11 @@ class HeadEffects:
     def __repr__(self) -> str:
         of = self.q_id or f"the mean over {len(self.relations)} relations"
         best = ", ".join(f"{layer}.{head}" for layer, head in self.top(min(5, len(self.table))))
-        return f"HeadEffects({of}: {len(self.table)} heads, best {best})"
+        return visible(f"HeadEffects({of}: {len(self.table)} heads, best {best})")
 
     def _repr_html_(self) -> str:
         best = self.table.sort_values(KEYS[0], ascending=False).head(10)
-        return f"<p>{self!r}</p>{best.to_html(index=False)}"
+        return paragraph(repr(self)) + frame(best)
 
 
 def checked_key(key: str) -> str:

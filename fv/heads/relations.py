@@ -9,7 +9,7 @@ import pandas as pd
 
 from fv.config import ComputeConfig, ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
-from fv.data.origin import Origin
+from fv.data.origin import Origin, refuse_other_tokenizer
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
@@ -142,12 +142,7 @@ def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot
     if not any(trial.split == split for trial in snapshot.trials):
         held_out = "held_out=… of fv.sample_trials is 1 or more"
         raise TrialError(f"trials hold no {split} trials; sample some{f': {held_out}' if split == 'eval' else ''}.")
-    there, here = snapshot.meta.tokenizer["sha256"], lm.fingerprint["tokenizer_sha256"]
-    if there != here:
-        raise TrialError(
-            f"trials were tokenised by another tokenizer than {lm.name}'s ({snapshot.meta.tokenizer['class']}, "
-            f"{there[:12]}; here {here[:12]}): sample them with this model."
-        )
+    refuse_other_tokenizer(lm, snapshot)
     return snapshot
 
 

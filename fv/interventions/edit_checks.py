@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fv.errors import ConfigError
 from fv.interventions.edits import AddVector, AnyEdit, ReplaceResidual, SetHeads
+from fv.models.identity import check_made_by
 from fv.models.language_model import LanguageModel
 
 
@@ -16,6 +17,9 @@ def checked_edits(lm: LanguageModel, edits: AnyEdit | Sequence[AnyEdit]) -> tupl
 
     Raises:
         ConfigError: one does not fit the model, or would change nothing; names the argument and what would be right.
+
+    Warns:
+        FvWarning: a vector is known to be of another model.
     """
     found = (edits,) if isinstance(edits, AnyEdit) else tuple(edits) if isinstance(edits, list | tuple) else None
     if not found or not all(isinstance(edit, AnyEdit) for edit in found):
@@ -27,6 +31,8 @@ def checked_edits(lm: LanguageModel, edits: AnyEdit | Sequence[AnyEdit]) -> tupl
             _check_heads(lm, edit)
         else:
             _check_residual(lm, edit)
+        if isinstance(edit, AddVector):
+            check_made_by("AddVector.vector is", edit.made_by, lm)
     return found
 
 

@@ -42,6 +42,9 @@ class EditableModel(LanguageModel):
             ModelError: inside the block, that it is not known what the prompt is (packed prompts, masks of another
                 shape, static caches, assisted decoding, a cache that was begun elsewhere), or that an engine of ours
                 would run; on leaving it, that nothing was edited.
+
+        Warns:
+            FvWarning: at once, that a vector is of another model.
         """
         return edited(self, edits, positions)
 

@@ -7,17 +7,32 @@ edits act in whatever a model's user runs.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from fv.characters import visible
 from fv.interventions.hooks import edit_block_output, edit_head_outputs
+from fv.models.identity import Identity
 from fv.models.language_model import LanguageModel
 
 
-@dataclass(frozen=True, eq=False)
-class AddVector:
+class _Edit:
+    """An edit in one line, whatever its tensors hold."""
+
+    def __repr__(self) -> str:
+        given = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        told = ", ".join(f"{name}={_told(value)}" for name, value in given.items() if value is not None)
+        return visible(f"{type(self).__name__}({told})")
+
+
+def _told(value: object) -> str:
+    return f"tensor of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AddVector(_Edit):
     """Add a vector to the residual stream behind block `layer`.
 
     Example:
@@ -28,15 +43,17 @@ class AddVector:
         layer: the block, from 0.
         vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
         prompt_ending: what the prompts of the vector's template end with, such as "\\nA:"; `generate` warns of others.
+        made_by: the model that the vector was made of, where it is known; `edited` warns where that is another one.
     """
 
     layer: int
     vector: Tensor
     prompt_ending: str | None = None
+    made_by: Identity | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ReplaceResidual:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReplaceResidual(_Edit):
     """Move the residual stream h behind block `layer` towards a vector: h + share * (vector - h).
 
     Example:
@@ -54,8 +71,8 @@ class ReplaceResidual:
     share: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class SetHeads:
+@dataclass(frozen=True, eq=False, repr=False)
+class SetHeads(_Edit):
     """Set the outputs of some heads at once.
 
     Example:

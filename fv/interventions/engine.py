@@ -13,34 +13,56 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fv.config.checks import check_index, check_strength
 from fv.interventions.edits import LastTokenEdit
 from fv.interventions.metrics import is_tied, rank_of, target_logprob
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
 
-class Cell(NamedTuple):
+class _Cell(NamedTuple):
+    layer: int
+    alpha: float
+
+
+class Cell(_Cell):
     """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`.
+
+    Raises:
+        ConfigError: the layer is no whole number from 0, or alpha is not finite.
 
     Example:
         >>> fv.Cell(layer=11, alpha=2.0).layer
         11
     """
 
+    __slots__ = ()
+
+    def __new__(cls, layer: int, alpha: float) -> "Cell":
+        check_strength("Cell.alpha", alpha)
+        return super().__new__(cls, check_index("Cell.layer", layer), alpha)
+
+
+class _Head(NamedTuple):
     layer: int
-    alpha: float
+    head: int
 
 
-class Head(NamedTuple):
+class Head(_Head):
     """One attention head.
+
+    Raises:
+        ConfigError: the layer or the head is no whole number from 0.
 
     Example:
         >>> fv.Head(layer=14, head=1).head
         1
     """
 
-    layer: int
-    head: int
+    __slots__ = ()
+
+    def __new__(cls, layer: int, head: int) -> "Head":
+        return super().__new__(cls, check_index("Head.layer", layer), check_index("Head.head", head))
 
 
 SCORED = ("logprob", "rank", "tied")

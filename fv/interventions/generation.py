@@ -1,6 +1,5 @@
 """What a model says behind prompts, token by token the likeliest."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from fv.errors import ConfigError, FvWarning, ModelError
+from fv.errors import ConfigError, ModelError, warn
 from fv.interventions.editing import edits_at_work
 from fv.interventions.edits import AddVector
 from fv.interventions.finite import FiniteCheck
@@ -91,11 +90,9 @@ def _warn_of_endings(lm: LanguageModel, prompts: Sequence[Text]) -> None:
     added = [edit for edit in edits_at_work(lm.model) if isinstance(edit, AddVector)]
     for ending in sorted({edit.prompt_ending for edit in added if edit.prompt_ending}):
         if others := [text for text in texts if not text.endswith(ending)]:
-            warnings.warn(
+            warn(
                 f"{len(others)} of {len(texts)} prompts do not end with {ending!r}, as those of the added vector's "
-                f"template do: {others[0][-40:]!r}. It may act differently there.",
-                FvWarning,
-                stacklevel=4,
+                f"template do: {others[0][-40:]!r}. It may act differently there."
             )
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 from fv.errors import ModelError, SpecError
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
+from fv.models.token_ids import token_ids
 
 
 def positions_of(config: Any) -> int:
@@ -258,29 +259,28 @@ class LanguageModel:
         return slice(head * self.head_dim, (head + 1) * self.head_dim)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of `text`, as a plain list.
+        """Token ids of `text`, as a plain list (`fv.models.token_ids`).
 
         Raises:
             ModelError: the model knows nothing of a token.
         """
-        # Not verbose: a prompt that is too long is refused where it is made.
-        return self.known(self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])
+        return self.known(token_ids(self.tokenizer, [text], add_special_tokens)[0])
 
-    def known(self, token_ids: list[int]) -> list[int]:
+    def known(self, ids: list[int]) -> list[int]:
         """The same token ids, if the model embeds all of them.
 
         Raises:
             ModelError: one was added to the tokenizer and not to the model.
         """
         rows = self.model.get_input_embeddings().num_embeddings
-        if (highest := max(token_ids, default=0)) >= rows:
+        if (highest := max(ids, default=0)) >= rows:
             token = self.tokenizer.convert_ids_to_tokens(highest)
             raise ModelError(
                 f"The tokenizer of {self.name} gives the token {token!r} (id {highest}), and the model embeds {rows} "
                 "tokens: it was added to the tokenizer alone. Give the model rows for it, with "
                 "model.resize_token_embeddings(len(tokenizer)), or leave it out of the texts."
             )
-        return token_ids
+        return ids
 
     def _module(self, root: nn.Module, path: str) -> Any:
         try:

@@ -19,6 +19,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
 from fv.models.quantised import check_quantised, quantising
 from fv.models.spec import find_spec
+from fv.models.token_ids import tokenizer_digest
 
 log = logging.getLogger(__name__)
 DTYPES = {
@@ -85,12 +86,6 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     if model_config.spec_file:
         fingerprint["spec_sha256"] = digest_of(asdict(spec))
     return LanguageModel(model, tokenizer, spec, model_config.name, fingerprint)
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """What identifies a tokenizer: the SHA-256 of its full definition, or of its vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return digest_of(backend.to_str() if backend is not None else tokenizer.get_vocab())
 
 
 def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:

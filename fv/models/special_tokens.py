@@ -7,11 +7,12 @@ from collections import Counter
 from typing import Any
 
 from fv.config import ModelConfig
+from fv.models.token_ids import token_ids_of_a
 
 
 def added_tokens(tokenizer: Any) -> list[str]:
     """The special tokens that a tokenizer puts around a text by itself, in order of first appearance."""
-    plain, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    plain, framed = token_ids_of_a(tokenizer)
     return tokenizer.convert_ids_to_tokens(list((Counter(framed) - Counter(plain)).elements()))
 
 

@@ -14,9 +14,10 @@ from fv.files import digest_of, read_json, sha256_of
 from fv.models.embedded import conversion_of
 from fv.models.files import check_tokenizer, first_line, gguf_of, has_tokenizer, hub_folder
 from fv.models.language_model import positions_of
-from fv.models.loading import locate, tokenizer_digest
+from fv.models.loading import locate
 from fv.models.quiet import quiet_transformers
 from fv.models.spec import ModelSpec, find_spec
+from fv.models.token_ids import tokenizer_digest
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fv.config.checks import check_name, safe_name
 from fv.errors import ModelError
 from fv.files import digest_of
+from fv.models.identity import IN_MEMORY
 from fv.models.language_model import LanguageModel
-from fv.models.loading import tokenizer_digest
 from fv.models.placement import check_blocks
 from fv.models.quantised import check_quantised
 from fv.models.spec import find_spec
+from fv.models.token_ids import tokenizer_digest
 
 
 def wrap_unproved(
@@ -38,7 +39,7 @@ def wrap_unproved(
     if name is not None:
         check_name("name", name)
     fingerprint = {
-        "source": "in memory",
+        "source": IN_MEMORY,
         "class": type(model).__name__,
         "weights_sha256": weights_digest(model),
         "tokenizer_sha256": tokenizer_digest(tokenizer),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from fv.dealing import makespan
+from fv.markup import frame
 from fv.pricing.disk import Disk
 from fv.pricing.flops import forward_flops
 from fv.pricing.ledger import StagePrice
@@ -88,7 +89,7 @@ class Price:
         return f"Price({self.shape.name}: {totals})"
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False)
+        return frame(self.table)
 
     @property
     def _one_forward(self) -> int:

@@ -10,10 +10,7 @@ from fv.evaluation.conditions import providers_of
 from fv.report.words import without_folders
 from fv.runs.commands import command
 from fv.runs.identity import as_recorded, flat
-from fv.runs.metadata import read_meta
-from fv.runs.paths import FV_META
 from fv.runs.run import Run
-from fv.runs.step6_files import META
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
 """Settings that say where a run is put and how it is shown, not what it is."""
@@ -23,14 +20,14 @@ _READ_AS_ANOTHER = ("true", "false", "null", "nan", "inf")
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
     """Every setting by its key, as text; of an absolute path, the last part."""
-    values = flat(without_folders(_last_config(run)))
+    values = flat(without_folders(run.config))
     return [(key, _value(value)) for key, value in values.items() if key not in _OF_THE_PLACE]
 
 
 def command_of(run: Run) -> str:
     """The command that repeats the run: the settings that are not the defaults. A path is where the file was called."""
     default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
-    given, defaults = as_recorded(without_folders(_last_config(run)), default), flat(default)
+    given, defaults = as_recorded(without_folders(run.config), default), flat(default)
     differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults[key]}
     overrides = [shlex.quote(f"{key}={_value(value)}") for key, value in differing.items()]
     return command("pipeline", *overrides)
@@ -51,14 +48,6 @@ def made_with(run: Run) -> list[tuple[str, str]]:
 def hashes_of(run: Run) -> list[tuple[str, str]]:
     """{file of the run: its SHA-256}."""
     return list(run.hashes.items())
-
-
-def _last_config(run: Run) -> dict[str, Any]:
-    """The settings that the last finished step was given: those of the injection are Step6's own."""
-    for path in (run.paths.step6 / META, run.paths.stepe_to_read / FV_META):
-        if path.exists():
-            return read_meta(path)["config"]
-    return run.config
 
 
 def _value(value: Any) -> str:

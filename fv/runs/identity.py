@@ -12,7 +12,7 @@ from fv.config import Config, EvaluationConfig, Screen
 from fv.config.score import VERIFY_EACH
 from fv.data.relations import Relations
 from fv.errors import ArtifactError
-from fv.evaluation.conditions import providers_of
+from fv.evaluation.conditions import ConditionProvider, is_ours, providers_of
 from fv.files import digest_of
 from fv.runs.moved import CONDITIONS, under_todays_keys
 
@@ -59,15 +59,29 @@ def as_recorded(
     """
     there = under_todays_keys(flat(settings))
     every = EvaluationConfig(conditions=dict(providers_of({})))
-    defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there)}
+    defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there, flat(asked))}
     defaults |= more_defaults or {}
     return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
 
 
-def _conditions_not_there(there: Mapping[str, Any]) -> dict[str, Any]:
-    """The switches of conditions that there were none of when a record with others was written: off."""
+def _conditions_not_there(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The switches of conditions that there were none of when a record with others was written: off.
+
+    One of another package that was installed since makes no difference unless it is asked for: nobody chose that the
+    record lacks it, nor that the settings of now have it.
+    """
     known = {key.split(".")[2] for key in there if key.startswith(CONDITIONS)}
-    return {f"{CONDITIONS}{name}.enabled": False for name in providers_of({}) if known and name not in known}
+    absent = {name: own for name, own in providers_of({}).items() if known and name not in known}
+    return {
+        f"{CONDITIONS}{name}.enabled": False
+        for name, own in absent.items()
+        if is_ours(type(own)) or any(asked.get(key, value) != value for key, value in _settings_of(name, own).items())
+    }
+
+
+def _settings_of(name: str, provider: ConditionProvider) -> dict[str, Any]:
+    resolved = Config(evaluation=EvaluationConfig(conditions={name: provider})).resolved()
+    return {key: value for key, value in flat(resolved).items() if key.startswith(f"{CONDITIONS}{name}.")}
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:

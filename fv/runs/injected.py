@@ -77,7 +77,8 @@ def _stored_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel,
     """The vectors of one `injection.fv` that StepE made, or the one in a file."""
     outlines = _outlines(fv, config, snapshot)
     if fv == "file":
-        return [replace(each, values=read_vector(Path(str(config.injection.fv_path)), lm)) for each in outlines]
+        found = read_vector(Path(str(config.injection.fv_path)), lm)
+        return [replace(each, values=found.values, origin=found.origin) for each in outlines]
     folder = paths.stepe_to_read
     if fv == "global":
         return [replace(each, **read_global(folder, lm)._asdict()) for each in outlines]

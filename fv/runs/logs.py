@@ -7,10 +7,18 @@ from pathlib import Path
 
 from rich.logging import RichHandler
 
+from fv.characters import visible
 from fv.progress import console
 
 LOGGER = logging.getLogger("fv")
 TERMINAL = "fv-terminal"
+
+
+class _Formatter(logging.Formatter):
+    """Lines in which characters of data that act on a terminal are shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def log_to_terminal(quiet: bool = False, verbose: bool = False, job: int | None = None) -> None:
@@ -27,16 +35,17 @@ def log_to_terminal(quiet: bool = False, verbose: bool = False, job: int | None 
         job is None
     )
     if job is not None:
-        handler.setFormatter(logging.Formatter(f"#{job} %(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Formatter(f"#{job} %(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     handler.setLevel(logging.WARNING if quiet else logging.NOTSET)
     LOGGER.addHandler(handler)
 
 
 def _terminal_handler(may_draw: bool) -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     if console.is_terminal and may_draw:
         handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(_Formatter("%(message)s"))
     handler.name = TERMINAL
     return handler
 
@@ -45,7 +54,7 @@ def keep_log(path: Path) -> None:
     """Append the package's log lines to `path` for as long as this process lives, and show none of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.addHandler(handler)
@@ -67,7 +76,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     """Append the package's log lines to `path`, an error that ends the step included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     LOGGER.setLevel(min(LOGGER.level or logging.INFO, logging.INFO))
     LOGGER.addHandler(handler)

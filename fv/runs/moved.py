@@ -14,10 +14,13 @@ SWITCHES = {
 }
 """Keys that switched conditions on and off, and the conditions."""
 DRAWS = {
-    "evaluation.controls.random_vectors": "random_vectors",
+    "evaluation.controls.random_vectors": "random_vector",
     "evaluation.controls.random_heads": "random_heads",
 }
 """Keys of how many draws a condition has, 0 for none, and the condition."""
+
+RENAMED = {f"{CONDITIONS}random_vectors.": f"{CONDITIONS}random_vector."}
+"""Beginnings of keys of conditions that went by another name."""
 
 TEXTS = {
     "evaluation.n_unrelated": "analysis.cost.n_texts",
@@ -30,7 +33,8 @@ ANALYSES = ("cost", "ranking_stability", "transfer")
 
 def under_todays_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as a record has them, flat, {dotted key: value}, under the keys of today."""
-    found = {TEXTS.get(key, key): value for key, value in settings.items() if key not in {*SWITCHES, *DRAWS}}
+    kept = {key: value for key, value in settings.items() if key not in {*SWITCHES, *DRAWS}}
+    found = {_renamed(TEXTS.get(key, key)): value for key, value in kept.items()}
     for key in SWITCHES.keys() & settings.keys():
         found |= {f"{CONDITIONS}{name}.enabled": settings[key] for name in SWITCHES[key]}
     for key in DRAWS.keys() & settings.keys():
@@ -40,6 +44,10 @@ def under_todays_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "evaluation.controls.random_heads" in settings:
         found[f"{CONDITIONS}ablated_heads.draws"] = settings["evaluation.controls.random_heads"]
     return found
+
+
+def _renamed(key: str) -> str:
+    return next((key.replace(old, new) for old, new in RENAMED.items() if key.startswith(old)), key)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

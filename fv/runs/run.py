@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
+from fv.characters import visible
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import read_snapshot
@@ -20,6 +21,7 @@ from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
 from fv.files import digest_of, read_json, read_jsonl
 from fv.heads.effects import Effects
+from fv.markup import paragraph
 from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.metadata import read_meta
 from fv.runs.outputs import verify_outputs
@@ -54,9 +56,12 @@ class Run:
         """What StepD recorded: settings, model, machine, versions."""
         return read_meta(self.paths.stepd_meta)
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
-        """The run's settings, as plain values."""
+        """The settings that its last step was given, under its tag if it has one, as plain values."""
+        for path in (self.paths.step6 / META, self.paths.stepe_to_read / FV_META):
+            if path.exists():
+                return read_meta(path)["config"]
         return self.meta["config"]
 
     @cached_property
@@ -159,6 +164,11 @@ class Run:
         verify_outputs(self.paths.artifacts, {SNAPSHOT: self.meta["outputs"][SNAPSHOT]}, "StepD")
         return Trials(read_snapshot(self.paths.snapshot))
 
+    @property
+    def origin(self) -> Origin:
+        """The model and the prompts that everything in it was measured with."""
+        return Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
+
     @cached_property
     def effects(self) -> Effects:
         """Its effects and means.
@@ -178,8 +188,7 @@ class Run:
         folder = self.paths.stepe_to_read
         if not (folder / FV_META).exists():
             raise ArtifactError(f"There are no vectors in {folder}: StepE has not run.")
-        origin = Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
-        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], origin)
+        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], self.origin)
 
     @cached_property
     def result(self) -> Result:
@@ -201,13 +210,16 @@ class Run:
         # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
         tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
         trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
-        return Result(read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"])
+        return Result(
+            read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"], origin=self.origin
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.paths.root}: {self.config['model']['name']}, {shorten(list(self.trials))})"
+        model = self.config["model"]["name"]
+        return visible(f"{type(self).__name__}({self.paths.root}: {model}, {shorten(list(self.trials))})")
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p><p>Tables: {', '.join(self.tables)}.</p>"
+        return paragraph(repr(self)) + paragraph(f"Tables: {', '.join(self.tables)}.")
 
 
 def _tables_in(folder: Path, hashes: Mapping[str, str]) -> dict[str, tuple[Path, str]]:

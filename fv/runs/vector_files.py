@@ -80,7 +80,7 @@ def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    return StoredVector(read_vector(folder / FILES["global"], lm), read_json(folder / "top_heads.json")["k"])
+    return StoredVector(read_vector(folder / FILES["global"], lm).values, read_json(folder / "top_heads.json")["k"])
 
 
 def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:

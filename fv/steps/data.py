@@ -10,6 +10,7 @@ from fv.data.clusters import configured_clusters
 from fv.data.marked_prompt import LEGEND, mark_tokens
 from fv.data.relations import bad_rows, read_configured, read_rows, relations_of
 from fv.data.token_findings import token_findings
+from fv.display import print_line
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.steps.data_tables import print_corruption, print_findings, print_relations, print_reports
 
@@ -66,7 +67,7 @@ def run_check(config: Config) -> None:
         refusals += starved
     if refusals:
         raise RelationError("StepD would refuse these data:\n" + "\n".join(refusals))
-    print("StepD would take these data.")
+    print_line("StepD would take these data.")
 
 
 @paused_collector()
@@ -85,7 +86,7 @@ def run_sample(config: Config) -> None:
     lm = load_tokenizer(config.model)
     special = _special_tokens(lm, config)
     encoder = Encoder(lm, special, config.model.called("add_special_tokens"))
-    print(LEGEND)
+    print_line(LEGEND)
     refusals = []
     for relation in file.relations:
         try:
@@ -97,7 +98,8 @@ def run_sample(config: Config) -> None:
             prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
             for name, prompt in zip(("clean", "corrupted", "zero-shot"), prompts, strict=True):
                 marked, count = mark_tokens(lm, prompt, trial.target_str, special)
-                print(f"\n── {trial.trial_id}, {name} prompt, {count} tokens, answer {trial.target_str!r}\n{marked}")
+                about = f"{trial.trial_id}, {name} prompt, {count} tokens, answer {trial.target_str!r}"
+                print_line(f"\n── {about}\n{marked}")
     if refusals:
         raise TrialError("\n".join(refusals))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fv.data.checks import Finding
 from fv.data.relations import Relations
-from fv.display import print_table
+from fv.display import print_line, print_table
 
 if TYPE_CHECKING:
     from fv.data.corruption_report import CorruptionReport
@@ -31,7 +31,7 @@ def print_relations(file: Relations) -> None:
         for relation in file.relations
     ]
     print_table(f"{file.path}", columns, rows)
-    print(f"{len(rows)} relations, {sum(row[1] for row in rows)} pairs")
+    print_line(f"{len(rows)} relations, {sum(row[1] for row in rows)} pairs")
 
 
 def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
@@ -53,9 +53,9 @@ def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
         for report in reports
     ]
     print_table(title, columns, rows)
-    print("Each maximum holds while the other counts stay as configured, for any seed;")
-    print("with data.hold_out=outputs for the seed as configured.")
-    print("Fit trials may be more than fit queries: these are then used again with other demonstrations.")
+    print_line("Each maximum holds while the other counts stay as configured, for any seed;")
+    print_line("with data.hold_out=outputs for the seed as configured.")
+    print_line("Fit trials may be more than fit queries: these are then used again with other demonstrations.")
 
 
 def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:
@@ -77,7 +77,7 @@ def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:
     print_table("Corrupted prompts of the trials as configured", columns, rows)
     for report in reports:
         for line in report.warnings(name):
-            print(f"\n{line}")
+            print_line(f"\n{line}")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -86,10 +86,10 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         groups[finding.q_id, finding.kind].append(finding)
     for (q_id, kind), several in sorted(groups.items()):
-        print(f"\n{q_id}: {kind} ({len(several)})")
+        print_line(f"\n{q_id}: {kind} ({len(several)})")
         for finding in several[:MAX_SHOWN]:
             shown = finding.where[:MAX_SHOWN]
             more = f" and {len(finding.where) - len(shown)} more" if len(finding.where) > len(shown) else ""
-            print(f"  {', '.join(shown)}{more}: {finding.what}")
+            print_line(f"  {', '.join(shown)}{more}: {finding.what}")
         if len(several) > MAX_SHOWN:
-            print(f"  … and {len(several) - MAX_SHOWN} more")
+            print_line(f"  … and {len(several) - MAX_SHOWN} more")

@@ -14,6 +14,7 @@ from fv.evaluation.caveats import caveats
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.plan import GridResults
 from fv.evaluation.summary import records, summary_json, with_held_out_intervals
+from fv.models.identity import sentence
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults, ranking_of
@@ -69,11 +70,17 @@ def grid_summary(
         warnings: what else is to be said in its `warnings`.
     """
     ranking, name = ranking_of(config, RunPaths.of(config)), config.data.called("split")
+    here = stepd.effects.origin
+    foreign = [
+        sentence(f"The vector {vector.name} is", found_other)
+        for vector in found.vectors
+        if vector.origin and (found_other := vector.origin.differences(here))
+    ]
     mind = caveats(stepd.snapshot, stepd.effects, found.rows, found.vectors, ranking, name)
     return {
         **summary_json(found.rows, stepd.effects.residual_norms, config.stats, config.seed),
         "alpha_unit": config.injection.alpha_unit.value,
         "eval_split": stepd.snapshot.eval_split,
         # Of both steps, each once.
-        "warnings": [*dict.fromkeys([*stepd.warnings, *warnings, *mind])],
+        "warnings": [*dict.fromkeys([*stepd.warnings, *foreign, *warnings, *mind])],
     }

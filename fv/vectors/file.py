@@ -15,19 +15,20 @@ from fv.models.language_model import LanguageModel
 from fv.vectors.vector import FORM, Vector
 
 
-def read_vector(path: Path, lm: LanguageModel) -> Tensor:
-    """Read one (d_model,) vector of either form.
+def read_vector(path: Path, lm: LanguageModel) -> Vector:
+    """Read one (d_model,) vector of either form, for a model.
 
     Raises:
         ArtifactError: the file is missing or truncated, or holds no such vector.
     """
-    vector = load_vector(path).values if path.suffix == ".safetensors" else read_torch(path)
-    if not isinstance(vector, Tensor) or vector.shape != (lm.d_model,):
-        shape = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
+    loaded = load_vector(path) if path.suffix == ".safetensors" else None
+    values = read_torch(path) if loaded is None else loaded.values
+    if not isinstance(values, Tensor) or values.shape != (lm.d_model,):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ArtifactError(f"{path} holds {shape}, where a ({lm.d_model},) vector of {lm.name} is due.")
-    if not vector.isfinite().all():
+    if not values.isfinite().all():
         raise ArtifactError(f"{path} holds NaN or infinite values.")
-    return vector
+    return Vector.of(values) if loaded is None else loaded
 
 
 def load_vector(path: str | PathLike[str]) -> Vector:

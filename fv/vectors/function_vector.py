@@ -10,12 +10,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fv.data.origin import check_origin
 from fv.errors import ConfigError, ModelError
 from fv.heads.effects import KEYS, HeadEffects
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
+
+OTHER_MODEL = (
+    "Measure effects with this model (fv.indirect_effects); to try the other's heads here, name them with these: "
+    "heads=other.top(10)."
+)
+"""What to do with effects of another model, whose means would go through this model's projections."""
 
 
 def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
@@ -72,7 +79,11 @@ def function_vector(
 
     Raises:
         ConfigError: both `k` and `heads`, a head twice or out of range, or more heads than were measured.
+            Or the effects are of another model: heads may be another's, means of activations may not.
         ModelError: the effects are of a model of another shape.
+
+    Warns:
+        FvWarning: they are of another tokenizer, or it cannot be told whether they are of this model.
 
     Example:
         >>> vector = fv.function_vector(lm, effects["antonym"], k=10)
@@ -90,10 +101,13 @@ def function_vector(
         chosen = effects.top(10 if k is None else k, key)
     else:
         chosen = checked_heads(heads, lm.n_layers, lm.n_heads)
+    origin = effects.measured.origin
+    check_origin("effects are", origin, lm, remedy=OTHER_MODEL)
     values = vector_of_heads(lm, effects.means.clean, chosen)
     kind = _kind(effects, chosen, key)
-    origin, name = effects.measured.origin, source_name(kind, effects.q_id)
-    return Vector(name, kind, effects.q_id, values, len(chosen), heads=tuple(chosen), origin=origin)
+    return Vector(
+        source_name(kind, effects.q_id), kind, effects.q_id, values, len(chosen), heads=tuple(chosen), origin=origin
+    )
 
 
 def _kind(effects: HeadEffects, heads: Sequence[Head], key: str) -> str:

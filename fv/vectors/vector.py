@@ -1,17 +1,18 @@
 """A vector to inject: its values, what it is made of, and how strong it is at a cell (spec sections 1 and 2)."""
 
 from dataclasses import dataclass
-from html import escape
 from os import PathLike
 from pathlib import Path
 
 from torch import Tensor
 
+from fv.characters import visible
 from fv.data.origin import Origin
 from fv.errors import ConfigError
 from fv.files import write_safetensors
 from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell, Head
+from fv.markup import paragraph
 from fv.vectors.names import FILE, vector_name
 
 FORM = "function_vector"
@@ -84,13 +85,15 @@ class Vector:
             alpha: the factor, where no cell is given.
 
         Raises:
-            ConfigError: neither a cell nor a layer is given, or both.
+            ConfigError: neither a cell nor a layer is given, or both; a layer is below 0, or alpha is not finite.
         """
-        if (cell is None) is (layer is None):
+        if cell is None and layer is not None:
+            cell = Cell(layer, alpha)
+        elif layer is not None or not isinstance(cell, tuple | list) or len(cell) != 2:
             raise ConfigError("at() takes a cell, such as result.cell, or layer=… and alpha=….")
-        at_layer, factor = (layer, alpha) if cell is None else cell
-        ending = None if self.origin is None else self.origin.prompt_ending
-        return AddVector(int(at_layer or 0), factor * self.values, prompt_ending=ending)
+        at_layer, factor = Cell(*cell)
+        ending, made_by = (None, None) if self.origin is None else (self.origin.prompt_ending, self.origin.identity)
+        return AddVector(at_layer, factor * self.values, ending, made_by)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write it as safetensors, with what it is made of as metadata; `fv.load_vector` reads it back."""
@@ -105,12 +108,12 @@ class Vector:
     def __repr__(self) -> str:
         of = f" of {self.source_qid}" if self.source_qid else ""
         made_of = f", {self.k} heads" if self.k else ""
-        return f"Vector({self.name}{of}{made_of}, {len(self.values)} wide, norm {self.norm:.3g})"
+        return visible(f"Vector({self.name}{of}{made_of}, {len(self.values)} wide, norm {self.norm:.3g})")
 
     def _repr_html_(self) -> str:
         heads = ", ".join(f"{layer}.{head}" for layer, head in self.heads) or "not known"
-        model = "not known" if self.origin is None else escape(self.origin.model)
-        return f"<p>{escape(repr(self))}</p><p>Heads: {heads}. Model: {model}.</p>"
+        model = "not known" if self.origin is None else self.origin.model
+        return paragraph(repr(self)) + paragraph(f"Heads: {heads}. Model: {model}.")
 
 
 def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:

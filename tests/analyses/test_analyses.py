@@ -263,7 +263,7 @@ def test_an_analysis_of_results_that_were_made_again_is_left_out_until_it_is(
         ("score.k=2", r"score\.k: there 3, here 2"),
         ("seed=8", "seed: there 7, here 8"),
         ("data/template=arrow", r"data\.template\.demo: there "),
-        ("evaluation.conditions.random_vectors.draws=3", r"random_vectors\.draws: there 2, here 3"),
+        ("evaluation.conditions.random_vector.draws=3", r"random_vector\.draws: there 2, here 3"),
         ("stats.n_resamples=200", r"stats\.n_resamples: there 100, here 200"),
     ],
 )

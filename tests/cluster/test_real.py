@@ -61,7 +61,7 @@ def subject(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.T
             "score.k=3",
             "injection.layer=[0,1]",
         ),
-        *("evaluation.conditions.random_vectors.draws=3", "evaluation.conditions.random_heads.draws=2"),
+        *("evaluation.conditions.random_vector.draws=3", "evaluation.conditions.random_heads.draws=2"),
         *("analysis.cost.n_texts=2", "stats.n_resamples=100", *MATRIX),
         f"results_dir={tmp_path_factory.mktemp('runs')}",
     ]

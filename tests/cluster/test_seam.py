@@ -51,7 +51,7 @@ def asked(make_config: MakeConfig, tiny_overrides: list[str]) -> Iterator[list[s
     yield [
         *(word for word in tiny_overrides if word != "evaluation=grid"),
         *("data.n_trials_per_q=4", "data.n_eval_trials_per_q=4", "injection.layer=[0,1]", "stats.n_resamples=100"),
-        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+        *("evaluation.conditions.random_vector.draws=2", "evaluation.conditions.random_heads.draws=1"),
         "analysis.cost.n_texts=2",
     ]
 

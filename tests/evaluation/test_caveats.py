@@ -23,7 +23,7 @@ def quick(tiny_overrides: list[str]) -> list[str]:
     """Everything on, but few resamples, texts and draws."""
     return [
         *tiny_overrides[1:],
-        *("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=2"),
+        *("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vector.draws=2"),
         *("evaluation.conditions.random_heads.draws=1", "data.n_eval_trials_per_q=4"),
     ]
 

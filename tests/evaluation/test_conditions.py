@@ -145,7 +145,7 @@ def test_a_provider_that_needs_effects_is_refused_by_name_without_them_and_anoth
         assert len(found.own) > len(ALWAYS)
         assert [(c.name, c.draw) for c in found.own] == [(c.name, c.draw) for c in whole.own]
         # Random vectors are of the vector's heads where these are known.
-        assert ([c.content for c in found.own] == [c.content for c in whole.own]) == (name != "random_vectors")
+        assert ([c.content for c in found.own] == [c.content for c in whole.own]) == (name != "random_vector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -211,9 +211,7 @@ def test_random_vectors_are_isotropic_where_that_is_asked_for_and_where_no_heads
 ) -> None:
     vector, file = vector_of(lm, measured), Vector.of(torch.ones(lm.d_model))
     for one, form in ((vector, "isotropic"), (file, "head_outputs")):
-        own = candidates_of(
-            lm, measured, [one], dict(only(["random_vectors"])) | {"random_vectors": {"form": form}}
-        ).own
+        own = candidates_of(lm, measured, [one], dict(only(["random_vector"])) | {"random_vector": {"form": form}}).own
         found = [values_of(c) for c in own if c.name == "random_vector"]
         np.testing.assert_array_equal(found, torch.stack(isotropic_vectors(one, 20, 0)))
         norms = np.linalg.norm(found, axis=1)
@@ -279,7 +277,7 @@ def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean
 
 
 def test_more_draws_keep_the_first(lm: LanguageModel, measured: Effects) -> None:
-    for name in ("random_vectors", "random_heads", "ablated_heads"):
+    for name in ("random_vector", "random_heads", "ablated_heads"):
         few, many = (
             candidates_of(lm, measured, [vector_of(lm, measured)], dict(only([name])) | {name: {"draws": draws}}).own
             for draws in (2, 5)

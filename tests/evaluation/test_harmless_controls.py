@@ -53,7 +53,7 @@ def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
 ) -> None:
     effects, vector = fv.indirect_effects(lm, trials, progress=False), fv.Vector.of(NORM * along[1])
     result = fv.evaluate(
-        lm, vector, trials, alphas=ALPHAS, controls=["random_vectors", "layer_mean"], effects=effects, n_unrelated=0
+        lm, vector, trials, alphas=ALPHAS, controls=["random_vector", "layer_mean"], effects=effects, n_unrelated=0
     )
     dev = set(result.rows.loc[result.rows["part"] == "dev", "trial_id"])
     prompts = [prompt_of(lm, trials.snapshot, t, "zero_shot") for t in trials.snapshot.trials if t.trial_id in dev]

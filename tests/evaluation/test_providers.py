@@ -90,20 +90,20 @@ def test_every_provider_says_what_it_provides_and_what_each_setting_does(name: s
 
 
 def test_settings_are_given_as_providers_or_as_plain_values() -> None:
-    random_vectors = condition_providers()["random_vectors"]
-    for given in (random_vectors(draws=3), {"draws": 3}):  # type: ignore[call-arg]
-        found = providers_of({"random_vectors": given})
-        assert found == providers_of({}) | {"random_vectors": random_vectors(draws=3)}  # type: ignore[call-arg]
+    random_vector = condition_providers()["random_vector"]
+    for given in (random_vector(draws=3), {"draws": 3}):  # type: ignore[call-arg]
+        found = providers_of({"random_vector": given})
+        assert found == providers_of({}) | {"random_vector": random_vector(draws=3)}  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"random_vector": {}}, r"no condition called 'random_vector'. Near it: random_vectors"),
-        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, refits, random_vectors, "),
-        ({"random_vectors": {"drws": 3}}, r"no setting of random_vectors called 'drws'. Near it: draws"),
-        ({"random_vectors": {"draws": "many"}}, r"^random_vectors\.draws='many' is not possible: .*integer"),
-        ({"random_vectors": {"draws": 0}}, r"^random_vectors\.draws=0 must be 1 or more"),
+        ({"random_vectors": {}}, r"no condition called 'random_vectors'. Near it: random_vector"),
+        ({"xyz": {}}, r"no condition called 'xyz'. There are layer_mean, refits, random_vector, "),
+        ({"random_vector": {"drws": 3}}, r"no setting of random_vector called 'drws'. Near it: draws"),
+        ({"random_vector": {"draws": "many"}}, r"^random_vector\.draws='many' is not possible: .*integer"),
+        ({"random_vector": {"draws": 0}}, r"^random_vector\.draws=0 must be 1 or more"),
         ({"random_heads": {"draws": 0}}, r"^random_heads\.draws=0 must be 1 or more"),
         ({"ablated_heads": {"draws": -1}}, r"^ablated_heads\.draws=-1 must be 0 or more"),
         ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, such as bottom_heads\.<"),

@@ -62,7 +62,7 @@ def test_whatever_vector_a_run_reports_is_set_beside_baselines(
 def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:
-    quick = ("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vectors.draws=2")
+    quick = ("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vector.draws=2")
     few = ("evaluation.conditions.random_heads.draws=1", "evaluation.conditions.refits.enabled=false")
     overrides = [override for override in tiny_overrides if override != "evaluation=grid"]
     step6 = run_pipeline(make_config(*overrides, *quick, *few, "data.n_eval_trials_per_q=4", "injection.fv=all_qids"))

@@ -27,7 +27,7 @@ def settings(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.
         *("compute.selfcheck=false", "compute.threads=1", "stats.n_resamples=100", "score.k=3"),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=4"),
         *("injection.fv=[all_qids,aie_qid]", "eval_scope=in_domain", "analysis.cost.n_texts=0"),
-        *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+        *("evaluation.conditions.random_vector.draws=2", "evaluation.conditions.random_heads.draws=1"),
     ]
 
 

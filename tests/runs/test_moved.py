@@ -27,7 +27,7 @@ OLD = {
 """The settings of the evaluation as a run has them that was made before each condition had its own."""
 TODAY = {
     "layer_mean": {"enabled": False},
-    "random_vectors": {"enabled": True, "draws": 2},
+    "random_vector": {"enabled": True, "draws": 2},
     "random_heads": {"enabled": False, "draws": 10},
     "bottom_heads": {"enabled": False},
     "corrupted_prompts": {"enabled": True},
@@ -66,3 +66,13 @@ def test_todays_settings_are_read_back_as_they_are() -> None:
     assert providers_of(again.evaluation.conditions) == config.evaluation.conditions
     settings = flat(config.resolved())
     assert under_todays_keys(settings) == settings
+
+
+def test_conditions_that_went_by_another_name_are_read_by_todays() -> None:
+    recorded = {"evaluation": {"conditions": {**TODAY, "random_vectors": {"enabled": True, "draws": 7}}}}
+    del recorded["evaluation"]["conditions"]["random_vector"]
+    asked = {f"evaluation.conditions.{key}": value for key, value in flat(TODAY).items()}
+    assert as_recorded(recorded, asked) == {**asked, "evaluation.conditions.random_vector.draws": 7}
+    older = Config().resolved()
+    kept = config_of({"config": {**older, "evaluation": {**older["evaluation"], **recorded["evaluation"]}}})
+    assert providers_of(kept.evaluation.conditions)["random_vector"].draws == 7

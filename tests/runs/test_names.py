@@ -88,7 +88,7 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
         *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
         *(
-            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.random_vector.draws=2",
             "evaluation.conditions.refits.draws=2",
             "evaluation.conditions.random_heads.draws=1",
         ),

@@ -31,7 +31,7 @@ ARCHIVE = Path(__file__).parents[1] / "files" / "run_before_identity.tar.gz"
 SETTINGS = [
     *("run_id=old", "data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
     *("score.layers=[14,20]", "injection.fv=all_qids", "injection.layer=[14,20]", "injection.alpha=[1.0,2.0]"),
-    *("evaluation.conditions.random_vectors.draws=2", "evaluation.conditions.random_heads.draws=1"),
+    *("evaluation.conditions.random_vector.draws=2", "evaluation.conditions.random_heads.draws=1"),
     *("evaluation.conditions.ablated_heads.draws=1", "analysis.cost.n_texts=2"),
     *("stats.n_resamples=100", "compute.selfcheck=false"),
     # A condition that the run is from before.

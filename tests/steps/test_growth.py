@@ -32,7 +32,7 @@ def overrides(tiny_overrides: list[str]) -> list[str]:
         *(
             "stats.n_resamples=100",
             "analysis.cost.n_texts=0",
-            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.random_vector.draws=2",
             "evaluation.conditions.refits.draws=2",
         ),
         *(

@@ -302,9 +302,9 @@ def test_one_ranking_gives_vectors_of_every_k(
 
 
 def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vectors"]
+    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vector"]
     off += ["analysis.cost.n_texts=0", "eval_scope=in_domain"]
-    step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vectors.draws=1", "tag=off"))
+    step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vector.draws=1", "tag=off"))
     held_out = pd.read_csv(step6 / "held_out.csv")
     assert set(held_out["condition"]) == {"zero_shot", "few_shot", "fv", "random_vector"}
     assert not (replace(run, tag="off").analysis("cost") / "injection_cost.csv").exists()

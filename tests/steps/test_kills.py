@@ -15,7 +15,7 @@ SMALL = (
     *("data.qids=[antonym,verb_past]", "data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=4"),
     *("score.layers=[10,20]", "score.k=3", "injection.fv=[all_qids,aie_qid]", "injection.layer=[12,15]"),
     *(
-        "evaluation.conditions.random_vectors.draws=2",
+        "evaluation.conditions.random_vector.draws=2",
         "evaluation.conditions.refits.draws=2",
         "evaluation.conditions.random_heads.draws=1",
     ),

@@ -94,7 +94,7 @@ N_SHUFFLED = 60
 def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tiny_llama: LanguageModel) -> None:
     config = make_config(
         *(*SETTINGS, f"data.n_eval_trials_per_q={N_EVAL}", "stats.n_resamples=500"),
-        *("evaluation.conditions.random_vectors.draws=6", "evaluation.controls.weaker=[0.25]"),
+        *("evaluation.conditions.random_vector.draws=6", "evaluation.controls.weaker=[0.25]"),
     )
     runs = (null_run(tiny_llama, config, seed) for seed in range(N_SHUFFLED))
     found = pd.concat([contrasts_table(run.rows, run.contrasts, config.stats, run.evaluation.seed) for run in runs])

@@ -203,7 +203,7 @@ print("loaded", len(models), "kept", sum(model() is not None for model in models
 
 
 def test_a_sweep_with_its_gathering_loads_once_and_keeps_nothing(tiny_overrides: list[str], tmp_path: Path) -> None:
-    held_out = ["evaluation=full", "analysis=[]", "evaluation.conditions.random_vectors.draws=2"]
+    held_out = ["evaluation=full", "analysis=[]", "evaluation.conditions.random_vector.draws=2"]
     overrides = [*tiny_overrides, *held_out, "stats.n_resamples=200", "injection.layer=0,1"]
     (tmp_path / "sweep.py").write_text(SWEEP.format(root=str(ROOT), overrides=overrides))
     done = run(str(tmp_path / "sweep.py"))

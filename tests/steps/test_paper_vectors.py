@@ -34,7 +34,7 @@ def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=6", f"score.k={K}"),
         *(
-            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.random_vector.draws=2",
             "evaluation.conditions.refits.draws=2",
             "evaluation.conditions.random_heads.draws=1",
         ),

@@ -18,7 +18,9 @@ from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
+from fv.report.about import command_of
 from fv.runs.paths import RunPaths
+from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 
@@ -119,13 +121,18 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
             make_config(f"evaluation.conditions.{wrong}")
 
 
-def test_a_run_from_before_a_package_was_installed_has_none_of_its_conditions(
+def test_a_package_that_is_installed_later_neither_refuses_a_run_nor_enters_the_command_that_repeats_it(
     make_config: MakeConfig, overrides: list[str], request: pytest.FixtureRequest
 ) -> None:
-    folder = run_pipeline(make_config(*overrides))
-    before = (folder / "eval_meta.json").read_bytes()
+    config = make_config(*overrides)
+    folder = run_pipeline(config)
+    before, repeats = (folder / "eval_meta.json").read_bytes(), command_of(open_run(RunPaths.of(config).root))
     request.getfixturevalue("_outside")
+    for asked in ([], [f"evaluation.conditions.{name}.enabled=false" for name in ALL]):
+        run_step6(make_config(*overrides, *asked))
+        assert (folder / "eval_meta.json").read_bytes() == before
+    assert command_of(open_run(RunPaths.of(config).root)) == repeats
     with pytest.raises(ArtifactError, match=r"evaluation\.conditions\.multiplied\.enabled: there False, here True"):
-        run_step6(make_config(*overrides))
-    run_step6(make_config(*overrides, *(f"evaluation.conditions.{name}.enabled=false" for name in ALL)))
-    assert (folder / "eval_meta.json").read_bytes() == before
+        run_step6(make_config(*overrides, "evaluation.conditions.multiplied.times=3"))
+    made_again = run_step6(make_config(*overrides, "overwrite=true"))
+    assert {"fv_multiplied", "reversed_vector"} <= set(pd.read_csv(made_again / "held_out.csv")["condition"])

@@ -131,7 +131,7 @@ def full(make_config: MakeConfig, tiny_overrides: list[str], *more: str) -> Conf
         *(*tiny_overrides, "evaluation=full", "injection.fv=[all_qids,aie_qid]", "stats.n_resamples=200"),
         *(
             "analysis.cost.n_texts=2",
-            "evaluation.conditions.random_vectors.draws=2",
+            "evaluation.conditions.random_vector.draws=2",
             "evaluation.conditions.refits.draws=2",
             *more,
         ),

@@ -15,7 +15,7 @@ from typing import Any
 from fv.evaluation.provider import ConditionProvider
 from fv.registry import plugged_in, refuse_unknown, with_values
 
-__all__ = ["ConditionProvider", "condition_providers", "only", "providers_of"]
+__all__ = ["ConditionProvider", "condition_providers", "is_ours", "only", "providers_of"]
 GROUP = "function_vectors.conditions"
 """The entry points of installed packages."""
 
@@ -29,6 +29,11 @@ def condition_providers() -> dict[str, type[ConditionProvider]]:
     """
     found = plugged_in(ConditionProvider, __name__, GROUP)
     return dict(sorted(found.items(), key=lambda named: named[1].place))
+
+
+def is_ours(provider: type[ConditionProvider]) -> bool:
+    """Whether a provider is of this package, and not of one that was installed beside it."""
+    return provider.__module__.startswith(f"{__name__}.")
 
 
 def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:

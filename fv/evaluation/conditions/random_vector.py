@@ -21,7 +21,7 @@ class RandomForm(StrEnum):
 
 
 @dataclass
-class RandomVectors(ConditionProvider):
+class RandomVector(ConditionProvider):
     """Random vectors of the vector's class: what any vector does."""
 
     draws: int = 20
@@ -33,7 +33,7 @@ class RandomVectors(ConditionProvider):
     away_too: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_at_least("random_vectors.draws", self.draws, 1)
+        check_at_least("random_vector.draws", self.draws, 1)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         from fv.vectors.controls import isotropic_vectors, vectors_of_random_outputs
