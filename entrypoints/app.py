@@ -20,6 +20,7 @@ from fv.cluster.work.cluster import StillAtWork
 from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
+from fv.config.overrides import typed_template
 from fv.config.presets import CONF
 from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
@@ -153,7 +154,7 @@ def _distributed(config: Config, module: str) -> str:
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The configuration as checked dataclasses.
+    """The configuration as checked dataclasses, its template read as it was typed.
 
     Raises:
         FvError: a value or a combination of values is not possible.
@@ -166,6 +167,7 @@ def typed(cfg: DictConfig) -> Config:
             raise error.__cause__ from None
         raise UserError(str(error)) from error
     assert isinstance(config, Config)
+    config.data.template = typed_template(config.data.template)
     return config
 
 

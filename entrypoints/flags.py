@@ -11,13 +11,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from fv.config import Config, DataConfig, ScopeMode, model_presets
 from fv.config.checks import name_after
 from fv.config.explanations import explanations
+from fv.config.overrides import shown_value
 from fv.errors import ConfigError, FvError
 from fv.runs.paths import AIE_META, FV_META
 
@@ -251,19 +251,8 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
         # A configured model says all of its group but this, which StepD's script sets for every model.
         named = group == "model" and "model" in given and name != "add_special_tokens"
         if value != default and key not in given and not named:
-            adopted[key] = _any(value)
+            adopted[key] = shown_value(key, value)
     return adopted
-
-
-def _any(value: Any) -> str:
-    """A JSON value in Hydra's override grammar."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_any(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_any(item) for item in value) + "]"
-    if value is None or isinstance(value, bool | int | float):
-        return json.dumps(value)
-    return _quoted(str(value))
 
 
 def _quoted(value: str) -> str:
@@ -280,7 +269,7 @@ def _list(key: str, value: str) -> str:
         return value
     items = value.split(",")
     if key == "eval_scope.qids":
-        return _any(items)
+        return shown_value(key, items)
     kind = float if key == "injection.alpha" else int
     try:
         return json.dumps([kind(item) for item in items], separators=(",", ":"))
