@@ -69,7 +69,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             try:
                 with user_errors():
                     refuse_unknown_analyses(sys.argv[1:])
-                with watched_jobs() as jobs:
+                with watched_jobs(sys.argv[1:], typed) as jobs:
                     start()
                 with user_errors():
                     _gather(jobs)
@@ -201,11 +201,11 @@ def _gather(jobs: Sequence[JobReturn]) -> None:
     quiet, overwrite = settings[0].quiet, any(each.overwrite for each in settings)
     hydra_settings = jobs[0].hydra_cfg
     _listen(quiet, hydra_settings is not None and bool(hydra_settings.hydra.verbose))
-    from fv.steps.gather import gather_cells, places_of
+    from fv.steps.gather import cells_by_place, gather_cells
     from fv.steps.seeds import gather_seeds, seeds_of_one_setting
 
     gathered = []
-    for place, cells in ((p, c) for folder, own in groups.items() for p, c in places_of(folder, own).items()):
+    for place, cells in ((p, c) for folder, own in groups.items() for p, c in cells_by_place(folder, own).items()):
         gathered.append(gather_cells(place, cells, overwrite, _models()))
     for folders in seeds_of_one_setting(gathered):
         # What was gathered further is shown in place of its parts.

@@ -214,7 +214,7 @@ def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
     ):
         raise ConfigError(f"--fv_global_meta_path {meta}: it must be the metadata beside --fv_global_path {path}.")
     if path is None:
-        return {"injection.fv": "qid"} if "injection.fv_source_qid" in values else {}
+        return {"injection.fv": "qid" if "injection.fv_source_qid" in values else "global"}  # the source's own default
     artifacts = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts"
     if Path(path) == artifacts / run.get("tag", "") / "fv_global_resid.pt":
         if "injection.fv_source_qid" in values:

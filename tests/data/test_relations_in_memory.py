@@ -42,7 +42,7 @@ def test_the_items_of_a_dict_are_pairs_in_its_order(given_pairs: dict[str, str])
 @pytest.mark.parametrize(
     ("pair", "told"),
     [
-        ({"question": "hot", "answer": "cold"}, "has the keys 'question', 'answer', where exA and exB or input and outp"),
+        ({"question": "hot", "answer": "cold"}, "has the keys 'question', 'answer', where exA and exB or inp"),
         ({"input": "hot", "output": "cold", "q_id": "s"}, "has the keys 'input', 'output', 'q_id', where"),
         ({"input": "hot"}, "has the keys 'input', where"),
         ({}, "has the keys of none, where"),

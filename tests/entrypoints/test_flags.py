@@ -86,6 +86,7 @@ def test_section_9_runs_word_for_word(tmp_path: Path) -> None:
          ["injection.fv=qid", "injection.fv_source_qid=x"]),
         ("step6", {"--sampled_trials_path": "r/relation/a/artifacts/sampled_trials.json", "--fv_global_path": "v.pt"},
          ["injection.fv=file", "injection.fv_path=v.pt"]),
+        ("step6", {"--sampled_trials_path": "r/relation/a/artifacts/sampled_trials.json"}, ["injection.fv=global"]),
         ("stepd", {"--out_base_dir": "r/relation/a", "--model": "org/name"}, ["model=local", "model.name=name", "model.id=org/name"]),
     ],
 )  # fmt: skip

@@ -294,7 +294,7 @@ def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names
     make_config: MakeConfig, overrides: list[str]
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")] + ["data.qids=['010','10']"]
-    own += ["injection.fv=all_qids", "injection.layer=0"]
+    own += ["injection.fv=all_qids", "eval_scope=all_qids", "injection.layer=0"]
     off = ("layer_mean", "few_shot_corrupted", "ablated_heads")
     own += [f"evaluation.conditions.{name}.enabled=false" for name in off]
     folders = []
