@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from enum import Enum
+from typing import Any
 
 from fv.config import Config, Screen
 from fv.config.checks import LONGEST_NAME
@@ -63,7 +64,8 @@ def placed(
                 if own:
                     given = getattr(found[i], name)
                     value = _named(given, own)
-                    found[i] = replace(found[i], **{name: value})
+                    renamed: dict[str, Any] = {name: value}
+                    found[i] = replace(found[i], **renamed)
                     overrides[i] = [word for word in overrides[i] if key_of(word) != name]
                     overrides[i].append(f"{name}='{value}'")
     return overrides, found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.file_kinds import seeming_text
 from fv.data.rows import BadRow, Row, make_row, others
 from fv.errors import RelationError, shorten
 
@@ -62,7 +63,8 @@ def json_rows(
     try:
         at = _skip(text, 0)
         if form is not Form.auto and text[at : at + 1] != (due := "[" if form is Form.function_vectors else "{"):
-            raise RelationError(f"{path} is not of {name}={form.value}: it does not begin with {due}.")
+            told = f"{path} is not of {name}={form.value}: it does not begin with {due}."
+            raise RelationError(told + seeming_text(text, name))
         if text[at : at + 1] == "{":
             first, end = _DECODER.raw_decode(text, at)
             if not isinstance(first.get("samples"), list):
@@ -71,7 +73,7 @@ def json_rows(
                 yield from json_line_rows(path, text, file, columns)
                 return
         elif text[at : at + 1] != "[":
-            raise RelationError(f"{path} is neither a JSON list nor a JSON object.")
+            raise RelationError(f"{path} is neither a JSON list nor a JSON object.{seeming_text(text, name)}")
         yield from _item_rows(path, _items(text, at), file, columns)
     except json.JSONDecodeError as error:
         raise RelationError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None

@@ -27,6 +27,7 @@ def read_relations(
     columns: Mapping[str, str] | None = None,
     form: str = "auto",
     names: Sequence[str] | None = None,
+    include: Sequence[str] | None = None,
 ) -> Relations:
     """Read relations from a file, or from every file in a folder.
 
@@ -37,6 +38,8 @@ def read_relations(
         form: what the file must be (`csv`, `tsv`, `function_vectors`, `lre`, `jsonl`, `parquet`, `folder`); `auto`
             finds out.
         names: the relations to keep; None for all.
+        include: which files of a folder are read: patterns such as `*.csv`, and `!notes.json` for one that is not; None
+            for all.
 
     Returns:
         {name: relation}, sorted by name.
@@ -57,12 +60,14 @@ def read_relations(
     named = dict(columns or {})
     if unknown := sorted(set(named) - {"q_id", "exA", "exB"}):
         raise RelationError(f"columns names {shorten(unknown)}; it may name q_id, exA and exB.")
-    if isinstance(names, str):
-        raise RelationError(f"names={names!r} must be a list of relations' names, such as [{names!r}].")
-    kept = None if names is None else list(names)
+    for name, several, kind in (("names", names, "relations' names"), ("include", include, "patterns")):
+        if isinstance(several, str):
+            raise RelationError(f"{name}={several!r} must be a list of {kind}, such as [{several!r}].")
+    kept, files = (None if several is None else list(several) for several in (names, include))
     if path is None:
-        return read_configured(DataConfig(qids=kept))
-    return read_configured(DataConfig(path=str(path), form=Form(form), columns=ColumnsConfig(**named), qids=kept))
+        return read_configured(DataConfig(qids=kept, include=files))
+    settings = DataConfig(path=str(path), form=Form(form), columns=ColumnsConfig(**named), qids=kept, include=files)
+    return read_configured(settings)
 
 
 def as_relations(given: RelationsLike) -> Relations:
