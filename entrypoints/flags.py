@@ -19,7 +19,10 @@ from fv.config.checks import name_after
 from fv.config.explanations import explanations
 from fv.config.overrides import shown_value
 from fv.errors import ConfigError, FvError
+from fv.runs.commands import command
 from fv.runs.paths import AIE_META, FV_META
+
+from .output import take_any_text
 
 MODEL_FLAGS = {
     "--model": "model",
@@ -103,7 +106,8 @@ LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "e
 
 def main(step: str) -> None:
     """Run one script: translate `sys.argv`, print the equivalent command, run it."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see entrypoints.{step}.")
+    take_any_text()
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see {command(step)}.")
     for flag, key in SCRIPTS[step].items():
         parser.add_argument(flag, dest=flag, metavar="VALUE", help=_help(key), default=argparse.SUPPRESS)
     try:
@@ -111,7 +115,7 @@ def main(step: str) -> None:
     except FvError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     module = f"entrypoints.{step}"
-    print(shlex.join(["python", "-m", module, *overrides]), flush=True)
+    print(command(step, shlex.join(overrides)), flush=True)
     sys.argv = [module, *overrides]
     importlib.import_module(f".{step}", __package__).main()
 

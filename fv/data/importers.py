@@ -21,11 +21,12 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fv.config import ColumnsConfig, DataConfig, Form
 from fv.data.file_kinds import seeming_bytes, seeming_text
 from fv.data.json_rows import json_line_rows, json_rows
-from fv.data.rows import BadRow, Row, Table, make_row, others
+from fv.data.rows import LONGEST_CELL, MOST_ROWS, BadRow, Row, Table, make_row, others
 from fv.errors import RelationError, shorten
 
 SUFFIXES = {
@@ -116,12 +117,19 @@ def _is_included(file: str, patterns: Sequence[str]) -> bool:
 
 def _gathered(path: Path, sha256: str, found: Iterator[Row | BadRow]) -> Table:
     table = Table(path, sha256, [], [])
-    for row in found:
+    for number, row in enumerate(found):
+        _check_count(path, number + 1)
         if isinstance(row, BadRow):
             table.bad.append(row)
         else:
             table.rows.append(row)
     return table
+
+
+def _check_count(path: Path, n: int) -> None:
+    """Refuse more rows than are taken."""
+    if n > MOST_ROWS:
+        raise RelationError(f"{path} has more than {MOST_ROWS:,} rows; take a part of them.")
 
 
 def _check_names(table: Table) -> None:
@@ -253,11 +261,30 @@ def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig, nam
         source = parquet.ParquetFile(io.BytesIO(raw))
     except (pyarrow.ArrowException, OSError) as error:
         told = str(error).splitlines()[0].rstrip(".")
-        raise RelationError(f"{path} is not Parquet: {told}.{_seeming(raw, name)}") from None
+        seeming = "" if raw.startswith(b"PAR1") else _seeming(raw, name)
+        raise RelationError(f"{path} is not Parquet: {told}.{seeming}") from None
     names = [columns.q_id, columns.exA, columns.exB]
     _check_columns(path, list(source.schema_arrow.names), columns)
+    _check_count(path, source.metadata.num_rows)
+    # A column that repeats a cell is small in the file and huge when it is written out: looked at before that.
+    source = parquet.ParquetFile(io.BytesIO(raw), read_dictionary=names)
     line = 0
     for batch in source.iter_batches(columns=names):
+        for column in names:
+            _check_cells(path, column, batch.column(column))
         for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
             line += 1
             yield make_row(file, line, names, values)
+
+
+def _check_cells(path: Path, name: str, column: Any) -> None:
+    """Refuse a column of a Parquet file with a cell too long for rows to be made of it; what is no text passes."""
+    import pyarrow
+    import pyarrow.compute
+
+    texts = column.dictionary if isinstance(column, pyarrow.DictionaryArray) else column
+    if not (pyarrow.types.is_string(texts.type) or pyarrow.types.is_large_string(texts.type)):
+        return
+    longest = pyarrow.compute.max(pyarrow.compute.utf8_length(texts)).as_py()
+    if longest is not None and longest > LONGEST_CELL:
+        raise RelationError(f"{path}: column {name} has a cell of {longest:,} characters, more than {LONGEST_CELL:,}.")
