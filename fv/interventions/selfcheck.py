@@ -68,12 +68,7 @@ class _SelfCheck:
         self.ids = short_prompt(lm)
         self.others = [(5 + 13 * i) % lm.vocabulary for i in range(5)] + self.ids[-1:]
         self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
-        self.tolerance = TOLERANCE.get(lm.dtype, 0.3)
-        if not lm.out_projs[0].weight.dtype.is_floating_point:
-            self.tolerance = max(self.tolerance, PACKED_TOLERANCE)
-        if lm.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
-            self.tolerance = max(self.tolerance, TF32_TOLERANCE)
-        self.engines_tolerance = BFLOAT16_ENGINES if lm.dtype is torch.bfloat16 else self.tolerance
+        self.tolerance, self.engines_tolerance = tolerances_of(lm)
 
     def run(self) -> dict[str, Any]:
         """All checks; see each."""
@@ -271,6 +266,16 @@ class _SelfCheck:
             f"Self-check of the spec {spec.name} at {path}: {reason}. The spec does not fit this model "
             f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
         )
+
+
+def tolerances_of(lm: LanguageModel) -> tuple[float, float]:
+    """How far two ways to a model's numbers may be apart, and how far two engines may be in log p."""
+    tolerance = TOLERANCE.get(lm.dtype, 0.3)
+    if not lm.out_projs[0].weight.dtype.is_floating_point:
+        tolerance = max(tolerance, PACKED_TOLERANCE)
+    if lm.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+        tolerance = max(tolerance, TF32_TOLERANCE)
+    return tolerance, BFLOAT16_ENGINES if lm.dtype is torch.bfloat16 else tolerance
 
 
 def _adding(vector: Tensor) -> Edit:
