@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from fv.analyses import known_analyses
@@ -70,7 +70,7 @@ def _chosen(override: Override) -> Iterable[str]:
     if override.is_delete():
         return []
     if override.is_sweep_override():
-        if not override.is_discrete_sweep():
+        if not isinstance(override.value(), ChoiceSweep):
             return []
         return [text.strip("'\"") for text in override.sweep_string_iterator() if not text.startswith(("[", "{"))]
     value = override.value()

@@ -51,6 +51,7 @@ def test_a_word_that_names_nothing_is_refused_with_what_is_near(words: list[str]
         ["analysis=[]", "analysis=[cost,'null']", "analysis=default", "analysis.null.draws=3", "~data", "report=none"],
         ["model.device_map.lm_head=0", "model.max_memory={0: 1GiB}", "data.template={demo: 'a'}", "--cfg", "job", "-m"],
         ["cluster=local", "cluster.workers=3", "hydra/launcher=processes", "hydra.launcher.n_jobs=2", "-m", "seed=1,2"],
+        ["model=glob(gpt2*)", "score.k=range(5,8)", "injection.alpha=interval(0,1)", "seed=choice(1,2)"],
         ["--config-dir=mine", "model=mine", "data/template=own"],
     ],
 )
