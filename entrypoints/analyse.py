@@ -1,4 +1,4 @@
-"""Analyses of a finished run: `python -m entrypoints.analyse 'analysis=[transfer,cost]' run_id=…`; `… analyse list`."""
+"""Analyses of a finished run: 'analysis=[transfer,cost]' run_id=<run_id>. `list` alone says which there are."""
 
 import sys
 
@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from .app import entrypoint, run
+from .output import take_any_text
 
 
 @entrypoint("analyse")
@@ -16,6 +17,7 @@ def analyse(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    take_any_text()
     if sys.argv[1:] == ["list"]:
         from fv.steps.listing import list_analyses
 

@@ -1,6 +1,7 @@
 """What the entrypoints share: the schema's registration, one way to run a step, and one way to show an error."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections import defaultdict
@@ -20,18 +21,22 @@ from fv.cluster.work.cluster import StillAtWork
 from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
+from fv.config.overrides import typed_template
 from fv.config.presets import CONF
 from fv.display import print_line
 from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
+from fv.registry import refuse_unknown
 from fv.steps.holder import ModelHolder
 
-from .command_line import is_answered, multirun_first, refuse_unknown_analyses, with_null_named
+from .command_line import is_answered, multirun_first, with_null_named
 from .errors import UserError, traceback_wanted, user_errors
 from .launchers import add_resolvers, missing_plugin
+from .output import take_any_text
 from .pages import write_page
 from .plug_ins import add_analyses, add_clusters, add_conditions
 from .sweeps import RecordJobs, in_sweep, launched_job, watched_jobs
+from .words import refuse_unknown_words
 
 WITH_CLUSTER = {"pipeline", "stepd", "stepe", "step6", "analyse"}
 """The commands whose units a cluster can compute."""
@@ -60,6 +65,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
+            take_any_text()
             if is_answered(sys.argv[1:], config_name, task.__globals__["__doc__"]):
                 return
             sys.argv[1:] = with_null_named(multirun_first(sys.argv[1:]))
@@ -68,8 +74,8 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             before = _holder.set(ModelHolder())
             try:
                 with user_errors():
-                    refuse_unknown_analyses(sys.argv[1:])
-                with watched_jobs() as jobs:
+                    refuse_unknown_words(sys.argv[1:])
+                with watched_jobs(sys.argv[1:], typed) as jobs:
                     start()
                 with user_errors():
                     _gather(jobs)
@@ -112,6 +118,7 @@ def run(
     Raises:
         UserError: whatever went wrong.
     """
+    take_any_text()  # a launcher's worker process runs jobs, and no entrypoint
     with user_errors():
         config = typed(cfg)
         _listen(config.quiet, HydraConfig.initialized() and bool(HydraConfig.get().verbose), launched_job())
@@ -154,12 +161,13 @@ def _distributed(config: Config, module: str) -> str:
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The configuration as checked dataclasses.
+    """The configuration as checked dataclasses, its template read as it was typed.
 
     Raises:
         FvError: a value or a combination of values is not possible.
         UserError: a value is missing or cannot be resolved.
     """
+    _refuse_added(cfg)
     try:
         config = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
@@ -167,7 +175,23 @@ def typed(cfg: DictConfig) -> Config:
             raise error.__cause__ from None
         raise UserError(str(error)) from error
     assert isinstance(config, Config)
+    config.data.template = typed_template(config.data.template)
     return config
+
+
+def _refuse_added(cfg: DictConfig, prefix: str = "") -> None:
+    """Refuse keys that the schema has not: `+key=…` would add them, and nothing read them.
+
+    Raises:
+        ConfigError: names the key, and what is near it.
+    """
+    kind = OmegaConf.get_type(cfg)
+    names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    for key in map(str, cfg):
+        if names is not None:
+            refuse_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in names], "setting")
+        if isinstance(own := cfg._get_node(key), DictConfig) and not own._is_missing() and not own._is_none():
+            _refuse_added(own, f"{prefix}{key}.")
 
 
 def _listen(quiet: bool, verbose: bool, job: int | None = None) -> None:
@@ -200,11 +224,11 @@ def _gather(jobs: Sequence[JobReturn]) -> None:
     quiet, overwrite = settings[0].quiet, any(each.overwrite for each in settings)
     hydra_settings = jobs[0].hydra_cfg
     _listen(quiet, hydra_settings is not None and bool(hydra_settings.hydra.verbose))
-    from fv.steps.gather import gather_cells, places_of
+    from fv.steps.gather import cells_by_place, gather_cells
     from fv.steps.seeds import gather_seeds, seeds_of_one_setting
 
     gathered = []
-    for place, cells in ((p, c) for folder, own in groups.items() for p, c in places_of(folder, own).items()):
+    for place, cells in ((p, c) for folder, own in groups.items() for p, c in cells_by_place(folder, own).items()):
         gathered.append(gather_cells(place, cells, overwrite, _models()))
     for folders in seeds_of_one_setting(gathered):
         # What was gathered further is shown in place of its parts.

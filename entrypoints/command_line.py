@@ -5,8 +5,6 @@ import inspect
 import re
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
 from rich.table import Table
 
 from fv import __version__
@@ -17,10 +15,7 @@ from fv.config.explanations import Explanation, explanations, first_sentence
 from fv.config.presets import CONF
 from fv.display import standard_output
 from fv.evaluation.conditions import condition_providers
-from fv.registry import refuse_unknown
 from fv.runs.commands import command
-
-from .plug_ins import DEFAULT
 
 MULTIRUN = ("-m", "--multirun")
 GROUPS = {
@@ -55,13 +50,13 @@ def plugged_in() -> dict[str, dict[str, type]]:
     return {"evaluation.conditions": dict(condition_providers()), "analysis": dict(known_analyses())}
 
 
-def is_answered(words: Sequence[str], name: str, purpose: str) -> bool:
+def is_answered(words: Sequence[str], name: str, purpose: str | None) -> bool:
     """Print what `--help` or `--version` asks for.
 
     Args:
         words: the command's.
         name: of the command.
-        purpose: what it does.
+        purpose: what it does; None where Python left docstrings out (`-OO`).
 
     Returns:
         whether one of them was asked for, and nothing is left to do.
@@ -70,7 +65,7 @@ def is_answered(words: Sequence[str], name: str, purpose: str) -> bool:
         print(f"function-vectors {__version__}")
         return True
     if {"-h", "--help"} & {*words}:
-        print_help(name, purpose)
+        print_help(name, purpose or "")
         return True
     return False
 
@@ -83,24 +78,6 @@ def multirun_first(words: Sequence[str]) -> list[str]:
 def with_null_named(words: Sequence[str]) -> list[str]:
     """The words with the analysis `null` in quotes: a bare `null` is nothing to Hydra."""
     return [_NULL.sub("'null'", word) if word.startswith("analysis=") else word for word in words]
-
-
-def refuse_unknown_analyses(words: Sequence[str]) -> None:
-    """Refuse a list of analyses with a name that none has: Hydra tells the choices of `analysis=<name>` only.
-
-    Raises:
-        ConfigError: says which are near it, or which there are.
-    """
-    for word in words:
-        if not word.startswith("analysis=["):
-            continue
-        try:
-            (override,) = OverridesParser.create().parse_overrides([word])
-        except OverrideParseException:
-            continue  # Hydra will say what is wrong with it
-        chosen = override.value()
-        for name in chosen if isinstance(chosen, list) else ():
-            refuse_unknown(str(name), [*known_analyses(), DEFAULT], "analysis")
 
 
 def print_help(name: str, purpose: str) -> None:

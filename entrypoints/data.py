@@ -13,11 +13,13 @@ from fv.runs.commands import command
 
 from .app import entrypoint, run
 from .command_line import is_answered
+from .output import take_any_text
 
 ACTIONS = ("list", "check", "sample")
 
 
 def main() -> None:
+    take_any_text()
     if is_answered(sys.argv[1:], "data", __doc__):
         return
     action = sys.argv.pop(1) if len(sys.argv) > 1 else ""

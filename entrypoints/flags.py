@@ -11,15 +11,18 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from fv.config import Config, DataConfig, ScopeMode, model_presets
 from fv.config.checks import name_after
 from fv.config.explanations import explanations
+from fv.config.overrides import shown_value
 from fv.errors import ConfigError, FvError
+from fv.runs.commands import command
 from fv.runs.paths import AIE_META, FV_META
+
+from .output import take_any_text
 
 MODEL_FLAGS = {
     "--model": "model",
@@ -103,7 +106,8 @@ LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "e
 
 def main(step: str) -> None:
     """Run one script: translate `sys.argv`, print the equivalent command, run it."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see entrypoints.{step}.")
+    take_any_text()
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=f"Flag-style {step}; see {command(step)}.")
     for flag, key in SCRIPTS[step].items():
         parser.add_argument(flag, dest=flag, metavar="VALUE", help=_help(key), default=argparse.SUPPRESS)
     try:
@@ -111,7 +115,7 @@ def main(step: str) -> None:
     except FvError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     module = f"entrypoints.{step}"
-    print(shlex.join(["python", "-m", module, *overrides]), flush=True)
+    print(command(step, shlex.join(overrides)), flush=True)
     sys.argv = [module, *overrides]
     importlib.import_module(f".{step}", __package__).main()
 
@@ -214,7 +218,7 @@ def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
     ):
         raise ConfigError(f"--fv_global_meta_path {meta}: it must be the metadata beside --fv_global_path {path}.")
     if path is None:
-        return {"injection.fv": "qid"} if "injection.fv_source_qid" in values else {}
+        return {"injection.fv": "qid" if "injection.fv_source_qid" in values else "global"}  # the source's own default
     artifacts = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts"
     if Path(path) == artifacts / run.get("tag", "") / "fv_global_resid.pt":
         if "injection.fv_source_qid" in values:
@@ -251,19 +255,8 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
         # A configured model says all of its group but this, which StepD's script sets for every model.
         named = group == "model" and "model" in given and name != "add_special_tokens"
         if value != default and key not in given and not named:
-            adopted[key] = _any(value)
+            adopted[key] = shown_value(key, value)
     return adopted
-
-
-def _any(value: Any) -> str:
-    """A JSON value in Hydra's override grammar."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_any(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_any(item) for item in value) + "]"
-    if value is None or isinstance(value, bool | int | float):
-        return json.dumps(value)
-    return _quoted(str(value))
 
 
 def _quoted(value: str) -> str:
@@ -280,7 +273,7 @@ def _list(key: str, value: str) -> str:
         return value
     items = value.split(",")
     if key == "eval_scope.qids":
-        return _any(items)
+        return shown_value(key, items)
     kind = float if key == "injection.alpha" else int
     try:
         return json.dumps([kind(item) for item in items], separators=(",", ":"))

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from .app import entrypoint, run
 from .command_line import is_answered
+from .output import take_any_text
 
 
 @entrypoint("models")
@@ -18,6 +19,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    take_any_text()
     if is_answered(sys.argv[1:], "models", __doc__):
         return
     match sys.argv[1:]:
@@ -29,7 +31,7 @@ def main() -> None:
             del sys.argv[1]
             check()
         case [word, *_]:
-            sys.exit(f"There is nothing called {word!r} to do; say list or check.\n\n{__doc__}")
+            sys.exit(f"There is nothing called {word!r} to do; say list or check.\n\n{__doc__ or ''}")
 
 
 if __name__ == "__main__":

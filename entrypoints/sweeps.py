@@ -3,24 +3,32 @@
 import json
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-from .errors import UserError, traceback_wanted
+from fv.collector import loaded
+from fv.config import Config
+from fv.errors import FvError
+
+from .errors import UserError, traceback_wanted, user_errors
 from .launchers import GROUP, IN_PROCESS
+from .places import PLACED, key_of, placed, varying, words_of
 
+Placing = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[str]]]
+"""Overrides of jobs, in and out."""
 RECORD = "job.json"
 UNKNOWN = "no end of it is known: it was killed, or is still at work."
 
@@ -52,10 +60,14 @@ class RecordJobs(Callback):
 
 
 @contextmanager
-def watched_jobs() -> Iterator[list[JobReturn]]:
-    """While it lasts, every launcher that Hydra makes names all jobs that failed.
+def watched_jobs(words: Sequence[str], read: Callable[[DictConfig], Config]) -> Iterator[list[JobReturn]]:
+    """While it lasts, every launcher that Hydra makes gives each job a place of its own, and names all that failed.
 
     Hydra names the first one, shows a launcher's own failure as a traceback, and has no hook around a launcher.
+
+    Args:
+        words: of the command, without its name.
+        read: makes the checked configuration of a job's.
 
     Yields:
         the jobs that ended well, each once its launcher has come to an end.
@@ -73,10 +85,67 @@ def watched_jobs() -> Iterator[list[JobReturn]]:
 
             ask_queue()
         launcher = make(hydra_context=hydra_context, task_function=task_function, config=config)
-        return WatchedLauncher(launcher, Path(config.hydra.sweep.dir), done)
+        return WatchedLauncher(
+            launcher, Path(config.hydra.sweep.dir), done, _placing(hydra_context, config, words, read)
+        )
 
     with mock.patch.object(plugins, "instantiate_launcher", make_watched):
         yield done
+
+
+def _placing(
+    context: HydraContext, config: DictConfig, words: Sequence[str], read: Callable[[DictConfig], Config]
+) -> Placing:
+    """What gives the jobs of a command their places.
+
+    Args:
+        context: Hydra's.
+        config: of the command as a whole.
+        words: of the command.
+        read: makes the checked configuration of a job's.
+    """
+    command, sweeper = config.hydra.job.config_name, config.hydra.sweeper
+    swept = None
+    if sweeper.get("max_batch_size") or not sweeper._target_.endswith(".BasicSweeper"):
+        # Jobs are not all there to be compared, so whatever is swept tells their places apart.
+        parsed = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+        swept = [key_of(each.get_key_element()) for each in parsed if each.is_sweep_override()]
+        swept += map(key_of, sweeper.get("params") or ())
+
+    def placing(jobs: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+        if command not in PLACED:
+            return jobs
+        differing = varying(words_of(jobs)) if swept is None else swept
+        configs = [_read_job(context, config, job, read, differing) for job in jobs]
+        places, configs = placed(jobs, configs, swept)
+        if command in ("pipeline", "step6"):
+            scored = command == "step6" and any(key.startswith("score.") for key in differing)
+            loaded("fv.steps.gather").refuse_unfit_sweep(configs, own_vectors=scored)
+        return places
+
+    return placing
+
+
+def _read_job(
+    context: HydraContext,
+    config: DictConfig,
+    job: Sequence[str],
+    read: Callable[[DictConfig], Config],
+    differing: Collection[str],
+) -> Config:
+    """The configuration of a job.
+
+    Raises:
+        UserError: it is none; names what the job is given.
+    """
+    own = context.config_loader.load_sweep_config(config, list(job))
+    with open_dict(own):
+        del own["hydra"]
+    try:
+        return read(own)
+    except (FvError, UserError) as error:
+        words = " ".join(word for word in job if key_of(word) in differing)
+        raise UserError(f"No job was begun, for one of them is not possible: {words}\n{error}") from error
 
 
 class WatchedLauncher(Launcher):
@@ -86,12 +155,14 @@ class WatchedLauncher(Launcher):
         launcher: the one that runs the jobs.
         folder: of the sweep, with a folder for each job.
         done: takes the jobs that ended well.
+        placing: gives the overrides of jobs those of their places.
     """
 
-    def __init__(self, launcher: Launcher, folder: Path, done: list[JobReturn]) -> None:
+    def __init__(self, launcher: Launcher, folder: Path, done: list[JobReturn], placing: Placing) -> None:
         self.launcher = launcher
         self.folder = folder
         self.done = done
+        self.placing = placing
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Nothing: the launcher was set up when it was made."""
@@ -100,10 +171,12 @@ class WatchedLauncher(Launcher):
         """Run the jobs, each given by its overrides; they are numbered from `initial_job_idx`.
 
         Raises:
-            UserError: jobs failed, or the launcher did.
+            UserError: what jobs would write could not be gathered, jobs failed, or the launcher did.
         """
+        with user_errors():
+            places = self.placing(job_overrides)
         try:
-            jobs = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
+            jobs = self.launcher.launch(places, initial_job_idx=initial_job_idx)
         except CompactHydraException:
             raise
         except Exception as error:

@@ -1,5 +1,7 @@
 """Files that are written whole or not at all, and read back safely; digests; names that fit a file name."""
 
+import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -44,9 +46,13 @@ def digest_of(value: Any) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file, then move it to `path`: readers see the old file or the new one, whole."""
+    """Let `write` fill a temporary file, then move it to `path`: readers see the old file or the new one, whole.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name[:40]}{_WRITER}{safe_name(platform.node())}-{os.getpid()}-"
+    prefix = f".{path.name[:40]}{_WRITER}{processes_here()}-{os.getpid()}-"
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -56,15 +62,31 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk names no file, and the temporary one is nobody's business
         raise
 
 
+@functools.cache
+def processes_here() -> str:
+    """A name for the processes that a process id is told apart among: those of this machine, or of this container.
+
+    Containers and copied machines may share a host's name, and have other processes.
+    """
+    told = []
+    with contextlib.suppress(OSError):
+        told.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    return f"{safe_name(platform.node())}-{digest_of(told)[:8]}"
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes of this machine that were killed amid a `write_whole` left in `folder` and below."""
-    for path in folder.rglob(f".*{_WRITER}{safe_name(platform.node())}-*"):
-        pid = path.name.rpartition(_WRITER)[2].removeprefix(f"{safe_name(platform.node())}-").partition("-")[0]
+    """Remove what processes that were killed amid a `write_whole` left in `folder` and below, if they ran here."""
+    for path in folder.rglob(f".*{_WRITER}{processes_here()}-*"):
+        pid = path.name.rpartition(_WRITER)[2].removeprefix(f"{processes_here()}-").partition("-")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
             path.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -76,15 +76,22 @@ def with_values(name: str, of: type[T], given: Any) -> T:
         raise ConfigError(f"{where}={first['input']!r} is not possible: {first['msg']}.") from None
 
 
-def refuse_unknown(name: str, names: Iterable[str], kind: str) -> None:
+def refuse_unknown(name: str, names: Collection[str], kind: str, shown: Collection[str] | None = None) -> None:
     """Refuse a name that is none of those there are.
+
+    Args:
+        name: the name.
+        names: those there are.
+        kind: what they are names of.
+        shown: those that are told where none is near; all of them unless given.
 
     Raises:
         ConfigError: says which are near it, or which there are.
     """
     if name not in names:
         near = difflib.get_close_matches(name, names)
-        told = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(names) or 'none'}"
+        every = names if shown is None else shown
+        told = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(every) or 'none'}"
         raise ConfigError(f"There is no {kind} called {name!r}. {told}.")
 
 
@@ -108,7 +115,7 @@ def _loaded(base: type[T], entry: EntryPoint) -> type[T] | None:
             raise TypeError(f"it is not a class derived from {base.__module__}.{base.__name__}")
         if not entry.name.isidentifier():
             raise ValueError("its name must be letters, digits and _, for settings go by it")
-    except Exception as error:  # a package of somebody else's may fail in any way, and must break nothing
+    except (Exception, SystemExit) as error:  # somebody else's package may fail in any way, and must break nothing
         told = f"{type(error).__name__}: {error}"
         log.warning("The plug-in %s = %s (%s) is left out. %s", entry.name, entry.value, entry.group, told)
         return None

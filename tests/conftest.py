@@ -171,13 +171,14 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, the grid alone, no page."""
+    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, one vector's grid, no page."""
     return [
         "evaluation=grid",
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
         *("compute.selfcheck=false", "compute.threads=1", "report.page=none"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
+        "injection.fv=global",
     ]
 
 
@@ -194,7 +195,13 @@ def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_facto
         *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
         *(f"data.relation_csv_path={folder / 'hostile.csv'}", f"results_dir={folder}", "run_id=r"),
         *("data.n_trials_per_q=4", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *("analysis.cost.n_texts=2", "injection.fv=all_qids", "injection.layer=[1,2]", "injection.k=[1,3]"),
+        *(
+            "analysis.cost.n_texts=2",
+            "injection.fv=all_qids",
+            "eval_scope=all_qids",
+            "injection.layer=[1,2]",
+            "injection.k=[1,3]",
+        ),
         "stats.n_resamples=100",
     )
     run_pipeline(config)

@@ -58,7 +58,7 @@ def demo_run(
         *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('demo')}", "run_id=demo"),
         *("data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=3", "score.k=3"),
-        *("analysis.cost.n_texts=0", "injection.fv=all_qids", "injection.alpha=[1,2]"),
+        *("analysis.cost.n_texts=0", "injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[1,2]"),
     )
     run_pipeline(config)
     return RunPaths.of(config).root

@@ -83,7 +83,7 @@ def check_result(result: fv.Result, run: fv.Run) -> None:
 def tiny_run(make_config: MakeConfig, tiny_overrides: list[str]) -> tuple[Config, fv.Run]:
     full = ["analysis.cost.n_texts=2", "data.n_eval_trials_per_q=4", "injection.alpha=[1,2]"]
     tiny = [override for override in tiny_overrides if override != "evaluation=grid"]
-    config = make_config(*tiny, *full, "injection.fv=all_qids", "stats.n_resamples=2000")
+    config = make_config(*tiny, *full, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=2000")
     run_pipeline(config)
     return config, fv.open_run(RunPaths.of(config).root)
 

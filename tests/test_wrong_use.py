@@ -42,7 +42,10 @@ RELATIONS: list[Wrong] = [
     (lambda h: fv.read_relations(form="xml"), r"form='xml' must be one of auto, csv"),
     (lambda h: fv.read_relations(columns={"input": "x"}), r"columns names input; it may name q_id, exA and exB"),
     (lambda h: fv.sample_trials(PAIRS, h.lm), r"relations is a list, where \{.*\} .* is due"),
-    (lambda h: fv.sample_trials({"r": "hot cold"}, h.lm), r"is str, where \[\(\"hot\", \"cold\"\), …\] is due"),
+    (
+        lambda h: fv.sample_trials({"r": "hot cold"}, h.lm),
+        r"is a str, where a list such as \[\(\"hot\", \"cold\"\), …\] is due",
+    ),
     (lambda h: fv.sample_trials({"r": [("hot",)]}, h.lm), r"line 1: is \('hot',\), where a pair of input and output"),
     (lambda h: fv.sample_trials({"r": [*PAIRS, ("x", " ")]}, h.lm), r"line 31: column output is empty"),
     (lambda h: fv.sample_trials({"r": [("x", 3)]}, h.lm), r"line 1: column output does not hold text"),

@@ -12,14 +12,16 @@ from fv.errors import ConfigError
 AUTO = "auto"
 """A number that is left to the machine at hand."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+LONGEST_NAME = 120
+"""Characters that a folder's name may have."""
 
 
 def check_name(key: str, value: str) -> None:
     """Refuse a value that could not be a folder's name."""
-    if not SAFE_NAME.fullmatch(value) or len(value) > 120:
+    if not SAFE_NAME.fullmatch(value) or len(value) > LONGEST_NAME:
         raise ConfigError(
             f"{key}={value!r} must name a folder: letters, digits and . _ = + - only, starting with a letter or digit, "
-            "120 characters at most."
+            f"{LONGEST_NAME} characters at most."
         )
 
 

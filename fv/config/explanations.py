@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import inspect
-import json
 import re
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fv.config import Config
+from fv.config.overrides import shown_value
 
 
 class Explanation(NamedTuple):
@@ -51,24 +51,13 @@ def explanations(
         default = field.default
         if default is dataclasses.MISSING:
             default = field.default_factory()  # type: ignore[operator]  # a field has one of the two
-        found.append(Explanation(key, shown_value(default), first_sentence(meaning), choices))
+        found.append(Explanation(key, shown_value(key, default), first_sentence(meaning), choices))
     return found
 
 
 def first_sentence(text: str) -> str:
     """Text up to the first full stop that a space follows, on one line."""
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
-
-
-def shown_value(value: Any) -> str:
-    """A value as the command line takes it, quoted if it is no plain word; but a line break is shown as `\\n`."""
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, list):
-        return f"[{','.join(map(shown_value, value))}]"
-    if isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _told(schema: type) -> dict[str, str]:

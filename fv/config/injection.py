@@ -32,9 +32,10 @@ class ScopeMode(StrEnum):
 class InjectionConfig(Group):
     """Which vector is injected, where, how strongly."""
 
-    fv: Any = "global"
-    """`global`; `qid` (with `fv_source_qid`); `all_qids` (the transfer matrix); `aie_qid`, each relation's clean means
-    in the heads of the AIE, as the paper has it; `file` (with `fv_path`); or a list of these."""
+    fv: Any = "all_qids"
+    """`all_qids`, each relation's own vector; `qid`, one relation's (with `fv_source_qid`); `aie_qid`, each relation's
+    clean means in the heads of the AIE, as the paper has it; `global`, those heads with the mean over relations; `file`
+    (with `fv_path`); or a list of these."""
     fv_source_qid: str | None = None
     """The relation whose vector `fv=qid` or `aie_qid` injects; with `fv=file`, the relation the file's vector is of, if
     any."""
@@ -98,7 +99,8 @@ class EvalScopeConfig(Group):
     """Which relations a vector is evaluated on."""
 
     mode: ScopeMode = ScopeMode.auto
-    """`auto`: `in_domain` for a relation's own vector, `all_qids` otherwise."""
+    """`auto`: `in_domain` for a relation's vector, `all_qids` for any other; with `all_qids`, relations' vectors make
+    the transfer matrix."""
     qids: list[str] | None = None
     """The relations of `qid_list`."""
 

@@ -1,5 +1,6 @@
 """What is suspicious in a relation's rows as text, before any tokenizer sees them. No torch here."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,9 @@ from fv.data.rows import Row, place
 
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of how emoji and some scripts are spelled."""
+
+_ALTERNATIVES = re.compile(r"[^\W\d_][^/|;]*(?:\s*[/|;]\s*[^\W\d_][^/|;]*)+")
+"""Texts that begin with a letter between /, | or ;: no date, no fraction, no address."""
 
 
 class Finding(NamedTuple):
@@ -33,7 +37,7 @@ def check_rows(rows: Sequence[Row]) -> list[Finding]:
     by_qid: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_qid[row.q_id].append(row)
-    checks = (_duplicates, _respelled, _several_outputs, _reversed, _identities, _spaces, _characters)
+    checks = (_duplicates, _respelled, _several_outputs, _reversed, _identities, _alternatives, _spaces, _characters)
     return [finding for q_id in sorted(by_qid) for check in checks for finding in check(q_id, by_qid[q_id])]
 
 
@@ -96,6 +100,13 @@ def _identities(q_id: str, rows: list[Row]) -> Iterator[Finding]:
     for row in rows:
         if row.exA == row.exB:
             yield Finding(q_id, "output equal to its input", _where([row]), _cut(row.exA))
+
+
+def _alternatives(q_id: str, rows: list[Row]) -> Iterator[Finding]:
+    for row in rows:
+        if several := [text for text in (row.exA, row.exB) if _ALTERNATIVES.fullmatch(text)]:
+            kind = "cell that reads like alternatives; it is taken as one text"
+            yield Finding(q_id, kind, _where([row]), ", ".join(map(_cut, several)))
 
 
 def _spaces(q_id: str, rows: list[Row]) -> Iterator[Finding]:

@@ -15,13 +15,18 @@ A cell is taken exactly as written, newlines and spaces included, or its row is 
 import csv
 import hashlib
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.file_kinds import seeming_bytes, seeming_text
 from fv.data.json_rows import json_line_rows, json_rows
-from fv.data.rows import BadRow, Row, Table, make_row, others
+from fv.data.rows import LONGEST_CELL, MOST_ROWS, BadRow, Row, Table, make_row, others
 from fv.errors import RelationError, shorten
 
 SUFFIXES = {
@@ -40,7 +45,14 @@ CLUSTERS_FILE = "clusters.csv"
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
 
 
-def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form, name: str = "form") -> Table:
+def read_table(
+    path: Path,
+    columns: ColumnsConfig,
+    form: Form = DataConfig.form,
+    name: str = "form",
+    include: Sequence[str] | None = None,
+    include_name: str = "include",
+) -> Table:
     """Read a file, or every file of a known suffix in a folder and its subfolders, where `clusters.csv` is passed over.
 
     Args:
@@ -48,12 +60,17 @@ def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form,
         columns: names of the three columns.
         form: what each file must be; of a folder, those with another suffix are passed over.
         name: what a message calls `form`.
+        include: patterns of the files of a folder that are read, such as `*.csv`; one that begins with `!` leaves files
+            out; None for all.
+        include_name: what a message calls `include`.
 
     Raises:
         RelationError: a file is not UTF-8, not of its form, or lacks a column; a folder has no file to read, or two
-            files that give one relation its name.
+            files that give one relation its name; `include` is given for a file.
     """
     if not path.is_dir():
+        if include is not None:
+            raise RelationError(f"{path} is a file, and {include_name} says which files of a folder are read.")
         if form is Form.folder:
             raise RelationError(f"{path} is a file, and {name}=folder reads folders.")
         raw = path.read_bytes()
@@ -67,27 +84,52 @@ def read_table(path: Path, columns: ColumnsConfig, form: Form = DataConfig.form,
     )
     if not files:
         raise RelationError(f"{path} holds no file to read; known are {', '.join(suffixes)}.")
+    kept = [file for file in files if include is None or _is_included(file, include)]
+    if not kept:
+        raise RelationError(f"{include_name}={include} leaves none of the files of {path}: {shorten(files)}.")
     digest = hashlib.sha256()
 
     def rows() -> Iterator[Row | BadRow]:
-        for file in files:
+        for file in kept:
             raw = (path / file).read_bytes()
             digest.update(f"{file}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
-            yield from _rows_of(path / file, raw, file, columns, form, name)
+            try:
+                yield from _rows_of(path / file, raw, file, columns, form, name)
+            except RelationError as error:
+                out = [*(include or []), f"!{file}"]
+                raise RelationError(f"{error}\nTo go on without this file: {include_name}={json.dumps(out)}") from None
 
     table = _gathered(path, "", rows())
     _check_names(table)
     return Table(path, digest.hexdigest(), table.rows, table.bad)
 
 
+def _is_included(file: str, patterns: Sequence[str]) -> bool:
+    """Whether a file, by its path in the folder or by its name, is among those that patterns ask for."""
+
+    def fits(pattern: str) -> bool:
+        return any(fnmatchcase(name, pattern) for name in (file, Path(file).name))
+
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    left_out = any(fits(pattern[1:]) for pattern in patterns if pattern.startswith("!"))
+    return not left_out and (not wanted or any(map(fits, wanted)))
+
+
 def _gathered(path: Path, sha256: str, found: Iterator[Row | BadRow]) -> Table:
     table = Table(path, sha256, [], [])
-    for row in found:
+    for number, row in enumerate(found):
+        _check_count(path, number + 1)
         if isinstance(row, BadRow):
             table.bad.append(row)
         else:
             table.rows.append(row)
     return table
+
+
+def _check_count(path: Path, n: int) -> None:
+    """Refuse more rows than are taken."""
+    if n > MOST_ROWS:
+        raise RelationError(f"{path} has more than {MOST_ROWS:,} rows; take a part of them.")
 
 
 def _check_names(table: Table) -> None:
@@ -111,8 +153,8 @@ def _rows_of(
     suffix = path.suffix.lower()
     known = form not in (Form.auto, Form.folder)
     if form is Form.parquet or (not known and (suffix == ".parquet" or raw.startswith(b"PAR1"))):
-        return _parquet_rows(path, raw, file, columns)
-    text = decoded(path, raw)
+        return _parquet_rows(path, raw, file, columns, name)
+    text = decoded(path, raw, name)
     if not known:
         # A .json file may hold a list, an object, or objects behind one another.
         if suffix == ".json" or (suffix not in TEXT_FORMS and text.lstrip()[:1] in ("[", "{")):
@@ -121,12 +163,17 @@ def _rows_of(
     if form is Form.jsonl:
         return json_line_rows(path, text, file, columns)
     if form in (Form.csv, Form.tsv):
-        return _csv_rows(path, text, file, columns, "," if form is Form.csv else "\t")
+        return _csv_rows(path, text, file, columns, "," if form is Form.csv else "\t", name)
     return json_rows(path, text, file, columns, form, name)
 
 
-def decoded(path: Path, raw: bytes) -> str:
+def decoded(path: Path, raw: bytes, name: str = "form") -> str:
     """The text of a file in UTF-8, a byte order mark taken off.
+
+    Args:
+        path: for messages.
+        raw: the file's bytes.
+        name: what a message calls the setting that says which form the file has.
 
     Raises:
         RelationError: it is not UTF-8, naming the first line and byte that are not.
@@ -138,13 +185,14 @@ def decoded(path: Path, raw: bytes) -> str:
         start = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") and len(error.object) < len(raw) else 0)
         line = raw.count(b"\n", 0, start) + 1
         column = start - raw.rfind(b"\n", 0, start)
-        raise RelationError(
-            f"{path} is not UTF-8: line {line} holds byte 0x{raw[start]:02X} in column {column}."
-        ) from None
+        told = f"{path} is not UTF-8: line {line} holds byte 0x{raw[start]:02X} in column {column}."
+        raise RelationError(told + seeming_bytes(raw, name)) from None
 
 
-def _check_columns(path: Path, header: list[str], columns: ColumnsConfig) -> list[int]:
-    """Where the three columns are.
+def _check_columns(
+    path: Path, header: list[str], columns: ColumnsConfig, seeming: Callable[[], str] = str
+) -> list[int]:
+    """Where the three columns are; of a file without them, `seeming` says what it seems to be.
 
     Raises:
         RelationError: one is missing, or there twice.
@@ -154,19 +202,24 @@ def _check_columns(path: Path, header: list[str], columns: ColumnsConfig) -> lis
     repeated = [name for name in names if header.count(name) > 1]
     if missing or repeated:
         what = f"has no column {', '.join(missing)}" if missing else f"has column {', '.join(repeated)} twice"
+        few = len(header) < len(names) and not repeated
+        remedy = f" Add {', '.join(missing)}: relations, inputs and outputs are three columns." if few else ""
         raise RelationError(
-            f"{path}, line 1, {what}; its columns are: {shorten(header, 40) or 'none'}. {others(columns)}"
+            f"{path}, line 1, {what}; its columns are: {shorten(header, 40) or 'none'}."
+            f"{seeming() or remedy or f' {others(columns)}'}"
         )
     return [header.index(name) for name in names]
 
 
-def _csv_rows(path: Path, text: str, file: str, columns: ColumnsConfig, delimiter: str) -> Iterator[Row | BadRow]:
+def _csv_rows(
+    path: Path, text: str, file: str, columns: ColumnsConfig, delimiter: str, name: str
+) -> Iterator[Row | BadRow]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     names = [columns.q_id, columns.exA, columns.exB]
     start = 1  # the line on which the record being read begins
     try:
         header = next(reader, [])
-        q, a, b = _check_columns(path, header, columns)
+        q, a, b = _check_columns(path, header, columns, partial(seeming_text, text, name, delimiter))
         blank: list[int] = []
         start = reader.line_num + 1
         for cells in reader:
@@ -184,10 +237,19 @@ def _csv_rows(path: Path, text: str, file: str, columns: ColumnsConfig, delimite
             else:
                 yield make_row(file, line, names, (cells[q], cells[a], cells[b]))
     except csv.Error as error:
-        raise RelationError(f"{path}: the row that begins on line {start} is not CSV: {error}.") from None
+        raise RelationError(
+            f"{path}: the row that begins on line {start} is not CSV: {error}.{seeming_text(text, name, delimiter)}"
+        ) from None
 
 
-def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig) -> Iterator[Row | BadRow]:
+def _seeming(raw: bytes, name: str) -> str:
+    try:
+        return seeming_text(raw.decode("utf-8-sig"), name)
+    except UnicodeDecodeError:
+        return seeming_bytes(raw, name)
+
+
+def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig, name: str) -> Iterator[Row | BadRow]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -198,11 +260,31 @@ def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig) -> 
     try:
         source = parquet.ParquetFile(io.BytesIO(raw))
     except (pyarrow.ArrowException, OSError) as error:
-        raise RelationError(f"{path} is not Parquet: {str(error).splitlines()[0]}") from None
+        told = str(error).splitlines()[0].rstrip(".")
+        seeming = "" if raw.startswith(b"PAR1") else _seeming(raw, name)
+        raise RelationError(f"{path} is not Parquet: {told}.{seeming}") from None
     names = [columns.q_id, columns.exA, columns.exB]
     _check_columns(path, list(source.schema_arrow.names), columns)
+    _check_count(path, source.metadata.num_rows)
+    # A column that repeats a cell is small in the file and huge when it is written out: looked at before that.
+    source = parquet.ParquetFile(io.BytesIO(raw), read_dictionary=names)
     line = 0
     for batch in source.iter_batches(columns=names):
+        for column in names:
+            _check_cells(path, column, batch.column(column))
         for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
             line += 1
             yield make_row(file, line, names, values)
+
+
+def _check_cells(path: Path, name: str, column: Any) -> None:
+    """Refuse a column of a Parquet file with a cell too long for rows to be made of it; what is no text passes."""
+    import pyarrow
+    import pyarrow.compute
+
+    texts = column.dictionary if isinstance(column, pyarrow.DictionaryArray) else column
+    if not (pyarrow.types.is_string(texts.type) or pyarrow.types.is_large_string(texts.type)):
+        return
+    longest = pyarrow.compute.max(pyarrow.compute.utf8_length(texts)).as_py()
+    if longest is not None and longest > LONGEST_CELL:
+        raise RelationError(f"{path}: column {name} has a cell of {longest:,} characters, more than {LONGEST_CELL:,}.")

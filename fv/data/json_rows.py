@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.file_kinds import seeming_text
 from fv.data.rows import BadRow, Row, make_row, others
 from fv.errors import RelationError, shorten
 
@@ -62,16 +63,17 @@ def json_rows(
     try:
         at = _skip(text, 0)
         if form is not Form.auto and text[at : at + 1] != (due := "[" if form is Form.function_vectors else "{"):
-            raise RelationError(f"{path} is not of {name}={form.value}: it does not begin with {due}.")
+            told = f"{path} is not of {name}={form.value}: it does not begin with {due}."
+            raise RelationError(told + seeming_text(text, name))
         if text[at : at + 1] == "{":
             first, end = _DECODER.raw_decode(text, at)
             if not isinstance(first.get("samples"), list):
-                if form is Form.lre or (_skip(text, end) == len(text) and not _names(first, columns)):
+                if form is Form.lre or (_skip(text, end) == len(text) and not keys_of(first, columns)):
                     raise RelationError(f"{path} is a JSON object without a list `samples`.")
                 yield from json_line_rows(path, text, file, columns)
                 return
         elif text[at : at + 1] != "[":
-            raise RelationError(f"{path} is neither a JSON list nor a JSON object.")
+            raise RelationError(f"{path} is neither a JSON list nor a JSON object.{seeming_text(text, name)}")
         yield from _item_rows(path, _items(text, at), file, columns)
     except json.JSONDecodeError as error:
         raise RelationError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
@@ -134,8 +136,8 @@ def _refuse_more(text: str, at: int) -> None:
         raise json.JSONDecodeError("Extra data", text, at)
 
 
-def _names(item: dict[str, Any], columns: ColumnsConfig) -> tuple[str, str] | None:
-    """What an item calls exA and exB."""
+def keys_of(item: Mapping[str, Any], columns: ColumnsConfig) -> tuple[str, str] | None:
+    """The keys under which an item has exA and exB; None if it has them under none that are known."""
     return next((pair for pair in ((columns.exA, columns.exB), *KEYS) if all(key in item for key in pair)), None)
 
 
@@ -152,7 +154,7 @@ def _item_rows(
             yield BadRow(file, line, "not a JSON object")
             continue
         if names is None:
-            keys = _names(item, columns)
+            keys = keys_of(item, columns)
             if keys is None or (columns.q_id not in item and columns.q_id != ColumnsConfig.q_id):
                 wanted = [columns.q_id, columns.exA, columns.exB]
                 raise RelationError(

@@ -1,12 +1,13 @@
 """Relations as a caller has them: a file of any form, or pairs in memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fv.config import ColumnsConfig, DataConfig, Form
+from fv.data.json_rows import KEYS, keys_of
 from fv.data.relations import MAX_PROBLEMS, Relation, Relations, bad_rows, in_clusters, read_configured, relations_of
 from fv.data.rows import BadRow, Row, Table, make_row
 from fv.errors import RelationError, shorten
@@ -14,7 +15,9 @@ from fv.files import digest_of
 
 IN_MEMORY = Path("in memory")
 """What stands in a path's place where relations are from no file."""
-RelationsLike: TypeAlias = Mapping[str, Relation] | Mapping[str, Iterable[Sequence[str]]]
+PairLike: TypeAlias = Sequence[str] | Mapping[str, str]
+"""An input and its right output, or both by the keys that files have them under: {"input": …, "output": …}."""
+RelationsLike: TypeAlias = Mapping[str, Relation] | Mapping[str, Iterable[PairLike]]
 """Relations, or {name: pairs of an input and its right output}."""
 
 
@@ -24,6 +27,7 @@ def read_relations(
     columns: Mapping[str, str] | None = None,
     form: str = "auto",
     names: Sequence[str] | None = None,
+    include: Sequence[str] | None = None,
 ) -> Relations:
     """Read relations from a file, or from every file in a folder.
 
@@ -34,6 +38,8 @@ def read_relations(
         form: what the file must be (`csv`, `tsv`, `function_vectors`, `lre`, `jsonl`, `parquet`, `folder`); `auto`
             finds out.
         names: the relations to keep; None for all.
+        include: which files of a folder are read: patterns such as `*.csv`, and `!notes.json` for one that is not; None
+            for all.
 
     Returns:
         {name: relation}, sorted by name.
@@ -54,12 +60,14 @@ def read_relations(
     named = dict(columns or {})
     if unknown := sorted(set(named) - {"q_id", "exA", "exB"}):
         raise RelationError(f"columns names {shorten(unknown)}; it may name q_id, exA and exB.")
-    if isinstance(names, str):
-        raise RelationError(f"names={names!r} must be a list of relations' names, such as [{names!r}].")
-    kept = None if names is None else list(names)
+    for name, several, kind in (("names", names, "relations' names"), ("include", include, "patterns")):
+        if isinstance(several, str):
+            raise RelationError(f"{name}={several!r} must be a list of {kind}, such as [{several!r}].")
+    kept, files = (None if several is None else list(several) for several in (names, include))
     if path is None:
-        return read_configured(DataConfig(qids=kept))
-    return read_configured(DataConfig(path=str(path), form=Form(form), columns=ColumnsConfig(**named), qids=kept))
+        return read_configured(DataConfig(qids=kept, include=files))
+    settings = DataConfig(path=str(path), form=Form(form), columns=ColumnsConfig(**named), qids=kept, include=files)
+    return read_configured(settings)
 
 
 def as_relations(given: RelationsLike) -> Relations:
@@ -89,14 +97,33 @@ def as_relations(given: RelationsLike) -> Relations:
     return in_clusters(relations_of(table, None), kept)
 
 
-def _rows(name: str, pairs: Iterable[Sequence[str]]) -> Iterable[Row | BadRow]:
+def _rows(name: str, pairs: Iterable[PairLike]) -> Iterable[Row | BadRow]:
     """A relation's rows; the line is the number of the pair, from 1 on."""
-    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-        yield BadRow(str(name), 1, f'is {type(pairs).__name__}, where [("hot", "cold"), …] is due')
+    if isinstance(pairs, str | Mapping) or _is_unordered(pairs) or not isinstance(pairs, Iterable):
+        yield BadRow(str(name), 1, f'is a {type(pairs).__name__}, where a list such as [("hot", "cold"), …] is due')
         return
     for number, pair in enumerate(pairs, 1):
-        texts = tuple(islice(pair, 3)) if isinstance(pair, Iterable) and not isinstance(pair, str) else ()
-        if len(texts) != 2:
-            yield BadRow(str(name), number, f"is {pair!r}, where a pair of input and output is due")
+        texts = _texts_of(pair)
+        if isinstance(texts, str):
+            yield BadRow(str(name), number, texts)
         else:
             yield make_row(str(name), number, ["name", "input", "output"], (name, *texts))
+
+
+def _texts_of(pair: Any) -> tuple[Any, Any] | str:
+    """Input and output of a pair as a caller has it; what is wrong with it where it is none."""
+    if isinstance(pair, Mapping):
+        keys = keys_of(pair, ColumnsConfig())
+        if keys is None or len(pair) > 2:
+            known = " or ".join(" and ".join(each) for each in ((ColumnsConfig.exA, ColumnsConfig.exB), *KEYS))
+            return f"has the keys {shorten(list(map(repr, pair))) or 'of none'}, where {known} alone are due"
+        return pair[keys[0]], pair[keys[1]]
+    if _is_unordered(pair):
+        return f"is {pair!r}, a {type(pair).__name__}, which has no order: give a pair as (input, output)"
+    texts = tuple(islice(pair, 3)) if isinstance(pair, Iterable) and not isinstance(pair, str | bytes) else ()
+    return (texts[0], texts[1]) if len(texts) == 2 else f"is {pair!r}, where a pair of input and output is due"
+
+
+def _is_unordered(value: object) -> bool:
+    """Whether it is a set, of which no element is the first; views of a dict are in its order."""
+    return isinstance(value, Set) and not isinstance(value, MappingView)

@@ -144,9 +144,10 @@ def read_rows(data: DataConfig) -> Table:
     """
     if data.path is None:
         csv = _find(data.relation_csv_path, "relation CSV", data.called("relation_csv_path"))
-        return read_table(csv, data.columns, Form.csv)
+        name = f"{data.called('path')}={data.relation_csv_path} {data.called('form')}"
+        return read_table(csv, data.columns, Form.csv, name, data.include, data.called("include"))
     path = _find(data.path, "file or folder", data.called("path"), or_folder=True)
-    return read_table(path, data.columns, data.form, data.called("form"))
+    return read_table(path, data.columns, data.form, data.called("form"), data.include, data.called("include"))
 
 
 def bad_rows(table: Table, limit: int) -> str:

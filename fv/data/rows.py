@@ -10,6 +10,11 @@ from pydantic_core import PydanticCustomError
 
 from fv.config import ColumnsConfig
 
+LONGEST_CELL = 2_000_000
+"""Characters that a cell may have: more than any model's context holds."""
+MOST_ROWS = 5_000_000
+"""Rows that a file or a folder may have: each takes about half a kilobyte of memory."""
+
 
 class Row(NamedTuple):
     """One pair of a relation, and where it stands; `file` is empty when a single file was read."""
@@ -73,6 +78,9 @@ def make_row(file: str, line: int, names: list[str], values: tuple[Any, Any, Any
 def _whole_text(cell: str) -> str:
     if not cell.strip():
         raise PydanticCustomError("cell", "is empty")
+    if len(cell) > LONGEST_CELL:
+        counts = {"n": f"{len(cell):,}", "most": f"{LONGEST_CELL:,}"}
+        raise PydanticCustomError("cell", "holds {n} characters, more than {most}", counts)
     if "\0" in cell:
         raise PydanticCustomError("cell", "holds a NUL character")
     if not cell.isascii():

@@ -60,7 +60,8 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     same ones.
 
     Args:
-        relations: what `fv.read_relations` gives, or `{"antonym": [("hot", "cold"), …]}`.
+        relations: what `fv.read_relations` gives, or `{"antonym": [("hot", "cold"), …]}`; a pair may be a mapping, too,
+            with the keys of files: `{"input": "hot", "output": "cold"}`.
         lm: the model, or its tokenizer alone.
         demos: demonstrations in a few-shot prompt.
         fit: trials a relation that find heads and make vectors; a relation of fewer queries uses them again with other

@@ -10,15 +10,14 @@ from fv.vectors.vector import Vector
 def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> list[str]:
     """The relations one vector is evaluated on.
 
-    `auto` is `in_domain` for one relation's vector, and `all_qids` for the global vector and for those of the transfer
-    matrix.
+    `auto` is `in_domain` for a relation's vector, and `all_qids` for one of no relation.
 
     Raises:
         ScopeError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
     """
     mode = scope.mode
     if mode is ScopeMode.auto:
-        mode = ScopeMode.all_qids if vector.source_qid is None or vector.in_matrix else ScopeMode.in_domain
+        mode = ScopeMode.all_qids if vector.source_qid is None else ScopeMode.in_domain
     if mode is ScopeMode.all_qids:
         return list(known)
     if mode is ScopeMode.in_domain and vector.source_qid is None:

@@ -4,7 +4,6 @@ Each check states a property that only the right module has, measures it, and re
 module path and the number. What was measured goes into the metadata.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,25 +21,9 @@ from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.passes import in_engine_pass
+from fv.interventions.selfcheck_limits import LONGEST, spans_of, tolerances_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
-
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
-"""How far two ways to the same number may be apart, relative to its size (in log p: absolutely): far above rounding,
-far below what a wrong module or mask does."""
-PACKED_TOLERANCE = 0.01
-"""The same for weights in 4 bits: some processors' kernels for them round activations to bfloat16."""
-TF32_TOLERANCE = TOLERANCE[torch.float16]
-"""The same for float32 products in TF32, which has as many bits of mantissa as float16."""
-BFLOAT16_ENGINES = 0.8
-"""How far two engines may be apart in log p in bfloat16, with three bits less than float16: it holds a logit of 20 to a
-sixteenth, and SmolLM2's naive loop is 0.25 off the one in float32."""
-
-LONGEST = 1024
-"""Tokens of the longest window or chunk of attention past which the engines are compared: a few seconds' work. For
-longer ones there are the masks, which are looked at whenever longer prompts are run (`fv.interventions.masks`)."""
-SPAN = re.compile("window|chunk(?!.*feed_forward)")
-"""Names in a configuration that count the tokens of a window or a chunk."""
 
 SKIPPED = {"skipped": True}
 """What stands for the measurements of a self-check that was not made."""
@@ -76,12 +59,7 @@ class _SelfCheck:
         self.ids = short_prompt(lm)
         self.others = [(5 + 13 * i) % lm.vocabulary for i in range(5)] + self.ids[-1:]
         self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
-        self.tolerance = TOLERANCE.get(lm.dtype, 0.3)
-        if not lm.out_projs[0].weight.dtype.is_floating_point:
-            self.tolerance = max(self.tolerance, PACKED_TOLERANCE)
-        if lm.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
-            self.tolerance = max(self.tolerance, TF32_TOLERANCE)
-        self.engines_tolerance = BFLOAT16_ENGINES if lm.dtype is torch.bfloat16 else self.tolerance
+        self.tolerance, self.engines_tolerance = tolerances_of(lm)
 
     def run(self) -> dict[str, Any]:
         """All checks; see each."""
@@ -308,12 +286,6 @@ class _SelfCheck:
             f"Self-check of the spec {spec.name} at {path}: {reason}. The spec does not fit this model "
             f"(blocks {spec.blocks}, projection {spec.out_proj}, norm {spec.final_norm})."
         )
-
-
-def spans_of(config: Any) -> list[int]:
-    """How many tokens windows and chunks of attention have, as far as a Hugging Face configuration names them."""
-    named = config.to_dict().items()
-    return [value for name, value in named if SPAN.search(name) and type(value) is int and value > 1]
 
 
 def _adding(vector: Tensor) -> Edit:

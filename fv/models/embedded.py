@@ -74,6 +74,9 @@ def converted_folder(gguf: Path, expected_sha256: str | None, name: str = "expec
         ModelError: the GGUF is not the expected file, or cannot be converted.
     """
     folder, found = conversion_of(gguf, expected_sha256, name)
+    # Before anything is locked: a cache that is complete may be on a disk that cannot be written.
+    if (weights := _verified_weights(folder)) is not None:
+        return folder, weights
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
         weights = _verified_weights(folder)

@@ -1,11 +1,9 @@
 """What a run is made of, for its page: settings, versions, hashes, and the command that repeats it."""
 
-import json
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from fv.config import Config, EvaluationConfig
+from fv.config.overrides import shown_value
 from fv.evaluation.conditions import providers_of
 from fv.report.words import without_folders
 from fv.runs.commands import command
@@ -14,14 +12,12 @@ from fv.runs.run import Run
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
 """Settings that say where a run is put and how it is shown, not what it is."""
-_BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@")
-_READ_AS_ANOTHER = ("true", "false", "null", "nan", "inf")
 
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
     """Every setting by its key, as text; of an absolute path, the last part."""
     values = flat(without_folders(run.config))
-    return [(key, _value(value)) for key, value in values.items() if key not in _OF_THE_PLACE]
+    return [(key, shown_value(key, value)) for key, value in values.items() if key not in _OF_THE_PLACE]
 
 
 def command_of(run: Run) -> str:
@@ -29,7 +25,7 @@ def command_of(run: Run) -> str:
     default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
     given, defaults = as_recorded(without_folders(run.config), default), flat(default)
     differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults[key]}
-    overrides = [shlex.quote(f"{key}={_value(value)}") for key, value in differing.items()]
+    overrides = [shlex.quote(f"{key}={shown_value(key, value)}") for key, value in differing.items()]
     return command("pipeline", *overrides)
 
 
@@ -48,15 +44,3 @@ def made_with(run: Run) -> list[tuple[str, str]]:
 def hashes_of(run: Run) -> list[tuple[str, str]]:
     """{file of the run: its SHA-256}."""
     return list(run.hashes.items())
-
-
-def _value(value: Any) -> str:
-    """A setting's value as Hydra reads it on a command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_value, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
-    if not isinstance(value, str):
-        return json.dumps(value)
-    plain = value and set(value) <= _BARE and value.lower() not in _READ_AS_ANOTHER and not value[0].isdigit()
-    return value if plain else json.dumps(value, ensure_ascii=False)

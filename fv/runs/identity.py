@@ -14,7 +14,7 @@ from fv.data.relations import Relations
 from fv.errors import ArtifactError
 from fv.evaluation.conditions import ConditionProvider, is_ours, providers_of
 from fv.files import digest_of
-from fv.runs.moved import CONDITIONS, under_todays_keys
+from fv.runs.moved import CONDITIONS, scope_before, under_todays_keys
 
 DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype", "compute.tf32"),
@@ -60,7 +60,7 @@ def as_recorded(
     there = under_todays_keys(flat(settings))
     every = EvaluationConfig(conditions=dict(providers_of({})))
     defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there, flat(asked))}
-    defaults |= more_defaults or {}
+    defaults |= scope_before(there) | dict(more_defaults or {})
     return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
 
 

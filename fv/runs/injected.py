@@ -56,7 +56,7 @@ def _outlines(fv: str, config: Config, snapshot: Snapshot) -> list[Vector]:
     """Those of one `injection.fv`."""
     ks: Sequence[int | None] = config.injection.k or [None]
     return [
-        Vector(source, kind, q_id, torch.empty(0), k, of_several=k is not None, in_matrix=fv == "all_qids")
+        Vector(source, kind, q_id, torch.empty(0), k, of_several=k is not None)
         for source, kind, q_id in _sources(fv, config, snapshot)
         for k in ks
     ]

@@ -11,6 +11,7 @@ from fv.config import Config
 from fv.evaluation.conditions import providers_of
 from fv.files import digest_of
 from fv.runs.metadata import stats_settings
+from fv.runs.moved import scope_of_kinds
 from fv.runs.paths import SNAPSHOT, RunPaths
 from fv.runs.vector_files import vector_inputs
 
@@ -49,6 +50,9 @@ def step6_settings(config: Config) -> dict[str, Any]:
     settings = {f"injection.{key}": value for key, value in values["injection"].items() if key not in skipped}
     for group in ("eval_scope", "evaluation"):
         settings |= {f"{group}.{key}": value for key, value in values[group].items()}
+    # What decides results is what `auto` comes to, and not how it is said.
+    mode, injection = settings.pop("eval_scope.mode"), config.injection
+    settings["eval_scope"] = scope_of_kinds(mode, injection.fvs, injection.fv_source_qid)
     return settings | stats_settings(config)
 
 

@@ -1,7 +1,9 @@
 """Settings that went by other keys: what a run recorded under them, under today's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fv.config import ScopeMode
 
 CONDITIONS = "evaluation.conditions."
 SWITCHES = {
@@ -48,6 +50,35 @@ def under_todays_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(key: str) -> str:
     return next((key.replace(old, new) for old, new in RENAMED.items() if key.startswith(old)), key)
+
+
+def scope_of_kinds(mode: str, kinds: Sequence[str], source_qid: str | None, on_all: Sequence[str] = ("global",)) -> str:
+    """The scope that an `eval_scope.mode` comes to; where `auto` is another for each kind of vector, all of them.
+
+    Args:
+        mode: the mode.
+        kinds: of the vectors, `injection.fv` as a list.
+        source_qid: the relation of a vector from a file, if any.
+        on_all: kinds that `auto` evaluates on all relations, beside a file's of none.
+    """
+    if mode != ScopeMode.auto:
+        return mode
+    on = {
+        kind: ScopeMode.all_qids if kind in on_all or (kind == "file" and source_qid is None) else ScopeMode.in_domain
+        for kind in kinds
+    }
+    scopes = {scope.value for scope in on.values()}
+    return scopes.pop() if len(scopes) == 1 else ", ".join(f"{kind} on {scope.value}" for kind, scope in on.items())
+
+
+def scope_before(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What the scope of flat settings came to when `auto` made a transfer matrix of all relations' own vectors; nothing
+    where they say what it comes to, or have none."""
+    if "eval_scope" in settings or "eval_scope.mode" not in settings or "injection.fv" not in settings:
+        return {}
+    fv, source_qid = settings["injection.fv"], settings.get("injection.fv_source_qid")
+    kinds = fv if isinstance(fv, list) else [fv]
+    return {"eval_scope": scope_of_kinds(settings["eval_scope.mode"], kinds, source_qid, ("global", "all_qids"))}
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

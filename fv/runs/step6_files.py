@@ -1,6 +1,6 @@
 """Step6's files: written by a single job and by a gathered sweep alike, and read where a run grows (spec section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,14 +86,25 @@ def rows_to_grow_from(folder: Path, settings: dict[str, Any], inputs: dict[str, 
     if not (folder / META).exists():
         return None
     meta = read_meta(folder / META)
-    there, here = as_recorded(meta["settings"], settings), flat(settings)
-    changed = [key for key in here if there[key] != here[key]]
-    if not changed or meta["inputs"] != inputs or not all(_has_grown(key, there[key], here[key]) for key in changed):
+    changed = grown_settings(meta["settings"], settings)
+    if not changed or meta["inputs"] != inputs:
         return None
     verify_outputs(folder, meta["outputs"], "Step6")
     rows = read_trial_rows(folder)
     # An older version told less of a trial.
     return Known(rows, changed) if set(TRIAL_COLUMNS) <= set(rows.columns) else None
+
+
+def grown_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The settings that have grown since a Step6 was made; none where any other differs, or none at all.
+
+    Args:
+        there: the settings of the finished one.
+        here: those that are asked for.
+    """
+    before, now = as_recorded(there, here), flat(here)
+    changed = [key for key in now if before[key] != now[key]]
+    return changed if all(_has_grown(key, before[key], now[key]) for key in changed) else []
 
 
 def _has_grown(key: str, there: Any, here: Any) -> bool:

@@ -79,14 +79,19 @@ def read_rows(cells: Iterable[Path]) -> pd.DataFrame:
 def gathered_meta(metas: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
     """The metadata of one job over all layers and alphas of these, and which they are."""
     first = next(iter(metas.values()))
-    swept = {key: _union([meta["settings"][key] for meta in metas.values()]) for key in SWEPT}
-    injection = {**first["config"]["injection"], **{key.removeprefix("injection."): swept[key] for key in SWEPT}}
+    settings = gathered_settings([meta["settings"] for meta in metas.values()])
+    injection = {**first["config"]["injection"], **{key.removeprefix("injection."): settings[key] for key in SWEPT}}
     return {
         **first,
         "config": {**first["config"], "injection": injection},
-        "settings": {**first["settings"], **swept},
+        "settings": settings,
         "gathered_cells": [cell.name for cell in metas],
     }
+
+
+def gathered_settings(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings of one job over all layers and alphas of several, which differ in nothing else."""
+    return {**several[0], **{key: _union([settings[key] for settings in several]) for key in SWEPT}}
 
 
 def config_of(meta: Mapping[str, Any]) -> Config:

@@ -11,6 +11,7 @@ from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError
+from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
 from fv.runs.metadata import read_meta, refuse_difference, start_job
@@ -103,7 +104,7 @@ def _finished(paths: RunPaths, step: str) -> dict[str, Any]:
         if meta["status"] != "ok":
             raise ArtifactError(
                 f"{name} in {path.parent} has not finished, and the analysis reads what it writes. Let it: "
-                f"python -m entrypoints.{name.lower()} run_id={paths.root.name} (with the run's other settings)"
+                + command(name.lower(), f"run_id={paths.root.name} (with the run's other settings)")
             )
         if name == step:
             return meta

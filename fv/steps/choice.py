@@ -13,16 +13,21 @@ def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
     return len(cells) > 1 or len(config.injection.k or []) > 1
 
 
-def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell]) -> None:
+def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell] | None) -> None:
     """Refuse, before anything is computed, what could not be evaluated afterwards.
+
+    Args:
+        config: the configuration.
+        cells: its layers and alphas; None for all layers of a model that is not loaded.
 
     Raises:
         ConfigError: a choice would have no trials to be made on, or an analysis cannot be made as it is set.
     """
     evaluation = config.evaluation
-    if not evaluation.dev_fraction and has_choice(config, cells):
+    if not evaluation.dev_fraction and (cells is None or has_choice(config, cells)):
+        count = "all" if cells is None else len(cells)
         raise ConfigError(
-            f"evaluation.dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on. Give a fraction, or "
+            f"evaluation.dev_fraction=0 leaves no trials to choose one of {count} cells on. Give a fraction, or "
             "one injection.layer, one injection.alpha and at most one injection.k; or evaluation=grid for all cells "
             "without a choice."
         )

@@ -27,6 +27,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.loading import files_as_they_are
 from fv.models.shape import load_shape
 from fv.progress import bars
+from fv.runs.commands import command
 from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with
 from fv.runs.engine import with_rows, with_rows_of
 from fv.runs.injected import outlines_of, plan_of
@@ -74,7 +75,7 @@ class NoModels(ModelHolder):
         """
         raise ClusterError(
             f"An analysis of {config.run_id} needs the model, and none is loaded here: "
-            f"python -m entrypoints.analyse run_id={config.run_id} with the analysis and the cluster."
+            f"{command('analyse', f'run_id={config.run_id}')} with the analysis and the cluster."
         )
 
 

@@ -2,8 +2,9 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from fv.runs.injected import vectors_of
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import REMEDY, finished_stepd, read_meta, refuse_other_model, refuse_other_settings, start_job
-from fv.runs.paths import RunPaths, locked
+from fv.runs.paths import FV_META, RunPaths, locked
 from fv.runs.results import StepdResults
-from fv.runs.step6_files import META
+from fv.runs.step6_files import META, SWEPT, grown_settings
 from fv.runs.sweep_cells import (
     config_of,
     current_cells,
     finished_cells,
     gathered_meta,
+    gathered_settings,
     read_cells,
     read_rows,
     without_swept,
@@ -70,16 +72,58 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     return gather_cells(paths.step6, current_cells(cells, inputs), config.overwrite, models)
 
 
-def places_of(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Where the cells of a sweep are gathered: in `folder`, or, if the sweep went over other settings than layer and
-    alpha too, in a folder of its own for each of their combinations, named after them."""
-    bases = {cell: without_swept(flat(read_meta(cell / META)["settings"])) for cell in sorted(set(cells))}
-    swept = sorted({key for one in bases.values() for other in bases.values() for key in one if one[key] != other[key]})
-    places: dict[Path, list[Path]] = defaultdict(list)
-    for cell, base in bases.items():
-        name = ",".join(f"{key}={base[key]}" for key in swept)
-        places[folder / safe_name(name) if swept else folder].append(cell)
+def cells_by_place(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Where the cells of a sweep are gathered (`places_of`), each place with its cells."""
+    every = sorted(set(cells))
+    found = places_of(folder, [read_meta(cell / META)["settings"] for cell in every])
+    return {place: [every[i] for i in numbers] for place, numbers in found.items()}
+
+
+def places_of(folder: Path, settings: Sequence[Mapping[str, Any]]) -> dict[Path, list[int]]:
+    """Where jobs of these settings are gathered, each place with the numbers of its jobs.
+
+    That is `folder`, or, if they differ in more than layer and alpha, a folder in it for each combination of the
+    others, named after them.
+    """
+    bases = [without_swept(flat(own)) for own in settings]
+    differing = sorted(key for key in bases[0] if any(base[key] != bases[0][key] for base in bases))
+    places: dict[Path, list[int]] = defaultdict(list)
+    for i, base in enumerate(bases):
+        name = ",".join(f"{key}={base[key]}" for key in differing)
+        places[folder / safe_name(name) if differing else folder].append(i)
     return places
+
+
+def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
+    """Refuse, before anything is computed, jobs whose results could not be gathered.
+
+    Args:
+        configs: of the jobs, each in its place.
+        own_vectors: whether the jobs ask for vectors of their own that they do not make themselves.
+
+    Raises:
+        FvError: a choice among the cells of all jobs would have no trials, an analysis cannot be made as it is set,
+            another summary is in the way, or StepE has not made the vectors.
+    """
+    together: dict[Path, list[Config]] = defaultdict(list)
+    for config in configs:
+        together[RunPaths.of(config).step6].append(config)
+        if own_vectors and not ((folder := RunPaths.of(config).stepe) / FV_META).exists():
+            raise ArtifactError(
+                f"There are no function vectors in {folder}: settings of score are StepE's. Give the sweep to "
+                f"{command('pipeline')}, or to {command('stepe')} first."
+            )
+    for folder, own in together.items():
+        settings = [step6_settings(config) for config in own]
+        for place, numbers in places_of(folder, settings).items():
+            every, config = gathered_settings([settings[i] for i in numbers]), own[numbers[0]]
+            layers, alphas = (every[key] for key in SWEPT)
+            injection = replace(config.injection, layer=layers, alpha=alphas)
+            if config.evaluation.held_out:
+                cells = None if layers == "all" else [Cell(*cell) for cell in product(layers, alphas)]
+                refuse_unfit_evaluation(replace(config, injection=injection), cells)
+            if not config.overwrite:
+                _refuse_other_summary(place, every)
 
 
 def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:
@@ -93,13 +137,25 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
     meta = gathered_meta(metas)
     with locked(folder), log_to_file(folder / "step6.log"):
         if (folder / META).exists() and not overwrite:
-            there, what = read_meta(folder / META), f"Step6 in {folder}"
-            refuse_other_settings(there["settings"], meta["settings"], what, f"The sweep's cells are kept. {REMEDY}")
-            if there["inputs"] != meta["inputs"]:
+            _refuse_other_summary(folder, meta["settings"])
+            if read_meta(folder / META)["inputs"] != meta["inputs"]:
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
         _write(folder, read_rows(metas), meta, models or ModelHolder(), overwrite)
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
+
+
+def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to write a summary where there is another, unless that has fewer layers or alphas and nothing else.
+
+    Raises:
+        ArtifactError: naming each setting that differs.
+    """
+    if (folder / META).exists():
+        there = read_meta(folder / META)["settings"]
+        if not grown_settings(there, settings):
+            kept = f"The sweep's cells are kept. {REMEDY}"
+            refuse_other_settings(there, dict(settings), f"Step6 in {folder}", kept)
 
 
 @with_settings()

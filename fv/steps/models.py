@@ -27,6 +27,7 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     Raises:
         ModelError: the model cannot be found or fails its self-check.
     """
+    from fv.interventions.selfcheck_limits import limits_of
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning, used_tokens
 
     lm = (models or ModelHolder()).of(replace(config, compute=replace(config.compute, selfcheck=True)), fresh=True)
@@ -36,10 +37,16 @@ def check_model(config: Config, models: ModelHolder | None = None) -> Path:
         log.warning(warning)
     special = " ".join(used_tokens(lm.tokenizer, used)) or "none"
     shape = f"{lm.n_layers} layers × {lm.n_heads} heads × {lm.head_dim}, d_model {lm.d_model}"
-    measured = {"shape": shape, "special tokens": special, **lm.fingerprint, **lm.selfcheck}
-    rows = [(name.replace("_", " "), _shown(value)) for name, value in measured.items()]
+    known = {"shape": shape, "special tokens": special, **lm.fingerprint}
     title = f"{lm.name}: {type(lm.model).__name__}, model.spec={lm.spec.name}"
-    print_table(title, ("property", "measured"), rows)
+    print_table(title, ("property", "value"), [(name, _shown(value)) for name, value in known.items()], n_text=2)
+    limits = limits_of(lm)
+    rows = []
+    for name, value in lm.selfcheck.items():
+        limit = limits.get(name) if value is not None else None
+        passes = "–" if limit is None else "yes" if limit.admits(value) else "no"
+        rows.append((name.replace("_", " "), _shown(value), "–" if limit is None else str(limit), passes))
+    print_table("self-check", ("property", "measured", "threshold", "pass"), rows, n_text=2)
     return Path(config.results_dir)
 
 

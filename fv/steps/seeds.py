@@ -59,11 +59,14 @@ def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
     for group in groups.values():
         if len(group) < 2:
             continue
-        if all(not missing_tables(meta) for _, meta in group):
+        seeds = [meta["seed"] for _, meta in group]
+        if len(set(seeds)) < len(group):
+            given = ", ".join(map(str, sorted(seeds)))
+            log.warning("Nothing was averaged over the seeds %s: several runs have one seed.", given)
+        elif all(not missing_tables(meta) for _, meta in group):
             found.append([folder for folder, _ in group])
         else:
-            seeds = ", ".join(str(meta["seed"]) for _, meta in group)
-            log.warning("Nothing was averaged over the seeds %s: %s", seeds, NO_TABLES)
+            log.warning("Nothing was averaged over the seeds %s: %s", ", ".join(map(str, seeds)), NO_TABLES)
     return found
 
 

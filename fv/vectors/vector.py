@@ -31,7 +31,6 @@ class Vector:
         values: (d_model,).
         k: how many heads it is made of; None where that is not known.
         of_several: whether there are vectors of other k from the same source, which names must tell apart.
-        in_matrix: whether it is one of the transfer matrix's (one of every relation).
         heads: what it is made of, best first; empty where that is not known.
         origin: the model and the prompts it was measured with; None where they are not known.
 
@@ -46,7 +45,6 @@ class Vector:
     values: Tensor
     k: int | None = None
     of_several: bool = False
-    in_matrix: bool = False
     heads: tuple[Head, ...] = ()
     origin: Origin | None = None
 

@@ -54,7 +54,7 @@ from fv.errors import ConfigError
         (lambda: InjectionConfig(fv=["global", "global"]), r"injection\.fv=.* list of different ones"),
         (lambda: InjectionConfig(fv=["qid", "all_qids"], fv_source_qid="a"), r"names a relation's vector twice"),
         (lambda: InjectionConfig(fv_path="a.pt"), r"injection\.fv=file and injection\.fv_path=.* go together"),
-        (lambda: InjectionConfig(fv_source_qid="a"), r"injection\.fv_source_qid=a says nothing about .*fv=global"),
+        (lambda: InjectionConfig("global", "a"), r"injection\.fv_source_qid=a says nothing about .*fv=global"),
         (
             lambda: InjectionConfig(fv="all_qids", fv_source_qid="a"),
             r"injection\.fv_source_qid=a says nothing about injection\.fv=all_qids",

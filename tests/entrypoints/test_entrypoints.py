@@ -16,10 +16,10 @@ import fv
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.n_demo=3", "Key 'n_demo' not in 'DataConfig'"),
+        ("data.n_demo=3", "There is no setting called 'data.n_demo'. Near it: data.n_demos"),
         ("data.n_demos=many", "'many' of type 'str' could not be converted to Integer"),
         ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, expanded, naive]"),
-        ("model=gpt5", "Available options in 'model'"),
+        ("model=gpt5", "There is no choice of model called 'gpt5'. Near it: gpt2"),
         ("analysis=[cost,transfers]", "There is no analysis called 'transfers'. Near it: transfer."),
         ("analysis=[nope]", "There are cost, null, ranking_stability, transfer, default."),
         ("injection.layer=[1,-2]", "injection.layer=[1, -2] must be all, a number from 0, or a list"),

@@ -81,11 +81,12 @@ def test_section_9_runs_word_for_word(tmp_path: Path) -> None:
         ("stepe", {"--stepd_artifacts_dir": "r/relation/a/artifacts", "--out_dir": "r/relation/a/artifacts/t"}, ["tag=t"]),
         ("stepe", {"--fixed_trials_path": "r/relation/a/artifacts/sampled_trials.json"}, ["run_id=a"]),
         ("step6", {"--fixed_trials_path": "r/relation/a/artifacts/sampled_trials.json", "--eval_scope": "qid_list", "--eval_qids": "x,y z"},
-         ["eval_scope=qid_list", "eval_scope.qids=[x,'y z']"]),
+         ['eval_scope=qid_list', 'eval_scope.qids=[x,"y z"]']),
         ("step6", {"--sampled_trials_path": "r/relation/a/artifacts/sampled_trials.json", "--fv_source_qid": "x"},
          ["injection.fv=qid", "injection.fv_source_qid=x"]),
         ("step6", {"--sampled_trials_path": "r/relation/a/artifacts/sampled_trials.json", "--fv_global_path": "v.pt"},
          ["injection.fv=file", "injection.fv_path=v.pt"]),
+        ("step6", {"--sampled_trials_path": "r/relation/a/artifacts/sampled_trials.json"}, ["injection.fv=global"]),
         ("stepd", {"--out_base_dir": "r/relation/a", "--model": "org/name"}, ["model=local", "model.name=name", "model.id=org/name"]),
     ],
 )  # fmt: skip

@@ -58,7 +58,16 @@ def test_every_command_runs(block: list[str], typed: Path) -> None:
         few = [] if "my.csv" in line or "example" in line else ["data.qids=[antonym]"]
         if words[-1:] == ["run_id=demo"] and not Path("results_fv/relation/demo").exists():
             full = [word for word in SMALL if word != "evaluation=grid"]
-            module("pipeline", *model, *few, *full, "injection.fv=all_qids", "run_id=demo", "report=none")
+            module(
+                "pipeline",
+                *model,
+                *few,
+                *full,
+                "injection.fv=all_qids",
+                "eval_scope=all_qids",
+                "run_id=demo",
+                "report=none",
+            )
         # An analysis takes all other settings from the run's own record.
         own = name.endswith((".models", ".analyse"))
         settings = [] if own else [*model, *few, *SMALL]

@@ -50,7 +50,11 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     lines = [f"same_start,word{i},the {chr(97 + i % 26)}{i}" for i in range(40)]
     (tmp_path / "same.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
     config = make_config(
-        *quick, f"data.relation_csv_path={tmp_path / 'same.csv'}", "run_id=same", "injection.fv=all_qids"
+        *quick,
+        f"data.relation_csv_path={tmp_path / 'same.csv'}",
+        "run_id=same",
+        "injection.fv=all_qids",
+        "eval_scope=all_qids",
     )
     step6 = run_pipeline(config)
     summary = read_json(step6 / "eval_summary.json")

@@ -22,7 +22,6 @@ VALUES = torch.zeros(4)
 GLOBAL = Vector("global", "global", None, VALUES)
 QID = Vector("capital", "qid", "capital", VALUES)
 AIE_QID = Vector("capital@aie", "aie_qid", "capital", VALUES)
-IN_MATRIX = Vector("capital", "qid", "capital", VALUES, in_matrix=True)
 FILE = Vector("file", "file", None, VALUES)
 FILE_OF_QID = Vector("file", "file", "past", VALUES)
 
@@ -37,20 +36,18 @@ def scope(mode: str, qids: list[str] | None = None) -> EvalScopeConfig:
         (GLOBAL, "auto", KNOWN),
         (QID, "auto", ["capital"]),
         (AIE_QID, "auto", ["capital"]),
-        (IN_MATRIX, "auto", KNOWN),
         (FILE, "auto", KNOWN),
         (FILE_OF_QID, "auto", ["past"]),
         (QID, "in_domain", ["capital"]),
-        (IN_MATRIX, "in_domain", ["capital"]),
         (FILE_OF_QID, "in_domain", ["past"]),
-        *((vector, "all_qids", KNOWN) for vector in (GLOBAL, QID, AIE_QID, IN_MATRIX, FILE, FILE_OF_QID)),
+        *((vector, "all_qids", KNOWN) for vector in (GLOBAL, QID, AIE_QID, FILE, FILE_OF_QID)),
     ],
 )
 def test_the_scope_of_a_vector(vector: Vector, mode: str, expected: list[str]) -> None:
     assert scope_of(vector, scope(mode), KNOWN) == expected
 
 
-@pytest.mark.parametrize("vector", [GLOBAL, QID, AIE_QID, IN_MATRIX, FILE, FILE_OF_QID])
+@pytest.mark.parametrize("vector", [GLOBAL, QID, AIE_QID, FILE, FILE_OF_QID])
 def test_a_list_of_relations_is_the_scope_whatever_the_vector(vector: Vector) -> None:
     assert scope_of(vector, scope("qid_list", ["past", "antonym"]), KNOWN) == ["antonym", "past"]
 

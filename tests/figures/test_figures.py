@@ -303,7 +303,11 @@ def test_a_table_that_cannot_be_drawn_is_refused_with_what_it_needs(make: Any, s
 
 def test_a_runs_files_are_drawn_as_they_are(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     config = make_config(
-        *tiny_overrides[1:], "injection.fv=all_qids", "analysis.cost.n_texts=0", "stats.n_resamples=100"
+        *tiny_overrides[1:],
+        "injection.fv=all_qids",
+        "eval_scope=all_qids",
+        "analysis.cost.n_texts=0",
+        "stats.n_resamples=100",
     )
     step6 = run_pipeline(config)
     artifacts = RunPaths.of(config).artifacts

@@ -25,7 +25,8 @@ from fv.interventions.engines import make_engine
 from fv.interventions.loading import load_configured
 from fv.interventions.memory import bytes_a_row, rows_that_fit
 from fv.interventions.naive import NaiveEngine
-from fv.interventions.selfcheck import BFLOAT16_ENGINES, TOLERANCE, selfcheck
+from fv.interventions.selfcheck import selfcheck
+from fv.interventions.selfcheck_limits import BFLOAT16_ENGINES, TOLERANCE
 from fv.models.language_model import LanguageModel
 from fv.models.switches import set_switches
 from fv.runs.paths import RunPaths

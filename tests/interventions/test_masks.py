@@ -12,7 +12,8 @@ from transformers.models.llama import modeling_llama
 
 from fv.errors import EngineError, SpecError
 from fv.interventions.engines import make_engine
-from fv.interventions.selfcheck import selfcheck, spans_of
+from fv.interventions.selfcheck import selfcheck
+from fv.interventions.selfcheck_limits import spans_of
 from fv.models.language_model import LanguageModel
 from fv.models.spec import FastEngine, find_spec
 

@@ -8,6 +8,9 @@ from commands import module
 from conftest import ROOT, MakeConfig
 
 from fv.config import model_presets
+from fv.interventions.selfcheck import selfcheck
+from fv.interventions.selfcheck_limits import limits_of
+from fv.models.language_model import LanguageModel
 from fv.models.spec import SPECS
 
 CONFIGS = [*model_presets(), "local"]
@@ -37,7 +40,19 @@ def test_checking_a_model_prints_what_was_measured(tiny_gpt2_folder: Path) -> No
     shown = models("check", "model=local", f"model.path={tiny_gpt2_folder}", "compute.selfcheck=false")
     assert shown.returncode == 0
     assert "3 layers × 4 heads × 10, d_model 40" in shown.stdout
-    assert "sum of heads error" in shown.stdout  # checking is what it is for, whatever compute.selfcheck says
+    # Checking is what it is for, whatever compute.selfcheck says.
+    rows = {row.partition("  ")[0].strip(): row.split()[-3:] for row in shown.stdout.splitlines() if row.strip()}
+    assert rows["logits error"] == ["≤", "0.001", "yes"] and rows["parallel block error"] == [">", "0.001", "yes"]
+    assert rows["identity bit equal"][1:] == ["true", "yes"] and rows["sweep"][1:] == ["–", "–"]
+    assert "no" not in [cells[-1] for cells in rows.values()]
+
+
+def test_a_measurement_past_its_limit_does_not_pass(tiny_gpt2: LanguageModel) -> None:
+    limits = limits_of(tiny_gpt2)
+    assert limits.keys() >= {name for name, value in selfcheck(tiny_gpt2).items() if isinstance(value, float)}
+    for name, value in (("logits_error", 2e-3), ("zeroed_head_max_change", {"0": 1.0, "1": 0.0})):
+        assert not limits[name].admits(value)
+    assert not limits["identity_bit_equal"].admits(False) and not limits["logits_error"].admits(float("nan"))
 
 
 def test_a_model_that_its_spec_does_not_fit_is_an_error(tiny_gpt2_folder: Path, tmp_path: Path) -> None:

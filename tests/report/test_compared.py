@@ -20,7 +20,7 @@ from fv.steps.pipeline import run_pipeline
 def several(make_config: MakeConfig, tiny_overrides: list[str], hostile_run: Run, tmp_path: Path) -> Config:
     """Two seeds of one setting, a run with controls, the same without Step6, and one that has only begun."""
     for seed in (1, 2):
-        own = ("injection.layer=1", "injection.fv=all_qids", "stats.n_resamples=100")
+        own = ("injection.layer=1", "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
         run_pipeline(make_config(*tiny_overrides, *own, f"run_id=seed{seed}", f"seed={seed}"))
     runs = tmp_path / "relation"
     for name in ("full", "no_step6"):

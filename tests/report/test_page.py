@@ -224,7 +224,7 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
 
 
 def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", "stats.n_resamples=100")
+    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
     run_pipeline(config)
     html = write_page(open_run(RunPaths.of(config).root)).read_text(encoding="utf-8")
     assert "No answers were taken" in html and "Step6 ran its grid alone" in html
@@ -243,7 +243,7 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
 def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(
     make_config: MakeConfig, tiny_overrides: list[str], settings: list[str], told: str, untold: str
 ) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", *settings)
+    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", *settings)
     run_pipeline(config)
     said = " ".join(what_was_done(Facts(open_run(RunPaths.of(config).root))))
     assert told in said and untold not in said

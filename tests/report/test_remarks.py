@@ -65,7 +65,11 @@ def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
     quick = ("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vector.draws=2")
     few = ("evaluation.conditions.random_heads.draws=1", "evaluation.conditions.refits.enabled=false")
     overrides = [override for override in tiny_overrides if override != "evaluation=grid"]
-    step6 = run_pipeline(make_config(*overrides, *quick, *few, "data.n_eval_trials_per_q=4", "injection.fv=all_qids"))
+    step6 = run_pipeline(
+        make_config(
+            *overrides, *quick, *few, "data.n_eval_trials_per_q=4", "injection.fv=all_qids", "eval_scope=all_qids"
+        )
+    )
     summary = read_json(step6 / "eval_summary.json")
     there = {row["minus"] for row in summary["contrasts"] if row["condition"] == "fv"}
     lines = [baselines_that_win(summary_of({minus: (-1.0, -0.5)}, 0.7)) for minus in sorted(there)]

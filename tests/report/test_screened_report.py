@@ -25,7 +25,13 @@ def run(
     config = make_config(
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "evaluation=grid"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("compute.selfcheck=false", "compute.threads=1", "stats.n_resamples=100", "injection.fv=all_qids"),
+        *(
+            "compute.selfcheck=false",
+            "compute.threads=1",
+            "stats.n_resamples=100",
+            "injection.fv=all_qids",
+            "eval_scope=all_qids",
+        ),
         *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=3", "report.page=none"),
         *("score.screen=gradient", "score.k=1", "score.verify=1", "score.verify_random=1"),
     )

@@ -176,8 +176,8 @@ def test_every_vector_has_its_own_rows_and_is_made_of_its_own_heads(
     for (fv, q_id), own in rows.groupby(["fv", "eval_qid"]):
         assert len(own) == N_EVAL * len(LAYERS), (fv, q_id)
         assert own["norm"].to_numpy() == pytest.approx(due[str(fv)], rel=1e-5), (fv, q_id)
-    on_all = itertools.product(["global", "file", *NAMES.values()], NAMES)
-    pairs = {*on_all, *((f"{name}@aie", q_id) for q_id, name in NAMES.items())}
+    own_prompts = {(f"{name}{kind}", q_id) for q_id, name in NAMES.items() for kind in ("", "@aie")}
+    pairs = {*itertools.product(["global", "file"], NAMES), *own_prompts}
     assert set(zip(rows["fv"], rows["eval_qid"], strict=True)) == pairs
     summary = read_json(paths.step6 / "eval_summary.json")
     assert {(fv, q_id) for fv, on in summary["matrix"].items() for q_id in on} == pairs
@@ -196,8 +196,6 @@ def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> N
             assert own["other_relation"] == len(NAMES) - 1 and own["ablated_top_heads"] == 1, fv
         assert set(counts["global", q_id].index) >= {"fv", "random_vector", "ablated_top_heads"}
         assert set(counts["file", q_id].index) == {"fv", "random_vector", "few_shot_corrupted_fv"}
-    (dominance,) = summary["transfer"]["dominance"]
-    assert {row["eval_qid"] for row in dominance["per_relation"]} == set(NAMES)
     cosines = pd.read_csv(paths.analysis("transfer") / "fv_cosines.csv", header=None, dtype=str)
     assert len(set(cosines.iloc[1:, 0])) == len(cosines) - 1 == 2 * len(NAMES) + 2
     diagonal = np.diag(cosines.iloc[1:, 1:].to_numpy(dtype=float))
@@ -294,7 +292,7 @@ def test_every_relation_and_the_aie_are_averaged_over_seeds_by_themselves(
     own = held_out[(held_out["condition"] == "fv") & (held_out["subset"] == "all")]
     own = own[own["metric"] == "delta_logprob"]
     assert set(own["eval_qid"]) == set(NAMES) and set(own["n_seeds"]) == {"2"}
-    assert len(own) == len(NAMES) * (len(NAMES) + 3)
+    assert len(own) == 4 * len(NAMES)
 
 
 @pytest.mark.slow
@@ -302,7 +300,7 @@ def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names
     make_config: MakeConfig, overrides: list[str]
 ) -> None:
     own = [o for o in overrides if not o.startswith("injection.fv_path")] + ["data.qids=['010','10']"]
-    own += ["injection.fv=all_qids", "injection.layer=0"]
+    own += ["injection.fv=all_qids", "eval_scope=all_qids", "injection.layer=0"]
     off = ("layer_mean", "few_shot_corrupted", "ablated_heads")
     own += [f"evaluation.conditions.{name}.enabled=false" for name in off]
     folders = []
@@ -311,5 +309,8 @@ def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names
         run_stepd(config)
         run_stepe(config)
         folders.append(run_step6(config))
+    for folder in folders:
+        (dominance,) = read_json(folder / "eval_summary.json")["transfer"]["dominance"]
+        assert {row["eval_qid"] for row in dominance["per_relation"]} == {"010", "10"}
     held_out = pd.read_csv(gather_seeds(folders) / "held_out.csv", keep_default_na=False, dtype=str)
     assert set(held_out["eval_qid"]) == {"010", "10"} and set(held_out["fv"]) == {"", "010", "10"}

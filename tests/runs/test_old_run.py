@@ -17,6 +17,7 @@ import pytest
 from conftest import MakeConfig
 from page_reader import Page
 
+from fv.errors import ArtifactError
 from fv.files import read_json, sha256_of
 from fv.report.page import write_page
 from fv.report.terminal import report
@@ -30,7 +31,13 @@ from fv.steps.stepe import run_stepe
 ARCHIVE = Path(__file__).parents[1] / "files" / "run_before_identity.tar.gz"
 SETTINGS = [
     *("run_id=old", "data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
-    *("score.layers=[14,20]", "injection.fv=all_qids", "injection.layer=[14,20]", "injection.alpha=[1.0,2.0]"),
+    *(
+        "score.layers=[14,20]",
+        "injection.fv=all_qids",
+        "eval_scope=all_qids",
+        "injection.layer=[14,20]",
+        "injection.alpha=[1.0,2.0]",
+    ),
     *("evaluation.conditions.random_vector.draws=2", "evaluation.conditions.random_heads.draws=1"),
     *("evaluation.conditions.ablated_heads.draws=1", "analysis.cost.n_texts=2"),
     *("stats.n_resamples=100", "compute.selfcheck=false"),
@@ -53,6 +60,14 @@ def test_an_old_run_is_complete_under_its_own_settings(make_config: MakeConfig, 
     before = {path: sha256_of(path) for path in artifacts.rglob("*") if path.is_file()}
     run_pipeline(config)
     assert {path: sha256_of(path) for path in artifacts.rglob("*") if path.is_file() and path in before} == before
+
+
+def test_the_matrix_of_an_old_run_is_not_taken_for_own_prompts_alone(
+    make_config: MakeConfig, settings: list[str]
+) -> None:
+    config = make_config(*settings, "data.qids=[antonym,verb_past]", "eval_scope=auto")
+    with pytest.raises(ArtifactError, match=r"eval_scope: there 'all_qids', here 'in_domain'\n.*tag"):
+        run_step6(config)
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest
         *("compute.threads=1", "stats.n_resamples=200", "analysis.cost.n_texts=3"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=5", "data.n_demos=3", "data.n_eval_trials_per_q=7", "score.k=3"),
-        *("injection.fv=all_qids", "injection.alpha=[0.5,3.0]"),
+        *("injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[0.5,3.0]"),
     ]
 
 

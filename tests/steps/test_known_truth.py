@@ -63,7 +63,13 @@ def test_the_head_that_carries_the_relation_is_found_with_certainty(
     config = make_config(
         *("model=local", f"model.path={planted_folder}", "model.name=planted", "run_id=r", "compute.threads=1"),
         *(f"data.relation_csv_path={tmp_path / 'planted.csv'}", f"results_dir={tmp_path}", "data.n_demos=5"),
-        *("score.k=1", "data.n_trials_per_q=12", "data.n_eval_trials_per_q=30", "injection.fv=all_qids"),
+        *(
+            "score.k=1",
+            "data.n_trials_per_q=12",
+            "data.n_eval_trials_per_q=30",
+            "injection.fv=all_qids",
+            "eval_scope=all_qids",
+        ),
     )
     step6 = run_pipeline(config)
     paths = RunPaths.of(config)

@@ -16,7 +16,12 @@ def step6(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> 
         make_config(
             *("model=smollm2", "data.qids=[country_demonym,verb_past]", "run_id=real", "score.k=20"),
             *("data.n_trials_per_q=5", "data.n_demos=8", "data.n_eval_trials_per_q=20"),
-            *("injection.fv=all_qids", "injection.layer=[12,14,16,18,20]", "injection.alpha=2.0"),
+            *(
+                "injection.fv=all_qids",
+                "eval_scope=all_qids",
+                "injection.layer=[12,14,16,18,20]",
+                "injection.alpha=2.0",
+            ),
             f"results_dir={tmp_path_factory.mktemp('real')}",
         )
     )

@@ -99,7 +99,12 @@ def test_a_screened_pipeline_draws_its_random_heads_from_all(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:
     config = make_config(
-        *tiny_overrides[1:], *SCREENED, "data.n_eval_trials_per_q=4", "analysis.cost.n_texts=0", "injection.fv=all_qids"
+        *tiny_overrides[1:],
+        *SCREENED,
+        "data.n_eval_trials_per_q=4",
+        "analysis.cost.n_texts=0",
+        "injection.fv=all_qids",
+        "eval_scope=all_qids",
     )
     run_pipeline(config)
     run = open_run(RunPaths.of(config).root)

@@ -31,7 +31,7 @@ def config(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tm
         *("compute.threads=1", "evaluation=grid"),
         *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *("injection.fv=all_qids", "injection.alpha=[0.5,1.0]", "injection.quick_eval=true"),
+        *("injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[0.5,1.0]", "injection.quick_eval=true"),
     )
 
 
@@ -266,9 +266,13 @@ def test_scope_decides_the_relations(
     assert (summary["fvs"], summary["eval_qids"]) == (fvs, eval_qids)
 
 
-def test_in_domain_matrix_is_its_diagonal(run: RunPaths, config: Config, make_config: MakeConfig) -> None:
-    diagonal = make_again(config, tag="diagonal")
-    diagonal.eval_scope = make_config("eval_scope=in_domain").eval_scope
+@pytest.mark.parametrize("overrides", [[], ["eval_scope=in_domain"]])
+def test_by_default_own_vectors_go_into_their_own_prompts_the_diagonal_of_the_matrix(
+    run: RunPaths, config: Config, make_config: MakeConfig, overrides: list[str]
+) -> None:
+    diagonal = make_again(config, tag=f"diagonal{len(overrides)}")
+    default = make_config(*overrides)
+    diagonal.injection.fv, diagonal.eval_scope = default.injection.fv, default.eval_scope
     rows = load(run_step6(diagonal) / "eval_summary.json")["rows"]
     assert {(row["fv"], row["eval_qid"]) for row in rows} == {(q, q) for q in TINY_QIDS}
     full = {

@@ -1,0 +1,78 @@
+"""Words of a command that name no setting and no choice: refused before Hydra sees them, with what is near."""
+
+import functools
+from collections.abc import Iterable, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException
+
+from fv.analyses import known_analyses
+from fv.cluster import known_clusters
+from fv.config.explanations import explanations
+from fv.config.presets import CONF
+from fv.registry import refuse_unknown
+
+from .command_line import plugged_in
+from .plug_ins import DEFAULT, NONE
+
+OWN_FILES = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+"""Switches behind which settings come from somebody's own files, and choices may have any name."""
+FREE = ("model.device_map.", "model.max_memory.")
+"""What settings begin with whose last part is no setting's name."""
+
+
+def refuse_unknown_words(words: Sequence[str]) -> None:
+    """Refuse a setting, a group or a choice that there is not.
+
+    Raises:
+        ConfigError: says which are near it, or which there are.
+    """
+    own_files = any(word.startswith(OWN_FILES) or word.startswith("hydra.searchpath") for word in words)
+    for word in words:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except (HydraException, ValueError):
+            continue  # a switch, or Hydra will say what is wrong with it
+        key = override.key_or_group.replace("/", ".")
+        if key.startswith("hydra.") or key == "hydra":
+            continue
+        if key == "analysis":
+            for name in _chosen(override):
+                refuse_unknown(name, [*known_analyses(), DEFAULT], "analysis")
+        elif (choices := _choices_of(override.key_or_group)) and not own_files:
+            for name in _chosen(override):
+                refuse_unknown(name, choices, f"choice of {override.key_or_group}")
+        elif not key.startswith(FREE) and not (own_files and "/" in override.key_or_group):
+            names = _settings()
+            refuse_unknown(key, names, "setting", dict.fromkeys(name.partition(".")[0] for name in names))
+
+
+@functools.cache
+def _settings() -> list[str]:
+    """The keys of all settings and groups of them."""
+    told = [setting.key for setting in explanations(plugged_in=plugged_in())]
+    told += [f"cluster.{own.key}" for cluster in known_clusters().values() for own in explanations(cluster)]
+    groups = (".".join(key.split(".")[:end]) for key in told for end in range(1, key.count(".") + 1))
+    return [*dict.fromkeys([*told, *groups])]
+
+
+def _choices_of(group: str) -> list[str]:
+    """The names of a group's ready files; none of what is no group."""
+    if group == "cluster":
+        return [NONE, *known_clusters()]
+    folder = CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def _chosen(override: Override) -> Iterable[str]:
+    """The names that an override chooses; none where it gives settings and no name, or takes the group away."""
+    if override.is_delete():
+        return []
+    if override.is_sweep_override():
+        if not isinstance(override.value(), ChoiceSweep):
+            return []
+        return [text.strip("'\"") for text in override.sweep_string_iterator() if not text.startswith(("[", "{"))]
+    value = override.value()
+    several = value if isinstance(value, list) else [value]
+    return [str(each) for each in several if each is not None and not isinstance(each, dict)]
