@@ -10,10 +10,7 @@ from fv.evaluation.conditions import providers_of
 from fv.report.words import without_folders
 from fv.runs.commands import command
 from fv.runs.identity import as_recorded, flat
-from fv.runs.metadata import read_meta
-from fv.runs.paths import FV_META
 from fv.runs.run import Run
-from fv.runs.step6_files import META
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
 """Settings that say where a run is put and how it is shown, not what it is."""
@@ -55,10 +52,7 @@ def hashes_of(run: Run) -> list[tuple[str, str]]:
 
 def _last_config(run: Run) -> dict[str, Any]:
     """The settings that the last finished step was given: those of the injection are Step6's own."""
-    for path in (run.paths.step6 / META, run.paths.stepe_to_read / FV_META):
-        if path.exists():
-            return read_meta(path)["config"]
-    return run.config
+    return run.steps[[*run.outputs][-1]].meta["config"]
 
 
 def _value(value: Any) -> str:

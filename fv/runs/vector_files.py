@@ -14,9 +14,10 @@ from fv.files import read_json, read_torch, sha256_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.runs.commands import command
-from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.metadata import refuse_difference
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, RunPaths
+from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, TOP_HEADS, RunPaths
+from fv.runs.records import read_meta
 from fv.vectors.file import read_vector
 from fv.vectors.names import GLOBAL, source_name
 from fv.vectors.vector import Vector
@@ -58,7 +59,7 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
     if not (folder / FV_META).exists():
         first = command("stepe", f"run_id={config.run_id} (with this command's other settings)")
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
-    for name in (*names, "top_heads.json"):
+    for name in (*names, TOP_HEADS):
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
@@ -70,7 +71,7 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
 
 def vector_hashes(outputs: Mapping[str, str]) -> dict[str, str]:
     """{file: SHA-256} of StepE's vectors and of what they are made of, from all of its outputs."""
-    names = [*dict.fromkeys(FILES.values()), "top_heads.json"]
+    names = [*dict.fromkeys(FILES.values()), TOP_HEADS]
     return {name: outputs[name] for name in names}
 
 
@@ -80,7 +81,7 @@ def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    return StoredVector(read_vector(folder / FILES["global"], lm), read_json(folder / "top_heads.json")["k"])
+    return StoredVector(read_vector(folder / FILES["global"], lm), read_json(folder / TOP_HEADS)["k"])
 
 
 def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:
@@ -112,7 +113,7 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
             heads = tuple(Head(*head) for head in own["heads"])
             name = source_name(kind, q_id)
             found.append(Vector(name, kind, q_id, own["vector"], own["k"], heads=heads, origin=origin))
-    ranked = read_json(folder / "top_heads.json")
+    ranked = read_json(folder / TOP_HEADS)
     heads = tuple(Head(row["layer"], row["head"]) for row in ranked["global"])
     overall = read_torch(folder / FILES["global"])
     found.append(Vector(GLOBAL, GLOBAL, None, overall, ranked["k"], heads=heads, origin=origin))
