@@ -219,7 +219,7 @@ def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], dict[str, A
 
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+            about = _parsed((file.metadata() or {}).get(ABOUT, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing.") from None

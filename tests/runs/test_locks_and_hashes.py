@@ -12,8 +12,8 @@ import pytest
 
 from fv.errors import ArtifactError
 from fv.files import digest_of, sha256_of, write_text
-from fv.runs.outputs import Outputs, find_flaw, verify_outputs
 from fv.runs.locks import locked
+from fv.runs.outputs import Outputs, find_flaw, verify_outputs
 
 # Hashes
 
