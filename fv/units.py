@@ -4,6 +4,7 @@ A unit that is there need not be computed again: after a kill, when a run grows,
 """
 
 import hashlib
+import io
 import json
 import logging
 import zipfile
@@ -14,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fv.errors import ArtifactError
-from fv.files import digest_of, reading, safe_name, write_npz
+from fv.files import digest_of, safe_name, write_npz
 
 if TYPE_CHECKING:
     import torch
@@ -73,13 +73,13 @@ class UnitStore:
             # A zip whose directory is damaged may have lost a member without a word.
             if about["of"] != list(name) or about["arrays"] != sorted(arrays):
                 raise ValueError("it has other arrays than it says")
+            self._saw(dict(about["machine"]))
+            return arrays
         except FileNotFoundError:
-            return None
+            pass
         except Exception as error:  # a damaged zip fails in many ways; all of them mean "not finished"
             log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
-            return None
-        self._saw(about["machine"])
-        return arrays
+        return None
 
     def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
         """Write a finished unit, whole: another process that writes the same one at once does no harm."""
@@ -116,11 +116,13 @@ def unit_names(folder: Path) -> Iterator[tuple[Path, UnitName]]:
     """
     for path in sorted(folder.glob("*.npz")):
         try:
-            with reading(path), zipfile.ZipFile(path) as file, file.open(f"{ABOUT}.npy") as about:
-                kind, relation, part = json.loads(str(np.lib.format.read_array(about, allow_pickle=False)))["of"]
-                yield path, UnitName(str(kind), str(relation), str(part))
-        except (ArtifactError, OSError, EOFError, zipfile.BadZipFile) as error:
+            with zipfile.ZipFile(path) as file:
+                about = np.lib.format.read_array(io.BytesIO(file.read(f"{ABOUT}.npy")), allow_pickle=False)
+            kind, relation, part = json.loads(str(about))["of"]
+        except Exception as error:  # as above
             log.debug("%s is damaged: %s", path, error)
+            continue
+        yield path, UnitName(str(kind), str(relation), str(part))
 
 
 def digest_of_tensor(values: "torch.Tensor") -> str:

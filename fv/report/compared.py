@@ -16,7 +16,7 @@ from fv.files import digest_of
 from fv.report.about import settings_of
 from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.report.words import interval
-from fv.runs.paths import RunPaths
+from fv.runs.paths import RunPaths, refuse_links
 from fv.runs.records import read_meta
 from fv.runs.run import opened
 
@@ -123,6 +123,7 @@ def compare(config: Config) -> Compared:
         if not root.exists():
             raise ArtifactError(f"runs={config.runs}: there is no run {run_id!r} in {root.parent}.")
         paths = RunPaths(root, config.tag)
+        refuse_links(root)
         if paths.stepd_meta.exists() and read_meta(paths.stepd_meta)["status"] == "ok":
             runs[run_id] = Facts(opened(paths))
         else:

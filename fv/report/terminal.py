@@ -15,10 +15,9 @@ from fv.report.remarks import remarks, top_heads
 from fv.report.screened import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
-from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, paths_of_step6, run_folder
+from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
 from fv.runs.records import read_meta
-from fv.runs.run import Run, open_run, opened
-from fv.runs.step6_files import META
+from fv.runs.run import Run, open_run, opened, opened_step6
 from fv.vectors.names import source_name
 
 
@@ -28,7 +27,7 @@ def print_report(step6: Path) -> None:
     Args:
         step6: the folder of Step6's artifacts.
     """
-    _print_step6(_run_of(step6))
+    _print_step6(opened_step6(step6))
 
 
 def _print_step6(run: Run) -> None:
@@ -96,6 +95,7 @@ def report(config: Config) -> Path:
         ArtifactError: there is no such run, or none of its steps has finished.
     """
     paths = RunPaths.of(config)
+    refuse_links(paths.root)
     if not paths.stepd_meta.exists() or read_meta(paths.stepd_meta)["status"] != "ok":
         there = sorted(path.parent.name for path in paths.root.parent.glob("*/artifacts"))
         named = f"There are {shorten(there, 40)}." if there else f"There are none in {paths.root.parent}."
@@ -109,11 +109,6 @@ def report(config: Config) -> Path:
             _print_step6(run)
     _print_lines(f"Mind: {line}" for line in run.stale)
     return paths.root
-
-
-def _run_of(step6: Path) -> Run:
-    """The run, with its tag and place, that a Step6 is of."""
-    return opened(paths_of_step6(step6, read_meta(step6 / META)["config"]["tag"]))
 
 
 def _ranked(run: Run) -> dict[str, list[Row]]:

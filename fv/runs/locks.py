@@ -69,9 +69,9 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
         remove_leftovers(folder)
         yield
     finally:
-        if made and not shared and [*folder.iterdir()] == [path]:
-            path.unlink()
-            with suppress(OSError):  # somebody else has put something there
+        with suppress(OSError):  # somebody else has put something there
+            if made and not shared and [*folder.iterdir()] == [path]:
+                path.unlink()
                 for each in made:
                     each.rmdir()
         os.close(handle)  # which gives the lock back

@@ -190,7 +190,7 @@ def is_complete(
     """
     if overwrite or not meta_path.exists():
         return False
-    meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
+    meta, what = {"settings": {}, "inputs": {}, "outputs": {}, **read_meta(meta_path)}, f"{step} in {meta_path.parent}"
     refuse_other_settings(meta["settings"], settings, what, REMEDY, defaults)
     there, here = ({name: of.get(name) for name in FOREIGN} for of in (meta["inputs"], inputs))
     refuse_difference(there, here, f"{what} (made from other files)", REMEDY)
@@ -203,15 +203,15 @@ def is_complete(
 
 def clear_run(paths: RunPaths) -> None:
     """Throw a run's artifacts, logs, records and pages away."""
-    forget_pages(replace(paths, tag=None))
+    forget_pages(paths, of_all_tags=True)
     for folder in (paths.artifacts, paths.logs, paths.stages):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_pages(paths: RunPaths) -> None:
-    """Remove the pages that show results which are about to change: a tag's own, and without a tag those of all."""
-    pages = [paths.report] if paths.tag else [paths.report, *paths.report.glob("*")]
-    for folder in pages:
+def forget_pages(paths: RunPaths, of_all_tags: bool = False) -> None:
+    """Remove the page that shows results which are about to change: that of the tag, or those of all tags."""
+    untagged = replace(paths, tag=None).report
+    for folder in [untagged, *untagged.glob("*")] if of_all_tags else [paths.report]:
         (folder / PAGE).unlink(missing_ok=True)
         shutil.rmtree(folder / FIGURES, ignore_errors=True)
 

@@ -55,6 +55,10 @@ class _Score(_Open):
     k: int
 
 
+class _Compute(_Open):
+    device: str
+
+
 class _Config(_Open):
     seed: int
     tag: str | None = None
@@ -64,7 +68,7 @@ class _Config(_Open):
     injection: dict[str, Any]
     evaluation: dict[str, Any]
     stats: dict[str, Any]
-    compute: dict[str, Any]
+    compute: _Compute
 
 
 class _Record(_Open):
@@ -86,8 +90,9 @@ class _Record(_Open):
     @model_validator(mode="after")
     def _has_what_is_due(self) -> "_Record":
         due = DUE.get(self.step, ())
-        if due and self.config is None:
-            raise ValueError("it has no config")
+        needed = {"config", "model", "compute", *(() if self.step == "stepD" else ("settings", "inputs"))}
+        if due and (missing := sorted(needed - self.model_fields_set)):
+            raise ValueError(f"it has no {', '.join(missing)}")
         if self.status == "ok" and (lacking := [name for name in due if name not in self.outputs]):
             raise ValueError(f"its outputs lack {', '.join(lacking)}")
         return self

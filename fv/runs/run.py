@@ -23,10 +23,10 @@ from fv.heads.effects import Effects
 from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.commands import command
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import SNAPSHOT, RunPaths, refuse_links
-from fv.runs.records import STEPD, StepRecord, read_steps
+from fv.runs.paths import SNAPSHOT, RunPaths, paths_of_step6, refuse_links, run_folder
+from fv.runs.records import STEPD, StepRecord, read_meta, read_steps
 from fv.runs.results import StepdResults
-from fv.runs.step6_files import TRIALS, read_trial_rows
+from fv.runs.step6_files import META, TRIALS, read_trial_rows
 from fv.runs.table_files import read_table
 from fv.runs.vector_files import stored_vectors
 from fv.vectors.vector import Vector
@@ -276,6 +276,16 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
     if not paths.stepd_meta.exists():
         raise ArtifactError(f"{path} is no run's folder: there is no {paths.stepd_meta.relative_to(paths.root)} in it.")
     return opened(paths)
+
+
+def opened_step6(folder: Path) -> Run:
+    """The run, with its tag and the place of a sweep, that a Step6 folder is of.
+
+    Raises:
+        ArtifactError: there is no Step6 in the folder, or as `opened`.
+    """
+    refuse_links(run_folder(folder))
+    return opened(paths_of_step6(folder, read_meta(folder / META)["config"]["tag"]))
 
 
 def opened(paths: RunPaths) -> Run:

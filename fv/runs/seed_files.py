@@ -8,9 +8,7 @@ from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
 from fv.runs.metadata import SPECIAL_TOKENS
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import paths_of_step6
-from fv.runs.records import read_meta
-from fv.runs.run import Run, opened
+from fv.runs.run import Run, opened_step6
 from fv.runs.step6_files import META
 
 TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
@@ -29,7 +27,7 @@ def run_of_step6(step6: Path) -> Run:
     """
     if not (step6 / META).exists():
         raise ArtifactError(f"There is no Step6 in {step6}. Run it for each seed first.")
-    run = opened(paths_of_step6(step6, read_meta(step6 / META)["config"]["tag"]))
+    run = opened_step6(step6)
     run.step("Step6")
     return run
 

@@ -107,17 +107,18 @@ def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
 def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
     """`fv.steps.analyse.run_analyse`, its units computed elsewhere."""
     paths = RunPaths.of(config)
-    for name, analysis, settings in asked_analyses(config, given):
-        run = AnalysedRun(paths, settings, lambda: NoModels().of(config))
-        if is_made(name, analysis, run):
-            log.info("The analysis %s of %s is complete already.", name, paths.root)
-            continue
-        made_from = [asdict(analysis), run.inputs(analysis.reads)]
-        with driving(settings) as driver:
-            units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
-            tasks = [analysis_task(name, unit) for unit in units]
-            driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
-            driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
+    with run_lock(paths.root):
+        for name, analysis, settings in asked_analyses(config, given):
+            run = AnalysedRun(paths, settings, lambda: NoModels().of(config))
+            if is_made(name, analysis, run):
+                log.info("The analysis %s of %s is complete already.", name, paths.root)
+                continue
+            made_from = [asdict(analysis), run.inputs(analysis.reads)]
+            with driving(settings) as driver:
+                units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
+                tasks = [analysis_task(name, unit) for unit in units]
+                driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
+                driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
     return paths.analyses
 
 

@@ -94,7 +94,7 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
         first = read_meta(cells[0] / META)
         paths = paths_of_step6(folder, first["config"]["tag"])
         config = _config(first, paths)
-        metas = read_cells(current_cells(cells, step6_inputs(config, paths, finished_stepd(paths, config))))
+        metas = read_cells(current_cells(cells, step6_inputs(config, paths, read_meta(paths.stepd_meta))))
         meta = gathered_meta(metas)
         if (folder / META).exists() and not overwrite:
             there, what = read_meta(folder / META), f"Step6 in {folder}"

@@ -34,7 +34,7 @@ from fv.runs.metadata import (
     step_meta,
 )
 from fv.runs.outputs import Outputs
-from fv.runs.paths import RunPaths, refuse_one_file
+from fv.runs.paths import RunPaths, refuse_links, refuse_one_file
 from fv.runs.records import read_meta, write_meta
 from fv.runs.screen_files import write_screen
 from fv.runs.stepd_files import write_effects, write_means
@@ -70,6 +70,7 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
 def _made(config: Config, models: ModelHolder) -> None:
     start_job(config)
     paths = RunPaths.of(config)
+    refuse_links(paths.root)
     file = relations_asked(config)
     made_with = stepd_made_with(config, file)
     seen = content_of(paths.stepd_meta)
@@ -145,7 +146,7 @@ def _run(
     if before:
         refuse_other_model(before, lm, paths)
     outputs = Outputs(paths.artifacts)
-    forget_pages(replace(paths, tag=None))
+    forget_pages(paths, of_all_tags=True)
     write_meta(paths.stepd_meta, meta)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
     log_warnings(file, snapshot, config.data.called)

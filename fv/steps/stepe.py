@@ -29,7 +29,7 @@ from fv.runs.metadata import (
 )
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
-from fv.runs.records import write_meta
+from fv.runs.records import read_meta, write_meta
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
@@ -61,18 +61,19 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     """
     start_job(config)
     paths, models = RunPaths.of(config), models or ModelHolder()
-    finished_stepd(paths, config)  # before there is a log
     # Who finds all of it there does not keep others out: jobs of a sweep are at work.
-    with run_lock(paths.root, shared=True), log_to_file(paths.logs / "stepE.log"):
-        stepd_meta = finished_stepd(paths, config)
+    with run_lock(paths.root, shared=True):
+        stepd_meta = finished_stepd(paths, config)  # before there is a log
         config = with_rows_of(config, stepd_meta)
         verify_outputs(paths.artifacts, stepd_meta["outputs"], "StepD")
-        if lacking(config, paths, stepd_meta["outputs"]) == (False, None):
-            log.info("StepE in %s is complete already.", paths.stepe)
-            analyse_after("StepE", config, paths, lambda: models.of(config))
-            return paths.stepe
+        with log_to_file(paths.logs / "stepE.log"):
+            if lacking(config, paths, stepd_meta["outputs"]) == (False, None):
+                log.info("StepE in %s is complete already.", paths.stepe)
+                analyse_after("StepE", config, paths, lambda: models.of(config))
+                return paths.stepe
     with run_lock(paths.root), log_to_file(paths.logs / "stepE.log"):
-        stepd_meta = finished_stepd(paths, config)
+        if read_meta(paths.stepd_meta) != stepd_meta:  # another command came first
+            stepd_meta = finished_stepd(paths, config)
         stepd = StepdResults.read(paths, stepd_meta)
         lacks_vectors, subset = lacking(config, paths, stepd.hashes)
         lm = models.of(config)
@@ -113,7 +114,7 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     overall = by_layer.sum(0)
     # The metadata goes last: a StepE that was killed has none, and is made again.
     (folder / FV_META).unlink(missing_ok=True)
-    forget_pages(paths)
+    forget_pages(paths, of_all_tags=not paths.tag)
     outputs = Outputs(folder)
     outputs.json(TOP_HEADS, described)
     outputs.torch("fv_by_layer.pt", by_layer)

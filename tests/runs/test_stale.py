@@ -101,7 +101,7 @@ def test_a_page_goes_with_the_results_that_it_shows(
     pages = [copied_run / "report" / name / "index.html" for name in ("", "k2")]
     for step, more, left in (
         (run_step6, ["injection.layer=[0,1,2]", "tag=k2"], [pages[0]]),
-        (run_step6, ["injection.layer=[0,1,2]"], []),
+        (run_step6, ["injection.layer=[0,1,2]"], [pages[1]]),
         (run_stepd, ["seed=8", "overwrite=true"], []),
     ):
         for page in pages:

@@ -23,8 +23,9 @@ from fv.runs.analysis_files import META
 from fv.runs.identity import flat
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
-from fv.runs.metadata import finished, is_complete, machine_settings, now, versions
+from fv.runs.metadata import finished, forget_pages, is_complete, machine_settings, now, versions
 from fv.runs.outputs import Outputs
+from fv.runs.paths import RunPaths
 from fv.runs.records import read_meta, write_meta
 from fv.runs.units import units_of_run
 from fv.tables import Tables, arrays_of, tables_of
@@ -65,7 +66,7 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
         started = now()
         units = units_of_run(run.paths, run.meta, run.settings)
         tables = analysis.finish(run, _computed(name, analysis, run, units))
-        _remove(folder)
+        _remove(folder, run.paths)
         outputs, found = Outputs(folder), analysis.summary(tables)
         for table, rows in tables.items():
             outputs.csv(f"{table}.csv", rows)
@@ -152,7 +153,7 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, paths: RunPaths) -> None:
     """Remove what the analysis wrote before, the metadata first: other settings may give other files."""
     if (folder / META).exists():
         try:
@@ -160,6 +161,7 @@ def _remove(folder: Path) -> None:
         except ArtifactError:  # what it wrote is not known then, and named by nothing that is read
             names = []
         (folder / META).unlink()
+        forget_pages(paths, of_all_tags=not paths.tag)
         for name in names:
             (folder / name).unlink(missing_ok=True)
 
