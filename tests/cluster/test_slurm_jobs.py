@@ -38,12 +38,12 @@ def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pyte
 
 def test_submitting_leaves_no_link_in_the_runs_folder(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    program = tmp_path / "sbatch"
-    program.write_text("#!/bin/sh\necho Submitted batch job 17\n", encoding="utf-8")
-    program.chmod(0o755)
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 17\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
     logs = tmp_path / "run" / "cluster" / "slurm"
     work = Work("json:dumps", None, tmp_path / "run", "code", tmp_path)
-    assert slurm_jobs.submit([slurm_jobs.Doing(work, tmp_path, [])], logs, {}) == ["17_0"]
+    assert slurm_jobs.submit([slurm_jobs.Doing(work, tmp_path, [])] * 2, logs, {}) == ["17_0", "17_1"]
     assert list(logs.iterdir())
     refuse_links(tmp_path / "run")
 

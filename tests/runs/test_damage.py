@@ -1,6 +1,7 @@
 """A damaged run gives the numbers it gave before, or the project's own error with a remedy; never others."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from fv.units import UnitName, UnitStore, unit_names
 
 READ = ("artifacts/units", ".lock", ".log")
 """What of a run no reader opens."""
+NUMBER = re.compile(r"[+-]?\d+\.\d+")
 shares = st.floats(0, 1, exclude_max=True)
 
 
@@ -59,15 +61,18 @@ def numbers(value: Any) -> Any:
 
 def readers(root: Path) -> dict[str, Callable[[Run], Any]]:
     tables = open_run(root).tables
+    config = Config(results_dir=str(root.parents[1]), run_id="r")
     return {
         **{f"table {name}": lambda run, name=name: run.table(name) for name in tables},
         "heads": lambda run: run.record("top_heads"),
         "vectors": lambda run: {name: own.values.tolist() for name, own in run.vectors.items()},
-        "effects": lambda run: str(run.effects.mean().table.to_csv()),
-        "result": lambda run: run.result.table,
+        "effects": lambda run: {q_id: own.delta_logprob.tolist() for q_id, own in run.effects.effects.items()},
+        "means": lambda run: {q_id: own.clean.tolist() for q_id, own in run.effects.means.items()},
+        "result": lambda run: run.result.trials,
         "trials": lambda run: run.trials.snapshot.model_dump_json(),
         "settings": lambda run: [run.config["seed"], run.config["model"]["name"], run.meta["model"]],
-        "steps": lambda run: run_status(Config(results_dir=str(run.paths.root.parents[1]), run_id="r")).steps,
+        "steps": lambda _: run_status(config).steps,
+        "report": lambda _: report(config),
     }
 
 
@@ -75,14 +80,13 @@ def test_readers_of_a_damaged_run_give_the_same_numbers_or_an_error_of_ours(
     finished_run: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = shutil.copytree(finished_run, tmp_path / "relation" / "r")
-    config = Config(results_dir=str(tmp_path), run_id="r")
     every = readers(root)
-    whole = {name: numbers(read(open_run(root))) for name, read in every.items()}
-    report(config)
-    printed = capsys.readouterr().out
+    run = open_run(root)
+    whole = {name: numbers(read(run)) for name, read in every.items()}
+    printed = {*NUMBER.findall(capsys.readouterr().out)}
     refused: list[str] = []
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], database=None)
     @given(name=st.sampled_from(files), share=shares, bit=st.none() | st.integers(0, 7))
     def check(name: str, share: float, bit: int | None) -> None:
         content = (root / name).read_bytes()
@@ -90,17 +94,16 @@ def test_readers_of_a_damaged_run_give_the_same_numbers_or_an_error_of_ours(
             return
         (root / name).write_bytes(damaged(content, share, bit))
         try:
+            run = open_run(root)
             for reader, read in every.items():
                 try:
-                    assert numbers(read(open_run(root))) == whole[reader], (name, reader)
+                    assert numbers(read(run)) == whole[reader], (name, reader)
                 except FvError as error:
                     refused.append(f"{name}: {error}")
-            try:
-                report(config)
-                told = capsys.readouterr().out
-                assert told == printed or "Mind:" in told or all(line in printed for line in told.splitlines()), name
-            except FvError as error:
-                refused.append(f"{name}: {error}")
+            # What is damaged of an analysis is left out; the rest is as it was.
+            assert {*NUMBER.findall(capsys.readouterr().out)} <= printed, name
+        except FvError as error:
+            refused.append(f"{name}: {error}")
         finally:
             (root / name).write_bytes(content)
 
@@ -160,18 +163,13 @@ def test_a_damaged_analysis_is_left_out_and_made_again(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "change"),
     [
-        "stepD_meta.json",
-        "fv_global_resid_meta.json",
-        "step6/eval_meta.json",
-        "sampled_trials.json",
-        "top_heads.json",
-        "step6/eval_summary.json",
-        "fv_qid.pt",
+        *((name, "cut") for name in ("stepD_meta.json", "fv_global_resid_meta.json", "step6/eval_meta.json")),
+        *(("sampled_trials.json", change) for change in ("cut", "edited")),
+        *((name, "edited") for name in ("top_heads.json", "step6/eval_summary.json")),
     ],
 )
-@pytest.mark.parametrize("change", ["cut", "edited"])
 def test_the_remedy_that_an_error_names_brings_a_damaged_file_back(
     make_config: MakeConfig,
     copied_run: Path,

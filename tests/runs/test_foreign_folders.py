@@ -3,13 +3,16 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from analysed import tiny_settings
 from conftest import MakeConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fv.config import Config
 from fv.errors import ArtifactError
 from fv.report.terminal import print_report, report
 from fv.runs.paths import RunPaths, is_inside, paths_of_step6, refuse_links
@@ -32,6 +35,13 @@ PLACES = [
 parts = st.sampled_from(["a", "b.csv", "..", ".", "", "a b", "~", "é"])
 
 
+@pytest.fixture(scope="module")
+def composed(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path) -> tuple[Config, Config]:
+    """The settings of the finished run, and those that ask for an analysis of it."""
+    own = make_config(*tiny_settings(tiny_llama_folder, small_csv, Path("results")))
+    return own, make_config("analysis=[cost]", "run_id=r", entrypoint="analyse")
+
+
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A folder that is no part of a run, with a file that nobody may touch."""
@@ -47,7 +57,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_in_a_run_that_is_a_link_is_followed_by_any_command(
-    make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], outside: Path, place: str
+    composed: tuple[Config, Config], copied_run: Path, outside: Path, place: str
 ) -> None:
     link, folder = copied_run / place, not Path(place).suffix
     if link.is_dir():
@@ -56,8 +66,8 @@ def test_nothing_in_a_run_that_is_a_link_is_followed_by_any_command(
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside if folder else outside / "kept.csv")
     before = content(outside)
-    config, again = make_config(*settings_of_copy), make_config(*settings_of_copy, "overwrite=true")
-    only = make_config("analysis=[cost]", "run_id=r", f"results_dir={copied_run.parents[1]}", entrypoint="analyse")
+    config, only = (replace(each, results_dir=str(copied_run.parents[1])) for each in composed)
+    again = replace(config, overwrite=True)
     commands: list[Callable[[], object]] = [
         *(lambda: run_pipeline(again), lambda: run_stepd(again), lambda: run_step6(config), lambda: run_clean(config)),
         *(lambda: run_analyse(only, given=["analysis"]), lambda: report(config), lambda: run_status(config)),

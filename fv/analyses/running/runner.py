@@ -66,7 +66,7 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
         started = now()
         units = units_of_run(run.paths, run.meta, run.settings)
         tables = analysis.finish(run, _computed(name, analysis, run, units))
-        _remove(folder, run.paths)
+        _remove(folder, run.paths, of_all_tags=not run.paths.tag and analysis.after != "Step6")
         outputs, found = Outputs(folder), analysis.summary(tables)
         for table, rows in tables.items():
             outputs.csv(f"{table}.csv", rows)
@@ -153,15 +153,16 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
-def _remove(folder: Path, paths: RunPaths) -> None:
-    """Remove what the analysis wrote before, the metadata first: other settings may give other files."""
+def _remove(folder: Path, paths: RunPaths, of_all_tags: bool) -> None:
+    """Remove what the analysis wrote before, the metadata first, and the pages that show it: other settings may give
+    other files."""
     if (folder / META).exists():
         try:
             names = [*read_meta(folder / META).get("outputs", {})]
         except ArtifactError:  # what it wrote is not known then, and named by nothing that is read
             names = []
         (folder / META).unlink()
-        forget_pages(paths, of_all_tags=not paths.tag)
+        forget_pages(paths, of_all_tags)
         for name in names:
             (folder / name).unlink(missing_ok=True)
 
