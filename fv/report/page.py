@@ -28,7 +28,7 @@ from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
 from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import FIGURES, PAGE, RunPaths
-from fv.runs.run import Run, open_run
+from fv.runs.run import Run, opened
 
 MOST_FINDINGS = 60
 """Relations with sentences of their own."""
@@ -40,7 +40,7 @@ def report_page(config: Config) -> Path:
     Raises:
         ArtifactError: there is no finished StepD, or a file is missing or was changed.
     """
-    return write_page(open_run(RunPaths.of(config).root, config.tag), config.report.formats)
+    return write_page(opened(RunPaths.of(config)), config.report.formats)
 
 
 def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:

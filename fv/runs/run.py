@@ -272,10 +272,10 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
         >>> len(run.vectors["antonym"].heads)
         3
     """
-    paths = RunPaths(Path(path), tag)
-    if not paths.stepd_meta.exists():
-        raise ArtifactError(f"{path} is no run's folder: there is no {paths.stepd_meta.relative_to(paths.root)} in it.")
-    return opened(paths)
+    run = opened(RunPaths(Path(path), tag))
+    for line in run.stale:
+        log.warning(line)
+    return run
 
 
 def opened_step6(folder: Path) -> Run:
@@ -295,9 +295,10 @@ def opened(paths: RunPaths) -> Run:
         ArtifactError: StepD has not finished, metadata are damaged, or something in the folder is a link.
     """
     refuse_links(paths.root)
+    if not paths.stepd_meta.exists():
+        there = paths.stepd_meta.relative_to(paths.root)
+        raise ArtifactError(f"{paths.root} is no run's folder: there is no {there} in it.")
     run = Run(paths)
-    if "StepD" not in run.steps or not run.steps["StepD"].finished:
+    if not run.steps["StepD"].finished:
         raise ArtifactError(f"The run in {paths.root} has not finished its StepD.")
-    for line in run.stale:
-        log.warning(line)
     return run
