@@ -24,7 +24,7 @@ from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import REMEDY, finished_stepd, forget_pages, refuse_other_model, refuse_other_settings, start_job
-from fv.runs.paths import RunPaths, paths_of_step6, run_folder
+from fv.runs.paths import RunPaths, paths_of_step6, refuse_links, run_folder
 from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 from fv.runs.step6_files import META
@@ -61,6 +61,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     if config.runs is not None:
         return run_seeds(config)
     paths = RunPaths.of(config)
+    refuse_links(paths.root)
     base = without_swept(step6_settings(config))
     cells = [cell for cell in finished_cells(paths.step6) if without_swept(read_meta(cell / META)["settings"]) == base]
     if not cells:
@@ -68,6 +69,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
             f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
             + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
+    finished_stepd(paths, config)
     return gather_cells(paths.step6, cells, config.overwrite, models)
 
 
@@ -101,7 +103,8 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
             refuse_other_settings(there["settings"], meta["settings"], what, f"The sweep's cells are kept. {REMEDY}")
             if there["inputs"] != meta["inputs"]:
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
-        forget_pages(paths)
+        if not paths.place:
+            forget_pages(paths)
         _write(paths, read_rows(metas), meta, models or ModelHolder(), overwrite)
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
