@@ -19,6 +19,7 @@ from fv.config.checks import name_after
 from fv.config.explanations import explanations
 from fv.config.overrides import shown_value
 from fv.errors import ConfigError, FvError
+from fv.files import read_json, reading
 from fv.runs.commands import command
 from fv.runs.paths import AIE_META, FV_META
 
@@ -241,13 +242,15 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
     meta = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts" / "stepD_meta.json"
     if not meta.exists():
         return {}  # the step itself says which one to run first
-    recorded, defaults = json.loads(meta.read_text(encoding="utf-8"))["config"], Config().resolved()
-    stored = {"seed": recorded["seed"]} | {
-        f"{group}.{key}": recorded[group][key]
-        for group, keys in ADOPTED.items()
-        for key in keys or defaults[group]
-        if key in recorded[group]
-    }
+    defaults = Config().resolved()
+    with reading(meta):
+        recorded = read_json(meta)["config"]
+        stored = {"seed": recorded["seed"]} | {
+            f"{group}.{key}": recorded[group][key]
+            for group, keys in ADOPTED.items()
+            for key in keys or defaults[group]
+            if key in recorded[group]
+        }
     adopted = {}
     for key, value in stored.items():
         group, _, name = key.partition(".")

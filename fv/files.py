@@ -8,12 +8,13 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fv.errors import ArtifactError
+from fv.errors import ArtifactError, FvError
 
 
 def safe_name(name: str) -> str:
@@ -43,6 +44,24 @@ _WRITER = ".written-by-"
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value's canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Let what goes wrong while the contents of `path` are taken apart be said of it: they are not as they are written.
+
+    Raises:
+        ArtifactError: a part is missing, or of another type, shape or range.
+    """
+    try:
+        yield
+    except FvError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"{path} is damaged, or was not written by this project ({type(error).__name__}: {told})."
+        ) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -126,9 +145,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines, floats exactly as written."""
     try:
         with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
-    except (OSError, ValueError) as error:
+            rows = [_parsed(line) for line in file]
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is missing, truncated or not JSON lines ({error}).") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise ArtifactError(f"{path} holds lines that are no JSON objects.")
+    return rows
 
 
 def write_csv(path: Path, table: Any) -> None:
@@ -157,17 +179,26 @@ def write_npz(path: Path, **arrays: Any) -> None:
     write_whole(path, write)
 
 
+def _parsed(text: str) -> Any:
+    """A JSON value; NaN and infinity, which JSON has not and Python reads, are refused."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        ArtifactError: the file is missing, truncated or not JSON.
+        ArtifactError: the file is missing, truncated or not JSON, which has no NaN and no infinity.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ArtifactError(f"{path} is truncated or is not JSON ({error}).") from None
 
 
@@ -210,7 +241,7 @@ def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], dict[str, A
 
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+            about = _parsed((file.metadata() or {}).get(ABOUT, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing.") from None

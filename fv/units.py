@@ -4,19 +4,40 @@ A unit that is there need not be computed again: after a kill, when a run grows,
 """
 
 import hashlib
+import io
 import json
 import logging
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from fv.files import digest_of, safe_name, write_npz
 
+if TYPE_CHECKING:
+    import torch
+
 Arrays = dict[str, np.ndarray]
+ABOUT = "about"
+"""The array of a unit's file that says, as JSON, what it is of, which arrays it has and what computed it."""
 log = logging.getLogger(__name__)
+
+
+class UnitName(NamedTuple):
+    """What a unit is of; recorded in it, for its file's name is cut and cannot be taken apart.
+
+    Attributes:
+        kind: what was computed, such as `clean`, `effects`, `grid` or the name of an analysis.
+        relation: whose it is; empty where it is no single relation's.
+        part: which of several of one kind and relation.
+    """
+
+    kind: str
+    relation: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +59,7 @@ class UnitStore:
     machines: list[dict[str, Any]] = field(default_factory=list)
     _kept: set[Path] = field(default_factory=set, repr=False)
 
-    def find(self, name: str, made_from: Any) -> Arrays | None:
+    def find(self, name: UnitName, made_from: Any) -> Arrays | None:
         """A finished unit of this name and of `made_from`; None where there is none, or it is damaged."""
         if self.folder is None:
             return None
@@ -46,21 +67,27 @@ class UnitStore:
         if self.fresh and path not in self._kept:
             return None
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                self._saw(json.loads(str(arrays["machine"])))
-                return {key: arrays[key] for key in arrays.files}
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                about = json.loads(str(stored[ABOUT]))
+                arrays = {key: stored[key] for key in stored.files if key != ABOUT}
+            # A zip whose directory is damaged may have lost a member without a word.
+            if about["of"] != list(name) or about["arrays"] != sorted(arrays):
+                raise ValueError("it has other arrays than it says")
+            self._saw(dict(about["machine"]))
+            return arrays
         except FileNotFoundError:
             pass
         except Exception as error:  # a damaged zip fails in many ways; all of them mean "not finished"
             log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
         return None
 
-    def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
+    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
         """Write a finished unit, whole: another process that writes the same one at once does no harm."""
         if self.folder is not None:
             path = self._path(name, made_from)
             self._saw(self.machine)
-            write_npz(path, machine=np.array(json.dumps(self.machine)), **arrays)
+            about = {"of": list(name), "arrays": sorted(arrays), "machine": self.machine}
+            write_npz(path, **{ABOUT: np.array(json.dumps(about, ensure_ascii=False))}, **arrays)
             self._kept.add(path)
 
     def note(self, machine: dict[str, Any]) -> None:
@@ -72,21 +99,40 @@ class UnitStore:
         if machine not in self.machines:
             self.machines.append(dict(machine))
 
-    def _path(self, name: str, made_from: Any) -> Path:
+    def _path(self, name: UnitName, made_from: Any) -> Path:
         assert self.folder is not None
-        return self.folder / f"{safe_name(name)[:80]}-{digest_of([self.made_with, name, made_from])[:32]}.npz"
+        shown = safe_name("-".join(part for part in name if part))[:80]
+        return self.folder / f"{shown}-{digest_of([self.made_with, list(name), made_from])[:32]}.npz"
 
 
 NO_UNITS = UnitStore(None, None)
 """Finds nothing and keeps nothing."""
 
 
-def digest_of_tensor(values: torch.Tensor) -> str:
+def unit_names(folder: Path) -> Iterator[tuple[Path, UnitName]]:
+    """The file of each unit in a folder with what it is of, as it records it; one that is damaged is left out.
+
+    Reads no arrays and needs no torch.
+    """
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            with zipfile.ZipFile(path) as file:
+                about = np.lib.format.read_array(io.BytesIO(file.read(f"{ABOUT}.npy")), allow_pickle=False)
+            kind, relation, part = json.loads(str(about))["of"]
+        except Exception as error:  # as above
+            log.debug("%s is damaged: %s", path, error)
+            continue
+        yield path, UnitName(str(kind), str(relation), str(part))
+
+
+def digest_of_tensor(values: "torch.Tensor") -> str:
     """SHA-256 of a tensor's numbers, type and shape, in hex."""
     shape = f"{values.dtype} {tuple(values.shape)} "
     return hashlib.sha256(shape.encode() + array_of(values).tobytes()).hexdigest()
 
 
-def array_of(values: torch.Tensor) -> np.ndarray:
+def array_of(values: "torch.Tensor") -> np.ndarray:
     """A tensor as an array, exactly; NumPy has no bfloat16."""
+    import torch
+
     return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()

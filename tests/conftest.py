@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from analysed import tiny_settings
 from commands import ROOT, forbid_users_results, hub
 from hostile_texts import ANSWERS, NAMES
 from hydra import compose, initialize
@@ -206,6 +207,28 @@ def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_facto
     )
     run_pipeline(config)
     return open_run(RunPaths.of(config).root)
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a finished run with all of Step6 and its analyses, to be copied and not changed."""
+    results = tmp_path_factory.mktemp("finished")
+    run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results)))
+    return results / "relation" / "r"
+
+
+@pytest.fixture
+def copied_run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of `finished_run` of the test's own."""
+    return shutil.copytree(finished_run, tmp_path / "relation" / "r")
+
+
+@pytest.fixture
+def settings_of_copy(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
+    """The settings of `copied_run`."""
+    return tiny_settings(tiny_llama_folder, small_csv, tmp_path)
 
 
 @pytest.fixture(scope="session")

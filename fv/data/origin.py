@@ -51,6 +51,12 @@ class Origin:
         names = {each.name for each in fields(cls)}
         if not isinstance(value, dict) or set(value) != names or not isinstance(value["template"], dict):
             raise ArtifactError(f"An origin has {', '.join(sorted(names))}, and this is {value!r}.")
+        weights = value["weights"]
+        of_text = isinstance(weights, dict) and all(isinstance(each, str) for each in weights.values())
+        if not of_text or not isinstance(value["model"], str) or not isinstance(value["add_special_tokens"], bool):
+            raise ArtifactError(
+                f"An origin names a model, its digests and whether special tokens are added: {value!r}."
+            )
         return cls(**{**value, "template": TemplateConfig(**value["template"])})
 
     def as_json(self) -> dict[str, Any]:

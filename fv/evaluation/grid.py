@@ -20,7 +20,7 @@ from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, tri
 from fv.interventions.engine import SCORED, Cell, Engine, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
-from fv.units import NO_UNITS, Arrays, UnitStore, digest_of_tensor
+from fv.units import NO_UNITS, Arrays, UnitName, UnitStore, digest_of_tensor
 from fv.vectors.vector import Vector
 
 Plan = Sequence[tuple[Vector, Sequence[str]]]
@@ -118,9 +118,9 @@ def evaluate_vectors(
     return sort_trials(pd.concat(tables, ignore_index=True))
 
 
-def _unit(q_id: str, vector: Vector, asked: list[Any]) -> tuple[str, list[Any]]:
+def _unit(q_id: str, vector: Vector, asked: list[Any]) -> tuple[UnitName, list[Any]]:
     """A unit's name and what it is made from."""
-    return f"grid-{q_id}-{vector.name}", [*asked, digest_of_tensor(vector.values)]
+    return UnitName("grid", q_id, vector.name), [*asked, digest_of_tensor(vector.values)]
 
 
 def eval_trials(snapshot: Snapshot, q_id: str, n_eval: int | None) -> list[Trial]:

@@ -22,7 +22,7 @@ from fv.interventions.answers import score_answers, score_columns
 from fv.interventions.engine import Advance, Cell, Engine, ignore_progress
 from fv.progress import progress_bar
 from fv.tables import Tables, arrays_of, tables_of
-from fv.units import UnitStore
+from fv.units import UnitName, UnitStore
 from fv.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class HeldOutRun:
         q_id = asked.questions.q_id
         stream = self.candidates.stream(q_id)
         choice = self._choice(asked, stream)
-        name, made_from = f"held_out-{q_id}-{part}", self._made_from(asked, candidates, choice, stream)
+        name, made_from = UnitName("held_out", q_id, part), self._made_from(asked, candidates, choice, stream)
         if arrays := units.find(name, made_from):
             log.info("%s, %s: found finished", q_id, SAID[part])
             advance(len(asked.test) * len(candidates))

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
-from fv.files import read_safetensors
+from fv.files import read_safetensors, reading
 from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
+
+KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
+"""The number formats of effects, means and the numbers of queries."""
 
 
 def load_effects(path: str | PathLike[str]) -> Effects:
@@ -31,15 +35,27 @@ def load_effects(path: str | PathLike[str]) -> Effects:
     """
     file = Path(path)
     tensors, about = read_safetensors(file, FORM)
-    try:
+    with reading(file):
+        _refuse_odd(tensors, file)
         return _effects(tensors, about)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{file} lacks a part of the effects it is to hold ({error!r}).") from None
+
+
+def _refuse_odd(tensors: dict[str, Tensor], file: Path) -> None:
+    """Refuse numbers that no effect or mean can be.
+
+    Raises:
+        ArtifactError: they are of another format than real numbers and counts, or infinite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in KINDS or tensor.isinf().any():
+            told = "infinite values" if tensor.dtype in KINDS else f"numbers of the format {tensor.dtype}"
+            raise ArtifactError(f"{file} holds {told} as {name}, where effects and means are due.")
 
 
 def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     effects, means = {}, {}
     for number, q_id in enumerate(about["relations"]):
+        _refuse_shapes(tensors, number, q_id)
         logprob, p = (tensors[f"{number}.{name}"].numpy() for name in MEASURED)
         queries = tensors.get(f"{number}.{QUERY}")
         effects[q_id] = TrialEffects.read(logprob, p, None if queries is None else queries.numpy())
@@ -52,6 +68,20 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
     screen = _screen(tensors, about) if about.get("screen") else None
     return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about.get("clusters", {}))
+
+
+def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:
+    """Refuse effects and means of a relation that are of different heads.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    clean = tuple(tensors[f"{number}.clean"].shape)
+    corrupted, residual = (tuple(tensors[f"{number}.{name}"].shape) for name in ("corrupted", "residual"))
+    effects = {tuple(tensors[f"{number}.{name}"].shape) for name in MEASURED}
+    (shape,) = effects if len(effects) == 1 else [()]
+    if len(clean) != 3 or corrupted != clean or len(residual) != 2 or residual[0] != clean[0] or shape[1:] != clean[:2]:
+        raise ValueError(f"effects {sorted(effects)} and means {clean}, {corrupted}, {residual} of {q_id}")
 
 
 def _screen(tensors: dict[str, Tensor], about: dict[str, Any]) -> Screen:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from fv.interventions.engine import Head
+from fv.units import UnitName
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
@@ -50,9 +51,9 @@ class Piece:
     heads: tuple[Head, ...] = ()
 
     @property
-    def name(self) -> str:
+    def name(self) -> UnitName:
         """What its unit is called."""
-        return f"{self.kind.value}-{self.q_id}"
+        return UnitName(self.kind.value, self.q_id)
 
     def part(self, part: slice) -> "Piece":
         """Some of its prompts, by their places among them."""

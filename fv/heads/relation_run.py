@@ -304,7 +304,7 @@ class RelationRuns:
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if key != "machine"}
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _score_arrays(run: LastToken) -> Arrays:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fv.pricing.memory import BESIDE
 from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.work import Work, total
-from fv.units import Arrays, UnitStore
+from fv.units import Arrays, UnitName, UnitStore
 
 
 class UnitPrice(NamedTuple):
@@ -61,11 +61,11 @@ class StagePrice:
 
 @dataclass(frozen=True, kw_only=True)
 class PricedUnits(UnitStore):
-    """Finds no unit, and takes the price of each that is computed to the stage that its name begins with.
+    """Finds no unit, and takes the price of each that is computed to the stage of its kind.
 
     Attributes:
         engine: what prices it.
-        stages: {how names begin: stage}.
+        stages: {kind of unit: stage}.
     """
 
     folder: None = None
@@ -73,9 +73,9 @@ class PricedUnits(UnitStore):
     engine: PricedEngine
     stages: Mapping[str, StagePrice]
 
-    def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
+    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
         del made_from
-        self.stages[_kind(name)].take(self.engine, _n_trials(arrays))
+        self.stages[name.kind].take(self.engine, _n_trials(arrays))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +88,22 @@ class UnitsByLength(PricedUnits):
 
     known: dict[tuple[str, tuple[int, ...]], tuple[UnitPrice, Arrays]] = field(default_factory=dict)
 
-    def find(self, name: str, made_from: Any) -> Arrays | None:
+    def find(self, name: UnitName, made_from: Any) -> Arrays | None:
         if (found := self.known.get(_lengths(name, made_from))) is None:
             return None
         price, arrays = found
-        self.stages[_kind(name)].add(price, _n_trials(arrays))
+        self.stages[name.kind].add(price, _n_trials(arrays))
         return arrays
 
-    def keep(self, name: str, made_from: Any, arrays: Arrays) -> None:
+    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
         super().keep(name, made_from, arrays)
-        self.known[_lengths(name, made_from)] = self.stages[_kind(name)].units[-1], arrays
+        self.known[_lengths(name, made_from)] = self.stages[name.kind].units[-1], arrays
 
 
-def _kind(name: str) -> str:
-    return name.partition("-")[0]
-
-
-def _lengths(name: str, made_from: Any) -> tuple[str, tuple[int, ...]]:
+def _lengths(name: UnitName, made_from: Any) -> tuple[str, tuple[int, ...]]:
     """What a unit of StepD costs by (`fv.heads.relation_run`): how many tokens each of its prompts has."""
     _, prompts = made_from
-    return _kind(name), tuple(len(token_ids) for token_ids, _ in prompts)
+    return name.kind, tuple(len(token_ids) for token_ids, _ in prompts)
 
 
 def _n_trials(arrays: Arrays) -> int:

@@ -16,8 +16,9 @@ from fv.files import digest_of
 from fv.report.about import settings_of
 from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.report.words import interval
-from fv.runs.paths import RunPaths
-from fv.runs.run import open_run
+from fv.runs.paths import RunPaths, refuse_links
+from fv.runs.records import read_meta
+from fv.runs.run import opened
 
 _EFFECT, _CONTRAST = "mean_delta_logprob", ("mean", "ci_low", "ci_high", "n")
 
@@ -114,16 +115,18 @@ def compare(config: Config) -> Compared:
     """The runs that `config.runs` names, each under `config.tag`.
 
     Raises:
-        ArtifactError: one of them is not there, or none has finished its StepD.
+        ArtifactError: one of them is not there or damaged, or none has finished its StepD.
     """
     runs, unfinished = {}, {}
     for run_id in dict.fromkeys(config.runs or ()):
         root = RunPaths.of(config).root.with_name(run_id)
         if not root.exists():
             raise ArtifactError(f"runs={config.runs}: there is no run {run_id!r} in {root.parent}.")
-        try:
-            runs[run_id] = Facts(open_run(root, config.tag))
-        except ArtifactError:
+        paths = RunPaths(root, config.tag)
+        refuse_links(root)
+        if paths.stepd_meta.exists() and read_meta(paths.stepd_meta)["status"] == "ok":
+            runs[run_id] = Facts(opened(paths))
+        else:
             unfinished[run_id] = "StepD has not finished; there is nothing to show."
     if not runs:
         raise ArtifactError(f"runs={config.runs}: none of them has finished its StepD.")

@@ -9,6 +9,7 @@ import pandas as pd
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.report.headline import null_ps
+from fv.report.screened import screen_report_of
 from fv.report.summary import Summary
 from fv.runs.run import Run
 from fv.vectors.names import ranking_name, source_name
@@ -50,7 +51,7 @@ class Facts:
     @cached_property
     def screen(self) -> dict[str, Any]:
         """`screen_report.json`; empty where all heads were measured."""
-        return self.run.record("screen_report") if "screen_scores" in self.run.tables else {}
+        return screen_report_of(self.run)
 
     @cached_property
     def shape(self) -> tuple[int, int] | None:
@@ -70,10 +71,12 @@ class Facts:
 
     @property
     def missing(self) -> list[str]:
-        """The steps that have not run, as a sentence each."""
-        found = []
-        if "StepE" not in self.run.outputs:
+        """The steps that have not run or are stale, as a sentence each."""
+        found = [*self.run.stale]
+        if "StepE" not in self.run.steps:
             found.append("StepE has not run: there are no vectors.")
+        if "Step6" in self.run.steps and not self.summary:
+            return found
         if not self.summary:
             found.append("Step6 has not run: nothing was injected.")
         elif "held_out" not in self.run.tables:

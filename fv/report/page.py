@@ -17,7 +17,7 @@ from fv.config import Config
 from fv.config.report import FORMATS
 from fv.errors import FvError
 from fv.evaluation.summary import records
-from fv.files import write_text, write_whole
+from fv.files import reading, write_text, write_whole
 from fv.report.about import command_of, hashes_of, made_with, settings_of
 from fv.report.analysis_figures import analysis_figures
 from fv.report.facts import Facts
@@ -27,8 +27,8 @@ from fv.report.page_tables import tables_of
 from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
 from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
-from fv.runs.paths import RunPaths
-from fv.runs.run import Run, open_run
+from fv.runs.paths import FIGURES, PAGE, RunPaths
+from fv.runs.run import Run, opened
 
 MOST_FINDINGS = 60
 """Relations with sentences of their own."""
@@ -40,7 +40,7 @@ def report_page(config: Config) -> Path:
     Raises:
         ArtifactError: there is no finished StepD, or a file is missing or was changed.
     """
-    return write_page(open_run(RunPaths.of(config).root, config.tag), config.report.formats)
+    return write_page(opened(RunPaths.of(config)), config.report.formats)
 
 
 def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
@@ -64,19 +64,20 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
     unknown = sorted({*formats} - {*FORMATS})
     if unknown:
         raise FvError(f"formats={list(formats)}: {unknown[0]!r} is none of {', '.join(FORMATS)}.")
-    facts = Facts(run)
-    pictures = pictures_of(facts)
-    folder = run.paths.root / "report" / (run.paths.tag or "")
-    return write_files(folder, rendered("page.html", pictures, **_content(facts)), pictures, formats)
+    with reading(run.paths.root):
+        facts = Facts(run)
+        pictures = pictures_of(facts)
+        html = rendered("page.html", pictures, **_content(facts))
+    return write_files(run.paths.report, html, pictures, formats)
 
 
 def write_files(folder: Path, html: str, pictures: Sequence[Picture], formats: Sequence[str]) -> Path:
     """Write a page as `index.html` and its figures into `figures/`; returns the page's path."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         for form in formats:
-            save_picture(picture, folder / "figures" / f"{picture.name}.{form}", form)
-    page = folder / "index.html"
+            save_picture(picture, folder / FIGURES / f"{picture.name}.{form}", form)
+    page = folder / PAGE
     write_text(page, html)
     return page
 

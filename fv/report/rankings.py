@@ -1,17 +1,11 @@
 """What StepD and StepE found, as tables: how prompts are answered, and which heads carry each relation."""
 
-from collections import defaultdict
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
 
 from fv.display import print_table, print_text
-from fv.files import read_jsonl
 from fv.report.numbers import heads, interval
 from fv.report.screened import screen_report_of, screen_sentences
-from fv.runs.paths import RunPaths
-from fv.runs.run import open_run
+from fv.runs.run import Run
 from fv.vectors.names import ranking_name
 
 PROMPTS = ("corrupted", "clean")
@@ -20,32 +14,24 @@ N_SHOWN = 3
 """Heads that are named."""
 
 
-def print_stepd(paths: RunPaths, meta: dict[str, Any]) -> None:
-    """Print a row a relation: how its prompts are answered, and its heads of the largest effects.
-
-    Args:
-        paths: the run's.
-        meta: StepD's metadata.
-    """
-    key = meta["config"]["score"]["key"]
-    effects, trials = _effects(paths.artifacts / "cie_stats.csv", key), defaultdict(list)
-    for row in read_jsonl(paths.artifacts / "trial_metrics.jsonl"):
-        trials[row["q_id"]].append(row)
+def print_stepd(run: Run) -> None:
+    """Print a row a relation: how its prompts are answered, and its heads of the largest effects."""
+    key = run.config["score"]["key"]
+    effects, trials = _effects(run, "cie_stats", key), run.table("trial_metrics")
     table = []
     for q_id, own in effects.groupby("q_id", sort=True):
-        answered = [_share(trials[str(q_id)], f"{prompt}_correct") for prompt in PROMPTS]
+        answered = [f"{trials[trials['q_id'] == q_id][f'{prompt}_correct'].mean():.2f}" for prompt in PROMPTS]
         table.append((q_id, *answered, *_largest(own), own["n_trials"].iloc[0]))
-    over_all = _largest(_effects(paths.artifacts / "aie_stats.csv", key))
+    over_all = _largest(_effects(run, "aie_stats", key))
     table.append(("all (AIE)", *["–"] * len(PROMPTS), *over_all, "–"))
     names = ("relation", *PROMPTS, "best heads", "effect of the best", "n")
-    print_table(f"Accuracy of prompts, and effects of heads ({key}) in {meta['config']['model']['name']}", names, table)
-    if said := screen_sentences(screen_report_of(paths)):
+    print_table(f"Accuracy of prompts, and effects of heads ({key}) in {run.config['model']['name']}", names, table)
+    if said := screen_sentences(screen_report_of(run)):
         print_text(said)
 
 
-def print_stepe(paths: RunPaths) -> None:
+def print_stepe(run: Run) -> None:
     """Print a row a ranking: its best heads, and how sure it is of its top k."""
-    run = open_run(paths.root, paths.tag)
     ranked = run.record("top_heads")
     # Without the analysis of the rankings' stability there are the heads alone.
     reports = run.record(STABILITY)["rankings"] if f"{STABILITY}.json" in run.files else {}
@@ -69,15 +55,10 @@ def print_stepe(paths: RunPaths) -> None:
     print_table(title, names, table, n_text=2)
 
 
-def _effects(path: Path, key: str) -> pd.DataFrame:
+def _effects(run: Run, name: str, key: str) -> pd.DataFrame:
     """The rows of a table of effects that are of the score `key`."""
-    ends = {name: [""] for name in ("se", "ci_low", "ci_high")}
-    table = pd.read_csv(path, dtype={"q_id": str}, keep_default_na=False, na_values=ends)  # a relation may be called NA
+    table = run.table(name)
     return table[table["metric"] == key]
-
-
-def _share(rows: list[dict[str, Any]], column: str) -> str:
-    return f"{sum(row[column] for row in rows) / len(rows):.2f}" if rows else "–"
 
 
 def _largest(effects: pd.DataFrame) -> tuple[str, str]:

@@ -5,15 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from fv.files import read_json
-from fv.runs.paths import RunPaths
+from fv.runs.run import Run
 from fv.runs.screen_files import REPORT
 
 
-def screen_report_of(paths: RunPaths) -> dict[str, Any]:
+def screen_report_of(run: Run) -> dict[str, Any]:
     """`screen_report.json` of a run; empty where all heads were measured."""
-    path = paths.artifacts / REPORT
-    return read_json(path) if path.exists() else {}
+    return run.record(REPORT.removesuffix(".json")) if REPORT in run.files else {}
 
 
 def screen_sentences(report: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from fv.display import print_table, print_text
 from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
-from fv.files import read_json
 from fv.report.numbers import interval
+from fv.runs.outputs import verify_outputs
+from fv.runs.records import read_meta
 from fv.runs.table_files import read_table
 
 OVER_SEEDS = "over_seeds.json"
@@ -23,7 +24,8 @@ def print_over_seeds(folder: Path) -> None:
     Args:
         folder: of the gathered tables.
     """
-    gathered = read_json(folder / OVER_SEEDS)
+    gathered = read_meta(folder / OVER_SEEDS)
+    verify_outputs(folder, gathered["outputs"], "The gathering")
     means, contrasts = (_of_vectors(read_table(folder / f"{name}.csv")) for name in ("held_out", "contrasts"))
     corrupted = contrasts[contrasts["minus"] == DECLARED[1]]
     minus = {(row["fv"], row["eval_qid"], row["metric"]): _interval(row) for row in records(corrupted)}

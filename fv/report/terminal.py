@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
-from fv.files import read_json
+from fv.files import reading
 from fv.report.closing import print_answers, print_baselines, print_effects
 from fv.report.headline import null_ps
 from fv.report.null import null_sentence, print_null
@@ -16,10 +15,9 @@ from fv.report.remarks import remarks, top_heads
 from fv.report.screened import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
-from fv.runs.metadata import read_meta
-from fv.runs.paths import FV_META, RunPaths, run_folder
-from fv.runs.run import Run, open_run
-from fv.runs.step6_files import META
+from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
+from fv.runs.records import read_meta
+from fv.runs.run import Run, open_run, opened, opened_step6
 from fv.vectors.names import source_name
 
 
@@ -29,27 +27,32 @@ def print_report(step6: Path) -> None:
     Args:
         step6: the folder of Step6's artifacts.
     """
-    meta, values = read_json(step6 / META), read_json(step6 / "eval_summary.json")
+    _print_step6(opened_step6(step6))
+
+
+def _print_step6(run: Run) -> None:
+    meta, values = run.step("Step6").meta, run.record("eval_summary")
     summary = Summary(values)
     if values["chosen"] and "mean_delta_logprob" in values["chosen"][0]:
         title = f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected"
-        print_effects(title, summary, _null(step6, meta))
+        print_effects(title, summary, null_ps(run))
         how, *winners = remarks(summary)
         print_text(how)
         if summary.headline:
             print_answers(summary)
         if summary.has_held_out:
             print_baselines(summary)
-        if named := top_heads(summary, _ranked(step6, meta)):
+        if named := top_heads(summary, _ranked(run)):
             print_text(named)
         _print_lines(winners)
-        _print_lines(_null_lines(step6, meta))
+        if said := null_sentence(run):
+            print_text(said)
     else:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
-    if said := screen_sentences(screen_report_of(RunPaths(run_folder(step6)))):
+    if said := screen_sentences(screen_report_of(run)):
         print_text(said)
     _print_lines(f"Mind: {line}" for line in values.get("warnings", []))
-    print_text(f"Run: {run_folder(step6)}", in_one_piece=True)
+    print_text(f"Run: {run.paths.root}", in_one_piece=True)
 
 
 def print_gathered(folder: Path) -> None:
@@ -71,15 +74,14 @@ def print_analyses(analyses: Path) -> None:
 
 def print_heads(run: Path) -> None:
     """Print what StepD found in the run's folder `run`."""
-    paths = RunPaths(run)
-    print_stepd(paths, read_meta(paths.stepd_meta))
+    print_stepd(open_run(run))
     print_text(f"Run: {run}", in_one_piece=True)
 
 
 def print_vectors(stepe: Path) -> None:
     """Print what StepE found; `stepe` is the folder of its artifacts."""
     run = run_folder(stepe / FV_META)
-    print_stepe(RunPaths(run, None if stepe.name == "artifacts" else stepe.name))
+    print_stepe(open_run(run, None if stepe.name == "artifacts" else stepe.name))
     print_text(f"Run: {run}", in_one_piece=True)
 
 
@@ -93,46 +95,31 @@ def report(config: Config) -> Path:
         ArtifactError: there is no such run, or none of its steps has finished.
     """
     paths = RunPaths.of(config)
-    found = [
-        (paths.stepd_meta, lambda: print_stepd(paths, read_meta(paths.stepd_meta))),
-        (paths.stepe / FV_META, lambda: print_stepe(paths)),
-        (paths.step6 / META, lambda: print_report(paths.step6)),
-    ]
-    finished = [show for meta, show in found if meta.exists() and read_meta(meta)["status"] == "ok"]
-    if not finished:
+    refuse_links(paths.root)
+    if not paths.stepd_meta.exists() or read_meta(paths.stepd_meta)["status"] != "ok":
         there = sorted(path.parent.name for path in paths.root.parent.glob("*/artifacts"))
         named = f"There are {shorten(there, 40)}." if there else f"There are none in {paths.root.parent}."
         raise ArtifactError(f"No step has finished in {paths.root}. Name a run (and its tag): run_id=<run_id>. {named}")
-    for show in finished:
-        show()
+    run = opened(paths)
+    with reading(paths.root):
+        print_stepd(run)
+        if "StepE" in run.outputs and run.outputs["StepE"][0] == paths.stepe:
+            print_stepe(run)
+        if "Step6" in run.outputs:
+            _print_step6(run)
+    _print_lines(f"Mind: {line}" for line in run.stale)
     return paths.root
 
 
-def _ranked(step6: Path, meta: dict[str, Any]) -> dict[str, list[Row]]:
+def _ranked(run: Run) -> dict[str, list[Row]]:
     """{source of a vector: its heads, best first}, from the `top_heads.json` the vectors were made with."""
-    paths = RunPaths(run_folder(step6), meta["config"]["tag"])
-    ranked = read_json(paths.stepe_to_read / "top_heads.json")
+    if TOP_HEADS not in run.files:  # the vectors are all of a file of one's own
+        return {}
+    ranked = run.record("top_heads")
     named = {source_name("global", None): ranked["global"]}
     for kind, key in (("qid", "per_qid"), ("aie_qid", "aie_per_qid")):
         named |= {source_name(kind, q_id): own for q_id, own in ranked.get(key, {}).items()}
     return named
-
-
-def _null(step6: Path, meta: dict[str, Any]) -> dict[tuple[str, str], tuple[float, int]]:
-    """p of each vector under the null, where it was run on these results."""
-    run = _analysed(step6, meta)
-    return {} if run is None else null_ps(run)
-
-
-def _null_lines(step6: Path, meta: dict[str, Any]) -> list[str]:
-    run = _analysed(step6, meta)
-    return [] if run is None or not (said := null_sentence(run)) else [said]
-
-
-def _analysed(step6: Path, meta: dict[str, Any]) -> Run | None:
-    """The run whose analyses are of these results; None for the cells of a sweep over other settings."""
-    run = open_run(run_folder(step6), meta["config"]["tag"])
-    return run if run.paths.step6 == step6 else None
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -1,14 +1,19 @@
 """What analyses of a run wrote: each in a folder of its own, with metadata that name its files (spec section 4)."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fv.runs.metadata import read_meta
+from fv.errors import ArtifactError
 from fv.runs.paths import RunPaths
+from fv.runs.records import FOREIGN, read_meta
 
 META = "analysis_meta.json"
+SETTINGS = "seed and stats"
+"""The input of every analysis that stands for settings and is no file."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,16 @@ class AnalysisOutputs:
         return [Path(name).stem for name in self.meta["outputs"] if name.endswith(".csv")]
 
     def is_of(self, digests: Mapping[str, str]) -> bool:
-        """Whether what it read is still there, as far as {what may be read: its digest} says."""
-        return all(digests.get(name, there) == there for name, there in self.meta["inputs"].items())
+        """Whether what it read is still there, as {what may be read: its digest} says."""
+        inputs = self.meta["inputs"].items()
+        return all(digests.get(name) == there for name, there in inputs if name not in (*FOREIGN, SETTINGS))
 
 
 def read_analyses(paths: RunPaths) -> dict[str, AnalysisOutputs]:
     """{name: what it wrote} of each analysis of a run, sorted; under a tag those of the tag, and those of earlier steps
     that the tag has in common with the run.
 
-    Raises:
-        ArtifactError: metadata cannot be read.
+    One whose metadata are damaged is left out with a warning: it can be made again, and the others are as they were.
     """
     names = sorted(path.name for path in paths.analyses.glob("*") if path.is_dir())
     found = {name: _read(paths.analysis(name)) or _shared(name, paths) for name in names}
@@ -47,12 +52,21 @@ def read_analyses(paths: RunPaths) -> dict[str, AnalysisOutputs]:
 
 def _read(folder: Path) -> AnalysisOutputs | None:
     path = folder / META
-    return AnalysisOutputs(folder, read_meta(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        meta = read_meta(path)
+        if {"inputs", "outputs", "after"} <= meta.keys():
+            return AnalysisOutputs(folder, meta)
+        raise ArtifactError(f"{path} does not say what the analysis read and wrote.")
+    except ArtifactError as error:
+        log.warning("The analysis in %s is left out. %s", folder, error)
+    return None
 
 
 def _shared(name: str, paths: RunPaths) -> AnalysisOutputs | None:
     """The untagged one, where the step it reads did not run under the tag."""
-    made = _read(replace(paths, tag=None, place="").analysis(name))
+    made = _read(replace(paths, tag=None, place="").analysis(name)) if paths.tag or paths.place else None
     has_own_vectors = paths.stepe_to_read != paths.artifacts
     steps = ("StepD",) if has_own_vectors else ("StepD", "StepE")
     return made if made and made.meta["after"] in steps else None

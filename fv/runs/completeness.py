@@ -6,12 +6,14 @@ from typing import Any
 
 from fv.config import Config
 from fv.data.relations import Relations, read_configured
+from fv.data.snapshot import Snapshot, read_snapshot
 from fv.errors import ArtifactError
-from fv.files import sha256_of
+from fv.files import reading, sha256_of
 from fv.runs.identity import identity, refuse_changed_relations, relation_digests
-from fv.runs.metadata import OTHER_RUN, TRIALS, read_meta, refuse_other_run, stats_settings
+from fv.runs.metadata import OTHER_RUN, TRIALS, refuse_other_run, stats_settings
 from fv.runs.outputs import find_flaw
-from fv.runs.paths import RunPaths
+from fv.runs.paths import SNAPSHOT, RunPaths
+from fv.runs.records import read_meta
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +65,39 @@ def has_stepd(paths: RunPaths, config: Config, made_with: dict[str, Any]) -> boo
         return False
     meta = read_meta(paths.stepd_meta)
     refuse_other_run(paths, meta, config, may_grow=True)
-    there = meta.get("made_with") or _made_with_before(meta)
-    if there["relations"] and made_with["relations"]:
-        refuse_changed_relations(there["relations"], made_with["relations"], f"The run in {paths.root}", OTHER_RUN)
-    # What decides results is the run's, or was refused above; but there may be more of it now.
-    same = ("stats", "relations") if there["relations"] else ("stats", "source", "qids")
-    grown = there["identity"][TRIALS] != made_with["identity"][TRIALS]
+    with reading(paths.stepd_meta):
+        there = meta.get("made_with") or _made_with_before(meta)
+        if there["relations"] and made_with["relations"]:
+            refuse_changed_relations(there["relations"], made_with["relations"], f"The run in {paths.root}", OTHER_RUN)
+        # What decides results is the run's, or was refused above; but there may be more of it now.
+        same = ("stats", "relations") if there["relations"] else ("stats", "source", "qids")
+        grown = there["identity"][TRIALS] != made_with["identity"][TRIALS]
     if meta["status"] != "ok" or grown or any(there[key] != made_with[key] for key in same):
         return False
     if flaw := find_flaw(paths.artifacts, meta["outputs"], "StepD"):
         log.warning("%s. Making it again from the finished relations.", flaw.what)
         return False
     return True
+
+
+def trials_there(paths: RunPaths) -> Snapshot | None:
+    """The trials that a run keeps; None where it has none yet, or their file is not the one that StepD wrote.
+
+    Raises:
+        ArtifactError: StepD has not finished, and the file cannot be read.
+    """
+    if not paths.snapshot.exists():
+        return None
+    meta = read_meta(paths.stepd_meta) if paths.stepd_meta.exists() else {}
+    if SNAPSHOT in (outputs := meta.get("outputs", {})):
+        if flaw := find_flaw(paths.artifacts, {SNAPSHOT: outputs[SNAPSHOT]}, "StepD"):
+            log.warning("%s. Its trials are drawn again.", flaw.what)
+            return None
+        return read_snapshot(paths.snapshot)
+    try:
+        return read_snapshot(paths.snapshot)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} Remove the file, and StepD draws the trials again.") from None
 
 
 def content_of(path: Path) -> bytes | None:

@@ -13,6 +13,7 @@ from fv.files import digest_of
 from fv.runs.metadata import stats_settings
 from fv.runs.moved import scope_of_kinds
 from fv.runs.paths import SNAPSHOT, RunPaths
+from fv.runs.records import STEPD
 from fv.runs.vector_files import vector_inputs
 
 
@@ -64,4 +65,4 @@ def step6_inputs(config: Config, paths: RunPaths, stepd_meta: dict[str, Any]) ->
     """
     outputs = stepd_meta["outputs"]
     snapshot = {SNAPSHOT: outputs[SNAPSHOT]}
-    return {**snapshot, **vector_inputs(config, paths, snapshot), "stepD": digest_of(outputs)}
+    return {**snapshot, **vector_inputs(config, paths, snapshot), STEPD: digest_of(outputs)}

@@ -10,6 +10,7 @@ import platform
 import random
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ import torch
 
 from fv.config import Config, ModelConfig
 from fv.config.checks import AUTO
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot, Trial, read_snapshot
 from fv.errors import ArtifactError, shorten
-from fv.files import read_json
 from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens
 from fv.models.switches import set_switches
@@ -29,14 +29,13 @@ from fv.models.tokenizer import fingerprint_of, load_tokenizer
 from fv.runs.commands import command
 from fv.runs.identity import MACHINE, as_recorded, flat, identity, is_same_source, warn_of_other_machine
 from fv.runs.outputs import Outputs, verify_outputs
-from fv.runs.paths import RunPaths
+from fv.runs.paths import FIGURES, PAGE, SNAPSHOT, RunPaths
+from fv.runs.records import FOREIGN, read_meta
 
 REMEDY = "Use another tag (tag=<name>), or overwrite=true."
 OTHER_RUN = "Give the same settings, or another run_id; StepD with overwrite=true throws the old run away."
 TRIALS = "data.n_trials_per_q"
 SPECIAL_TOKENS = "model.add_special_tokens"
-FOREIGN = ("fv_file",)
-"""Inputs of a step that no step of the run makes: another one is another setting, and not a run that has grown."""
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 
@@ -163,23 +162,12 @@ def finished_stepd(paths: RunPaths, config: Config) -> dict[str, Any]:
         raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {stepd}")
     meta = read_meta(paths.stepd_meta)
     refuse_other_run(paths, meta, config, may_grow=False)
-    if config.data.qids is not None:
-        known = sorted(read_json(paths.snapshot)["meta"]["counts"])
-        refuse_difference({"data.qids": known}, {"data.qids": config.data.qids}, f"The run in {paths.root}", OTHER_RUN)
     if meta["status"] != "ok":
         raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {stepd}")
-    return meta
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """A step's metadata.
-
-    Raises:
-        ArtifactError: the file is missing, truncated, or not a step's metadata.
-    """
-    meta = read_json(path)
-    if not isinstance(meta, dict) or meta.get("schema_version") != 1 or "status" not in meta:
-        raise ArtifactError(f"{path} is not the metadata of a step (schema 1).")
+    verify_outputs(paths.artifacts, {SNAPSHOT: meta["outputs"][SNAPSHOT]}, "StepD")
+    if config.data.qids is not None:
+        known = sorted(read_snapshot(paths.snapshot).meta.counts)
+        refuse_difference({"data.qids": known}, {"data.qids": config.data.qids}, f"The run in {paths.root}", OTHER_RUN)
     return meta
 
 
@@ -202,7 +190,7 @@ def is_complete(
     """
     if overwrite or not meta_path.exists():
         return False
-    meta, what = read_meta(meta_path), f"{step} in {meta_path.parent}"
+    meta, what = {"settings": {}, "inputs": {}, "outputs": {}, **read_meta(meta_path)}, f"{step} in {meta_path.parent}"
     refuse_other_settings(meta["settings"], settings, what, REMEDY, defaults)
     there, here = ({name: of.get(name) for name in FOREIGN} for of in (meta["inputs"], inputs))
     refuse_difference(there, here, f"{what} (made from other files)", REMEDY)
@@ -214,9 +202,18 @@ def is_complete(
 
 
 def clear_run(paths: RunPaths) -> None:
-    """Throw a run's artifacts, logs and records away."""
+    """Throw a run's artifacts, logs, records and pages away."""
+    forget_pages(paths, of_all_tags=True)
     for folder in (paths.artifacts, paths.logs, paths.stages):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_pages(paths: RunPaths, of_all_tags: bool = False) -> None:
+    """Remove the page that shows results which are about to change: that of the tag, or those of all tags."""
+    untagged = replace(paths, tag=None).report
+    for folder in [untagged, *untagged.glob("*")] if of_all_tags else [paths.report]:
+        (folder / PAGE).unlink(missing_ok=True)
+        shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
 def refuse_other_model(meta: dict[str, Any], lm: LanguageModel, paths: RunPaths) -> None:

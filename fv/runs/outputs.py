@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fv.errors import ArtifactError
-from fv.files import sha256_of, write_csv, write_json, write_jsonl, write_torch, write_whole
+from fv.files import read_json, sha256_of, write_csv, write_json, write_jsonl, write_torch, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,18 @@ def find_flaw(folder: Path, hashes: Mapping[str, str], made_by: str) -> Flaw | N
                 f"Artifacts of two runs are mixed, or the file was changed; run {made_by} again with overwrite=true.",
             )
     return None
+
+
+def read_verified(folder: Path, name: str, hashes: Mapping[str, str], made_by: str) -> Any:
+    """What a JSON file among a step's outputs holds.
+
+    Raises:
+        ArtifactError: the step did not write it, it is missing, or it was changed.
+    """
+    if name not in hashes:
+        raise ArtifactError(f"{folder} has no {name} that {made_by} wrote. Run {made_by} again with overwrite=true.")
+    verify_outputs(folder, {name: hashes[name]}, made_by)
+    return read_json(folder / name)
 
 
 def verify_outputs(folder: Path, hashes: Mapping[str, str], made_by: str) -> None:

@@ -1,24 +1,24 @@
-"""Where the files of a run are, and who may write there (spec section 4)."""
+"""Places of the files of a run, and names in records and links in folders that lead elsewhere (spec sections 4, 7)."""
 
-import logging
-import platform
+import os
+import stat
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.files import remove_leftovers, safe_name
+from fv.files import safe_name
 
 SNAPSHOT = "sampled_trials.json"
 FV_META = "fv_global_resid_meta.json"
 AIE_META = "fv_meta.json"
-log = logging.getLogger(__name__)
+STEP6_META = "eval_meta.json"
+TOP_HEADS = "top_heads.json"
+PAGE, FIGURES = "index.html", "figures"
+"""A page of a run and its folder of figures."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,11 @@ class RunPaths:
         return (base / self.tag if self.tag else base) / self.place
 
     @property
+    def report(self) -> Path:
+        """The folder of the page, a tag's in one of its own."""
+        return self.root / "report" / (self.tag or "")
+
+    @property
     def analyses(self) -> Path:
         """Where every analysis has a folder of its name."""
         return self.artifacts / "analyses"
@@ -114,6 +119,19 @@ class RunPaths:
         """Where an analysis of what StepE and Step6 wrote under the tag writes, and nowhere else."""
         base = self.analyses / name
         return (base / self.tag if self.tag else base) / self.place
+
+
+def paths_of_step6(folder: Path, tag: str | None) -> RunPaths:
+    """The paths of the run and tag whose Step6 wrote into a folder, which may be a part of that of a sweep.
+
+    Raises:
+        ArtifactError: it is no folder of that tag.
+    """
+    paths = RunPaths(run_folder(folder), tag)
+    if paths.step6 not in (folder, *folder.parents):
+        raise ArtifactError(f"{folder} says that it is of the tag {tag!r}, whose results are in {paths.step6}.")
+    place = folder.relative_to(paths.step6).as_posix()
+    return replace(paths, place="" if place == "." else place)
 
 
 def run_folder(step6: Path) -> Path:
@@ -146,24 +164,30 @@ def ignores_case(folder: Path) -> bool:
         return path.with_name(path.name.upper()).exists()
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process of this machine out of `folder` while this one writes there; the second one waits.
+def refuse_links(root: Path) -> None:
+    """Refuse a run's folder in which anything is a link, or neither a file nor a folder.
 
-    Another machine that shares the folder is not kept out, for locks are unreliable on network file systems: it writes
-    the same files, each of them whole.
+    Through a link a step would read, overwrite, append to or delete what is no part of the run. The folder itself may
+    be one, for its user made it.
+
+    Raises:
+        ArtifactError: naming the first.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".lock-{safe_name(platform.node())}")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("Another process is at work in %s; waiting for it.", folder)
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:  # the file system has no locks at all
-        log.info("%s cannot be locked (%s); going on without.", folder, error)
-    try:
-        remove_leftovers(folder)
-        yield
-    finally:
-        lock.release()
+    for folder, folders, files in os.walk(root):
+        for path in sorted(Path(folder, name) for name in (*folders, *files)):
+            try:
+                mode = path.lstat().st_mode
+                told = f"is a link to {path.readlink()}" if stat.S_ISLNK(mode) else "is neither a file nor a folder"
+            except FileNotFoundError:  # another process has just moved it to its place
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise ArtifactError(
+                    f"{path} {told}, and nothing in a run's folder may lead out of it. Remove it, or put the file or "
+                    "folder itself there."
+                )
+
+
+def is_inside(name: str) -> bool:
+    """Whether a recorded name of a file is relative to its folder and stays inside it."""
+    parts = name.split("/")
+    return "\0" not in name and not any(part in ("", ".", "..") for part in parts)

@@ -8,13 +8,14 @@ from pydantic import TypeAdapter
 from fv.config import Config, StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
-from fv.files import read_json
+from fv.files import reading
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.runs.effect_files import read_prompt_scores, read_trial_effects
 from fv.runs.mean_files import read_relation_means
-from fv.runs.outputs import verify_outputs
-from fv.runs.paths import RunPaths
+from fv.runs.outputs import read_verified, verify_outputs
+from fv.runs.paths import FV_META, TOP_HEADS, RunPaths
+from fv.runs.records import read_meta
 from fv.runs.screen_files import SCORES, read_screen
 
 
@@ -42,6 +43,11 @@ class StepdResults:
             ArtifactError: a file is missing, changed or damaged.
         """
         verify_outputs(paths.artifacts, meta["outputs"], "StepD")
+        with reading(paths.artifacts):
+            return cls._read(paths, meta)
+
+    @classmethod
+    def _read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
         snapshot = read_snapshot(paths.snapshot)
         means = {
             q_id: read_relation_means(paths.qid_mean(q_id), paths.qid_other_means(q_id), paths.qid_prompt_outputs(q_id))
@@ -65,5 +71,7 @@ def ranking_of(config: Config, paths: RunPaths) -> Ranking:
     score = config.score
     if config.injection.fvs == ["file"]:
         return Ranking(score.key.value, score.k, score.aie_leave_one_out)
-    ranked = read_json(paths.stepe_to_read / "top_heads.json")
-    return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
+    folder = paths.stepe_to_read
+    ranked = read_verified(folder, TOP_HEADS, read_meta(folder / FV_META)["outputs"], "StepE")
+    with reading(folder / TOP_HEADS):
+        return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))

@@ -19,13 +19,14 @@ from fv.data.snapshot import read_snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
-from fv.files import digest_of, read_json, read_jsonl
+from fv.files import digest_of, read_json, read_jsonl, reading
 from fv.heads.effects import Effects
 from fv.markup import paragraph
 from fv.runs.analysis_files import AnalysisOutputs, read_analyses
-from fv.runs.metadata import read_meta
+from fv.runs.commands import command
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import FV_META, SNAPSHOT, RunPaths
+from fv.runs.paths import SNAPSHOT, RunPaths, paths_of_step6, refuse_links, run_folder
+from fv.runs.records import STEPD, StepRecord, read_meta, read_steps
 from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, TRIALS, read_trial_rows
 from fv.runs.table_files import read_table
@@ -52,38 +53,63 @@ class Run:
     paths: RunPaths
 
     @cached_property
+    def steps(self) -> dict[str, StepRecord]:
+        """{step: its record} of the steps that have begun; one that is stale says of what it was made.
+
+        Raises:
+            ArtifactError: metadata are damaged.
+        """
+        return read_steps(self.paths)
+
+    @cached_property
+    def stale(self) -> list[str]:
+        """A sentence for each step and analysis that is not of the files the run has now; none of them is shown."""
+        analyses = [
+            f"The analysis {name} is stale: what it read has changed since; {command('analyse', f'analysis=[{name}]')}"
+            f" run_id={self.paths.root.name} makes it again."
+            for name, made in self._every_analysis.items()
+            if name not in self.analyses
+        ]
+        return [*(each.stale for each in self.steps.values() if each.changed), *analyses]
+
+    @cached_property
     def meta(self) -> dict[str, Any]:
         """What StepD recorded: settings, model, machine, versions."""
-        return read_meta(self.paths.stepd_meta)
+        return self.step("StepD").meta
+
+    def step(self, name: str) -> StepRecord:
+        """The record of a step that has finished: `StepD`, `StepE` or `Step6`.
+
+        Raises:
+            ArtifactError: it has not, its metadata are damaged, or it is stale.
+        """
+        found = self.steps.get(name)
+        if found is None or not found.finished:
+            raise ArtifactError(f"{name} has not run in {self.paths.root}, or has not finished.")
+        if found.changed:
+            raise ArtifactError(found.stale)
+        return found
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings that its last step was given, under its tag if it has one, as plain values."""
-        for path in (self.paths.step6 / META, self.paths.stepe_to_read / FV_META):
-            if path.exists():
-                return read_meta(path)["config"]
-        return self.meta["config"]
+        return self.step([*self.outputs][-1] if self.outputs else "StepD").meta["config"]
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Path, dict[str, str]]]:
-        """Each step that has run: its folder, and the SHA-256 of each of its files."""
-        folders = {
-            "StepD": self.paths.stepd_meta,
-            "StepE": self.paths.stepe_to_read / FV_META,
-            "Step6": self.paths.step6 / META,
-        }
-        return {
-            step: (path.parent, read_meta(path).get("outputs", {})) for step, path in folders.items() if path.exists()
-        }
+        """Each step that has finished and is not stale: its folder, and the SHA-256 of each of its files."""
+        current = {name: step for name, step in self.steps.items() if step.finished and not step.changed}
+        return {name: (step.folder, step.outputs) for name, step in current.items()}
 
     @cached_property
     def analyses(self) -> dict[str, AnalysisOutputs]:
         """Each analysis of it that was made, and not of results that the run has no more."""
-        found = read_analyses(self.paths)
-        stale = [name for name, made in found.items() if not made.is_of(self._digests)]
-        if stale:
-            log.info("%s: the analyses %s are stale and left out.", self.paths.root, shorten(stale))
-        return {name: made for name, made in found.items() if name not in stale}
+        digests = self._digests
+        return {name: made for name, made in self._every_analysis.items() if made.is_of(digests)}
+
+    @cached_property
+    def _every_analysis(self) -> dict[str, AnalysisOutputs]:
+        return read_analyses(self.paths)
 
     @cached_property
     def table_files(self) -> dict[str, tuple[Path, str]]:
@@ -120,8 +146,14 @@ class Run:
     @property
     def _digests(self) -> dict[str, str]:
         """{what an analysis may have read: its digest}."""
-        tables = {name: digest for name, (_, digest) in self._tables_of_steps.items()}
-        return {**tables, "stepD": digest_of(self.meta["outputs"])}
+        of_analyses = [_tables_in(made.folder, made.meta["outputs"]) for made in self._every_analysis.values()]
+        tables = {name: digest for own in (*of_analyses, self._tables_of_steps) for name, (_, digest) in own.items()}
+        files = [hashes for _, hashes in self.outputs.values()]
+        return {
+            **tables,
+            **{name: d for own in files for name, d in own.items()},
+            STEPD: digest_of(self.meta["outputs"]),
+        }
 
     @property
     def tables(self) -> list[str]:
@@ -135,7 +167,8 @@ class Run:
             ArtifactError: there is none of this name, or its file is missing or was changed.
         """
         if name not in self.table_files:
-            raise ArtifactError(f"{self.paths.root} has no table {name!r}; it has {shorten(self.tables, 40)}.")
+            told = "".join(f" {line}" for line in self.stale)
+            raise ArtifactError(f"{self.paths.root} has no table {name!r}; it has {shorten(self.tables, 40)}.{told}")
         path, digest = self.table_files[name]
         verify_outputs(path.parent, {path.name: digest}, "The run")
         return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
@@ -147,8 +180,9 @@ class Run:
             ArtifactError: there is none of this name, or its file is missing or was changed.
         """
         if f"{name}.json" not in self.files:
+            told = "".join(f" {line}" for line in self.stale)
             raise ArtifactError(
-                f"{self.paths.root} has no {name}.json: the step or analysis that writes it has not run."
+                f"{self.paths.root} has no {name}.json: the step or analysis that writes it has not run.{told}"
             )
         path, digest = self.files[f"{name}.json"]
         verify_outputs(path.parent, {path.name: digest}, "The run")
@@ -185,10 +219,11 @@ class Run:
         Raises:
             ArtifactError: StepE has not run, or a file is missing or was changed.
         """
-        folder = self.paths.stepe_to_read
-        if not (folder / FV_META).exists():
-            raise ArtifactError(f"There are no vectors in {folder}: StepE has not run.")
-        return stored_vectors(folder, read_meta(folder / FV_META)["outputs"], self.origin)
+        if "StepE" not in self.steps:
+            raise ArtifactError(f"There are no vectors in {self.paths.stepe_to_read}: StepE has not run.")
+        made = self.step("StepE")
+        with reading(made.folder):
+            return stored_vectors(made.folder, made.outputs, self.origin)
 
     @cached_property
     def result(self) -> Result:
@@ -197,22 +232,22 @@ class Run:
         Raises:
             ArtifactError: Step6 has not run, or ran its grid only, or a file is missing or was changed.
         """
-        folder = self.paths.step6
-        meta = read_meta(folder / META)
+        made = self.step("Step6")
+        folder, meta = made.folder, made.meta
         if HELD_OUT_TRIALS not in meta["outputs"]:
             raise ArtifactError(f"{folder} has a grid and no results on test trials.")
         names = [Path(name).stem for name in meta["outputs"] if name.endswith(".csv")]
         of_analyses = [made.table_names for made in self.analyses.values() if made.meta["after"] == "Step6"]
         verify_outputs(folder, {name: meta["outputs"][name] for name in (TRIALS, HELD_OUT_TRIALS)}, "Step6")
         recorded = meta["config"]["stats"]
-        stats = TypeAdapter(StatsConfig).validate_python(recorded)
-        warnings = tuple(read_json(folder / "eval_summary.json")["warnings"])
-        # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
-        tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
-        trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
-        return Result(
-            read_trial_rows(folder), trials, tables, warnings, stats=stats, seed=meta["seed"], origin=self.origin
-        )
+        with reading(folder):
+            stats = TypeAdapter(StatsConfig).validate_python(recorded)
+            warnings = tuple(self.record("eval_summary")["warnings"])
+            # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
+            tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
+            trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
+            rows, seed = read_trial_rows(folder), meta["seed"]
+            return Result(rows, trials, tables, warnings, stats=stats, seed=seed, origin=self.origin)
 
     def __repr__(self) -> str:
         model = self.config["model"]["name"]
@@ -234,17 +269,44 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
         path: the folder.
         tag: the tag that StepE and Step6 ran under, if any.
 
+    A step or analysis that was made from other files than the run has now is stale: it is left out, and `run.stale`
+    says so.
+
     Raises:
-        ArtifactError: there is no finished StepD in it.
+        ArtifactError: there is no finished StepD in it, its metadata are damaged, or something in it is a link.
 
     Example:
         >>> run = fv.open_run("results_fv/relation/demo")
         >>> len(run.vectors["antonym"].heads)
         3
     """
-    paths = RunPaths(Path(path), tag)
+    run = opened(RunPaths(Path(path), tag))
+    for line in run.stale:
+        log.warning(line)
+    return run
+
+
+def opened_step6(folder: Path) -> Run:
+    """The run, with its tag and the place of a sweep, that a Step6 folder is of.
+
+    Raises:
+        ArtifactError: there is no Step6 in the folder, or as `opened`.
+    """
+    refuse_links(run_folder(folder))
+    return opened(paths_of_step6(folder, read_meta(folder / META)["config"]["tag"]))
+
+
+def opened(paths: RunPaths) -> Run:
+    """A run whose StepD has finished, safe to read: every reader of a run comes by here.
+
+    Raises:
+        ArtifactError: StepD has not finished, metadata are damaged, or something in the folder is a link.
+    """
+    refuse_links(paths.root)
     if not paths.stepd_meta.exists():
-        raise ArtifactError(f"{path} is no run's folder: there is no {paths.stepd_meta.relative_to(paths.root)} in it.")
-    if read_meta(paths.stepd_meta)["status"] != "ok":
-        raise ArtifactError(f"The run in {path} has not finished its StepD.")
-    return Run(paths)
+        there = paths.stepd_meta.relative_to(paths.root)
+        raise ArtifactError(f"{paths.root} is no run's folder: there is no {there} in it.")
+    run = Run(paths)
+    if not run.steps["StepD"].finished:
+        raise ArtifactError(f"The run in {paths.root} has not finished its StepD.")
+    return run

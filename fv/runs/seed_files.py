@@ -6,10 +6,9 @@ from typing import Any
 
 from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
-from fv.files import read_json
-from fv.runs.metadata import SPECIAL_TOKENS, read_meta
+from fv.runs.metadata import SPECIAL_TOKENS
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import RunPaths, run_folder
+from fv.runs.run import Run, opened_step6
 from fv.runs.step6_files import META
 
 TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
@@ -20,42 +19,47 @@ NO_TABLES = (
 )
 
 
-def read_held_out_meta(step6: Path) -> dict[str, Any]:
-    """The metadata of a Step6 that has held-out tables, unchanged.
+def run_of_step6(step6: Path) -> Run:
+    """The run of a Step6, which is of the run as it is.
 
     Raises:
-        ArtifactError: there is no such Step6, or its tables are missing or were changed.
+        ArtifactError: there is no such Step6, or it is stale.
     """
     if not (step6 / META).exists():
         raise ArtifactError(f"There is no Step6 in {step6}. Run it for each seed first.")
-    meta = read_meta(step6 / META)
-    if missing := missing_tables(meta):
+    run = opened_step6(step6)
+    run.step("Step6")
+    return run
+
+
+def run_with_tables(step6: Path) -> Run:
+    """The same of a Step6 that has held-out tables, unchanged.
+
+    Raises:
+        ArtifactError: it has none, or they were changed.
+    """
+    run = run_of_step6(step6)
+    if missing := missing_tables(run):
         raise ArtifactError(f"{step6} has no {', '.join(missing)}. {NO_TABLES}")
-    verify_outputs(step6, {name: meta["outputs"][name] for name in TABLES}, "Step6")
-    return meta
+    verify_outputs(step6, {name: run.step("Step6").outputs[name] for name in TABLES}, "Step6")
+    return run
 
 
-def missing_tables(meta: dict[str, Any]) -> list[str]:
+def missing_tables(run: Run) -> list[str]:
     """The tables that are due and that a Step6 has not written."""
-    return sorted(set(TABLES) - set(meta["outputs"]))
+    return sorted(set(TABLES) - set(run.step("Step6").outputs))
 
 
-def settings_but_seed(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
+def settings_but_seed(run: Run) -> dict[str, Any]:
     """The settings that runs of different seeds have in common."""
+    meta = run.step("Step6").meta
     config = meta["config"]
     shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
     # What the setting came to: runs may spell it differently and have the same tokens.
-    shared[SPECIAL_TOKENS] = read_json(RunPaths(run_folder(step6)).snapshot)["meta"]["add_special_tokens"]
+    shared[SPECIAL_TOKENS] = run.trials.snapshot.meta.add_special_tokens
     return {**meta["settings"], **shared, "tag": config["tag"]}
 
 
-def warnings_of(step6s: Iterable[Path]) -> list[str]:
+def warnings_of(runs: Iterable[Run]) -> list[str]:
     """What the summaries of several Step6 warn of, each line once."""
-    lines = [line for step6 in step6s for line in read_json(step6 / "eval_summary.json").get("warnings", [])]
-    return [*dict.fromkeys(lines)]
-
-
-def read_top_heads(step6: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """The top heads of the StepE whose vectors a Step6 injected."""
-    paths = RunPaths(run_folder(step6), meta["config"]["tag"])
-    return read_json(paths.stepe_to_read / "top_heads.json")
+    return [*dict.fromkeys(line for run in runs for line in run.record("eval_summary").get("warnings", []))]

@@ -11,12 +11,14 @@ from fv.data.snapshot import Snapshot
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.summary import records
 from fv.evaluation.trial_rows import TRIAL_COLUMNS
-from fv.files import digest_of, read_jsonl, write_json
+from fv.files import digest_of, read_jsonl
 from fv.runs.identity import as_recorded, flat
-from fv.runs.metadata import finished, read_meta
+from fv.runs.metadata import finished
 from fv.runs.outputs import Outputs, verify_outputs
+from fv.runs.paths import STEP6_META
+from fv.runs.records import read_meta, write_meta
 
-META = "eval_meta.json"
+META = STEP6_META
 TRIALS = "eval_trials.jsonl"
 SWEPT = ("injection.layer", "injection.alpha")
 """The settings that a Step6 may grow by, and that the jobs of a sweep differ in."""
@@ -57,8 +59,8 @@ def write_summary(
     outputs.copy(f"step6_results_{label}.json", of="eval_summary.json")  # spec section 4 wants both names
     of_scope = _scope_meta(config, snapshot, summary["eval_qids"])
     done = finished({**meta, **of_scope}, outputs, n_eval_trials=n_trials)
-    write_json(outputs.folder / f"metadata_step6_{label}.json", done)
-    write_json(outputs.folder / META, done)
+    write_meta(outputs.folder / f"metadata_step6_{label}.json", done)
+    write_meta(outputs.folder / META, done)
 
 
 def read_trial_rows(folder: Path) -> pd.DataFrame:

@@ -12,9 +12,10 @@ from fv.config import Config
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
 from fv.runs.identity import flat
-from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.metadata import refuse_difference
 from fv.runs.moved import ANALYSES, nested, under_todays_keys
 from fv.runs.outputs import verify_outputs
+from fv.runs.records import read_meta
 from fv.runs.step6_files import META, SWEPT, read_trial_rows
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from fv.runs.metadata import machine_settings
 from fv.runs.paths import RunPaths
 from fv.units import UnitStore
 
-UNIT_SCHEMA = 6
+UNIT_SCHEMA = 7
 """Part of a unit's key: units of an older layout are computed again."""
 MEMORY_RAN_OUT = "memory_ran_out_at"
 """Where a unit says that its passes were made smaller: {this: the token rows that were asked for}."""

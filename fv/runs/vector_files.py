@@ -10,15 +10,17 @@ from torch import Tensor
 from fv.config import Config
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
-from fv.files import read_json, read_torch, sha256_of
+from fv.files import read_json, read_torch, reading, sha256_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.runs.commands import command
-from fv.runs.metadata import read_meta, refuse_difference
+from fv.runs.metadata import refuse_difference
 from fv.runs.outputs import verify_outputs
-from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, RunPaths
+from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, TOP_HEADS, RunPaths
+from fv.runs.records import read_meta
 from fv.vectors.file import read_vector
 from fv.vectors.names import GLOBAL, source_name
+from fv.vectors.values import flaw_of
 from fv.vectors.vector import Vector
 
 FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
@@ -58,7 +60,7 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
     if not (folder / FV_META).exists():
         first = command("stepe", f"run_id={config.run_id} (with this command's other settings)")
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
-    for name in (*names, "top_heads.json"):
+    for name in (*names, TOP_HEADS):
         if not (folder / name).exists():
             raise ArtifactError(
                 f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
@@ -70,7 +72,7 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
 
 def vector_hashes(outputs: Mapping[str, str]) -> dict[str, str]:
     """{file: SHA-256} of StepE's vectors and of what they are made of, from all of its outputs."""
-    names = [*dict.fromkeys(FILES.values()), "top_heads.json"]
+    names = [*dict.fromkeys(FILES.values()), TOP_HEADS]
     return {name: outputs[name] for name in names}
 
 
@@ -80,7 +82,7 @@ def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    return StoredVector(read_vector(folder / FILES["global"], lm).values, read_json(folder / "top_heads.json")["k"])
+    return StoredVector(read_vector(folder / FILES["global"], lm).values, read_json(folder / TOP_HEADS)["k"])
 
 
 def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:
@@ -89,8 +91,8 @@ def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str,
     Raises:
         ArtifactError: the file is missing or damaged.
     """
-    stored: dict[str, Any] = read_torch(folder / FILES[fv])
     dtype = torch.promote_types(lm.dtype, torch.float32)
+    stored = _of_relations(folder / FILES[fv], lm.d_model)
     return {q_id: StoredVector(own["vector"].to(dtype), own["k"]) for q_id, own in stored.items()}
 
 
@@ -108,15 +110,31 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
     verify_outputs(folder, vector_hashes(outputs), "StepE")
     found = []
     for kind in ("qid", "aie_qid"):
-        for q_id, own in read_torch(folder / FILES[kind]).items():
+        for q_id, own in _of_relations(folder / FILES[kind]).items():
             heads = tuple(Head(*head) for head in own["heads"])
             name = source_name(kind, q_id)
             found.append(Vector(name, kind, q_id, own["vector"], own["k"], heads=heads, origin=origin))
-    ranked = read_json(folder / "top_heads.json")
+    ranked = read_json(folder / TOP_HEADS)
     heads = tuple(Head(row["layer"], row["head"]) for row in ranked["global"])
     overall = read_torch(folder / FILES["global"])
+    if flaw := flaw_of(overall):
+        raise ArtifactError(f"{folder / FILES['global']} holds {flaw}, where a vector is due.")
     found.append(Vector(GLOBAL, GLOBAL, None, overall, ranked["k"], heads=heads, origin=origin))
     return {vector.name: vector for vector in found}
+
+
+def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str, Any]]:
+    """{q_id: its vector, heads and k} of a file of vectors.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, or holds no vectors of this width.
+    """
+    stored = read_torch(path)
+    with reading(path):
+        for q_id, own in stored.items():
+            if flaw := flaw_of(own["vector"], d_model):
+                raise ArtifactError(f"{path} holds {flaw} of {q_id}, where a vector is due.")
+    return stored
 
 
 def _verify_beside(path: Path, snapshot: dict[str, str]) -> None:

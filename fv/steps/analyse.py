@@ -11,11 +11,14 @@ from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError
+from fv.files import reading
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
-from fv.runs.metadata import read_meta, refuse_difference, start_job
+from fv.runs.locks import run_lock
+from fv.runs.metadata import refuse_difference, start_job
 from fv.runs.paths import FV_META, RunPaths
+from fv.runs.records import read_meta
 from fv.runs.step6_files import META
 from fv.runs.sweep_cells import config_of
 from fv.steps.advice import with_settings
@@ -45,9 +48,10 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
         FvError: as the analyses do.
     """
     paths, models = RunPaths.of(config), models or ModelHolder()
-    for name, analysis, settings in asked_analyses(config, given):
-        start_job(settings)
-        run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)))
+    with run_lock(paths.root, shared=True):
+        for name, analysis, settings in asked_analyses(config, given):
+            start_job(settings)
+            run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)))
     return paths.analyses
 
 
@@ -68,7 +72,9 @@ def asked_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Anal
 
 def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
     """The settings of a step as its record says, with those of `config` that are no part of what the run is."""
-    recorded = config_of(_finished(paths, step))
+    meta = _finished(paths, step)
+    with reading(paths.root):
+        recorded = config_of(meta)
     there, here = flat(recorded.resolved()), flat(config.resolved())
     asked: dict[str, Any] = {}
     for key in given:

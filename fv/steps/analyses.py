@@ -10,8 +10,8 @@ from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import with_rows_of
-from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 
 log = logging.getLogger(__name__)

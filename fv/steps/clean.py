@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.runs.paths import RunPaths, locked
+from fv.runs.locks import run_lock
+from fv.runs.paths import RunPaths
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def run_clean(config: Config) -> Path:
     paths = RunPaths.of(config)
     if not paths.artifacts.is_dir():
         raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
-    with locked(paths.root):
+    with run_lock(paths.root):
         older = [paths.artifacts / "stepD_units", *paths.artifacts.glob("step6/**/units")]
         folders = [folder for folder in (paths.units, *older) if folder.is_dir()]
         files = [path for folder in folders for path in folder.iterdir()]

@@ -28,22 +28,24 @@ from fv.models.loading import files_as_they_are
 from fv.models.shape import load_shape
 from fv.progress import bars
 from fv.runs.commands import command
-from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with
+from fv.runs.completeness import has_stepd, relations_asked, stepd_is_complete, stepd_made_with, trials_there
 from fv.runs.engine import with_rows, with_rows_of
 from fv.runs.injected import outlines_of, plan_of
+from fv.runs.locks import run_lock
 from fv.runs.logs import muted
 from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.metadata import (
     clear_run,
     finished_stepd,
+    forget_pages,
     is_complete,
-    read_meta,
     refuse_other_model,
     refuse_other_trials,
     start_job,
 )
 from fv.runs.outputs import find_flaw
 from fv.runs.paths import RunPaths, refuse_one_file
+from fv.runs.records import read_meta
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.steps import step6, stepd, stepe
 from fv.steps.advice import with_settings
@@ -52,6 +54,7 @@ from fv.steps.analyses import analyses_after
 from fv.steps.driver import Driver, driving
 from fv.steps.holder import ModelHolder
 from fv.steps.tasks import analysis_task, grid_tasks, held_out_tasks, piece_task
+from fv.units import unit_names
 
 STAGES = {
     Kind.clean: "prompts",
@@ -105,17 +108,18 @@ def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
 def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
     """`fv.steps.analyse.run_analyse`, its units computed elsewhere."""
     paths = RunPaths.of(config)
-    for name, analysis, settings in asked_analyses(config, given):
-        run = AnalysedRun(paths, settings, lambda: NoModels().of(config))
-        if is_made(name, analysis, run):
-            log.info("The analysis %s of %s is complete already.", name, paths.root)
-            continue
-        made_from = [asdict(analysis), run.inputs(analysis.reads)]
-        with driving(settings) as driver:
-            units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
-            tasks = [analysis_task(name, unit) for unit in units]
-            driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
-            driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
+    with run_lock(paths.root):
+        for name, analysis, settings in asked_analyses(config, given):
+            run = AnalysedRun(paths, settings, lambda: NoModels().of(config))
+            if is_made(name, analysis, run):
+                log.info("The analysis %s of %s is complete already.", name, paths.root)
+                continue
+            made_from = [asdict(analysis), run.inputs(analysis.reads)]
+            with driving(settings) as driver:
+                units = driver.once(name, "units", {"do": "units_of", "name": name}, made_from)
+                tasks = [analysis_task(name, unit) for unit in units]
+                driver.run(name, "analysis", driver.missing(name, "analysis", tasks, made_from))
+                driver.run(name, "tables", [Task("tables", {"do": "analyse", "name": name})])
     return paths.analyses
 
 
@@ -124,11 +128,12 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
     """Run steps that follow one another, as far as they are not complete, with one set of workers."""
     start_job(config)
     paths = RunPaths.of(config)
-    with _workers_when_due(config) as workers:
+    with run_lock(paths.root), _workers_when_due(config) as workers:
         finish: dict[str, bool] = {}
         max_rows: int | None = None
         if "stepd" in steps:
-            if has_stepd(paths, config, stepd_made_with(config, relations_asked(config))) and not config.overwrite:
+            made_with = stepd_made_with(config, relations_asked(config))
+            if not config.overwrite and has_stepd(paths, config, made_with):
                 stepd.run_stepd(config, NoModels())
             else:
                 max_rows = _compute_stepd(workers())
@@ -170,8 +175,8 @@ def _compute_stepd(driver: Driver) -> int:
     refuse_one_file(paths.root, snapshot.qids)
     if config.overwrite:
         clear_run(paths)
-    elif paths.snapshot.exists():
-        refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
+    elif there := trials_there(paths):
+        refuse_other_trials(there, snapshot, paths)
     if paths.stepd_meta.exists():
         meta = read_meta(paths.stepd_meta)
         refuse_other_model(meta, lm, paths)
@@ -184,8 +189,8 @@ def _compute_stepd(driver: Driver) -> int:
     while pieces := _missing_pieces(runs, config):
         if pieces == before:
             raise ClusterError(
-                f"Workers computed {pieces[0].name}, and {paths.units} lacks it: they see another folder, or other "
-                "weights."
+                f"Workers computed {pieces[0].kind} of {pieces[0].q_id}, and {paths.units} lacks it: they see another "
+                "folder, or other weights."
             )
         before = pieces
         stages = [*dict.fromkeys(STAGES.values())]
@@ -209,7 +214,7 @@ def _missing_pieces(runs: RelationRuns, config: Config) -> list[Piece]:
 def _has_stepe(config: Config, paths: RunPaths) -> bool:
     """Whether StepE is complete."""
     meta = finished_stepd(paths, config)
-    lacks_vectors, subset = stepe.lacking(config, paths, read_snapshot(paths.snapshot).qids, meta["outputs"])
+    lacks_vectors, subset = stepe.lacking(config, paths, meta["outputs"])
     return not lacks_vectors and subset is None
 
 
@@ -225,6 +230,7 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
     if config.overwrite:
         _forget_step6(driver)
     (paths.step6 / META).unlink(missing_ok=True)
+    forget_pages(paths)
     snapshot = read_snapshot(paths.snapshot)
     plan = plan_of(config, snapshot, outlines_of(config, snapshot))
     driver.run("Step6", "grid", driver.missing("Step6", "grid", grid_tasks(snapshot, plan), made_from))
@@ -244,8 +250,8 @@ def _run_step6(config: Config, paths: RunPaths, workers: Callable[[], Driver]) -
 
 def _forget_step6(driver: Driver) -> None:
     """Throw away the units that are not StepD's, and the records of Step6: all of it is computed again."""
-    for path in driver.paths.units.glob("*.npz"):
-        if path.name.partition("-")[0] not in {kind.value for kind in Kind}:
+    for path, name in unit_names(driver.paths.units):
+        if name.kind not in {kind.value for kind in Kind}:
             path.unlink(missing_ok=True)
     for folder in driver.paths.stages.glob("Step6*"):
         shutil.rmtree(folder)

@@ -19,7 +19,8 @@ from fv.errors import ClusterError, ConfigError
 from fv.files import digest_of, safe_name
 from fv.models.embedded import cache_root
 from fv.progress import progress_bar
-from fv.runs.paths import RunPaths, locked
+from fv.runs.locks import run_lock
+from fv.runs.paths import RunPaths
 
 WORKER = "fv.steps.worker:Worker"
 log = logging.getLogger(__name__)
@@ -128,7 +129,8 @@ def driving(config: Config) -> Iterator[Driver]:
     told = replace(config, compute=replace(config.compute, threads=threads, unit_trials=unit_trials))
     root = paths.root.absolute()
     work = Work(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
-    with locked(paths.cluster):
+    paths.cluster.mkdir(parents=True, exist_ok=True)
+    with run_lock(paths.root):
         kind = type(cluster).__name__.lower()
         log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
         with cluster.running(work) as run_stage:

@@ -14,17 +14,19 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.grid import eval_parts
 from fv.evaluation.plan import GridResults
-from fv.files import safe_name
+from fv.files import reading, safe_name
 from fv.interventions.engine import Cell
 from fv.runs.commands import command
 from fv.runs.engine import engine_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.identity import flat
 from fv.runs.injected import vectors_of
+from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
-from fv.runs.metadata import REMEDY, finished_stepd, read_meta, refuse_other_model, refuse_other_settings, start_job
-from fv.runs.paths import FV_META, RunPaths, locked
+from fv.runs.metadata import REMEDY, finished_stepd, forget_pages, refuse_other_model, refuse_other_settings, start_job
+from fv.runs.paths import FV_META, RunPaths, paths_of_step6, refuse_links, run_folder
+from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, SWEPT, grown_settings
 from fv.runs.sweep_cells import (
@@ -61,6 +63,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     if config.runs is not None:
         return run_seeds(config)
     paths = RunPaths.of(config)
+    refuse_links(paths.root)
     base = without_swept(step6_settings(config))
     cells = [cell for cell in finished_cells(paths.step6) if without_swept(read_meta(cell / META)["settings"]) == base]
     if not cells:
@@ -68,8 +71,8 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
             f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
             + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
-    inputs = step6_inputs(config, paths, finished_stepd(paths, config))
-    return gather_cells(paths.step6, current_cells(cells, inputs), config.overwrite, models)
+    finished_stepd(paths, config)
+    return gather_cells(paths.step6, cells, config.overwrite, models)
 
 
 def cells_by_place(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -127,20 +130,25 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
 
 
 def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:
-    """Write the summary of `cells` into `folder`.
+    """Write the summary of `cells` into `folder`; cells of what the run was before are left out.
 
     Raises:
-        ArtifactError: cells differ in more than layer and alpha, a cell's files changed, or another summary is in
-            the way and `overwrite` is false.
+        ArtifactError: all cells are stale, they differ in more than layer and alpha, a cell's files changed, or another
+            summary is in the way and `overwrite` is false.
     """
-    metas = read_cells(cells)
-    meta = gathered_meta(metas)
-    with locked(folder), log_to_file(folder / "step6.log"):
+    with run_lock(run_folder(folder), shared=True), locked(folder), log_to_file(folder / "step6.log"):
+        first = read_meta(cells[0] / META)
+        paths = paths_of_step6(folder, first["config"]["tag"])
+        config = _config(first, paths)
+        metas = read_cells(current_cells(cells, step6_inputs(config, paths, read_meta(paths.stepd_meta))))
+        meta = gathered_meta(metas)
         if (folder / META).exists() and not overwrite:
             _refuse_other_summary(folder, meta["settings"])
             if read_meta(folder / META)["inputs"] != meta["inputs"]:
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
-        _write(folder, read_rows(metas), meta, models or ModelHolder(), overwrite)
+        if not paths.place:
+            forget_pages(paths)
+        _write(paths, read_rows(metas), meta, models or ModelHolder(), overwrite)
         log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
     return folder
 
@@ -158,14 +166,18 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
             refuse_other_settings(there, dict(settings), f"Step6 in {folder}", kept)
 
 
+def _config(meta: dict[str, Any], paths: RunPaths) -> Config:
+    """The recorded settings, of the run as it is called now and where it is: a folder may have been moved."""
+    with reading(paths.root):
+        recorded = config_of(meta)
+    return replace(recorded, results_dir=str(paths.root.parent.parent), run_id=paths.root.name, tag=paths.tag)
+
+
 @with_settings()
-def _write(folder: Path, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder, overwrite: bool) -> None:
+def _write(paths: RunPaths, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder, overwrite: bool) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
-    config = replace(config_of(meta), overwrite=overwrite)
+    config = replace(_config(meta, paths), overwrite=overwrite)
     start_job(config)
-    paths = RunPaths.of(config)
-    place = folder.absolute().relative_to(paths.step6.absolute()).as_posix()
-    paths = replace(paths, place="" if place == "." else place)
     stepd_meta = finished_stepd(paths, config)
     stepd = StepdResults.read(paths, stepd_meta)
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]

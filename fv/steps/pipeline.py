@@ -6,6 +6,8 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.runs.commands import command
 from fv.runs.completeness import stepd_is_complete
+from fv.runs.locks import run_lock
+from fv.runs.paths import RunPaths
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
@@ -29,6 +31,13 @@ def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: boo
             f"Run {command('stepd', 'overwrite=true')} first, then the sweep without it."
         )
     models = models or ModelHolder()
+    if as_cell:
+        return _run(config, models, as_cell)
+    with run_lock(RunPaths.of(config).root):  # over all steps: nobody comes between them
+        return _run(config, models, as_cell)
+
+
+def _run(config: Config, models: ModelHolder, as_cell: bool) -> Path:
     # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
     if not (config.overwrite and stepd_is_complete(config)):
         run_stepd(config, models)

@@ -4,7 +4,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -12,20 +11,22 @@ from fv.config import Config, StatsConfig
 from fv.errors import ArtifactError
 from fv.evaluation.over_seeds import head_counts, means_over_seeds
 from fv.evaluation.summary import records
-from fv.files import digest_of, sha256_of, write_json
-from fv.runs.metadata import now, read_meta, refuse_difference
+from fv.files import digest_of
+from fv.runs.locks import locked
+from fv.runs.metadata import now, refuse_difference
 from fv.runs.outputs import Outputs
-from fv.runs.paths import RunPaths, locked, run_folder
+from fv.runs.paths import RunPaths, run_folder
+from fv.runs.records import write_meta
+from fv.runs.run import Run
 from fv.runs.seed_files import (
     NO_TABLES,
     TABLES,
     missing_tables,
-    read_held_out_meta,
-    read_top_heads,
+    run_of_step6,
+    run_with_tables,
     settings_but_seed,
     warnings_of,
 )
-from fv.runs.step6_files import META
 from fv.runs.table_files import read_table
 
 log = logging.getLogger(__name__)
@@ -51,19 +52,19 @@ def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
 
     A group without such results is left out, and the log says why.
     """
-    groups: dict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    groups: dict[str, list[tuple[Path, Run]]] = defaultdict(list)
     for folder in folders:
-        meta = read_meta(folder / META)
-        groups[digest_of(settings_but_seed(folder, meta))].append((folder, meta))
+        run = run_of_step6(folder)
+        groups[digest_of(settings_but_seed(run))].append((folder, run))
     found = []
     for group in groups.values():
         if len(group) < 2:
             continue
-        seeds = [meta["seed"] for _, meta in group]
+        seeds = [run.step("Step6").meta["seed"] for _, run in group]
         if len(set(seeds)) < len(group):
             given = ", ".join(map(str, sorted(seeds)))
             log.warning("Nothing was averaged over the seeds %s: several runs have one seed.", given)
-        elif all(not missing_tables(meta) for _, meta in group):
+        elif all(not missing_tables(run) for _, run in group):
             found.append([folder for folder, _ in group])
         else:
             log.warning("Nothing was averaged over the seeds %s: %s", ", ".join(map(str, seeds)), NO_TABLES)
@@ -81,24 +82,24 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
         ArtifactError: a folder has no held-out results or files that changed, two runs have one seed, or runs differ
             in more than their seed.
     """
-    metas = {folder: read_held_out_meta(folder) for folder in sorted(set(folders))}
-    seeds = {folder: meta["seed"] for folder, meta in metas.items()}
-    if len(set(seeds.values())) < len(metas) or len(metas) < 2:
+    runs = {folder: run_with_tables(folder) for folder in sorted(set(folders))}
+    seeds = {folder: run.step("Step6").meta["seed"] for folder, run in runs.items()}
+    if len(set(seeds.values())) < len(runs) or len(runs) < 2:
         given = sorted(seeds.values())
         raise ArtifactError(f"Seeds are gathered over two runs or more, each of another seed; given: {given}.")
-    first, *others = metas
-    settings = settings_but_seed(first, metas[first])
+    first, *others = runs
+    settings = settings_but_seed(runs[first])
     for folder in others:
         tell = "Only runs of one model, data and settings are averaged over their seeds."
-        refuse_difference(settings, settings_but_seed(folder, metas[folder]), f"{folder}", tell)
-    stats = TypeAdapter(StatsConfig).validate_python(metas[first]["config"]["stats"])
-    root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in metas])[:16]
+        refuse_difference(settings, settings_but_seed(runs[folder]), f"{folder}", tell)
+    stats = TypeAdapter(StatsConfig).validate_python(runs[first].step("Step6").meta["config"]["stats"])
+    root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in runs])[:16]
     with locked(root):
         tables = {
             name: means_over_seeds({seed: read_table(folder / name) for folder, seed in seeds.items()}, by, stats)
             for name, by in TABLES.items()
         }
-        tables["top_heads.csv"] = head_counts([read_top_heads(folder, meta) for folder, meta in metas.items()])
+        tables["top_heads.csv"] = head_counts([run.record("top_heads") for run in runs.values()])
         outputs = Outputs(root)
         for name, table in tables.items():
             outputs.csv(name, table)
@@ -106,12 +107,12 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
             "schema_version": 1,
             "status": "ok",
             "seeds": sorted(seeds.values()),
-            "runs": {str(folder): sha256_of(folder / "eval_summary.json") for folder in metas},
-            "warnings": warnings_of(metas),
+            "runs": {str(folder): run.step("Step6").outputs["eval_summary.json"] for folder, run in runs.items()},
+            "warnings": warnings_of(runs.values()),
             "finished": now(),
             "outputs": outputs.hashes(),
             **{Path(name).stem: records(tables[name]) for name in TABLES},
         }
-        write_json(root / "over_seeds.json", described)
-    log.info("%d seeds gathered into %s", len(metas), root)
+        write_meta(root / "over_seeds.json", described)
+    log.info("%d seeds gathered into %s", len(runs), root)
     return root

@@ -7,14 +7,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fv.cluster.work.records import DONE, FAILED, RUNNING, STAGE, Record, StageRecord, read_stage
 from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
-from fv.files import read_json, safe_name
-from fv.runs.paths import FV_META, RunPaths
+from fv.files import read_json, reading
+from fv.runs.paths import RunPaths, refuse_links
+from fv.runs.records import StepRecord, read_steps
+from fv.units import unit_names
 
 SHOWN = 3
 """Failed tasks whose errors are printed."""
@@ -25,7 +27,7 @@ class StepStatus(NamedTuple):
 
     Attributes:
         step: `StepD`, `StepE` or `Step6`.
-        status: `finished`, `begun` or `not begun`.
+        status: `finished`, `begun`, `not begun`; `stale` if it was made from other files than the run has now.
         when: the time that its metadata has, in UTC; empty where there is none.
     """
 
@@ -107,13 +109,15 @@ def run_status(config: Config) -> RunStatus:
     paths = RunPaths.of(config)
     if not paths.artifacts.is_dir() and not paths.stages.is_dir():
         raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
-    found = [read_stage(path.parent) for path in paths.stages.glob(f"*/{STAGE}")]
+    refuse_links(paths.root)
+    with reading(paths.stages):
+        found = [read_stage(path.parent) for path in paths.stages.glob(f"*/{STAGE}")]
     stages = sorted(found, key=lambda stage: stage.begun)
     records = [record for stage in stages for record in stage.records.values()]
-    steps = {"StepD": paths.stepd_meta, "StepE": paths.stepe_to_read / FV_META, "Step6": paths.step6 / "eval_meta.json"}
+    steps = read_steps(paths)
     return RunStatus(
         paths.root,
-        [_step(step, path) for step, path in steps.items()],
+        [_step(name, steps.get(name)) for name in ("StepD", "StepE", "Step6")],
         [_status(stage, None) for stage in stages],
         [_status(stage, relation) for stage in stages if not _has_ended(stage) for relation in _relations(stage)],
         [record for record in records if record.state == RUNNING],
@@ -122,34 +126,34 @@ def run_status(config: Config) -> RunStatus:
     )
 
 
-def _step(step: str, path: Path) -> StepStatus:
-    if not path.exists():
-        return StepStatus(step, "not begun")
-    meta: dict[str, Any] = read_json(path)
-    if meta["status"] == "ok":
-        return StepStatus(step, "finished", meta["finished"])
-    return StepStatus(step, "begun", meta["started"])
+def _step(name: str, record: StepRecord | None) -> StepStatus:
+    if record is None:
+        return StepStatus(name, "not begun")
+    if not record.finished:
+        return StepStatus(name, "begun", record.meta.get("started", ""))
+    return StepStatus(name, "stale" if record.changed else "finished", record.meta.get("finished", ""))
 
 
 def _units(paths: RunPaths) -> list[UnitsStatus]:
-    """The finished units in a run's folder, whose names begin with what they are of and the relation."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for path in paths.units.glob("*.npz"):
-        kind, _, rest = path.name.rpartition("-")[0].partition("-")
-        names[kind].append(rest)
-    # Files of units have the first letters of a long name.
-    known = {q_id: safe_name(q_id)[:40] for q_id in _relations_of(paths)}
+    """The finished units in a run's folder, by what they record that they are of."""
+    relations: dict[str, list[str]] = defaultdict(list)
+    for _, name in unit_names(paths.units):
+        relations[name.kind].append(name.relation)
+    known = _relations_of(paths)
     found = []
-    for kind, rests in sorted(names.items()):
-        having = [q_id for q_id, name in known.items() if any(f"{rest}-".startswith(f"{name}-") for rest in rests)]
-        found.append(UnitsStatus(kind, len(rests), having, [q_id for q_id in known if q_id not in having]))
+    for kind, own in sorted(relations.items()):
+        having = [q_id for q_id in known if q_id in own]
+        found.append(UnitsStatus(kind, len(own), having, [q_id for q_id in known if q_id not in having]))
     return found
 
 
 def _relations_of(paths: RunPaths) -> list[str]:
     """The relations of the run's trials; none where they are not sampled yet."""
     trials = next((path for path in (paths.snapshot, paths.trials_at_work) if path.exists()), None)
-    return sorted(read_json(trials)["meta"]["counts"]) if trials else []
+    if trials is None:
+        return []
+    with reading(trials):
+        return sorted(read_json(trials)["meta"]["counts"])
 
 
 def _relations(stage: StageRecord) -> list[str]:

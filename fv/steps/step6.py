@@ -13,11 +13,11 @@ from fv.config import Config
 from fv.files import digest_of
 from fv.models.special_tokens import used_tokens
 from fv.runs.engine import with_rows_of
+from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
-from fv.runs.metadata import finished_stepd, is_complete, start_job, step_meta
-from fv.runs.outputs import verify_outputs
-from fv.runs.paths import SNAPSHOT, RunPaths, locked
+from fv.runs.metadata import finished_stepd, forget_pages, is_complete, start_job, step_meta
+from fv.runs.paths import RunPaths
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use
 from fv.steps.advice import with_settings
@@ -48,12 +48,16 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     """
     start_job(config)
     paths = RunPaths.of(config)
+    with run_lock(paths.root, shared=True):
+        return _run(config, paths, models or ModelHolder(), as_cell)
+
+
+def _run(config: Config, paths: RunPaths, models: ModelHolder, as_cell: bool) -> Path:
+    """Run Step6 in a run that nobody changes meanwhile."""
     stepd_meta = finished_stepd(paths, config)
     config = with_rows_of(config, stepd_meta)
-    verify_outputs(paths.artifacts, {SNAPSHOT: stepd_meta["outputs"][SNAPSHOT]}, "StepD")
     inputs = step6_inputs(config, paths, stepd_meta)
     settings = step6_settings(config)
-    models = models or ModelHolder()
     if as_cell:
         paths = replace(paths, place=f"cells/{digest_of([settings, inputs])[:16]}")
     folder = paths.step6
@@ -69,6 +73,8 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         lm = models.of(config)
         injections = Injections.of(config, paths, lm, stepd_meta, known.rows if known else None, as_cell)
         (folder / META).unlink(missing_ok=True)
+        if not as_cell:
+            forget_pages(paths)
         stepd, units = injections.stepd, injections.evaluation.units
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)

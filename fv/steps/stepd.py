@@ -12,8 +12,7 @@ from typing import Any
 from fv.config import Config
 from fv.data.relations import Relations
 from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
-from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
-from fv.files import write_json
+from fv.data.snapshot import Snapshot, write_snapshot
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.relation_run import UNIT_TRIALS, RelationRuns
 from fv.heads.relations import measure
@@ -21,20 +20,22 @@ from fv.heads.screened_run import estimate_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
-from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with
+from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with, trials_there
 from fv.runs.engine import engine_of, with_rows_for, with_rows_of
+from fv.runs.locks import run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.metadata import (
     clear_run,
     finished,
-    read_meta,
+    forget_pages,
     refuse_other_model,
     refuse_other_trials,
     start_job,
     step_meta,
 )
 from fv.runs.outputs import Outputs
-from fv.runs.paths import RunPaths, locked, refuse_one_file
+from fv.runs.paths import RunPaths, refuse_links, refuse_one_file
+from fv.runs.records import read_meta, write_meta
 from fv.runs.screen_files import write_screen
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, memory_warnings, unit_store
@@ -69,6 +70,7 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
 def _made(config: Config, models: ModelHolder) -> None:
     start_job(config)
     paths = RunPaths.of(config)
+    refuse_links(paths.root)
     file = relations_asked(config)
     made_with = stepd_made_with(config, file)
     seen = content_of(paths.stepd_meta)
@@ -78,7 +80,7 @@ def _made(config: Config, models: ModelHolder) -> None:
     lm = models.of(config)
     snapshot = trials_asked(config, lm, file)
     heads_of(config, lm)
-    with locked(paths.root):
+    with run_lock(paths.root):
         refuse_one_file(paths.root, snapshot.qids)
         # Another process may have done it while this one loaded its model.
         if content_of(paths.stepd_meta) != seen and not config.overwrite and has_stepd(paths, config, made_with):
@@ -86,8 +88,8 @@ def _made(config: Config, models: ModelHolder) -> None:
             return
         if config.overwrite:
             clear_run(paths)
-        elif paths.snapshot.exists():
-            refuse_other_trials(read_snapshot(paths.snapshot), snapshot, paths)
+        elif there := trials_there(paths):
+            refuse_other_trials(there, snapshot, paths)
         with log_to_file(paths.logs / "stepD_aie.log"):
             _run(config, lm, snapshot, made_with, file)
 
@@ -144,7 +146,8 @@ def _run(
     if before:
         refuse_other_model(before, lm, paths)
     outputs = Outputs(paths.artifacts)
-    write_json(paths.stepd_meta, meta)
+    forget_pages(paths, of_all_tags=True)
+    write_meta(paths.stepd_meta, meta)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
     log_warnings(file, snapshot, config.data.called)
     if warning:
@@ -162,5 +165,5 @@ def _run(
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
     warnings = [*meta["warnings"], *memory_warnings(runs.store.machines)]
-    write_json(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines, warnings=warnings))
+    write_meta(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines, warnings=warnings))
     log.info(disk_use(runs.store, config.run_id))

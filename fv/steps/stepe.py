@@ -4,7 +4,6 @@ Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,25 @@ from torch import Tensor
 
 from fv.config import Config
 from fv.evaluation.cells import grid
-from fv.files import write_json
 from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of, with_rows_of
 from fv.runs.evaluation import evaluation_of
+from fv.runs.locks import run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import aie_settings, stepe_settings
-from fv.runs.metadata import finished, finished_stepd, is_complete, refuse_other_model, start_job, step_meta
-from fv.runs.outputs import Outputs
-from fv.runs.paths import AIE_META, FV_META, RunPaths, locked
+from fv.runs.metadata import (
+    finished,
+    finished_stepd,
+    forget_pages,
+    is_complete,
+    refuse_other_model,
+    start_job,
+    step_meta,
+)
+from fv.runs.outputs import Outputs, verify_outputs
+from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
+from fv.runs.records import read_meta, write_meta
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
@@ -52,21 +60,26 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
             possible; StepE ran here with other settings.
     """
     start_job(config)
-    paths = RunPaths.of(config)
-    stepd_meta = finished_stepd(paths, config)
-    config = with_rows_of(config, stepd_meta)
-    with locked(paths.stepe), log_to_file(paths.logs / "stepE.log"):
+    paths, models = RunPaths.of(config), models or ModelHolder()
+    # Who finds all of it there does not keep others out: jobs of a sweep are at work.
+    with run_lock(paths.root, shared=True):
+        stepd_meta = finished_stepd(paths, config)  # before there is a log
+        config = with_rows_of(config, stepd_meta)
+        verify_outputs(paths.artifacts, stepd_meta["outputs"], "StepD")
+        with log_to_file(paths.logs / "stepE.log"):
+            if lacking(config, paths, stepd_meta["outputs"]) == (False, None):
+                log.info("StepE in %s is complete already.", paths.stepe)
+                analyse_after("StepE", config, paths, lambda: models.of(config))
+                return paths.stepe
+    with run_lock(paths.root), log_to_file(paths.logs / "stepE.log"):
+        if read_meta(paths.stepd_meta) != stepd_meta:  # another command came first
+            stepd_meta = finished_stepd(paths, config)
         stepd = StepdResults.read(paths, stepd_meta)
-        lacks_vectors, subset = lacking(config, paths, stepd.snapshot.qids, stepd.hashes)
-        models = models or ModelHolder()
-        if not lacks_vectors and subset is None:
-            log.info("StepE in %s is complete already.", paths.stepe)
-            analyse_after("StepE", config, paths, lambda: models.of(config), stepd)
-            return paths.stepe
+        lacks_vectors, subset = lacking(config, paths, stepd.hashes)
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         if lacks_vectors:
-            _write_vectors(config, paths.stepe, lm, stepd)
+            _write_vectors(config, paths, lm, stepd)
         if subset is not None:
             write_subset(config, subset, lm, stepd)
             log.info("AIE over %s: %s", ", ".join(config.score.aie_qids or []), subset)
@@ -74,29 +87,26 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
     return paths.stepe
 
 
-def lacking(
-    config: Config, paths: RunPaths, qids: Sequence[str], stepd_hashes: dict[str, str]
-) -> tuple[bool, Path | None]:
+def lacking(config: Config, paths: RunPaths, stepd_hashes: dict[str, str]) -> tuple[bool, Path | None]:
     """What StepE has to make: whether the vectors, and the folder of the AIE subset's package if that.
 
     Args:
         config: the configuration.
         paths: the run's.
-        qids: the run's relations.
         stepd_hashes: {file: SHA-256} of what StepD wrote.
 
     Raises:
         FvError: StepE ran here with other settings, or its files were changed; the subset names an unknown relation.
     """
     made = is_complete("StepE", paths.stepe / FV_META, stepe_settings(config), stepd_hashes, config.overwrite)
-    subset = subset_folder(config, paths, qids, stepd_hashes)
+    subset = subset_folder(config, paths, stepd_hashes)
     if subset and is_complete("StepE", subset / AIE_META, aie_settings(config), stepd_hashes, config.overwrite):
         subset = None
     return not made, subset
 
 
-def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: StepdResults) -> None:
-    score, measured = config.score, stepd.effects
+def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> None:
+    folder, score, measured = paths.stepe, config.score, stepd.effects
     ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
     meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
     top = TopHeads.of(measured, ranking, config.score.called("k"))
@@ -104,8 +114,9 @@ def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: Stepd
     overall = by_layer.sum(0)
     # The metadata goes last: a StepE that was killed has none, and is made again.
     (folder / FV_META).unlink(missing_ok=True)
+    forget_pages(paths, of_all_tags=not paths.tag)
     outputs = Outputs(folder)
-    outputs.json("top_heads.json", described)
+    outputs.json(TOP_HEADS, described)
     outputs.torch("fv_by_layer.pt", by_layer)
     outputs.torch(FILES["global"], overall)
     outputs.torch(FILES["qid"], with_vectors(lm, top.own))
@@ -113,7 +124,7 @@ def _write_vectors(config: Config, folder: Path, lm: LanguageModel, stepd: Stepd
     if config.injection.quick_eval:
         outputs.json("stepE_eval.json", _quick_evaluation(config, lm, stepd, overall))
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
-    write_json(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
+    write_meta(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
     n_qids = len(measured.qids)
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, folder)
 

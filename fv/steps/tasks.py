@@ -32,7 +32,7 @@ def piece_task(runs: RelationRuns, piece: Piece, max_rows: int) -> Task:
         "heads": [list(head) for head in piece.heads],
         "max_rows": max_rows,
     }
-    name = f"{piece.name}-{piece.start}-{piece.stop}"
+    name = f"{piece.kind.value}-{piece.q_id}-{piece.start}-{piece.stop}"
     if piece.heads:
         name += f"-{digest_of(ask['heads'])[:8]}"
     return Task(name, ask, piece.q_id, sum(lengths) + rows * len(lengths))

@@ -19,6 +19,7 @@ from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.progress import show_bars
 from fv.runs.engine import with_rows, with_rows_for, with_rows_of
+from fv.runs.locks import has_run
 from fv.runs.logs import keep_log
 from fv.runs.metadata import finished_stepd, start_job
 from fv.runs.paths import RunPaths
@@ -54,7 +55,8 @@ class Worker:
     def __call__(self, ask: Mapping[str, Any]) -> Any:
         start_job(self.config)
         arguments = dict(ask)
-        return getattr(self, arguments.pop("do"))(**arguments)
+        with has_run(self.paths.root):  # by the command that started this worker
+            return getattr(self, arguments.pop("do"))(**arguments)
 
     def prove(self, **_: Any) -> dict[str, Any]:
         """Load the model and prove that edits act; say what it is."""

@@ -1,18 +1,33 @@
 """Vectors in files: a bare tensor as `torch.save` writes it, or safetensors with what the vector is made of."""
 
-from dataclasses import replace
+import json
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from fv.data.origin import Origin
-from fv.errors import ArtifactError
-from fv.files import read_safetensors, read_torch
+from fv.errors import ArtifactError, shorten
+from fv.files import read_safetensors, read_torch, reading
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
+from fv.vectors.values import flaw_of
 from fv.vectors.vector import FORM, Vector
+
+
+class _MadeOf(BaseModel):
+    """What a vector's file says of it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    form: str
+    source: str
+    kind: str
+    source_qid: str | None
+    k: PositiveInt | None
+    heads: list[tuple[NonNegativeInt, NonNegativeInt]]
+    origin: dict[str, Any] | None
 
 
 def read_vector(path: Path, lm: LanguageModel) -> Vector:
@@ -23,11 +38,8 @@ def read_vector(path: Path, lm: LanguageModel) -> Vector:
     """
     loaded = load_vector(path) if path.suffix == ".safetensors" else None
     values = read_torch(path) if loaded is None else loaded.values
-    if not isinstance(values, Tensor) or values.shape != (lm.d_model,):
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ArtifactError(f"{path} holds {shape}, where a ({lm.d_model},) vector of {lm.name} is due.")
-    if not values.isfinite().all():
-        raise ArtifactError(f"{path} holds NaN or infinite values.")
+    if flaw := flaw_of(values, lm.d_model):
+        raise ArtifactError(f"{path} holds {flaw}, where a ({lm.d_model},) vector of {lm.name} is due.")
     return Vector.of(values) if loaded is None else loaded
 
 
@@ -44,15 +56,19 @@ def load_vector(path: str | PathLike[str]) -> Vector:
     """
     file = Path(path)
     tensors, about = read_safetensors(file, FORM)
-    values = tensors.get("vector")
     try:
-        heads = tuple(Head(int(layer), int(head)) for layer, head in about["heads"])
-        origin = None if about["origin"] is None else Origin.parse(about["origin"])
-        vector = Vector(
-            about["source"], about["kind"], about["source_qid"], torch.empty(0), about["k"], heads=heads, origin=origin
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{file} does not say what its vector is made of ({type(error).__name__}).") from None
-    if not isinstance(values, Tensor) or values.ndim != 1 or not values.isfinite().all():
-        raise ArtifactError(f"{file} holds no vector of finite numbers.")
-    return replace(vector, values=values)
+        made_of = _MadeOf.model_validate_json(json.dumps(about))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{file} does not say what its vector is made of ({where}: {first['msg']}).") from None
+    if others := sorted({*tensors} - {"vector"}):
+        raise ArtifactError(f"{file} holds more than a vector: {shorten(others)}.")
+    if flaw := flaw_of(tensors.get("vector")):
+        raise ArtifactError(f"{file} holds {flaw}, and no vector of finite numbers.")
+    with reading(file):
+        origin = None if made_of.origin is None else Origin.parse(made_of.origin)
+    heads = tuple(Head(*head) for head in made_of.heads)
+    return Vector(
+        made_of.source, made_of.kind, made_of.source_qid, tensors["vector"], made_of.k, heads=heads, origin=origin
+    )

@@ -14,6 +14,7 @@ from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell, Head
 from fv.markup import paragraph
 from fv.vectors.names import FILE, vector_name
+from fv.vectors.values import flaw_of
 
 FORM = "function_vector"
 """What a file of one says that it is."""
@@ -59,9 +60,8 @@ class Vector:
         Raises:
             ConfigError: it is no vector of finite numbers.
         """
-        if not isinstance(values, Tensor) or values.ndim != 1 or not values.isfinite().all():
-            kind = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ConfigError(f"values is {kind}, where a (d_model,) tensor of finite numbers is due.")
+        if flaw := flaw_of(values):
+            raise ConfigError(f"values is {flaw}, where a (d_model,) tensor of finite numbers is due.")
         return cls(name, FILE, None, values)
 
     @property

@@ -6,7 +6,9 @@ import pytest
 
 from entrypoints.slurm_queue import QueueWatcher
 from fv.cluster.work import slurm_jobs
+from fv.cluster.work.stage import Work
 from fv.errors import ClusterError
+from fv.runs.paths import refuse_links
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +34,18 @@ def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pyte
     monkeypatch.setattr(slurm_jobs, "TRIES", 1)
     with pytest.raises(ClusterError, match="who is at work: Unable to contact slurm controller"):
         slurm_jobs.alive()
+
+
+def test_submitting_leaves_no_link_in_the_runs_folder(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 17\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    logs = tmp_path / "run" / "cluster" / "slurm"
+    work = Work("json:dumps", None, tmp_path / "run", "code", tmp_path)
+    assert slurm_jobs.submit([slurm_jobs.Doing(work, tmp_path, [])] * 2, logs, {}) == ["17_0", "17_1"]
+    assert list(logs.iterdir())
+    refuse_links(tmp_path / "run")
 
 
 def test_a_sweep_takes_the_same_jobs_for_alive() -> None:

@@ -17,8 +17,8 @@ from fv.analyses.running.runner import run_analysis
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
 from fv.report.page import write_page
-from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta
 from fv.runs.run import Run, open_run
 from fv.runs.step6_files import META
 from fv.runs.sweep_cells import config_of

@@ -12,8 +12,8 @@ import pytest
 
 from fv.errors import ArtifactError
 from fv.files import digest_of, sha256_of, write_text
+from fv.runs.locks import locked
 from fv.runs.outputs import Outputs, find_flaw, verify_outputs
-from fv.runs.paths import locked
 
 # Hashes
 
@@ -78,7 +78,7 @@ def test_a_digest_is_of_the_value_and_not_of_the_order_of_its_keys() -> None:
 def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process holds `folder` until its standard input ends."""
     code = (
-        "import sys; from pathlib import Path; from fv.runs.paths import locked\n"
+        "import sys; from pathlib import Path; from fv.runs.locks import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(folder)]

@@ -28,14 +28,14 @@ from fv.progress import progress_bar
 from fv.report.terminal import print_report
 from fv.runs.evaluation import evaluation_of
 from fv.runs.injected import vectors_of
-from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.units import Arrays, UnitStore
+from fv.units import Arrays, UnitName, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
 
 OWN_NAMES = ["010", "10", "a", "a:b", "a:b:c", "a[/b]", "aie", "cells", "fv", "units"]
@@ -204,10 +204,10 @@ def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> N
 
 @pytest.mark.slow
 def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths: RunPaths, stepd: StepdResults) -> None:
-    asked: dict[str, Any] = {}
+    asked: dict[UnitName, Any] = {}
 
     class Watched(UnitStore):
-        def find(self, name: str, made_from: Any) -> Arrays | None:
+        def find(self, name: UnitName, made_from: Any) -> Arrays | None:
             asked[name] = made_from
             return super().find(name, made_from)
 
@@ -220,7 +220,7 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     evaluation_of("Step6", config, lm, engine, stepd, Watched(None, None)).held_out(found)
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
-        _, test, _ = asked[f"held_out-{q_id}-own"]
+        _, test, _ = asked[UnitName("held_out", q_id, "own")]
         assert {tuple(token_ids) for token_ids, *_ in test["zero_shot"]} <= prompts
 
 

@@ -22,8 +22,8 @@ from fv.files import read_json, read_torch
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline

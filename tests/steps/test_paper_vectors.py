@@ -14,8 +14,8 @@ from fv.files import read_json, read_jsonl, read_torch
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.runs.evaluation import evaluation_of
-from fv.runs.metadata import read_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
 from fv.steps.advice import with_settings
 from fv.steps.pipeline import run_pipeline

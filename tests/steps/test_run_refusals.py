@@ -13,6 +13,7 @@ from fv import units
 from fv.errors import ArtifactError, ConfigError, FvError
 from fv.files import sha256_of
 from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta, write_meta
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -119,11 +120,11 @@ def test_relations_are_no_less_than_the_runs(make_config: MakeConfig, finished: 
 def test_a_setting_that_a_run_did_not_know_does_not_refuse_it(make_config: MakeConfig, copied: list[str]) -> None:
     paths = RunPaths.of(make_config(*copied))
     for path in (paths.stepd_meta, paths.step6 / "eval_meta.json"):
-        meta = json.loads(path.read_text())
+        meta = read_meta(path)
         for group, key in (("data", "corruption"), ("score", "adaptive"), ("injection", "alpha_unit")):
             meta["config"][group].pop(key)
         meta.get("settings", {}).pop("injection.alpha_unit", None)
-        path.write_text(json.dumps(meta))
+        write_meta(path, meta)
     before = files_in(paths.root)
     run_pipeline(make_config(*copied))
     assert files_in(paths.root) == before

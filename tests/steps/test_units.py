@@ -25,7 +25,7 @@ from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.tables import arrays_of, tables_of
-from fv.units import NO_UNITS, UnitStore
+from fv.units import NO_UNITS, UnitName, UnitStore
 from fv.vectors.vector import Vector
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -47,8 +47,8 @@ columns = st.one_of(
 def test_tables_are_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, of: dict) -> None:
     table = pd.DataFrame({name: pd.Series(values, dtype=dtype) for name, (dtype, values) in of.items()})
     store = UnitStore(tmp_path_factory.mktemp("units"), {"seed": 1})
-    store.keep("a/b", [1], arrays_of({"rows": table, "empty": pd.DataFrame()}))
-    arrays = store.find("a/b", [1])
+    store.keep(UnitName("a/b"), [1], arrays_of({"rows": table, "empty": pd.DataFrame()}))
+    arrays = store.find(UnitName("a/b"), [1])
     assert arrays is not None
     found = tables_of(arrays)
     assert found.keys() == {"rows", "empty"}
@@ -62,25 +62,25 @@ def test_columns_of_one_name_are_told_apart() -> None:
 
 def test_a_unit_of_other_settings_or_a_damaged_one_is_not_found(tmp_path: Path) -> None:
     arrays = {"x": np.array([0.1])}
-    UnitStore(tmp_path, "a").keep("u", [1], arrays)
-    assert UnitStore(tmp_path, "a").find("u", [1]) is not None
-    assert UnitStore(tmp_path, "b").find("u", [1]) is None
-    assert UnitStore(tmp_path, "a").find("u", [2]) is None
-    assert UnitStore(tmp_path, "a").find("v", [1]) is None
+    UnitStore(tmp_path, "a").keep(UnitName("u"), [1], arrays)
+    assert UnitStore(tmp_path, "a").find(UnitName("u"), [1]) is not None
+    assert UnitStore(tmp_path, "b").find(UnitName("u"), [1]) is None
+    assert UnitStore(tmp_path, "a").find(UnitName("u"), [2]) is None
+    assert UnitStore(tmp_path, "a").find(UnitName("v"), [1]) is None
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-30])
-    assert UnitStore(tmp_path, "a").find("u", [1]) is None
-    NO_UNITS.keep("u", [1], arrays)
-    assert NO_UNITS.find("u", [1]) is None
+    assert UnitStore(tmp_path, "a").find(UnitName("u"), [1]) is None
+    NO_UNITS.keep(UnitName("u"), [1], arrays)
+    assert NO_UNITS.find(UnitName("u"), [1]) is None
 
 
 def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: Path) -> None:
     arrays = {"x": np.arange(3)}
     one = UnitStore(tmp_path, "a", {"compute.threads": 1})
-    one.keep("u", [1], arrays)
+    one.keep(UnitName("u"), [1], arrays)
     other = UnitStore(tmp_path, "a", {"compute.threads": 2})
-    assert other.find("u", [1]) is not None
-    other.keep("v", [1], arrays)
+    assert other.find(UnitName("u"), [1]) is not None
+    other.keep(UnitName("v"), [1], arrays)
     assert (one.machines, other.machines) == (
         [{"compute.threads": 1}],
         [{"compute.threads": 1}, {"compute.threads": 2}],
@@ -89,15 +89,15 @@ def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: 
 
 def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from fv.units import UnitStore\n"
+        "import sys; from pathlib import Path; import numpy as np; from fv.units import UnitName, UnitStore\n"
         "store = UnitStore(Path(sys.argv[1]), 'a', {'compute.threads': 1})\n"
-        "for _ in range(150): store.keep('u', [1], {'x': np.arange(50_000)})"
+        "for _ in range(150): store.keep(UnitName('u'), [1], {'x': np.arange(50_000)})"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     reader, seen = UnitStore(tmp_path, "a"), 0
     with subprocess.Popen(command) as one, subprocess.Popen(command) as two:
         while one.poll() is None or two.poll() is None:
-            if (found := reader.find("u", [1])) is not None:
+            if (found := reader.find(UnitName("u"), [1])) is not None:
                 seen += 1
                 assert np.array_equal(found["x"], np.arange(50_000))
             else:

@@ -16,12 +16,14 @@ from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
+from fv.runs.analysis_files import SETTINGS
 from fv.runs.engine import engine_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.injected import stored_vectors_of, vectors_of
 from fv.runs.made_with import step6_inputs
 from fv.runs.metadata import refuse_other_model, stats_settings
 from fv.runs.paths import SNAPSHOT
+from fv.runs.records import STEPD
 from fv.runs.results import StepdResults, ranking_of
 from fv.runs.run import Run
 from fv.runs.vector_files import vector_hashes
@@ -139,11 +141,11 @@ class AnalysedRun(Run):
         for name in reads:
             if name in PARTS:
                 hashes |= PARTS[name](self)
-        return {**hashes, "seed and stats": digest_of([self.seed, stats_settings(self.settings)])}
+        return {**hashes, SETTINGS: digest_of([self.seed, stats_settings(self.settings)])}
 
 
 def _effects(run: AnalysedRun) -> dict[str, str]:
-    return {"stepD": digest_of(run.meta["outputs"])}
+    return {STEPD: digest_of(run.meta["outputs"])}
 
 
 def _trials(run: AnalysedRun) -> dict[str, str]:

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fv.analyses.running.analysed_run import AnalysedRun
-from fv.analyses.running.analysis import Analysis
+from fv.analyses.running.analysis import EVERYTHING, Analysis
 from fv.config.group import plain
-from fv.files import read_json, write_json, write_whole
+from fv.errors import ArtifactError
+from fv.files import read_json, write_whole
 from fv.progress import progress_bar
 from fv.runs.analysis_files import META
 from fv.runs.identity import flat
+from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
-from fv.runs.metadata import finished, is_complete, machine_settings, now, read_meta, versions
+from fv.runs.metadata import finished, forget_pages, is_complete, machine_settings, now, versions
 from fv.runs.outputs import Outputs
-from fv.runs.paths import locked
+from fv.runs.paths import RunPaths
+from fv.runs.records import read_meta, write_meta
 from fv.runs.units import units_of_run
 from fv.tables import Tables, arrays_of, tables_of
-from fv.units import UnitStore
+from fv.units import UnitName, UnitStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,17 +55,18 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
             changed.
         FvError: as the analysis does.
     """
-    folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
+    folder = run.paths.analysis(name)
     settings = _settings(name, analysis)
     what = f"The analysis {name}"
-    with locked(folder), log_to_file(folder / "analysis.log"):
+    with run_lock(run.paths.root, shared=True), locked(folder), log_to_file(folder / "analysis.log"):
+        inputs = run.inputs(analysis.reads)
         if is_made(name, analysis, run):
             log.info("%s in %s is complete already.", what, folder)
             return read_json(folder / f"{name}.json")
         started = now()
         units = units_of_run(run.paths, run.meta, run.settings)
         tables = analysis.finish(run, _computed(name, analysis, run, units))
-        _remove(folder)
+        _remove(folder, run.paths, of_all_tags=not run.paths.tag and analysis.after != "Step6")
         outputs, found = Outputs(folder), analysis.summary(tables)
         for table, rows in tables.items():
             outputs.csv(f"{table}.csv", rows)
@@ -81,7 +85,7 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
             "versions": versions(),
             "started": started,
         }
-        write_json(folder / META, finished(meta, outputs, computed_with=units.machines))
+        write_meta(folder / META, finished(meta, outputs, computed_with=units.machines))
         log.info("%s: %s in %s", what, ", ".join(tables) or "no table", folder)
     return read_json(folder / f"{name}.json")
 
@@ -128,7 +132,8 @@ def _computed(name: str, analysis: Analysis, run: AnalysedRun, units: UnitStore)
 
 def _unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any, units: UnitStore) -> Tables:
     """The tables of one unit, found or computed."""
-    called = f"{name}-{_label(unit)}"
+    of_relation = isinstance(unit, str) and unit != EVERYTHING
+    called = UnitName(name, unit if of_relation else "", "" if of_relation else _label(unit))
     settings = _settings(name, analysis)
     decisive = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in analysis.counts}
     made_from = [[decisive, run.inputs(analysis.reads)], unit]
@@ -148,11 +153,16 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
-def _remove(folder: Path) -> None:
-    """Remove what the analysis wrote before, the metadata first: other settings may give other files."""
+def _remove(folder: Path, paths: RunPaths, of_all_tags: bool) -> None:
+    """Remove what the analysis wrote before, the metadata first, and the pages that show it: other settings may give
+    other files."""
     if (folder / META).exists():
-        names = read_meta(folder / META)["outputs"]
+        try:
+            names = [*read_meta(folder / META).get("outputs", {})]
+        except ArtifactError:  # what it wrote is not known then, and named by nothing that is read
+            names = []
         (folder / META).unlink()
+        forget_pages(paths, of_all_tags)
         for name in names:
             (folder / name).unlink(missing_ok=True)
 

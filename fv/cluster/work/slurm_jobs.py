@@ -64,9 +64,14 @@ def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) ->
     executor.update_parameters(**parameters)
     try:
         with _outside_a_job():
-            return [job.job_id for job in executor.submit_array(doing)]
+            names = [job.job_id for job in executor.submit_array(doing)]
     except submitit.core.utils.FailedJobError as error:
         raise ClusterError(f"Slurm does not take the jobs: {error}") from error
+    # What Slurm has read is left as a link, and nothing in a run's folder is one.
+    for path in logs.glob(".submission_file_*"):
+        if path.is_symlink():
+            path.unlink()
+    return names
 
 
 def alive() -> set[str]:

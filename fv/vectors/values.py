@@ -1,0 +1,27 @@
+"""Values of a vector: finite real numbers, one for each dimension of the residual stream."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The number formats that a vector may have: complex numbers, float8 and integers cannot be added to a
+residual stream."""
+
+
+def flaw_of(values: Any, d_model: int | None = None) -> str:
+    """A few words if `values` are no (d_model,) tensor of finite real numbers, on what they are; else empty.
+
+    Args:
+        values: whatever was given or read.
+        d_model: how wide they are to be; None for any width above 0.
+    """
+    if not isinstance(values, Tensor):
+        return type(values).__name__
+    shape = tuple(values.shape)
+    if len(shape) != 1 or not shape[0] or d_model not in (None, shape[0]):
+        return f"a tensor {shape}"
+    if values.dtype not in REAL or values.layout is not torch.strided:
+        return f"numbers of the format {str(values.dtype).removeprefix('torch.')}"
+    return "" if values.isfinite().all() else "NaN or infinite values"
