@@ -85,6 +85,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     Raises:
         ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made.
         TrialError: `trials` hold no held-out trials, too few to choose on, or are of another tokenizer.
+        NotFiniteError: the model gives numbers that are not finite behind a prompt; names it and the number format.
 
     Warns:
         FvWarning: a vector is of another model, or of other prompts than the trials'.
