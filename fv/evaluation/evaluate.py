@@ -87,6 +87,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made; or the
             effects are of another model.
         TrialError: `trials` hold no held-out trials, too few to choose on, or are of another tokenizer.
+        NotFiniteError: the model gives numbers that are not finite behind a prompt; names it and the number format.
 
     Warns:
         FvWarning: a vector is of another model, or vectors or effects are of other prompts than the trials'.

@@ -73,6 +73,7 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     Raises:
         ConfigError: a layer, head or engine that the model has not, or another argument is out of range.
         TrialError: `trials` are none, hold no fit trial, or were tokenised by another tokenizer.
+        NotFiniteError: the model gives numbers that are not finite behind a prompt; names it and the number format.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials, layers=[11, 12])
