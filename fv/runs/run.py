@@ -93,13 +93,16 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings that its last step was given, under its tag if it has one, as plain values."""
-        return self.step([*self.outputs][-1] if self.outputs else "StepD").meta["config"]
+        return self.step([*self._current][-1] if self._current else "StepD").meta["config"]
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Path, dict[str, str]]]:
         """Each step that has finished and is not stale: its folder, and the SHA-256 of each of its files."""
-        current = {name: step for name, step in self.steps.items() if step.finished and not step.changed}
-        return {name: (step.folder, step.outputs) for name, step in current.items()}
+        return {name: (step.folder, step.outputs) for name, step in self._current.items()}
+
+    @property
+    def _current(self) -> dict[str, StepRecord]:
+        return {name: step for name, step in self.steps.items() if step.finished and not step.changed}
 
     @cached_property
     def analyses(self) -> dict[str, AnalysisOutputs]:
