@@ -122,3 +122,4 @@ def test_only_those_named_are_enabled_and_an_unknown_one_is_refused() -> None:
     ]
     with pytest.raises(ConfigError, match="no condition called 'random'"):
         only(["random"])
+    assert only(["random_vectors"])["random_vector"].enabled  # its name in version 0.1.0

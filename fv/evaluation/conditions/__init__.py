@@ -15,9 +15,11 @@ from typing import Any
 from fv.evaluation.provider import ConditionProvider
 from fv.registry import plugged_in, refuse_unknown, with_values
 
-__all__ = ["ConditionProvider", "condition_providers", "is_ours", "only", "providers_of"]
+__all__ = ["RENAMED", "ConditionProvider", "condition_providers", "is_ours", "only", "providers_of"]
 GROUP = "function_vectors.conditions"
 """The entry points of installed packages."""
+RENAMED = {"random_vectors": "random_vector"}
+"""{name that a condition went by: its name}: the old one is read in records, and where conditions are named in code."""
 
 
 @functools.cache
@@ -52,10 +54,10 @@ def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:
 
 
 def only(names: Iterable[str]) -> dict[str, ConditionProvider]:
-    """All providers with their default settings, of which those named are enabled and no others.
+    """All providers with their default settings, of which those named, by today's name or an older one, are enabled.
 
     Raises:
         ConfigError: there is no provider of a name.
     """
-    enabled = set(names)
+    enabled = {RENAMED.get(name, name) for name in names}
     return providers_of({name: {"enabled": name in enabled} for name in {*condition_providers(), *enabled}})
