@@ -187,7 +187,7 @@ def _refuse_added(cfg: DictConfig, prefix: str = "") -> None:
     """
     kind = OmegaConf.get_type(cfg)
     names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
-    for key in map(str, cfg):
+    for key in cfg:
         if names is not None:
             refuse_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in names], "setting")
         if isinstance(own := cfg._get_node(key), DictConfig) and not own._is_missing() and not own._is_none():

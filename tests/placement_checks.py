@@ -41,7 +41,9 @@ def numbers_of(lm: LanguageModel, mode: str, all_max_rows: Sequence[int] = (8, 4
         edits = [None, AddVector(0, vector), ReplaceResidual(last_layer, vector, 0.5), SetHeads(tuple(heads), values)]
         found += [engine.target_logprobs(prompts, edits), engine.divergences(prompts, edits)]
         asked = [p._replace(answer=(p.target, 7), wrong=(5, 6)) for p in prompts]
-        found += [part for read in engine.answers(asked, edits) for part in read]
+        for read in engine.answers(asked, edits):
+            assert read.logit_difference is not None
+            found += [*read.scores.parts, read.logit_difference, read.likeliest, read.end_tied]
     return found
 
 

@@ -91,13 +91,13 @@ def test_a_sweep_is_gathered_into_what_a_single_job_writes(tiny_overrides: list[
 
 
 def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str], tmp_path: Path) -> None:
-    module("pipeline", *tiny_overrides, "injection.layer=1")
+    module("pipeline", *tiny_overrides, "injection.layer=1", "injection.alpha=3")
     summary = tmp_path / "relation/r/artifacts/step6/eval_summary.json"
     before = summary.read_bytes()
     done = module("step6", "-m", *tiny_overrides, "injection.layer=0,1", code=1)
-    assert "The sweep's cells are kept." in done.stderr and "Traceback" not in done.stderr
-    assert summary.read_bytes() == before
-    module("gather", *tiny_overrides, "overwrite=true")
+    assert "injection.alpha: there [3.0], here [1.0]" in done.stderr and "Traceback" not in done.stderr
+    assert summary.read_bytes() == before and not (summary.parent / "cells").exists()
+    module("step6", "-m", *tiny_overrides, "injection.layer=0,1", "overwrite=true")
     assert json.loads(summary.read_text())["layers"] == [0, 1]
 
 
