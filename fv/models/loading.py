@@ -51,10 +51,10 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     """
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)
-    check_files(model_config, folder)
     with _explained(folder, model_config.called("offload_folder")):
         hf_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         spec = find_spec(hf_config.model_type, model_config.spec, model_config.spec_file, model_config.called)
+        check_files(model_config, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -55,11 +55,15 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
             changed.
         FvError: as the analysis does.
     """
-    folder = run.paths.analysis(name)
+    with run_lock(run.paths.root, shared=True):
+        return _run(name, analysis, run)
+
+
+def _run(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
+    folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
     settings = _settings(name, analysis)
     what = f"The analysis {name}"
-    with run_lock(run.paths.root, shared=True), locked(folder), log_to_file(folder / "analysis.log"):
-        inputs = run.inputs(analysis.reads)
+    with locked(folder), log_to_file(folder / "analysis.log"):
         if is_made(name, analysis, run):
             log.info("%s in %s is complete already.", what, folder)
             return read_json(folder / f"{name}.json")
