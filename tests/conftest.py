@@ -14,6 +14,7 @@ from analysed import tiny_settings
 from commands import ROOT, forbid_users_results, hub
 from hostile_texts import ANSWERS, NAMES
 from hydra import compose, initialize
+from hypothesis import settings
 from shapes import check_shapes
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
@@ -39,6 +40,10 @@ BOS, BOS_ID = "<|endoftext|>", 0
 THREADS = torch.get_num_threads()
 
 MakeConfig = Callable[..., Config]
+
+# Examples of a property that does not say how many: enough to find what a change breaks.
+settings.register_profile("suite", max_examples=30)
+settings.load_profile("suite")
 
 forbid_users_results()
 check_shapes()

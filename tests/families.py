@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -71,7 +72,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "granite": {**GROUPED, "residual_multiplier": 0.7, "logits_scaling": 3.0},
 }
 CHARACTERS = ["\n", *map(chr, range(ord(" "), ord(" ") + VOCABULARY - len(SPECIAL) - 1))]
-FAMILIES = [spec.name for spec in SPECS]
+KINDS = ("gpt2", "llama", "gpt_neox", "gptj", "gemma2", "bloom", "olmo2", "mixtral", "gpt_oss")
+"""A family of each kind: learned positions, rotary, parallel blocks of both sorts, windows, ALiBi, norms behind the
+attention, experts, sinks."""
+FAMILIES = [spec.name if spec.name in KINDS else pytest.param(spec.name, marks=pytest.mark.slow) for spec in SPECS]
 
 
 def tiny(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> LanguageModel:

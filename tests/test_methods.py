@@ -35,6 +35,7 @@ def test_there_are_names_of_every_kind() -> None:
     assert min(map(len, (SETTINGS, FILES, WORDS))) > 15 and min(map(len, (PATHS, DEFAULTS, LINKS))) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_there_and_may_have_the_value(name: str, make_config: MakeConfig) -> None:
     key, _, value = name.replace("<provider>", "random_vector").partition("=")

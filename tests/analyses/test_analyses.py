@@ -104,6 +104,7 @@ def test_each_analysis_leaves_tables_their_json_and_figures(finished: Path, name
         assert (folder / f"{figure}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_analysis_made_again_by_itself_has_the_same_bytes_and_changes_nothing_else(
     results: Path, ask: Ask, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -118,6 +118,7 @@ def test_another_member_holds_what_differs_alone(group: str, member: str) -> Non
     assert not repeated or repeated == own.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "member"), MEMBERS)
 def test_every_member_composes_to_its_own_values_over_the_defaults(
     make_config: MakeConfig, group: str, member: str

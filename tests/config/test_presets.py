@@ -10,6 +10,7 @@ from fv import config as c
 from fv.errors import ConfigError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", c.model_presets())
 def test_a_ready_model_is_the_same_with_and_without_hydra(make_config: MakeConfig, name: str) -> None:
     assert c.model_preset(name) == make_config(f"model={name}").model

@@ -78,6 +78,7 @@ def test_the_commands_are_those_of_the_page() -> None:
     assert sum(map(len, COMMANDS)) >= 10 and len([*in_the_text()]) >= 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*in_the_text()], ids=" ".join)
 def test_every_setting_of_the_text_is_one(words: list[str], make_config: MakeConfig) -> None:
     values = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in words]  # of a sweep, the first job's

@@ -113,6 +113,7 @@ def test_letters_are_legible_in_one_column_and_stay_inside_it(make: Any) -> None
             assert outer.x0 <= box.x0 and box.x1 <= outer.x1 + 1 and outer.y0 <= box.y0 + 1 and box.y1 <= outer.y1 + 1
 
 
+@pytest.mark.slow
 @every_figure
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_the_same_table_is_the_same_bytes_whatever_the_users_settings(make: Any, form: str) -> None:
@@ -183,6 +184,7 @@ def test_every_relation_has_its_panel_and_lower_and_left_panels_name_the_axes(n:
         assert not any(box.overlaps(each) for each in others)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("make", OF_NAME.values(), ids=OF_NAME.keys())
 @pytest.mark.parametrize("name", ["$a_1$ & <b>", "관계", "a" * 300, "two\nlines"])

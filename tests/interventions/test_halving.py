@@ -128,6 +128,7 @@ def test_every_kind_of_family_gets_by_with_less_memory(family: str) -> None:
         assert engine.max_rows == ROWS // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_prompt_that_does_not_fit_alone_is_one_clear_error(tiny_llama: LanguageModel, mode: str) -> None:
     engine = make_engine(tiny_llama, mode, ROWS)

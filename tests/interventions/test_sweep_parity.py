@@ -165,6 +165,7 @@ def test_one_token_prompts_have_an_empty_prefix(tiny_lm: LanguageModel, lengths:
     assert_injecting_agrees(tiny_lm, prompts, 4096)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_rows", [2, 17, 4096])
 @pytest.mark.parametrize("family", ["gpt2_64", "llama_64"])
 def test_in_float64_both_engines_agree_to_rounding(request: pytest.FixtureRequest, family: str, max_rows: int) -> None:

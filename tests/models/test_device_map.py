@@ -93,6 +93,7 @@ def test_blocks_on_several_devices_meet_no_tensor_of_another(family: str) -> Non
 # Loading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device_map", "max_memory", "n_away"),
     [

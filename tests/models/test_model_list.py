@@ -20,6 +20,7 @@ def models(*words: str) -> subprocess.CompletedProcess[str]:
     return module("models", *words, code=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_is_complete_and_names_a_known_family(make_config: MakeConfig, name: str) -> None:
     overrides = ["model.path=."] if name == "local" else []

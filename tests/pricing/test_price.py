@@ -81,6 +81,7 @@ def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytes
     assert "tokenizer of smollm2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [

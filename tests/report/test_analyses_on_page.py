@@ -67,6 +67,7 @@ def test_tables_and_figures_of_an_analysis_are_on_the_page_without_a_change_to_i
     assert len(page.texts["script"]) == 2
 
 
+@pytest.mark.slow
 def test_a_figure_that_was_changed_is_refused_by_name(analysed: Run) -> None:
     with (analysed.paths.analysis("lengths") / "letters.svg").open("a") as file:
         file.write(" ")

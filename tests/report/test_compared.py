@@ -71,6 +71,7 @@ def test_contrasts_figures_and_differing_settings_are_shown(several: Config, tmp
     assert not {tag for tag, _ in page.elements} & {"img", "i", "b", "iframe"}
 
 
+@pytest.mark.slow
 def test_the_same_runs_are_the_same_bytes(several: Config) -> None:
     first = compared_page(several).read_bytes()
     assert compared_page(several).read_bytes() == first

@@ -46,6 +46,7 @@ def numbers(table: Any) -> set[float]:
     return {value for value in kept.tolist() if not math.isnan(value)}
 
 
+@pytest.mark.slow
 def test_the_same_run_is_the_same_bytes(hostile_run: Run, html: str) -> None:
     figures = {path.name: path.read_bytes() for path in (hostile_run.paths.root / "report" / "figures").iterdir()}
     again = write_page(open_run(hostile_run.paths.root))

@@ -76,6 +76,7 @@ def readers(root: Path) -> dict[str, Callable[[Run], Any]]:
     }
 
 
+@pytest.mark.slow
 def test_readers_of_a_damaged_run_give_the_same_numbers_or_an_error_of_ours(
     finished_run: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

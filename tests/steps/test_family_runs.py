@@ -26,6 +26,7 @@ def folder(request: pytest.FixtureRequest, tiny_llama_folder: Path, tmp_path: Pa
     return path
 
 
+@pytest.mark.slow
 def test_a_family_runs_through_all_steps_and_equals_the_naive_run(
     folder: Path, make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:

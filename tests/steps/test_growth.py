@@ -50,6 +50,7 @@ def bytes_of(paths: RunPaths) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items()}
 
 
+@pytest.mark.slow
 def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
     make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

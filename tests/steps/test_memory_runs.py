@@ -35,6 +35,7 @@ def step6_of(config: Config, name: str) -> dict:
     return read_json(RunPaths.of(config).step6 / name)
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_runs_out_has_the_same_numbers_and_is_marked(
     make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_run_whose_memory_runs_out_has_the_same_numbers_and_is_marked(
     pd.testing.assert_frame_equal(found, due, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_memory_ran_out_is_kept_and_the_mark_with_it(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:
@@ -75,11 +77,12 @@ def test_what_was_finished_before_memory_ran_out_is_kept_and_the_mark_with_it(
     assert finished
     run_stepd(config, models)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    machines = [json.loads(str(np.load(path)["machine"])) for path in finished]
+    machines = [json.loads(str(np.load(path)["about"]))["machine"] for path in finished]
     assert any(machine.get("memory_ran_out_at") == 4096 for machine in machines)
     assert any("Memory ran out" in line for line in read_json(paths.stepd_meta)["warnings"])
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_rows_that_fitted_when_it_began(
     make_config: MakeConfig,
     tiny_overrides: list[str],
@@ -108,6 +111,7 @@ def test_a_run_keeps_the_rows_that_fitted_when_it_began(
     assert "compute.max_rows 64 there, 128 here" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False])
 def test_steps_set_the_switches_of_torch_each_time(
     make_config: MakeConfig, tiny_overrides: list[str], asked: bool
@@ -130,6 +134,7 @@ def test_steps_set_the_switches_of_torch_each_time(
     assert meta["compute"]["compute.deterministic"] is meta["config"]["compute"]["tf32"] is asked
 
 
+@pytest.mark.slow
 def test_a_run_in_tf32_is_another_run_than_one_without(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     run_stepd(make_config(*tiny_overrides, *SETTINGS))
     with pytest.raises(Exception, match=r"compute\.tf32: there False, here True"):

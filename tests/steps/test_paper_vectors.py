@@ -85,8 +85,8 @@ def test_own_and_the_papers_vectors_stand_side_by_side_each_with_its_controls(pa
     for q_id in TINY_QIDS:
         for control in ("random_vector", "random_heads", "corrupted_prompts", "other_relation"):
             assert (f"{q_id}@aie", control) in minus, control
-    dominance = {(one["kind"], one["k"]) for one in summary["transfer"]["dominance"]}
-    assert dominance == {("qid", K)}
+    # On its own relation alone, a vector cannot do better there than elsewhere.
+    assert summary["transfer"]["dominance"] == []
 
 
 def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(
