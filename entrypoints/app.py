@@ -188,10 +188,11 @@ def _refuse_added(cfg: DictConfig, prefix: str = "") -> None:
     kind = OmegaConf.get_type(cfg)
     names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
     for key in cfg:
+        called = f"{prefix}{key!s}"
         if names is not None:
-            refuse_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in names], "setting")
+            refuse_unknown(called, [f"{prefix}{name}" for name in names], "setting")
         if isinstance(own := cfg._get_node(key), DictConfig) and not own._is_missing() and not own._is_none():
-            _refuse_added(own, f"{prefix}{key}.")
+            _refuse_added(own, f"{called}.")
 
 
 def _listen(quiet: bool, verbose: bool, job: int | None = None) -> None:
