@@ -49,7 +49,7 @@ def refusal(file: Path, content: bytes, **settings: object) -> str:
         (ROWS.replace(",", ";").encode(), "semicolons between cells: save it with commas."),
         (ROWS.replace(",", "|").encode(), "vertical bars between cells: save it with commas."),
         (b"<html><table>", "HTML or XML"),
-        (gzip.compress(ROWS.encode()), "compressed by gzip: unpack it."),
+        (gzip.compress(ROWS.encode(), mtime=0), "compressed by gzip: unpack it."),
         (as_zip(), "an Excel sheet (.xlsx)"),
         (ROWS.encode("utf-16"), "text in UTF-16: save it as UTF-8."),
         (pickle.dumps({"q": ["hot"]}), "pickled data"),
