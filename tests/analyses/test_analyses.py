@@ -239,6 +239,7 @@ def test_a_table_of_a_taken_name_goes_by_the_name_of_its_analysis_too(
     assert "metric" in run.table("contrasts") and [*run.table("slow/contrasts")] == ["eval_qid", "n"]
 
 
+@pytest.mark.slow
 def test_an_analysis_of_results_that_were_made_again_is_left_out_until_it_is(
     make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, results: Path, ask: Ask
 ) -> None:
@@ -312,6 +313,7 @@ def test_no_analysis_is_told_which_there_are(ask: Ask) -> None:
         run_analyse(ask([]))
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_finished_is_refused_with_the_step(
     make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: ConfigStore
     add_analyses()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_outside")
 def test_analyses_of_an_installed_package_are_in_tables_summary_list_and_settings(
     make_config: MakeConfig,
@@ -115,6 +116,7 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
             make_config(*wrong, entrypoint="analyse")
 
 
+@pytest.mark.slow
 def test_the_command_lists_analyses_and_finds_settings_that_are_not_the_runs(
     make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def build(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return run(str(BUILD / "build.py"), *arguments, code=code)
 
 
+@pytest.mark.slow
 @installed
 def test_the_sources_give_the_committed_bytes(tmp_path: Path) -> None:
     assert "byte for byte" in build("--out", str(tmp_path / "built.csv")).stdout

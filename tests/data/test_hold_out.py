@@ -119,6 +119,7 @@ def test_the_way_out_is_not_named_where_it_is_none(tiny_llama: LanguageModel) ->
     assert "hold_out=queries" not in str(caught.value)
 
 
+@pytest.mark.slow
 @light
 @given(outputs=st.lists(st.sampled_from("abcdefghij"), min_size=20, max_size=30), seed=seeds)
 def test_the_most_eval_trials_that_are_told_can_be_sampled_and_no_more(

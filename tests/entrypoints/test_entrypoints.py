@@ -44,6 +44,7 @@ def test_help_and_config_need_no_torch(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_error_prints_no_traceback_unless_asked(tiny_overrides: list[str]) -> None:
     wrong = [*tiny_overrides, "data.qids=[nope]"]
     done = module("stepd", *wrong, code=1)
@@ -58,6 +59,7 @@ def test_an_unreachable_hub_gives_one_line_with_three_ways() -> None:
     assert all(way in line for way in ("(1)", "(2)", "model.path=", "(3)", "model=smollm2"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub_cache")
 def test_the_owners_own_example_runs(tmp_path: Path, tiny_overrides: list[str]) -> None:
     smaller = [o for o in tiny_overrides if not o.startswith("model")]
@@ -90,6 +92,7 @@ def test_a_sweep_is_gathered_into_what_a_single_job_writes(tiny_overrides: list[
     assert (step6 / "eval_summary.json").read_bytes() == summary
 
 
+@pytest.mark.slow
 def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str], tmp_path: Path) -> None:
     module("pipeline", *tiny_overrides, "injection.layer=1", "injection.alpha=3")
     summary = tmp_path / "relation/r/artifacts/step6/eval_summary.json"
@@ -101,6 +104,7 @@ def test_a_sweeps_summary_does_not_replace_another_one(tiny_overrides: list[str]
     assert json.loads(summary.read_text())["layers"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_seeds_says_why_grids_alone_are_not_averaged(tiny_overrides: list[str], tmp_path: Path) -> None:
     seeds = [o for o in tiny_overrides if not o.startswith("run_id")] + ["data.qids=[antonym]", "injection.layer=1"]
     done = module("pipeline", "-m", *seeds, "seed=1,2")
@@ -109,6 +113,7 @@ def test_a_sweep_over_seeds_says_why_grids_alone_are_not_averaged(tiny_overrides
     assert not (tmp_path / "over_seeds").exists()
 
 
+@pytest.mark.slow
 def test_the_pipeline_ends_with_a_table_and_the_runs_path(tiny_overrides: list[str], tmp_path: Path) -> None:
     done = module("pipeline", *tiny_overrides, "injection.fv=all_qids", "eval_scope=in_domain")
     for word in ("antonym", "verb_past", "→", "top heads", "among 3 cells", str(tmp_path / "relation" / "r")):
@@ -131,6 +136,7 @@ def test_tests_and_their_commands_are_kept_from_the_users_results(tmp_path: Path
     assert "at the user's results" in run(str(tmp_path / "look.py"), code=1).stderr
 
 
+@pytest.mark.slow
 def test_every_step_prints_what_it_found(tiny_overrides: list[str]) -> None:
     small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
     for name, words in (("stepd", "effects of heads"), ("stepe", "Rankings of heads"), ("step6", "Zero-shot answers")):
@@ -139,12 +145,14 @@ def test_every_step_prints_what_it_found(tiny_overrides: list[str]) -> None:
     assert all(words in shown for words in ("effects of heads", "Rankings of heads", "Zero-shot answers"))
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_the_gathered_table_alone(tiny_overrides: list[str]) -> None:
     done = module("pipeline", "-m", *tiny_overrides, "data.qids=[antonym]", "injection.layer=0,1")
     assert done.stdout.count("Zero-shot answers") == 1 and "among 2 cells" in done.stdout
     assert "effects of heads" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_quiet_command_prints_nothing_and_a_verbose_one_more(tiny_overrides: list[str], tmp_path: Path) -> None:
     small = [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
     quiet = module("pipeline", *small, "quiet=true")
@@ -191,6 +199,7 @@ def test_the_version_is_our_own(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert {*capsys.readouterr().out.splitlines()} == {f"function-vectors {fv.__version__}"}
 
 
+@pytest.mark.slow
 def test_settings_may_stand_on_both_sides_of_the_sign_of_a_sweep(tiny_overrides: list[str], tmp_path: Path) -> None:
     small = [*tiny_overrides[1:], "data.qids=[antonym]", "evaluation=grid"]
     done = module("pipeline", "injection.layer=0,1", "-m", *small)

@@ -58,6 +58,7 @@ def test_a_swept_setting_has_its_place_where_jobs_come_one_at_a_time() -> None:
     assert config.run_id == "run-data.n_demos-2" and "run_id='run-data.n_demos-2'" in overrides
 
 
+@pytest.mark.slow
 def test_a_sweep_over_any_setting_writes_what_single_jobs_write_and_goes_on_as_it_began(
     tiny_overrides: list[str], tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_sweep_over_any_setting_writes_what_single_jobs_write_and_goes_on_as_i
     assert swept.read_bytes() == single.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_template_that_is_swept_is_read_as_it_is_typed(tiny_overrides: list[str], tmp_path: Path) -> None:
     swept = r'data.template.query="{exA} =\t","{exA} =\n"'
     module("stepd", "-m", *tiny_overrides, *SMALL, "data.n_trials_per_q=1", swept)
@@ -105,6 +107,7 @@ def test_what_could_not_be_gathered_is_refused_before_the_first_job(
     assert not (tmp_path / "relation").exists()
 
 
+@pytest.mark.slow
 def test_another_summary_in_the_way_is_said_before_the_first_job_and_a_smaller_one_grows(
     make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def typed(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path, monkeypatch:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub_cache")
 @pytest.mark.parametrize("block", COMMANDS, ids=lambda block: shlex.split(block[0])[2])
 def test_every_command_runs(block: list[str], typed: Path) -> None:

@@ -36,6 +36,7 @@ def test_text_that_an_output_cannot_hold_is_printed_as_escapes(encoding: str, tm
     assert r"\uc9c8\ubb38\u2192" in "".join(done.stdout.split()) and "1 relations, 1 pairs" in done.stdout
 
 
+@pytest.mark.slow
 def test_python_without_docstrings_runs_the_commands() -> None:
     for words in (["stepd", "--help"], ["data", "list", "data.qids=[antonym]"], ["analyse", "list"]):
         command = [sys.executable, "-OO", "-m", f"entrypoints.{words[0]}", *words[1:]]

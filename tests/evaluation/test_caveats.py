@@ -28,6 +28,7 @@ def quick(tiny_overrides: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_trials_that_chose_the_heads_are_not_called_held_out(
     make_config: MakeConfig, tiny_overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_trials_that_chose_the_heads_are_not_called_held_out(
     assert not any("chose the heads" in line for line in read_json(apart / "eval_summary.json")["warnings"])
 
 
+@pytest.mark.slow
 def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     make_config: MakeConfig, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +87,7 @@ def test_half_of_the_outputs_colliding_is_where_first_tokens_say_nothing() -> No
     assert says_nothing({"a": 0.49, "b": 0.5, "c": 1.0}) == ["b", "c"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q_id", ["antonym", "global"])
 def test_eval_pairs_in_other_relations_fit_prompts_are_told_where_vectors_are_made_of_them(
     q_id: str, make_config: MakeConfig, tiny_overrides: list[str], small_csv: Path, tmp_path: Path

@@ -128,6 +128,7 @@ def trial_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [row(*key, trial, draw(numbers)) for key in chosen for trial in range(3)]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(rows=trial_rows(), data=st.data())
 def test_the_summary_does_not_depend_on_the_order_of_rows(rows: list[dict[str, Any]], data: st.DataObject) -> None:
@@ -144,6 +145,7 @@ def test_the_summary_of_unsorted_rows_is_the_same() -> None:
     assert summary_of(pd.DataFrame(rows[::-1])) == summary_of(pd.DataFrame(rows))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(rows=trial_rows())
 def test_the_matrix_holds_the_numbers_of_the_rows(rows: list[dict[str, Any]]) -> None:

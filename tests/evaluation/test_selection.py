@@ -224,6 +224,7 @@ def test_test_trials_choose_nothing(one: dict[Any, Any], other: dict[Any, Any], 
     pd.testing.assert_frame_equal(choose_cells(changed), choose_cells(rows))
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_chooses_nothing_and_breaks_no_tie() -> None:
     # Summed in another order, one such mean in ten differs in its last bit.
     for seed in range(40):

@@ -303,6 +303,7 @@ def test_a_table_that_cannot_be_drawn_is_refused_with_what_it_needs(make: Any, s
         make()
 
 
+@pytest.mark.slow
 def test_a_runs_files_are_drawn_as_they_are(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     config = make_config(
         *tiny_overrides[1:],

@@ -143,6 +143,7 @@ def best_layer(exact: Effects) -> int:
     return exact.mean().top(1)[0].layer
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_estimates_cannot_see_is_found_by_the_random_heads(
     lm: EditableModel, trials: fv.Trials, exact: Effects, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,12 +31,14 @@ def test_a_configuration_is_complete_and_names_a_known_family(make_config: MakeC
     assert (ROOT / "conf" / "model" / f"{name}.yaml").read_text().startswith("# ")
 
 
+@pytest.mark.slow
 def test_every_configuration_and_family_is_listed() -> None:
     listed = models().stdout
     assert all(f" {name} " in listed for name in (*CONFIGS, *(spec.name for spec in SPECS)))
     assert models("list").stdout == listed
 
 
+@pytest.mark.slow
 def test_checking_a_model_prints_what_was_measured(tiny_gpt2_folder: Path) -> None:
     shown = models("check", "model=local", f"model.path={tiny_gpt2_folder}", "compute.selfcheck=false")
     assert shown.returncode == 0

@@ -128,6 +128,7 @@ def test_a_tokenizer_that_adds_nothing_has_one_snapshot_under_every_spelling(
     assert auto == true == false and auto.meta.add_special_tokens is False
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_closes_every_text_is_refused_with_the_setting_that_helps(
     make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_stepd_warns_of_a_bos_left_out_once_and_by_name(make_config: MakeConfig,
     assert "model.add_special_tokens=auto" in warnings[0]
 
 
+@pytest.mark.slow
 def test_every_summary_warns_of_a_bos_left_out(
     make_config: MakeConfig, bos_overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_true_that_adds_nothing_is_told(make_config: MakeConfig, tiny_override
     assert read_json(RunPaths.of(config).stepd_meta)["special_tokens"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entrypoint", "action"), [("data", "check"), ("data", "sample"), ("models", "check")])
 def test_looking_at_data_or_a_model_warns_of_a_bos_left_out(
     bos_folder: Path, small_csv: Path, entrypoint: str, action: str

@@ -54,6 +54,7 @@ def encodings(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`max_length` is ignored")
 @settings(deadline=None, max_examples=12)
 @given(calls=st.lists(CALLS, max_size=3), leave=st.booleans())

@@ -41,6 +41,7 @@ def make(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_
     return small
 
 
+@pytest.mark.slow
 def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
     config = make("data.qids=[antonym,verb_past]")
     load = workload_of(config, model_of(config).lm)
@@ -51,6 +52,7 @@ def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
     assert price.total("exact").flops == pytest.approx(counter.total, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(make: MakeConfig) -> None:
     lm = model_of(make()).lm
     shape = Shape.of(lm)

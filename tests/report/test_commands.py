@@ -16,6 +16,7 @@ def small(tiny_overrides: list[str]) -> list[str]:
     return [*tiny_overrides, "data.qids=[antonym]", "injection.layer=1"]
 
 
+@pytest.mark.slow
 def test_the_pipeline_ends_with_the_page_and_a_run_is_the_same_without_one(small: list[str], tmp_path: Path) -> None:
     report = tmp_path / "relation" / "r" / "report"
     bare = module("pipeline", *small)
@@ -27,6 +28,7 @@ def test_the_pipeline_ends_with_the_page_and_a_run_is_the_same_without_one(small
     assert "Zero-shot answers" in done.stdout and summary.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_report_prints_the_tables_and_writes_the_page_in_the_forms_that_are_asked(hostile_run: Run) -> None:
     root = hostile_run.paths.root
     own = ("run_id=r", f"results_dir={root.parent.parent}")
@@ -36,6 +38,7 @@ def test_report_prints_the_tables_and_writes_the_page_in_the_forms_that_are_aske
     assert "Page:" not in module("report", *own, "report=none").stdout
 
 
+@pytest.mark.slow
 def test_without_the_extra_one_line_says_so_and_nothing_fails(hostile_run: Run, tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
     own = ("run_id=r", f"results_dir={hostile_run.paths.root.parent.parent}")

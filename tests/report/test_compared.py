@@ -31,6 +31,7 @@ def several(make_config: MakeConfig, tiny_overrides: list[str], hostile_run: Run
     return make_config(f"results_dir={tmp_path}", f"runs={names}", f"out={tmp_path / 'side'}", "report.formats=[svg]")
 
 
+@pytest.mark.slow
 def test_each_number_is_its_runs_and_what_is_missing_is_said(several: Config, tmp_path: Path) -> None:
     path = compared_page(several)
     assert path == tmp_path / "side" / "index.html"
@@ -55,6 +56,7 @@ def test_each_number_is_its_runs_and_what_is_missing_is_said(several: Config, tm
     assert "seed1: Step6 ran its grid alone" in said and "other pairs" in said
 
 
+@pytest.mark.slow
 def test_contrasts_figures_and_differing_settings_are_shown(several: Config, tmp_path: Path) -> None:
     page = Page(compared_page(several).read_text(encoding="utf-8"))
     table = open_run(tmp_path / "relation" / "full").table("contrasts")

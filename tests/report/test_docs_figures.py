@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import docs_figures
+import pytest
 from commands import run
 
 from fv.runs.run import Run
 
 
+@pytest.mark.slow
 def test_each_picture_is_drawn_small_and_the_same_again(hostile_run: Run, tmp_path: Path) -> None:
     first = {path.name: path.read_bytes() for path in docs_figures.draw(hostile_run.paths.root, tmp_path)}
     assert first.keys() == {f"{name}.png" for name in docs_figures.NAMES}

@@ -66,6 +66,7 @@ def shown(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str, lis
     return capsys.readouterr().out, findings, tables_of(facts)[0].header
 
 
+@pytest.mark.slow
 def test_a_null_that_was_run_is_shown_with_its_draws(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     p = open_run(root).table("null_p").set_index(["fv", "condition", "minus", "metric"])["p_greater"]
     terminal, findings, header = shown(root, capsys)
@@ -79,6 +80,7 @@ def test_a_null_that_was_run_is_shown_with_its_draws(root: Path, capsys: pytest.
         assert own in lines[0].split()
 
 
+@pytest.mark.slow
 def test_a_null_of_other_results_is_not_shown(
     root: Path,
     make_config: MakeConfig,

@@ -54,6 +54,7 @@ def test_the_same_run_is_the_same_bytes(hostile_run: Run, html: str) -> None:
     assert figures and {path.name: path.read_bytes() for path in (again.parent / "figures").iterdir()} == figures
 
 
+@pytest.mark.slow
 def test_hostile_names_and_answers_are_text_and_nothing_else(page: Page) -> None:
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"img", "i", "b", "iframe", "object", "embed", "link", "base", "form"}
@@ -181,6 +182,7 @@ def test_the_page_of_a_small_run_is_small(html: str) -> None:
     assert len(html.encode()) < 2_000_000
 
 
+@pytest.mark.slow
 def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(
     hostile_run: Run, html: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refus
         write_page(hostile_run, ("gif",))
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_tables, "MOST_ROWS", 5)
     monkeypatch.setattr(trial_list, "MOST_TRIALS", 6)
@@ -224,6 +227,7 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
     assert "StepE has not run" in html and 'id="figure-heads"' in html
 
 
+@pytest.mark.slow
 def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
     run_pipeline(config)

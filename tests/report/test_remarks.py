@@ -59,6 +59,7 @@ def test_whatever_vector_a_run_reports_is_set_beside_baselines(
     assert line == f"The few-shot prompt gives a higher log p than the vector in {named}."
 
 
+@pytest.mark.slow
 def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:

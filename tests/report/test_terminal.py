@@ -41,6 +41,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_closing_tables_fit_the_terminal_with_all_their_numbers(
     width: int, step6: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ def digests(folder: Path) -> dict[Path, str]:
     return {path: sha256_of(path) for path in files if "units" not in path.parts and not path.name.startswith(".lock")}
 
 
+@pytest.mark.slow
 def test_clean_throws_units_away_and_nothing_else(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
     config = make_config(*tiny_overrides)
     run_pipeline(config)
@@ -39,6 +40,7 @@ def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "relation").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["stepd", "step6"])
 def test_steps_say_what_their_units_take_and_how_to_be_rid_of_them(tiny_overrides: list[str], step: str) -> None:
     if step == "step6":

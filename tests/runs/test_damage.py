@@ -129,6 +129,7 @@ def test_a_damaged_unit_is_not_finished_or_has_all_of_its_numbers(
     assert [own for _, own in unit_names(tmp_path)] in ([], [name])
 
 
+@pytest.mark.slow
 def test_a_unit_whose_directory_has_lost_an_array_is_computed_again(
     make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], models: ModelHolder
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_damaged_analysis_is_left_out_and_made_again(
     pd.testing.assert_frame_equal(open_run(copied_run).table("transfer"), table, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [

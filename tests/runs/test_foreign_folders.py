@@ -141,6 +141,7 @@ def test_a_recorded_tag_does_not_lead_to_another_run(tmp_path: Path) -> None:
             paths_of_step6(step6, tag)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_gathered_where_it_is_and_not_where_its_record_says(
     make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], tmp_path: Path
 ) -> None:

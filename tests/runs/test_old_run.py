@@ -54,6 +54,7 @@ def settings(tmp_path: Path) -> list[str]:
     return [*SETTINGS, f"results_dir={tmp_path}"]
 
 
+@pytest.mark.slow
 def test_an_old_run_is_complete_under_its_own_settings(make_config: MakeConfig, settings: list[str]) -> None:
     config = make_config(*settings, "data.qids=[antonym,verb_past]")
     artifacts = RunPaths.of(config).artifacts
@@ -90,6 +91,7 @@ def test_every_step_goes_on_with_an_old_run(
     assert "is stale" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_old_run_is_opened_and_reported_without_a_headline(
     make_config: MakeConfig, settings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """What an opened run says of itself."""
 
+import pytest
 from conftest import MakeConfig
 
 import fv
@@ -8,6 +9,7 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_tag_are_those_that_it_was_made_with(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:

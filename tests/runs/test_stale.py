@@ -71,6 +71,7 @@ def test_results_from_before_stepd_grew_are_stale_in_every_reader(
     assert not open_run(copied_run).stale and len(open_run(copied_run).result.table)
 
 
+@pytest.mark.slow
 def test_files_of_another_run_that_were_copied_in_are_stale(
     make_config: MakeConfig,
     finished_run: Path,
@@ -95,6 +96,7 @@ def test_files_of_another_run_that_were_copied_in_are_stale(
     assert read_steps(RunPaths(root))["StepE"].changed
 
 
+@pytest.mark.slow
 def test_a_page_goes_with_the_results_that_it_shows(
     make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], models: ModelHolder
 ) -> None:

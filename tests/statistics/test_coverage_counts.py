@@ -39,6 +39,7 @@ def test_a_block_has_the_interval_of_its_own_trials_and_the_mean_of_all_others()
     assert found["holds_zero"].tolist() == ((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).tolist()
 
 
+@pytest.mark.slow
 def test_blocks_hold_the_others_mean_about_as_often_as_they_say_and_zero_only_where_it_is_the_truth() -> None:
     # 400 blocks a contrast; three standard errors of .95 are 3.3 points.
     for shift, zero in ((0.0, 0.95), (3.0, 0.0)):

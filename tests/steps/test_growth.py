@@ -93,6 +93,7 @@ def test_a_later_step_does_not_take_the_place_of_stepd(make_config: MakeConfig, 
     run_step6(make_config(*overrides))
 
 
+@pytest.mark.slow
 def test_what_would_change_a_trial_is_refused_with_the_trial(
     make_config: MakeConfig, overrides: list[str], small_csv: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_step6_that_grew_by_layers_and_alphas_is_the_one_of_all_at_once(
             run_step6(make_config(*grown, other))
 
 
+@pytest.mark.slow
 def test_cells_that_are_there_are_not_computed_again(
     make_config: MakeConfig, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,6 +301,7 @@ def test_one_ranking_gives_vectors_of_every_k(
         assert row["mean_delta_logprob"] == pytest.approx(stepe[row["fv_source"], row["layer"], row["alpha"]], abs=2e-5)
 
 
+@pytest.mark.slow
 def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
     off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vector"]
     off += ["analysis.cost.n_texts=0", "eval_scope=in_domain"]
@@ -314,6 +315,7 @@ def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[s
     assert "held_out" not in read_json(alone / "eval_summary.json") and read_json(alone / "eval_summary.json")["chosen"]
 
 
+@pytest.mark.slow
 def test_a_vector_of_a_file_has_the_controls_that_need_no_heads(
     make_config: MakeConfig, overrides: list[str], run: RunPaths
 ) -> None:
@@ -323,6 +325,7 @@ def test_a_vector_of_a_file_has_the_controls_that_need_no_heads(
     assert own == {"fv", "random_vector", "few_shot_corrupted_fv"}
 
 
+@pytest.mark.slow
 def test_one_cell_needs_no_dev_trials(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
     one_cell = ["injection.layer=1", "injection.alpha=1.0", "injection.n_eval=1", "tag=one", "analysis.cost.n_texts=0"]
     summary = read_json(run_step6(make_config(*overrides, *one_cell)) / "eval_summary.json")
@@ -344,6 +347,7 @@ def test_a_relation_too_small_for_two_parts_is_refused_before_anything_is_comput
         run_step6(make_config(*overrides, "analysis.cost.n_texts=99", "tag=small"))
 
 
+@pytest.mark.slow
 def test_adaptive_trials_stop_when_the_ranking_is_stable(
     make_config: MakeConfig, overrides: list[str], run: RunPaths, stepd: StepdResults
 ) -> None:

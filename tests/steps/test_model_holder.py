@@ -69,6 +69,7 @@ def tiny(make_config: MakeConfig, tiny_overrides: list[str]) -> Callable[..., Co
 # One load
 
 
+@pytest.mark.slow
 def test_a_holder_loads_once_for_all_configurations_of_one_model(tiny: Callable[..., Config], loads: Loads) -> None:
     models = ModelHolder()
     first = models.of(tiny())
@@ -170,6 +171,7 @@ def test_nothing_keeps_a_quantised_model_whose_weights_were_unpacked(
     assert (len(loads), loads.alive()) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_function_that_was_given_no_holder_leaves_no_model(tiny: Callable[..., Config], loads: Loads) -> None:
     run_pipeline(tiny("compute.selfcheck=true", "injection.layer=1"))
     check_model(tiny())
@@ -202,6 +204,7 @@ print("loaded", len(models), "kept", sum(model() is not None for model in models
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_with_its_gathering_loads_once_and_keeps_nothing(tiny_overrides: list[str], tmp_path: Path) -> None:
     held_out = ["evaluation=full", "analysis=[]", "evaluation.conditions.random_vector.draws=2"]
     overrides = [*tiny_overrides, *held_out, "stats.n_resamples=200", "injection.layer=0,1"]

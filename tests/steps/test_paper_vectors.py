@@ -61,6 +61,7 @@ def written(lm: LanguageModel, mean: torch.Tensor, heads: list[tuple[int, int]])
     return torch.stack(parts).sum(0)
 
 
+@pytest.mark.slow
 def test_the_papers_vector_is_the_relations_means_in_the_heads_of_the_aie(
     paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(
         run_pipeline(alone)
 
 
+@pytest.mark.slow
 def test_the_papers_vector_of_several_k_is_made_of_the_aies_ranking(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
@@ -158,6 +160,7 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
         asked.norms_of_alpha()
 
 
+@pytest.mark.slow
 def test_a_vector_can_be_scaled_to_the_residual_stream(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:

@@ -75,6 +75,7 @@ def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     condition_providers.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_outside")
 def test_conditions_of_an_installed_package_are_in_tables_summary_and_settings(
     make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
@@ -121,6 +122,7 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
             make_config(f"evaluation.conditions.{wrong}")
 
 
+@pytest.mark.slow
 def test_a_package_that_is_installed_later_neither_refuses_a_run_nor_enters_the_command_that_repeats_it(
     make_config: MakeConfig, overrides: list[str], request: pytest.FixtureRequest
 ) -> None:

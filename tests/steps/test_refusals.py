@@ -54,6 +54,7 @@ def test_duplicates_warn_with_counts_are_recorded_and_strict_refuses(
         run_stepd(make_config(*overrides, "data.strict=true", "run_id=strict"))
 
 
+@pytest.mark.slow
 def test_target_boundary_mismatch_shows_both_token_lists(
     make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_difference_names_the_part_of_the_template_that_differs(two: Two, part
     assert repr(getattr(here.template, part)) in line and repr(getattr(there.template, part)) in line
 
 
+@pytest.mark.slow
 def test_a_run_says_that_its_vector_file_is_of_another_model(
     make_config: MakeConfig, tiny_overrides: list[str], two: Two, tmp_path: Path
 ) -> None:
