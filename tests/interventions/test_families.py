@@ -116,7 +116,7 @@ def test_the_other_kind_of_block_output_is_refused(family: str) -> None:
         selfcheck(declared(lm, tuple_output=not lm.spec.tuple_output))
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in POST_NORM])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.values[0] not in POST_NORM])
 def test_a_parallel_block_declared_sequential_is_refused_and_the_reverse(family: str) -> None:
     lm = tiny(family)
     with pytest.raises(ModelError, match=r"it is not (parallel|sequential)"):
