@@ -104,8 +104,9 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
     texts = read_unrelated(n_unrelated, names=("n_unrelated", "path"))
     conditions = only(condition_providers() if controls is None else controls)
+    stand_in = StandIn(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint)
     load = Workload(
-        lm=StandIn(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint),
+        lm=stand_in,
         shape=Shape.of(lm),
         snapshot=snapshot,
         heads=heads_to_sweep("all", "all", lm.n_layers, lm.n_heads),
@@ -114,7 +115,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         score=ScoreConfig(k=k, screen=Screen(screen)),
         evaluation=EvaluationConfig(dev_fraction, conditions=conditions),
         dev_fraction=dev_fraction if len(cells) > 1 else 0.0,
-        texts=encoded_alike(lm, texts, snapshot.meta.add_special_tokens) if texts else [],
+        texts=encoded_alike(stand_in, texts, snapshot.meta.add_special_tokens) if texts else [],
         n_verified=verified,
         compute=compute,
         seed=snapshot.meta.seed,

@@ -56,6 +56,10 @@ class StandIn(LanguageModel):
             self._encoded[key] = super().encode(text, add_special_tokens)
         return self._encoded[key]
 
+    def known(self, ids: list[int]) -> list[int]:
+        """The same token ids: its tokenizer may be another model's, with more tokens than it embeds."""
+        return ids
+
     def added_by(self, layer: int, head_outputs: Tensor, at: Tensor | None = None) -> Tensor:
         """As of a model: (..., n_heads, WIDTH), float64."""
         del layer, at

@@ -2,6 +2,7 @@
 
 from fv.config import Config
 from fv.evaluation.plan import Evaluation
+from fv.heads.ranking import Ranking
 from fv.interventions.engine import Engine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
@@ -10,7 +11,13 @@ from fv.units import NO_UNITS, UnitStore
 
 
 def evaluation_of(
-    name: str, config: Config, lm: LanguageModel, engine: Engine, stepd: StepdResults, units: UnitStore = NO_UNITS
+    name: str,
+    config: Config,
+    lm: LanguageModel,
+    engine: Engine,
+    stepd: StepdResults,
+    units: UnitStore = NO_UNITS,
+    ranking: Ranking | None = None,
 ) -> Evaluation:
     """The evaluation of `config` on what StepD found.
 
@@ -21,13 +28,14 @@ def evaluation_of(
         engine: runs its prompts.
         stepd: StepD's artifacts.
         units: finished pieces, to read and to add to.
+        ranking: how heads are ranked; None for what StepE recorded.
     """
     return Evaluation(
         lm=lm,
         engine=engine,
         snapshot=stepd.snapshot,
         settings=config.evaluation,
-        ranking=ranking_of(config, RunPaths.of(config)),
+        ranking=ranking or ranking_of(config, RunPaths.of(config)),
         effects=stepd.effects,
         alpha_unit=config.injection.alpha_unit,
         stats=config.stats,

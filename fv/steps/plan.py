@@ -95,7 +95,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         dev_fraction=config.evaluation.dev_fraction if has_choice(config, cells) else 0.0,
         alpha_unit=injection.alpha_unit,
         n_eval=injection.n_eval,
-        texts=_texts(config, lm, snapshot),
+        texts=_texts(config, stand_in, snapshot),
         n_verified=config.plan.verified,
         n_mean_trials=config.data.n_mean_trials,
         **_null(config, len(heads)),

@@ -122,19 +122,21 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     outputs.torch(FILES["qid"], with_vectors(lm, top.own))
     outputs.torch(FILES["aie_qid"], with_vectors(lm, top.of_aie))
     if config.injection.quick_eval:
-        outputs.json("stepE_eval.json", _quick_evaluation(config, lm, stepd, overall))
+        outputs.json("stepE_eval.json", _quick_evaluation(config, lm, stepd, overall, ranking))
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
     write_meta(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
     n_qids = len(measured.qids)
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, folder)
 
 
-def _quick_evaluation(config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor) -> dict[str, Any]:
+def _quick_evaluation(
+    config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor, ranking: Ranking
+) -> dict[str, Any]:
     """The global vector, (d_model,), on all relations' eval trials."""
     qids, n_eval = stepd.snapshot.qids, config.injection.n_eval
     vector = Vector(source_name("global", None), "global", None, values, config.score.k)
     cells = grid(config.injection, lm.n_layers)
     dev_fraction = config.evaluation.dev_fraction if len(cells) > 1 else 0.0
-    evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd)
+    evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd, ranking=ranking)
     found = evaluation.grid([(vector, qids)], cells, n_eval, dev_fraction)
     return grid_summary(config, stepd, found)

@@ -84,7 +84,7 @@ def test_a_sweep_is_gathered_into_what_a_single_job_writes(tiny_overrides: list[
 
     # A sweep with a failing job keeps the cells that are there.
     cells = {p: p.stat().st_mtime_ns for p in step6.glob("cells/*/eval_summary.json")}
-    failed = module("step6", "-m", *tiny_overrides, "injection.layer=0,7,1", code=1)
+    failed = module("step6", "-m", *tiny_overrides, "injection.layer=0,1,2,7", "injection.alpha=0.5,1.0,2.0", code=1)
     assert "allows 0 to 2" in failed.stderr
     assert {p: p.stat().st_mtime_ns for p in cells} == cells
     summary = (step6 / "eval_summary.json").read_bytes()
