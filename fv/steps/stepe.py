@@ -139,4 +139,4 @@ def _quick_evaluation(
     dev_fraction = config.evaluation.dev_fraction if len(cells) > 1 else 0.0
     evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd, ranking=ranking)
     found = evaluation.grid([(vector, qids)], cells, n_eval, dev_fraction)
-    return grid_summary(config, stepd, found)
+    return grid_summary(config, stepd, found, ranking=ranking)

@@ -14,6 +14,7 @@ from fv.evaluation.caveats import caveats
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.plan import GridResults
 from fv.evaluation.summary import records, summary_json, with_held_out_intervals
+from fv.heads.ranking import Ranking
 from fv.models.identity import sentence
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
@@ -59,7 +60,11 @@ def write_results(
 
 
 def grid_summary(
-    config: Config, stepd: StepdResults, found: GridResults, warnings: Sequence[str] = ()
+    config: Config,
+    stepd: StepdResults,
+    found: GridResults,
+    warnings: Sequence[str] = (),
+    ranking: Ranking | None = None,
 ) -> dict[str, Any]:
     """The summary of a grid, as JSON, with what its numbers do not show.
 
@@ -68,8 +73,9 @@ def grid_summary(
         stepd: StepD's artifacts.
         found: the grid that was run; its vectors as far as they are at hand.
         warnings: what else is to be said in its `warnings`.
+        ranking: how heads were ranked; None for what StepE recorded.
     """
-    ranking, name = ranking_of(config, RunPaths.of(config)), config.data.called("split")
+    ranking, name = ranking or ranking_of(config, RunPaths.of(config)), config.data.called("split")
     here = stepd.effects.origin
     foreign = [
         sentence(f"The vector {vector.name} is", found_other)
