@@ -51,7 +51,7 @@ vector.save(FIGURES / "verb_past.safetensors")
 print(fv.load_vector(FIGURES / "verb_past.safetensors"))
 
 # %% A model that is in memory already: here the one that was loaded, as anyone's transformers model would be
-own = fv.wrap(lm.model, lm.tokenizer, name="mine")
+own = fv.wrap(lm.model, lm.tokenizer, name=lm.name)
 inputs = own.tokenizer([prompt, trials.prompt("go")], return_tensors="pt", padding=True, padding_side="left")
 with own.edited(vector.at(result.cell)):
     tokens = own.model.generate(**inputs, max_new_tokens=3, do_sample=False)

@@ -29,7 +29,7 @@ def test_the_notebook_runs_from_cell_to_cell(tmp_path: Path) -> None:
         held = runpy.run_path(str(EXAMPLES / "notebook.py"))
         written = sorted(path.name for path in Path("figures").iterdir())
     assert written == ["effect_by_layer.png", "heads.png", "verb_past.safetensors"]
-    assert isinstance(held["result"], fv.Result) and held["own"].name == "mine"
+    assert isinstance(held["result"], fv.Result) and held["own"].name == "smollm2"
 
 
 @pytest.mark.slow
