@@ -33,7 +33,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._]+")
 
 
 class Place(Enum):
-    """What a setting's values need one of each."""
+    """The place that each value of a swept setting needs for itself."""
 
     none = "none"
     tag = "tag"

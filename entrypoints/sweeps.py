@@ -96,7 +96,7 @@ def watched_jobs(words: Sequence[str], read: Callable[[DictConfig], Config]) -> 
 def _placing(
     context: HydraContext, config: DictConfig, words: Sequence[str], read: Callable[[DictConfig], Config]
 ) -> Placing:
-    """What gives the jobs of a command their places.
+    """The function that gives the jobs of a command their places.
 
     Args:
         context: Hydra's.

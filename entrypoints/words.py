@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 
 from fv.analyses import known_analyses
 from fv.cluster import known_clusters
-from fv.config.explanations import explanations
+from fv.config.explanations import settings_of
 from fv.config.presets import CONF
 from fv.registry import refuse_unknown
 
@@ -19,7 +19,7 @@ from .plug_ins import DEFAULT, NONE
 OWN_FILES = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Switches behind which settings come from somebody's own files, and choices may have any name."""
 FREE = ("model.device_map.", "model.max_memory.")
-"""What settings begin with whose last part is no setting's name."""
+"""Beginnings of settings whose last part is no setting's name."""
 
 
 def refuse_unknown_words(words: Sequence[str]) -> None:
@@ -29,9 +29,10 @@ def refuse_unknown_words(words: Sequence[str]) -> None:
         ConfigError: says which are near it, or which there are.
     """
     own_files = any(word.startswith(OWN_FILES) or word.startswith("hydra.searchpath") for word in words)
+    parser = OverridesParser.create()
     for word in words:
         try:
-            (override,) = OverridesParser.create().parse_overrides([word])
+            (override,) = parser.parse_overrides([word])
         except (HydraException, ValueError):
             continue  # a switch, or Hydra will say what is wrong with it
         key = override.key_or_group.replace("/", ".")
@@ -51,10 +52,10 @@ def refuse_unknown_words(words: Sequence[str]) -> None:
 @functools.cache
 def _settings() -> list[str]:
     """The keys of all settings and groups of them."""
-    told = [setting.key for setting in explanations(plugged_in=plugged_in())]
-    told += [f"cluster.{own.key}" for cluster in known_clusters().values() for own in explanations(cluster)]
-    groups = (".".join(key.split(".")[:end]) for key in told for end in range(1, key.count(".") + 1))
-    return [*dict.fromkeys([*told, *groups])]
+    keys = [setting.key for setting in settings_of(plugged_in=plugged_in())]
+    keys += [own.key for cluster in known_clusters().values() for own in settings_of(cluster, "cluster.")]
+    groups = (".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1))
+    return [*dict.fromkeys([*keys, *groups])]
 
 
 def _choices_of(group: str) -> list[str]:

@@ -104,7 +104,7 @@ class DataConfig(Group):
     form: Form = Form.auto
     """What `path` must be, file or folder of files; `auto` finds out."""
     include: list[str] | None = None
-    """Which files of a folder are read: patterns such as `*.csv`, and `!notes.json` for one that is not; null means all
+    """Files of a folder that are read: patterns such as `*.csv`, and `!notes.json` for one that is not; null means all
     of a known suffix."""
     clusters_path: str | None = None
     """CSV of (q_id, cluster) rows: relations about the same words; null means `clusters.csv` beside the relations."""

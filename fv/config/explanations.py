@@ -2,10 +2,11 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,9 +24,17 @@ class Explanation(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def explanations(
+class Setting(NamedTuple):
+    """A setting: its dotted key, the class that has it, and its field there."""
+
+    key: str
+    schema: type
+    field: dataclasses.Field[Any]
+
+
+def settings_of(
     schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
-) -> list[Explanation]:
+) -> Iterator[Setting]:
     """Every setting of a class and of the classes inside it, in their order.
 
     Args:
@@ -34,19 +43,26 @@ def explanations(
         plugged_in: {key of a setting that holds settings of plug-ins: {name of one: its class}}.
     """
     plug_ins = plugged_in or {}
-    found: list[Explanation] = []
-    told = {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _told(own).items()}
     for field in dataclasses.fields(schema):
         kind: Any = field.type
         if (key := f"{prefix}{field.name}") in plug_ins:
             for name, own in plug_ins[key].items():
-                found += explanations(own, f"{key}.{name}.")
-            continue
-        if dataclasses.is_dataclass(kind):
-            found += explanations(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not one of it
-            continue
+                yield from settings_of(own, f"{key}.{name}.")
+        elif dataclasses.is_dataclass(kind):
+            yield from settings_of(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not one of it
+        else:
+            yield Setting(key, schema, field)
+
+
+def explanations(
+    schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
+) -> list[Explanation]:
+    """Every setting of `settings_of`, which has these arguments, with what it does."""
+    found: list[Explanation] = []
+    for key, own, field in settings_of(schema, prefix, plugged_in):
+        kind: Any = field.type
         is_choice = isinstance(kind, type) and issubclass(kind, Enum)
-        meaning = told.get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
+        meaning = _every_told(own).get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
         choices = tuple(str(member.value) for member in kind) if is_choice else ()
         default = field.default
         if default is dataclasses.MISSING:
@@ -58,6 +74,12 @@ def explanations(
 def first_sentence(text: str) -> str:
     """Text up to the first full stop that a space follows, on one line."""
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
+
+
+@functools.cache
+def _every_told(schema: type) -> dict[str, str]:
+    """{field: the text under it}, of a class and those it is made from."""
+    return {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _told(own).items()}
 
 
 def _told(schema: type) -> dict[str, str]:

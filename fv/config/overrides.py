@@ -15,7 +15,7 @@ from fv.config.data import TemplateConfig
 from fv.errors import ConfigError
 
 ESCAPES = {"\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
-"""What stands behind a backslash in a template that was typed, and what the two are."""
+"""{character after a backslash in a typed template: the character that the two stand for}."""
 TEMPLATE = "data.template"
 _BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@+-]*")
 _READ_AS_ANOTHER = ("true", "false", "null", "nan", "inf")

@@ -15,7 +15,7 @@ BINARY = (
     (b"\xfe\xff", "text in UTF-16", "save it as UTF-8"),
     (b"\x80", "pickled data", "save it as CSV"),
 )
-"""How a kind of file begins, what it is, and what to do."""
+"""(first bytes, kind of file, remedy)."""
 DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars", ",": "commas"}
 FORMS = {"\t": "tsv", ",": "csv"}
 

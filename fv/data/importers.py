@@ -105,7 +105,7 @@ def read_table(
 
 
 def _is_included(file: str, patterns: Sequence[str]) -> bool:
-    """Whether a file, by its path in the folder or by its name, is among those that patterns ask for."""
+    """True of a file that patterns ask for, by its path in the folder or by its name."""
 
     def fits(pattern: str) -> bool:
         return any(fnmatchcase(name, pattern) for name in (file, Path(file).name))
@@ -192,7 +192,7 @@ def decoded(path: Path, raw: bytes, name: str = "form") -> str:
 def _check_columns(
     path: Path, header: list[str], columns: ColumnsConfig, seeming: Callable[[], str] = str
 ) -> list[int]:
-    """Where the three columns are; of a file without them, `seeming` says what it seems to be.
+    """Places of the three columns; of a file without them, `seeming` says what it seems to be.
 
     Raises:
         RelationError: one is missing, or there twice.

@@ -1,4 +1,4 @@
-"""Which model and prompts something was measured with: goes with effects, vectors and results into their files."""
+"""The model and prompts that something was measured with: goes with effects, vectors and results into their files."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -74,11 +74,11 @@ class Origin:
         return Identity(self.model, self.weights)
 
     def differences(self, other: "Origin") -> list[str]:
-        """What of this origin is not so of another, each as half a sentence."""
+        """Differences of this origin from another, each as half a sentence."""
         return [*self.identity.differences(other.identity), *self.other_prompts(other)]
 
     def other_prompts(self, other: "Origin") -> list[str]:
-        """What of its prompts is not so of another's, as half a sentence, or nothing."""
+        """The first difference of its prompts from another's, as half a sentence, if there is one."""
         for part in ("query", "demo", "target"):
             own, there = (getattr(each.template, part) for each in (self, other))
             if own != there:

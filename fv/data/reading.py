@@ -125,5 +125,5 @@ def _texts_of(pair: Any) -> tuple[Any, Any] | str:
 
 
 def _is_unordered(value: object) -> bool:
-    """Whether it is a set, of which no element is the first; views of a dict are in its order."""
+    """True of a set, none of whose elements is the first; views of a dict are in its order."""
     return isinstance(value, Set) and not isinstance(value, MappingView)

@@ -104,7 +104,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
     texts = read_unrelated(n_unrelated, names=("n_unrelated", "path"))
     conditions = only(condition_providers() if controls is None else controls)
-    stand_in = StandIn(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint)
+    stand_in = StandIn.of(lm)
     load = Workload(
         lm=stand_in,
         shape=Shape.of(lm),

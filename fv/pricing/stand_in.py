@@ -29,6 +29,11 @@ class StandIn(LanguageModel):
     What conditions are made of it has the right count and place. `model` may be on the meta device.
     """
 
+    @classmethod
+    def of(cls, lm: LanguageModel) -> "StandIn":
+        """The stand-in of a model."""
+        return cls(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint)
+
     @property
     def head_dim(self) -> int:
         return WIDTH

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fv.config import ScopeMode
+from fv.evaluation import conditions
 
 CONDITIONS = "evaluation.conditions."
 SWITCHES = {
@@ -21,7 +22,7 @@ DRAWS = {
 }
 """Keys of how many draws a condition has, 0 for none, and the condition."""
 
-RENAMED = {f"{CONDITIONS}random_vectors.": f"{CONDITIONS}random_vector."}
+RENAMED = {f"{CONDITIONS}{old}.": f"{CONDITIONS}{new}." for old, new in conditions.RENAMED.items()}
 """Beginnings of keys of conditions that went by another name."""
 
 TEXTS = {

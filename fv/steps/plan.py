@@ -77,7 +77,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
     cells = grid(injection, lm.n_layers)
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config, cells)
-    stand_in = StandIn(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint)
+    stand_in = StandIn.of(lm)
     effects = StandInEffects.of_heads(stand_in, snapshot, heads)
     ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
     effects.heads_of(None, ranking, score.k, name=score.called("k"))
