@@ -4,7 +4,7 @@ import contextlib
 import csv
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from benchmarks.subjects import randomise_biases, tiny_llama_weights
 from entrypoints.app import typed
+from fv.characters import visible
 from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
 from fv.interventions.loading import load_configured
 from fv.models import files
@@ -61,6 +62,14 @@ def load_local(path: Path, compute: ComputeConfig | None = None, **settings: Any
 def loaded(config: Config) -> LanguageModel:
     """The model of a run's configuration."""
     return load_configured(config.model, config.compute)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report that fits UTF-8: it goes to another process, and a lone surrogate in a captured line ends the suite."""
+    report = yield
+    report.sections = [(name, visible(text)) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
