@@ -173,7 +173,7 @@ def test_other_settings_at_the_same_place_are_refused_unless_overwritten(
         ("sampled_trials.json", run_step6, "StepD"),
         ("cie_scores.csv", run_stepe, "StepD"),
         ("stepD_mean_acts/qid_antonym_clean_mean.pt", run_stepe, "StepD"),
-        ("fv_global_resid.pt", run_step6, "StepE"),
+        ("fv_qid.pt", run_step6, "StepE"),
         ("step6/eval_summary.json", run_step6, "Step6"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_vector_of_another_run_is_refused(make_config: MakeConfig, copied: lis
         (run_step6, ["eval_scope=qid_list", "eval_scope.qids=[nope]", "tag=x"], r"q_id nope.*the snapshot has antonym"),
         (
             run_step6,
-            ["eval_scope=in_domain", "tag=x"],
+            ["eval_scope=in_domain", "injection.fv=global", "tag=x"],
             r"eval_scope\.mode=in_domain needs a vector of one relation.*injection\.fv=qid.*eval_scope=all_qids",
         ),
         (run_step6, ["injection.fv=file", "injection.fv_path=/nowhere.pt", "tag=x"], r"/nowhere\.pt does not exist"),
