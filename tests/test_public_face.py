@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fv
 
 STUB = Path(fv.__file__).with_suffix(".pyi")
@@ -20,6 +22,7 @@ print(json.dumps([light, sorted(dir(fv)), "matplotlib" in sys.modules, hydra]))
 """
 
 
+@pytest.mark.slow
 def test_importing_loads_nothing_heavy_and_computing_no_matplotlib() -> None:
     found = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     light, names, has_matplotlib, hydra = json.loads(found.stdout)

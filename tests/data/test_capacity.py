@@ -38,6 +38,7 @@ def named_in(error: TrialError) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     n=st.integers(4, 24),

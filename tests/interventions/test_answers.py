@@ -140,6 +140,7 @@ def greedy(lm: LanguageModel, ids: list[int], n_tokens: int) -> list[int]:
     return said[0, len(ids) :].tolist()
 
 
+@pytest.mark.slow
 def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageModel) -> None:
     texts = {
         "Q: walk\nA: walked\n\nQ: jump\nA: jumped\n\nQ: open\nA:": [" opened", " open", " opened up"],

@@ -96,6 +96,7 @@ def test_a_null_of_other_results_is_not_shown(
     assert "null p" not in header
 
 
+@pytest.mark.slow
 def test_a_run_without_a_null_shows_none(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(root / "artifacts" / "analyses" / "null")
     terminal, findings, header = shown(root, capsys)

@@ -144,6 +144,7 @@ def test_a_unit_whose_directory_has_lost_an_array_is_computed_again(
     assert "delta_p" in np.load(unit)
 
 
+@pytest.mark.slow
 def test_a_damaged_analysis_is_left_out_and_made_again(
     make_config: MakeConfig,
     copied_run: Path,

@@ -105,6 +105,7 @@ def test_a_configuration_changed_in_place_is_another_one(
     assert models.of(config).spec.name == "gpt2"
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_leaves_nothing_of_it_in_the_holder(
     tiny: Callable[..., Config], loads: Loads
 ) -> None:
@@ -236,6 +237,7 @@ def heard() -> tuple[int, bool, bool]:
     return logging.get_logger().level, logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
 
 
+@pytest.mark.slow
 def test_transformers_is_quiet_while_it_loads_and_then_as_the_user_had_it(
     tiny: Callable[..., Config], tiny_llama_folder: Path, loads: Loads, said: tuple[int, bool, bool], tmp_path: Path
 ) -> None:

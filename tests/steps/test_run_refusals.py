@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from analysed import ONE_CONTROL
 from conftest import MakeConfig
 
 from fv import units
@@ -28,7 +29,7 @@ def finished(tmp_path_factory, tiny_llama_folder: Path, small_csv: Path, make_co
         *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
         *(f"data.relation_csv_path={small_csv}", "compute.selfcheck=false", "injection.layer=1", "compute.threads=1"),
         *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
-        *("stats.n_resamples=100", "analysis.cost.n_texts=2", "evaluation.conditions.random_vector.draws=2"),
+        *("stats.n_resamples=100", "analysis.cost.n_texts=2", *ONE_CONTROL),
         f"results_dir={tmp_path_factory.mktemp('finished')}",
     ]
     run_pipeline(make_config(*overrides))

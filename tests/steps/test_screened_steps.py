@@ -95,6 +95,7 @@ def test_an_exact_run_has_no_screen(make_config: MakeConfig, tiny_overrides: lis
     assert not {"screen_scores.csv", "screen_report.json"} & {*run.hashes}
 
 
+@pytest.mark.slow
 def test_a_screened_pipeline_draws_its_random_heads_from_all(
     make_config: MakeConfig, tiny_overrides: list[str]
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_screened_pipeline_draws_its_random_heads_from_all(
     assert {*(run.vectors["antonym"].heads or ())} <= {*screen.verified}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], ["score.adaptive=true", "score.adaptive_step=2"]])
 def test_a_run_that_was_killed_while_heads_were_verified_ends_in_the_same_bytes(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, settings: list[str]
@@ -207,6 +209,7 @@ def test_points_belong_to_a_run_whose_gradients_are_integrated(make_config: Make
     assert identity_of("score.verify=77", "score.verify_random=1") == identity_of()  # nothing is screened
 
 
+@pytest.mark.slow
 def test_a_complete_screened_run_is_not_run_again_and_another_screen_is_refused(
     make_config: MakeConfig, tiny_overrides: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
             step(config)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_old_default_is_finished_under_the_new_one(
     make_config: MakeConfig, finished: dict[str, list[str]]
 ) -> None:
@@ -113,6 +114,7 @@ def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
 # Flag-style scripts
 
 
+@pytest.mark.slow
 def test_flag_scripts_add_no_bos_warn_of_it_and_find_their_run_again(
     make_config: MakeConfig, bos_folder: Path, small_csv: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_flag_scripts_add_no_bos_warn_of_it_and_find_their_run_again(
             assert finished_stepd(RunPaths.of(found), found)["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_flag_scripts_adopt_the_special_tokens_of_a_run_made_otherwise(
     make_config: MakeConfig, finished: dict[str, list[str]], bos_folder: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import numpy as np; from fv.units import UnitName, UnitStore\n"
@@ -163,6 +164,7 @@ class Watched:
         return counted
 
 
+@pytest.mark.slow
 def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
     make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +218,7 @@ def test_order_cuts_and_growth_of_units_change_no_byte(
     assert tables_in(grown) == tables_in(whole)
 
 
+@pytest.mark.slow
 def test_overwriting_starts_over(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
