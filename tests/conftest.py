@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import shutil
 from collections.abc import Callable, Generator, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from benchmarks.subjects import randomise_biases, tiny_llama_weights
 from entrypoints.app import typed
+from fv.analyses import known_analyses
 from fv.characters import visible
+from fv.cluster import known_clusters
 from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
+from fv.evaluation.conditions import condition_providers
 from fv.interventions.loading import load_configured
 from fv.models import files
 from fv.models.embedded import converted_folder, find_packaged
@@ -45,7 +49,7 @@ THREADS = torch.get_num_threads()
 MakeConfig = Callable[..., Config]
 
 # Examples of a property that does not say how many: enough to find what a change breaks.
-settings.register_profile("suite", max_examples=30)
+settings.register_profile("suite", max_examples=20)
 settings.load_profile("suite")
 
 forbid_users_results()
@@ -83,14 +87,16 @@ def make_config() -> MakeConfig:
     """
 
     @cache
-    def composed(entrypoint: str, overrides: tuple[str, ...]) -> Config:
+    def composed(entrypoint: str, overrides: tuple[str, ...], plugged_in: tuple[str, ...]) -> Config:
+        del plugged_in  # what a test adds has settings of its own
         with initialize(version_base="1.3", config_path="../conf"):
             return typed(compose(entrypoint, overrides=list(overrides)))
 
     def make(*overrides: str, entrypoint: str = "pipeline") -> Config:
         name = "results_dir="
         folders = [override.removeprefix(name) for override in overrides if override.startswith(f"{name}/")]
-        config = composed(entrypoint, tuple(override for override in overrides if not override.startswith(f"{name}/")))
+        others = tuple(override for override in overrides if not override.startswith(f"{name}/"))
+        config = deepcopy(composed(entrypoint, others, (*known_analyses(), *condition_providers(), *known_clusters())))
         return replace(config, results_dir=folders[-1]) if folders else config
 
     return make

@@ -32,6 +32,17 @@ def toy(tmp_path: Path) -> Toy:
     return write
 
 
+@pytest.fixture(scope="module")
+def own_imports() -> list[Import]:
+    """The project's own."""
+    return read_imports(ROOT)
+
+
+@pytest.fixture(scope="module")
+def own_drawing() -> str:
+    return drawing(ROOT)
+
+
 def up(root: Path) -> list[tuple[str, str, int]]:
     """(importer, imported, line) of what runs up."""
     return [(each.importer, each.imported, each.line) for each in violations(read_imports(root))]
@@ -40,31 +51,31 @@ def up(root: Path) -> list[tuple[str, str, int]]:
 # The project itself
 
 
-def test_no_import_runs_up() -> None:
-    assert not [str(each) for each in violations(read_imports(ROOT))]
+def test_no_import_runs_up(own_imports: list[Import]) -> None:
+    assert not [str(each) for each in violations(own_imports)]
 
 
 def test_every_room_is_in_the_table() -> None:
     assert unplaced(ROOT) == []
 
 
-def test_the_page_shows_the_rooms_as_they_are() -> None:
+def test_the_page_shows_the_rooms_as_they_are(own_drawing: str) -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert page == drawn(page, drawing(ROOT)), "run python scripts/architecture.py"
+    assert page == drawn(page, own_drawing), "run python scripts/architecture.py"
 
 
-def test_every_room_says_what_lives_there() -> None:
-    assert not [line for line in drawing(ROOT).splitlines() if line.endswith("|  |")]
+def test_every_room_says_what_lives_there(own_drawing: str) -> None:
+    assert not [line for line in own_drawing.splitlines() if line.endswith("|  |")]
 
 
-def test_the_library_imports_neither_hydra_nor_the_entrypoints() -> None:
-    found = [each for each in read_imports(ROOT) if each.importer.split(".")[0] == "fv"]
+def test_the_library_imports_neither_hydra_nor_the_entrypoints(own_imports: list[Import]) -> None:
+    found = [each for each in own_imports if each.importer.split(".")[0] == "fv"]
     assert found
     assert not [str(each) for each in found if each.imported.split(".")[0] in (HYDRA, "entrypoints")]
 
 
-def test_no_files_import_one_another_in_a_circle() -> None:
-    reached = reach(graph_of(read_imports(ROOT), read_modules(ROOT)))
+def test_no_files_import_one_another_in_a_circle(own_imports: list[Import]) -> None:
+    reached = reach(graph_of(own_imports, read_modules(ROOT)))
     assert reached and not [name for name, others in reached.items() if name in others]
 
 

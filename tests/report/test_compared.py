@@ -79,6 +79,7 @@ def test_the_same_runs_are_the_same_bytes(several: Config) -> None:
     assert compared_page(several).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_into_the_results_unless_told(hostile_run: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(hostile_run.paths.root / "artifacts", tmp_path / "relation" / name / "artifacts")

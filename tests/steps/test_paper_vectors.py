@@ -76,6 +76,7 @@ def test_the_papers_vector_is_the_relations_means_in_the_heads_of_the_aie(
         )
 
 
+@pytest.mark.slow
 def test_own_and_the_papers_vectors_stand_side_by_side_each_with_its_controls(paths: RunPaths) -> None:
     summary = read_json(paths.step6 / "eval_summary.json")
     assert summary["fvs"] == sorted([*TINY_QIDS, *(f"{q_id}@aie" for q_id in TINY_QIDS)])
@@ -90,6 +91,7 @@ def test_own_and_the_papers_vectors_stand_side_by_side_each_with_its_controls(pa
     assert summary["transfer"]["dominance"] == []
 
 
+@pytest.mark.slow
 def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_run_of_the_old_default_is_finished_under_the_new_one(
     assert read_json(RunPaths.of(config).step6 / "eval_meta.json")["special_tokens"] == []
 
 
+@pytest.mark.slow
 def test_other_differences_are_told_without_a_look_at_the_tokenizer(
     make_config: MakeConfig, finished: dict[str, list[str]]
 ) -> None:
@@ -93,6 +94,7 @@ def test_other_differences_are_told_without_a_look_at_the_tokenizer(
     assert "add_special_tokens" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
     make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

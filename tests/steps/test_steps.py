@@ -180,6 +180,7 @@ def test_the_same_command_again_changes_nothing(run: RunPaths, config: Config) -
     assert {path: (sha256_of(path), path.stat().st_mtime_ns) for path in before} == before
 
 
+@pytest.mark.slow
 def test_naive_and_shared_prefix_runs_agree(config: Config, run: RunPaths) -> None:
     naive = make_again(config, run_id="naive")
     naive.compute.sweep = type(naive.compute.sweep)("naive")
