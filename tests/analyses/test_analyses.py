@@ -27,6 +27,8 @@ from fv.steps.stepd import run_stepd
 
 NAMES = list(known_analyses())
 BY_DEFAULT = [name for name, analysis in known_analyses().items() if analysis.default]
+BY_COST = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+"""All of them; those that a run does not make by itself take their time."""
 META = "analysis_meta.json"
 Ask = Callable[..., Config]
 
@@ -35,9 +37,16 @@ Ask = Callable[..., Config]
 def finished(
     make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The results folder of a finished run with every analysis."""
+    """The results folder of a finished run with the analyses that it makes by itself."""
     results = tmp_path_factory.mktemp("finished")
     run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results)))
+    return results
+
+
+@pytest.fixture(scope="module")
+def with_all(make_config: MakeConfig, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with every analysis."""
+    results = shutil.copytree(finished, tmp_path_factory.mktemp("with_all") / "results")
     asked_for = asked(results, sorted({*NAMES} - {*BY_DEFAULT}), "analysis.null.draws=20")
     run_analyse(make_config(*asked_for, entrypoint="analyse"))
     return results
@@ -89,10 +98,11 @@ def test_names_and_settings_that_there_are_not_are_refused() -> None:
 # On a finished run
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_analysis_leaves_tables_their_json_and_figures(finished: Path, name: str) -> None:
-    folder = paths_of(finished).analysis(name)
-    meta, run = read_json(folder / META), fv.open_run(finished / "relation" / "r")
+@pytest.mark.parametrize("name", BY_COST)
+def test_each_analysis_leaves_tables_their_json_and_figures(request: pytest.FixtureRequest, name: str) -> None:
+    results: Path = request.getfixturevalue("finished" if name in BY_DEFAULT else "with_all")
+    folder = paths_of(results).analysis(name)
+    meta, run = read_json(folder / META), fv.open_run(results / "relation" / "r")
     assert meta["status"] == "ok" and {*meta["outputs"]} == {*bytes_of(folder)}
     tables = [Path(file).stem for file in meta["outputs"] if file.endswith(".csv")]
     assert tables and all(len(run.table(table)) for table in tables)
@@ -107,7 +117,12 @@ def test_each_analysis_leaves_tables_their_json_and_figures(finished: Path, name
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_analysis_made_again_by_itself_has_the_same_bytes_and_changes_nothing_else(
-    results: Path, ask: Ask, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_config: MakeConfig,
+    with_all: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def searched(*_: object) -> None:
         raise AssertionError("cells were searched for a second time")
@@ -115,7 +130,9 @@ def test_an_analysis_made_again_by_itself_has_the_same_bytes_and_changes_nothing
     # The null makes vectors of its own, and has their cells chosen.
     if name != "null":
         monkeypatch.setattr(DevChoice, "of_vectors", searched)
-    paths, config = paths_of(results), ask([name], *(["analysis.null.draws=20"] if name == "null" else []))
+    results = shutil.copytree(with_all, tmp_path / "copy")
+    more = ["analysis.null.draws=20"] if name == "null" else []
+    paths, config = paths_of(results), make_config(*asked(results, [name], *more), entrypoint="analyse")
     rest, before = rest_of(paths.root), bytes_of(paths.analyses)
     shutil.rmtree(paths.analysis(name))
     shutil.rmtree(paths.units)
