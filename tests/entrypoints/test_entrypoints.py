@@ -13,6 +13,7 @@ from commands import RESULTS, hub, module, run
 import fv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -79,6 +79,7 @@ def test_scores_are_those_of_full_forwards(tiny_lm: LanguageModel, mode: str, ma
             assert scores.answer_logprob[i, j] == pytest.approx(whole, abs=3 * TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) -> None:
     lm = tiny(family)

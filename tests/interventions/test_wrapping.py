@@ -63,6 +63,7 @@ def results(lm: LanguageModel, engine: Engine) -> tuple[PatchScores, tuple[Targe
     return patched, injected, torch.from_numpy(answers.answer_logprob)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["auto", "expanded", "naive"])
 def test_a_wrapped_model_gives_a_loaded_models_effects_to_the_bit(family: str, mode: str) -> None:

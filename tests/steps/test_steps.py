@@ -233,6 +233,7 @@ def test_aie_vector_can_be_injected_from_its_file(config: Config, run: RunPaths)
     assert load(folder / "eval_meta.json")["inputs"]["fv_file"] == sha256_of(package / "fv_global_resid.pt")
 
 
+@pytest.mark.slow
 def test_a_tag_keeps_both_results(config: Config, run: RunPaths) -> None:
     before = sha256_of(run.step6 / "eval_summary.json"), sha256_of(run.artifacts / "fv_global_resid.pt")
     tagged = make_again(config, tag="k5")
