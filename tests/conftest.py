@@ -87,7 +87,7 @@ def make_config() -> MakeConfig:
     """
 
     @cache
-    def composed(entrypoint: str, overrides: tuple[str, ...], plugged_in: tuple[str, ...]) -> Config:
+    def composed(entrypoint: str, overrides: tuple[str, ...], plugged_in: tuple[type, ...]) -> Config:
         del plugged_in  # what a test adds has settings of its own
         with initialize(version_base="1.3", config_path="../conf"):
             return typed(compose(entrypoint, overrides=list(overrides)))
@@ -96,7 +96,8 @@ def make_config() -> MakeConfig:
         name = "results_dir="
         folders = [override.removeprefix(name) for override in overrides if override.startswith(f"{name}/")]
         others = tuple(override for override in overrides if not override.startswith(f"{name}/"))
-        config = deepcopy(composed(entrypoint, others, (*known_analyses(), *condition_providers(), *known_clusters())))
+        known: list[dict[str, Any]] = [known_analyses(), condition_providers(), known_clusters()]
+        config = deepcopy(composed(entrypoint, others, tuple(kind for kinds in known for kind in kinds.values())))
         return replace(config, results_dir=folders[-1]) if folders else config
 
     return make
