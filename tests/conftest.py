@@ -49,7 +49,7 @@ THREADS = torch.get_num_threads()
 MakeConfig = Callable[..., Config]
 
 # Examples of a property that does not say how many: enough to find what a change breaks.
-settings.register_profile("suite", max_examples=12)
+settings.register_profile("suite", max_examples=30)
 settings.load_profile("suite")
 
 forbid_users_results()
@@ -234,7 +234,7 @@ def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_facto
             "analysis.cost.n_texts=2",
             "injection.fv=all_qids",
             "eval_scope=all_qids",
-            "injection.layer=2",
+            "injection.layer=[1,2]",
             "injection.k=[1,3]",
         ),
         "stats.n_resamples=100",
