@@ -25,9 +25,9 @@ from fv.steps.plan import model_of, workload_of
 
 ENOUGH = 0.85
 ALONE = {"tables": 18.0, "Step6's tables": 5.5, "summary": 8.0}
-"""Seconds of what one worker does while the others wait (`fv.steps.distributed`), beside the first, which proves the
-model. They were measured in a run of 31 relations and 50 trials on one core of an AMD EPYC, of a narrow model of 16
-layers x 32 heads: they depend on how many heads there are, and not on how wide these are."""
+"""Seconds of what one worker does while the others wait (`fv.steps.distributed`), beside the proof of the model. They
+were measured in a run of 31 relations and 50 trials on one core of an AMD EPYC, of a narrow model of 16 layers x 32
+heads: they depend on how many heads there are, and not on how wide these are."""
 LIBRARIES = "from fv.collector import loaded; loaded('fv.steps.worker')"
 """What a worker's process does first."""
 DISK = 2.0
@@ -109,7 +109,8 @@ def busy(units: Units, n_workers: int, stays: bool) -> tuple[float, float]:
         n_workers: how many workers.
         stays: whether workers live on from stage to stage, as Ray's do; Slurm's start up at each.
     """
-    starts = 1 if stays else len(units.stages) + len(ALONE) + 1
+    # Before each stage, and at the end, one worker goes on with the steps.
+    starts = 1 if stays else 2 * len(units.stages) + 1
     took = sum(makespan(stage, n_workers) for stage in units.stages)
     took += starts * units.start_up + units.proof + sum(ALONE.values())
     return sum(map(sum, units.stages)) / (n_workers * took), took / 3600

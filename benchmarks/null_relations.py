@@ -39,22 +39,22 @@ from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.cells import grid
 from fv.evaluation.dev_choice import DevChoice
+from fv.evaluation.evaluation import Evaluation, GridResults
 from fv.evaluation.grid import eval_trials
-from fv.evaluation.plan import Evaluation, GridResults
 from fv.evaluation.selection import choose_cells
 from fv.evaluation.settled import Condition, best_cells, settled
 from fv.evaluation.tables import ALL, CONTRASTED, CONTRASTS_KEY, contrast_rows
+from fv.heads.measurement import Measurement
 from fv.heads.ranking import Ranking, heads_to_sweep
-from fv.heads.relation_run import RelationRuns
-from fv.heads.relations import measure
+from fv.heads.relations import effects_flow
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
 from fv.shipped import shipped
 from fv.statistics.grouped import grouped_means
-from fv.units import NO_UNITS
 from fv.vectors.function_vector import function_vector
+from fv.work.driver import SERIAL
 
 NULL = "null"
 """The name of every shuffled relation."""
@@ -141,14 +141,14 @@ def null_run(lm: LanguageModel, config: Config, seed: int) -> NullRun:
     snapshot = sample_snapshot(relation, config.data, seed, lm)
     engine, ranking = make_engine(lm, "auto", config.compute.max_rows), Ranking("mean_delta_logprob", config.score.k)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
-    effects = measure(RelationRuns(lm, snapshot, heads, engine, config.score, seed), config.stats, NULL)
+    effects = SERIAL.run(effects_flow(Measurement(lm, snapshot, heads, engine, config.score, seed), config.stats), NULL)
     vector = function_vector(lm, effects[NULL], ranking.k)
     evaluation = Evaluation(
         lm, engine, snapshot, config.evaluation, ranking, effects, config.injection.alpha_unit, config.stats, seed
     )
     plan, cells = [(vector, [NULL])], grid(config.injection, lm.n_layers)
-    found = evaluation.grid(plan, cells, config.injection.n_eval, config.evaluation.dev_fraction)
-    held_out = evaluation.held_out_run(found).run(NO_UNITS)
+    found, held_out = SERIAL.run(evaluation.flow(plan, cells, config.injection.n_eval), NULL)
+    assert held_out is not None
     return NullRun(evaluation, found, pd.concat(held_out.trials, ignore_index=True), held_out.contrasts)
 
 

@@ -28,13 +28,12 @@ from fv.config import Config, Screen, StatsConfig
 from fv.data.relations import read_configured
 from fv.data.sampling import sample_snapshot
 from fv.data.trial_set import Trials
-from fv.evaluation.plan import Evaluation
+from fv.evaluation.evaluation import Evaluation
 from fv.files import write_json
 from fv.heads.effects import KEYS
+from fv.heads.measurement import Measurement
 from fv.heads.ranking import Ranking
-from fv.heads.relation_run import RelationRuns
-from fv.heads.relations import indirect_effects, measure
-from fv.heads.screened_run import estimate_of
+from fv.heads.relations import effects_flow, indirect_effects
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -44,6 +43,7 @@ from fv.pricing.throughput import Throughput
 from fv.pricing.workload import Workload
 from fv.steps.plan import workload_of
 from fv.vectors.function_vector import function_vector
+from fv.work.driver import SERIAL
 
 RESULTS = Path("results_fv") / "price.json"
 SETTINGS = (
@@ -55,14 +55,12 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131
 """Has glibc give memory back as soon as it is freed; by default it raises these thresholds as a program goes on."""
 SUBJECTS: dict[str, Callable[[LanguageModel], LanguageModel]] = {"smollm2": lambda lm: lm, "gpt2": gpt2_shape}
 PHASES = {
-    "StepD, exact": ("clean prompts", "zero-shot prompts", "effects of all heads"),
-    "StepD, screened": (
-        *("clean prompts", "zero-shot prompts", "estimates of all heads", "effects of verified heads"),
-    ),
-    "grid": ("grid",),
-    "second half": ("choice of cells", "test trials, own conditions", "test trials, of other relations"),
+    "StepD, exact": (("prompts, clean", "prompts, zero shot", "effects"), "screened"),
+    "StepD, screened": (("prompts, clean", "prompts, zero shot", "screen", "effects"), "exact"),
+    "grid": (("grid",), ""),
+    "second half": (("choice of cells", "test trials, own conditions", "test trials, of other relations"), ""),
 }
-"""What is measured, and the stages that it is priced by."""
+"""What is measured: the stages that it is priced by, and the way that they are not of."""
 
 
 def prepared(config: Config, lm: LanguageModel, phase: str) -> Callable[[], Any]:
@@ -74,8 +72,8 @@ def prepared(config: Config, lm: LanguageModel, phase: str) -> Callable[[], Any]
         screen = Screen.gradient if "screened" in phase else Screen.none
         # As many verified heads as were priced, none of them again.
         score = replace(config.score, screen=screen, verify=K, verify_random=0, verify_max=K)
-        runs = RelationRuns(lm, trials.snapshot, load.heads, engine, score, config.seed)
-        return lambda: measure(runs, StatsConfig(), "", estimate_of(engine, score))
+        how = Measurement(lm, trials.snapshot, load.heads, engine, score, config.seed)
+        return lambda: SERIAL.run(effects_flow(how, StatsConfig()), "")
     # Which heads make the vectors does not change what it costs to inject them.
     middle = [lm.n_layers // 2 + i for i in range(-(-3 * K // lm.n_heads))]
     effects = indirect_effects(lm, trials, layers=middle, n_trials=2, progress=False)
@@ -84,12 +82,12 @@ def prepared(config: Config, lm: LanguageModel, phase: str) -> Callable[[], Any]
     evaluation = Evaluation(lm, engine, trials.snapshot, config.evaluation, ranking, effects, seed=config.seed)
 
     def grid() -> Any:
-        return evaluation.grid(vectors, load.cells, None, config.evaluation.dev_fraction)
+        return SERIAL.run(evaluation.grid_flow(vectors, load.cells, evaluation.parts(vectors, load.cells)), "")
 
     if phase == "grid":
         return grid
     found = grid()
-    return lambda: evaluation.held_out(found)
+    return lambda: evaluation.results(found, SERIAL.run(evaluation.held_out_flow(found), ""))
 
 
 def run_phase(subject: str, phase: str) -> None:
@@ -119,7 +117,8 @@ def measured(subject: str, phase: str, environment: dict[str, str]) -> dict[str,
 
 def row(subject: str, phase: str, stages: list[StagePrice], load: Workload, throughput: Throughput) -> dict[str, Any]:
     """Predicted and measured."""
-    here = [stage for stage in stages if stage.name in PHASES[phase]]
+    names, other = PHASES[phase]
+    here = [stage for stage in stages if stage.name in names and (not other or stage.only != other)]
     seconds = sum(throughput.seconds(stage.work, load.shape) for stage in here)
     memory = max(stage.peak for stage in here)
     found, given_back = measured(subject, phase, {}), measured(subject, phase, GIVEN_BACK)

@@ -9,18 +9,20 @@ import torch
 from benchmarks.measure import product_speed, seconds
 from benchmarks.subjects import EIGHT_RELATIONS, demo_trials
 from fv.config import EvaluationConfig
-from fv.evaluation.plan import Evaluation
+from fv.evaluation.evaluation import Evaluation
 from fv.heads.effects import KEYS, Ranking
 from fv.heads.relations import indirect_effects
 from fv.interventions.edits import LastTokenEdit, first_block
-from fv.interventions.engine import Advance, AnswerReads, Cell, Engine, ignore_progress
+from fv.interventions.engine import AnswerReads, Cell, Engine
 from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.pricing.flops import prefix_flops, row_flops
 from fv.pricing.shape import Shape
+from fv.progress import Advance, ignore_progress
 from fv.vectors.function_vector import function_vector
+from fv.work.driver import SERIAL
 
 K = 10
 SAMPLED = 5
@@ -87,9 +89,10 @@ def measure_second_half(
     for _ in range(repeats):
         engine = RecordedEngine(make_engine(lm, "auto", max_rows))
         evaluation = Evaluation(lm, engine, trials.snapshot, EvaluationConfig(), ranking, effects, seed=42)
-        grid = evaluation.grid([(vector, [q_id])], cells, None, 0.3)
+        plan = [(vector, [q_id])]
+        grid = SERIAL.run(evaluation.grid_flow(plan, cells, evaluation.parts(plan, cells)), "grid")
         start = time.perf_counter()
-        evaluation.held_out(grid)
+        evaluation.results(grid, SERIAL.run(evaluation.held_out_flow(grid), "test trials"))
         took = time.perf_counter() - start
         peak = max(peak, product_speed(lm))
         if took < total:

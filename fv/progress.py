@@ -22,10 +22,15 @@ from fv.characters import visible
 console = Console(stderr=True)
 """Bars and log lines share it, so that they do not tear each other."""
 
-Step = Callable[[int], None]
+Advance = Callable[[int], None]
+"""Told how much more has been done."""
 Rename = Callable[[str], None]
 _shown: ContextVar[bool] = ContextVar("_shown", default=True)
 log = logging.getLogger(__name__)
+
+
+def ignore_progress(_steps: int) -> None:
+    """The progress callback of a caller who does not show any."""
 
 
 def show_bars(shown: bool) -> None:
@@ -44,7 +49,7 @@ def bars(shown: bool) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(step: str, total: int) -> Iterator[tuple[Step, Rename]]:
+def progress_bar(step: str, total: int) -> Iterator[tuple[Advance, Rename]]:
     """Show `step`'s progress with an estimate of the time left; silent where standard error is no terminal.
 
     Yields:

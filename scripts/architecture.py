@@ -30,7 +30,6 @@ LEAVES = (
     "shipped",
     "files",
     "tables",
-    "units",
     "registry",
     "collector",
     "dealing",
@@ -39,6 +38,7 @@ ROOMS = (
     *LEAVES,
     "figures",
     "config",
+    "work",
     "cluster",
     "statistics",
     "models",
@@ -62,10 +62,11 @@ def _below(room: str) -> frozenset[str]:
     return frozenset(ROOMS[: ROOMS.index(room)])
 
 
-_GROUND = frozenset({*LEAVES, "config", "statistics"})
+_GROUND = frozenset({*LEAVES, "config", "work", "statistics"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     **{leaf: _below(leaf) for leaf in LEAVES},
     "config": frozenset(LEAVES),
+    "work": frozenset(LEAVES),
     "cluster": frozenset({*LEAVES, "config"}),
     "statistics": frozenset({*LEAVES, "config"}),
     "models": _GROUND,

@@ -20,10 +20,10 @@ from fv.heads.ranking import heads_to_sweep, top_heads
 from fv.steps.advice import ADVICE, with_settings
 
 FV = Path(__file__).parent.parent / "fv"
-ROOMS = ("models", "data", "interventions", "heads", "vectors", "evaluation", "statistics")
+ROOMS = ("work", "models", "data", "interventions", "heads", "vectors", "evaluation", "statistics")
 LEAVES = (
     *("characters.py", "markup.py", "errors.py", "seeding.py", "progress.py", "display.py", "shipped.py"),
-    *("files.py", "tables.py", "units.py", "registry.py"),
+    *("files.py", "tables.py", "registry.py"),
 )
 PLANNED = ("gather", "cluster")
 """Groups that there may be one day."""

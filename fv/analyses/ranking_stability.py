@@ -25,6 +25,7 @@ class RankingStability(Analysis):
     after: ClassVar[str] = "StepE"
     reads: ClassVar[tuple[str, ...]] = ("effects", "vectors")
     default: ClassVar[bool] = True
+    quick: ClassVar[bool] = True
 
     def units(self, run: "AnalysedRun") -> Sequence[str | None]:
         return [None, *run.effects.qids]

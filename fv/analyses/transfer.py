@@ -19,6 +19,7 @@ class Transfer(Analysis):
 
     reads: ClassVar[tuple[str, ...]] = ("held_out_trials", "held_out", "contrasts", "injected")
     default: ClassVar[bool] = True
+    quick: ClassVar[bool] = True
 
     def compute(self, run: "AnalysedRun", unit: str) -> "Tables":
         from fv.evaluation.transfer import transfer_tables

@@ -106,7 +106,7 @@ def _content(value: Any) -> Any:
     """A field of an edit as a JSON value, tensors by their digest."""
     from torch import Tensor
 
-    from fv.units import digest_of_tensor
+    from fv.work.store import digest_of_tensor
 
     if isinstance(value, Tensor):
         return digest_of_tensor(value)

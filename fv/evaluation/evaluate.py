@@ -1,4 +1,4 @@
-"""Evaluating vectors in memory on trials in memory: the public face of `fv.evaluation.plan`."""
+"""Evaluating vectors in memory on trials in memory: the public face of `fv.evaluation.evaluation`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from fv.data.trial_set import Trials
 from fv.errors import ConfigError, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
+from fv.evaluation.evaluation import Evaluation, GridResults, has_choice
 from fv.evaluation.held_out_results import HeldOutResults
-from fv.evaluation.plan import Evaluation, GridResults
 from fv.evaluation.result import Result
 from fv.evaluation.tables import cost_table
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
@@ -30,6 +30,7 @@ from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
 from fv.tables import Tables
 from fv.vectors.vector import Vector
+from fv.work.driver import SERIAL
 
 MADE_OF_EFFECTS = "Controls are made of effects through this model's projections: measure them with this model."
 
@@ -113,8 +114,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         foreign += check_origin("effects are", measured.origin, lm, snapshot, remedy=MADE_OF_EFFECTS)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
-    has_choice = len(cells) > 1 or any(vector.of_several for vector in given)
-    if has_choice and not dev_fraction:
+    if has_choice(given, cells) and not dev_fraction:
         raise ConfigError(f"dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on.")
     conditions = only(_conditions(controls, measured is not None))
     settings, texts = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions), _texts(n_unrelated)
@@ -132,8 +132,9 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     plan = [(vector, snapshot.qids) for vector in given]
     evaluation.candidates(cells)  # refuses, before anything runs, what cannot be made
     with bars(progress):
-        found = evaluation.grid(plan, cells, n_trials, dev_fraction if has_choice else 0.0)
-        held_out = evaluation.held_out(found)
+        found, rows = SERIAL.run(evaluation.flow(plan, cells, n_trials), "Evaluation")
+        assert rows is not None
+        held_out = evaluation.results(found, rows)
     return Result(
         found.rows,
         held_out.trials,

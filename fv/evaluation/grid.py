@@ -4,9 +4,9 @@ A unit is one vector on one relation's trials; those that are missing are comput
 on another (`fv.interventions.engine.Engine.inject`, apart).
 """
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -19,13 +19,15 @@ from fv.evaluation.selection import TEST, parts_of
 from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows
 from fv.interventions.engine import SCORED, Cell, Engine, TargetScores
 from fv.models.language_model import LanguageModel
-from fv.progress import progress_bar
-from fv.units import NO_UNITS, Arrays, UnitName, UnitStore, digest_of_tensor
+from fv.progress import Advance
 from fv.vectors.vector import Vector
+from fv.work.flow import Flow, Job, Stage, Unit
+from fv.work.store import Arrays, UnitName, digest_of_tensor
 
+VECTORS_AT_ONCE = 8
+"""Vectors of a relation that a worker injects at once: as many fill its passes."""
 Plan = Sequence[tuple[Vector, Sequence[str]]]
 """Vectors with the relations that they are evaluated on."""
-log = logging.getLogger(__name__)
 
 
 def trials_of(
@@ -65,22 +67,17 @@ class Grid:
     cells: Sequence[Cell]
     norms: dict[str, Tensor] | None = None
 
-    @property
-    def n_rows(self) -> int:
-        """Trial rows, for progress."""
-        return sum(len(self.trials[q]) for _, qids in self.plan for q in qids) * len(self.cells)
+    def vectors(self, q_id: str) -> list[Vector]:
+        """The vectors that are evaluated on a relation."""
+        return [vector for vector, on in self.plan if q_id in on]
 
 
-def evaluate_vectors(
-    name: str, engine: Engine, grid: Grid, units: UnitStore = NO_UNITS, known: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Evaluate vectors on the eval trials of their relations.
+def grid_flow(engine: Engine, grid: Grid, known: pd.DataFrame | None = None) -> Flow[pd.DataFrame]:
+    """Inject vectors into the eval trials of their relations.
 
     Args:
-        name: what the progress bar is called.
         engine: the engine.
         grid: what is injected where.
-        units: finished vectors on relations, to read and to add to.
         known: trial rows of these vectors and trials at some of the cells, which are not computed again.
 
     Returns:
@@ -92,35 +89,41 @@ def evaluate_vectors(
         cells = [cell for cell in cells if tuple(cell) not in there]
         parts = {trial.trial_id: trial.part for trials in grid.trials.values() for trial in trials}
         tables.append(known.assign(part=known["trial_id"].map(parts)))
-    with progress_bar(name, grid.n_rows * len(cells) // len(grid.cells)) as (advance, rename):
-        for q_id in qids_of(grid.plan):
-            rename(q_id)
-            vectors, trials = [v for v, on in grid.plan if q_id in on], grid.trials[q_id]
-            prompts = [trial.prompt for trial in trials]
-            norm = grid.norms[q_id] if grid.norms else None
-            asked = [
-                [[p.token_ids, p.target] for p in prompts],
-                [*map(list, cells)],
-                None if norm is None else norm.tolist(),
-            ]
-            found = {v.name: units.find(*_unit(q_id, v, asked)) for v in vectors}
-            missing = [v for v in vectors if found[v.name] is None]
-            advance(len(trials) * len(cells) * (len(vectors) - len(missing)))
-            if missing:
-                before, after = inject_vectors(engine, missing, prompts, cells, norm, advance)
-                for i, vector in enumerate(missing):
-                    found[vector.name] = own = arrays_of_scores({"before": before, "after": after[:, i]})
-                    units.keep(*_unit(q_id, vector, asked), own)
-            for vector in vectors:
-                scores = scores_of_arrays(found[vector.name] or {})
-                tables.append(trial_rows(vector, trials, cells, scores["before"], scores["after"]))
-            log.info("%s: %s%s on all eval trials", name, q_id, "" if missing else " found finished")
+    jobs = {q_id: _job(engine, grid, q_id, cells) for q_id in qids_of(grid.plan)}
+    found = yield Stage("grid", [*jobs.values()])
+    for q_id, own in zip(jobs, found, strict=True):
+        for vector, arrays in zip(grid.vectors(q_id), own, strict=True):
+            scores = scores_of_arrays(arrays)
+            tables.append(trial_rows(vector, grid.trials[q_id], cells, scores["before"], scores["after"]))
     return sort_trials(pd.concat(tables, ignore_index=True))
 
 
-def _unit(q_id: str, vector: Vector, asked: list[Any]) -> tuple[UnitName, list[Any]]:
-    """A unit's name and what it is made from."""
-    return UnitName("grid", q_id, vector.name), [*asked, digest_of_tensor(vector.values)]
+def _job(engine: Engine, grid: Grid, q_id: str, cells: Sequence[Cell]) -> Job:
+    """A relation's vectors: those that are due share the passes of its prompts."""
+    vectors, trials = grid.vectors(q_id), grid.trials[q_id]
+    prompts = [trial.prompt for trial in trials]
+    norm = grid.norms[q_id] if grid.norms else None
+    common = [
+        [[p.token_ids, p.target] for p in prompts],
+        [*map(list, cells)],
+        None if norm is None else norm.tolist(),
+    ]
+
+    def compute(due: Sequence[int], advance: Advance) -> Iterator[Arrays]:
+        before, after = inject_vectors(engine, [vectors[place] for place in due], prompts, cells, norm, advance)
+        for column in range(len(due)):
+            yield arrays_of_scores({"before": before, "after": after[:, column]})
+
+    n_rows = len(trials) * len(cells)
+    units = [
+        Unit(UnitName("grid", q_id, vector.name), partial(_made_from, common, vector), len(trials), n_rows, rows=n_rows)
+        for vector in vectors
+    ]
+    return Job(units, compute, VECTORS_AT_ONCE)
+
+
+def _made_from(common: list[Any], vector: Vector) -> list[Any]:
+    return [*common, digest_of_tensor(vector.values)]
 
 
 def eval_trials(snapshot: Snapshot, q_id: str, n_eval: int | None) -> list[Trial]:

@@ -4,9 +4,9 @@ A unit is a relation's conditions of its own, or those that other relations have
 under the digest of every edit, prompt and cell; what the run is called or holds beside them does not matter.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,20 +14,18 @@ import pandas as pd
 from fv.data.snapshot import Snapshot
 from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
-from fv.evaluation.candidates import Candidates, CandidatesOfRelations
+from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.settled import Stream, best_cells, settled
 from fv.evaluation.tables import rated
 from fv.interventions.answers import score_answers, score_columns
-from fv.interventions.engine import Advance, Cell, Engine, ignore_progress
-from fv.progress import progress_bar
+from fv.interventions.engine import Cell, Engine
+from fv.progress import Advance
 from fv.tables import Tables, arrays_of, tables_of
-from fv.units import UnitName, UnitStore
 from fv.vectors.vector import Vector
+from fv.work.flow import Flow, Job, Stage, Unit
+from fv.work.store import Arrays, UnitName
 
-log = logging.getLogger(__name__)
-SAID = {"own": "its own conditions", "of_others": "those that other relations have a part in"}
-"""What the log calls a unit."""
 KEPT_BYTES = 2**30
 """Prompts of a relation that were run are kept up to so much memory, for its other conditions."""
 
@@ -45,6 +43,23 @@ class HeldOutRows:
     trials: list[pd.DataFrame] = field(default_factory=list)
     relations: list[pd.DataFrame] = field(default_factory=list)
     contrasts: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A relation's trials as they are asked, and the candidates that are run on them.
+
+    Attributes:
+        asked: its trials.
+        parts: {`own` or `of_others`: the candidates}; a part without any is left out.
+        stream: its residual stream.
+        choice: what chooses cells on its dev trials; None where there are none.
+    """
+
+    asked: Asked
+    parts: dict[str, list[Candidate]]
+    stream: Stream
+    choice: DevChoice | None
 
 
 @dataclass
@@ -67,62 +82,52 @@ class HeldOutRun:
     chosen: pd.DataFrame
     parts: dict[str, str]
 
-    def run(self, units: UnitStore) -> HeldOutRows:
-        """Run every condition of every relation that has a chosen cell; `units` are those that are finished."""
-        found = HeldOutRows()
-        qids = sorted(self.chosen["eval_qid"].unique())
-        asked = {q_id: Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts) for q_id in qids}
-        every = {q_id: self.candidates.of(q_id, self._chosen_vectors(q_id)) for q_id in qids}
-        n_answers = sum(len(asked[q_id].test) * sum(map(len, every[q_id])) for q_id in qids)
-        with progress_bar("Test trials", n_answers) as (advance, rename):
-            for q_id in qids:
-                rename(q_id)
-                # Both units ask for the same zero-shot prompts, and so do the searches for cells.
-                with self.engine.keeping(KEPT_BYTES):
-                    self._run_relation(asked[q_id], every[q_id], units, found, advance)
-        return found
+    def flow(self) -> Flow[HeldOutRows]:
+        """Run every condition of every relation that has a chosen cell."""
+        relations = [self._relation(q_id) for q_id in sorted(self.chosen["eval_qid"].unique())]
+        found = yield Stage("test trials", [self._job(relation) for relation in relations])
+        rows = HeldOutRows()
+        for relation, arrays in zip(relations, found, strict=True):
+            candidates = [candidate for part in relation.parts.values() for candidate in part]
+            rows.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
+            scores = pd.concat([tables_of(each)["scores"] for each in arrays], ignore_index=True)
+            asked = relation.asked
+            rows.trials.append(rated(scores, [trial.trial_id for trial in asked.test], asked.shown))
+            rows.relations.append(pd.DataFrame([asked.denominators(rows.trials[-1])]))
+        return rows
 
-    def compute(self, q_id: str, part: str, units: UnitStore) -> None:
-        """Compute one of a relation's units, `own` or `of_others`, into the store, unless it is there."""
+    def _relation(self, q_id: str) -> "_Relation":
         asked = Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts)
-        if candidates := getattr(self.candidates.of(q_id, self._chosen_vectors(q_id)), part):
-            with self.engine.keeping(KEPT_BYTES):
-                self._unit(asked, part, candidates, units, ignore_progress)
-
-    def _run_relation(
-        self, asked: Asked, every: Candidates, units: UnitStore, found: HeldOutRows, advance: Advance
-    ) -> None:
-        tables: list[Tables] = []
-        for part, candidates in every._asdict().items():
-            if candidates:
-                found.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
-                tables.append(self._unit(asked, part, candidates, units, advance))
-        scores = pd.concat([part["scores"] for part in tables], ignore_index=True)
-        rows = rated(scores, [trial.trial_id for trial in asked.test], asked.shown)
-        found.trials.append(rows)
-        found.relations.append(pd.DataFrame([asked.denominators(rows)]))
-
-    def _unit(
-        self, asked: Asked, part: str, candidates: Sequence[Candidate], units: UnitStore, advance: Advance
-    ) -> Tables:
-        """A unit, found or run."""
-        q_id = asked.questions.q_id
         stream = self.candidates.stream(q_id)
-        choice = self._choice(asked, stream)
-        name, made_from = UnitName("held_out", q_id, part), self._made_from(asked, candidates, choice, stream)
-        if arrays := units.find(name, made_from):
-            log.info("%s, %s: found finished", q_id, SAID[part])
-            advance(len(asked.test) * len(candidates))
-            return tables_of(arrays)
-        log.info("%s, %s: running on test trials", q_id, SAID[part])
-        tables = self._run_unit(asked, candidates, choice, stream, advance)
-        units.keep(name, made_from, arrays_of(tables))
-        return tables
+        every = self.candidates.of(q_id, self._chosen_vectors(q_id))._asdict()
+        parts = {part: candidates for part, candidates in every.items() if candidates}
+        return _Relation(asked, parts, stream, self._choice(asked, stream))
 
-    def _made_from(
-        self, asked: Asked, candidates: Sequence[Candidate], choice: DevChoice | None, stream: Stream
-    ) -> list[Any]:
+    def _job(self, relation: "_Relation") -> Job:
+        """A relation's conditions: both units ask for the same zero-shot prompts, and so do the searches for cells."""
+        parts = [*relation.parts.items()]
+        q_id, n_test = relation.asked.questions.q_id, len(relation.asked.test)
+
+        def compute(due: Sequence[int], advance: Advance) -> Iterator[Arrays]:
+            with self.engine.keeping(KEPT_BYTES):
+                for place in due:
+                    yield arrays_of(self._run_unit(relation, parts[place][1], advance))
+
+        units = [
+            Unit(
+                UnitName("held_out", q_id, part),
+                partial(self._made_from, relation, candidates),
+                n_test,
+                n_test * len(candidates),
+                rows=n_test * len(candidates),
+            )
+            for part, candidates in parts
+        ]
+        return Job(units, compute)
+
+    def _made_from(self, relation: "_Relation", candidates: Sequence[Candidate]) -> list[Any]:
         """All that a unit's numbers depend on beside the model."""
+        asked, choice, stream = relation.asked, relation.choice, relation.stream
         kinds = sorted({candidate.prompt for candidate in candidates})
         # What chooses nothing, in whatever kind of prompt, does not depend on the prompts that others choose on.
         on = {kind: [[p.token_ids, p.target] for p in choice.prompts[kind]] for kind in kinds} if choice else {}
@@ -134,15 +139,9 @@ class HeldOutRun:
             [asked.questions.ending, chooses, norm, stream.is_unit],
         ]
 
-    def _run_unit(
-        self,
-        asked: Asked,
-        candidates: Sequence[Candidate],
-        choice: DevChoice | None,
-        stream: Stream,
-        advance: Advance,
-    ) -> Tables:
+    def _run_unit(self, relation: "_Relation", candidates: Sequence[Candidate], advance: Advance) -> Tables:
         """Scores of the candidates, each at the cell that is chosen for it."""
+        asked, choice, stream = relation.asked, relation.choice, relation.stream
         conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
         q_id = asked.questions.q_id
         scored: dict[int, pd.DataFrame] = {}

@@ -14,17 +14,16 @@ import pandas as pd
 from fv.config import EvaluationConfig, ScoreConfig, Screen, StatsConfig
 from fv.data.shuffled import shuffled
 from fv.evaluation.conditions import providers_of
-from fv.evaluation.plan import Evaluation
+from fv.evaluation.evaluation import Evaluation
 from fv.evaluation.tables import ALL
-from fv.heads.relation_run import RelationRuns
-from fv.heads.relations import measure
-from fv.heads.screened_run import estimate_of
+from fv.heads.measurement import Measurement
+from fv.heads.relations import effects_flow
 from fv.heads.verified import fewest_verified
 from fv.interventions.engine import Cell, Head, ScreeningEngine
-from fv.progress import bars
 from fv.statistics.intervals import clopper_pearson
-from fv.units import NO_UNITS
 from fv.vectors.function_vector import function_vector
+from fv.work.driver import Serial
+from fv.work.flow import Flow
 
 CONTRAST = ["condition", "minus", "metric"]
 ZERO_SHOT = {
@@ -65,6 +64,10 @@ class NullDraws:
     screened: bool = False
 
     def draw(self, q_id: str, number: int) -> pd.DataFrame:
+        """What `flow` comes to."""
+        return Serial(shown=False).run(self.flow(q_id, number), "null")
+
+    def flow(self, q_id: str, number: int) -> Flow[pd.DataFrame]:
         """Make a relation's vector of permuted outputs, and evaluate it.
 
         Returns:
@@ -77,16 +80,13 @@ class NullDraws:
         # Draws of controls and resamples are those of another relation.
         seed = run.seed + 1 + number
         engine = cast(ScreeningEngine, run.engine)  # all engines are
-        runs = RelationRuns(run.lm, snapshot, self.heads, engine, score, seed, self.n_mean_trials)
-        with bars(False):
-            effects = measure(runs, run.stats, "Null", estimate_of(engine, score))
-            vector = function_vector(run.lm, effects[q_id], run.ranking.k, key=run.ranking.key)
-            settings = own_conditions(run.settings)
-            again = replace(
-                run, snapshot=snapshot, effects=effects, seed=seed, settings=settings, units=NO_UNITS, name="Null"
-            )
-            found = again.grid([(vector, [q_id])], self.cells, self.n_eval, parts=self.parts)
-            tables = again.held_out(found).tables
+        how = Measurement(run.lm, snapshot, self.heads, engine, score, seed, self.n_mean_trials)
+        effects = yield from effects_flow(how, run.stats)
+        vector = function_vector(run.lm, effects[q_id], run.ranking.k, key=run.ranking.key)
+        settings = own_conditions(run.settings)
+        again = replace(run, snapshot=snapshot, effects=effects, seed=seed, settings=settings)
+        found = yield from again.grid_flow([(vector, [q_id])], self.cells, self.parts, self.n_eval)
+        tables = again.results(found, (yield from again.held_out_flow(found))).tables
         return contrasts_of(tables["held_out"], tables["contrasts"], vector.name, q_id).assign(q_id=q_id, draw=number)
 
 

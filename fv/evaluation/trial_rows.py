@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fv.interventions.engine import Advance, Cell, Engine, TargetScores, ignore_progress
+from fv.interventions.engine import Cell, Engine, TargetScores
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 from fv.statistics.intervals import Kind
 from fv.vectors.vector import Vector, norm_of
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from fv.config import StatsConfig
 from fv.data.relations import normalise
 from fv.data.snapshot import Trial
-from fv.interventions.engine import Advance, Engine, Head, LastToken
+from fv.interventions.engine import Engine, Head, LastToken
 from fv.models.prompt import Prompt
+from fv.progress import Advance
 from fv.statistics.clusters import clusters_of, numbered, per_cluster
 from fv.statistics.intervals import Estimates, estimate_means
 from fv.statistics.multiplicity import q_values, sign_flip_max_t, two_sided_t

@@ -1,8 +1,6 @@
 """All relations: measured one after the other, and the tables of what was found."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,16 +13,15 @@ from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_stats, cie_stats
-from fv.heads.piece import of_each
+from fv.heads.measurement import Measured, Measurement
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import Estimate, RelationRuns, Unit
-from fv.heads.screened_run import estimate_of, screened
+from fv.heads.screening import screened
 from fv.heads.stability import with_other_halves
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
-from fv.progress import bars, progress_bar
-
-log = logging.getLogger(__name__)
+from fv.progress import bars
+from fv.work.driver import SERIAL
+from fv.work.flow import Flow, together
 
 
 def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
@@ -87,9 +84,9 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     own_seed = snapshot.meta.seed if seed is None else seed
     score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
     made = make_engine(lm, engine, max_rows, "engine")
-    runs = RelationRuns(lm, snapshot, swept, made, score, own_seed)
+    how = Measurement(lm, snapshot, swept, made, score, own_seed)
     with bars(progress):
-        return measure(runs, StatsConfig(), "Effects", estimate_of(made, score))
+        return SERIAL.run(effects_flow(how, StatsConfig()), "Effects")
 
 
 def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:
@@ -105,30 +102,18 @@ def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dic
     return {"screen": Screen(screen), "verify": verify, "verify_random": verify_random, "k": k}
 
 
-def measure(runs: RelationRuns, stats: StatsConfig, name: str, estimate: Estimate | None = None) -> Effects:
-    """Run the relations of a snapshot, under a progress bar of this name.
-
-    With an `estimate` only those heads are patched that it and `runs.score` choose (`fv.heads.screened_run`).
-    """
-    units, screen = (_all_heads(runs, name), None) if estimate is None else screened(runs, estimate, name)
-    effects = {q_id: unit.effects for q_id, unit in units.items()}
-    means = {q_id: unit.means for q_id, unit in units.items()}
-    origin = Origin.of(runs.lm, runs.snapshot)
-    prompts, clusters = prompt_scores(runs.snapshot, units), runs.snapshot.meta.clusters
-    return Effects(effects, means, origin, prompts, runs.seed, stats, screen, clusters)
-
-
-def _all_heads(runs: RelationRuns, name: str) -> dict[str, Unit]:
-    with progress_bar(name, runs.n_patched) as (advance, rename):
-        shown = replace(runs, advance=advance)
-
-        def measured(q_id: str) -> Unit:
-            rename(q_id)
-            unit = shown.relation(q_id)
-            log.info("%s: %s", q_id, unit.progress)
-            return unit
-
-        return of_each(runs.snapshot.qids, measured)
+def effects_flow(how: Measurement, stats: StatsConfig) -> Flow[Effects]:
+    """Measure the relations of a snapshot: all heads, or those that `how.score` has chosen by a screen."""
+    screen = None
+    if how.score.screen is Screen.none:
+        relations = yield from together({q_id: how.relation(q_id) for q_id in how.snapshot.qids})
+    else:
+        relations, screen = yield from screened(how)
+    effects = {q_id: own.effects for q_id, own in relations.items()}
+    means = {q_id: own.means for q_id, own in relations.items()}
+    origin = Origin.of(how.lm, how.snapshot)
+    prompts, clusters = prompt_scores(how.snapshot, relations), how.snapshot.meta.clusters
+    return Effects(effects, means, origin, prompts, how.seed, stats, screen, clusters)
 
 
 def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot:
@@ -171,13 +156,13 @@ def effect_tables(effects: Effects) -> EffectTables:
     return EffectTables(cie, effects.mean().table, of_each, over_all)
 
 
-def prompt_scores(snapshot: Snapshot, units: Mapping[str, Unit]) -> pd.DataFrame:
+def prompt_scores(snapshot: Snapshot, relations: Mapping[str, Measured]) -> pd.DataFrame:
     """A row a fit trial, as in `trial_metrics.jsonl`: how its clean, corrupted and zero-shot prompts are answered."""
     rows = []
-    for q_id, unit in units.items():
+    for q_id, own in relations.items():
         for i, trial in enumerate(snapshot.of(q_id, "fit")):
             row: dict[str, Any] = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}
-            for kind, scores in unit.metrics.items():
+            for kind, scores in own.metrics.items():
                 row[f"{kind}_logprob"] = float(scores.logprob[i])
                 row[f"{kind}_p"] = float(scores.p[i])
                 row[f"{kind}_rank"] = int(scores.rank[i])

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from fv.interventions.edits import LastTokenEdit
-from fv.interventions.engine import Advance, AnswerReads, Engine, ignore_progress
+from fv.interventions.engine import AnswerReads, Engine
 from fv.interventions.generation import end_tokens
 from fv.interventions.metrics import n_agreeing
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 
 @dataclass(frozen=True)

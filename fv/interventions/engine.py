@@ -5,7 +5,7 @@ oracle; `shared_prefix`, which runs each prompt's prefix once; and `expanded_bat
 shared prefix would not be exact for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from fv.interventions.edits import LastTokenEdit
 from fv.interventions.metrics import is_tied, rank_of, target_logprob
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 
 class _Cell(NamedTuple):
@@ -201,13 +202,6 @@ def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> N
     """
     if vectors.ndim != 3 or (len(vectors), vectors.shape[2]) != (len(prompts), d_model):
         raise ValueError(f"vectors are {tuple(vectors.shape)}, where ({len(prompts)}, n_vectors, {d_model}) is due")
-
-
-def ignore_progress(_steps: int) -> None:
-    """The progress callback of a caller who does not show any."""
-
-
-Advance = Callable[[int], None]
 
 
 class Engine(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fv.interventions import readout
 from fv.interventions.edits import LastTokenEdit, SetHeads
-from fv.interventions.engine import Advance, AnswerReads, Head, PatchScores, TargetScores, ignore_progress
+from fv.interventions.engine import AnswerReads, Head, PatchScores, TargetScores
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.passes import in_fused_pass
@@ -20,6 +20,7 @@ from fv.interventions.prompt_cache import PromptCache
 from fv.interventions.scored_rows import answers_of, targets_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 EDITS_TOGETHER = 32
 """Prompts share a pass as long as so many edits of each fit."""

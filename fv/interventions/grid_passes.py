@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fv.interventions.engine import Advance, Cell, TargetScores
+from fv.interventions.engine import Cell, TargetScores
 from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.readout import target_scores
+from fv.progress import Advance
 
 PASS_ROWS = 64
 MAX_SLOTS = 8

@@ -16,23 +16,14 @@ from torch import Tensor
 
 from fv.errors import MemoryLackError
 from fv.interventions.edits import LastTokenEdit
-from fv.interventions.engine import (
-    Advance,
-    AnswerReads,
-    Cell,
-    Engine,
-    Head,
-    LastToken,
-    PatchScores,
-    TargetScores,
-    ignore_progress,
-)
+from fv.interventions.engine import AnswerReads, Cell, Engine, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.finite import FiniteCheck
 from fv.interventions.memory import FEWEST_ROWS
 from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 R = TypeVar("R")
 TOLD = ("not enough memory", "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -37,6 +37,11 @@ class KeptPrompts(Generic[Batch]):
         self._left_out: set[tuple[Prompt, ...]] = set()
 
     @property
+    def is_keeping(self) -> bool:
+        """Whether batches are kept now."""
+        return self._free is not None
+
+    @property
     def n_bytes(self) -> int:
         """Memory of what is kept."""
         return sum(batch.n_bytes for batch in self._kept.values())

@@ -14,7 +14,6 @@ from fv.interventions.edits import LastTokenEdit, edited_rows
 from fv.interventions.engine import (
     NOT_ASKED,
     NOT_FINITE,
-    Advance,
     AnswerReads,
     Cell,
     Head,
@@ -22,13 +21,13 @@ from fv.interventions.engine import (
     PatchScores,
     TargetScores,
     check_vectors,
-    ignore_progress,
 )
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
 from fv.interventions.metrics import is_tied, kl_divergence, logit_difference, n_agreeing, target_logprob
 from fv.interventions.passes import in_engine_pass
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 
 class NaiveEngine:

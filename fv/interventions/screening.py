@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fv.config import ComputeConfig, ScoreConfig
 from fv.errors import ConfigError, ModelError
-from fv.interventions.engine import Advance, ignore_progress
 from fv.interventions.equal_length_batch import EqualLengthBatch
 from fv.interventions.hooks import Edit, edit_head_outputs
 from fv.interventions.passes import in_engine_pass
@@ -25,6 +24,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.placement import at_hand
 from fv.models.prompt import Prompt
 from fv.models.spec import FastEngine
+from fv.progress import Advance, ignore_progress
 
 METHODS = ("gradient", "integrated")
 TILE_LOGITS = 2**21

@@ -27,17 +27,7 @@ from torch import Tensor
 
 from fv.interventions import readout
 from fv.interventions.edits import LastTokenEdit, SetHeads, first_block
-from fv.interventions.engine import (
-    Advance,
-    AnswerReads,
-    Cell,
-    Head,
-    LastToken,
-    PatchScores,
-    TargetScores,
-    check_vectors,
-    ignore_progress,
-)
+from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores, check_vectors
 from fv.interventions.grid_passes import inject_batch
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.interventions.passes import in_fused_pass
@@ -47,6 +37,7 @@ from fv.interventions.rows import run_rows
 from fv.interventions.scored_rows import answers_of, targets_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,15 +17,12 @@ from fv.models.spec import ModelSpec, find_spec
 from fv.models.tokenizer import ModelTokenizer, load_tokenizer, tokenizer_source
 
 
-def load_shape(
-    model: ModelConfig, compute: ComputeConfig, fingerprint: Mapping[str, str] | None = None
-) -> LanguageModel:
+def load_shape(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
     """A model that can be asked for everything but numbers: it tokenises, and has modules, widths and a family.
 
     Args:
         model: which one; of its files, the configuration and the tokenizer are read.
         compute: the number format.
-        fingerprint: what identifies its weights and tokenizer, where that is known; the tokenizer's alone unless given.
 
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
@@ -36,8 +33,7 @@ def load_shape(
     """
     found = load_tokenizer(model)
     config = _configuration(**tokenizer_source(model))
-    known = dict(fingerprint) if fingerprint is not None else found.fingerprint
-    return _empty(config, compute, found.spec, found, model.name, known)
+    return _empty(config, compute, found.spec, found, model.name, found.fingerprint)
 
 
 def load_bare_shape(model: ModelConfig, compute: ComputeConfig, borrowed: ModelTokenizer) -> LanguageModel:

@@ -1,13 +1,16 @@
 """Prices of units, stage by stage."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from fv.pricing.memory import BESIDE
 from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.work import Work, total
-from fv.units import Arrays, UnitName, UnitStore
+from fv.progress import ignore_progress
+from fv.work.flow import Flow, Job, finished
+from fv.work.store import NO_UNITS, Arrays, UnitStore
+
+T = TypeVar("T")
 
 
 class UnitPrice(NamedTuple):
@@ -59,52 +62,50 @@ class StagePrice:
         self.n_trials += n_trials
 
 
-@dataclass(frozen=True, kw_only=True)
-class PricedUnits(UnitStore):
-    """Finds no unit, and takes the price of each that is computed to the stage of its kind.
+class Pricing:
+    """A driver that has an engine note what each unit asks of it.
+
+    Units that are alike are priced once, where their price depends on their prompts alone.
 
     Attributes:
-        engine: what prices it.
-        stages: {kind of unit: stage}.
+        engine: the engine that the flows run on.
+        stages: what was priced so far.
     """
 
-    folder: None = None
-    made_with: None = None
-    engine: PricedEngine
-    stages: Mapping[str, StagePrice]
+    alone: ClassVar[bool] = True
 
-    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
-        del made_from
-        self.stages[name.kind].take(self.engine, _n_trials(arrays))
+    def __init__(self, engine: PricedEngine) -> None:
+        self.engine = engine
+        self.stages: list[StagePrice] = []
+        self._known: dict[Any, tuple[UnitPrice, Arrays]] = {}
 
+    def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
+        """What a flow comes to, by numbers that mean nothing."""
+        del store, about
+        return finished(flow, lambda stage: [self._priced(job, title, stage.name) for job in stage.jobs])
 
-@dataclass(frozen=True, kw_only=True)
-class UnitsByLength(PricedUnits):
-    """Has units of prompts of the same lengths priced once: where no prompts are kept, they cost the same.
+    def _priced(self, job: Job, title: str, name: str) -> list[Arrays]:
+        kinds = [self._stage(title, name, unit.name.kind) for unit in job.units]
+        like = (title, name, job.units[0].like)
+        if like in self._known:
+            price, arrays = self._known[like]
+            kinds[0].add(price, job.units[0].n_trials)
+            return [arrays]
+        found = []
+        for stage, unit, arrays in zip(
+            kinds, job.units, job.compute(range(len(job.units)), ignore_progress), strict=True
+        ):
+            stage.take(self.engine, unit.n_trials)
+            found.append(arrays)
+        if job.units[0].like is not None and self.engine.prices_by_length and not self.engine.keeps:
+            self._known[like] = kinds[0].units[-1], found[0]
+        return found
 
-    Attributes:
-        known: {(kind of unit, tokens of its prompts): its price, and what it gave}.
-    """
-
-    known: dict[tuple[str, tuple[int, ...]], tuple[UnitPrice, Arrays]] = field(default_factory=dict)
-
-    def find(self, name: UnitName, made_from: Any) -> Arrays | None:
-        if (found := self.known.get(_lengths(name, made_from))) is None:
-            return None
-        price, arrays = found
-        self.stages[name.kind].add(price, _n_trials(arrays))
-        return arrays
-
-    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
-        super().keep(name, made_from, arrays)
-        self.known[_lengths(name, made_from)] = self.stages[name.kind].units[-1], arrays
-
-
-def _lengths(name: UnitName, made_from: Any) -> tuple[str, tuple[int, ...]]:
-    """What a unit of StepD costs by (`fv.heads.relation_run`): how many tokens each of its prompts has."""
-    _, prompts = made_from
-    return name.kind, tuple(len(token_ids) for token_ids, _ in prompts)
-
-
-def _n_trials(arrays: Arrays) -> int:
-    return max(map(len, arrays.values()), default=0)
+    def _stage(self, step: str, name: str, kind: str) -> StagePrice:
+        """The price of one kind of a stage's units."""
+        shown = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
+        known = next((stage for stage in self.stages if (stage.step, stage.name) == (step, shown)), None)
+        if known is None:
+            known = StagePrice(step, shown)
+            self.stages.append(known)
+        return known

@@ -114,7 +114,6 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         cells=cells,
         score=ScoreConfig(k=k, screen=Screen(screen)),
         evaluation=EvaluationConfig(dev_fraction, conditions=conditions),
-        dev_fraction=dev_fraction if len(cells) > 1 else 0.0,
         texts=encoded_alike(stand_in, texts, snapshot.meta.add_special_tokens) if texts else [],
         n_verified=verified,
         compute=compute,

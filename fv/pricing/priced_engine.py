@@ -12,22 +12,14 @@ import torch
 from torch import Tensor
 
 from fv.interventions.edits import LastTokenEdit, first_block
-from fv.interventions.engine import (
-    Advance,
-    AnswerReads,
-    Cell,
-    Head,
-    LastToken,
-    PatchScores,
-    TargetScores,
-    ignore_progress,
-)
+from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.pricing.shape import Shape
 from fv.pricing.stand_in import StandIn
 from fv.pricing.work import Work
+from fv.progress import Advance, ignore_progress
 
 Entry = int | None
 """The block at which an edited row enters; None for an unedited one."""
@@ -65,6 +57,13 @@ class PricedEngine(ABC):
         self._kept: KeptPrompts[PricedBatch] = KeptPrompts(quiet=True)
         self._held = 0
         self._random = torch.Generator().manual_seed(0)
+        # Estimates and effects are one: the screen finds the heads that have the largest, and chance finds none.
+        self._of_head = torch.rand((lm.n_layers, lm.n_heads), generator=self._random, dtype=torch.float64)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether prompts that were run are kept now."""
+        return self._kept.is_keeping
 
     def taken(self) -> tuple[Work, int]:
         """What is to be done since this was last asked, and the memory it needs."""
@@ -116,8 +115,10 @@ class PricedEngine(ABC):
     ) -> PatchScores:
         del head_values, advance
         self.price_patches(prompts, [head.layer for head in heads])
-        shape = (len(prompts), len(heads))
-        return PatchScores(self._unedited(len(prompts)), self._logprobs(*shape), self._logprobs(*shape))
+        unedited = self._unedited(len(prompts))
+        layers, numbers = zip(*heads, strict=True)
+        patched = unedited.scores.logprob[:, None] + self._of_head[list(layers), list(numbers)]
+        return PatchScores(unedited, patched, patched.exp())
 
     def inject(
         self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell], advance: Advance = ignore_progress
@@ -160,7 +161,7 @@ class PricedEngine(ABC):
     ) -> Tensor:
         """Estimates, (n_prompts, n_layers, n_heads) float64."""
         self.price_scores(prompts, points if method == "integrated" else 0)
-        return self._logprobs(len(prompts), self.lm.n_layers, self.lm.n_heads)
+        return self._of_head.expand(len(prompts), -1, -1).clone()
 
     def _run(self, prompts: Sequence[Prompt]) -> PricedBatch:
         """Run prompts together, or find them kept. The batch before is let go when the next one has run."""

@@ -15,6 +15,7 @@ from fv.evaluation.candidate import UNEDITED, At, Candidate, Injected, LayerVect
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.cost import costing
+from fv.evaluation.evaluation import has_choice
 from fv.evaluation.grid import Plan, eval_parts, eval_trials, qids_of
 from fv.evaluation.held_out import KEPT_BYTES
 from fv.evaluation.selection import DEV, TEST
@@ -30,7 +31,7 @@ from fv.pricing.workload import Workload
 
 
 def grid_stage(load: Workload, vectors: Plan, step: str = "Step6") -> StagePrice:
-    """Vectors at every cell on eval trials (`fv.evaluation.grid.evaluate_vectors`): a unit is a vector on a relation,
+    """Vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`): a unit is a vector on a relation,
     but those of a relation share the prompts' passes, so here one is a relation's."""
     stage, engine = StagePrice(step, "grid"), load.engine()
     for q_id in qids_of(vectors):
@@ -66,7 +67,9 @@ def held_out_stages(load: Workload) -> HeldOutStages:
     """What is run behind the grid."""
     stages, engine = HeldOutStages.none(), load.engine()
     qids = qids_of(load.vectors)
-    parts = eval_parts(load.snapshot, qids, load.n_eval, load.dev_fraction, load.seed)
+    choice = has_choice([vector for vector, _ in load.vectors], load.cells)
+    dev_fraction = load.evaluation.dev_fraction if choice else 0.0
+    parts = eval_parts(load.snapshot, qids, load.n_eval, dev_fraction, load.seed)
     makes, cells = _candidates(load), cycle(sorted(set(load.cells)))
     for q_id in qids:
         chosen = [(vector, next(cells)) for vector, on in load.vectors if q_id in on]

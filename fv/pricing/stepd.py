@@ -1,16 +1,13 @@
-"""What StepD has to do: `fv.heads.relation_run` itself is run, on an engine that only notes what it is asked."""
+"""What StepD has to do: its flow, on an engine that only notes what it is asked."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from fv.config import Screen
+from fv.config import Screen, StatsConfig
 from fv.config.score import ScoreConfig
-from fv.heads.relation_run import RelationRuns
-from fv.heads.screened_run import estimate_of
-from fv.heads.verified import fewest_verified
-from fv.interventions.engine import Head
-from fv.pricing.ledger import PricedUnits, StagePrice, UnitsByLength
-from fv.pricing.priced_engine import PricedEngine
+from fv.heads.measurement import Measurement
+from fv.heads.relations import effects_flow
+from fv.heads.verified import NEGATIVE_SHARE, fewest_verified
+from fv.pricing.ledger import Pricing, StagePrice
 from fv.pricing.workload import Workload
 
 EXACT, SCREENED = "exact", "screened"
@@ -24,46 +21,30 @@ def stepd_stages(load: Workload) -> list[StagePrice]:
 
     Where ranking is adaptive, all trials are counted: how early it is stable cannot be known.
     """
-    exact = _exact(load)
-    return [*exact, *_screened(load)]
+    exact = _stages(load, replace(load.score, screen=Screen.none, adaptive=False))
+    screened = _stages(load, verifying(load, n_verified(load)))
+    common = {stage.name for stage in exact if stage.name.startswith("prompts")}
+    for stages, way in ((exact, EXACT), (screened, SCREENED)):
+        for stage in stages:
+            stage.only = "" if stage.name in common else way
+    return [*exact, *(stage for stage in screened if stage.name not in common)]
 
 
-def _exact(load: Workload) -> list[StagePrice]:
-    clean, zero_shot = StagePrice("StepD", "clean prompts"), StagePrice("StepD", "zero-shot prompts")
-    effects = StagePrice("StepD", "effects of all heads", only=EXACT)
-    stages = {"clean": clean, "zero_shot": zero_shot, "effects": effects, "corrupted": effects}
-    engine = load.engine()
-    units = UnitsByLength if engine.prices_by_length else PricedUnits
-    runs = _runs(load, engine, units(engine=engine, stages=stages))
-    for q_id in load.snapshot.qids:
-        runs.relation(q_id)
-    return [clean, zero_shot, effects]
-
-
-def _screened(load: Workload) -> list[StagePrice]:
-    """The stages that differ (`fv.heads.screened_run.screened`); a wider choice of heads is not counted."""
-    scores = StagePrice("StepD", "estimates of all heads", only=SCREENED)
-    effects = StagePrice("StepD", "effects of verified heads", only=SCREENED)
-    both = StagePrice("StepD", "")  # priced by `_exact`
-    stages = {"clean": both, "zero_shot": both, "screen": scores, "effects": effects, "corrupted": effects}
-    engine = load.engine()
-    runs = _runs(load, engine, PricedUnits(engine=engine, stages=stages))
-    estimate = estimate_of(runs.engine, screened_score(load.score))
-    assert estimate is not None
-    begun = [runs.begin(q_id) for q_id in load.snapshot.qids]
-    with runs.engine.keeping(load.compute.keep_mb * 2**20):
-        for first in begun:
-            runs.estimates(first, estimate)
-        verified = replace(runs, heads=spread(load.heads, n_verified(load)))
-        for first in begun:
-            verified.sweep(first)
-    return [scores, effects]
-
-
-def _runs(load: Workload, engine: PricedEngine, units: PricedUnits) -> RelationRuns:
-    score, n_mean = replace(load.score, adaptive=False), load.n_mean_trials
-    size = load.compute.unit_trials or 1  # a pass each, as workers share them
-    return RelationRuns(load.lm, load.snapshot, load.heads, engine, score, load.seed, n_mean, size, units)
+def _stages(load: Workload, score: ScoreConfig) -> list[StagePrice]:
+    pricing = Pricing(load.engine())
+    how = Measurement(
+        load.lm,
+        load.snapshot,
+        load.heads,
+        pricing.engine,
+        score,
+        load.seed,
+        load.n_mean_trials,
+        load.compute.unit_trials or 1,  # a pass each, as workers share them
+        load.compute.keep_mb,
+    )
+    pricing.run(effects_flow(how, StatsConfig()), "StepD")
+    return pricing.stages
 
 
 def n_verified(load: Workload) -> int:
@@ -75,9 +56,14 @@ def n_verified(load: Workload) -> int:
     return min(every, round(chosen) + score.verify_random)
 
 
-def spread(heads: Sequence[Head], count: int) -> list[Head]:
-    """So many of the heads, spread over the layers."""
-    return [heads[i * len(heads) // count] for i in range(count)]
+def verifying(load: Workload, count: int) -> ScoreConfig:
+    """Settings under which so many heads are verified, or one fewer, where all rankings are one; a wider choice of
+    heads is not counted."""
+    score = screened_score(load.score)
+    chosen = max(count - score.verify_random, 1)
+    # The best, and a share of as many at the low end.
+    verify = chosen if count >= len(load.heads) else max(chosen * NEGATIVE_SHARE // (NEGATIVE_SHARE + 1), 1)
+    return replace(score, adaptive=False, verify=verify, verify_max=None, k=min(score.k, verify))
 
 
 def screened_score(score: ScoreConfig) -> ScoreConfig:

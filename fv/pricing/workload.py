@@ -31,7 +31,6 @@ class Workload:
         cells: the grid's.
         score: trials that are patched, and how heads are screened.
         evaluation: what vectors are compared with.
-        dev_fraction: share of eval trials that choose cells; 0 where there is no choice.
         alpha_unit: what alpha is a multiple of.
         n_eval: eval trials a relation at most.
         texts: token ids of the unrelated texts that the cost of injections is measured on.
@@ -51,7 +50,6 @@ class Workload:
     cells: Sequence[Cell]
     score: ScoreConfig = field(default_factory=ScoreConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    dev_fraction: float = 0.0
     alpha_unit: AlphaUnit = AlphaUnit.vector
     n_eval: int | None = None
     texts: Sequence[Sequence[int]] = ()

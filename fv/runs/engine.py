@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from fv.cluster import Cluster
 from fv.config import ComputeConfig, Config
 from fv.config.checks import AUTO
 from fv.interventions.engines import make_engine
@@ -11,7 +12,7 @@ from fv.interventions.halving import HalvingEngine
 from fv.interventions.memory import rows_that_fit
 from fv.models.language_model import LanguageModel
 from fv.runs.units import MEMORY_RAN_OUT
-from fv.units import NO_UNITS, UnitStore
+from fv.work.store import NO_UNITS, UnitStore
 
 ROWS = "compute.max_rows"
 
@@ -45,8 +46,14 @@ def with_rows_of(config: Config, meta: Mapping[str, Any]) -> Config:
 
 
 def with_rows_for(config: Config, lm: LanguageModel) -> Config:
-    """The same for a run that begins: as many rows as fit the memory that is free beside the model."""
-    return with_rows(config, rows_that_fit(lm)) if config.compute.max_rows == AUTO else config
+    """The same for a run that begins: as many rows as fit the memory that is free beside the model.
+
+    Workers that share a device share its memory.
+    """
+    if config.compute.max_rows != AUTO:
+        return config
+    sharing = config.cluster.sharing(config.compute.device) if isinstance(config.cluster, Cluster) else 1
+    return with_rows(config, max(2, rows_that_fit(lm) // sharing))
 
 
 def with_rows(config: Config, rows: int) -> Config:

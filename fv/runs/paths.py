@@ -61,18 +61,13 @@ class RunPaths:
 
     @property
     def units(self) -> Path:
-        """Finished pieces of all steps (`fv.units`)."""
+        """Finished pieces of all steps (`fv.work`)."""
         return self.artifacts / "units"
 
     @property
     def cluster(self) -> Path:
         """What the workers of a cluster are told and tell."""
         return self.root / "cluster"
-
-    @property
-    def trials_at_work(self) -> Path:
-        """The trials of a StepD that workers compute."""
-        return self.cluster / SNAPSHOT
 
     @property
     def stages(self) -> Path:

@@ -10,7 +10,7 @@ from fv.models.language_model import LanguageModel, weights_of
 from fv.runs.commands import command
 from fv.runs.metadata import machine_settings
 from fv.runs.paths import RunPaths
-from fv.units import UnitStore
+from fv.work.store import UnitStore
 
 UNIT_SCHEMA = 7
 """Part of a unit's key: units of an older layout are computed again."""

@@ -23,6 +23,7 @@ from fv.runs.step6_files import META
 from fv.runs.sweep_cells import config_of
 from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
+from fv.work.driver import SERIAL, Driver
 
 OWN = ("analysis", "cluster", "run_id", "results_dir", "tag", "overwrite", "runs", "out", "report", "hydra")
 """Settings of the analyses themselves, and those that say which run is meant and how runs are shown."""
@@ -31,13 +32,16 @@ FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", 
 
 
 @with_settings()
-def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
+def run_analyse(
+    config: Config, models: ModelHolder | None = None, given: Iterable[str] = (), driver: Driver = SERIAL
+) -> Path:
     """Run the analyses that are named on a finished run; nothing else of the run is written.
 
     Args:
         config: the configuration: which run, which analyses.
         models: gives the model, if one is needed; None loads it for this alone.
         given: the keys of the settings that were given, and not left at their defaults.
+        driver: has the units computed.
 
     Returns:
         the folder of the run's analyses.
@@ -51,7 +55,7 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
     with run_lock(paths.root, shared=True):
         for name, analysis, settings in asked_analyses(config, given):
             start_job(settings)
-            run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)))
+            run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)), driver)
     return paths.analyses
 
 

@@ -13,6 +13,7 @@ from fv.runs.engine import with_rows_of
 from fv.runs.paths import RunPaths
 from fv.runs.records import read_meta
 from fv.runs.results import StepdResults
+from fv.work.driver import SERIAL, Driver
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def analyse_after(
     load: Callable[[], LanguageModel],
     found: StepdResults | None = None,
     unfinished: Mapping[str, str] | None = None,
+    driver: Driver = SERIAL,
 ) -> dict[str, Any]:
     """Run the analyses of a step; one that reads what this run has not is left out, and the log says so.
 
@@ -43,6 +45,7 @@ def analyse_after(
         load: gives the model.
         found: StepD's results, where they are at hand.
         unfinished: {file: SHA-256} of what Step6 has written, where it is at work.
+        driver: has the units of the analyses computed.
 
     Returns:
         {key of the summary: what the analysis found}.
@@ -57,5 +60,5 @@ def analyse_after(
         if lacking := run.lacks(analysis.reads):
             log.info("The analysis %s is left out: there is no %s.", name, ", ".join(lacking))
             continue
-        summaries[analysis.summary_key or name] = run_analysis(name, analysis, run)
+        summaries[analysis.summary_key or name] = run_analysis(name, analysis, run, driver)
     return summaries

@@ -1,4 +1,4 @@
-"""Whether Step6 has cells to choose from, and whether it can choose."""
+"""Whether Step6 can choose among the cells that it has."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,6 @@ from fv.config import Config
 from fv.errors import ConfigError
 from fv.interventions.engine import Cell
 from fv.steps.analyses import analyses_after
-
-
-def has_choice(config: Config, cells: Sequence[Cell]) -> bool:
-    """Whether there is more than one layer, alpha or k to choose from."""
-    return len(cells) > 1 or len(config.injection.k or []) > 1
 
 
 def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell] | None) -> None:
@@ -24,7 +19,7 @@ def refuse_unfit_evaluation(config: Config, cells: Sequence[Cell] | None) -> Non
         ConfigError: a choice would have no trials to be made on, or an analysis cannot be made as it is set.
     """
     evaluation = config.evaluation
-    if not evaluation.dev_fraction and (cells is None or has_choice(config, cells)):
+    if not evaluation.dev_fraction and (cells is None or len(cells) > 1 or len(config.injection.k or []) > 1):
         count = "all" if cells is None else len(cells)
         raise ConfigError(
             f"evaluation.dev_fraction=0 leaves no trials to choose one of {count} cells on. Give a fraction, or "

@@ -12,15 +12,15 @@ import pandas as pd
 
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.evaluation.evaluation import GridResults, has_choice
 from fv.evaluation.grid import eval_parts
-from fv.evaluation.plan import GridResults
 from fv.files import reading, safe_name
 from fv.interventions.engine import Cell
 from fv.runs.commands import command
 from fv.runs.engine import engine_of
 from fv.runs.evaluation import evaluation_of
 from fv.runs.identity import flat
-from fv.runs.injected import vectors_of
+from fv.runs.injected import outlines_of, vectors_of
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.made_with import step6_inputs, step6_settings
@@ -41,10 +41,11 @@ from fv.runs.sweep_cells import (
 )
 from fv.runs.units import unit_store
 from fv.steps.advice import with_settings
-from fv.steps.choice import has_choice, refuse_unfit_evaluation
+from fv.steps.choice import refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import write_results
+from fv.work.driver import SERIAL
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ def _write(paths: RunPaths, rows: pd.DataFrame, meta: dict[str, Any], models: Mo
     stepd_meta = finished_stepd(paths, config)
     stepd = StepdResults.read(paths, stepd_meta)
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
-    dev_fraction = config.evaluation.dev_fraction if has_choice(config, cells) else 0.0
+    dev_fraction = config.evaluation.dev_fraction if has_choice(outlines_of(config, stepd.snapshot), cells) else 0.0
     qids = sorted(rows["eval_qid"].unique())
     parts = eval_parts(stepd.snapshot, qids, config.injection.n_eval, dev_fraction, config.seed)
     rows = rows.assign(part=rows["trial_id"].map(parts))
@@ -190,9 +191,9 @@ def _write(paths: RunPaths, rows: pd.DataFrame, meta: dict[str, Any], models: Mo
         refuse_unfit_evaluation(config, cells)
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
-        units = unit_store(config, lm)
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
+        store = unit_store(config, lm)
+        evaluation = evaluation_of(config, lm, engine_of(config, lm, store), stepd)
         found = found._replace(vectors=vectors_of(config, paths, lm, stepd))
-        results = evaluation.held_out(found)
-        meta = {**meta, "computed_with": units.machines}
+        results = evaluation.results(found, SERIAL.run(evaluation.held_out_flow(found), "Step6", store))
+        meta = {**meta, "computed_with": store.machines}
     write_results(paths, config, stepd, found, results, meta, lambda: models.of(config))

@@ -1,8 +1,6 @@
 """What Step6 runs: vectors over the grid, then at the cells that the dev trials choose."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -10,10 +8,9 @@ import pandas as pd
 from fv.config import Config
 from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
-from fv.evaluation.grid import Plan, qids_of
-from fv.evaluation.held_out import HeldOutRun
-from fv.evaluation.held_out_results import HeldOutResults
-from fv.evaluation.plan import Evaluation, GridResults
+from fv.evaluation.evaluation import Evaluation, GridResults
+from fv.evaluation.grid import Plan
+from fv.evaluation.held_out import HeldOutRows
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of
@@ -23,7 +20,9 @@ from fv.runs.metadata import refuse_other_model
 from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 from fv.runs.units import unit_store
-from fv.steps.choice import has_choice, refuse_unfit_evaluation
+from fv.steps.choice import refuse_unfit_evaluation
+from fv.work.flow import Flow
+from fv.work.store import UnitStore
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Injections:
         evaluation: runs the prompts.
         plan: vectors with the relations that they are evaluated on.
         cells: layers and alphas.
+        store: finished units.
         known: trial rows at some of the cells, which are not computed again.
         as_cell: whether this is one job of a sweep, which chooses nothing.
     """
@@ -45,6 +45,7 @@ class Injections:
     evaluation: Evaluation
     plan: Plan
     cells: list[Cell]
+    store: UnitStore
     known: pd.DataFrame | None = None
     as_cell: bool = False
 
@@ -72,41 +73,18 @@ class Injections:
             refuse_unfit_evaluation(config, cells)
         plan = plan_of(config, stepd.snapshot, vectors_of(config, paths, lm, stepd))
         units = unit_store(config, lm)
-        evaluation = evaluation_of("Step6", config, lm, engine_of(config, lm, units), stepd, units)
-        return cls(config, stepd, evaluation, plan, cells, known, as_cell)
+        evaluation = evaluation_of(config, lm, engine_of(config, lm, units), stepd)
+        return cls(config, stepd, evaluation, plan, cells, units, known, as_cell)
 
-    @cached_property
-    def dev_fraction(self) -> float:
-        """The share of eval trials that a cell is chosen on."""
+    def flow(self) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+        """The grid, and what the chosen cells do on the test trials where such results are asked for."""
+        n_eval, evaluation = self.config.injection.n_eval, self.evaluation
+        if not self.as_cell:
+            return evaluation.flow(self.plan, self.cells, n_eval, self.known, self.config.evaluation.held_out)
+        return self._flow_of_cell()
+
+    def _flow_of_cell(self) -> Flow[tuple[GridResults, HeldOutRows | None]]:
         # The cells of a sweep belong to a choice that none of them sees.
-        chosen = self.as_cell or has_choice(self.config, self.cells)
-        return self.config.evaluation.dev_fraction if chosen else 0.0
-
-    @property
-    def qids(self) -> list[str]:
-        """The relations that are evaluated on."""
-        return qids_of(self.plan)
-
-    def grid(self, qids: Collection[str] | None = None, names: Collection[str] | None = None) -> GridResults:
-        """The grid, or its part of some relations and vectors."""
-        n_eval, known = self.config.injection.n_eval, self.known
-        if qids is None:
-            return self.evaluation.grid(self.plan, self.cells, n_eval, self.dev_fraction, known)
-        plan = [
-            (vector, [q_id for q_id in on if q_id in qids])
-            for vector, on in self.plan
-            if names is None or vector.name in names
-        ]
-        plan = [(vector, on) for vector, on in plan if on]
-        if known is not None:
-            known = known[known["eval_qid"].isin(qids) & known["fv"].isin([vector.name for vector, _ in plan])]
-        return self.evaluation.grid(plan, self.cells, n_eval, self.dev_fraction, known)
-
-    def held_out_run(self, q_id: str) -> HeldOutRun:
-        """What runs a relation's chosen cells on its test trials, once its grid is finished."""
-        return self.evaluation.held_out_run(self.grid([q_id]))
-
-    def held_out(self, found: GridResults) -> HeldOutResults | None:
-        """What the chosen cells do on the test trials; None where no such results are asked for."""
-        asked = self.config.evaluation.held_out and not self.as_cell
-        return self.evaluation.held_out(found) if asked else None
+        n_eval, evaluation = self.config.injection.n_eval, self.evaluation
+        parts = evaluation.parts(self.plan, self.cells, n_eval, choice=True)
+        return (yield from evaluation.grid_flow(self.plan, self.cells, parts, n_eval, self.known)), None

@@ -12,15 +12,19 @@ from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
+from fv.work.driver import SERIAL, Driver
 
 
-def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
+def run_pipeline(
+    config: Config, models: ModelHolder | None = None, as_cell: bool = False, driver: Driver = SERIAL
+) -> Path:
     """StepD, StepE, Step6, with one model load; returns Step6's folder.
 
     Args:
         config: the configuration.
         models: gives the model to all three, if they need one; None loads it for these three alone.
         as_cell: whether this is one job of a sweep (`run_step6`).
+        driver: has the units computed.
 
     Raises:
         FvError: as the steps do; also when a sweep's job would throw away what its other jobs wrote.
@@ -32,14 +36,14 @@ def run_pipeline(config: Config, models: ModelHolder | None = None, as_cell: boo
         )
     models = models or ModelHolder()
     if as_cell:
-        return _run(config, models, as_cell)
+        return _run(config, models, as_cell, driver)
     with run_lock(RunPaths.of(config).root):  # over all steps: nobody comes between them
-        return _run(config, models, as_cell)
+        return _run(config, models, as_cell, driver)
 
 
-def _run(config: Config, models: ModelHolder, as_cell: bool) -> Path:
+def _run(config: Config, models: ModelHolder, as_cell: bool, driver: Driver) -> Path:
     # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
     if not (config.overwrite and stepd_is_complete(config)):
-        run_stepd(config, models)
-    run_stepe(config, models)
-    return run_step6(config, models, as_cell)
+        run_stepd(config, models, driver)
+    run_stepe(config, models, driver)
+    return run_step6(config, models, as_cell, driver)

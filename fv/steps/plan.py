@@ -27,7 +27,7 @@ from fv.pricing.workload import Workload
 from fv.runs.completeness import relations_asked
 from fv.runs.injected import outlines_of, plan_of
 from fv.steps.advice import with_settings
-from fv.steps.choice import has_choice, refuse_unfit_evaluation
+from fv.steps.choice import refuse_unfit_evaluation
 from fv.steps.price_tables import print_price
 from fv.vectors.file import read_vector
 from fv.vectors.vector import Vector
@@ -92,7 +92,6 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         cells=cells,
         score=screened_score(score),
         evaluation=config.evaluation,
-        dev_fraction=config.evaluation.dev_fraction if has_choice(config, cells) else 0.0,
         alpha_unit=injection.alpha_unit,
         n_eval=injection.n_eval,
         texts=_texts(config, stand_in, snapshot),

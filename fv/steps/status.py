@@ -16,7 +16,7 @@ from fv.errors import ArtifactError, shorten
 from fv.files import read_json, reading
 from fv.runs.paths import RunPaths, refuse_links
 from fv.runs.records import StepRecord, read_steps
-from fv.units import unit_names
+from fv.work.store import unit_names
 
 SHOWN = 3
 """Failed tasks whose errors are printed."""
@@ -149,11 +149,10 @@ def _units(paths: RunPaths) -> list[UnitsStatus]:
 
 def _relations_of(paths: RunPaths) -> list[str]:
     """The relations of the run's trials; none where they are not sampled yet."""
-    trials = next((path for path in (paths.snapshot, paths.trials_at_work) if path.exists()), None)
-    if trials is None:
+    if not paths.snapshot.exists():
         return []
-    with reading(trials):
-        return sorted(read_json(trials)["meta"]["counts"])
+    with reading(paths.snapshot):
+        return sorted(read_json(paths.snapshot)["meta"]["counts"])
 
 
 def _relations(stage: StageRecord) -> list[str]:

@@ -25,12 +25,15 @@ from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
 from fv.steps.injections import Injections
 from fv.steps.summary import write_results
+from fv.work.driver import SERIAL, Driver
 
 log = logging.getLogger(__name__)
 
 
 @with_settings()
-def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool = False) -> Path:
+def run_step6(
+    config: Config, models: ModelHolder | None = None, as_cell: bool = False, driver: Driver = SERIAL
+) -> Path:
     """Run Step6 over the grid of `injection.layer` and `injection.alpha`.
 
     Args:
@@ -38,6 +41,7 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
         models: gives the model, if one is needed; None loads it for this step alone.
         as_cell: whether this is one job of a sweep. It computes its part of the grid only, into a folder of its own,
             `cells/<digest of its settings>/`, from which `fv.steps.gather` makes the sweep's summary.
+        driver: has the units computed.
 
     Returns:
         the folder of its artifacts.
@@ -49,10 +53,10 @@ def run_step6(config: Config, models: ModelHolder | None = None, as_cell: bool =
     start_job(config)
     paths = RunPaths.of(config)
     with run_lock(paths.root, shared=True):
-        return _run(config, paths, models or ModelHolder(), as_cell)
+        return _run(config, paths, models or ModelHolder(), as_cell, driver)
 
 
-def _run(config: Config, paths: RunPaths, models: ModelHolder, as_cell: bool) -> Path:
+def _run(config: Config, paths: RunPaths, models: ModelHolder, as_cell: bool, driver: Driver) -> Path:
     """Run Step6 in a run that nobody changes meanwhile."""
     stepd_meta = finished_stepd(paths, config)
     config = with_rows_of(config, stepd_meta)
@@ -68,20 +72,22 @@ def _run(config: Config, paths: RunPaths, models: ModelHolder, as_cell: bool) ->
         elif is_complete("Step6", folder / META, settings, inputs, config.overwrite):
             log.info("Step6 in %s is complete already.", folder)
             if not as_cell:
-                analyse_after("Step6", config, paths, lambda: models.of(config))
+                analyse_after("Step6", config, paths, lambda: models.of(config), driver=driver)
             return folder
         lm = models.of(config)
-        injections = Injections.of(config, paths, lm, stepd_meta, known.rows if known else None, as_cell)
+        # A Step6 that workers have a part in begins more than once, and its rows are there at its first beginning only.
+        kept = known.rows if known and driver.alone else None
+        injections = Injections.of(config, paths, lm, stepd_meta, kept, as_cell)
         (folder / META).unlink(missing_ok=True)
         if not as_cell:
             forget_pages(paths)
-        stepd, units = injections.stepd, injections.evaluation.units
+        stepd, units = injections.stepd, injections.store
         special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
         meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
-        found = injections.grid()
-        results = injections.held_out(found)
+        found, rows = driver.run(injections.flow(), "Step6", units)
+        results = injections.evaluation.results(found, rows) if rows else None
         meta |= {"computed_with": units.machines}
-        write_results(paths, config, stepd, found, results, meta, None if as_cell else lambda: lm)
+        write_results(paths, config, stepd, found, results, meta, None if as_cell else lambda: lm, driver)
         counts = len(found.vectors), len(found.cells), len(found.rows)
         log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, folder)
         log.info(disk_use(units, config.run_id))

@@ -1,7 +1,7 @@
 """StepD: relation CSV -> trials -> clean means -> CIE of every head for every relation -> AIE (spec section 2).
 
-Each relation is a unit of its own, written when done; giving the same command again after a kill goes on with
-the relations that are missing and ends with the same bytes.
+Each block of a relation's trials is a unit, written when done: the same command, given again after a kill, goes on with
+the units that are missing and ends with the same bytes.
 """
 
 import logging
@@ -13,10 +13,10 @@ from fv.config import Config
 from fv.data.relations import Relations
 from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, write_snapshot
+from fv.heads.effects import Effects
+from fv.heads.measurement import UNIT_TRIALS, Measurement
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import UNIT_TRIALS, RelationRuns
-from fv.heads.relations import measure
-from fv.heads.screened_run import estimate_of
+from fv.heads.relations import effects_flow
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning, used_tokens
@@ -42,17 +42,21 @@ from fv.runs.units import disk_use, memory_warnings, unit_store
 from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
+from fv.work.driver import SERIAL, Driver
+from fv.work.flow import Flow
+from fv.work.store import UnitStore
 
 log = logging.getLogger(__name__)
 
 
 @with_settings()
-def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
+def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
     """Run StepD, or what is missing of it.
 
     Args:
         config: the configuration.
         models: gives the model, if one is needed; None loads it for this step alone.
+        driver: has the units computed.
 
     Returns:
         the run's folder.
@@ -61,13 +65,14 @@ def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
         FvError: any row of spec section 7 that concerns inputs, model or run directory.
     """
     models = models or ModelHolder()
-    _made(config, models)
+    _made(config, models, driver)
     # StepD has no tag, and so have its analyses.
-    analyse_after("StepD", config, replace(RunPaths.of(config), tag=None), lambda: models.of(config))
+    paths = replace(RunPaths.of(config), tag=None)
+    analyse_after("StepD", config, paths, lambda: models.of(config), driver=driver)
     return RunPaths.of(config).root
 
 
-def _made(config: Config, models: ModelHolder) -> None:
+def _made(config: Config, models: ModelHolder, driver: Driver) -> None:
     start_job(config)
     paths = RunPaths.of(config)
     refuse_links(paths.root)
@@ -91,7 +96,7 @@ def _made(config: Config, models: ModelHolder) -> None:
         elif there := trials_there(paths):
             refuse_other_trials(there, snapshot, paths)
         with log_to_file(paths.logs / "stepD_aie.log"):
-            _run(config, lm, snapshot, made_with, file)
+            _run(config, lm, snapshot, made_with, file, driver)
 
 
 def trials_asked(config: Config, lm: LanguageModel, file: Relations | None) -> Snapshot:
@@ -115,25 +120,36 @@ def heads_of(config: Config, lm: LanguageModel) -> list[Head]:
     return heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
 
 
-def relation_runs(config: Config, lm: LanguageModel, snapshot: Snapshot) -> RelationRuns:
-    """What computes a configuration's relations from the units of its run, or finds them."""
-    units = unit_store(config, lm)
-    return RelationRuns(
+def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitStore) -> Flow[Effects]:
+    """Measures the heads of a configuration on the trials of its run.
+
+    Args:
+        config: the configuration, with the size of passes.
+        lm: the model.
+        snapshot: the trials.
+        store: its units, which note when passes were made smaller.
+    """
+    how = Measurement(
         lm=lm,
         snapshot=snapshot,
         heads=heads_of(config, lm),
-        engine=engine_of(config, lm, units),
+        engine=engine_of(config, lm, store),
         score=config.score,
         seed=config.seed,
         n_mean_trials=config.data.n_mean_trials,
         unit_trials=config.compute.unit_trials or UNIT_TRIALS,
-        store=units,
         keep_mb=config.compute.keep_mb,
     )
+    return effects_flow(how, config.stats)
 
 
 def _run(
-    config: Config, lm: LanguageModel, snapshot: Snapshot, made_with: dict[str, Any], file: Relations | None
+    config: Config,
+    lm: LanguageModel,
+    snapshot: Snapshot,
+    made_with: dict[str, Any],
+    file: Relations | None,
+    driver: Driver,
 ) -> None:
     paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
     before = read_meta(paths.stepd_meta) if paths.stepd_meta.exists() else None
@@ -153,17 +169,14 @@ def _run(
     if warning:
         log.warning(warning)
     n_fit = sum(trial.split == "fit" for trial in snapshot.trials)
-    runs = relation_runs(config, lm, snapshot)
     shape = f"{lm.n_layers} layers x {lm.n_heads} heads, {config.compute.sweep.value} sweep"
-    log.info(
-        f"StepD: {len(snapshot.qids)} relations, {n_fit} fit trials, {len(runs.heads)} heads of {lm.name} ({shape}) in "
-        f"{paths.root}"
-    )
-    estimate = estimate_of(runs.engine, config.score)
-    effects = measure(runs, config.stats, "StepD", estimate)
+    counts = f"{len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads_of(config, lm))} heads of {lm.name}"
+    log.info("StepD: %s (%s) in %s", counts, shape, paths.root)
+    store = unit_store(config, lm)
+    effects = driver.run(flow_of(config, lm, snapshot, store), "StepD", store)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
-    warnings = [*meta["warnings"], *memory_warnings(runs.store.machines)]
-    write_meta(paths.stepd_meta, finished(meta, outputs, computed_with=runs.store.machines, warnings=warnings))
-    log.info(disk_use(runs.store, config.run_id))
+    warnings = [*meta["warnings"], *memory_warnings(store.machines)]
+    write_meta(paths.stepd_meta, finished(meta, outputs, computed_with=store.machines, warnings=warnings))
+    log.info(disk_use(store, config.run_id))

@@ -5,12 +5,11 @@ Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
 
 import logging
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from fv.config import Config
 from fv.evaluation.cells import grid
+from fv.evaluation.evaluation import GridResults
+from fv.evaluation.held_out import HeldOutRows
 from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of, with_rows_of
@@ -31,6 +30,7 @@ from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
 from fv.runs.records import read_meta, write_meta
 from fv.runs.results import StepdResults
+from fv.runs.units import unit_store
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
@@ -40,17 +40,21 @@ from fv.steps.summary import grid_summary
 from fv.vectors.names import source_name
 from fv.vectors.ranked import TopHeads, with_vectors
 from fv.vectors.vector import Vector
+from fv.work.driver import SERIAL, Driver
+from fv.work.flow import Flow
+from fv.work.store import UnitStore
 
 log = logging.getLogger(__name__)
 
 
 @with_settings()
-def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
+def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
     """Run StepE, and the AIE subset package when `score.aie_qids` names one.
 
     Args:
         config: the configuration.
         models: gives the model, if one is needed; None loads it for this step alone.
+        driver: has the units computed.
 
     Returns:
         the folder of its artifacts.
@@ -69,7 +73,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
         with log_to_file(paths.logs / "stepE.log"):
             if lacking(config, paths, stepd_meta["outputs"]) == (False, None):
                 log.info("StepE in %s is complete already.", paths.stepe)
-                analyse_after("StepE", config, paths, lambda: models.of(config))
+                analyse_after("StepE", config, paths, lambda: models.of(config), driver=driver)
                 return paths.stepe
     with run_lock(paths.root), log_to_file(paths.logs / "stepE.log"):
         if read_meta(paths.stepd_meta) != stepd_meta:  # another command came first
@@ -79,11 +83,11 @@ def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
         lm = models.of(config)
         refuse_other_model(stepd_meta, lm, paths)
         if lacks_vectors:
-            _write_vectors(config, paths, lm, stepd)
+            _write_vectors(config, paths, lm, stepd, driver)
         if subset is not None:
             write_subset(config, subset, lm, stepd)
             log.info("AIE over %s: %s", ", ".join(config.score.aie_qids or []), subset)
-        analyse_after("StepE", config, paths, lambda: lm, stepd)
+        analyse_after("StepE", config, paths, lambda: lm, stepd, driver=driver)
     return paths.stepe
 
 
@@ -105,9 +109,8 @@ def lacking(config: Config, paths: RunPaths, stepd_hashes: dict[str, str]) -> tu
     return not made, subset
 
 
-def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> None:
-    folder, score, measured = paths.stepe, config.score, stepd.effects
-    ranking = Ranking(score.key.value, score.k, score.aie_leave_one_out)
+def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults, driver: Driver) -> None:
+    folder, measured, ranking = paths.stepe, stepd.effects, _ranking(config)
     meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
     top = TopHeads.of(measured, ranking, config.score.called("k"))
     by_layer, described = top.global_by_layer(lm), top.described(measured)
@@ -122,21 +125,32 @@ def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: St
     outputs.torch(FILES["qid"], with_vectors(lm, top.own))
     outputs.torch(FILES["aie_qid"], with_vectors(lm, top.of_aie))
     if config.injection.quick_eval:
-        outputs.json("stepE_eval.json", _quick_evaluation(config, lm, stepd, overall, ranking))
+        store = unit_store(config, lm)
+        found, _ = driver.run(flow_of(config, lm, stepd, store), "StepE", store)
+        outputs.json("stepE_eval.json", grid_summary(config, stepd, found, ranking=ranking))
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
     write_meta(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
     n_qids = len(measured.qids)
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, folder)
 
 
-def _quick_evaluation(
-    config: Config, lm: LanguageModel, stepd: StepdResults, values: Tensor, ranking: Ranking
-) -> dict[str, Any]:
-    """The global vector, (d_model,), on all relations' eval trials."""
-    qids, n_eval = stepd.snapshot.qids, config.injection.n_eval
+def flow_of(
+    config: Config, lm: LanguageModel, stepd: StepdResults, store: UnitStore
+) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+    """Injects the global vector into all relations' eval trials: the quick evaluation.
+
+    Args:
+        config: the configuration, with the size of passes.
+        lm: the model.
+        stepd: StepD's artifacts.
+        store: its units, which note when passes were made smaller.
+    """
+    ranking, cells = _ranking(config), grid(config.injection, lm.n_layers)
+    values = TopHeads.of(stepd.effects, ranking, config.score.called("k")).global_by_layer(lm).sum(0)
     vector = Vector(source_name("global", None), "global", None, values, config.score.k)
-    cells = grid(config.injection, lm.n_layers)
-    dev_fraction = config.evaluation.dev_fraction if len(cells) > 1 else 0.0
-    evaluation = evaluation_of("StepE", config, lm, engine_of(config, lm), stepd, ranking=ranking)
-    found = evaluation.grid([(vector, qids)], cells, n_eval, dev_fraction)
-    return grid_summary(config, stepd, found, ranking=ranking)
+    evaluation = evaluation_of(config, lm, engine_of(config, lm, store), stepd, ranking)
+    return evaluation.flow([(vector, stepd.snapshot.qids)], cells, config.injection.n_eval, held_out=False)
+
+
+def _ranking(config: Config) -> Ranking:
+    return Ranking(config.score.key.value, config.score.k, config.score.aie_leave_one_out)

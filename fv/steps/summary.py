@@ -11,8 +11,8 @@ import pandas as pd
 from fv.config import Config
 from fv.errors import ConfigError
 from fv.evaluation.caveats import caveats
+from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out_results import HeldOutResults
-from fv.evaluation.plan import GridResults
 from fv.evaluation.summary import records, summary_json, with_held_out_intervals
 from fv.heads.ranking import Ranking
 from fv.models.identity import sentence
@@ -22,9 +22,10 @@ from fv.runs.results import StepdResults, ranking_of
 from fv.runs.step6_files import write_rows, write_summary
 from fv.runs.units import memory_warnings
 from fv.steps.analyses import analyse_after
+from fv.work.driver import SERIAL, Driver
 
 
-def write_results(
+def write_results(  # noqa: PLR0913 - what a step has at its end
     paths: RunPaths,
     config: Config,
     stepd: StepdResults,
@@ -32,6 +33,7 @@ def write_results(
     held_out: HeldOutResults | None,
     meta: dict[str, Any],
     load: Callable[[], LanguageModel] | None,
+    driver: Driver = SERIAL,
 ) -> None:
     """Write Step6's tables, analyse them, and write the summary.
 
@@ -43,12 +45,13 @@ def write_results(
         held_out: what `Evaluation.held_out` gave; None for the grid alone.
         meta: the step's metadata so far.
         load: gives the model to the analyses; None for one job of a sweep, which is analysed when it is gathered.
+        driver: has the units of analyses computed.
 
     Raises:
         FvError: as the analyses do.
     """
     outputs = write_rows(paths.step6, found.rows, held_out)
-    analysed = analyse_after("Step6", config, paths, load, stepd, outputs.hashes()) if load else {}
+    analysed = analyse_after("Step6", config, paths, load, stepd, outputs.hashes(), driver) if load else {}
     grid = grid_summary(config, stepd, found, memory_warnings(meta.get("computed_with", [])))
     summary = {**grid, **(held_out.summary if held_out else {})}
     if held_out:

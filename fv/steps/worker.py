@@ -1,53 +1,44 @@
-"""What the workers of a cluster do: each keeps a model, and makes the units that it is asked for."""
+"""What the workers of a cluster do: they go on with steps until units are missing, and compute units."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from fv.analyses import analyses_of
 from fv.analyses.running.analysed_run import AnalysedRun
-from fv.analyses.running.runner import compute_unit, run_analysis
+from fv.analyses.running.runner import run_analysis
 from fv.cluster.work.records import here
 from fv.config import Config
-from fv.data.snapshot import read_snapshot
-from fv.heads.piece import Kind, Piece
-from fv.heads.relation_run import Begun, RelationRuns
-from fv.heads.screened_run import estimate_of
-from fv.interventions.engine import Head
-from fv.models.language_model import LanguageModel
+from fv.errors import ClusterError
+from fv.heads.measurement import KINDS
 from fv.progress import show_bars
-from fv.runs.engine import with_rows, with_rows_for, with_rows_of
+from fv.runs.engine import with_rows_of
 from fv.runs.locks import has_run
 from fv.runs.logs import keep_log
 from fv.runs.metadata import finished_stepd, start_job
 from fv.runs.paths import RunPaths
-from fv.runs.step6_files import write_rows
 from fv.steps.advice import with_settings
-from fv.steps.analyses import analyses_after
+from fv.steps.flows import replayed
 from fv.steps.holder import ModelHolder
-from fv.steps.injections import Injections
 from fv.steps.step6 import run_step6
-from fv.steps.stepd import relation_runs, run_stepd
+from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
+from fv.work.driver import Missing, Replay, UnitsMissing, UntilMissing, found_or_computed
+from fv.work.store import unit_names
 
-STEPS: Mapping[str, Callable[[Config, ModelHolder], Any]] = {
-    "stepd": run_stepd,
-    "stepe": run_stepe,
-    "step6": run_step6,
-}
+STEPS: Mapping[str, Callable[..., Any]] = {"stepd": run_stepd, "stepe": run_stepe, "step6": run_step6}
 
 
 class Worker:
-    """Makes units of one run. What it is asked names one of the methods below, and its arguments."""
+    """Works on one run. What it is asked names one of the methods below, and its arguments."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.paths = RunPaths.of(config)
         self.models = ModelHolder()
-        self._begun: Begun | None = None
-        self._read: AnalysedRun | None = None
+        self._replay: tuple[Any, Replay] | None = None
         show_bars(False)
         keep_log(self.paths.logs / "workers" / f"{here()}-{os.getpid()}.log")
 
@@ -58,82 +49,72 @@ class Worker:
         with has_run(self.paths.root):  # by the command that started this worker
             return getattr(self, arguments.pop("do"))(**arguments)
 
-    def prove(self, **_: Any) -> dict[str, Any]:
-        """Load the model and prove that edits act; say what it is."""
-        rows = with_rows_for(self.config, self._lm).compute.max_rows
-        return {"fingerprint": self._lm.fingerprint, "selfcheck": self._lm.selfcheck, "max_rows": rows}
+    def advance(self, steps: Mapping[str, bool], made_with: str) -> dict[str, Any] | None:
+        """Go on with steps until units are missing, or to their end.
 
-    def piece(self, kind: str, q_id: str, start: int, stop: int, heads: list[list[int]], max_rows: int) -> None:
-        """Compute a piece of a relation's StepD, in passes of this size."""
-        self.config = with_rows(self.config, max_rows)
-        piece = Piece(Kind(kind), q_id, start, stop, tuple(Head(*head) for head in heads))
-        first = piece.kind in (Kind.clean, Kind.zero_shot)
-        self._relations.compute(piece, None if first else self._first_stage(q_id), self._estimate)
+        Args:
+            steps: {step, or name of an analysis: whether to make it again whatever is there}.
+            made_with: tells this question from the same one of other settings.
 
-    def finish(self, steps: Mapping[str, bool], max_rows: int | None = None) -> None:
-        """Run steps in one piece, from units that are there; {step: whether to make it again whatever is there}."""
-        config = self.config if max_rows is None else with_rows(self.config, max_rows)
+        Returns:
+            the step that could not go on, and what it lacks; None where all steps are finished.
+        """
+        del made_with
         for step, overwrite in steps.items():
-            STEPS[step](replace(config, overwrite=overwrite), self.models)
+            config = replace(self.config, overwrite=overwrite)
+            if overwrite:
+                self._forget(step)
+            try:
+                if step in STEPS:
+                    STEPS[step](config, self.models, driver=UntilMissing())
+                else:
+                    self._analyse(step, config)
+            except UnitsMissing as error:
+                return {"step": step, **_as_json(error.missing)}
+        return None
 
-    def grid(self, q_id: str, vectors: list[str], **_: Any) -> None:
-        """Inject some vectors into a relation's trials at every cell."""
-        self._injections.grid([q_id], vectors)
+    def compute(self, title: str, about: Any, number: int, units: Sequence[tuple[int, int, str]]) -> None:
+        """Compute units of a stage into the run's folder.
 
-    def held_out(self, q_id: str, part: str, **_: Any) -> None:
-        """Run the chosen cells of a relation on its test trials: its own conditions, or those made of others."""
-        injections = self._injections
-        injections.held_out_run(q_id).compute(q_id, part, injections.evaluation.units)
+        Args:
+            title: whose flow it is.
+            about: what else says which flow.
+            number: how many of its stages come before.
+            units: number of the job, place in it, and key of each.
 
-    def rows(self, **_: Any) -> dict[str, Any]:
-        """Write the rows and tables of Step6, and say what analyses are to be made of them."""
-        injections = self._injections
-        found = injections.grid()
-        written = write_rows(self.paths.step6, found.rows, injections.held_out(found)).hashes()
-        analyses, run = analyses_after("Step6", self.config), self._analysed(self.config, written)
-        parts = {
-            name: list(analysis.units(run)) for name, analysis in analyses.items() if not run.lacks(analysis.reads)
-        }
-        return {"written": written, "units": parts}
+        Raises:
+            ClusterError: this worker would compute other units: it sees another run.
+        """
+        replay = self._replayed(title, about, number)
+        stage = replay.go_on_to(number)
+        for job, own in groupby(units, lambda unit: unit[0]):
+            places = []
+            for _, place, key in own:
+                unit = stage.jobs[job].units[place]
+                if replay.store.key(unit) != key:
+                    raise ClusterError(f"{here()} sees another run in {self.paths.root}, or other weights.")
+                places.append(place)
+            found_or_computed(stage.jobs[job], replay.store, places=places)
 
-    def units_of(self, name: str, **_: Any) -> list[Any]:
-        """The pieces of an analysis of the finished run."""
-        return list(analyses_of(self.config.analysis)[name].units(self._analysed(self.config, None)))
+    def _forget(self, step: str) -> None:
+        """Throw away the units of what is made again; StepD clears its run by itself."""
+        for path, name in unit_names(self.paths.units):
+            if name.kind not in KINDS if step == "step6" else name.kind == step:
+                path.unlink(missing_ok=True)
 
-    def analyse(self, name: str) -> None:
-        """Make an analysis of the finished run, from pieces that are there."""
-        run_analysis(name, analyses_of(self.config.analysis)[name], self._analysed(self.config, None))
+    def _replayed(self, title: str, about: Any, number: int) -> Replay:
+        """A flow not beyond a stage; the last one is kept, with what it has found."""
+        key = (title, about)
+        if self._replay is None or self._replay[0] != key or self._replay[1].number > number:
+            self._replay = key, replayed(title, about, self.config, self.models)
+        return self._replay[1]
 
-    def analysis(self, name: str, unit: Any, written: dict[str, str] | None = None, **_: Any) -> None:
-        """Make one piece of an analysis."""
-        # What was read of the run stays for the next piece.
-        if self._read is None or self._read.unfinished != written:
-            self._read = self._analysed(self.config, written)
-        compute_unit(name, analyses_of(self.config.analysis)[name], self._read, unit)
-
-    @property
-    def _lm(self) -> LanguageModel:
-        return self.models.of(self.config)
-
-    @cached_property
-    def _relations(self) -> RelationRuns:
-        return relation_runs(self.config, self._lm, read_snapshot(self.paths.trials_at_work))
-
-    @cached_property
-    def _estimate(self) -> Any:
-        return estimate_of(self._relations.engine, self.config.score)
-
-    def _first_stage(self, q_id: str) -> Begun:
-        """A relation's first stage; that of the last one is kept."""
-        if self._begun is None or self._begun.q_id != q_id:
-            self._begun = self._relations.begin(q_id)
-        return self._begun
-
-    @cached_property
-    def _injections(self) -> Injections:
-        meta = finished_stepd(self.paths, self.config)
-        return Injections.of(with_rows_of(self.config, meta), self.paths, self._lm, meta)
-
-    def _analysed(self, config: Config, written: dict[str, str] | None) -> AnalysedRun:
+    def _analyse(self, name: str, config: Config) -> None:
         settings = with_rows_of(config, finished_stepd(self.paths, config))
-        return AnalysedRun(self.paths, settings, lambda: self._lm, written)
+        run = AnalysedRun(self.paths, settings, lambda: self.models.of(settings))
+        run_analysis(name, analyses_of(config.analysis)[name], run, UntilMissing())
+
+
+def _as_json(missing: Missing) -> dict[str, Any]:
+    units = [{**own._asdict(), "unit": list(own.unit.name), "cost": own.unit.cost} for own in missing.units]
+    return {**missing._asdict(), "units": units}

@@ -14,11 +14,12 @@ from fv.config import StatsConfig
 from fv.evaluation.summary import summarise, summary_json
 from fv.evaluation.trial_rows import METRICS, TRIAL_COLUMNS, EvalTrial, inject_vectors, sort_trials
 from fv.evaluation.trial_rows import trial_rows as rows_of
-from fv.interventions.engine import Advance, Cell, Engine, ignore_progress
+from fv.interventions.engine import Cell, Engine
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import Advance, ignore_progress
 from fv.vectors.vector import Vector
 
 STATS = StatsConfig(n_resamples=100)

@@ -17,8 +17,10 @@ import fv
 from fv.analyses import analyses_of
 from fv.config import Config, StatsConfig
 from fv.errors import ConfigError
+from fv.evaluation.evaluation import Evaluation, GridResults
+from fv.evaluation.held_out import HeldOutRows
+from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.null import contrasts_of, null_table, permutation_table
-from fv.evaluation.plan import Evaluation
 from fv.runs.paths import RunPaths
 from fv.steps import distributed
 from fv.steps.analyse import run_analyse
@@ -99,15 +101,15 @@ def test_one_of_half_its_draws_that_is_stopped_goes_on_with_those_that_are_missi
     assert len(units) == DRAWS
     for path in units[::2]:
         path.unlink()
-    held_out, made = Evaluation.held_out, []
+    results_of, made = Evaluation.results, []
 
-    def stopping(self: Evaluation, found: object) -> object:
+    def stopping(self: Evaluation, found: object, rows: object) -> object:
         made.append(found)
         if len(made) == 4:
             raise KeyboardInterrupt
-        return held_out(self, found)  # type: ignore[arg-type]
+        return results_of(self, found, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Evaluation, "held_out", stopping)
+    monkeypatch.setattr(Evaluation, "results", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_analyse(again)
     assert not (paths.analysis("null") / "analysis_meta.json").exists()
@@ -124,14 +126,13 @@ def test_draws_are_evaluated_on_the_runs_own_trials_in_their_parts(
     shutil.rmtree(paths.analysis("null"))
     for path in sorted(paths.units.glob("null-*"))[:2]:
         path.unlink()
-    grid = Evaluation.grid
+    results_of = Evaluation.results
 
-    def noting(self: Evaluation, *given_: object, **more: object) -> object:
-        found = grid(self, *given_, **more)  # type: ignore[arg-type]
+    def noting(self: Evaluation, found: GridResults, rows: HeldOutRows) -> HeldOutResults:
         asked_parts.update(found.parts)
-        return found
+        return results_of(self, found, rows)
 
-    monkeypatch.setattr(Evaluation, "grid", noting)
+    monkeypatch.setattr(Evaluation, "results", noting)
     run_analyse(again)
     rows = fv.open_run(paths.root).table("eval_trials").drop_duplicates("trial_id").set_index("trial_id")["part"]
     assert asked_parts and asked_parts == {trial: rows[trial] for trial in asked_parts}

@@ -16,10 +16,9 @@ from fv.data.relations import Pair
 from fv.data.snapshot import Snapshot
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import SCORES, TrialEffects, aie_stats, aie_table, cie_stats, cie_table, query_numbers
+from fv.heads.measurement import Measurement
 from fv.heads.ranking import heads_to_sweep
-from fv.heads.relation_run import RelationRuns
-from fv.heads.relations import effect_tables, measure
-from fv.heads.screened_run import estimate_of
+from fv.heads.relations import effect_tables, effects_flow
 from fv.heads.stability import effects_of, is_stable
 from fv.interventions.editable import EditableModel
 from fv.interventions.engines import make_engine
@@ -27,6 +26,7 @@ from fv.runs.effect_files import read_trial_effects, write_trial_effects
 from fv.statistics.clusters import per_cluster
 from fv.statistics.intervals import INTERVAL, estimate_means
 from fv.statistics.multiplicity import sign_flip_max_t
+from fv.work.driver import SERIAL
 
 QUICK = StatsConfig(n_resamples=200)
 QUERIES = np.array([0, 0, 0, 1, 1, 2, 3, 3, 4])
@@ -205,8 +205,8 @@ def snapshot(lm: EditableModel) -> Snapshot:
 def measured(lm: EditableModel, snapshot: Snapshot, **score: object) -> Effects:
     settings = ScoreConfig(**{"k": 2, **score})
     engine = make_engine(lm, "auto", 256)
-    runs = RelationRuns(lm, snapshot, heads_to_sweep("all", "all", 2, 4), engine, settings, seed=3)
-    return measure(runs, QUICK, "effects", estimate_of(engine, settings))
+    how = Measurement(lm, snapshot, heads_to_sweep("all", "all", 2, 4), engine, settings, seed=3)
+    return SERIAL.run(effects_flow(how, QUICK), "effects")
 
 
 @pytest.mark.parametrize("n_trials", [None, 4])

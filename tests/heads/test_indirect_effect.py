@@ -16,11 +16,12 @@ from fv.errors import ArtifactError
 from fv.files import write_csv, write_npz
 from fv.heads.indirect_effect import CIE_COLUMNS, TrialEffects, aie_table, cie_table, trial_effects
 from fv.heads.ranking import top_heads
-from fv.interventions.engine import Head, ignore_progress
+from fv.interventions.engine import Head
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.progress import ignore_progress
 from fv.runs.effect_files import read_trial_effects, write_trial_effects
 from fv.runs.table_files import read_table
 

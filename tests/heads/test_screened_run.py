@@ -17,20 +17,20 @@ from fv.config import ScoreConfig, Screen, StatsConfig
 from fv.data.sampling import prompt_of
 from fv.errors import ConfigError
 from fv.heads.effects import Effects
+from fv.heads.measurement import Measurement
 from fv.heads.ranking import Ranking, heads_to_sweep
-from fv.heads.relation_run import Estimate, RelationRuns
-from fv.heads.relations import measure
+from fv.heads.relations import effects_flow
 from fv.heads.screen import Screen as Screening
 from fv.heads.screen_report import screen_report
-from fv.heads.screened_run import estimate_of
 from fv.heads.verified import Chosen
 from fv.interventions.editable import EditableModel
-from fv.interventions.engine import Advance, Head, PatchScores
+from fv.interventions.engine import Head, PatchScores
 from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
+from fv.work.driver import SERIAL
 
 N_LAYERS, N_HEADS, N_TRIALS = 3, 8, 5
 ALL = heads_to_sweep("all", "all", N_LAYERS, N_HEADS)
@@ -60,19 +60,37 @@ def score_of(**settings: Any) -> ScoreConfig:
     return ScoreConfig(**{"k": K, "screen": Screen.gradient, "verify": K, "verify_random": 4, **settings})
 
 
+Estimate = Callable[[Sequence[Prompt], Tensor], Tensor]
+"""Estimated effects of every head on prompts, (n_prompts, n_layers, n_heads), given what is patched in."""
+
+
+class Estimating(SharedPrefixEngine):
+    """Has estimates of its own."""
+
+    def __init__(self, lm: EditableModel, estimate: Estimate) -> None:
+        super().__init__(lm, 256)
+        self.estimate = estimate
+
+    def head_scores(self, prompts: Sequence[Prompt], head_values: Tensor, *_: Any, **__: Any) -> Tensor:
+        return self.estimate(prompts, head_values)
+
+
 def effects_by(lm: EditableModel, trials: fv.Trials, estimate: Estimate, score: ScoreConfig) -> Effects:
-    runs = RelationRuns(lm, trials.snapshot, ALL, SharedPrefixEngine(lm, 256), score, seed=3)
-    return measure(runs, StatsConfig(n_resamples=100), "screened", estimate)
+    """What a screen by these estimates finds."""
+    return effects_of(Measurement(lm, trials.snapshot, ALL, Estimating(lm, estimate), score, seed=3))
+
+
+def effects_of(how: Measurement) -> Effects:
+    return SERIAL.run(effects_flow(how, StatsConfig(n_resamples=100)), "screened")
 
 
 def oracle(lm: EditableModel, wrong: Callable[[np.ndarray], None] = lambda _: None) -> Estimate:
     """Estimates that are the naive engine's effects, but for what `wrong` does to them, (n, n_layers, n_heads)."""
 
-    def estimate(prompts: Sequence[Prompt], values: Tensor, advance: Advance) -> Tensor:
+    def estimate(prompts: Sequence[Prompt], values: Tensor) -> Tensor:
         found = NaiveEngine(lm).patch_heads(prompts, values, ALL)
         scores = (found.patched - found.unpatched).reshape(-1, N_LAYERS, N_HEADS).numpy()
         wrong(scores)
-        advance(len(prompts))
         return torch.from_numpy(scores)
 
     return estimate
@@ -198,14 +216,13 @@ def test_prompts_that_are_kept_run_once_and_others_twice_to_the_same_numbers(
 
     monkeypatch.setattr("fv.interventions.shared_prefix.PromptBatch", Counted)
     engine, score = make_engine(lm, "shared_prefix", 256), score_of(verify_random=0)
-    runs = RelationRuns(lm, trials.snapshot, ALL, engine, score, seed=3, keep_mb=keep_mb)
-    estimate = estimate_of(engine, score)
-    found = measure(runs, StatsConfig(n_resamples=100), "screened", estimate)
+    found = effects_of(Measurement(lm, trials.snapshot, ALL, engine, score, seed=3, keep_mb=keep_mb))
     corrupted = {prompt_of(lm, trials.snapshot, trial, "corrupted") for trial in trials.fit}
     of_corrupted = [batch for batch in ran if {*batch} <= corrupted]
     assert of_corrupted and {of_corrupted.count(batch) for batch in of_corrupted} == {times}
     assert (f"0 prompts were kept in 0 MB; {len(corrupted)} that did not fit" in caplog.text) is (times == 2)
-    other = effects_by(lm, trials, estimate_of(make_engine(lm, "shared_prefix", 256), score), score)
+    again = make_engine(lm, "shared_prefix", 256)
+    other = effects_of(Measurement(lm, trials.snapshot, ALL, again, score, seed=3))
     assert other.cie.equals(found.cie)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from fv.errors import MemoryLackError
 from fv.interventions.edits import AddVector
-from fv.interventions.engine import Advance
 from fv.interventions.engines import make_engine
 from fv.interventions.halving import HalvingEngine
 from fv.interventions.prompt_batch import PromptBatch
 from fv.models.language_model import LanguageModel
+from fv.progress import Advance
 
 MODES = ["naive", "expanded", "shared_prefix"]
 LENGTHS = [3, 9, 5, 9, 1, 7]

@@ -7,7 +7,6 @@ from conftest import local
 
 from fv.config import ComputeConfig, Dtype
 from fv.errors import ModelError
-from fv.models.language_model import LanguageModel
 from fv.models.shape import load_shape
 
 KNOWN = ("n_layers", "n_heads", "head_dim", "d_model", "vocabulary", "max_tokens", "parallel", "dtype", "spec", "name")
@@ -25,11 +24,6 @@ def test_a_shape_knows_of_its_model_all_but_numbers(name: str, request: pytest.F
 def test_a_shape_holds_no_weights(tiny_llama_folder: Path) -> None:
     shape = load_shape(local(tiny_llama_folder), ComputeConfig(dtype=Dtype.bf16, strict=False))
     assert {parameter.device.type for parameter in shape.model.parameters()} == {"meta"}
-
-
-def test_a_shape_takes_the_fingerprint_it_is_given(tiny_llama_folder: Path, tiny_llama: LanguageModel) -> None:
-    shape = load_shape(local(tiny_llama_folder), ComputeConfig(), tiny_llama.fingerprint)
-    assert shape.fingerprint == tiny_llama.fingerprint
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

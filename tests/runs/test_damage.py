@@ -25,7 +25,8 @@ from fv.steps.analyse import run_analyse
 from fv.steps.holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.status import run_status
-from fv.units import UnitName, UnitStore, unit_names
+from fv.work.flow import Unit
+from fv.work.store import UnitName, UnitStore, unit_names
 
 READ = ("artifacts/units", ".lock", ".log")
 """What of a run no reader opens."""
@@ -118,15 +119,15 @@ def test_a_damaged_unit_is_not_finished_or_has_all_of_its_numbers(
     tmp_path: Path, share: float, bit: int | None
 ) -> None:
     store, arrays = UnitStore(tmp_path, "m", {"threads": 1}), {"logprob": np.arange(3.0), "rank": np.arange(3)}
-    name = UnitName("effects", "antonym")
-    store.keep(name, [1], arrays)
+    unit = Unit(UnitName("effects", "antonym"), lambda: [1])
+    store.keep(unit, arrays)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(damaged(path.read_bytes(), share, bit))
-    found = UnitStore(tmp_path, "m").find(name, [1])
+    found = UnitStore(tmp_path, "m").find(unit)
     assert found is None or {key: own.tolist() for key, own in found.items()} == {
         key: own.tolist() for key, own in arrays.items()
     }
-    assert [own for _, own in unit_names(tmp_path)] in ([], [name])
+    assert [own for _, own in unit_names(tmp_path)] in ([], [unit.name])
 
 
 @pytest.mark.slow

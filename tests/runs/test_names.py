@@ -19,7 +19,7 @@ from rich.console import Console
 
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.evaluation.plan import GridResults
+from fv.evaluation.evaluation import GridResults
 from fv.files import read_json, read_jsonl
 from fv.interventions.engine import Cell
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -35,8 +35,9 @@ from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.units import Arrays, UnitName, UnitStore
 from fv.vectors.names import ranking_name, source_name, vector_name
+from fv.work.driver import SERIAL
+from fv.work.store import Arrays, Keyed, UnitName, UnitStore
 
 OWN_NAMES = ["010", "10", "a", "a:b", "a:b:c", "a[/b]", "aie", "cells", "fv", "units"]
 """Relations whose vectors are called as they are."""
@@ -207,9 +208,9 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     asked: dict[UnitName, Any] = {}
 
     class Watched(UnitStore):
-        def find(self, name: UnitName, made_from: Any) -> Arrays | None:
-            asked[name] = made_from
-            return super().find(name, made_from)
+        def find(self, unit: Keyed) -> Arrays | None:
+            asked[unit.name] = unit.made_from
+            return super().find(unit)
 
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl")).astype({"k": "Int64"})
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
@@ -217,7 +218,7 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
     found = GridResults(rows, vectors_of(config, paths, lm, stepd), [Cell(0, 1.0)], parts)
     engine = SharedPrefixEngine(lm, 4096)
-    evaluation_of("Step6", config, lm, engine, stepd, Watched(None, None)).held_out(found)
+    SERIAL.run(evaluation_of(config, lm, engine, stepd).held_out_flow(found), "Step6", Watched(None, None))
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[UnitName("held_out", q_id, "own")]

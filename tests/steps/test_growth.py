@@ -60,8 +60,10 @@ def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
     with caplog.at_level(logging.INFO):
         run_pipeline(make_config(*overrides))
     said = [record.getMessage() for record in caplog.records]
-    assert [line for line in said if "trials done" in line] == [f"{TINY_QIDS[2]}: 3 trials done"]
-    assert {f"{q_id}: found finished" for q_id in TINY_QIDS[:2]} <= set(said)
+    assert [line for line in said if line.startswith("StepD, effects") and line.endswith("done")] == [
+        f"StepD, effects: {TINY_QIDS[2]} done"
+    ]
+    assert {f"StepD, effects: {q_id} found finished" for q_id in TINY_QIDS[:2]} <= set(said)
     assert any("StepE" in line and "is stale" in line for line in said)
     assert any("Step6" in line and "is stale" in line for line in said)
     at_once = make_config(*overrides, "run_id=at_once")

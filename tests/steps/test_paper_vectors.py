@@ -157,7 +157,7 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
     config = make_config(*overrides, "injection.alpha_unit=residual")
     engine = NaiveEngine(tiny_llama)
-    asked = evaluation_of("Step6", config, tiny_llama, engine, replace(stepd, effects=old))
+    asked = evaluation_of(config, tiny_llama, engine, replace(stepd, effects=old))
     with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_settings():
         asked.norms_of_alpha()
 

@@ -10,7 +10,6 @@ import torch
 from analysed import ONE_CONTROL
 from conftest import MakeConfig
 
-from fv import units
 from fv.errors import ArtifactError, ConfigError, FvError
 from fv.files import sha256_of
 from fv.runs.paths import RunPaths
@@ -20,6 +19,7 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
+from fv.work import store
 
 
 @pytest.fixture(scope="module")
@@ -242,10 +242,10 @@ def test_impossible_choices_name_the_allowed_values(
         step(make_config(*copied, *overrides))
 
 
-def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_overrides, monkeypatch) -> None:
+def test_a_full_disk_keeps_finished_units(make_config: MakeConfig, tiny_overrides, monkeypatch) -> None:
     config = make_config(*tiny_overrides)
     paths = RunPaths.of(config)
-    write_npz, written = units.write_npz, []
+    write_npz, written = store.write_npz, []
 
     def full(path: Path, **arrays) -> None:
         if len(written) == 4:
@@ -253,14 +253,14 @@ def test_a_full_disk_keeps_finished_relations(make_config: MakeConfig, tiny_over
         written.append(path)
         write_npz(path, **arrays)
 
-    monkeypatch.setattr(units, "write_npz", full)
+    monkeypatch.setattr(store, "write_npz", full)
     with pytest.raises(OSError, match="No space left"):
         run_stepd(config)
-    # Of each relation the clean prompts, the zero-shot ones and the effects.
+    # Of each relation the clean and the zero-shot prompts, and then the effects.
     assert sorted(path.name.rsplit("-", 1)[0] for path in paths.units.iterdir()) == [
-        *("clean-antonym", "clean-country_capital", "effects-antonym", "zero_shot-antonym")
+        *("clean-antonym", "clean-country_capital", "zero_shot-antonym", "zero_shot-country_capital")
     ]
-    monkeypatch.setattr(units, "write_npz", lambda path, **arrays: (written.append(path), write_npz(path, **arrays)))
+    monkeypatch.setattr(store, "write_npz", lambda path, **arrays: (written.append(path), write_npz(path, **arrays)))
     run_stepd(config)
     assert len(written) == 9 and not {*written[:4]} & {*written[4:]}
 

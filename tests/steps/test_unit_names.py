@@ -10,7 +10,7 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.paths import RunPaths
 from fv.steps.status import run_status
 from fv.steps.stepd import run_stepd
-from fv.units import UnitName, unit_names
+from fv.work.store import UnitName, unit_names
 
 
 def test_a_relation_is_not_credited_with_units_of_another_whose_name_begins_with_its_own(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fv.config import Config
 from fv.evaluation import held_out
 from fv.evaluation.cells import grid
-from fv.evaluation.grid import Grid, evaluate_vectors
+from fv.evaluation.grid import Grid, grid_flow
 from fv.evaluation.trial_rows import EvalTrial
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
@@ -25,8 +25,10 @@ from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.tables import arrays_of, tables_of
-from fv.units import NO_UNITS, UnitName, UnitStore
 from fv.vectors.vector import Vector
+from fv.work.driver import SERIAL
+from fv.work.flow import Unit
+from fv.work.store import NO_UNITS, UnitName, UnitStore
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 VALUES = {
@@ -47,8 +49,8 @@ columns = st.one_of(
 def test_tables_are_read_back_exactly(tmp_path_factory: pytest.TempPathFactory, of: dict) -> None:
     table = pd.DataFrame({name: pd.Series(values, dtype=dtype) for name, (dtype, values) in of.items()})
     store = UnitStore(tmp_path_factory.mktemp("units"), {"seed": 1})
-    store.keep(UnitName("a/b"), [1], arrays_of({"rows": table, "empty": pd.DataFrame()}))
-    arrays = store.find(UnitName("a/b"), [1])
+    store.keep(made(UnitName("a/b"), [1]), arrays_of({"rows": table, "empty": pd.DataFrame()}))
+    arrays = store.find(made(UnitName("a/b"), [1]))
     assert arrays is not None
     found = tables_of(arrays)
     assert found.keys() == {"rows", "empty"}
@@ -60,27 +62,31 @@ def test_columns_of_one_name_are_told_apart() -> None:
     pd.testing.assert_frame_equal(tables_of(arrays_of({"cosines": table}))["cosines"], table, check_exact=True)
 
 
+def made(name: UnitName, of: Any) -> Unit:
+    return Unit(name, lambda: of)
+
+
 def test_a_unit_of_other_settings_or_a_damaged_one_is_not_found(tmp_path: Path) -> None:
     arrays = {"x": np.array([0.1])}
-    UnitStore(tmp_path, "a").keep(UnitName("u"), [1], arrays)
-    assert UnitStore(tmp_path, "a").find(UnitName("u"), [1]) is not None
-    assert UnitStore(tmp_path, "b").find(UnitName("u"), [1]) is None
-    assert UnitStore(tmp_path, "a").find(UnitName("u"), [2]) is None
-    assert UnitStore(tmp_path, "a").find(UnitName("v"), [1]) is None
+    UnitStore(tmp_path, "a").keep(made(UnitName("u"), [1]), arrays)
+    assert UnitStore(tmp_path, "a").find(made(UnitName("u"), [1])) is not None
+    assert UnitStore(tmp_path, "b").find(made(UnitName("u"), [1])) is None
+    assert UnitStore(tmp_path, "a").find(made(UnitName("u"), [2])) is None
+    assert UnitStore(tmp_path, "a").find(made(UnitName("v"), [1])) is None
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-30])
-    assert UnitStore(tmp_path, "a").find(UnitName("u"), [1]) is None
-    NO_UNITS.keep(UnitName("u"), [1], arrays)
-    assert NO_UNITS.find(UnitName("u"), [1]) is None
+    assert UnitStore(tmp_path, "a").find(made(UnitName("u"), [1])) is None
+    NO_UNITS.keep(made(UnitName("u"), [1]), arrays)
+    assert NO_UNITS.find(made(UnitName("u"), [1])) is None
 
 
 def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: Path) -> None:
     arrays = {"x": np.arange(3)}
     one = UnitStore(tmp_path, "a", {"compute.threads": 1})
-    one.keep(UnitName("u"), [1], arrays)
+    one.keep(made(UnitName("u"), [1]), arrays)
     other = UnitStore(tmp_path, "a", {"compute.threads": 2})
-    assert other.find(UnitName("u"), [1]) is not None
-    other.keep(UnitName("v"), [1], arrays)
+    assert other.find(made(UnitName("u"), [1])) is not None
+    other.keep(made(UnitName("v"), [1]), arrays)
     assert (one.machines, other.machines) == (
         [{"compute.threads": 1}],
         [{"compute.threads": 1}, {"compute.threads": 2}],
@@ -90,15 +96,16 @@ def test_what_a_unit_was_computed_with_is_kept_and_no_part_of_its_key(tmp_path: 
 @pytest.mark.slow
 def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from fv.units import UnitName, UnitStore\n"
+        "import sys; from pathlib import Path; import numpy as np; from fv.work.flow import Unit\n"
+        "from fv.work.store import UnitName, UnitStore\n"
         "store = UnitStore(Path(sys.argv[1]), 'a', {'compute.threads': 1})\n"
-        "for _ in range(150): store.keep(UnitName('u'), [1], {'x': np.arange(50_000)})"
+        "for _ in range(150): store.keep(Unit(UnitName('u'), lambda: [1]), {'x': np.arange(50_000)})"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     reader, seen = UnitStore(tmp_path, "a"), 0
     with subprocess.Popen(command) as one, subprocess.Popen(command) as two:
         while one.poll() is None or two.poll() is None:
-            if (found := reader.find(UnitName("u"), [1])) is not None:
+            if (found := reader.find(made(UnitName("u"), [1]))) is not None:
                 seen += 1
                 assert np.array_equal(found["x"], np.arange(50_000))
             else:
@@ -121,9 +128,9 @@ def test_another_relation_changes_no_bit_of_a_relations_grid(
     }
     vectors = [Vector(q, "qid", q, torch.tensor(rng.normal(size=40), dtype=torch.float32)) for q in trials]
     engine = SharedPrefixEngine(tiny_llama, config.compute.max_rows)
-    whole = evaluate_vectors("grid", engine, Grid([(v, list(trials)) for v in vectors], trials, cells))
+    whole = SERIAL.run(grid_flow(engine, Grid([(v, list(trials)) for v in vectors], trials, cells)), "grid")
     for q_id in trials:
-        alone = evaluate_vectors("grid", engine, Grid([(v, [q_id]) for v in vectors], trials, cells))
+        alone = SERIAL.run(grid_flow(engine, Grid([(v, [q_id]) for v in vectors], trials, cells)), "grid")
         pd.testing.assert_frame_equal(alone, whole[whole["eval_qid"] == q_id].reset_index(drop=True), check_exact=True)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fv.config import Config, StatsConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ArtifactError, shorten
-from fv.evaluation.plan import Evaluation
+from fv.evaluation.evaluation import Evaluation
 from fv.files import digest_of
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
@@ -109,7 +109,7 @@ class AnalysedRun(Run):
     @cached_property
     def evaluation(self) -> Evaluation:
         """The evaluation that Step6 ran."""
-        return evaluation_of("Step6", self.settings, self.lm, self.engine, self.stepd)
+        return evaluation_of(self.settings, self.lm, self.engine, self.stepd)
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Path, dict[str, str]]]:

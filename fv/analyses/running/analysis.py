@@ -33,6 +33,8 @@ class Analysis(Group):
     that Step6 injected. It is made again where they change."""
     default: ClassVar[bool] = False
     """Whether it is run after its step unless other analyses are named."""
+    quick: ClassVar[bool] = False
+    """Whether its units take less time than it takes to give them to workers: one makes them all."""
     counts: ClassVar[tuple[str, ...]] = ()
     """Settings that say how many units there are and no more: with others, finished units stay."""
     summary_key: ClassVar[str] = ""

@@ -18,7 +18,7 @@ from fv.analyses.running.analysis import EVERYTHING, Analysis
 from fv.config.group import plain
 from fv.errors import ArtifactError
 from fv.files import read_json, write_whole
-from fv.progress import progress_bar
+from fv.progress import Advance
 from fv.runs.analysis_files import META
 from fv.runs.identity import flat
 from fv.runs.locks import locked, run_lock
@@ -29,7 +29,9 @@ from fv.runs.paths import RunPaths
 from fv.runs.records import read_meta, write_meta
 from fv.runs.units import units_of_run
 from fv.tables import Tables, arrays_of, tables_of
-from fv.units import UnitName, UnitStore
+from fv.work.driver import SERIAL, Driver
+from fv.work.flow import Flow, Job, Stage, Unit
+from fv.work.store import Arrays, UnitName, UnitStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,13 +41,14 @@ FORMS = ("png", "svg")
 log = logging.getLogger(__name__)
 
 
-def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
+def run_analysis(name: str, analysis: Analysis, run: AnalysedRun, driver: Driver = SERIAL) -> Any:
     """Run an analysis of a run into `artifacts/analyses/<name>[/<tag>]/`, unless it is there.
 
     Args:
         name: what it is called.
         analysis: its settings.
         run: the run; its setting `overwrite` says whether to make the analysis again whatever is there.
+        driver: has its units computed.
 
     Returns:
         what it found, as JSON: `Analysis.summary`.
@@ -56,10 +59,10 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
         FvError: as the analysis does.
     """
     with run_lock(run.paths.root, shared=True):
-        return _run(name, analysis, run)
+        return _run(name, analysis, run, driver)
 
 
-def _run(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
+def _run(name: str, analysis: Analysis, run: AnalysedRun, driver: Driver) -> Any:
     folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
     settings = _settings(name, analysis)
     what = f"The analysis {name}"
@@ -68,8 +71,8 @@ def _run(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
             log.info("%s in %s is complete already.", what, folder)
             return read_json(folder / f"{name}.json")
         started = now()
-        units = units_of_run(run.paths, run.meta, run.settings)
-        tables = analysis.finish(run, _computed(name, analysis, run, units))
+        store = store_of(run)
+        tables = driver.run(analysis_flow(name, analysis, run), name, store, run.unfinished and dict(run.unfinished))
         _remove(folder, run.paths, of_all_tags=not run.paths.tag and analysis.after != "Step6")
         outputs, found = Outputs(folder), analysis.summary(tables)
         for table, rows in tables.items():
@@ -89,7 +92,7 @@ def _run(name: str, analysis: Analysis, run: AnalysedRun) -> Any:
             "versions": versions(),
             "started": started,
         }
-        write_meta(folder / META, finished(meta, outputs, computed_with=units.machines))
+        write_meta(folder / META, finished(meta, outputs, computed_with=store.machines))
         log.info("%s: %s in %s", what, ", ".join(tables) or "no table", folder)
     return read_json(folder / f"{name}.json")
 
@@ -105,47 +108,46 @@ def is_made(name: str, analysis: Analysis, run: AnalysedRun) -> bool:
     return is_complete(f"The analysis {name}", meta, settings, inputs, run.settings.overwrite, defaults)
 
 
-def compute_unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any) -> None:
-    """Compute one piece of an analysis into the run's units, unless it is there.
+def store_of(run: AnalysedRun) -> UnitStore:
+    """The units of the analyses of a run."""
+    return units_of_run(run.paths, run.meta, run.settings)
+
+
+def analysis_flow(name: str, analysis: Analysis, run: AnalysedRun) -> Flow[Tables]:
+    """Makes the tables of an analysis.
 
     Args:
         name: what the analysis is called.
         analysis: its settings.
         run: the run.
-        unit: one of those that the analysis names, as JSON.
     """
-    _unit(name, analysis, run, unit, units_of_run(run.paths, run.meta, run.settings))
+    jobs = [_job(name, analysis, run, unit) for unit in analysis.units(run)]
+    parts = [tables_of(arrays) for (arrays,) in (yield Stage("units", jobs, analysis.quick))]
+    names = dict.fromkeys(table for part in parts for table in part)
+    tables = {table: _joined([part[table] for part in parts if table in part]) for table in names}
+    return analysis.finish(run, tables)
 
 
 def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
     return flat({f"analysis.{name}.{own.name}": plain(analysis)[own.name] for own in fields(analysis)})
 
 
-def _computed(name: str, analysis: Analysis, run: AnalysedRun, units: UnitStore) -> Tables:
-    """The tables of all units, joined."""
-    parts: list[Tables] = []
-    every = list(analysis.units(run))
-    with progress_bar(f"Analysis {name}", len(every)) as (advance, rename):
-        for unit in every:
-            rename(_label(unit))
-            parts.append(_unit(name, analysis, run, unit, units))
-            advance(1)
-    names = dict.fromkeys(table for part in parts for table in part)
-    return {table: _joined([part[table] for part in parts if table in part]) for table in names}
-
-
-def _unit(name: str, analysis: Analysis, run: AnalysedRun, unit: Any, units: UnitStore) -> Tables:
-    """The tables of one unit, found or computed."""
+def _job(name: str, analysis: Analysis, run: AnalysedRun, unit: Any) -> Job:
+    """One piece of an analysis, a JSON value."""
     of_relation = isinstance(unit, str) and unit != EVERYTHING
     called = UnitName(name, unit if of_relation else "", "" if of_relation else _label(unit))
-    settings = _settings(name, analysis)
-    decisive = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in analysis.counts}
-    made_from = [[decisive, run.inputs(analysis.reads)], unit]
-    arrays = units.find(called, made_from)
-    if arrays is None:
+
+    def depends_on() -> list[Any]:
+        settings = _settings(name, analysis)
+        decisive = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in analysis.counts}
+        return [[decisive, run.inputs(analysis.reads)], unit]
+
+    def compute(advance: Advance) -> Arrays:
         arrays = arrays_of(analysis.compute(run, unit))
-        units.keep(called, made_from, arrays)
-    return tables_of(arrays)
+        advance(1)
+        return arrays
+
+    return Job.of(Unit(called, depends_on, n_trials=1), compute)
 
 
 def _label(unit: Any) -> str:

@@ -1,10 +1,11 @@
-"""Gives the tasks of a run to a cluster, stage after stage, and minds how they went."""
+"""A run's workers: they go on with its steps until units are missing, compute these, and go on."""
 
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ from fv.cluster.work.records import DONE, FAILED, Record, begin_stage, read_reco
 from fv.cluster.work.stage import Stage, Task, Work
 from fv.cluster.work.working import code_digest
 from fv.config import Config
-from fv.config.checks import AUTO
 from fv.errors import ClusterError, ConfigError
 from fv.files import digest_of, safe_name
 from fv.models.embedded import cache_root
+from fv.models.loading import files_as_they_are
 from fv.progress import progress_bar
 from fv.runs.locks import run_lock
 from fv.runs.paths import RunPaths
 
 WORKER = "fv.steps.worker:Worker"
+ADVANCE = ("Run", "next units")
+"""Whose task it is to go on with steps, and what its stage is called."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Driver:
-    """What sees to a run whose units are computed elsewhere. It loads no weights.
+class Workers:
+    """The workers of a run. This process loads no weights.
 
     Attributes:
         config: the configuration, as workers get it.
@@ -40,12 +43,44 @@ class Driver:
     paths: RunPaths
     run_stage: RunStage
 
-    @property
-    def sharing(self) -> int:
-        """How many workers share a device's memory, where the size of passes is left to it."""
-        cluster = self.config.cluster
-        is_left = self.config.compute.max_rows == AUTO
-        return cluster.sharing(self.config.compute.device) if is_left and isinstance(cluster, Cluster) else 1
+    def run_steps(self, steps: Mapping[str, bool]) -> None:
+        """Run steps to their end.
+
+        Args:
+            steps: {step, or name of an analysis: whether to make it again whatever is there}.
+
+        Raises:
+            ClusterError: tasks failed, their workers died too often, or what they computed is not there.
+        """
+        before: list[str] = []
+        while missing := self._advanced(steps):
+            keys = [unit["key"] for unit in missing["units"]]
+            if keys == before:
+                raise ClusterError(
+                    f"Workers computed {missing['title']}, {missing['stage']}, and {self.paths.units} lacks it: they "
+                    "see another folder, or other weights."
+                )
+            before = keys
+            self.run(missing["title"], missing["stage"], tasks_of(missing))
+            # What was thrown away to be made again is not thrown away again.
+            begun = [*steps].index(missing["step"])
+            steps = {step: overwrite and i > begun for i, (step, overwrite) in enumerate(steps.items())}
+
+    def _advanced(self, steps: Mapping[str, bool]) -> dict[str, Any] | None:
+        """Have one worker go on with steps.
+
+        Returns:
+            the step that could not go on, and the units that it lacks; None at the end of all steps. What was said
+            before counts where all of these units are missing still.
+        """
+        made_with = digest_of([self.config.resolved(), files_as_they_are(self.config.model), code_digest()])
+        task = Task("advance", {"do": "advance", "steps": dict(steps), "made_with": made_with})
+        record = read_record(self.folder(*ADVANCE), task.name)
+        if record and record.state == DONE and record.of == digest_of(dict(task.ask)) and record.result:
+            there = {path.stem.rpartition("-")[2] for path in self.paths.units.glob("*.npz")}
+            if there.isdisjoint(unit["key"] for unit in record.result["units"]):
+                return record.result
+        return self.run(*ADVANCE, [task])[task.name]
 
     def run(self, step: str, name: str, tasks: Sequence[Task]) -> dict[str, Any]:
         """Have the tasks of a stage done.
@@ -56,8 +91,6 @@ class Driver:
         Raises:
             ClusterError: tasks failed, or their workers died too often.
         """
-        if not tasks:
-            return {}
         stage = Stage(step, name, tasks, self.folder(step, name))
         begin_stage(stage, type(self.config.cluster).__name__, time.time())
         started, found = time.monotonic(), list[Record]()
@@ -70,27 +103,6 @@ class Driver:
         seconds = time.monotonic() - started
         log.info("%s, %s: %d tasks on %s in %.0f s", step, name, len(tasks), ", ".join(hosts), seconds)
         return {record.task: record.result for record in found}
-
-    def once(self, step: str, name: str, ask: Mapping[str, Any], made_from: Any) -> Any:
-        """What the worker says of one task, from its record where the same was asked before."""
-        (task,) = self._asked([Task(name, ask)], made_from)
-        known = self._done(step, name, task)
-        return self.run(step, name, [task])[task.name] if known is None else known.result
-
-    def missing(self, step: str, name: str, tasks: Sequence[Task], made_from: Any) -> list[Task]:
-        """Those tasks, as they are asked of `made_from`, that have not been done so before."""
-        return [task for task in self._asked(tasks, made_from) if self._done(step, name, task) is None]
-
-    def _asked(self, tasks: Sequence[Task], made_from: Any) -> list[Task]:
-        """Tasks that say what they are asked of."""
-        of = digest_of([made_from, code_digest()])
-        return [replace(task, ask={**task.ask, "of": of}) for task in tasks]
-
-    def _done(self, step: str, name: str, task: Task) -> Record | None:
-        """The record of a task that was done before as it is asked now; None where it was not."""
-        record = read_record(self.folder(step, name), task.name)
-        is_same = record is not None and record.state == DONE and record.of == digest_of(dict(task.ask))
-        return record if is_same else None
 
     def folder(self, step: str, name: str) -> Path:
         """Where the records of a stage are; those of a tag have a place of their own."""
@@ -111,8 +123,8 @@ class Driver:
 
 
 @contextmanager
-def driving(config: Config) -> Iterator[Driver]:
-    """A driver and its cluster, for as long as the block lasts; a second command of this machine waits for it.
+def workers_of(config: Config) -> Iterator[Workers]:
+    """The workers of a run, for as long as the block lasts; a second command of this machine waits for it.
 
     Raises:
         ClusterError: the cluster is not to be had.
@@ -134,4 +146,19 @@ def driving(config: Config) -> Iterator[Driver]:
         kind = type(cluster).__name__.lower()
         log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
         with cluster.running(work) as run_stage:
-            yield Driver(told, RunPaths(root, paths.tag), run_stage)
+            yield Workers(told, RunPaths(root, paths.tag), run_stage)
+
+
+def tasks_of(missing: Mapping[str, Any]) -> list[Task]:
+    """The tasks that compute missing units: of a job, as many at once as it says."""
+    common = {"do": "compute", **{name: missing[name] for name in ("title", "about", "number")}}
+    found = []
+    for _, own in groupby(missing["units"], lambda unit: unit["job"]):
+        units = [*own]
+        at_once = units[0]["at_once"]
+        for part in (units[start : start + at_once] for start in range(0, len(units), at_once)):
+            kind, relation, place = part[0]["unit"]
+            shown = "-".join(name for name in (kind, relation, place) if name)
+            ask = {**common, "units": [[unit["job"], unit["place"], unit["key"]] for unit in part]}
+            found.append(Task(f"{shown}-{part[0]['key'][:8]}", ask, relation, sum(unit["cost"] for unit in part)))
+    return found

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,6 +40,16 @@ class UnitName(NamedTuple):
     part: str = ""
 
 
+class Keyed(Protocol):
+    """What a store knows a unit by (`fv.work.flow.Unit`)."""
+
+    @property
+    def name(self) -> UnitName: ...
+
+    @property
+    def made_from(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class UnitStore:
     """A folder of units, each a file of arrays under the digest of what it was made from.
@@ -59,11 +69,11 @@ class UnitStore:
     machines: list[dict[str, Any]] = field(default_factory=list)
     _kept: set[Path] = field(default_factory=set, repr=False)
 
-    def find(self, name: UnitName, made_from: Any) -> Arrays | None:
-        """A finished unit of this name and of `made_from`; None where there is none, or it is damaged."""
+    def find(self, unit: Keyed) -> Arrays | None:
+        """What a unit gave; None where it is not finished, or damaged."""
         if self.folder is None:
             return None
-        path = self._path(name, made_from)
+        path = self._path(unit)
         if self.fresh and path not in self._kept:
             return None
         try:
@@ -71,7 +81,7 @@ class UnitStore:
                 about = json.loads(str(stored[ABOUT]))
                 arrays = {key: stored[key] for key in stored.files if key != ABOUT}
             # A zip whose directory is damaged may have lost a member without a word.
-            if about["of"] != list(name) or about["arrays"] != sorted(arrays):
+            if about["of"] != list(unit.name) or about["arrays"] != sorted(arrays):
                 raise ValueError("it has other arrays than it says")
             self._saw(dict(about["machine"]))
             return arrays
@@ -81,12 +91,12 @@ class UnitStore:
             log.warning("%s is damaged (%s); computing it again.", path.name, type(error).__name__)
         return None
 
-    def keep(self, name: UnitName, made_from: Any, arrays: Arrays) -> None:
-        """Write a finished unit, whole: another process that writes the same one at once does no harm."""
+    def keep(self, unit: Keyed, arrays: Arrays) -> None:
+        """Write what a unit gave, whole: another process that writes the same one at once does no harm."""
         if self.folder is not None:
-            path = self._path(name, made_from)
+            path = self._path(unit)
             self._saw(self.machine)
-            about = {"of": list(name), "arrays": sorted(arrays), "machine": self.machine}
+            about = {"of": list(unit.name), "arrays": sorted(arrays), "machine": self.machine}
             write_npz(path, **{ABOUT: np.array(json.dumps(about, ensure_ascii=False))}, **arrays)
             self._kept.add(path)
 
@@ -99,10 +109,14 @@ class UnitStore:
         if machine not in self.machines:
             self.machines.append(dict(machine))
 
-    def _path(self, name: UnitName, made_from: Any) -> Path:
+    def key(self, unit: Keyed) -> str:
+        """What tells a unit from every other: a digest of its name and of all that it depends on."""
+        return digest_of([self.made_with, list(unit.name), unit.made_from])[:32]
+
+    def _path(self, unit: Keyed) -> Path:
         assert self.folder is not None
-        shown = safe_name("-".join(part for part in name if part))[:80]
-        return self.folder / f"{shown}-{digest_of([self.made_with, list(name), made_from])[:32]}.npz"
+        shown = safe_name("-".join(part for part in unit.name if part))[:80]
+        return self.folder / f"{shown}-{self.key(unit)}.npz"
 
 
 NO_UNITS = UnitStore(None, None)

@@ -13,8 +13,8 @@ from fv.data.snapshot import Snapshot
 from fv.errors import NormsError
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cost import conditions_as_run, encoded_alike, injection_cost
-from fv.evaluation.grid import Grid, Plan, eval_parts, evaluate_vectors, qids_of, trials_of
-from fv.evaluation.held_out import HeldOutRun
+from fv.evaluation.grid import Grid, Plan, eval_parts, grid_flow, qids_of, trials_of
+from fv.evaluation.held_out import HeldOutRows, HeldOutRun
 from fv.evaluation.held_out_results import HeldOutResults, held_out_results
 from fv.evaluation.selection import choose_cells
 from fv.evaluation.transfer import transfer_tables
@@ -23,8 +23,8 @@ from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.tables import Tables
-from fv.units import NO_UNITS, UnitStore
 from fv.vectors.vector import Vector
+from fv.work.flow import Flow
 
 
 class GridResults(NamedTuple):
@@ -43,6 +43,11 @@ class GridResults(NamedTuple):
     parts: Mapping[str, str]
 
 
+def has_choice(vectors: Sequence[Vector], cells: Sequence[Cell]) -> bool:
+    """Whether a cell has to be chosen: there are several, or vectors of several k from one source."""
+    return len(cells) > 1 or len({vector.source for vector in vectors}) < len(vectors)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What every part of an evaluation has in common.
@@ -57,8 +62,6 @@ class Evaluation:
         alpha_unit: what alpha is a multiple of.
         stats: level, resamples and method of intervals.
         seed: of every draw.
-        units: finished pieces, to read and to add to.
-        name: what the grid's progress bar is called.
     """
 
     lm: LanguageModel
@@ -70,50 +73,74 @@ class Evaluation:
     alpha_unit: AlphaUnit = AlphaUnit.vector
     stats: StatsConfig = field(default_factory=StatsConfig)
     seed: int = 42
-    units: UnitStore = NO_UNITS
-    name: str = "Grid"
 
-    def grid(
+    def flow(
         self,
         plan: Plan,
         cells: Sequence[Cell],
         n_eval: int | None = None,
-        dev_fraction: float = 0.0,
         known: pd.DataFrame | None = None,
-        parts: Mapping[str, str] | None = None,
-    ) -> GridResults:
-        """Every vector at every cell on the eval trials of its relations.
+        held_out: bool = True,
+    ) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+        """Every vector at every cell on the eval trials of its relations, then the chosen cells on the test trials.
 
         Args:
             plan: the vectors with their relations.
             cells: layers and alphas.
             n_eval: how many trials of each relation; None for all.
-            dev_fraction: the share of them that a cell is chosen on; 0 where there is no choice to be made.
             known: trial rows at some of the cells, which are not computed again.
-            parts: {trial_id: `dev` or `test`}; None to draw them.
+            held_out: whether cells are chosen and run on the test trials.
 
         Raises:
             DevTrialsError: a relation has too few trials for two parts.
             NormsError: alpha is a multiple of norms that were not measured.
         """
-        qids = qids_of(plan)
-        if parts is None:
-            parts = eval_parts(self.snapshot, qids, n_eval, dev_fraction, self.seed)
-        trials = trials_of(self.lm, self.snapshot, qids, n_eval, parts)
-        grid = Grid(plan, trials, cells, self.norms_of_alpha())
-        rows = evaluate_vectors(self.name, self.engine, grid, self.units, known)
+        parts = self.parts(plan, cells, n_eval)
+        found = yield from self.grid_flow(plan, cells, parts, n_eval, known)
+        return found, (yield from self.held_out_flow(found)) if held_out else None
+
+    def parts(
+        self, plan: Plan, cells: Sequence[Cell], n_eval: int | None = None, choice: bool | None = None
+    ) -> dict[str, str]:
+        """{trial_id: `dev` or `test`} of the eval trials; all are `test` where there is no choice to be made.
+
+        Args:
+            plan: the vectors with their relations.
+            cells: layers and alphas.
+            n_eval: how many trials of each relation; None for all.
+            choice: whether there is a choice; None to tell by vectors and cells.
+
+        Raises:
+            DevTrialsError: a relation has too few trials for two parts.
+        """
+        chosen = has_choice([vector for vector, _ in plan], cells) if choice is None else choice
+        dev_fraction = self.settings.dev_fraction if chosen else 0.0
+        return eval_parts(self.snapshot, qids_of(plan), n_eval, dev_fraction, self.seed)
+
+    def grid_flow(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        parts: Mapping[str, str],
+        n_eval: int | None = None,
+        known: pd.DataFrame | None = None,
+    ) -> Flow[GridResults]:
+        """The first half of `flow`, of trials that have these parts."""
+        trials = trials_of(self.lm, self.snapshot, qids_of(plan), n_eval, parts)
+        rows = yield from grid_flow(self.engine, Grid(plan, trials, cells, self.norms_of_alpha()), known)
         return GridResults(rows, [vector for vector, _ in plan], cells, parts)
 
-    def held_out(self, found: GridResults) -> HeldOutResults:
-        """Choose a cell for each (vector, relation) from the grid's dev trials, and run it on the test trials."""
-        rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
-        run = self.held_out_run(found)
-        return held_out_results(run.run(self.units), run.vectors, rates, self.stats, self.seed)
-
-    def held_out_run(self, found: GridResults) -> HeldOutRun:
-        """What runs the chosen cells on the test trials."""
+    def held_out_flow(self, found: GridResults) -> Flow[HeldOutRows]:
+        """The second half: choose a cell for each (vector, relation) on dev trials, and run it on the test trials."""
         candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
-        return HeldOutRun(self.engine, self.snapshot, candidates, named, choose_cells(found.rows), dict(found.parts))
+        run = HeldOutRun(self.engine, self.snapshot, candidates, named, choose_cells(found.rows), dict(found.parts))
+        return (yield from run.flow())
+
+    def results(self, found: GridResults, rows: HeldOutRows) -> HeldOutResults:
+        """Tables and summary of what was run on the test trials."""
+        rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
+        named = {vector.name: vector for vector in found.vectors}
+        return held_out_results(rows, named, rates, self.stats, self.seed)
 
     def candidates(self, cells: Sequence[Cell]) -> CandidatesOfRelations:
         """What makes the conditions on test trials, of a grid of these cells."""

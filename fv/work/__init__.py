@@ -1,0 +1,1 @@
+"""Work: units, the stages and flows that they come in, and who has them computed."""

@@ -1,0 +1,195 @@
+"""Drivers: who has the units of a flow computed."""
+
+import logging
+from collections.abc import Sequence
+from itertools import count, groupby
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+from fv.errors import ClusterError
+from fv.progress import Advance, ignore_progress, progress_bar
+from fv.work.flow import Flow, Found, Job, Stage, Unit, finished
+from fv.work.store import NO_UNITS, Arrays, UnitStore
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Driver(Protocol):
+    """Has the units of flows computed, or says which are missing.
+
+    Attributes:
+        alone: whether this process computes all units, at once.
+    """
+
+    alone: ClassVar[bool]
+
+    def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
+        """What a flow comes to.
+
+        Args:
+            flow: the flow.
+            title: of whom: a step, or an analysis.
+            store: its units, to read and to add to.
+            about: what else a worker has to know to make the same flow, as JSON.
+        """
+
+
+class Serial:
+    """Computes what a store lacks in this process, one unit after the other.
+
+    Attributes:
+        shown: whether a bar and the log say how far it is.
+    """
+
+    alone: ClassVar[bool] = True
+
+    def __init__(self, shown: bool = True) -> None:
+        self.shown = shown
+
+    def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
+        """What a flow comes to, under a progress bar a stage."""
+        del about
+        return finished(flow, lambda stage: self._done(stage, title, store))
+
+    def _done(self, stage: Stage, title: str, store: UnitStore) -> Found:
+        found: Found = []
+        if not self.shown:
+            return [found_or_computed(job, store).arrays for job in stage.jobs]
+        with progress_bar(f"{title}, {stage.name}", sum(unit.n_steps for unit in stage.units)) as (advance, rename):
+            for relation, jobs in groupby(stage.jobs, lambda job: job.units[0].name.relation):
+                rename(relation)
+                done = [found_or_computed(job, store, advance) for job in jobs]
+                found += [each.arrays for each in done]
+                if relation:
+                    state = "done" if any(each.n_computed for each in done) else "found finished"
+                    log.info("%s, %s: %s %s", title, stage.name, relation, state)
+        return found
+
+
+SERIAL = Serial()
+
+
+class MissingUnit(NamedTuple):
+    """A unit that a store lacks.
+
+    Attributes:
+        job: number of its job in the stage.
+        place: its place in the job.
+        key: what the store knows it by.
+        unit: the unit.
+        at_once: how many units of its job are computed at once.
+    """
+
+    job: int
+    place: int
+    key: str
+    unit: Unit
+    at_once: int
+
+
+class Missing(NamedTuple):
+    """Units of one stage that a store lacks.
+
+    Attributes:
+        title: whose flow it is.
+        about: what else a worker has to know to make it, as JSON.
+        stage: what the stage is called.
+        number: how many stages of the flow come before it.
+        units: those that are missing.
+    """
+
+    title: str
+    about: Any
+    stage: str
+    number: int
+    units: list[MissingUnit]
+
+
+class UnitsMissing(BaseException):
+    """A flow cannot go on: units of a stage are missing, and are computed elsewhere. It is no error."""
+
+    def __init__(self, missing: Missing) -> None:
+        self.missing = missing
+        super().__init__(f"{len(missing.units)} units of {missing.title}, {missing.stage}")
+
+
+class UntilMissing:
+    """Goes on as far as units are found; computes those of quick stages alone."""
+
+    alone: ClassVar[bool] = False
+
+    def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
+        """What a flow comes to.
+
+        Raises:
+            UnitsMissing: of the first stage that lacks units.
+        """
+        numbers = count()
+
+        def found(stage: Stage) -> Found:
+            if stage.quick:
+                next(numbers)
+                return [found_or_computed(job, store).arrays for job in stage.jobs]
+            number, every = next(numbers), [[store.find(unit) for unit in job.units] for job in stage.jobs]
+            missing = [
+                MissingUnit(i, place, store.key(job.units[place]), job.units[place], job.at_once)
+                for i, (job, own) in enumerate(zip(stage.jobs, every, strict=True))
+                for place, arrays in enumerate(own)
+                if arrays is None
+            ]
+            if missing:
+                raise UnitsMissing(Missing(title, about, stage.name, number, missing))
+            return [[arrays for arrays in own if arrays is not None] for own in every]
+
+        return finished(flow, found)
+
+
+class Replay:
+    """A flow at one of its stages, with all units before it found."""
+
+    def __init__(self, flow: Flow[Any], store: UnitStore) -> None:
+        self.flow, self.store, self.number = flow, store, 0
+        self.stage: Stage = next(flow)
+
+    def go_on_to(self, number: int) -> Stage:
+        """The stage that comes after so many others.
+
+        Raises:
+            ClusterError: a unit before it is not there.
+        """
+        while self.number < number:
+            every = [[self.store.find(unit) for unit in job.units] for job in self.stage.jobs]
+            if any(arrays is None for own in every for arrays in own):
+                raise ClusterError(f"{self.store.folder} lacks units of {self.stage.name} that were computed before.")
+            self.stage = self.flow.send([[arrays for arrays in own if arrays is not None] for own in every])
+            self.number += 1
+        return self.stage
+
+
+class Done(NamedTuple):
+    """What the units of a job gave, and how many of them had to be computed."""
+
+    arrays: list[Arrays]
+    n_computed: int
+
+
+def found_or_computed(
+    job: Job, store: UnitStore, advance: Advance = ignore_progress, places: Sequence[int] | None = None
+) -> Done:
+    """What the units of a job gave: found in a store, or computed and kept there, each as soon as it is.
+
+    Args:
+        job: the job.
+        store: its units.
+        advance: progress callback, called with steps of a unit's `n_steps`.
+        places: which of its units; None for all.
+    """
+    wanted = range(len(job.units)) if places is None else places
+    found = {place: arrays for place in wanted if (arrays := store.find(job.units[place])) is not None}
+    advance(sum(job.units[place].n_steps for place in found))
+    due = [place for place in wanted if place not in found]
+    if due:
+        for place, arrays in zip(due, job.compute(due, advance), strict=True):
+            store.keep(job.units[place], arrays)
+            found[place] = arrays
+    return Done([found[place] for place in wanted], len(due))
