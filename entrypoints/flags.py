@@ -19,9 +19,9 @@ from fv.config.checks import name_after
 from fv.config.explanations import explanations
 from fv.config.overrides import shown_value
 from fv.errors import ConfigError, FvError
-from fv.files import read_json, reading
 from fv.runs.commands import command
-from fv.runs.paths import AIE_META, FV_META
+from fv.runs.paths import AIE_META, FV_META, RunPaths
+from fv.runs.records import StepDRecord, read_record
 
 from .output import take_any_text
 
@@ -239,18 +239,13 @@ def _model(value: str) -> dict[str, str]:
 
 def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     """The settings that StepD's run was made with and the flags do not name, where they are not the defaults."""
-    meta = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts" / "stepD_meta.json"
-    if not meta.exists():
+    path = RunPaths(Path(run["results_dir"]) / "relation" / run["run_id"]).stepd_meta
+    if not path.exists():
         return {}  # the step itself says which one to run first
-    defaults = Config().resolved()
-    with reading(meta):
-        recorded = read_json(meta)["config"]
-        stored = {"seed": recorded["seed"]} | {
-            f"{group}.{key}": recorded[group][key]
-            for group, keys in ADOPTED.items()
-            for key in keys or defaults[group]
-            if key in recorded[group]
-        }
+    defaults, recorded = Config().resolved(), read_record(path, StepDRecord).config.resolved()
+    stored = {"seed": recorded["seed"]} | {
+        f"{group}.{key}": recorded[group][key] for group, keys in ADOPTED.items() for key in keys or defaults[group]
+    }
     adopted = {}
     for key, value in stored.items():
         group, _, name = key.partition(".")

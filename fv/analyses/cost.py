@@ -9,7 +9,7 @@ from fv.config.checks import check_at_least
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
 
 if TYPE_CHECKING:
-    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.runs.live_run import LiveRun
     from fv.tables import Tables
 
 
@@ -32,14 +32,14 @@ class Cost(Analysis):
     def check(self) -> None:
         self._texts()
 
-    def units(self, run: "AnalysedRun") -> Sequence[str]:
+    def units(self, run: "LiveRun") -> Sequence[str]:
         return sorted(run.table("held_out_trials")["eval_qid"].unique()) if self.n_texts else []
 
-    def compute(self, run: "AnalysedRun", unit: str) -> "Tables":
+    def compute(self, run: "LiveRun", unit: str) -> "Tables":
         trials = run.table("held_out_trials")
         return {"costs": run.evaluation.costs(unit, run.injected, run.cells, trials, self._texts())}
 
-    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+    def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
         from fv.evaluation.tables import cost_table
 
         if not tables:

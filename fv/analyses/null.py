@@ -11,9 +11,9 @@ from fv.config.checks import check_at_least
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fv.analyses.running.analysed_run import AnalysedRun
     from fv.config import ScoreConfig
     from fv.evaluation.null import NullDraws
+    from fv.runs.live_run import LiveRun
     from fv.tables import Tables
 
 FEWEST_DRAWS = 20
@@ -46,15 +46,15 @@ class Null(Analysis):
     def __post_init__(self) -> None:
         check_at_least("analysis.null.draws", self.draws, FEWEST_DRAWS)
 
-    def units(self, run: "AnalysedRun") -> Sequence[Any]:
+    def units(self, run: "LiveRun") -> Sequence[Any]:
         qids = sorted(run.table("headline")["eval_qid"].unique())
         return [[qids[i % len(qids)], i // len(qids)] for i in range(self.draws)]
 
-    def compute(self, run: "AnalysedRun", unit: Any) -> "Tables":
+    def compute(self, run: "LiveRun", unit: Any) -> "Tables":
         q_id, number = unit
         return {"null_draws": self._null(run).draw(q_id, number)}
 
-    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+    def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
         import pandas as pd
 
         from fv.evaluation.null import contrasts_of, null_table, permutation_table
@@ -91,7 +91,7 @@ class Null(Analysis):
 
         return {"null": null_figure(tables["null_draws"], tables["null_p"])}
 
-    def _null(self, run: "AnalysedRun") -> "NullDraws":
+    def _null(self, run: "LiveRun") -> "NullDraws":
         from fv.evaluation.null import NullDraws
         from fv.heads.ranking import heads_to_sweep
 

@@ -10,7 +10,7 @@ from fv.analyses.running.analysis import Analysis
 from fv.errors import shorten
 
 if TYPE_CHECKING:
-    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.runs.live_run import LiveRun
     from fv.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ class RankingStability(Analysis):
     default: ClassVar[bool] = True
     quick: ClassVar[bool] = True
 
-    def units(self, run: "AnalysedRun") -> Sequence[str | None]:
+    def units(self, run: "LiveRun") -> Sequence[str | None]:
         return [None, *run.effects.qids]
 
-    def compute(self, run: "AnalysedRun", unit: str | None) -> "Tables":
+    def compute(self, run: "LiveRun", unit: str | None) -> "Tables":
         import pandas as pd
 
         from fv.vectors.ranked import stability_of
@@ -48,7 +48,7 @@ class RankingStability(Analysis):
             "head_stability": found.heads,
         }
 
-    def finish(self, run: "AnalysedRun", tables: "Tables") -> "Tables":
+    def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
         """Say, in one line for all, which rankings k cuts through a tie of."""
         rows = tables["ranking_stability"]
         tied = rows[(rows["gap_ci_low"] <= 0) & (rows["gap_ci_high"] >= 0)]["ranking"].tolist()

@@ -9,7 +9,7 @@ from fv.analyses.running.analysis import Analysis
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.runs.live_run import LiveRun
     from fv.tables import Tables
 
 
@@ -21,7 +21,7 @@ class Transfer(Analysis):
     default: ClassVar[bool] = True
     quick: ClassVar[bool] = True
 
-    def compute(self, run: "AnalysedRun", unit: str) -> "Tables":
+    def compute(self, run: "LiveRun", unit: str) -> "Tables":
         from fv.evaluation.transfer import transfer_tables
 
         trials, means, contrasts = (run.table(name) for name in self.reads[:3])

@@ -1,4 +1,4 @@
-"""Which relations a vector is evaluated on (spec section 2)."""
+"""The relations that a vector is evaluated on (spec section 2)."""
 
 from collections.abc import Sequence
 
@@ -33,3 +33,19 @@ def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> li
             f"q_id {shorten(unknown)} has no trials to evaluate on; the snapshot has {shorten(list(known), 40)}."
         )
     return list(wanted or [])
+
+
+def scope_of_kinds(mode: str, kinds: Sequence[str], source_qid: str | None) -> str:
+    """The scope that a mode comes to; where `auto` is another for each kind of vector, all of them.
+
+    Args:
+        mode: the mode.
+        kinds: the kinds of the vectors, `injection.fv` as a list.
+        source_qid: the relation of a vector from a file, if any.
+    """
+    if mode != ScopeMode.auto:
+        return mode
+    of_none = {kind for kind in kinds if kind == "global" or (kind == "file" and source_qid is None)}
+    on = {kind: ScopeMode.all_qids.value if kind in of_none else ScopeMode.in_domain.value for kind in kinds}
+    scopes = {*on.values()}
+    return scopes.pop() if len(scopes) == 1 else ", ".join(f"{kind} on {scope}" for kind, scope in on.items())

@@ -7,7 +7,7 @@ from fv.config.overrides import shown_value
 from fv.evaluation.conditions import providers_of
 from fv.report.words import without_folders
 from fv.runs.commands import command
-from fv.runs.identity import as_recorded, flat
+from fv.runs.identity import flat, with_defaults
 from fv.runs.run import Run
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
@@ -16,14 +16,15 @@ _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "repo
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
     """Every setting by its key, as text; of an absolute path, the last part."""
-    values = flat(without_folders(run.config))
+    values = flat(without_folders(run.config.resolved()))
     return [(key, shown_value(key, value)) for key, value in values.items() if key not in _OF_THE_PLACE]
 
 
 def command_of(run: Run) -> str:
     """The command that repeats the run: the settings that are not the defaults. A path is where the file was called."""
     default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
-    given, defaults = as_recorded(without_folders(run.config), default), flat(default)
+    defaults = flat(default)
+    given = with_defaults(flat(without_folders(run.config.resolved())), defaults)
     differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults[key]}
     overrides = [shlex.quote(f"{key}={shown_value(key, value)}") for key, value in differing.items()]
     return command("pipeline", *overrides)
@@ -33,10 +34,10 @@ def made_with(run: Run) -> list[tuple[str, str]]:
     """Versions of what ran, and SHA-256 of weights, tokenizer and relation data."""
     meta = run.meta
     found = {
-        **meta.get("versions", {}),
-        **without_folders(meta.get("model", {})),
+        **meta.versions,
+        **without_folders(meta.model),
         "relation data, SHA-256": run.trials.snapshot.meta.relation_csv.sha256,
-        "canonical": str(meta.get("canonical")),
+        "canonical": str(meta.canonical),
     }
     return [(name, str(value)) for name, value in found.items()]
 

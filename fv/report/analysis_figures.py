@@ -34,13 +34,13 @@ def analysis_figures(run: Run) -> Iterator[DrawnFigure]:
         ArtifactError: a file is missing or was changed.
     """
     for analysis, made in run.analyses.items():
-        files = {PurePath(file) for file in made.meta["outputs"]}
+        files = {PurePath(file) for file in made.record.outputs}
         for stem in sorted({file.stem for file in files if file.suffix in _TYPES}):
             if (analysis, stem) in _OWN:
                 continue
             suffix = next(each for each in _TYPES if PurePath(f"{stem}{each}") in files)
             name = f"{stem}{suffix}"
-            verify_outputs(made.folder, {name: made.meta["outputs"][name]}, "The analysis")
+            verify_outputs(made.folder, {name: made.record.outputs[name]}, "The analysis")
             data = base64.b64encode((made.folder / name).read_bytes()).decode()
             caption = f"{called(stem)}, drawn by the analysis {called(analysis)}."
             yield DrawnFigure(caption, f"data:{_TYPES[suffix]};base64,{data}")

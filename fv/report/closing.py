@@ -108,7 +108,7 @@ def print_baselines(summary: Summary) -> None:
     rows = []
     for row in summary.compared:
         # A baseline's change is relative to the zero-shot prompt, whatever prompt it edits.
-        unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"]["mean"]
+        unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"].mean
         rows.append(
             (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES)))
         )
@@ -125,8 +125,8 @@ def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
     draws = summary.metrics(condition, q_id, NO_VECTOR if condition in WITHOUT_VECTOR else row["fv"])
     if not draws:
         return "–"
-    best = max(draws, key=lambda metrics: metrics["logprob"]["mean"])
-    return f"{best[summary.lead(q_id)]['mean']:.2f} {best['logprob']['mean'] - unedited:+.1f}"
+    best = max(draws, key=lambda metrics: metrics["logprob"].mean)
+    return f"{best[summary.lead(q_id)].mean:.2f} {best['logprob'].mean - unedited:+.1f}"
 
 
 def _accuracy(row: Row, summary: Summary) -> str:

@@ -17,8 +17,7 @@ from fv.report.about import settings_of
 from fv.report.facts import LEAD_CONTRASTS, Facts
 from fv.report.words import interval
 from fv.runs.paths import RunPaths, refuse_links
-from fv.runs.records import read_meta
-from fv.runs.run import opened
+from fv.runs.run import has_finished_stepd, opened
 
 _EFFECT, _CONTRAST = "mean_delta_logprob", ("mean", "ci_low", "ci_high", "n")
 
@@ -124,7 +123,7 @@ def compare(config: Config) -> Compared:
             raise ArtifactError(f"runs={config.runs}: there is no run {run_id!r} in {root.parent}.")
         paths = RunPaths(root, config.tag)
         refuse_links(root)
-        if paths.stepd_meta.exists() and read_meta(paths.stepd_meta)["status"] == "ok":
+        if has_finished_stepd(paths):
             runs[run_id] = Facts(opened(paths))
         else:
             unfinished[run_id] = "StepD has not finished; there is nothing to show."

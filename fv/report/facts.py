@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.report.headline import null_ps
@@ -34,13 +35,14 @@ class Facts:
         return list(self.run.trials)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        """`eval_summary.json`; empty where there is none."""
-        return self.run.record("eval_summary") if "eval_trials" in self.run.tables else {}
+    def summary(self) -> EvalSummary | None:
+        """`eval_summary.json`; None where there is none."""
+        return self.run.summary if "eval_trials" in self.run.tables else None
 
     @cached_property
     def closing(self) -> Summary:
         """`summary`, looked up as the closing table does."""
+        assert self.summary
         return Summary(self.summary)
 
     @cached_property
@@ -62,12 +64,12 @@ class Facts:
     @property
     def confidence(self) -> float:
         """The level of all intervals."""
-        return float(self.run.config["stats"]["confidence"])
+        return self.run.config.stats.confidence
 
     @property
     def k(self) -> int:
         """How many heads a vector is made of, unless `injection.k` says several numbers."""
-        return int(self.run.config["score"]["k"] if not self.stability else self.stability["k"])
+        return int(self.stability["k"]) if self.stability else self.run.config.score.k
 
     @property
     def missing(self) -> list[str]:
@@ -86,7 +88,7 @@ class Facts:
     @cached_property
     def chosen(self) -> pd.DataFrame:
         """The chosen cell of each (vector, relation), with what it changes on test trials; empty before Step6."""
-        return pd.DataFrame(self.summary.get("chosen", []))
+        return pd.DataFrame(self.summary.chosen if self.summary else [])
 
     @cached_property
     def of_each_k(self) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def what_was_done(facts: Facts) -> list[str]:
     if screen:
         tried = f"{screen['n_verified']['all']} of {screen['n_heads']} attention heads were each"
     found = [
-        f"In {config['model']['name']}, {tried} tried on {n_fit} prompts of {relations}: in a prompt "
+        f"In {config.model.name}, {tried} tried on {n_fit} prompts of {relations}: in a prompt "
         "with wrong examples, its output was replaced by its mean over prompts with right ones. A head's indirect "
         "effect is what that adds to the right answer's log probability."
     ]
@@ -111,7 +111,7 @@ def _compared(low: float | None, high: float | None) -> str:
 def what_to_mind(facts: Facts) -> list[str]:
     """Warnings: those of the steps, ties at k, first tokens that collide, what was dropped, what has not run."""
     meta = facts.run.trials.snapshot.meta
-    found = [*facts.missing, *facts.summary.get("warnings", []), *facts.run.meta.get("warnings", [])]
+    found = [*facts.missing, *(facts.summary.warnings if facts.summary else []), *facts.run.meta.warnings]
     if ties := _ties(facts):
         found.append(
             f"Where the {facts.k} best heads end, they end in a tie: the last one's lead over the next has an interval "
@@ -142,7 +142,8 @@ def _ties(facts: Facts) -> list[str]:
 
 def _how_chosen(facts: Facts) -> str:
     """How the vectors' cells came about, and which trials the numbers are of."""
-    layers, alphas = facts.summary["layers"], facts.summary["alphas"]
+    assert facts.summary
+    layers, alphas = facts.summary.layers, facts.summary.alphas
     found = "The vector was added after one block at the last token of prompts without examples. "
     if not facts.own["n_dev"].any():
         found += (
@@ -153,7 +154,7 @@ def _how_chosen(facts: Facts) -> str:
         what = f"layer and strength among {n_cells} cells" if n_cells > 1 else "the number of heads"
         found += f"Dev trials chose {what}; the numbers are of other trials, the test trials"
     found += f", with {facts.confidence:.0%} intervals over them."
-    if facts.summary.get("eval_split") == "fit":
+    if facts.summary.eval_split == "fit":
         found += " All of them are fit trials, which chose the heads and made the vectors: every number flatters."
     return found
 

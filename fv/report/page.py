@@ -99,7 +99,7 @@ def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
 def _content(facts: Facts) -> dict[str, Any]:
     run, own = facts.run, records(facts.own)
     return {
-        "title": f"{run.config['model']['name']}: {run.config['data']['name']}, seed {run.config['seed']}",
+        "title": f"{run.config.model.name}: {run.config.data.name}, seed {run.config.seed}",
         "tag": run.paths.tag,
         "done": what_was_done(facts),
         "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],

@@ -108,7 +108,7 @@ def _shared_heads(facts: Facts) -> Iterator[Picture]:
 def _chosen_of(facts: Facts, name: str, shown: list[str]) -> pd.DataFrame:
     """A table of effects of these relations, with `chosen`; the average over relations is called AIE."""
     table = facts.table(name)
-    table = table[table["metric"] == facts.run.config["score"]["key"]].assign(metric="mean_delta_logprob")
+    table = table[table["metric"] == facts.run.config.score.key.value].assign(metric="mean_delta_logprob")
     table = table.assign(q_id="AIE") if "q_id" not in table else table[table["q_id"].isin(shown)]
     if facts.heads.empty:
         return table
@@ -192,9 +192,9 @@ def _cost(facts: Facts, shown: list[str]) -> Iterator[Picture]:
 
 def _of_relations(facts: Facts, shown: list[str]) -> Iterator[Picture]:
     """Figures of one relation each."""
-    if facts.own.empty:
+    if facts.own.empty or facts.summary is None:
         return
-    cells = pd.DataFrame(facts.summary["rows"])
+    cells = pd.DataFrame(facts.summary.rows)
     trials = facts.table("held_out_trials")
     for row in facts.own[facts.own["eval_qid"].isin(shown)].itertuples():
         q_id, fv = str(row.eval_qid), str(row.fv)
@@ -218,7 +218,7 @@ def _of_relations(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         yield Picture(
             f"trials_{number:02}",
             f"{q_id}: log probability of the right answer's first token in each test trial, without the vector, with "
-            f"it, and with {facts.run.config['data']['n_demos']} right examples in its place.",
+            f"it, and with {facts.run.config.data.n_demos} right examples in its place.",
             before_and_after(own),
         )
 

@@ -16,7 +16,7 @@ N_SHOWN = 3
 
 def print_stepd(run: Run) -> None:
     """Print a row a relation: how its prompts are answered, and its heads of the largest effects."""
-    key = run.config["score"]["key"]
+    key = run.config.score.key.value
     effects, trials = _effects(run, "cie_stats", key), run.table("trial_metrics")
     table = []
     for q_id, own in effects.groupby("q_id", sort=True):
@@ -25,7 +25,7 @@ def print_stepd(run: Run) -> None:
     over_all = _largest(_effects(run, "aie_stats", key))
     table.append(("all (AIE)", *["–"] * len(PROMPTS), *over_all, "–"))
     names = ("relation", *PROMPTS, "best heads", "effect of the best", "n")
-    print_table(f"Accuracy of prompts, and effects of heads ({key}) in {run.config['model']['name']}", names, table)
+    print_table(f"Accuracy of prompts, and effects of heads ({key}) in {run.config.model.name}", names, table)
     if said := screen_sentences(screen_report_of(run)):
         print_text(said)
 

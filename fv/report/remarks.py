@@ -27,11 +27,11 @@ def remarks(summary: Summary) -> list[str]:
     """Whose trials the numbers are of, how cells were chosen, what the columns are, and where baselines win."""
     held_out = summary.has_held_out
     draws = _draws(summary) if held_out else ""
-    intervals = f"intervals are of {summary.values['confidence']:.0%}{draws}."
+    intervals = f"intervals are of {summary.values.confidence:.0%}{draws}."
     how = f"{_how_chosen(summary)}; {intervals} {_columns(summary)}"
     if not held_out:
         return [how]
-    specific = specific_sentence(summary.headline.values(), summary.values["confidence"])
+    specific = specific_sentence(summary.headline.values(), summary.values.confidence)
     return [how, *([specific] if specific else []), *effects_in_words(summary), *baselines_that_win(summary)]
 
 
@@ -52,7 +52,6 @@ def effects_in_words(summary: Summary) -> list[str]:
     """A sentence on which vectors lower the right answer's log probability or do not change it measurably, if any."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in summary.compared:
-        # Results of an older version have no headline.
         own = summary.headline.get((row["fv"], row["eval_qid"]))
         if own is None:
             continue
@@ -81,10 +80,10 @@ def baselines_that_win(summary: Summary) -> list[str]:
 
 def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
     against = {summary.name_of(row): summary.minus(row, control) for row in summary.compared}
-    ahead = {name: found for name, found in against.items() if found and found["mean"] < 0}
+    ahead = {name: found for name, found in against.items() if found and found.mean < 0}
     if not ahead:
         return None
-    sure = [name for name, found in ahead.items() if found["ci_high"] is not None and found["ci_high"] < 0]
+    sure = [name for name, found in ahead.items() if found.ci_high is not None and found.ci_high < 0]
     clearly = f"; beyond its interval in {_named(sure)}" if sure else ""
     return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
@@ -95,15 +94,15 @@ def _reaches_few_shot(summary: Summary, row: Row) -> bool:
     found = [summary.metrics(name, q_id, fv) for name, fv in conditions]
     if not all(found):
         return False
-    shown, alone, both = (metrics[0][summary.lead(q_id)]["mean"] for metrics in found)
+    shown, alone, both = (metrics[0][summary.lead(q_id)].mean for metrics in found)
     return bool(both >= shown > 0 and both > alone)
 
 
 def _how_chosen(summary: Summary) -> str:
     n_dev = [row["n_dev"] for row in summary.chosen]
-    shared = summary.values.get("eval_split") == "fit"
+    shared = summary.values.eval_split == "fit"
     fit = "chose the heads and made the vectors (data.split=shared)" if shared else ""
-    given = f"Layer {summary.values['layers'][0]} and alpha {summary.values['alphas'][0]:g} were given, not chosen"
+    given = f"Layer {summary.values.layers[0]} and alpha {summary.values.alphas[0]:g} were given, not chosen"
     if not any(n_dev):
         return f"{given}; all numbers are of n trials{f', which {fit}' if fit else ''}"
     others = f"all numbers are of n other trials, {f'but all of them {fit}' if fit else 'their test trials'}"
@@ -114,7 +113,7 @@ def _how_chosen(summary: Summary) -> str:
 
 
 def _columns(summary: Summary) -> str:
-    unit = "the residual stream's norm" if summary.values.get("alpha_unit") == "residual" else "the vector"
+    unit = "the residual stream's norm" if summary.values.alpha_unit == "residual" else "the vector"
     aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
     own_heads = " @aie: the heads of the AIE, as in Todd et al." if aie else ""
     every = "condition and cell" if summary.has_held_out else "cell"

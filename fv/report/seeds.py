@@ -11,7 +11,7 @@ from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.report.numbers import interval
 from fv.runs.outputs import verify_outputs
-from fv.runs.records import read_meta
+from fv.runs.records import SeedsRecord, read_record
 from fv.runs.table_files import read_table
 
 OVER_SEEDS = "over_seeds.json"
@@ -24,8 +24,8 @@ def print_over_seeds(folder: Path) -> None:
     Args:
         folder: of the gathered tables.
     """
-    gathered = read_meta(folder / OVER_SEEDS)
-    verify_outputs(folder, gathered["outputs"], "The gathering")
+    gathered = read_record(folder / OVER_SEEDS, SeedsRecord)
+    verify_outputs(folder, gathered.outputs, "The gathering")
     means, contrasts = (_of_vectors(read_table(folder / f"{name}.csv")) for name in ("held_out", "contrasts"))
     corrupted = contrasts[contrasts["minus"] == DECLARED[1]]
     minus = {(row["fv"], row["eval_qid"], row["metric"]): _interval(row) for row in records(corrupted)}
@@ -36,10 +36,10 @@ def print_over_seeds(folder: Path) -> None:
         name = fv if fv == q_id else f"{fv} → {q_id}"
         beyond = (minus.get((fv, q_id, metric), "–") for metric in ("logprob", "logit_difference"))
         rows.append((name, f"{accuracy[fv, q_id]:.2f}", _interval(row), *beyond, row["n_seeds"]))
-    title = f"Means over the seeds {', '.join(map(str, gathered['seeds']))}, with intervals over them"
+    title = f"Means over the seeds {', '.join(map(str, gathered.seeds))}, with intervals over them"
     names = ("vector", "accuracy", "Δ log p", "minus corrupted", "its logit difference", "seeds")
     print_table(title, names, rows)
-    for line in gathered.get("warnings", []):
+    for line in gathered.warnings:
         print_text(f"Mind: {line}")
     print_text(f"Tables: {folder}", in_one_piece=True)
 

@@ -1,10 +1,12 @@
 """`eval_summary.json`, looked up by what a table asks for."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fv.evaluation.eval_summary import Contrast, Difference, Estimate, EvalSummary
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.vectors.names import source_name
 
@@ -21,17 +23,17 @@ class Summary:
         values: the summary.
     """
 
-    values: dict[str, Any]
+    values: EvalSummary
 
     @property
     def has_held_out(self) -> bool:
         """Whether controls and baselines were run."""
-        return "held_out" in self.values
+        return bool(self.values.held_out)
 
     @cached_property
     def chosen(self) -> list[Row]:
         """The chosen cell of each vector and relation, vectors of several numbers of heads from the smallest on."""
-        return sorted(self.values["chosen"], key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
+        return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
 
     @cached_property
     def compared(self) -> list[Row]:
@@ -49,32 +51,32 @@ class Summary:
     @property
     def n_cells(self) -> int:
         """Layers and alphas that were to be chosen from."""
-        return len(self.values["layers"]) * len(self.values["alphas"])
+        return len(self.values.layers) * len(self.values.alphas)
 
     @cached_property
     def _leads(self) -> dict[str, str]:
-        return {row["eval_qid"]: row["lead_metric"] for row in self.values.get("relations", [])}
+        return {str(row["eval_qid"]): str(row["lead_metric"]) for row in self.values.relations}
 
     @cached_property
-    def _held_out(self) -> dict[tuple[str, str, str], list[Row]]:
-        found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-        for row in self.values.get("held_out", []):
-            if row["subset"] == ALL:
-                found[row["condition"], row["eval_qid"], row["fv"]].append(row["metrics"])
+    def _held_out(self) -> dict[tuple[str, str, str], list[Mapping[str, Estimate]]]:
+        found: dict[tuple[str, str, str], list[Mapping[str, Estimate]]] = defaultdict(list)
+        for means in self.values.held_out:
+            if means.subset == ALL:
+                found[means.condition, means.eval_qid, means.fv].append(means.metrics)
         return found
 
     @cached_property
-    def _contrasts(self) -> dict[tuple[str, str, str], Row]:
+    def _contrasts(self) -> dict[tuple[str, str, str], Contrast]:
         return {
-            (row["eval_qid"], row["fv"], row["minus"]): row
-            for row in self.values.get("contrasts", [])
-            if (row["condition"], row["subset"]) == ("fv", ALL)
+            (contrast.eval_qid, contrast.fv, contrast.minus): contrast
+            for contrast in self.values.contrasts
+            if (contrast.condition, contrast.subset) == ("fv", ALL)
         }
 
     @cached_property
     def headline(self) -> dict[tuple[str, str], Row]:
         """{(vector, relation): its row of `headline.csv`}; empty where no conditions were run."""
-        return {(row["fv"], row["eval_qid"]): row for row in self.values.get("headline", [])}
+        return {(str(row["fv"]), str(row["eval_qid"])): row for row in self.values.headline}
 
     def lead(self, q_id: str) -> str:
         """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
@@ -86,17 +88,17 @@ class Summary:
         if (metric := self.lead(q_id)) == "top1":
             return row["baseline_accuracy"], row["injected_accuracy"]
         found = self.metrics("zero_shot", q_id), self.metrics("fv", q_id, row["fv"])
-        before, after = (metrics[0][metric]["mean"] for metrics in found)
+        before, after = (metrics[0][metric].mean for metrics in found)
         return before, after
 
-    def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Row]:
+    def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Mapping[str, Estimate]]:
         """The metrics of each draw of a condition."""
         return self._held_out.get((condition, q_id, fv), [])
 
-    def minus(self, row: Row, control: str, metric: str = "logprob") -> Row | None:
+    def minus(self, row: Row, control: str, metric: str = "logprob") -> Difference | None:
         """A chosen vector's effect minus a control's."""
         found = self._contrasts.get((row["eval_qid"], row["fv"], control))
-        return {**found["metrics"][metric], "n_draws": found["n_draws"]} if found else None
+        return found.metrics[metric] if found else None
 
 
 def is_in_domain(row: Row) -> bool:

@@ -16,8 +16,7 @@ from fv.report.screened import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
-from fv.runs.records import read_meta
-from fv.runs.run import Run, open_run, opened, opened_step6
+from fv.runs.run import Run, has_finished_stepd, open_run, opened, opened_step6
 from fv.vectors.names import source_name
 
 
@@ -31,10 +30,9 @@ def print_report(step6: Path) -> None:
 
 
 def _print_step6(run: Run) -> None:
-    meta, values = run.step("Step6").meta, run.record("eval_summary")
-    summary = Summary(values)
-    if values["chosen"] and "mean_delta_logprob" in values["chosen"][0]:
-        title = f"Zero-shot answers of {meta['config']['model']['name']} with function vectors injected"
+    summary = Summary(run.summary)
+    if run.summary.chosen and "mean_delta_logprob" in run.summary.chosen[0]:
+        title = f"Zero-shot answers of {run.step('Step6').record.config.model.name} with function vectors injected"
         print_effects(title, summary, null_ps(run))
         how, *winners = remarks(summary)
         print_text(how)
@@ -51,7 +49,7 @@ def _print_step6(run: Run) -> None:
         print_text("No cell was chosen (evaluation.dev_fraction=0); every cell is in eval_summary.json.")
     if said := screen_sentences(screen_report_of(run)):
         print_text(said)
-    _print_lines(f"Mind: {line}" for line in values.get("warnings", []))
+    _print_lines(f"Mind: {line}" for line in run.summary.warnings)
     print_text(f"Run: {run.paths.root}", in_one_piece=True)
 
 
@@ -96,7 +94,7 @@ def report(config: Config) -> Path:
     """
     paths = RunPaths.of(config)
     refuse_links(paths.root)
-    if not paths.stepd_meta.exists() or read_meta(paths.stepd_meta)["status"] != "ok":
+    if not has_finished_stepd(paths):
         there = sorted(path.parent.name for path in paths.root.parent.glob("*/artifacts"))
         named = f"There are {shorten(there, 40)}." if there else f"There are none in {paths.root.parent}."
         raise ArtifactError(f"No step has finished in {paths.root}. Name a run (and its tag): run_id=<run_id>. {named}")

@@ -1,14 +1,13 @@
-"""What analyses of a run wrote: each in a folder of its own, with metadata that name its files (spec section 4)."""
+"""The outputs of a run's analyses: each in a folder of its own, with a record that names its files (spec section 4)."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fv.errors import ArtifactError
 from fv.runs.paths import RunPaths
-from fv.runs.records import FOREIGN, read_meta
+from fv.runs.records import FOREIGN, AnalysisRecord, read_record
 
 META = "analysis_meta.json"
 SETTINGS = "seed and stats"
@@ -22,20 +21,20 @@ class AnalysisOutputs:
 
     Attributes:
         folder: where its files are.
-        meta: its settings, inputs and outputs.
+        record: what it says of itself.
     """
 
     folder: Path
-    meta: dict[str, Any]
+    record: AnalysisRecord
 
     @property
     def table_names(self) -> list[str]:
         """What its tables are called."""
-        return [Path(name).stem for name in self.meta["outputs"] if name.endswith(".csv")]
+        return [Path(name).stem for name in self.record.outputs if name.endswith(".csv")]
 
     def is_of(self, digests: Mapping[str, str]) -> bool:
         """Whether what it read is still there, as {what may be read: its digest} says."""
-        inputs = self.meta["inputs"].items()
+        inputs = self.record.inputs.items()
         return all(digests.get(name) == there for name, there in inputs if name not in (*FOREIGN, SETTINGS))
 
 
@@ -55,10 +54,7 @@ def _read(folder: Path) -> AnalysisOutputs | None:
     if not path.exists():
         return None
     try:
-        meta = read_meta(path)
-        if {"inputs", "outputs", "after"} <= meta.keys():
-            return AnalysisOutputs(folder, meta)
-        raise ArtifactError(f"{path} does not say what the analysis read and wrote.")
+        return AnalysisOutputs(folder, read_record(path, AnalysisRecord))
     except ArtifactError as error:
         log.warning("The analysis in %s is left out. %s", folder, error)
     return None
@@ -69,4 +65,4 @@ def _shared(name: str, paths: RunPaths) -> AnalysisOutputs | None:
     made = _read(replace(paths, tag=None, place="").analysis(name)) if paths.tag or paths.place else None
     has_own_vectors = paths.stepe_to_read != paths.artifacts
     steps = ("StepD",) if has_own_vectors else ("StepD", "StepE")
-    return made if made and made.meta["after"] in steps else None
+    return made if made and made.record.after in steps else None

@@ -1,86 +1,121 @@
-"""Whether a run has the very StepD that is asked for, whole (spec sections 4 and 6)."""
+"""Completeness: whether the requested outputs of a step are there, and unchanged (spec sections 4 and 6)."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fv.config import Config
+from fv.config import Config, DataConfig
 from fv.data.relations import Relations, read_configured
 from fv.data.snapshot import Snapshot, read_snapshot
-from fv.errors import ArtifactError
-from fv.files import reading, sha256_of
-from fv.runs.identity import identity, refuse_changed_relations, relation_digests
-from fv.runs.metadata import OTHER_RUN, TRIALS, refuse_other_run, stats_settings
-from fv.runs.outputs import find_flaw
+from fv.errors import ArtifactError, shorten
+from fv.files import sha256_of
+from fv.runs.commands import command
+from fv.runs.identity import relation_digests
+from fv.runs.outputs import find_flaw, verify_outputs
 from fv.runs.paths import SNAPSHOT, RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import FOREIGN, ComputedRecord, MadeWith, StepDRecord, read_record
+from fv.runs.refusals import (
+    OTHER_RUN,
+    REMEDY,
+    refuse_changed_relations,
+    refuse_difference,
+    refuse_other_run,
+    refuse_other_settings,
+)
 
 log = logging.getLogger(__name__)
 
 
-def stepd_is_complete(config: Config) -> bool:
-    """Whether the run has the very StepD that `config` asks for, whole."""
-    file = relations_asked(config)
-    try:
-        return has_stepd(RunPaths.of(config), config, stepd_made_with(config, file))
-    except ArtifactError:
-        return False
-
-
-def relations_asked(config: Config) -> Relations | None:
+def requested_relations(data: DataConfig) -> Relations | None:
     """The relations that trials are sampled from; None where trials are replayed.
 
     Raises:
         RelationError: they cannot be read.
     """
-    return None if config.data.fixed_trials_path else read_configured(config.data)
+    return None if data.fixed_trials_path else read_configured(data)
 
 
-def stepd_made_with(config: Config, file: Relations | None) -> dict[str, Any]:
-    """What StepD's outputs are made with.
+def stepd_made_with(data: DataConfig, file: Relations | None) -> MadeWith:
+    """The data that StepD's outputs are made with.
+
+    Args:
+        data: the settings.
+        file: the relations; None where trials are replayed.
+
+    Raises:
+        ArtifactError: there are no trials to replay.
+    """
+    if file:
+        return MadeWith(source=file.sha256, relations=relation_digests(file))
+    path = Path(str(data.fixed_trials_path))
+    if not path.is_file():
+        raise ArtifactError(f"{data.called('fixed_trials_path')}={path} does not exist.")
+    return MadeWith(source=sha256_of(path), relations=None)
+
+
+def stepd_is_complete(config: Config) -> bool:
+    """Whether a run's StepD is the requested one, and complete; not so where the run is of another configuration."""
+    file = requested_relations(config.data)
+    try:
+        return has_stepd(config, file)
+    except ArtifactError:
+        return False
+
+
+def has_stepd(config: Config, file: Relations | None) -> bool:
+    """Whether a run's StepD is the requested one, and complete.
 
     Args:
         config: the configuration.
         file: the relations; None where trials are replayed.
 
     Raises:
-        ArtifactError: there are no trials to replay.
+        ArtifactError: the run is of another configuration, or of other pairs; there are no trials to replay.
     """
-    return {
-        "identity": identity(config.resolved()),
-        "source": file.sha256 if file else _replayed_digest(config),
-        "qids": config.data.qids,
-        "relations": relation_digests(file) if file else None,
-        "stats": stats_settings(config),
-    }
-
-
-def has_stepd(paths: RunPaths, config: Config, made_with: dict[str, Any]) -> bool:
-    """Whether a run's StepD is the one that is `made_with` this, and complete.
-
-    Raises:
-        ArtifactError: the run is of another configuration, or of other pairs.
-    """
+    paths, made_with = RunPaths.of(config), stepd_made_with(config.data, file)
     if not paths.stepd_meta.exists():
         return False
-    meta = read_meta(paths.stepd_meta)
-    refuse_other_run(paths, meta, config, may_grow=True)
-    with reading(paths.stepd_meta):
-        there = meta.get("made_with") or _made_with_before(meta)
-        if there["relations"] and made_with["relations"]:
-            refuse_changed_relations(there["relations"], made_with["relations"], f"The run in {paths.root}", OTHER_RUN)
-        # What decides results is the run's, or was refused above; but there may be more of it now.
-        same = ("stats", "relations") if there["relations"] else ("stats", "source", "qids")
-        grown = there["identity"][TRIALS] != made_with["identity"][TRIALS]
-    if meta["status"] != "ok" or grown or any(there[key] != made_with[key] for key in same):
+    record = read_record(paths.stepd_meta, StepDRecord)
+    refuse_other_run(paths, record, config, may_grow=True)
+    there = record.made_with
+    if there.relations and made_with.relations:
+        refuse_changed_relations(there.relations, made_with.relations, paths)
+        is_same = there.relations == made_with.relations
+    else:
+        is_same = there.source == made_with.source and record.config.data.qids == config.data.qids
+    # What decides results is the run's, or was refused above; but more of it may be requested.
+    grown = record.config.data.n_trials_per_q != config.data.n_trials_per_q
+    if not (record.is_finished and is_same) or grown or record.config.stats != config.stats:
         return False
-    if flaw := find_flaw(paths.artifacts, meta["outputs"], "StepD"):
+    if flaw := find_flaw(paths.artifacts, record.outputs, "StepD"):
         log.warning("%s. Making it again from the finished relations.", flaw.what)
         return False
     return True
 
 
-def trials_there(paths: RunPaths) -> Snapshot | None:
+def finished_stepd(config: Config) -> StepDRecord:
+    """StepD's record, for a later step of the same run.
+
+    Raises:
+        ArtifactError: StepD has not finished, or the run is of another configuration.
+    """
+    paths = RunPaths.of(config)
+    stepd = command("stepd", f"run_id={config.run_id} (with this command's other settings)")
+    if not paths.stepd_meta.exists():
+        raise ArtifactError(f"There is no StepD in {paths.root}. Run it first: {stepd}")
+    record = read_record(paths.stepd_meta, StepDRecord)
+    refuse_other_run(paths, record, config, may_grow=False)
+    if not record.is_finished:
+        raise ArtifactError(f"StepD in {paths.root} has not finished. Let it go on: {stepd}")
+    verify_outputs(paths.artifacts, {SNAPSHOT: record.outputs[SNAPSHOT]}, "StepD")
+    if config.data.qids is not None:
+        known = sorted(read_snapshot(paths.snapshot).meta.counts)
+        refuse_difference({"data.qids": known}, {"data.qids": config.data.qids}, f"The run in {paths.root}", OTHER_RUN)
+    return record
+
+
+def kept_trials(paths: RunPaths) -> Snapshot | None:
     """The trials that a run keeps; None where it has none yet, or their file is not the one that StepD wrote.
 
     Raises:
@@ -88,8 +123,8 @@ def trials_there(paths: RunPaths) -> Snapshot | None:
     """
     if not paths.snapshot.exists():
         return None
-    meta = read_meta(paths.stepd_meta) if paths.stepd_meta.exists() else {}
-    if SNAPSHOT in (outputs := meta.get("outputs", {})):
+    outputs = read_record(paths.stepd_meta, StepDRecord).outputs if paths.stepd_meta.exists() else {}
+    if SNAPSHOT in outputs:
         if flaw := find_flaw(paths.artifacts, {SNAPSHOT: outputs[SNAPSHOT]}, "StepD"):
             log.warning("%s. Its trials are drawn again.", flaw.what)
             return None
@@ -100,27 +135,38 @@ def trials_there(paths: RunPaths) -> Snapshot | None:
         raise ArtifactError(f"{error} Remove the file, and StepD draws the trials again.") from None
 
 
-def content_of(path: Path) -> bytes | None:
-    """What a file holds; None where there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+def is_complete(
+    step: str,
+    path: Path,
+    kind: type[ComputedRecord],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    defaults: Mapping[str, Any] | None = None,
+) -> bool:
+    """Whether the outputs beside a record were made with these settings and inputs, and are unchanged.
 
+    Outputs of other inputs are stale: the run has grown, or an earlier step was made again. The log says so, and they
+    are to be made again.
 
-def _made_with_before(meta: dict[str, Any]) -> dict[str, Any]:
-    """`stepd_made_with` of a run from before relations had digests of their own."""
-    return {
-        "identity": identity(meta["config"]),
-        "source": meta["sweep_identity"]["data.sha256"],
-        "qids": meta["config"]["data"]["qids"],
-        "relations": None,
-        "stats": {f"stats.{key}": value for key, value in meta["config"]["stats"].items()},
-    }
+    Args:
+        step: what messages call the step or analysis.
+        path: the file of its record.
+        kind: the class of the record.
+        settings: the settings that decide the outputs, nested or dotted.
+        inputs: {file: SHA-256} of what is read.
+        defaults: defaults of settings that are in no `Config`.
 
-
-def _replayed_digest(config: Config) -> str:
-    path = Path(str(config.data.fixed_trials_path))
-    if not path.is_file():
-        raise ArtifactError(f"data.fixed_trials_path={path} does not exist.")
-    return sha256_of(path)
+    Raises:
+        ArtifactError: they are of other settings, of another file that is none of the run's, or were changed.
+    """
+    if not path.exists():
+        return False
+    record, what = read_record(path, kind), f"{step} in {path.parent}"
+    refuse_other_settings(record.settings, settings, what, REMEDY, defaults)
+    there, here = ({name: of.get(name) for name in FOREIGN} for of in (record.inputs, inputs))
+    refuse_difference(there, here, f"{what} (made from other files)", REMEDY)
+    verify_outputs(path.parent, record.outputs, step)
+    if changed := sorted(name for name in {*inputs, *record.inputs} if record.inputs.get(name) != inputs.get(name)):
+        log.info("%s is stale: %s changed since. Making it again.", what, shorten(changed))
+        return False
+    return True

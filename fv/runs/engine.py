@@ -1,8 +1,6 @@
-"""The engine that a run's settings name, and the size of its passes."""
+"""The engine of a run, and the size of its passes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from fv.cluster import Cluster
 from fv.config import ComputeConfig, Config
@@ -11,51 +9,48 @@ from fv.interventions.engines import make_engine
 from fv.interventions.halving import HalvingEngine
 from fv.interventions.memory import rows_that_fit
 from fv.models.language_model import LanguageModel
+from fv.runs.records import StepDRecord
 from fv.runs.units import MEMORY_RAN_OUT
-from fv.work.store import NO_UNITS, UnitStore
+from fv.work.store import UnitStore
 
 ROWS = "compute.max_rows"
 
 
-def engine_of(config: Config, lm: LanguageModel, units: UnitStore = NO_UNITS) -> HalvingEngine:
-    """The engine of `config.compute` for a model.
+def engine_of(compute: ComputeConfig, lm: LanguageModel, units: UnitStore) -> HalvingEngine:
+    """The engine that the settings name.
 
     Args:
-        config: the settings.
+        compute: the settings.
         lm: the model.
-        units: where its numbers are kept, each with what it was computed with: that memory ran out, too.
+        units: where its numbers are kept, each with what it was computed with, smaller passes included.
 
     Raises:
-        ConfigError: it was asked of a family whose spec does not allow it.
+        ConfigError: the spec of the model's family does not allow it.
     """
-    compute = config.compute
     engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
-    asked = engine.max_rows
-    engine.when_halved = lambda rows: units.note({ROWS: rows, MEMORY_RAN_OUT: asked})
+    most = engine.max_rows
+    engine.when_halved = lambda rows: units.note({ROWS: rows, MEMORY_RAN_OUT: most})
     return engine
 
 
-def with_rows_of(config: Config, meta: Mapping[str, Any]) -> Config:
-    """Settings that leave the size of passes to the machine, with that of the run whose metadata it is.
+def with_rows_of(config: Config, record: StepDRecord) -> Config:
+    """Replaces `compute.max_rows=auto` by the value recorded in the run.
 
-    So a run has one size, whichever step and process goes on with it, and the batches and units that this makes.
+    So a run has one size of passes, whichever step and process continues it, and the batches that follow from it.
     """
-    if config.compute.max_rows != AUTO:
-        return config
-    return with_rows(config, meta["compute"].get(ROWS, ComputeConfig.max_rows))
+    return _with_rows(config, int(str(record.compute[ROWS]))) if config.compute.max_rows == AUTO else config
 
 
 def with_rows_for(config: Config, lm: LanguageModel) -> Config:
-    """The same for a run that begins: as many rows as fit the memory that is free beside the model.
+    """Replaces `compute.max_rows=auto` by as many rows as fit the memory that is free beside the model.
 
     Workers that share a device share its memory.
     """
     if config.compute.max_rows != AUTO:
         return config
     sharing = config.cluster.sharing(config.compute.device) if isinstance(config.cluster, Cluster) else 1
-    return with_rows(config, max(2, rows_that_fit(lm) // sharing))
+    return _with_rows(config, max(2, rows_that_fit(lm) // sharing))
 
 
-def with_rows(config: Config, rows: int) -> Config:
-    """Settings with passes of this size."""
+def _with_rows(config: Config, rows: int) -> Config:
     return replace(config, compute=replace(config.compute, max_rows=rows))

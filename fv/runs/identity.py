@@ -1,20 +1,15 @@
-"""What a run is: the values that decide its results, whatever they are called (spec section 4).
+"""The identity of a run: the settings that decide its results (spec section 4).
 
-Names of things (model, data, files) and what the machine is told (threads, device, batch limits) are no part of it. A
-setting that did not exist when a run was made is taken to have had the value that its code stood for.
+Names of models, data and files are no part of it, nor is what the machine is told (threads, device, batch limits).
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config, EvaluationConfig, Screen
-from fv.config.score import VERIFY_EACH
+from fv.config import Config, EvaluationConfig, Screen, Split
 from fv.data.relations import Relations
-from fv.errors import ArtifactError
 from fv.evaluation.conditions import ConditionProvider, is_ours, providers_of
 from fv.files import digest_of
-from fv.runs.moved import CONDITIONS, scope_before, under_todays_keys
 
 DECISIVE = (
     *("seed", "model.quant", "model.add_special_tokens", "compute.dtype", "compute.tf32"),
@@ -33,9 +28,8 @@ MACHINE = (
 """What changes the last bits of a number, and no more."""
 SOURCE = ("model.id", "model.path", "model.revision", "model.sha256", "model.spec", "model.spec_file")
 """Where a model comes from: another source of the same weights, tokenizer and spec is the same model."""
-BEFORE: dict[str, Any] = {"evaluation.controls.weaker": []}
-"""What settings stood for before they existed, where that is not their default."""
-log = logging.getLogger(__name__)
+CONDITIONS = "evaluation.conditions."
+"""How the keys of conditions' settings begin."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -49,33 +43,36 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def as_recorded(
-    settings: Mapping[str, Any], asked: Mapping[str, Any], more_defaults: Mapping[str, Any] | None = None
+def with_defaults(
+    there: Mapping[str, Any], here: Mapping[str, Any], more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Recorded settings under the keys of those that are `asked` now, both flat or nested.
+    """The values that a record has for today's settings.
 
-    A key that the record lacks has the value it stood for when the record was written, or that of `more_defaults`,
-    which are flat; one that is no setting any more is left out.
+    Args:
+        there: the recorded settings, {dotted key: value}.
+        here: today's settings, {dotted key: value}.
+        more: defaults of settings that are in no `Config`, {dotted key: value}.
+
+    Returns:
+        {key of `here`: its recorded value}; a setting that came after the record has its default.
     """
-    there = under_todays_keys(flat(settings))
     every = EvaluationConfig(conditions=dict(providers_of({})))
-    defaults = {**flat(Config(evaluation=every).resolved()), **BEFORE, **_conditions_not_there(there, flat(asked))}
-    defaults |= scope_before(there) | dict(more_defaults or {})
-    return {key: there.get(key, defaults.get(key)) for key in flat(asked)}
+    defaults = {**flat(Config(evaluation=every).resolved()), **_conditions_not_there(there, here), **(more or {})}
+    return {key: there.get(key, defaults.get(key)) for key in here}
 
 
-def _conditions_not_there(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The switches of conditions that there were none of when a record with others was written: off.
+def _conditions_not_there(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """The switches of conditions that came after a record, which count as off in it.
 
-    One of another package that was installed since makes no difference unless it is asked for: nobody chose that the
-    record lacks it, nor that the settings of now have it.
+    A condition of a package that was installed since then counts as it is set now, unless its settings are not its
+    defaults: nobody decided that the record lacks it.
     """
     known = {key.split(".")[2] for key in there if key.startswith(CONDITIONS)}
     absent = {name: own for name, own in providers_of({}).items() if known and name not in known}
     return {
         f"{CONDITIONS}{name}.enabled": False
         for name, own in absent.items()
-        if is_ours(type(own)) or any(asked.get(key, value) != value for key, value in _settings_of(name, own).items())
+        if is_ours(type(own)) or any(here.get(key, value) != value for key, value in _settings_of(name, own).items())
     }
 
 
@@ -84,22 +81,21 @@ def _settings_of(name: str, provider: ConditionProvider) -> dict[str, Any]:
     return {key: value for key, value in flat(resolved).items() if key.startswith(f"{CONDITIONS}{name}.")}
 
 
-def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The decisive settings of a resolved configuration, as a run records it or `Config.resolved` gives it."""
-    values = as_recorded(resolved, Config().resolved())
-    if values["score.verify"] is None:
-        values["score.verify"] = VERIFY_EACH * values["score.k"]
-    keys = DECISIVE + (ADAPTIVE if values["score.adaptive"] else ()) + _screened(values)
+def identity(config: Config) -> dict[str, Any]:
+    """The decisive settings of a configuration, {dotted key: value}."""
+    values = flat(config.resolved())
+    values["score.verify"] = config.score.n_verify
+    keys = DECISIVE + (ADAPTIVE if config.score.adaptive else ()) + _screened(config.score.screen)
     # Nothing is set aside where Step6 evaluates on StepD's own trials.
-    unused = {"data.n_eval_trials_per_q", "data.hold_out"} if values["data.split"] == "shared" else set()
+    unused = {"data.n_eval_trials_per_q", "data.hold_out"} if config.data.split is Split.shared else set()
     return {key: values[key] for key in keys if key not in unused}
 
 
-def _screened(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The settings of a screened run's heads."""
-    if values["score.screen"] == Screen.none:
+def _screened(screen: Screen) -> tuple[str, ...]:
+    """The settings that decide which heads a screened run measures."""
+    if screen is Screen.none:
         return ()
-    return (*SCREENED, "score.screen_points") if values["score.screen"] == Screen.integrated else SCREENED
+    return (*SCREENED, "score.screen_points") if screen is Screen.integrated else SCREENED
 
 
 def relation_digests(file: Relations) -> dict[str, str]:
@@ -107,36 +103,7 @@ def relation_digests(file: Relations) -> dict[str, str]:
     return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
 
 
-def is_same_source(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two resolved configurations take their model from the same place: then no file needs to be looked at."""
-    one, other = (as_recorded(values, Config().resolved()) for values in (there, here))
+def is_same_source(there: Config, here: Config) -> bool:
+    """Whether two configurations take their model from the same place: then no file needs to be looked at."""
+    one, other = (flat(config.resolved()) for config in (there, here))
     return all(one[key] == other[key] for key in SOURCE)
-
-
-def warn_of_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line that last bits may differ, where a run was begun with other threads, batches, device or engine.
-
-    Args:
-        there: {key of `MACHINE`: what the run was begun with}.
-        here: the same of this process.
-    """
-    both = [key for key in MACHINE if key in there and key in here]
-    changed = {key: (there[key], here[key]) for key in both if there[key] != here[key]}
-    if changed:
-        told = ", ".join(f"{key} {before} there, {now} here" for key, (before, now) in changed.items())
-        log.warning("Numbers agree to 1e-5, but not to the byte: %s.", told)
-
-
-def refuse_changed_relations(there: Mapping[str, str], here: Mapping[str, str], what: str, remedy: str) -> None:
-    """Refuse pairs of a relation that are not the run's, or relations of the run that are left out.
-
-    Raises:
-        ArtifactError: naming the relations.
-    """
-    if changed := sorted(q for q in there if q in here and there[q] != here[q]):
-        raise ArtifactError(f"{what} was made from other pairs of {', '.join(changed)}.\n{remedy}")
-    if gone := sorted(set(there) - set(here)):
-        raise ArtifactError(
-            f"{what} holds relations that are left out here: {', '.join(gone)}. A run grows and does not shrink: name "
-            f"them too (data.qids), evaluate on some only (eval_scope=qid_list), or use another run_id.\n{remedy}"
-        )

@@ -1,4 +1,4 @@
-"""Which vectors Step6 injects, where they come from, and into which relations."""
+"""The vectors that Step6 injects, and the relations that each is evaluated on."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fv.config import Config
+from fv.config import EvalScopeConfig, InjectionConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, shorten
 from fv.evaluation.scope import scope_of
+from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
-from fv.runs.results import StepdResults, ranking_of
+from fv.runs.results import StepdResults
 from fv.runs.vector_files import read_global, read_relation_vectors
 from fv.vectors.file import read_vector
 from fv.vectors.made_of import vector_of
@@ -24,60 +25,70 @@ from fv.vectors.vector import Vector
 log = logging.getLogger(__name__)
 
 
-def vectors_of(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults) -> list[Vector]:
-    """The vectors that the configuration names, by kind, source and k: StepE's or a file's, or one for each
-    `injection.k`.
+def vectors_of(
+    injection: InjectionConfig, ranking: Ranking, paths: RunPaths, lm: LanguageModel, stepd: StepdResults
+) -> list[Vector]:
+    """The vectors that `injection` names, by kind, source and k: StepE's, a file's, or one for each `injection.k`.
+
+    Args:
+        injection: the settings.
+        ranking: how heads are ranked.
+        paths: the run's.
+        lm: the model.
+        stepd: StepD's results.
 
     Raises:
         ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads were swept than a k.
     """
-    if config.injection.k is None:
-        fvs, snapshot = config.injection.fvs, stepd.snapshot
-        return [vector for fv in fvs for vector in _stored_vectors(fv, config, paths, lm, snapshot)]
-    ranking, name = ranking_of(config, paths), config.injection.called("k")
+    if injection.k is None:
+        fvs, snapshot = injection.fvs, stepd.snapshot
+        return [vector for fv in fvs for vector in _stored_vectors(fv, injection, paths, lm, snapshot)]
+    name = injection.called("k")
 
     def values_of(vector: Vector) -> Tensor:
         k, of_aie = vector.k or ranking.k, vector.kind == "aie_qid"
         return vector_of(lm, stepd.effects, vector.source_qid, ranking, k, of_aie, name)
 
-    return [replace(vector, values=values_of(vector)) for vector in outlines_of(config, stepd.snapshot)]
+    return [replace(vector, values=values_of(vector)) for vector in outlines_of(injection, stepd.snapshot)]
 
 
-def outlines_of(config: Config, snapshot: Snapshot) -> list[Vector]:
-    """All of the same but their values, for which neither model nor files are needed.
+def outlines_of(injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
+    """The vectors of `vectors_of` without their values: neither the model nor a file is needed.
 
     Raises:
         ConfigError: `injection.fv_source_qid` is not in the snapshot.
     """
-    return [vector for fv in config.injection.fvs for vector in _outlines(fv, config, snapshot)]
+    return [vector for fv in injection.fvs for vector in _outlines(fv, injection, snapshot)]
 
 
-def _outlines(fv: str, config: Config, snapshot: Snapshot) -> list[Vector]:
-    """Those of one `injection.fv`."""
-    ks: Sequence[int | None] = config.injection.k or [None]
+def _outlines(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
+    """The vectors of one `injection.fv`, without their values."""
+    ks: Sequence[int | None] = injection.k or [None]
     return [
         Vector(source, kind, q_id, torch.empty(0), k, of_several=k is not None)
-        for source, kind, q_id in _sources(fv, config, snapshot)
+        for source, kind, q_id in _sources(fv, injection, snapshot)
         for k in ks
     ]
 
 
-def stored_vectors_of(config: Config, stored: Mapping[str, Vector], snapshot: Snapshot) -> list[Vector]:
-    """The same where StepE's files hold them all: there is no `injection.k`, and no vector of another file.
+def stored_vectors_of(injection: InjectionConfig, stored: Mapping[str, Vector], snapshot: Snapshot) -> list[Vector]:
+    """The vectors of `vectors_of` where StepE's files hold them all: no `injection.k`, and no vector of another file.
 
     Args:
-        config: the configuration.
+        injection: the settings.
         stored: StepE's vectors by name.
         snapshot: the trials.
     """
-    return [stored[name] for fv in config.injection.fvs for name, _, _ in _sources(fv, config, snapshot)]
+    return [stored[name] for fv in injection.fvs for name, _, _ in _sources(fv, injection, snapshot)]
 
 
-def _stored_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
+def _stored_vectors(
+    fv: str, injection: InjectionConfig, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot
+) -> list[Vector]:
     """The vectors of one `injection.fv` that StepE made, or the one in a file."""
-    outlines = _outlines(fv, config, snapshot)
+    outlines = _outlines(fv, injection, snapshot)
     if fv == "file":
-        found = read_vector(Path(str(config.injection.fv_path)), lm)
+        found = read_vector(Path(str(injection.fv_path)), lm)
         return [replace(each, values=found.values, origin=found.origin) for each in outlines]
     folder = paths.stepe_to_read
     if fv == "global":
@@ -86,13 +97,13 @@ def _stored_vectors(fv: str, config: Config, paths: RunPaths, lm: LanguageModel,
     return [replace(each, **stored[str(each.source_qid)]._asdict()) for each in outlines]
 
 
-def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
+def _sources(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
     """Source, kind and relation of each vector of one `injection.fv`."""
     if fv == "global":
         return [(source_name(fv, None), fv, None)]
     if fv == "file":
-        return [(source_name(fv, None), fv, config.injection.fv_source_qid)]
-    named = config.injection.fv_source_qid if fv != "all_qids" else None
+        return [(source_name(fv, None), fv, injection.fv_source_qid)]
+    named = injection.fv_source_qid if fv != "all_qids" else None
     if named is not None and named not in snapshot.qids:
         raise ConfigError(
             f"injection.fv_source_qid={named} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
@@ -102,7 +113,7 @@ def _sources(fv: str, config: Config, snapshot: Snapshot) -> list[tuple[str, str
     return [(source_name(kind, q_id), kind, q_id) for q_id in qids]
 
 
-def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:
+def plan_of(scope: EvalScopeConfig, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:
     """Each vector with the relations it is evaluated on.
 
     Raises:
@@ -111,7 +122,7 @@ def plan_of(config: Config, snapshot: Snapshot, vectors: Sequence[Vector]) -> li
     known = [q_id for q_id in snapshot.qids if snapshot.of(q_id, snapshot.eval_split)]
     for q_id in sorted(set(snapshot.qids) - set(known)):
         log.warning("%s has no eval trials in the snapshot and is left out.", q_id)
-    plan = [(vector, scope_of(vector, config.eval_scope, known)) for vector in vectors]
+    plan = [(vector, scope_of(vector, scope, known)) for vector in vectors]
     if not any(qids for _, qids in plan):
         raise ConfigError(
             "No relation of the snapshot has eval trials. Sample some: data.n_eval_trials_per_q, or data.split=shared."

@@ -1,33 +1,43 @@
-"""Records: what each step says of itself in its metadata, and whether it is of the files there are (spec section 4).
+"""Records: what a step or an analysis says of itself beside the files it wrote (spec section 4).
 
-Imports no torch: `status` reads them while a run is at work.
+Imports no torch: `status` reads records while a run is at work.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 
-from fv.errors import ArtifactError, shorten
+from fv.config import Config
+from fv.data.snapshot import QidCounts
+from fv.errors import ArtifactError, FvError
 from fv.files import digest_of, read_json, write_json
-from fv.runs.commands import command
-from fv.runs.paths import FV_META, SNAPSHOT, STEP6_META, TOP_HEADS, RunPaths, is_inside
+from fv.models.spec import ModelSpec
+from fv.runs.migrations import SCHEMA, migrated
+from fv.runs.paths import SNAPSHOT, TOP_HEADS, is_inside
 
 DIGEST = "digest"
-"""The key under which metadata have the SHA-256 of all their other values."""
-FOREIGN = ("fv_file",)
-"""Inputs of a step that no step of the run makes: another one is another setting, and not a run that has grown."""
-DUE = {
-    "stepD": (SNAPSHOT, "cie_scores.csv", "cie_trials.npz", "trial_metrics.jsonl"),
-    "stepE": (TOP_HEADS, "fv_global_resid.pt", "fv_qid.pt"),
-    "step6": ("eval_trials.jsonl", "eval_summary.json"),
-}
-"""The files without which a step has not finished, by what its metadata call it."""
+"""The key under which a record has the SHA-256 of all its other values."""
 STEPD = "stepD"
-"""The input that is all of StepD's files."""
+"""The input that stands for all of StepD's files."""
+FOREIGN = ("fv_file",)
+"""Inputs that no step of the run makes: another one is another setting, and not a run that has grown."""
 REMEDY = "Remove the file, and the command that wrote it makes it again from finished units."
+Values = dict[str, JsonValue]
+"""{dotted key of a setting: its plain value}."""
+Hashes = Mapping[str, str]
+"""{name of a file: its SHA-256}."""
 
 
 def _inside(name: str) -> str:
@@ -36,162 +46,232 @@ def _inside(name: str) -> str:
     return name
 
 
+def _config(value: Any, validate: Any) -> Any:
+    """A configuration; an error of its own checks becomes one that pydantic collects."""
+    try:
+        return validate(value)
+    except FvError as error:
+        raise ValueError(str(error)) from None
+
+
 FileName = Annotated[str, AfterValidator(_inside)]
 """The name of a file, relative to the folder that it is in."""
+RecordedConfig = Annotated[Config, WrapValidator(_config), PlainSerializer(Config.resolved, return_type=dict[str, Any])]
+"""A configuration, written as plain values; a setting that the record lacks has its default."""
 
 
-class _Open(BaseModel):
-    """Checks the values that readers use, and lets others be."""
+class Record(BaseModel):
+    """The part that all records have.
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    Attributes:
+        schema_version: the version of the schema.
+        status: `running`, or `ok` once all files are there.
+        finished: when the files were all there, in UTC.
+        outputs: {file: SHA-256} of what was written.
+        warnings: sentences on what the numbers do not show.
+    """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    due: ClassVar[tuple[str, ...]] = ()
+    """The files without which a record that says `ok` is damaged."""
 
-class _Model(_Open):
-    name: str
-
-
-class _Score(_Open):
-    key: str
-    k: int
-
-
-class _Compute(_Open):
-    device: str
-
-
-class _Config(_Open):
-    seed: int
-    tag: str | None = None
-    model: _Model
-    data: dict[str, Any]
-    score: _Score
-    injection: dict[str, Any]
-    evaluation: dict[str, Any]
-    stats: dict[str, Any]
-    compute: _Compute
-
-
-class _Record(_Open):
-    schema_version: Literal[1]
-    step: str = ""
-    seed: int | None = None
-    status: Literal["running", "ok"]
-    outputs: dict[FileName, str] = {}
-    inputs: dict[str, str] = {}
-    settings: dict[str, Any] = {}
-    warnings: list[str] = []
-    model: dict[str, Any] = {}
-    compute: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    started: str = ""
+    schema_version: Literal[2] = SCHEMA
+    status: Literal["running", "ok"] = "running"
     finished: str = ""
-    config: _Config | None = None
+    outputs: dict[FileName, str] = {}
+    warnings: list[str] = []
 
     @model_validator(mode="after")
-    def _has_what_is_due(self) -> "_Record":
-        due = DUE.get(self.step, ())
-        needed = {"config", "model", "compute", *(() if self.step == "stepD" else ("settings", "inputs"))}
-        if due and (missing := sorted(needed - self.model_fields_set)):
-            raise ValueError(f"it has no {', '.join(missing)}")
-        if self.status == "ok" and (lacking := [name for name in due if name not in self.outputs]):
+    def _is_whole(self) -> "Record":
+        if self.status == "ok" and (lacking := [name for name in self.due if name not in self.outputs]):
             raise ValueError(f"its outputs lack {', '.join(lacking)}")
         return self
 
-
-def write_meta(path: Path, meta: dict[str, Any]) -> None:
-    """Write a step's metadata, with the digest of what they say."""
-    plain = json.loads(json.dumps(meta, allow_nan=False))  # as they are read back: a key that is a number is text
-    write_json(path, {**meta, DIGEST: digest_of(plain)})
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """A step's metadata, without their digest.
-
-    Raises:
-        ArtifactError: the file is missing, damaged or was changed since it was written, is no step's metadata, or names
-            a file outside its folder.
-    """
-    try:
-        meta = read_json(path)
-    except ArtifactError as error:
-        raise error if not path.exists() else ArtifactError(f"{error} {REMEDY}") from None
-    if not isinstance(meta, dict) or meta.get("schema_version") != 1 or "status" not in meta:
-        raise ArtifactError(f"{path} is not the metadata of a step (schema 1). {REMEDY}")
-    recorded = meta.pop(DIGEST, None)  # an older version's have none
-    if recorded is not None and recorded != digest_of(meta):
-        raise ArtifactError(f"{path} was changed or damaged since it was written: its digest is another. {REMEDY}")
-    try:
-        _Record.model_validate(meta)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "in all"
-        raise ArtifactError(f"{path} is not the metadata of a step: {where}: {first['msg']}. {REMEDY}") from None
-    return meta
+    @property
+    def is_finished(self) -> bool:
+        """Whether all files are there."""
+        return self.status == "ok"
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """A step that has begun.
+class ComputedRecord(Record):
+    """The record of what was computed in a run.
 
     Attributes:
-        step: `StepD`, `StepE` or `Step6`.
-        folder: where its files are.
-        meta: what it recorded.
-        changed: the files it was made from that are others now, or gone; empty where it is of the run as it is.
+        seed: the seed of every draw.
+        config: all settings.
+        settings: the settings that decide the outputs.
+        inputs: {file: SHA-256} of what was read.
+        model: the fingerprint of the model (`LanguageModel.fingerprint`).
+        compute: what the process computed with, by the keys of `fv.runs.identity.MACHINE`.
+        computed_with: the same of every process that computed units.
+        versions: {package: version}.
+        started: when it was begun, in UTC.
+    """
+
+    seed: int
+    config: RecordedConfig
+    settings: Values = {}
+    inputs: dict[str, str] = {}
+    model: dict[str, str]
+    compute: Values
+    computed_with: list[Values] = []
+    versions: dict[str, str]
+    started: str
+
+
+class StepRecord(ComputedRecord):
+    """The record of a step.
+
+    Attributes:
+        step: the step.
+        canonical: whether numbers are those of a canonical run (`Config.canonical`).
+        selfcheck: what the model's self-check measured.
+        spec: the spec of the model's family.
+        special_tokens: the special tokens that the tokenizer puts around a prompt.
     """
 
     step: str
-    folder: Path
-    meta: dict[str, Any]
-    changed: tuple[str, ...] = ()
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has come to its end."""
-        return self.meta["status"] == "ok"
-
-    @property
-    def outputs(self) -> dict[str, str]:
-        """{file: SHA-256} of what it wrote."""
-        return self.meta.get("outputs", {})
-
-    @property
-    def stale(self) -> str:
-        """A sentence if it is not of the run as it is; else empty."""
-        if not self.changed:
-            return ""
-        again = command(self.step.lower(), "(with the run's settings)")
-        return (
-            f"{self.step} in {self.folder} is stale: it was made from another {shorten([*self.changed], 3)} than the "
-            f"run has now. {again} makes it again."
-        )
+    canonical: bool
+    selfcheck: Values
+    spec: ModelSpec
+    special_tokens: list[str] = []
 
 
-def read_steps(paths: RunPaths) -> dict[str, StepRecord]:
-    """{step: its record} of the steps that have begun, in their order; under a tag those of the tag.
+class MadeWith(BaseModel):
+    """The data that StepD's outputs are made with.
 
-    Every reader asks here whether a step is of the files that are there.
+    Attributes:
+        source: SHA-256 of the relation data, or of the trials that are replayed.
+        relations: {relation: digest of its pairs}; null where trials are replayed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    relations: dict[str, str] | None
+
+
+class StepDRecord(StepRecord):
+    """`stepD_meta.json`."""
+
+    due = (SNAPSHOT, "cie_scores.csv", "cie_trials.npz", "trial_metrics.jsonl")
+    step: Literal["stepD"] = "stepD"
+    made_with: MadeWith
+
+
+class StepERecord(StepRecord):
+    """`fv_global_resid_meta.json`.
+
+    Attributes:
+        d_model: the width of the residual stream.
+        k: how many heads each vector is made of.
+        score_key: the column that ranked the heads.
+        heads: the heads of the global vector with rank, layer, head and score, the best one first.
+        norm: the norm of the global vector.
+    """
+
+    due = (TOP_HEADS, "fv_global_resid.pt", "fv_qid.pt")
+    step: Literal["stepE"] = "stepE"
+    d_model: int
+    k: int
+    score_key: str
+    heads: list[Values]
+    norm: float
+
+
+class AieRecord(StepRecord):
+    """`fv_meta.json` of an AIE subset's package, whose folder is called `aie_id`."""
+
+    step: Literal["stepE-aie"] = "stepE-aie"
+    aie_id: str
+
+
+class Step6Record(StepRecord):
+    """`eval_meta.json` (spec sections 4 and 7.2).
+
+    Attributes:
+        eval_scope: the mode that says which relations are evaluated on.
+        eval_qids: the relations that were evaluated on.
+        eval_split: the trials that were evaluated on, `eval` or `fit`.
+        fv: the kinds of vectors, as `injection.fv` names them.
+        fv_source_qid: the relation of the vector, where one is named.
+        trials_per_qid: {relation: number of its trials}.
+        dropped_qids: the relations that had too few pairs.
+        counts: {relation: trials that were requested, and that there are}.
+        n_eval_trials: the number of all trials.
+        gathered_cells: the jobs of a sweep that were gathered; null for a single job.
+    """
+
+    due = ("eval_trials.jsonl", "eval_summary.json")
+    step: Literal["step6"] = "step6"
+    eval_scope: str
+    eval_qids: list[str]
+    eval_split: str
+    fv: str | list[str]
+    fv_source_qid: str | None
+    trials_per_qid: dict[str, int]
+    dropped_qids: list[str]
+    counts: dict[str, QidCounts]
+    n_eval_trials: int
+    gathered_cells: list[str] | None = None
+
+
+class AnalysisRecord(ComputedRecord):
+    """`analysis_meta.json`: of the analysis called `analysis`, which reads what the step `after` wrote."""
+
+    analysis: str
+    after: str
+
+
+class SeedsRecord(Record):
+    """`over_seeds.json`: Step6 results of runs that differ in their seed, averaged.
+
+    Attributes:
+        seeds: the seeds.
+        runs: {folder of a Step6: SHA-256 of its summary}.
+        held_out: rows of `held_out.csv`.
+        contrasts: rows of `contrasts.csv`.
+    """
+
+    seeds: list[int]
+    runs: dict[str, str]
+    held_out: list[Values]
+    contrasts: list[Values]
+
+
+R = TypeVar("R", bound=Record)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, with the digest of what it says."""
+    plain = json.loads(json.dumps(record.model_dump(mode="json"), allow_nan=False))
+    write_json(path, {**plain, DIGEST: digest_of(plain)})
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a record.
+
+    Args:
+        path: its file.
+        kind: the class of the record.
 
     Raises:
-        ArtifactError: metadata are damaged or were changed.
+        ArtifactError: the file is missing, damaged, was changed since it was written, is of another schema version or
+            of another kind, or names a file outside its folder.
     """
-    found: dict[str, StepRecord] = {}
-    made: dict[str, str] = {}
-    for step, path in (
-        ("StepD", paths.stepd_meta),
-        ("StepE", paths.stepe_to_read / FV_META),
-        ("Step6", paths.step6 / STEP6_META),
-    ):
-        if not path.exists():
-            continue
-        meta = read_meta(path)
-        inputs = meta.get("inputs", {})
-        names = {*inputs} - {*FOREIGN}
-        if step == "StepE":  # which reads all that StepD wrote
-            names |= {*made} - {STEPD}
-        changed = sorted(name for name in names if made.get(name) != inputs.get(name))
-        found[step] = StepRecord(step, path.parent, meta, tuple(changed))
-        made |= meta.get("outputs", {})
-        if step == "StepD":
-            made[STEPD] = digest_of(meta.get("outputs", {}))
-    return found
+    try:
+        values = read_json(path)
+    except ArtifactError as error:
+        raise error if not path.exists() else ArtifactError(f"{error} {REMEDY}") from None
+    if not isinstance(values, dict) or "schema_version" not in values or "status" not in values:
+        raise ArtifactError(f"{path} is not the record of a step. {REMEDY}")
+    if values.pop(DIGEST, None) != digest_of(values):
+        raise ArtifactError(f"{path} was changed or damaged since it was written: its digest is another. {REMEDY}")
+    try:
+        return kind.model_validate(migrated(values))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} cannot be read. {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "in all"
+        raise ArtifactError(f"{path} is not the record of a step: {where}: {first['msg']}. {REMEDY}") from None

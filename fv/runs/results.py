@@ -1,11 +1,8 @@
 """StepD's artifacts as the later steps read them, verified."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import TypeAdapter
-
-from fv.config import Config, StatsConfig
+from fv.config import InjectionConfig, ScoreConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot, read_snapshot
 from fv.files import reading
@@ -15,7 +12,7 @@ from fv.runs.effect_files import read_prompt_scores, read_trial_effects
 from fv.runs.mean_files import read_relation_means
 from fv.runs.outputs import read_verified, verify_outputs
 from fv.runs.paths import FV_META, TOP_HEADS, RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import StepDRecord, StepERecord, read_record
 from fv.runs.screen_files import SCORES, read_screen
 
 
@@ -36,18 +33,18 @@ class StepdResults:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
-        """Read what StepD's metadata names.
+    def read(cls, paths: RunPaths, record: StepDRecord) -> "StepdResults":
+        """Read what StepD's record names.
 
         Raises:
             ArtifactError: a file is missing, changed or damaged.
         """
-        verify_outputs(paths.artifacts, meta["outputs"], "StepD")
+        verify_outputs(paths.artifacts, record.outputs, "StepD")
         with reading(paths.artifacts):
-            return cls._read(paths, meta)
+            return cls._read(paths, record)
 
     @classmethod
-    def _read(cls, paths: RunPaths, meta: dict[str, Any]) -> "StepdResults":
+    def _read(cls, paths: RunPaths, record: StepDRecord) -> "StepdResults":
         snapshot = read_snapshot(paths.snapshot)
         means = {
             q_id: read_relation_means(paths.qid_mean(q_id), paths.qid_other_means(q_id), paths.qid_prompt_outputs(q_id))
@@ -55,23 +52,26 @@ class StepdResults:
         }
         trial_effects = read_trial_effects(paths.artifacts / "cie_trials.npz")
         prompts = read_prompt_scores(paths.artifacts / "trial_metrics.jsonl")
-        config = meta["config"]
-        origin = Origin.named(config["model"]["name"], meta["model"], snapshot)
-        stats = TypeAdapter(StatsConfig).validate_python(config["stats"])
+        config = record.config
+        origin = Origin.named(config.model.name, record.model, snapshot)
         n_layers, n_heads, _ = next(iter(means.values())).clean.shape
-        is_screened = SCORES in meta["outputs"]
+        is_screened = SCORES in record.outputs
         screen = read_screen(paths.artifacts, snapshot.qids, (n_layers, n_heads)) if is_screened else None
         clusters = snapshot.meta.clusters
-        found = Effects(trial_effects, means, origin, prompts, config["seed"], stats, screen, clusters)
-        return cls(snapshot, found, meta["outputs"], tuple(meta.get("warnings", ())))
+        found = Effects(trial_effects, means, origin, prompts, config.seed, config.stats, screen, clusters)
+        return cls(snapshot, found, record.outputs, tuple(record.warnings))
 
 
-def ranking_of(config: Config, paths: RunPaths) -> Ranking:
-    """How StepE ranked heads; the configuration's own where the vector is from a file."""
-    score = config.score
-    if config.injection.fvs == ["file"]:
-        return Ranking(score.key.value, score.k, score.aie_leave_one_out)
+def ranking_of(score: ScoreConfig, injection: InjectionConfig, paths: RunPaths) -> Ranking:
+    """The ranking of heads that StepE made; where the vector is from a file, the one that the settings name."""
+    if injection.fvs == ["file"]:
+        return named_ranking(score)
     folder = paths.stepe_to_read
-    ranked = read_verified(folder, TOP_HEADS, read_meta(folder / FV_META)["outputs"], "StepE")
+    ranked = read_verified(folder, TOP_HEADS, read_record(folder / FV_META, StepERecord).outputs, "StepE")
     with reading(folder / TOP_HEADS):
-        return Ranking(ranked["score_key"], ranked["k"], ranked.get("aie_leave_one_out", False))
+        return Ranking(ranked["score_key"], ranked["k"], ranked["aie_leave_one_out"])
+
+
+def named_ranking(score: ScoreConfig) -> Ranking:
+    """The ranking of heads that the settings name."""
+    return Ranking(score.key.value, score.k, score.aie_leave_one_out)

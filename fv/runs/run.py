@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import TypeAdapter
 
 from fv.characters import visible
-from fv.config import StatsConfig
+from fv.config import Config
 from fv.data.origin import Origin
 from fv.data.snapshot import read_snapshot
 from fv.data.trial_set import Trials
 from fv.errors import ArtifactError, shorten
+from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.result import Result
 from fv.files import digest_of, read_json, read_jsonl, reading
 from fv.heads.effects import Effects
@@ -26,9 +26,10 @@ from fv.runs.analysis_files import AnalysisOutputs, read_analyses
 from fv.runs.commands import command
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import SNAPSHOT, RunPaths, paths_of_step6, refuse_links, run_folder
-from fv.runs.records import STEPD, StepRecord, read_meta, read_steps
+from fv.runs.records import STEPD, Hashes, Step6Record, StepDRecord, read_record
 from fv.runs.results import StepdResults
 from fv.runs.step6_files import META, TRIALS, read_trial_rows
+from fv.runs.step_outputs import StepOutputs, read_steps
 from fv.runs.table_files import read_table
 from fv.runs.vector_files import stored_vectors
 from fv.vectors.vector import Vector
@@ -53,8 +54,8 @@ class Run:
     paths: RunPaths
 
     @cached_property
-    def steps(self) -> dict[str, StepRecord]:
-        """{step: its record} of the steps that have begun; one that is stale says of what it was made.
+    def steps(self) -> dict[str, StepOutputs]:
+        """{step: its outputs} of the steps that have begun, those out of date included.
 
         Raises:
             ArtifactError: metadata are damaged.
@@ -73,36 +74,38 @@ class Run:
         return [*(each.stale for each in self.steps.values() if each.changed), *analyses]
 
     @cached_property
-    def meta(self) -> dict[str, Any]:
-        """What StepD recorded: settings, model, machine, versions."""
-        return self.step("StepD").meta
+    def meta(self) -> StepDRecord:
+        """The record of StepD: settings, model, machine, versions."""
+        record = self.step("StepD").record
+        assert isinstance(record, StepDRecord)
+        return record
 
-    def step(self, name: str) -> StepRecord:
-        """The record of a step that has finished: `StepD`, `StepE` or `Step6`.
+    def step(self, name: str) -> StepOutputs:
+        """The outputs of a step that has finished: `StepD`, `StepE` or `Step6`.
 
         Raises:
             ArtifactError: it has not, its metadata are damaged, or it is stale.
         """
         found = self.steps.get(name)
-        if found is None or not found.finished:
+        if found is None or not found.record.is_finished:
             raise ArtifactError(f"{name} has not run in {self.paths.root}, or has not finished.")
         if found.changed:
             raise ArtifactError(found.stale)
         return found
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The settings that its last step was given, under its tag if it has one, as plain values."""
-        return self.step([*self._current][-1] if self._current else "StepD").meta["config"]
+    def config(self) -> Config:
+        """The settings that its last step was given, under its tag if it has one."""
+        return self.step([*self._current][-1] if self._current else "StepD").record.config
 
     @cached_property
-    def outputs(self) -> dict[str, tuple[Path, dict[str, str]]]:
+    def outputs(self) -> dict[str, tuple[Path, Hashes]]:
         """Each step that has finished and is not stale: its folder, and the SHA-256 of each of its files."""
-        return {name: (step.folder, step.outputs) for name, step in self._current.items()}
+        return {name: (step.folder, step.hashes) for name, step in self._current.items()}
 
     @property
-    def _current(self) -> dict[str, StepRecord]:
-        return {name: step for name, step in self.steps.items() if step.finished and not step.changed}
+    def _current(self) -> dict[str, StepOutputs]:
+        return {name: step for name, step in self.steps.items() if step.is_current}
 
     @cached_property
     def analyses(self) -> dict[str, AnalysisOutputs]:
@@ -122,7 +125,7 @@ class Run:
         """
         found = dict(self._tables_of_steps)
         for analysis, made in self.analyses.items():
-            for name, file in _tables_in(made.folder, made.meta["outputs"]).items():
+            for name, file in _tables_in(made.folder, made.record.outputs).items():
                 found[f"{analysis}/{name}" if name in found else name] = file
         return found
 
@@ -131,7 +134,7 @@ class Run:
         """{name of a file: where it is and the SHA-256 that was recorded}, of its steps and analyses; of two of one
         name, a step's and the later step's."""
         found: dict[str, tuple[Path, str]] = {}
-        made = [(each.folder, each.meta["outputs"]) for each in self.analyses.values()]
+        made = [(each.folder, each.record.outputs) for each in self.analyses.values()]
         for folder, hashes in [*made, *self.outputs.values()]:
             found |= {name: (folder / name, digest) for name, digest in hashes.items()}
         return found
@@ -149,13 +152,13 @@ class Run:
     @property
     def _digests(self) -> dict[str, str]:
         """{what an analysis may have read: its digest}."""
-        of_analyses = [_tables_in(made.folder, made.meta["outputs"]) for made in self._every_analysis.values()]
+        of_analyses = [_tables_in(made.folder, made.record.outputs) for made in self._every_analysis.values()]
         tables = {name: digest for own in (*of_analyses, self._tables_of_steps) for name, (_, digest) in own.items()}
         files = [hashes for _, hashes in self.outputs.values()]
         return {
             **tables,
             **{name: d for own in files for name, d in own.items()},
-            STEPD: digest_of(self.meta["outputs"]),
+            STEPD: digest_of(self.meta.outputs),
         }
 
     @property
@@ -192,19 +195,30 @@ class Run:
         return read_json(path)
 
     @cached_property
+    def summary(self) -> EvalSummary:
+        """`eval_summary.json`.
+
+        Raises:
+            ArtifactError: Step6 has not run, or the file is missing, damaged or was changed.
+        """
+        values = self.record("eval_summary")
+        with reading(self.files["eval_summary.json"][0]):
+            return EvalSummary.model_validate(values)
+
+    @cached_property
     def trials(self) -> Trials:
         """Its trials.
 
         Raises:
             ArtifactError: their file is missing or was changed.
         """
-        verify_outputs(self.paths.artifacts, {SNAPSHOT: self.meta["outputs"][SNAPSHOT]}, "StepD")
+        verify_outputs(self.paths.artifacts, {SNAPSHOT: self.meta.outputs[SNAPSHOT]}, "StepD")
         return Trials(read_snapshot(self.paths.snapshot))
 
     @property
     def origin(self) -> Origin:
         """The model and the prompts that everything in it was measured with."""
-        return Origin.named(self.config["model"]["name"], self.meta["model"], self.trials.snapshot)
+        return Origin.named(self.config.model.name, self.meta.model, self.trials.snapshot)
 
     @cached_property
     def effects(self) -> Effects:
@@ -226,7 +240,7 @@ class Run:
             raise ArtifactError(f"There are no vectors in {self.paths.stepe_to_read}: StepE has not run.")
         made = self.step("StepE")
         with reading(made.folder):
-            return stored_vectors(made.folder, made.outputs, self.origin)
+            return stored_vectors(made.folder, made.hashes, self.origin)
 
     @cached_property
     def result(self) -> Result:
@@ -236,25 +250,22 @@ class Run:
             ArtifactError: Step6 has not run, or ran its grid only, or a file is missing or was changed.
         """
         made = self.step("Step6")
-        folder, meta = made.folder, made.meta
-        if HELD_OUT_TRIALS not in meta["outputs"]:
+        folder, hashes, config = made.folder, made.hashes, made.record.config
+        if HELD_OUT_TRIALS not in hashes:
             raise ArtifactError(f"{folder} has a grid and no results on test trials.")
-        names = [Path(name).stem for name in meta["outputs"] if name.endswith(".csv")]
-        of_analyses = [made.table_names for made in self.analyses.values() if made.meta["after"] == "Step6"]
-        verify_outputs(folder, {name: meta["outputs"][name] for name in (TRIALS, HELD_OUT_TRIALS)}, "Step6")
-        recorded = meta["config"]["stats"]
+        of_analyses = [made.table_names for made in self.analyses.values() if made.record.after == "Step6"]
+        verify_outputs(folder, {name: hashes[name] for name in (TRIALS, HELD_OUT_TRIALS)}, "Step6")
         with reading(folder):
-            stats = TypeAdapter(StatsConfig).validate_python(recorded)
-            warnings = tuple(self.record("eval_summary")["warnings"])
-            # Where an older version's Step6 wrote a table of an analysis itself, that one is taken.
-            tables = {name: self.table(name) for name in dict.fromkeys([*names, *chain.from_iterable(of_analyses)])}
+            warnings = tuple(self.summary.warnings)
+            names = [Path(name).stem for name in hashes if name.endswith(".csv")]
+            tables = {name: self.table(name) for name in (*names, *chain.from_iterable(of_analyses))}
             trials = pd.DataFrame(read_jsonl(folder / HELD_OUT_TRIALS))
-            rows, seed = read_trial_rows(folder), meta["seed"]
-            return Result(rows, trials, tables, warnings, stats=stats, seed=seed, origin=self.origin)
+            rows = read_trial_rows(folder)
+            return Result(rows, trials, tables, warnings, stats=config.stats, seed=config.seed, origin=self.origin)
 
     def __repr__(self) -> str:
-        model = self.config["model"]["name"]
-        return visible(f"{type(self).__name__}({self.paths.root}: {model}, {shorten(list(self.trials))})")
+        told = f"{self.paths.root}: {self.config.model.name}, {shorten(list(self.trials))}"
+        return visible(f"{type(self).__name__}({told})")
 
     def _repr_html_(self) -> str:
         return paragraph(repr(self)) + paragraph(f"Tables: {', '.join(self.tables)}.")
@@ -289,6 +300,15 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
     return run
 
 
+def has_finished_stepd(paths: RunPaths) -> bool:
+    """Whether there is a run whose StepD has finished.
+
+    Raises:
+        ArtifactError: its record is damaged.
+    """
+    return paths.stepd_meta.exists() and read_record(paths.stepd_meta, StepDRecord).is_finished
+
+
 def opened_step6(folder: Path) -> Run:
     """The run, with its tag and the place of a sweep, that a Step6 folder is of.
 
@@ -296,7 +316,7 @@ def opened_step6(folder: Path) -> Run:
         ArtifactError: there is no Step6 in the folder, or as `opened`.
     """
     refuse_links(run_folder(folder))
-    return opened(paths_of_step6(folder, read_meta(folder / META)["config"]["tag"]))
+    return opened(paths_of_step6(folder, read_record(folder / META, Step6Record).config.tag))
 
 
 def opened(paths: RunPaths) -> Run:
@@ -310,6 +330,6 @@ def opened(paths: RunPaths) -> Run:
         there = paths.stepd_meta.relative_to(paths.root)
         raise ArtifactError(f"{paths.root} is no run's folder: there is no {there} in it.")
     run = Run(paths)
-    if not run.steps["StepD"].finished:
+    if not run.steps["StepD"].record.is_finished:
         raise ArtifactError(f"The run in {paths.root} has not finished its StepD.")
     return run

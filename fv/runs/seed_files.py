@@ -1,13 +1,15 @@
-"""What is read of runs that are gathered over their seeds."""
+"""The tables and settings of runs that are gathered over their seeds."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fv.config import plain
 from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
-from fv.runs.metadata import SPECIAL_TOKENS
+from fv.runs.identity import flat
 from fv.runs.outputs import verify_outputs
+from fv.runs.refusals import SPECIAL_TOKENS
 from fv.runs.run import Run, opened_step6
 from fv.runs.step6_files import META
 
@@ -33,7 +35,7 @@ def run_of_step6(step6: Path) -> Run:
 
 
 def run_with_tables(step6: Path) -> Run:
-    """The same of a Step6 that has held-out tables, unchanged.
+    """The run of a Step6 that has held-out tables, unchanged.
 
     Raises:
         ArtifactError: it has none, or they were changed.
@@ -41,25 +43,24 @@ def run_with_tables(step6: Path) -> Run:
     run = run_of_step6(step6)
     if missing := missing_tables(run):
         raise ArtifactError(f"{step6} has no {', '.join(missing)}. {NO_TABLES}")
-    verify_outputs(step6, {name: run.step("Step6").outputs[name] for name in TABLES}, "Step6")
+    verify_outputs(step6, {name: run.step("Step6").hashes[name] for name in TABLES}, "Step6")
     return run
 
 
 def missing_tables(run: Run) -> list[str]:
     """The tables that are due and that a Step6 has not written."""
-    return sorted(set(TABLES) - set(run.step("Step6").outputs))
+    return sorted(set(TABLES) - set(run.step("Step6").hashes))
 
 
 def settings_but_seed(run: Run) -> dict[str, Any]:
     """The settings that runs of different seeds have in common."""
-    meta = run.step("Step6").meta
-    config = meta["config"]
-    shared = {f"{group}.{key}": value for group in ("model", "data", "score") for key, value in config[group].items()}
+    record = run.step("Step6").record
+    values = flat({group: plain(getattr(record.config, group)) for group in ("model", "data", "score")})
     # What the setting came to: runs may spell it differently and have the same tokens.
-    shared[SPECIAL_TOKENS] = run.trials.snapshot.meta.add_special_tokens
-    return {**meta["settings"], **shared, "tag": config["tag"]}
+    values[SPECIAL_TOKENS] = run.trials.snapshot.meta.add_special_tokens
+    return {**record.settings, **values, "tag": record.config.tag}
 
 
 def warnings_of(runs: Iterable[Run]) -> list[str]:
     """What the summaries of several Step6 warn of, each line once."""
-    return [*dict.fromkeys(line for run in runs for line in run.record("eval_summary").get("warnings", []))]
+    return [*dict.fromkeys(line for run in runs for line in run.summary.warnings)]

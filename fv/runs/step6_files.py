@@ -8,15 +8,14 @@ import pandas as pd
 
 from fv.config import Config
 from fv.data.snapshot import Snapshot
+from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.summary import records
-from fv.evaluation.trial_rows import TRIAL_COLUMNS
 from fv.files import digest_of, read_jsonl
-from fv.runs.identity import as_recorded, flat
-from fv.runs.metadata import finished
+from fv.runs.identity import flat, with_defaults
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import STEP6_META
-from fv.runs.records import read_meta, write_meta
+from fv.runs.records import Hashes, Step6Record, read_record
 
 META = STEP6_META
 TRIALS = "eval_trials.jsonl"
@@ -41,26 +40,22 @@ def write_rows(folder: Path, rows: pd.DataFrame, held_out: HeldOutResults | None
     return outputs
 
 
-def write_summary(
-    outputs: Outputs, config: Config, snapshot: Snapshot, n_trials: int, summary: dict[str, Any], meta: dict[str, Any]
-) -> None:
-    """Write what it comes to; the metadata last, for its `status: ok` says that all else is there.
+def write_summary(outputs: Outputs, model: str, summary: EvalSummary, n_trials: int) -> str:
+    """Write the summary of what was measured, under both names of spec section 4.
 
     Args:
         outputs: what `write_rows` wrote.
-        config: the configuration of the whole grid.
-        snapshot: the trials.
-        n_trials: how many of them were evaluated on.
-        summary: of both parts.
-        meta: the step's metadata so far.
+        model: the model's short name.
+        summary: the summary.
+        n_trials: the number of trials that were evaluated on.
+
+    Returns:
+        the label of the second name, `step6_results_<label>.json`.
     """
-    label = f"{config.model.name}_layer{_label(summary['layers'])}_n{n_trials}"
-    outputs.json("eval_summary.json", summary)
-    outputs.copy(f"step6_results_{label}.json", of="eval_summary.json")  # spec section 4 wants both names
-    of_scope = _scope_meta(config, snapshot, summary["eval_qids"])
-    done = finished({**meta, **of_scope}, outputs, n_eval_trials=n_trials)
-    write_meta(outputs.folder / f"metadata_step6_{label}.json", done)
-    write_meta(outputs.folder / META, done)
+    label = f"{model}_layer{_label(summary.layers)}_n{n_trials}"
+    outputs.json("eval_summary.json", summary.as_json())
+    outputs.copy(f"step6_results_{label}.json", of="eval_summary.json")
+    return label
 
 
 def read_trial_rows(folder: Path) -> pd.DataFrame:
@@ -73,28 +68,26 @@ def read_trial_rows(folder: Path) -> pd.DataFrame:
 
 
 class Known(NamedTuple):
-    """What a finished Step6 has of the one that is asked for: trial rows, and the settings that have grown since."""
+    """The trial rows that a finished Step6 has of the requested one, and the settings that have grown since."""
 
     rows: pd.DataFrame
     grown: list[str]
 
 
-def rows_to_grow_from(folder: Path, settings: dict[str, Any], inputs: dict[str, str]) -> Known | None:
-    """A finished Step6 that differs from this one in having fewer layers or alphas; None if there is none.
+def rows_to_grow_from(folder: Path, settings: Mapping[str, Any], inputs: Hashes) -> Known | None:
+    """The rows of a finished Step6 that differs from this one in having fewer layers or alphas; None without one.
 
     Raises:
         ArtifactError: its files were changed.
     """
     if not (folder / META).exists():
         return None
-    meta = read_meta(folder / META)
-    changed = grown_settings(meta["settings"], settings)
-    if not changed or meta["inputs"] != inputs:
+    record = read_record(folder / META, Step6Record)
+    grown = grown_settings(record.settings, settings)
+    if not grown or record.inputs != inputs:
         return None
-    verify_outputs(folder, meta["outputs"], "Step6")
-    rows = read_trial_rows(folder)
-    # An older version told less of a trial.
-    return Known(rows, changed) if set(TRIAL_COLUMNS) <= set(rows.columns) else None
+    verify_outputs(folder, record.outputs, "Step6")
+    return Known(read_trial_rows(folder), grown)
 
 
 def grown_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -102,9 +95,10 @@ def grown_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[st
 
     Args:
         there: the settings of the finished one.
-        here: those that are asked for.
+        here: those that are requested.
     """
-    before, now = as_recorded(there, here), flat(here)
+    now = flat(here)
+    before = with_defaults(flat(there), now)
     changed = [key for key in now if before[key] != now[key]]
     return changed if all(_has_grown(key, before[key], now[key]) for key in changed) else []
 
@@ -128,8 +122,14 @@ def _label(layers: Sequence[int]) -> str:
     return label if len(label) <= 60 else f"{len(layers)}x{digest_of(list(layers))[:12]}"
 
 
-def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict[str, Any]:
-    """The keys that spec sections 4 and 7.2 want in `eval_meta.json`."""
+def scope_fields(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict[str, Any]:
+    """The fields of `eval_meta.json` on what was evaluated (spec sections 4 and 7.2).
+
+    Args:
+        config: the configuration of the whole grid.
+        snapshot: the trials.
+        qids: the relations that were evaluated on.
+    """
     return {
         "eval_scope": config.eval_scope.mode.value,
         "eval_qids": list(qids),
@@ -138,5 +138,5 @@ def _scope_meta(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict
         "fv_source_qid": config.injection.fv_source_qid,
         "trials_per_qid": {q: len(snapshot.evaluated(q, config.injection.n_eval)) for q in qids},
         "dropped_qids": snapshot.meta.dropped_qids,
-        "counts": {q: counts.model_dump() for q, counts in snapshot.meta.counts.items()},
+        "counts": snapshot.meta.counts,
     }

@@ -1,21 +1,18 @@
-"""The folders of a sweep's Step6 jobs, which differ in layer and alpha only, as they are read to be gathered."""
+"""The folders of a sweep's Step6 jobs, which differ in layer and alpha only."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import TypeAdapter
 
-from fv.config import Config
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
-from fv.runs.identity import flat
-from fv.runs.metadata import refuse_difference
-from fv.runs.moved import ANALYSES, nested, under_todays_keys
 from fv.runs.outputs import verify_outputs
-from fv.runs.records import read_meta
+from fv.runs.records import Step6Record, read_record
+from fv.runs.refusals import refuse_difference
 from fv.runs.step6_files import META, SWEPT, read_trial_rows
 
 log = logging.getLogger(__name__)
@@ -41,7 +38,7 @@ def current_cells(cells: Sequence[Path], inputs: Mapping[str, str]) -> list[Path
     Raises:
         ArtifactError: all are older: the run has grown since, or an earlier step was made again.
     """
-    found = {cell: read_meta(cell / META)["inputs"] for cell in cells}
+    found = {cell: read_record(cell / META, Step6Record).inputs for cell in cells}
     current = [cell for cell in cells if found[cell] == inputs]
     if not current:
         there = found[cells[0]]
@@ -55,20 +52,20 @@ def current_cells(cells: Sequence[Path], inputs: Mapping[str, str]) -> list[Path
     return current
 
 
-def read_cells(cells: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    """The metadata of a sweep's jobs, each with its files unchanged.
+def read_cells(cells: Iterable[Path]) -> dict[Path, Step6Record]:
+    """The records of a sweep's jobs, each with its files unchanged.
 
     Raises:
         ArtifactError: jobs differ in more than layer and alpha, or a job's files changed.
     """
-    metas = {cell: read_meta(cell / META) for cell in sorted(set(cells))}
-    first = next(iter(metas.values()))
-    for cell, meta in metas.items():
+    found = {cell: read_record(cell / META, Step6Record) for cell in sorted(set(cells))}
+    first = next(iter(found.values()))
+    for cell, record in found.items():
         tell = "A sweep over other settings than layer and alpha needs a tag for each: tag=<name>."
-        refuse_difference(without_swept(first["settings"]), without_swept(meta["settings"]), f"Cell {cell}", tell)
-        refuse_difference(first["inputs"], meta["inputs"], f"Cell {cell} (made from other files)", tell)
-        verify_outputs(cell, meta["outputs"], "Step6")
-    return metas
+        refuse_difference(without_swept(first.settings), without_swept(record.settings), f"Cell {cell}", tell)
+        refuse_difference(first.inputs, record.inputs, f"Cell {cell} (made from other files)", tell)
+        verify_outputs(cell, record.outputs, "Step6")
+    return found
 
 
 def read_rows(cells: Iterable[Path]) -> pd.DataFrame:
@@ -77,30 +74,19 @@ def read_rows(cells: Iterable[Path]) -> pd.DataFrame:
     return sort_trials(rows.drop_duplicates(["trial_id", "fv", "layer", "alpha"]))
 
 
-def gathered_meta(metas: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
-    """The metadata of one job over all layers and alphas of these, and which they are."""
-    first = next(iter(metas.values()))
-    settings = gathered_settings([meta["settings"] for meta in metas.values()])
-    injection = {**first["config"]["injection"], **{key.removeprefix("injection."): settings[key] for key in SWEPT}}
-    return {
-        **first,
-        "config": {**first["config"], "injection": injection},
-        "settings": settings,
-        "gathered_cells": [cell.name for cell in metas],
-    }
+def gathered_record(records: Mapping[Path, Step6Record]) -> Step6Record:
+    """The record of one job over all layers and alphas of several, which it names."""
+    first = next(iter(records.values()))
+    settings = gathered_settings([record.settings for record in records.values()])
+    swept = {key.removeprefix("injection."): settings[key] for key in SWEPT}
+    config = replace(first.config, injection=replace(first.config.injection, **swept))
+    gathered = [cell.name for cell in records]
+    return first.model_copy(update={"config": config, "settings": settings, "gathered_cells": gathered})
 
 
 def gathered_settings(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of one job over all layers and alphas of several, which differ in nothing else."""
     return {**several[0], **{key: _union([settings[key] for settings in several]) for key in SWEPT}}
-
-
-def config_of(meta: Mapping[str, Any]) -> Config:
-    """The configuration that a step's metadata records."""
-    moved = nested(under_todays_keys(flat({"evaluation": meta["config"]["evaluation"]})))
-    if "analysis" not in meta["config"]:
-        moved["analysis"] = {**{name: {} for name in ANALYSES}, **moved.get("analysis", {})}
-    return TypeAdapter(Config).validate_python({**meta["config"], **moved})
 
 
 def _union(values: Sequence[Any]) -> Any:

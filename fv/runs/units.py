@@ -1,4 +1,4 @@
-"""Where a run keeps its units, and what all of them depend on (docs/engine.md)."""
+"""The store of a run's units (docs/engine.md)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,47 +6,35 @@ from typing import Any
 from fv.config import Config
 from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
-from fv.models.language_model import LanguageModel, weights_of
+from fv.models.language_model import weights_of
 from fv.runs.commands import command
-from fv.runs.metadata import machine_settings
+from fv.runs.machine import machine_settings
 from fv.runs.paths import RunPaths
+from fv.runs.records import StepDRecord
 from fv.work.store import UnitStore
 
-UNIT_SCHEMA = 7
+UNIT_SCHEMA = 8
 """Part of a unit's key: units of an older layout are computed again."""
 MEMORY_RAN_OUT = "memory_ran_out_at"
 """Where a unit says that its passes were made smaller: {this: the token rows that were asked for}."""
 
 
-def units_of_run(paths: RunPaths, meta: Mapping[str, Any], config: Config) -> UnitStore:
-    """The units of what is made of a run's results, for which no model may be loaded.
+def unit_store(paths: RunPaths, record: StepDRecord, config: Config) -> UnitStore:
+    """The units of a run. Each depends on the weights, the precision, the family's spec and the engine's revision.
+
+    With `overwrite=true` only those are found that the process at hand makes; on a cluster, those of its workers too.
 
     Args:
         paths: the run's.
-        meta: StepD's metadata, which says what the model is.
-        config: the run's settings.
+        record: StepD's.
+        config: the settings that the run is continued with.
     """
     remove_leftovers(paths.units)
-    precision, quant = _precision(config, config.compute.dtype.value), config.model.quant.value
-    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(meta["model"]), precision, quant, meta["spec"]["name"]]
-    return UnitStore(paths.units, made_with, machine_settings(config), _only_own(config))
-
-
-def unit_store(config: Config, lm: LanguageModel) -> UnitStore:
-    """The units of a run: weights, precision and engine are what all of them depend on.
-
-    With `overwrite=true` only those are found that the process at hand makes.
-    """
-    folder, quant = RunPaths.of(config).units, config.model.quant.value
-    remove_leftovers(folder)
-    precision = _precision(config, str(lm.dtype))
-    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(lm.fingerprint), precision, quant, lm.spec.name]
-    return UnitStore(folder, made_with, machine_settings(config), _only_own(config))
-
-
-def _only_own(config: Config) -> bool:
-    """Whether units that other processes made do not count; those of a cluster's workers do."""
-    return config.overwrite and not config.cluster.elsewhere
+    compute, quant = config.compute, config.model.quant.value
+    precision = f"{compute.dtype.value}, products in tf32" if compute.tf32 else compute.dtype.value
+    made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(record.model), precision, quant, record.spec.name]
+    fresh = config.overwrite and not config.cluster.elsewhere
+    return UnitStore(paths.units, made_with, machine_settings(config), fresh)
 
 
 def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -64,11 +52,6 @@ def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Memory ran out, and some passes were made smaller: {fewest} token rows and not {asked}. Numbers agree to "
         "1e-5, but not to the byte."
     ]
-
-
-def _precision(config: Config, dtype: str) -> str:
-    """The number format, and how its products are made where that is not as it says."""
-    return f"{dtype}, products in tf32" if config.compute.tf32 else dtype
 
 
 def disk_use(units: UnitStore, run_id: str) -> str:

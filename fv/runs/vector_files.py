@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fv.config import Config
+from fv.config import InjectionConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import read_json, read_torch, reading, sha256_of
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.runs.commands import command
-from fv.runs.metadata import refuse_difference
 from fv.runs.outputs import verify_outputs
 from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, TOP_HEADS, RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import AieRecord, StepERecord, read_record
+from fv.runs.refusals import refuse_difference
 from fv.vectors.file import read_vector
 from fv.vectors.names import GLOBAL, source_name
 from fv.vectors.values import flaw_of
@@ -34,18 +34,17 @@ class StoredVector(NamedTuple):
     k: int
 
 
-def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> dict[str, str]:
+def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[str, str]) -> dict[str, str]:
     """{file: SHA-256} of the vectors' files, after refusing one that StepE did not make from this run's trials.
 
     Args:
-        config: the configuration.
+        injection: the settings.
         paths: the run's.
         snapshot: {`sampled_trials.json`: its SHA-256}.
 
     Raises:
         ArtifactError: a file is missing, was changed, or is of another run.
     """
-    injection = config.injection
     hashes = {}
     if "file" in injection.fvs:
         path = Path(str(injection.fv_path))
@@ -58,7 +57,7 @@ def vector_inputs(config: Config, paths: RunPaths, snapshot: dict[str, str]) -> 
         return hashes
     folder = paths.stepe_to_read
     if not (folder / FV_META).exists():
-        first = command("stepe", f"run_id={config.run_id} (with this command's other settings)")
+        first = command("stepe", f"run_id={paths.root.name} (with this command's other settings)")
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
     for name in (*names, TOP_HEADS):
         if not (folder / name).exists():
@@ -138,19 +137,18 @@ def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str,
 
 
 def _verify_beside(path: Path, snapshot: dict[str, str]) -> None:
-    """When a vector file has its metadata beside it, refuse it if it changed or is of another run's trials.
+    """Refuse a vector's file that changed or is of another run's trials, where its record is beside it.
 
     Raises:
         ArtifactError: naming both hashes.
     """
-    for name in (FV_META, AIE_META):
-        meta_path = path.parent / name
-        if not meta_path.exists():
+    for name, kind in ((FV_META, StepERecord), (AIE_META, AieRecord)):
+        if not (path.parent / name).exists():
             continue
-        meta = read_meta(meta_path)
-        if path.name in meta["outputs"]:
-            verify_outputs(path.parent, {path.name: meta["outputs"][path.name]}, "StepE")
-            there = {SNAPSHOT: meta["inputs"][SNAPSHOT]}
+        record = read_record(path.parent / name, kind)
+        if path.name in record.outputs:
+            verify_outputs(path.parent, {path.name: record.outputs[path.name]}, "StepE")
+            there = {SNAPSHOT: record.inputs[SNAPSHOT]}
             refuse_difference(
                 there, snapshot, f"The vector {path}", "It is of another run: artifacts of two runs are mixed."
             )

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from fv.analyses import Analysis, analyses_of, known_analyses
-from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.errors import ArtifactError, ConfigError
-from fv.files import reading
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
+from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
-from fv.runs.metadata import refuse_difference, start_job
+from fv.runs.machine import start_job
 from fv.runs.paths import FV_META, RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import Step6Record, StepDRecord, StepERecord, StepRecord, read_record
+from fv.runs.refusals import refuse_difference
 from fv.runs.step6_files import META
-from fv.runs.sweep_cells import config_of
 from fv.steps.advice import with_settings
 from fv.steps.holder import ModelHolder
 from fv.work.driver import SERIAL, Driver
@@ -53,13 +52,13 @@ def run_analyse(
     """
     paths, models = RunPaths.of(config), models or ModelHolder()
     with run_lock(paths.root, shared=True):
-        for name, analysis, settings in asked_analyses(config, given):
+        for name, analysis, settings in requested_analyses(config, given):
             start_job(settings)
-            run_analysis(name, analysis, AnalysedRun(paths, settings, partial(models.of, settings)), driver)
+            run_analysis(name, analysis, LiveRun(paths, settings, partial(models.of, settings), driver))
     return paths.analyses
 
 
-def asked_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Analysis, Config]]:
+def requested_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Analysis, Config]]:
     """The analyses that are named, each with its name and the settings that its run was made with.
 
     Raises:
@@ -76,9 +75,7 @@ def asked_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Anal
 
 def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
     """The settings of a step as its record says, with those of `config` that are no part of what the run is."""
-    meta = _finished(paths, step)
-    with reading(paths.root):
-        recorded = config_of(meta)
+    recorded = _finished(paths, step).config
     there, here = flat(recorded.resolved()), flat(config.resolved())
     asked: dict[str, Any] = {}
     for key in given:
@@ -93,7 +90,7 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
         key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")
     }
     own |= {group: _with(recorded, config, group, asked) for group in ("model", "compute")}
-    return with_rows_of(replace(recorded, **own), read_meta(paths.stepd_meta))
+    return with_rows_of(replace(recorded, **own), read_record(paths.stepd_meta, StepDRecord))
 
 
 def _with(recorded: Config, config: Config, group: str, asked: Mapping[str, Any]) -> Any:
@@ -102,20 +99,24 @@ def _with(recorded: Config, config: Config, group: str, asked: Mapping[str, Any]
     return replace(getattr(recorded, group), **{name: getattr(getattr(config, group), name) for name in free})
 
 
-def _finished(paths: RunPaths, step: str) -> dict[str, Any]:
-    """The metadata of a step that has finished, as all before it have.
+def _finished(paths: RunPaths, step: str) -> StepRecord:
+    """The record of a step that has finished, as all before it have.
 
     Raises:
         ArtifactError: naming the one that has not.
     """
-    metas = {"StepD": paths.stepd_meta, "StepE": paths.stepe_to_read / FV_META, "Step6": paths.step6 / META}
-    for name, path in metas.items():
-        meta = read_meta(path) if path.exists() else {"status": "missing"}
-        if meta["status"] != "ok":
+    steps: dict[str, tuple[Path, type[StepRecord]]] = {
+        "StepD": (paths.stepd_meta, StepDRecord),
+        "StepE": (paths.stepe_to_read / FV_META, StepERecord),
+        "Step6": (paths.step6 / META, Step6Record),
+    }
+    for name, (path, kind) in steps.items():
+        record = read_record(path, kind) if path.exists() else None
+        if record is None or not record.is_finished:
             raise ArtifactError(
                 f"{name} in {path.parent} has not finished, and the analysis reads what it writes. Let it: "
                 + command(name.lower(), f"run_id={paths.root.name} (with the run's other settings)")
             )
         if name == step:
-            return meta
-    raise ConfigError(f"after={step!r} of an analysis must be one of {', '.join(metas)}.")
+            return record
+    raise ConfigError(f"after={step!r} of an analysis must be one of {', '.join(steps)}.")

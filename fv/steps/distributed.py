@@ -4,22 +4,22 @@ This process only finds out what is finished. One worker goes on with the steps 
 compute these, one goes on, until the steps are at their end.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
 from fv.models.language_model import LanguageModel
 from fv.models.shape import load_shape
-from fv.runs.completeness import relations_asked, stepd_is_complete
+from fv.runs.completeness import requested_relations, stepd_is_complete
+from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
-from fv.runs.metadata import start_job
+from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
 from fv.steps import stepd
 from fv.steps.advice import with_settings
-from fv.steps.analyse import asked_analyses
+from fv.steps.analyse import requested_analyses
 from fv.steps.holder import ModelHolder
 from fv.steps.worker import STEPS
 from fv.steps.workers import workers_of
@@ -42,21 +42,6 @@ class NoModels(ModelHolder):
         raise ModelNeeded
 
 
-def run_stepd(config: Config, models: ModelHolder | None = None) -> Path:
-    """`fv.steps.stepd.run_stepd`, its units computed elsewhere."""
-    return _run(config, ("stepd",))
-
-
-def run_stepe(config: Config, models: ModelHolder | None = None) -> Path:
-    """`fv.steps.stepe.run_stepe`, run elsewhere."""
-    return _run(config, ("stepe",))
-
-
-def run_step6(config: Config, models: ModelHolder | None = None) -> Path:
-    """`fv.steps.step6.run_step6`, its units computed elsewhere."""
-    return _run(config, ("step6",))
-
-
 def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
     """`fv.steps.pipeline.run_pipeline`, its units computed elsewhere."""
     # As there: with overwrite, what of the run is in the way goes, and a StepD of these very settings is not.
@@ -69,12 +54,12 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
     """`fv.steps.analyse.run_analyse`, its units computed elsewhere."""
     paths = RunPaths.of(config)
     with run_lock(paths.root):
-        for name, analysis, settings in asked_analyses(config, given):
+        for name, analysis, settings in requested_analyses(config, given):
             try:
                 if settings.overwrite:
                     raise ModelNeeded  # units, too, are made again
-                run = AnalysedRun(paths, settings, partial(NoModels().of, settings))
-                run_analysis(name, analysis, run, UntilMissing())
+                run = LiveRun(paths, settings, partial(NoModels().of, settings), UntilMissing())
+                run_analysis(name, analysis, run)
             except (ModelNeeded, UnitsMissing):
                 with workers_of(settings) as workers:
                     workers.run_steps({name: settings.overwrite})
@@ -100,6 +85,18 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
     return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
 
 
+def _elsewhere(step: str) -> Callable[..., Path]:
+    """A step of the module of its name, its units computed elsewhere."""
+
+    def run(config: Config, models: ModelHolder | None = None) -> Path:
+        return _run(config, (step,))
+
+    return run
+
+
+run_stepd, run_stepe, run_step6 = (_elsewhere(step) for step in ("stepd", "stepe", "step6"))
+
+
 def _refuse_impossible(config: Config) -> None:
     """Refuse, before a job waits in any queue, trials or heads that there are not; needs no weights.
 
@@ -107,5 +104,5 @@ def _refuse_impossible(config: Config) -> None:
         FvError: as StepD does.
     """
     shape = load_shape(config.model, config.compute)
-    stepd.trials_asked(config, shape, relations_asked(config))
-    stepd.heads_of(config, shape)
+    stepd.trials_of(config, shape, requested_relations(config.data))
+    stepd.heads_of(config.score, shape)

@@ -1,64 +1,52 @@
 """The flow of each step and analysis of a run, made anew: what a worker computes units of."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
 
 from fv.analyses import analyses_of
-from fv.analyses.running.analysed_run import AnalysedRun
-from fv.analyses.running.runner import analysis_flow, store_of
+from fv.analyses.running.runner import analysis_flow
 from fv.config import Config
 from fv.data.snapshot import read_snapshot
+from fv.runs.completeness import finished_stepd
 from fv.runs.engine import with_rows_of
-from fv.runs.metadata import finished_stepd
+from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta
-from fv.runs.results import StepdResults
+from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.units import unit_store
-from fv.steps import stepd, stepe
+from fv.steps import stepd
 from fv.steps.holder import ModelHolder
-from fv.steps.injections import Injections
+from fv.steps.step6 import injections_flow
+from fv.steps.stepe import quick_flow
 from fv.work.driver import Replay
+from fv.work.flow import Flow
 
 
-def replayed(title: str, about: Any, config: Config, models: ModelHolder) -> Replay:
+def replayed(title: str, written: Hashes | None, config: Config, models: ModelHolder) -> Replay:
     """The flow of a step or an analysis, from its beginning.
 
     Args:
         title: `StepD`, `StepE`, `Step6`, or the name of an analysis.
-        about: of an analysis of a Step6 that is at work, {file: SHA-256} of what that has written.
+        written: {file: SHA-256} of what a Step6 has written that is at work, for an analysis of it.
         config: the settings of the run.
         models: gives the model.
     """
-    return STEPS[title](config, models) if title in STEPS else _analysis(title, about, config, models)
+    if title == "StepD":
+        return _stepd(config, models)
+    finished_stepd(config)
+    run = LiveRun.of(config, models.of)
+    if title in FLOWS:
+        return Replay(FLOWS[title](run), run.units())
+    run = replace(run, unfinished=written)
+    return Replay(analysis_flow(title, analyses_of(config.analysis)[title], run), run.units())
+
+
+FLOWS: Mapping[str, Callable[[LiveRun], Flow[object]]] = {"StepE": quick_flow, "Step6": injections_flow}
+"""The flows of steps that continue a run."""
 
 
 def _stepd(config: Config, models: ModelHolder) -> Replay:
     paths = RunPaths.of(config)
-    config, lm = with_rows_of(config, read_meta(paths.stepd_meta)), models.of(config)
-    store = unit_store(config, lm)
+    record = read_record(paths.stepd_meta, StepDRecord)
+    config, lm = with_rows_of(config, record), models.of(config)
+    store = unit_store(paths, record, config)
     return Replay(stepd.flow_of(config, lm, read_snapshot(paths.snapshot), store), store)
-
-
-def _stepe(config: Config, models: ModelHolder) -> Replay:
-    paths, lm = RunPaths.of(config), models.of(config)
-    meta = finished_stepd(paths, config)
-    config, found = with_rows_of(config, meta), StepdResults.read(paths, meta)
-    store = unit_store(config, lm)
-    return Replay(stepe.flow_of(config, lm, found, store), store)
-
-
-def _step6(config: Config, models: ModelHolder) -> Replay:
-    paths = RunPaths.of(config)
-    meta = finished_stepd(paths, config)
-    injections = Injections.of(with_rows_of(config, meta), paths, models.of(config), meta)
-    return Replay(injections.flow(), injections.store)
-
-
-def _analysis(name: str, written: Any, config: Config, models: ModelHolder) -> Replay:
-    paths = RunPaths.of(config)
-    settings = with_rows_of(config, finished_stepd(paths, config))
-    run = AnalysedRun(paths, settings, lambda: models.of(settings), written)
-    return Replay(analysis_flow(name, analyses_of(config.analysis)[name], run), store_of(run))
-
-
-STEPS: Mapping[str, Callable[[Config, ModelHolder], Replay]] = {"StepD": _stepd, "StepE": _stepe, "Step6": _step6}

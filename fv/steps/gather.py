@@ -14,38 +14,36 @@ from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.evaluation import GridResults, has_choice
 from fv.evaluation.grid import eval_parts
-from fv.files import reading, safe_name
+from fv.files import safe_name
 from fv.interventions.engine import Cell
 from fv.runs.commands import command
-from fv.runs.engine import engine_of
-from fv.runs.evaluation import evaluation_of
+from fv.runs.completeness import finished_stepd
 from fv.runs.identity import flat
 from fv.runs.injected import outlines_of, vectors_of
+from fv.runs.live_run import LiveRun
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
+from fv.runs.machine import start_job
 from fv.runs.made_with import step6_inputs, step6_settings
-from fv.runs.metadata import REMEDY, finished_stepd, forget_pages, refuse_other_model, refuse_other_settings, start_job
 from fv.runs.paths import FV_META, RunPaths, paths_of_step6, refuse_links, run_folder
-from fv.runs.records import read_meta
-from fv.runs.results import StepdResults
+from fv.runs.records import Step6Record, StepDRecord, read_record
+from fv.runs.refusals import REMEDY, refuse_other_settings
+from fv.runs.step import Place, forget_pages
 from fv.runs.step6_files import META, SWEPT, grown_settings
 from fv.runs.sweep_cells import (
-    config_of,
     current_cells,
     finished_cells,
-    gathered_meta,
+    gathered_record,
     gathered_settings,
     read_cells,
     read_rows,
     without_swept,
 )
-from fv.runs.units import unit_store
 from fv.steps.advice import with_settings
 from fv.steps.choice import refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import write_results
-from fv.work.driver import SERIAL
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +64,20 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     paths = RunPaths.of(config)
     refuse_links(paths.root)
     base = without_swept(step6_settings(config))
-    cells = [cell for cell in finished_cells(paths.step6) if without_swept(read_meta(cell / META)["settings"]) == base]
+    cells = [cell for cell in finished_cells(paths.step6) if without_swept(_record(cell).settings) == base]
     if not cells:
         raise ArtifactError(
             f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
             + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
-    finished_stepd(paths, config)
+    finished_stepd(config)
     return gather_cells(paths.step6, cells, config.overwrite, models)
 
 
 def cells_by_place(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
     """Where the cells of a sweep are gathered (`places_of`), each place with its cells."""
     every = sorted(set(cells))
-    found = places_of(folder, [read_meta(cell / META)["settings"] for cell in every])
+    found = places_of(folder, [_record(cell).settings for cell in every])
     return {place: [every[i] for i in numbers] for place, numbers in found.items()}
 
 
@@ -138,20 +136,27 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
             summary is in the way and `overwrite` is false.
     """
     with run_lock(run_folder(folder), shared=True), locked(folder), log_to_file(folder / "step6.log"):
-        first = read_meta(cells[0] / META)
-        paths = paths_of_step6(folder, first["config"]["tag"])
-        config = _config(first, paths)
-        metas = read_cells(current_cells(cells, step6_inputs(config, paths, read_meta(paths.stepd_meta))))
-        meta = gathered_meta(metas)
+        first = _record(cells[0])
+        paths = paths_of_step6(folder, first.config.tag)
+        inputs = step6_inputs(first.config.injection, paths, read_record(paths.stepd_meta, StepDRecord))
+        found = read_cells(current_cells(cells, inputs))
+        record = gathered_record(found)
         if (folder / META).exists() and not overwrite:
-            _refuse_other_summary(folder, meta["settings"])
-            if read_meta(folder / META)["inputs"] != meta["inputs"]:
+            _refuse_other_summary(folder, record.settings)
+            if _record(folder).inputs != record.inputs:
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
         if not paths.place:
             forget_pages(paths)
-        _write(paths, read_rows(metas), meta, models or ModelHolder(), overwrite)
-        log.info("Gathered %d cells into %s", len(metas), folder / "eval_summary.json")
+        # The run as it is called now and where it is: a folder may have been moved.
+        results_dir, run_id = str(paths.root.parent.parent), paths.root.name
+        config = replace(record.config, results_dir=results_dir, run_id=run_id, tag=paths.tag, overwrite=overwrite)
+        _write(config, paths, read_rows(found), record, models or ModelHolder())
+        log.info("Gathered %d cells into %s", len(found), folder / "eval_summary.json")
     return folder
+
+
+def _record(folder: Path) -> Step6Record:
+    return read_record(folder / META, Step6Record)
 
 
 def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -161,39 +166,30 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
         ArtifactError: naming each setting that differs.
     """
     if (folder / META).exists():
-        there = read_meta(folder / META)["settings"]
+        there = _record(folder).settings
         if not grown_settings(there, settings):
             kept = f"The sweep's cells are kept. {REMEDY}"
-            refuse_other_settings(there, dict(settings), f"Step6 in {folder}", kept)
-
-
-def _config(meta: dict[str, Any], paths: RunPaths) -> Config:
-    """The recorded settings, of the run as it is called now and where it is: a folder may have been moved."""
-    with reading(paths.root):
-        recorded = config_of(meta)
-    return replace(recorded, results_dir=str(paths.root.parent.parent), run_id=paths.root.name, tag=paths.tag)
+            refuse_other_settings(there, settings, f"Step6 in {folder}", kept)
 
 
 @with_settings()
-def _write(paths: RunPaths, rows: pd.DataFrame, meta: dict[str, Any], models: ModelHolder, overwrite: bool) -> None:
+def _write(config: Config, paths: RunPaths, rows: pd.DataFrame, record: Step6Record, models: ModelHolder) -> None:
     """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
-    config = replace(_config(meta, paths), overwrite=overwrite)
     start_job(config)
-    stepd_meta = finished_stepd(paths, config)
-    stepd = StepdResults.read(paths, stepd_meta)
+    finished_stepd(config)
+    run = replace(LiveRun.of(config, models.of), paths=paths)
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
-    dev_fraction = config.evaluation.dev_fraction if has_choice(outlines_of(config, stepd.snapshot), cells) else 0.0
+    outlines, dev_fraction = outlines_of(config.injection, run.snapshot), config.evaluation.dev_fraction
     qids = sorted(rows["eval_qid"].unique())
-    parts = eval_parts(stepd.snapshot, qids, config.injection.n_eval, dev_fraction, config.seed)
+    is_choice = has_choice(outlines, cells)
+    parts = eval_parts(run.snapshot, qids, config.injection.n_eval, dev_fraction if is_choice else 0.0, config.seed)
     rows = rows.assign(part=rows["trial_id"].map(parts))
-    found, results = GridResults(rows, [], cells, parts), None
+    found, results, fields = GridResults(rows, [], cells, parts), None, dict(record)
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config, cells)
-        lm = models.of(config)
-        refuse_other_model(stepd_meta, lm, paths)
-        store = unit_store(config, lm)
-        evaluation = evaluation_of(config, lm, engine_of(config, lm, store), stepd)
-        found = found._replace(vectors=vectors_of(config, paths, lm, stepd))
-        results = evaluation.results(found, SERIAL.run(evaluation.held_out_flow(found), "Step6", store))
-        meta = {**meta, "computed_with": store.machines}
-    write_results(paths, config, stepd, found, results, meta, lambda: models.of(config))
+        store = run.units()
+        found = found._replace(vectors=vectors_of(config.injection, run.ranking, paths, run.lm, run.stepd))
+        held_out = run.driver.run(run.evaluation.held_out_flow(found), "Step6", store)
+        results = run.evaluation.results(found, held_out)
+        fields["computed_with"] = store.machines
+    write_results(run, Place("Step6", paths, paths.step6 / META, None), fields, found, results)

@@ -5,18 +5,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from fv.config import Config, StatsConfig
+from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.over_seeds import head_counts, means_over_seeds
 from fv.evaluation.summary import records
 from fv.files import digest_of
 from fv.runs.locks import locked
-from fv.runs.metadata import now, refuse_difference
+from fv.runs.machine import now
 from fv.runs.outputs import Outputs
 from fv.runs.paths import RunPaths, run_folder
-from fv.runs.records import write_meta
+from fv.runs.records import SeedsRecord, write_record
+from fv.runs.refusals import refuse_difference
 from fv.runs.run import Run
 from fv.runs.seed_files import (
     NO_TABLES,
@@ -60,7 +59,7 @@ def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
     for group in groups.values():
         if len(group) < 2:
             continue
-        seeds = [run.step("Step6").meta["seed"] for _, run in group]
+        seeds = [run.step("Step6").record.config.seed for _, run in group]
         if len(set(seeds)) < len(group):
             given = ", ".join(map(str, sorted(seeds)))
             log.warning("Nothing was averaged over the seeds %s: several runs have one seed.", given)
@@ -83,7 +82,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
             in more than their seed.
     """
     runs = {folder: run_with_tables(folder) for folder in sorted(set(folders))}
-    seeds = {folder: run.step("Step6").meta["seed"] for folder, run in runs.items()}
+    seeds = {folder: run.step("Step6").record.config.seed for folder, run in runs.items()}
     if len(set(seeds.values())) < len(runs) or len(runs) < 2:
         given = sorted(seeds.values())
         raise ArtifactError(f"Seeds are gathered over two runs or more, each of another seed; given: {given}.")
@@ -92,7 +91,7 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
     for folder in others:
         tell = "Only runs of one model, data and settings are averaged over their seeds."
         refuse_difference(settings, settings_but_seed(runs[folder]), f"{folder}", tell)
-    stats = TypeAdapter(StatsConfig).validate_python(runs[first].step("Step6").meta["config"]["stats"])
+    stats = runs[first].step("Step6").record.config.stats
     root = run_folder(first).parent.parent / "over_seeds" / digest_of([str(folder) for folder in runs])[:16]
     with locked(root):
         tables = {
@@ -103,16 +102,16 @@ def gather_seeds(folders: Sequence[Path]) -> Path:
         outputs = Outputs(root)
         for name, table in tables.items():
             outputs.csv(name, table)
-        described = {
-            "schema_version": 1,
-            "status": "ok",
-            "seeds": sorted(seeds.values()),
-            "runs": {str(folder): run.step("Step6").outputs["eval_summary.json"] for folder, run in runs.items()},
-            "warnings": warnings_of(runs.values()),
-            "finished": now(),
-            "outputs": outputs.hashes(),
-            **{Path(name).stem: records(tables[name]) for name in TABLES},
-        }
-        write_meta(root / "over_seeds.json", described)
+        record = SeedsRecord(
+            status="ok",
+            finished=now(),
+            outputs=outputs.hashes(),
+            warnings=warnings_of(runs.values()),
+            seeds=sorted(seeds.values()),
+            runs={str(folder): run.step("Step6").hashes["eval_summary.json"] for folder, run in runs.items()},
+            held_out=records(tables["held_out.csv"]),
+            contrasts=records(tables["contrasts.csv"]),
+        )
+        write_record(root / "over_seeds.json", record)
     log.info("%d seeds gathered into %s", len(runs), root)
     return root

@@ -15,7 +15,7 @@ from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
 from fv.files import read_json, reading
 from fv.runs.paths import RunPaths, refuse_links
-from fv.runs.records import StepRecord, read_steps
+from fv.runs.step_outputs import StepOutputs, read_steps
 from fv.work.store import unit_names
 
 SHOWN = 3
@@ -126,12 +126,12 @@ def run_status(config: Config) -> RunStatus:
     )
 
 
-def _step(name: str, record: StepRecord | None) -> StepStatus:
-    if record is None:
+def _step(name: str, made: StepOutputs | None) -> StepStatus:
+    if made is None:
         return StepStatus(name, "not begun")
-    if not record.finished:
-        return StepStatus(name, "begun", record.meta.get("started", ""))
-    return StepStatus(name, "stale" if record.changed else "finished", record.meta.get("finished", ""))
+    if not made.record.is_finished:
+        return StepStatus(name, "begun", made.record.started)
+    return StepStatus(name, "stale" if made.changed else "finished", made.record.finished)
 
 
 def _units(paths: RunPaths) -> list[UnitsStatus]:

@@ -8,26 +8,42 @@ never samples.
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from fv.config import Config
+from fv.data.sampling import check_tokens
+from fv.evaluation.cells import grid
+from fv.evaluation.evaluation import GridResults
+from fv.evaluation.held_out import HeldOutRows
 from fv.files import digest_of
-from fv.models.special_tokens import used_tokens
-from fv.runs.engine import with_rows_of
-from fv.runs.locks import locked, run_lock
-from fv.runs.logs import log_to_file
+from fv.runs.completeness import finished_stepd, is_complete
+from fv.runs.injected import plan_of, vectors_of
+from fv.runs.live_run import LiveRun
+from fv.runs.locks import run_lock
+from fv.runs.machine import start_job
 from fv.runs.made_with import step6_inputs, step6_settings
-from fv.runs.metadata import finished_stepd, forget_pages, is_complete, start_job, step_meta
 from fv.runs.paths import RunPaths
+from fv.runs.records import Step6Record
+from fv.runs.step import Place, step, step_fields
 from fv.runs.step6_files import META, rows_to_grow_from
 from fv.runs.units import disk_use
 from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
+from fv.steps.choice import refuse_unfit_evaluation
 from fv.steps.holder import ModelHolder
-from fv.steps.injections import Injections
 from fv.steps.summary import write_results
 from fv.work.driver import SERIAL, Driver
+from fv.work.flow import Flow
 
 log = logging.getLogger(__name__)
+
+
+class Step6Due(NamedTuple):
+    """What a Step6 that is due has of its grid already: trial rows, or None."""
+
+    known: pd.DataFrame | None
 
 
 @with_settings()
@@ -52,43 +68,69 @@ def run_step6(
     """
     start_job(config)
     paths = RunPaths.of(config)
-    with run_lock(paths.root, shared=True):
-        return _run(config, paths, models or ModelHolder(), as_cell, driver)
+    with run_lock(paths.root, shared=True):  # nobody changes what it reads meanwhile
+        stepd = finished_stepd(config)
+        made_with = {"settings": step6_settings(config), "inputs": step6_inputs(config.injection, paths, stepd)}
+        if as_cell:
+            paths = replace(paths, place=f"cells/{digest_of([*made_with.values()])[:16]}")
+        run = replace(LiveRun.of(config, (models or ModelHolder()).of, driver), paths=paths)
+        place = Place("Step6", paths, paths.step6 / META, paths.step6 / "step6.log")
+        with step(place, lambda: _due(place, config.overwrite, **made_with)) as due:
+            if due:
+                _inject(run, place, due.known, made_with)
+        if not (due or as_cell):
+            analyse_after("Step6", run)
+    return place.folder
 
 
-def _run(config: Config, paths: RunPaths, models: ModelHolder, as_cell: bool, driver: Driver) -> Path:
-    """Run Step6 in a run that nobody changes meanwhile."""
-    stepd_meta = finished_stepd(paths, config)
-    config = with_rows_of(config, stepd_meta)
-    inputs = step6_inputs(config, paths, stepd_meta)
-    settings = step6_settings(config)
-    if as_cell:
-        paths = replace(paths, place=f"cells/{digest_of([settings, inputs])[:16]}")
-    folder = paths.step6
-    with locked(folder), log_to_file(folder / "step6.log"):
-        known = None if config.overwrite else rows_to_grow_from(folder, settings, inputs)
-        if known:
-            log.info("Step6 in %s grows: %s. Its cells are kept.", folder, ", ".join(known.grown))
-        elif is_complete("Step6", folder / META, settings, inputs, config.overwrite):
-            log.info("Step6 in %s is complete already.", folder)
-            if not as_cell:
-                analyse_after("Step6", config, paths, lambda: models.of(config), driver=driver)
-            return folder
-        lm = models.of(config)
-        # A Step6 that workers have a part in begins more than once, and its rows are there at its first beginning only.
-        kept = known.rows if known and driver.alone else None
-        injections = Injections.of(config, paths, lm, stepd_meta, kept, as_cell)
-        (folder / META).unlink(missing_ok=True)
-        if not as_cell:
-            forget_pages(paths)
-        stepd, units = injections.stepd, injections.store
-        special_tokens = used_tokens(lm.tokenizer, stepd.snapshot.meta.add_special_tokens)
-        meta = step_meta("step6", config, lm, settings=settings, inputs=inputs, special_tokens=special_tokens)
-        found, rows = driver.run(injections.flow(), "Step6", units)
-        results = injections.evaluation.results(found, rows) if rows else None
-        meta |= {"computed_with": units.machines}
-        write_results(paths, config, stepd, found, results, meta, None if as_cell else lambda: lm, driver)
-        counts = len(found.vectors), len(found.cells), len(found.rows)
-        log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, folder)
-        log.info(disk_use(units, config.run_id))
-    return folder
+def _due(place: Place, overwrite: bool, settings: dict[str, Any], inputs: dict[str, str]) -> Step6Due | None:
+    """What is there of a Step6 with these settings that is due; None where all of it is."""
+    if overwrite:
+        return Step6Due(None)
+    if known := rows_to_grow_from(place.folder, settings, inputs):
+        log.info("Step6 in %s grows: %s. Its cells are kept.", place.folder, ", ".join(known.grown))
+        return Step6Due(known.rows)
+    return None if is_complete("Step6", place.record, Step6Record, settings, inputs) else Step6Due(None)
+
+
+def _inject(run: LiveRun, place: Place, known: pd.DataFrame | None, made_with: dict[str, Any]) -> None:
+    # A Step6 that workers have a part in begins more than once, and its rows are there at its first beginning only.
+    flow = injections_flow(run, known if run.driver.alone else None)
+    place.begin()
+    fields = step_fields(run.settings, run.lm, run.snapshot.meta.add_special_tokens) | made_with
+    store = run.units()
+    found, rows = run.driver.run(flow, "Step6", store)
+    results = run.evaluation.results(found, rows) if rows else None
+    write_results(run, place, {**fields, "computed_with": store.machines}, found, results)
+    counts = len(found.vectors), len(found.cells), len(found.rows)
+    log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, place.folder)
+    log.info(disk_use(store, run.settings.run_id))
+
+
+def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+    """Injects vectors over the grid, then the chosen cells on the test trials where such results are requested.
+
+    Args:
+        run: the run; the job of a sweep, in a place of its own, chooses nothing.
+        known: trial rows at some of the cells, which are not computed again.
+
+    Raises:
+        FvError: the model is not the run's, an earlier step's files were changed, a q_id or layer is not possible, or
+            there are no trials to choose on.
+    """
+    settings, lm, evaluation = run.settings, run.lm, run.evaluation
+    check_tokens(run.snapshot, lm, run.paths.snapshot)
+    cells, n_eval = grid(settings.injection, lm.n_layers), settings.injection.n_eval
+    if settings.evaluation.held_out and not run.paths.place:
+        refuse_unfit_evaluation(settings, cells)
+    vectors = vectors_of(settings.injection, run.ranking, run.paths, lm, run.stepd)
+    plan = plan_of(settings.eval_scope, run.snapshot, vectors)
+    if not run.paths.place:
+        return evaluation.flow(plan, cells, n_eval, known, settings.evaluation.held_out)
+    # The cells of a sweep belong to a choice that none of them sees.
+    parts = evaluation.parts(plan, cells, n_eval, choice=True)
+    return _alone(evaluation.grid_flow(plan, cells, parts, n_eval, known))
+
+
+def _alone(grid_flow: Flow[GridResults]) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+    return (yield from grid_flow), None

@@ -7,9 +7,9 @@ the units that are missing and ends with the same bytes.
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from fv.config import Config
+from fv.config import Config, ScoreConfig
 from fv.data.relations import Relations
 from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, write_snapshot
@@ -19,24 +19,18 @@ from fv.heads.ranking import heads_to_sweep
 from fv.heads.relations import effects_flow
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.models.special_tokens import special_tokens_warning, used_tokens
-from fv.runs.completeness import content_of, has_stepd, relations_asked, stepd_made_with, trials_there
+from fv.models.special_tokens import special_tokens_warning
+from fv.runs.completeness import has_stepd, kept_trials, requested_relations, stepd_made_with
 from fv.runs.engine import engine_of, with_rows_for, with_rows_of
-from fv.runs.locks import run_lock
+from fv.runs.live_run import LiveRun
 from fv.runs.logs import log_to_file
-from fv.runs.metadata import (
-    clear_run,
-    finished,
-    forget_pages,
-    refuse_other_model,
-    refuse_other_trials,
-    start_job,
-    step_meta,
-)
+from fv.runs.machine import start_job
 from fv.runs.outputs import Outputs
 from fv.runs.paths import RunPaths, refuse_links, refuse_one_file
-from fv.runs.records import read_meta, write_meta
+from fv.runs.records import StepDRecord, read_record, write_record
+from fv.runs.refusals import refuse_other_model, refuse_other_trials
 from fv.runs.screen_files import write_screen
+from fv.runs.step import Place, clear_run, forget_pages, step, step_fields
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, memory_warnings, unit_store
 from fv.steps.advice import with_settings
@@ -47,6 +41,22 @@ from fv.work.flow import Flow
 from fv.work.store import UnitStore
 
 log = logging.getLogger(__name__)
+
+
+class StepDDue(NamedTuple):
+    """What StepD has to do.
+
+    Attributes:
+        config: the configuration, with the run's size of passes.
+        lm: the model.
+        file: the relations; None where trials are replayed.
+        snapshot: the trials.
+    """
+
+    config: Config
+    lm: LanguageModel
+    file: Relations | None
+    snapshot: Snapshot
 
 
 @with_settings()
@@ -65,42 +75,48 @@ def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver 
         FvError: any row of spec section 7 that concerns inputs, model or run directory.
     """
     models = models or ModelHolder()
-    _made(config, models, driver)
+    start_job(config)
     # StepD has no tag, and so have its analyses.
     paths = replace(RunPaths.of(config), tag=None)
-    analyse_after("StepD", config, paths, lambda: models.of(config), driver=driver)
-    return RunPaths.of(config).root
-
-
-def _made(config: Config, models: ModelHolder, driver: Driver) -> None:
-    start_job(config)
-    paths = RunPaths.of(config)
     refuse_links(paths.root)
-    file = relations_asked(config)
-    made_with = stepd_made_with(config, file)
-    seen = content_of(paths.stepd_meta)
-    if not config.overwrite and has_stepd(paths, config, made_with):
-        log.info("StepD in %s is complete already.", paths.root)
-        return
+    # The folder may be removed again until it is clear that the trials can be drawn: the log comes after that.
+    place = Place("StepD", paths, paths.stepd_meta, log=None, alone=True, on_all_pages=True)
+    with step(place, lambda: _due(config, models)) as due:
+        if due:
+            if config.overwrite:
+                clear_run(paths)
+            with log_to_file(paths.logs / "stepD_aie.log"):
+                _measure(due, place, driver)
+    analyse_after("StepD", replace(LiveRun.of(config, models.of, driver), paths=paths))
+    return paths.root
+
+
+def _due(config: Config, models: ModelHolder) -> StepDDue | None:
+    """What is to be done, given what the run has.
+
+    Raises:
+        FvError: the run is of another configuration, or there are no such trials, heads or model.
+    """
+    paths, file = RunPaths.of(config), requested_relations(config.data)
+    if not config.overwrite and has_stepd(config, file):
+        return None
     lm = models.of(config)
-    snapshot = trials_asked(config, lm, file)
-    heads_of(config, lm)
-    with run_lock(paths.root):
-        refuse_one_file(paths.root, snapshot.qids)
-        # Another process may have done it while this one loaded its model.
-        if content_of(paths.stepd_meta) != seen and not config.overwrite and has_stepd(paths, config, made_with):
-            log.info("StepD in %s was completed by another process.", paths.root)
-            return
-        if config.overwrite:
-            clear_run(paths)
-        elif there := trials_there(paths):
-            refuse_other_trials(there, snapshot, paths)
-        with log_to_file(paths.logs / "stepD_aie.log"):
-            _run(config, lm, snapshot, made_with, file, driver)
+    snapshot = trials_of(config, lm, file)
+    heads_of(config.score, lm)
+    refuse_one_file(paths.root, snapshot.qids)
+    if config.overwrite:
+        return StepDDue(with_rows_for(config, lm), lm, file, snapshot)
+    if kept := kept_trials(paths):
+        refuse_other_trials(kept, snapshot, paths)
+    if not paths.stepd_meta.exists():
+        return StepDDue(with_rows_for(config, lm), lm, file, snapshot)
+    before = read_record(paths.stepd_meta, StepDRecord)
+    refuse_other_model(before, lm, paths)
+    return StepDDue(with_rows_of(config, before), lm, file, snapshot)
 
 
-def trials_asked(config: Config, lm: LanguageModel, file: Relations | None) -> Snapshot:
-    """The trials that a configuration asks for: sampled from a file's relations, or replayed where there is none.
+def trials_of(config: Config, lm: LanguageModel, file: Relations | None) -> Snapshot:
+    """The trials of a configuration: sampled from a file's relations, or replayed where there is none.
 
     Raises:
         TrialError: they cannot be sampled or replayed.
@@ -111,13 +127,13 @@ def trials_asked(config: Config, lm: LanguageModel, file: Relations | None) -> S
     return sample_snapshot(file, config.data, config.seed, lm, special, name)
 
 
-def heads_of(config: Config, lm: LanguageModel) -> list[Head]:
-    """The heads that a configuration sweeps.
+def heads_of(score: ScoreConfig, lm: LanguageModel) -> list[Head]:
+    """The heads that are swept.
 
     Raises:
         ConfigError: the model has no such layer or head.
     """
-    return heads_to_sweep(config.score.layers, config.score.heads, lm.n_layers, lm.n_heads, config.score.called)
+    return heads_to_sweep(score.layers, score.heads, lm.n_layers, lm.n_heads, score.called)
 
 
 def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitStore) -> Flow[Effects]:
@@ -132,8 +148,8 @@ def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitSt
     how = Measurement(
         lm=lm,
         snapshot=snapshot,
-        heads=heads_of(config, lm),
-        engine=engine_of(config, lm, store),
+        heads=heads_of(config.score, lm),
+        engine=engine_of(config.compute, lm, store),
         score=config.score,
         seed=config.seed,
         n_mean_trials=config.data.n_mean_trials,
@@ -143,40 +159,31 @@ def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitSt
     return effects_flow(how, config.stats)
 
 
-def _run(
-    config: Config,
-    lm: LanguageModel,
-    snapshot: Snapshot,
-    made_with: dict[str, Any],
-    file: Relations | None,
-    driver: Driver,
-) -> None:
-    paths, special = RunPaths.of(config), snapshot.meta.add_special_tokens
-    before = read_meta(paths.stepd_meta) if paths.stepd_meta.exists() else None
-    config = with_rows_of(config, before) if before else with_rows_for(config, lm)
-    special_tokens = used_tokens(lm.tokenizer, special)
+def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
+    config, lm, file, snapshot = due
+    paths, special = place.paths, snapshot.meta.add_special_tokens
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     warning = special_tokens_warning(lm.tokenizer, special, setting, name)
-    recorded = {"special_tokens": special_tokens, "warnings": [warning] if warning else []}
-    meta = step_meta("stepD", config, lm, made_with=made_with, **recorded)
-    if before:
-        refuse_other_model(before, lm, paths)
-    outputs = Outputs(paths.artifacts)
+    warnings = [warning] if warning else []
+    fields = {**step_fields(config, lm, special), "made_with": stepd_made_with(config.data, file)}
+    begun = StepDRecord(**fields, warnings=warnings)
+    outputs = Outputs(place.folder)
     forget_pages(paths, of_all_tags=True)
-    write_meta(paths.stepd_meta, meta)
+    # Written now and at the end: trials that are drawn once are kept, and workers read the settings.
+    write_record(place.record, begun)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
     log_warnings(file, snapshot, config.data.called)
-    if warning:
-        log.warning(warning)
+    for line in warnings:
+        log.warning(line)
     n_fit = sum(trial.split == "fit" for trial in snapshot.trials)
     shape = f"{lm.n_layers} layers x {lm.n_heads} heads, {config.compute.sweep.value} sweep"
-    counts = f"{len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads_of(config, lm))} heads of {lm.name}"
+    counts = f"{len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads_of(config.score, lm))} heads of {lm.name}"
     log.info("StepD: %s (%s) in %s", counts, shape, paths.root)
-    store = unit_store(config, lm)
+    store = unit_store(paths, begun, config)
     effects = driver.run(flow_of(config, lm, snapshot, store), "StepD", store)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
-    warnings = [*meta["warnings"], *memory_warnings(store.machines)]
-    write_meta(paths.stepd_meta, finished(meta, outputs, computed_with=store.machines, warnings=warnings))
+    warnings += memory_warnings(store.machines)
+    place.finish(StepDRecord, fields, outputs, computed_with=store.machines, warnings=warnings)
     log.info(disk_use(store, config.run_id))

@@ -5,32 +5,21 @@ Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from fv.config import Config
 from fv.evaluation.cells import grid
 from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
-from fv.heads.ranking import Ranking
-from fv.models.language_model import LanguageModel
-from fv.runs.engine import engine_of, with_rows_of
-from fv.runs.evaluation import evaluation_of
-from fv.runs.locks import run_lock
-from fv.runs.logs import log_to_file
+from fv.runs.completeness import finished_stepd, is_complete
+from fv.runs.live_run import LiveRun
+from fv.runs.machine import start_job
 from fv.runs.made_with import aie_settings, stepe_settings
-from fv.runs.metadata import (
-    finished,
-    finished_stepd,
-    forget_pages,
-    is_complete,
-    refuse_other_model,
-    start_job,
-    step_meta,
-)
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
-from fv.runs.records import read_meta, write_meta
-from fv.runs.results import StepdResults
-from fv.runs.units import unit_store
+from fv.runs.records import AieRecord, StepERecord
+from fv.runs.results import named_ranking
+from fv.runs.step import Place, step, step_fields
 from fv.runs.vector_files import FILES
 from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
@@ -42,9 +31,16 @@ from fv.vectors.ranked import TopHeads, with_vectors
 from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow
-from fv.work.store import UnitStore
 
 log = logging.getLogger(__name__)
+
+
+class StepEDue(NamedTuple):
+    """What StepE has to make in a run: the vectors or not, and the package of the AIE subset in a folder or not."""
+
+    run: LiveRun
+    vectors: bool
+    subset: Path | None
 
 
 @with_settings()
@@ -65,92 +61,64 @@ def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver 
     """
     start_job(config)
     paths, models = RunPaths.of(config), models or ModelHolder()
-    # Who finds all of it there does not keep others out: jobs of a sweep are at work.
-    with run_lock(paths.root, shared=True):
-        stepd_meta = finished_stepd(paths, config)  # before there is a log
-        config = with_rows_of(config, stepd_meta)
-        verify_outputs(paths.artifacts, stepd_meta["outputs"], "StepD")
-        with log_to_file(paths.logs / "stepE.log"):
-            if lacking(config, paths, stepd_meta["outputs"]) == (False, None):
-                log.info("StepE in %s is complete already.", paths.stepe)
-                analyse_after("StepE", config, paths, lambda: models.of(config), driver=driver)
-                return paths.stepe
-    with run_lock(paths.root), log_to_file(paths.logs / "stepE.log"):
-        if read_meta(paths.stepd_meta) != stepd_meta:  # another command came first
-            stepd_meta = finished_stepd(paths, config)
-        stepd = StepdResults.read(paths, stepd_meta)
-        lacks_vectors, subset = lacking(config, paths, stepd.hashes)
-        lm = models.of(config)
-        refuse_other_model(stepd_meta, lm, paths)
-        if lacks_vectors:
-            _write_vectors(config, paths, lm, stepd, driver)
-        if subset is not None:
-            write_subset(config, subset, lm, stepd)
-            log.info("AIE over %s: %s", ", ".join(config.score.aie_qids or []), subset)
-        analyse_after("StepE", config, paths, lambda: lm, stepd, driver=driver)
+    # Step6 of every tag may read what an untagged StepE writes, so nobody else is in the run meanwhile.
+    record, stepe_log = paths.stepe / FV_META, paths.logs / "stepE.log"
+    place = Place("StepE", paths, record, stepe_log, alone=True, on_all_pages=not paths.tag)
+    with step(place, lambda: _due(config, models, driver)) as due:
+        if due and due.vectors:
+            _write_vectors(due.run, place)
+        if due and due.subset:
+            write_subset(due.run, due.subset)
+    analyse_after("StepE", due.run.read_anew() if due else LiveRun.of(config, models.of, driver))
     return paths.stepe
 
 
-def lacking(config: Config, paths: RunPaths, stepd_hashes: dict[str, str]) -> tuple[bool, Path | None]:
-    """What StepE has to make: whether the vectors, and the folder of the AIE subset's package if that.
-
-    Args:
-        config: the configuration.
-        paths: the run's.
-        stepd_hashes: {file: SHA-256} of what StepD wrote.
+def _due(config: Config, models: ModelHolder, driver: Driver) -> StepEDue | None:
+    """What is to be made, given what the run has.
 
     Raises:
-        FvError: StepE ran here with other settings, or its files were changed; the subset names an unknown relation.
+        FvError: StepE ran here with other settings, or files were changed; the subset names an unknown relation.
     """
-    made = is_complete("StepE", paths.stepe / FV_META, stepe_settings(config), stepd_hashes, config.overwrite)
-    subset = subset_folder(config, paths, stepd_hashes)
-    if subset and is_complete("StepE", subset / AIE_META, aie_settings(config), stepd_hashes, config.overwrite):
+    stepd, paths = finished_stepd(config).outputs, RunPaths.of(config)
+    verify_outputs(paths.artifacts, stepd, "StepD")
+    subset = subset_folder(config.score, paths, stepd)
+    run = LiveRun.of(config, models.of, driver)
+    if config.overwrite:
+        return StepEDue(run, vectors=True, subset=subset)
+    made = is_complete("StepE", paths.stepe / FV_META, StepERecord, stepe_settings(config), stepd)
+    if subset and is_complete("StepE", subset / AIE_META, AieRecord, aie_settings(config.score), stepd):
         subset = None
-    return not made, subset
+    return None if made and subset is None else StepEDue(run, not made, subset)
 
 
-def _write_vectors(config: Config, paths: RunPaths, lm: LanguageModel, stepd: StepdResults, driver: Driver) -> None:
-    folder, measured, ranking = paths.stepe, stepd.effects, _ranking(config)
-    meta = step_meta("stepE", config, lm, settings=stepe_settings(config), inputs=stepd.hashes)
-    top = TopHeads.of(measured, ranking, config.score.called("k"))
-    by_layer, described = top.global_by_layer(lm), top.described(measured)
-    overall = by_layer.sum(0)
-    # The metadata goes last: a StepE that was killed has none, and is made again.
-    (folder / FV_META).unlink(missing_ok=True)
-    forget_pages(paths, of_all_tags=not paths.tag)
-    outputs = Outputs(folder)
+def _write_vectors(run: LiveRun, place: Place) -> None:
+    config, lm, effects, ranking = run.settings, run.lm, run.effects, named_ranking(run.settings.score)
+    fields = step_fields(config, lm, run.snapshot.meta.add_special_tokens)
+    top = TopHeads.of(effects, ranking, config.score.called("k"))
+    by_layer, described = top.global_by_layer(lm), top.described(effects)
+    overall = by_layer.sum(0)  # (d_model,)
+    place.begin()
+    outputs = Outputs(place.folder)
     outputs.json(TOP_HEADS, described)
     outputs.torch("fv_by_layer.pt", by_layer)
     outputs.torch(FILES["global"], overall)
     outputs.torch(FILES["qid"], with_vectors(lm, top.own))
     outputs.torch(FILES["aie_qid"], with_vectors(lm, top.of_aie))
     if config.injection.quick_eval:
-        store = unit_store(config, lm)
-        found, _ = driver.run(flow_of(config, lm, stepd, store), "StepE", store)
-        outputs.json("stepE_eval.json", grid_summary(config, stepd, found, ranking=ranking))
+        found, _ = run.driver.run(quick_flow(run), "StepE", run.units())
+        outputs.json("stepE_eval.json", grid_summary(run, found, ranking).as_json())
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
-    write_meta(folder / FV_META, finished({**meta, **more, "norm": float(overall.norm())}, outputs))
-    n_qids = len(measured.qids)
-    log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, folder)
+    made_with = {"settings": stepe_settings(config), "inputs": run.meta.outputs}
+    place.finish(StepERecord, {**fields, **made_with}, outputs, **more, norm=float(overall.norm()))
+    n_qids = len(effects.qids)
+    log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, place.folder)
 
 
-def flow_of(
-    config: Config, lm: LanguageModel, stepd: StepdResults, store: UnitStore
-) -> Flow[tuple[GridResults, HeldOutRows | None]]:
-    """Injects the global vector into all relations' eval trials: the quick evaluation.
-
-    Args:
-        config: the configuration, with the size of passes.
-        lm: the model.
-        stepd: StepD's artifacts.
-        store: its units, which note when passes were made smaller.
-    """
-    ranking, cells = _ranking(config), grid(config.injection, lm.n_layers)
-    values = TopHeads.of(stepd.effects, ranking, config.score.called("k")).global_by_layer(lm).sum(0)
-    vector = Vector(source_name("global", None), "global", None, values, config.score.k)
-    evaluation = evaluation_of(config, lm, engine_of(config, lm, store), stepd, ranking)
-    return evaluation.flow([(vector, stepd.snapshot.qids)], cells, config.injection.n_eval, held_out=False)
-
-
-def _ranking(config: Config) -> Ranking:
-    return Ranking(config.score.key.value, config.score.k, config.score.aie_leave_one_out)
+def quick_flow(run: LiveRun) -> Flow[tuple[GridResults, HeldOutRows | None]]:
+    """Injects the global vector into all relations' eval trials: the quick evaluation."""
+    score, injection = run.settings.score, run.settings.injection
+    ranking = named_ranking(score)
+    values = TopHeads.of(run.effects, ranking, score.called("k")).global_by_layer(run.lm).sum(0)  # (d_model,)
+    vector = Vector(source_name("global", None), "global", None, values, score.k)
+    cells, evaluation = grid(injection, run.lm.n_layers), run.evaluation_by(ranking)
+    return evaluation.flow([(vector, run.snapshot.qids)], cells, injection.n_eval, held_out=False)

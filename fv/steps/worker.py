@@ -7,17 +7,17 @@ from itertools import groupby
 from typing import Any
 
 from fv.analyses import analyses_of
-from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.cluster.work.records import here
 from fv.config import Config
 from fv.errors import ClusterError
 from fv.heads.measurement import KINDS
 from fv.progress import show_bars
-from fv.runs.engine import with_rows_of
+from fv.runs.completeness import finished_stepd
+from fv.runs.live_run import LiveRun
 from fv.runs.locks import has_run
 from fv.runs.logs import keep_log
-from fv.runs.metadata import finished_stepd, start_job
+from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
 from fv.steps.advice import with_settings
 from fv.steps.flows import replayed
@@ -110,9 +110,8 @@ class Worker:
         return self._replay[1]
 
     def _analyse(self, name: str, config: Config) -> None:
-        settings = with_rows_of(config, finished_stepd(self.paths, config))
-        run = AnalysedRun(self.paths, settings, lambda: self.models.of(settings))
-        run_analysis(name, analyses_of(config.analysis)[name], run, UntilMissing())
+        finished_stepd(config)
+        run_analysis(name, analyses_of(config.analysis)[name], LiveRun.of(config, self.models.of, UntilMissing()))
 
 
 def _as_json(missing: Missing) -> dict[str, Any]:

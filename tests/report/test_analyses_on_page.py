@@ -12,16 +12,15 @@ from matplotlib.figure import Figure
 from page_reader import Page
 
 from fv.analyses import Analysis
-from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel
 from fv.report.page import write_page
+from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import Step6Record, read_record
 from fv.runs.run import Run, open_run
 from fv.runs.step6_files import META
-from fv.runs.sweep_cells import config_of
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Lengths(Analysis):
 
     reads: ClassVar[tuple[str, ...]] = ("held_out_trials",)
 
-    def compute(self, run: AnalysedRun, unit: Any) -> dict[str, pd.DataFrame]:
+    def compute(self, run: LiveRun, unit: Any) -> dict[str, pd.DataFrame]:
         rows = run.table("held_out_trials")
         return {"answer_lengths": rows.assign(letters=rows["text"].str.len())[["trial_id", "condition", "letters"]]}
 
@@ -48,7 +47,7 @@ def no_model() -> LanguageModel:
 def analysed(hostile_run: Run, tmp_path: Path) -> Run:
     shutil.copytree(hostile_run.paths.root / "artifacts", tmp_path / "r" / "artifacts")
     paths = RunPaths(tmp_path / "r")
-    run_analysis("lengths", Lengths(), AnalysedRun(paths, config_of(read_meta(paths.step6 / META)), no_model))
+    run_analysis("lengths", Lengths(), LiveRun(paths, read_record(paths.step6 / META, Step6Record).config, no_model))
     return open_run(paths.root)
 
 

@@ -165,7 +165,7 @@ def test_the_command_is_the_runs_settings(hostile_run: Run, page: Page, make_con
     assert (python, m, entrypoint) == ("python", "-m", "entrypoints.pipeline")
     again = make_config(*overrides).resolved()
     for group in ("data", "score", "injection", "evaluation", "stats", "compute", "seed", "run_id"):
-        recorded = hostile_run.config[group]
+        recorded = hostile_run.config.resolved()[group]
         if group == "data":
             again[group]["relation_csv_path"] = recorded["relation_csv_path"]
         assert again[group] == recorded

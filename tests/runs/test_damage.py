@@ -14,12 +14,12 @@ import torch
 from conftest import MakeConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records import rewrite
 
 from fv.config import Config
 from fv.errors import ArtifactError, FvError
 from fv.files import read_json, write_json
 from fv.report.terminal import report
-from fv.runs.records import read_meta, write_meta
 from fv.runs.run import Run, open_run
 from fv.steps.analyse import run_analyse
 from fv.steps.holder import ModelHolder
@@ -71,7 +71,7 @@ def readers(root: Path) -> dict[str, Callable[[Run], Any]]:
         "means": lambda run: {q_id: own.clean.tolist() for q_id, own in run.effects.means.items()},
         "result": lambda run: run.result.trials,
         "trials": lambda run: run.trials.snapshot.model_dump_json(),
-        "settings": lambda run: [run.config["seed"], run.config["model"]["name"], run.meta["model"]],
+        "settings": lambda run: [run.config.seed, run.config.model.name, run.meta.model],
         "steps": lambda _: run_status(config).steps,
         "report": lambda _: report(config),
     }
@@ -243,9 +243,8 @@ def test_metadata_of_any_other_form_end_in_an_error_of_ours(
         shutil.copytree(finished_run, root)
     path = root / "artifacts" / data.draw(st.sampled_from(["stepD_meta.json", "step6/eval_meta.json"]))
     whole = path.read_bytes()
-    meta = read_meta(path)
     key = data.draw(st.sampled_from(["status", "outputs", "inputs", "config", "seed", "settings", "model", "warnings"]))
-    write_meta(path, {**meta, key: value})
+    rewrite(path, lambda record: record.update({key: value}))
     try:
         report(Config(results_dir=str(tmp_path), run_id="r"))
     except FvError:
@@ -269,7 +268,7 @@ def test_a_tensor_file_of_odd_vectors_is_refused(copied_run: Path) -> None:
         from fv.files import sha256_of
 
         torch.save({q_id: {**own, "vector": odd} for q_id, own in stored.items()}, path)
-        meta = read_meta(meta_path)
-        write_meta(meta_path, {**meta, "outputs": {**meta["outputs"], "fv_qid.pt": sha256_of(path)}})
+        digest = sha256_of(path)
+        rewrite(meta_path, lambda record, digest=digest: record["outputs"].update({"fv_qid.pt": digest}))
         with pytest.raises(ArtifactError, match=r"fv_qid\.pt holds"):
             _ = open_run(copied_run).vectors

@@ -11,12 +11,13 @@ from analysed import tiny_settings
 from conftest import MakeConfig
 from hypothesis import given
 from hypothesis import strategies as st
+from records import rewrite
 
 from fv.config import Config
 from fv.errors import ArtifactError
+from fv.files import read_json
 from fv.report.terminal import print_report, report
 from fv.runs.paths import RunPaths, is_inside, paths_of_step6, refuse_links
-from fv.runs.records import read_meta, write_meta
 from fv.runs.run import open_run
 from fv.steps.analyse import run_analyse
 from fv.steps.clean import run_clean
@@ -109,9 +110,9 @@ def test_names_of_outputs_that_lead_out_are_neither_read_nor_deleted(
         "above": os.path.relpath(outside / "kept.csv", cost),
         "in the middle": f"x/../{os.path.relpath(outside / 'kept.csv', cost)}",
     }
-    meta = read_meta(cost / "analysis_meta.json")
-    digest = next(iter(meta["outputs"].values()))
-    write_meta(cost / "analysis_meta.json", {**meta, "outputs": {names[form]: digest}})
+    record = cost / "analysis_meta.json"
+    digest = next(iter(read_json(record)["outputs"].values()))
+    rewrite(record, lambda values: values.update(outputs={names[form]: digest}))
     assert "kept" not in open_run(copied_run).tables
     only = ["analysis=[cost]", "analysis.cost.n_texts=2", "run_id=r", f"results_dir={copied_run.parents[1]}"]
     given = ["analysis", "analysis.cost.n_texts"]
@@ -119,8 +120,7 @@ def test_names_of_outputs_that_lead_out_are_neither_read_nor_deleted(
     assert content(outside) == {"kept.csv": b"mine\n"}
     assert len(open_run(copied_run).table("injection_cost"))
     step6 = copied_run / "artifacts" / "step6" / "eval_meta.json"
-    meta = read_meta(step6)
-    write_meta(step6, {**meta, "outputs": {**meta["outputs"], names[form]: digest}})
+    rewrite(step6, lambda values: values["outputs"].update({names[form]: digest}))
     with pytest.raises(ArtifactError, match="it leads out of the run's folder"):
         open_run(copied_run)
 

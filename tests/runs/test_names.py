@@ -5,6 +5,7 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,13 @@ from fv.errors import ArtifactError
 from fv.evaluation.evaluation import GridResults
 from fv.files import read_json, read_jsonl
 from fv.interventions.engine import Cell
-from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.report.terminal import print_report
-from fv.runs.evaluation import evaluation_of
 from fv.runs.injected import vectors_of
+from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import StepDRecord, read_record
 from fv.runs.results import StepdResults
 from fv.steps.seeds import gather_seeds
 from fv.steps.step6 import run_step6
@@ -121,7 +121,7 @@ def paths(config: Config) -> RunPaths:
 
 @pytest.fixture(scope="module")
 def stepd(paths: RunPaths) -> StepdResults:
-    return StepdResults.read(paths, read_meta(paths.stepd_meta))
+    return StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +216,9 @@ def test_a_relations_unit_depends_on_its_own_trials_alone(config: Config, paths:
     rows = rows[rows["fv"].isin(NAMES.values()) & rows["eval_qid"].isin(["a", "a:b"]) & (rows["layer"] == 0)]
     lm = loaded(config)
     parts = dict(zip(rows["trial_id"], rows["part"], strict=True))
-    found = GridResults(rows, vectors_of(config, paths, lm, stepd), [Cell(0, 1.0)], parts)
-    engine = SharedPrefixEngine(lm, 4096)
-    SERIAL.run(evaluation_of(config, lm, engine, stepd).held_out_flow(found), "Step6", Watched(None, None))
+    run = replace(LiveRun.of(config, lambda _: lm), paths=paths)
+    found = GridResults(rows, vectors_of(config.injection, run.ranking, paths, lm, stepd), [Cell(0, 1.0)], parts)
+    SERIAL.run(run.evaluation.held_out_flow(found), "Step6", Watched(None, None))
     for q_id in ("a", "a:b"):
         prompts = {tuple(lm.encode(trial.zero_shot_prompt_str, False)) for trial in stepd.snapshot.of(q_id, "eval")}
         _, test, _ = asked[UnitName("held_out", q_id, "own")]

@@ -13,8 +13,8 @@ from fv.report.page import write_page
 from fv.report.terminal import report
 from fv.runs.locks import has_run, locked, run_lock
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_steps
 from fv.runs.run import open_run
+from fv.runs.step_outputs import read_steps
 from fv.steps import pipeline
 from fv.steps.clean import run_clean
 from fv.steps.holder import ModelHolder

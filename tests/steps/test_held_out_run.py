@@ -23,7 +23,7 @@ from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, Se
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import StepDRecord, read_record
 from fv.runs.results import StepdResults
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
@@ -58,7 +58,7 @@ def run(config: Config) -> RunPaths:
 
 @pytest.fixture(scope="module")
 def stepd(run: RunPaths) -> StepdResults:
-    return StepdResults.read(run, read_meta(run.stepd_meta))
+    return StepdResults.read(run, read_record(run.stepd_meta, StepDRecord))
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ def test_adaptive_trials_stop_when_the_ranking_is_stable(
         paths = RunPaths.of(config)
         scores = pd.read_csv(paths.artifacts / "cie_scores.csv")
         n_trials[wanted] = set(scores["n_trials"])
-        found = StepdResults.read(paths, read_meta(paths.stepd_meta))
+        found = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
         for q_id, effects in found.effects.effects.items():
             assert {effects.n_trials} == set(scores[scores["q_id"] == q_id]["n_trials"])
     assert n_trials[0.01] == {4} and max(n_trials[0.9999]) > 4

@@ -11,11 +11,10 @@ from conftest import TINY_QIDS, MakeConfig
 from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.caveats import caveats
 from fv.files import read_json, read_jsonl, read_torch
-from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
-from fv.runs.evaluation import evaluation_of
+from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta
+from fv.runs.records import StepDRecord, read_record
 from fv.runs.results import StepdResults
 from fv.steps.advice import with_settings
 from fv.steps.pipeline import run_pipeline
@@ -129,7 +128,7 @@ def test_a_stepe_of_an_older_version_says_to_run_it_again(
 
 
 def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama: LanguageModel) -> None:
-    stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
+    stepd = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
     fit = [t for t in stepd.snapshot.trials if (t.q_id, t.split) == ("antonym", "fit")]
     streams = []
     for trial in fit:
@@ -149,17 +148,16 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
 def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
-    stepd = StepdResults.read(paths, read_meta(paths.stepd_meta))
+    stepd = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
     means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
     old = replace(stepd.effects, means=means)
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
     config = make_config(*overrides, "injection.alpha_unit=residual")
-    engine = NaiveEngine(tiny_llama)
-    asked = evaluation_of(config, tiny_llama, engine, replace(stepd, effects=old))
+    run = replace(LiveRun.of(config, lambda _: tiny_llama), found=replace(stepd, effects=old))
     with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_settings():
-        asked.norms_of_alpha()
+        run.evaluation.norms_of_alpha()
 
 
 @pytest.mark.slow
@@ -167,7 +165,7 @@ def test_a_vector_can_be_scaled_to_the_residual_stream(
     make_config: MakeConfig, overrides: list[str], paths: RunPaths
 ) -> None:
     """The same strengths asked for in the other unit give the same answers."""
-    norms = StepdResults.read(paths, read_meta(paths.stepd_meta)).effects.means["antonym"].residual_norm
+    norms = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord)).effects.means["antonym"].residual_norm
     assert norms is not None
     run_stepe(make_config(*overrides, "tag=unit"))
     one = ["injection.fv=qid", "injection.fv_source_qid=antonym", "injection.layer=1", "tag=unit"]

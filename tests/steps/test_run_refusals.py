@@ -3,17 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from analysed import ONE_CONTROL
 from conftest import MakeConfig
+from records import rewrite
 
 from fv.errors import ArtifactError, ConfigError, FvError
 from fv.files import sha256_of
 from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta, write_meta
 from fv.steps.gather import run_gather
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -119,13 +120,14 @@ def test_relations_are_no_less_than_the_runs(make_config: MakeConfig, finished: 
 
 
 def test_a_setting_that_a_run_did_not_know_does_not_refuse_it(make_config: MakeConfig, copied: list[str]) -> None:
+    def forget(record: dict[str, Any]) -> None:
+        for group, key in (("data", "corruption"), ("score", "adaptive"), ("injection", "alpha_unit")):
+            record["config"][group].pop(key)
+        record["settings"].pop("injection.alpha_unit", None)
+
     paths = RunPaths.of(make_config(*copied))
     for path in (paths.stepd_meta, paths.step6 / "eval_meta.json"):
-        meta = read_meta(path)
-        for group, key in (("data", "corruption"), ("score", "adaptive"), ("injection", "alpha_unit")):
-            meta["config"][group].pop(key)
-        meta.get("settings", {}).pop("injection.alpha_unit", None)
-        write_meta(path, meta)
+        rewrite(path, forget)
     before = files_in(paths.root)
     run_pipeline(make_config(*copied))
     assert files_in(paths.root) == before

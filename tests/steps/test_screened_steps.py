@@ -201,7 +201,7 @@ def test_a_screened_run_that_grew_is_the_run_of_all_at_once(
 
 def test_points_belong_to_a_run_whose_gradients_are_integrated(make_config: MakeConfig) -> None:
     def identity_of(*overrides: str) -> dict[str, Any]:
-        return identity(make_config(*overrides).resolved())
+        return identity(make_config(*overrides))
 
     for method, differs in (("gradient", False), ("integrated", True)):
         few, many = (identity_of(f"score.screen={method}", f"score.screen_points={n}") for n in (2, 3))

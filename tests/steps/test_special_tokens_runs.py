@@ -12,7 +12,7 @@ from entrypoints.flags import translate
 from fv.errors import ArtifactError
 from fv.files import read_json
 from fv.interventions.shared_prefix import SharedPrefixEngine
-from fv.runs.metadata import finished_stepd
+from fv.runs.completeness import finished_stepd
 from fv.runs.paths import RunPaths
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import run_step6
@@ -64,7 +64,7 @@ def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
     monkeypatch.setattr(ModelHolder, "of", lambda *_: pytest.fail("the model was loaded"))
     if name == "plain" or (there == "false") == (here == "false"):
         assert run_stepd(config) == RunPaths.of(config).root
-        assert finished_stepd(RunPaths.of(config), config)["status"] == "ok"
+        assert finished_stepd(config).is_finished
         return
     spelled = {"auto": "'auto'", "true": "True", "false": "False"}
     told = rf"(?s)model\.add_special_tokens: there {spelled[there]}, here {spelled[here]}\n.*another run_id"
@@ -136,7 +136,7 @@ def test_flag_scripts_add_no_bos_warn_of_it_and_find_their_run_again(
         for given_model in (model, {}):
             found = make_config(*translate(step, {**given_model, **where}), *light, entrypoint=step)
             assert found.model == config.model
-            assert finished_stepd(RunPaths.of(found), found)["status"] == "ok"
+            assert finished_stepd(found).is_finished
 
 
 @pytest.mark.slow
@@ -149,4 +149,4 @@ def test_flag_scripts_adopt_the_special_tokens_of_a_run_made_otherwise(
         overrides = translate("stepe", {"--stepd_base_dir": str(paths.root), "--model": str(bos_folder)})
         config = make_config(*overrides, "model.name=bos", entrypoint="stepe")
         assert config.model.add_special_tokens == due
-        assert finished_stepd(paths, config)["status"] == "ok"
+        assert finished_stepd(config).is_finished

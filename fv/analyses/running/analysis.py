@@ -11,7 +11,7 @@ from fv.config.group import Group
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fv.analyses.running.analysed_run import AnalysedRun
+    from fv.runs.live_run import LiveRun
     from fv.tables import Tables
 
 EVERYTHING = "all"
@@ -47,15 +47,15 @@ class Analysis(Group):
             ConfigError: naming the setting.
         """
 
-    def units(self, run: AnalysedRun) -> Sequence[Any]:
+    def units(self, run: LiveRun) -> Sequence[Any]:
         """The pieces it is made of, each kept once finished: relations, vectors, pairs of them, as JSON values."""
         return [EVERYTHING]
 
-    def compute(self, run: AnalysedRun, unit: Any) -> Tables:
+    def compute(self, run: LiveRun, unit: Any) -> Tables:
         """The tables of one unit, by name; a table of the same name in several units is one table."""
         raise NotImplementedError
 
-    def finish(self, run: AnalysedRun, tables: Tables) -> Tables:
+    def finish(self, run: LiveRun, tables: Tables) -> Tables:
         """What the analysis comes to: its tables by name, from those of all units, joined in the order of units."""
         return tables
 

@@ -1,4 +1,4 @@
-"""Runs one analysis: what is finished is not made again, and what is made is written whole, its metadata last."""
+"""Runs an analysis of a run: its flow, its files, its figures."""
 
 import importlib.util
 import json
@@ -13,25 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.analysis import EVERYTHING, Analysis
+from fv.analyses.running.inputs import inputs_of
 from fv.config.group import plain
 from fv.errors import ArtifactError
 from fv.files import read_json, write_whole
 from fv.progress import Advance
 from fv.runs.analysis_files import META
+from fv.runs.completeness import is_complete
 from fv.runs.identity import flat
-from fv.runs.locks import locked, run_lock
-from fv.runs.logs import log_to_file
-from fv.runs.metadata import finished, forget_pages, is_complete, machine_settings, now, versions
+from fv.runs.live_run import LiveRun
+from fv.runs.machine import machine_settings, now, versions
 from fv.runs.outputs import Outputs
-from fv.runs.paths import RunPaths
-from fv.runs.records import read_meta, write_meta
-from fv.runs.units import units_of_run
+from fv.runs.records import AnalysisRecord, read_record
+from fv.runs.step import Place, step
 from fv.tables import Tables, arrays_of, tables_of
-from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow, Job, Stage, Unit
-from fv.work.store import Arrays, UnitName, UnitStore
+from fv.work.store import Arrays, UnitName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,14 +39,13 @@ FORMS = ("png", "svg")
 log = logging.getLogger(__name__)
 
 
-def run_analysis(name: str, analysis: Analysis, run: AnalysedRun, driver: Driver = SERIAL) -> Any:
+def run_analysis(name: str, analysis: Analysis, run: LiveRun) -> Any:
     """Run an analysis of a run into `artifacts/analyses/<name>[/<tag>]/`, unless it is there.
 
     Args:
-        name: what it is called.
+        name: its name.
         analysis: its settings.
         run: the run; its setting `overwrite` says whether to make the analysis again whatever is there.
-        driver: has its units computed.
 
     Returns:
         what it found, as JSON: `Analysis.summary`.
@@ -58,62 +55,50 @@ def run_analysis(name: str, analysis: Analysis, run: AnalysedRun, driver: Driver
             changed.
         FvError: as the analysis does.
     """
-    with run_lock(run.paths.root, shared=True):
-        return _run(name, analysis, run, driver)
-
-
-def _run(name: str, analysis: Analysis, run: AnalysedRun, driver: Driver) -> Any:
-    folder, inputs = run.paths.analysis(name), run.inputs(analysis.reads)
-    settings = _settings(name, analysis)
-    what = f"The analysis {name}"
-    with locked(folder), log_to_file(folder / "analysis.log"):
-        if is_made(name, analysis, run):
-            log.info("%s in %s is complete already.", what, folder)
-            return read_json(folder / f"{name}.json")
-        started = now()
-        store = store_of(run)
-        tables = driver.run(analysis_flow(name, analysis, run), name, store, run.unfinished and dict(run.unfinished))
-        _remove(folder, run.paths, of_all_tags=not run.paths.tag and analysis.after != "Step6")
-        outputs, found = Outputs(folder), analysis.summary(tables)
-        for table, rows in tables.items():
-            outputs.csv(f"{table}.csv", rows)
-        outputs.json(f"{name}.json", found)
-        _draw(name, analysis, tables, outputs)
-        meta = {
-            "schema_version": 1,
-            "analysis": name,
-            "after": analysis.after,
-            "seed": run.seed,
-            "settings": settings,
-            "inputs": inputs,
-            "config": run.settings.resolved(),
-            "model": run.meta["model"],
-            "compute": machine_settings(run.settings),
-            "versions": versions(),
-            "started": started,
-        }
-        write_meta(folder / META, finished(meta, outputs, computed_with=store.machines))
-        log.info("%s: %s in %s", what, ", ".join(tables) or "no table", folder)
+    folder = run.paths.analysis(name)
+    of_all_tags = not run.paths.tag and analysis.after != "Step6"
+    place = Place(f"The analysis {name}", run.paths, folder / META, folder / "analysis.log", on_all_pages=of_all_tags)
+    with step(place, lambda: _due(name, analysis, run, place)) as inputs:
+        if inputs:
+            _make(name, analysis, run, place, inputs)
     return read_json(folder / f"{name}.json")
 
 
-def is_made(name: str, analysis: Analysis, run: AnalysedRun) -> bool:
-    """Whether an analysis is there, of the run's results as they are.
-
-    Raises:
-        ArtifactError: it is there with other settings, or its files were changed.
-    """
+def _due(name: str, analysis: Analysis, run: LiveRun, place: Place) -> dict[str, str] | None:
+    """The inputs of an analysis that is to be made; None where it is there, made of the run's results."""
+    inputs = inputs_of(run, analysis.reads)
     settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
-    meta, inputs = run.paths.analysis(name) / META, run.inputs(analysis.reads)
-    return is_complete(f"The analysis {name}", meta, settings, inputs, run.settings.overwrite, defaults)
+    if run.settings.overwrite:
+        return inputs
+    return None if is_complete(place.title, place.record, AnalysisRecord, settings, inputs, defaults) else inputs
 
 
-def store_of(run: AnalysedRun) -> UnitStore:
-    """The units of the analyses of a run."""
-    return units_of_run(run.paths, run.meta, run.settings)
+def _make(name: str, analysis: Analysis, run: LiveRun, place: Place, inputs: dict[str, str]) -> None:
+    fields = {
+        "analysis": name,
+        "after": analysis.after,
+        "seed": run.seed,
+        "settings": _settings(name, analysis),
+        "inputs": inputs,
+        "config": run.settings,
+        "model": run.meta.model,
+        "compute": machine_settings(run.settings),
+        "versions": versions(),
+        "started": now(),
+    }
+    store = run.units()
+    tables = run.driver.run(analysis_flow(name, analysis, run), name, store, run.unfinished and dict(run.unfinished))
+    _remove(place)
+    outputs = Outputs(place.folder)
+    for table, rows in tables.items():
+        outputs.csv(f"{table}.csv", rows)
+    outputs.json(f"{name}.json", analysis.summary(tables))
+    _draw(name, analysis, tables, outputs)
+    place.finish(AnalysisRecord, fields, outputs, computed_with=store.machines)
+    log.info("%s: %s in %s", place.title, ", ".join(tables) or "no table", place.folder)
 
 
-def analysis_flow(name: str, analysis: Analysis, run: AnalysedRun) -> Flow[Tables]:
+def analysis_flow(name: str, analysis: Analysis, run: LiveRun) -> Flow[Tables]:
     """Makes the tables of an analysis.
 
     Args:
@@ -132,7 +117,7 @@ def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
     return flat({f"analysis.{name}.{own.name}": plain(analysis)[own.name] for own in fields(analysis)})
 
 
-def _job(name: str, analysis: Analysis, run: AnalysedRun, unit: Any) -> Job:
+def _job(name: str, analysis: Analysis, run: LiveRun, unit: Any) -> Job:
     """One piece of an analysis, a JSON value."""
     of_relation = isinstance(unit, str) and unit != EVERYTHING
     called = UnitName(name, unit if of_relation else "", "" if of_relation else _label(unit))
@@ -140,7 +125,7 @@ def _job(name: str, analysis: Analysis, run: AnalysedRun, unit: Any) -> Job:
     def depends_on() -> list[Any]:
         settings = _settings(name, analysis)
         decisive = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in analysis.counts}
-        return [[decisive, run.inputs(analysis.reads)], unit]
+        return [[decisive, inputs_of(run, analysis.reads)], unit]
 
     def compute(advance: Advance) -> Arrays:
         arrays = arrays_of(analysis.compute(run, unit))
@@ -159,18 +144,17 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
-def _remove(folder: Path, paths: RunPaths, of_all_tags: bool) -> None:
-    """Remove what the analysis wrote before, the metadata first, and the pages that show it: other settings may give
-    other files."""
-    if (folder / META).exists():
-        try:
-            names = [*read_meta(folder / META).get("outputs", {})]
-        except ArtifactError:  # what it wrote is not known then, and named by nothing that is read
-            names = []
-        (folder / META).unlink()
-        forget_pages(paths, of_all_tags)
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
+def _remove(place: Place) -> None:
+    """Remove the files of the analysis as it was made before: other settings may give other files."""
+    if not place.record.exists():
+        return
+    try:
+        names = [*read_record(place.record, AnalysisRecord).outputs]
+    except ArtifactError:  # its files are not known then, and nothing that is read names them
+        names = []
+    place.begin()
+    for name in names:
+        (place.folder / name).unlink(missing_ok=True)
 
 
 def _draw(name: str, analysis: Analysis, tables: Tables, outputs: Outputs) -> None:

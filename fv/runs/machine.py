@@ -1,0 +1,52 @@
+"""The machine that a process computes with: its switches, and what records say of it (spec sections 3 and 6)."""
+
+import importlib.metadata
+import platform
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from fv.config import Config
+from fv.models.switches import set_switches
+from fv.runs.identity import MACHINE, flat
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
+"""The packages whose versions decide numbers."""
+
+
+def start_job(config: Config) -> None:
+    """Seed every generator, fix the thread count and set torch's switches; a sweep's jobs share one process."""
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    torch.manual_seed(config.seed)
+    if config.compute.threads is not None:
+        torch.set_num_threads(config.compute.threads)
+    set_switches(config.compute)
+
+
+def machine_settings(config: Config) -> dict[str, Any]:
+    """What this process computes with, by the keys of `fv.runs.identity.MACHINE`: recorded, and never refused."""
+    values = flat(config.resolved())
+    device_map = config.model.device_map
+    return {
+        **{key: values[key] for key in MACHINE if key.startswith("compute.")},
+        "compute.threads": torch.get_num_threads(),
+        "model.device_map": device_map if device_map is None else str(device_map),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of this project, Python and the packages that decide numbers."""
+    return {
+        "fv": importlib.metadata.version("function-vectors"),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
