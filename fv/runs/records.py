@@ -11,11 +11,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     JsonValue,
     PlainSerializer,
+    TypeAdapter,
     ValidationError,
-    WrapValidator,
     model_validator,
 )
 
@@ -46,17 +47,25 @@ def _inside(name: str) -> str:
     return name
 
 
-def _config(value: Any, validate: Any) -> Any:
-    """A configuration; an error of its own checks becomes one that pydantic collects."""
+def _config(value: Any) -> Config:
+    """A configuration from plain values; an error of its own checks becomes one that pydantic collects.
+
+    The settings of a cluster are those of a class that records do not name, and are left out.
+    """
     try:
-        return validate(value)
+        return _CONFIG.validate_python(value)
     except FvError as error:
         raise ValueError(str(error)) from None
 
 
+_CONFIG = TypeAdapter(Config)
+
+
 FileName = Annotated[str, AfterValidator(_inside)]
 """The name of a file, relative to the folder that it is in."""
-RecordedConfig = Annotated[Config, WrapValidator(_config), PlainSerializer(Config.resolved, return_type=dict[str, Any])]
+RecordedConfig = Annotated[
+    Config, BeforeValidator(_config), PlainSerializer(Config.resolved, return_type=dict[str, Any])
+]
 """A configuration, written as plain values; a setting that the record lacks has its default."""
 
 

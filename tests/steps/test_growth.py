@@ -1,6 +1,9 @@
 """Runs grow: more relations and more fit trials join a finished run, and later steps know that they are stale."""
 
 import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,25 +160,31 @@ def test_cells_that_are_there_are_not_computed_again(
     assert asked == {Cell(2, 1.0), Cell(2, 2.0)}
 
 
-def test_a_stepd_that_another_process_finished_meanwhile_is_taken_as_it_is(
-    make_config: MakeConfig, overrides: list[str]
+def test_a_stepd_that_another_process_has_begun_is_waited_for_and_taken_as_it_is(
+    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(*overrides)
+    config, began = make_config(*overrides), threading.Event()
     meta = RunPaths.of(config).stepd_meta
 
     class LoadsSlowly(ModelHolder):
-        """While it loads, another process begins and ends the same step."""
+        """Goes on only once the other one waits."""
 
-        def of(self, config: Config) -> LanguageModel:
-            lm = super().of(config)
-            if not meta.exists():
-                run_stepd(config)
-                self.written = meta.stat().st_mtime_ns
-            return lm
+        def of(self, config: Config, fresh: bool = False) -> LanguageModel:
+            began.set()
+            while "waiting for it" not in caplog.text:
+                time.sleep(0.01)
+            return super().of(config, fresh)
 
-    models = LoadsSlowly()
-    run_stepd(config, models)
-    assert meta.stat().st_mtime_ns == models.written
+    class NeverLoads(ModelHolder):
+        def of(self, config: Config, fresh: bool = False) -> LanguageModel:
+            raise AssertionError("a model was loaded for a step that is complete")
+
+    with ThreadPoolExecutor(1) as other, caplog.at_level(logging.INFO, "fv"):
+        first = other.submit(run_stepd, config, LoadsSlowly())
+        assert began.wait(60)
+        run_stepd(config, NeverLoads())
+        first.result()
+    assert meta.exists() and "StepD in" in caplog.text and "is complete already" in caplog.text
 
 
 @pytest.mark.slow
