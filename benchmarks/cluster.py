@@ -75,7 +75,7 @@ def units_of(shape: str, n_trials: int) -> Units:
     vectors = ["injection.fv=all_qids", "eval_scope=in_domain", "compute.threads=1"]
     config = configured(f"plan.shape={shape}", *trials, *vectors)
     torch.set_num_threads(1)
-    lm, notes = model_of(config)
+    lm, notes = model_of(config.plan, config.model, config.compute)
     processor = Processor(libraries=seconds_of_libraries(), disk_gb_per_s=DISK)
     price = priced(workload_of(config, lm), processor, notes)
     speed = price.throughput

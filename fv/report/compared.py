@@ -110,34 +110,36 @@ class Compared:
         return pd.DataFrame(ordered)
 
 
-def compare(config: Config) -> Compared:
-    """The runs that `config.runs` names, each under `config.tag`.
+def compare(results: Path, run_ids: Sequence[str], tag: str | None) -> Compared:
+    """Several runs of a folder of results, each under a tag.
+
+    Args:
+        results: the folder.
+        run_ids: the runs.
+        tag: the tag, if any.
 
     Raises:
         ArtifactError: one of them is not there or damaged, or none has finished its StepD.
     """
     runs, unfinished = {}, {}
-    for run_id in dict.fromkeys(config.runs or ()):
-        root = RunPaths.of(config).root.with_name(run_id)
+    for run_id in dict.fromkeys(run_ids):
+        root = results / "relation" / run_id
         if not root.exists():
-            raise ArtifactError(f"runs={config.runs}: there is no run {run_id!r} in {root.parent}.")
-        paths = RunPaths(root, config.tag)
+            raise ArtifactError(f"runs={run_ids}: there is no run {run_id!r} in {root.parent}.")
+        paths = RunPaths(root, tag)
         refuse_links(root)
         if has_finished_stepd(paths):
             runs[run_id] = Facts(opened(paths))
         else:
             unfinished[run_id] = "StepD has not finished; there is nothing to show."
     if not runs:
-        raise ArtifactError(f"runs={config.runs}: none of them has finished its StepD.")
+        raise ArtifactError(f"runs={run_ids}: none of them has finished its StepD.")
     return Compared(runs, unfinished)
 
 
-def compared_folder(config: Config) -> Path:
-    """Where the page of `config.runs` is written: `config.out`, or a folder of the results that is theirs alone."""
-    if config.out is not None:
-        return Path(config.out)
-    runs: Sequence[str] = config.runs or ()
-    return Path(config.results_dir) / "compared" / f"{runs[0]}-{digest_of([list(runs), config.tag])[:8]}"
+def compared_folder(results: Path, run_ids: Sequence[str], tag: str | None) -> Path:
+    """The folder of the page of several runs, which is theirs alone."""
+    return results / "compared" / f"{run_ids[0]}-{digest_of([list(run_ids), tag])[:8]}"
 
 
 def print_compared(config: Config) -> None:
@@ -146,7 +148,7 @@ def print_compared(config: Config) -> None:
     Raises:
         ArtifactError: as `compare`.
     """
-    compared = compare(config)
+    compared = compare(Path(config.results_dir), config.runs or (), config.tag)
     rows = [
         [q_id, *(effect_text(compared.effect(q_id, run_id)) for run_id in compared.runs)] for q_id in compared.q_ids
     ]

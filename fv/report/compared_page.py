@@ -21,13 +21,15 @@ def compared_page(config: Config) -> Path:
     Raises:
         ArtifactError: a run is not there, none has finished its StepD, or a file is missing or was changed.
     """
-    compared = compare(config)
+    results, run_ids, tag = Path(config.results_dir), config.runs or (), config.tag
+    compared = compare(results, run_ids, tag)
+    folder = Path(config.out) if config.out else compared_folder(results, run_ids, tag)
     pictures = list(_pictures(compared))
     html = rendered(
         "compared.html",
         pictures,
         title=", ".join(compared.runs),
-        tag=config.tag,
+        tag=tag,
         runs=[(run_id, facts.run.config) for run_id, facts in compared.runs.items()],
         mind=compared.to_mind,
         drawn=[],
@@ -37,7 +39,7 @@ def compared_page(config: Config) -> Path:
         settings=_side_by_side(compared.settings, compared).to_numpy().tolist(),
         made_with=[(run_id, made_with(facts.run)) for run_id, facts in compared.runs.items()],
     )
-    return write_files(compared_folder(config), html, pictures, config.report.formats)
+    return write_files(folder, html, pictures, config.report.formats)
 
 
 def _tables(compared: Compared) -> list[PageTable]:

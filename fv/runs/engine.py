@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fv.cluster import Cluster
-from fv.config import ComputeConfig, Config
+from fv.config import ClusterConfig, ComputeConfig
 from fv.config.checks import AUTO
 from fv.interventions.engines import make_engine
 from fv.interventions.halving import HalvingEngine
@@ -33,24 +33,20 @@ def engine_of(compute: ComputeConfig, lm: LanguageModel, units: UnitStore) -> Ha
     return engine
 
 
-def with_rows_of(config: Config, record: StepDRecord) -> Config:
-    """Replaces `compute.max_rows=auto` by the value recorded in the run.
+def with_rows_of(compute: ComputeConfig, record: StepDRecord) -> ComputeConfig:
+    """Replaces `max_rows=auto` by the value recorded in the run.
 
     So a run has one size of passes, whichever step and process continues it, and the batches that follow from it.
     """
-    return _with_rows(config, int(str(record.compute[ROWS]))) if config.compute.max_rows == AUTO else config
+    return replace(compute, max_rows=int(str(record.compute[ROWS]))) if compute.max_rows == AUTO else compute
 
 
-def with_rows_for(config: Config, lm: LanguageModel) -> Config:
-    """Replaces `compute.max_rows=auto` by as many rows as fit the memory that is free beside the model.
+def with_rows_for(compute: ComputeConfig, lm: LanguageModel, cluster: ClusterConfig) -> ComputeConfig:
+    """Replaces `max_rows=auto` by as many rows as fit the memory that is free beside the model.
 
-    Workers that share a device share its memory.
+    Workers of a cluster that share a device share its memory.
     """
-    if config.compute.max_rows != AUTO:
-        return config
-    sharing = config.cluster.sharing(config.compute.device) if isinstance(config.cluster, Cluster) else 1
-    return _with_rows(config, max(2, rows_that_fit(lm) // sharing))
-
-
-def _with_rows(config: Config, rows: int) -> Config:
-    return replace(config, compute=replace(config.compute, max_rows=rows))
+    if compute.max_rows != AUTO:
+        return compute
+    sharing = cluster.sharing(compute.device) if isinstance(cluster, Cluster) else 1
+    return replace(compute, max_rows=max(2, rows_that_fit(lm) // sharing))

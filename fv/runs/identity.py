@@ -6,7 +6,7 @@ Names of models, data and files are no part of it, nor is what the machine is to
 from collections.abc import Mapping
 from typing import Any
 
-from fv.config import Config, EvaluationConfig, Screen, Split
+from fv.config import Config, EvaluationConfig, ModelConfig, Screen, Split
 from fv.data.relations import Relations
 from fv.evaluation.conditions import ConditionProvider, is_ours, providers_of
 from fv.files import digest_of
@@ -103,7 +103,7 @@ def relation_digests(file: Relations) -> dict[str, str]:
     return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
 
 
-def is_same_source(there: Config, here: Config) -> bool:
-    """Whether two configurations take their model from the same place: then no file needs to be looked at."""
-    one, other = (flat(config.resolved()) for config in (there, here))
-    return all(one[key] == other[key] for key in SOURCE)
+def is_same_source(there: ModelConfig, here: ModelConfig) -> bool:
+    """Whether two settings take their model from the same place: then no file needs to be looked at."""
+    names = [key.removeprefix("model.") for key in SOURCE]
+    return all(getattr(there, name) == getattr(here, name) for name in names)

@@ -58,7 +58,8 @@ class LiveRun(Run):
             driver: has units computed.
         """
         paths = RunPaths.of(config)
-        settings = with_rows_of(config, read_record(paths.stepd_meta, StepDRecord))
+        compute = with_rows_of(config.compute, read_record(paths.stepd_meta, StepDRecord))
+        settings = replace(config, compute=compute)
         return cls(paths, settings, partial(load, settings), driver)
 
     def read_anew(self, unfinished: Hashes | None = None) -> "LiveRun":

@@ -9,32 +9,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from fv.config import Config
+from fv.config import ComputeConfig, ModelConfig, plain
 from fv.models.switches import set_switches
-from fv.runs.identity import MACHINE, flat
+from fv.runs.identity import MACHINE
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
 """The packages whose versions decide numbers."""
 
 
-def start_job(config: Config) -> None:
+def start_job(seed: int, compute: ComputeConfig) -> None:
     """Seed every generator, fix the thread count and set torch's switches; a sweep's jobs share one process."""
-    random.seed(config.seed)
-    np.random.seed(config.seed % 2**32)
-    torch.manual_seed(config.seed)
-    if config.compute.threads is not None:
-        torch.set_num_threads(config.compute.threads)
-    set_switches(config.compute)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    set_switches(compute)
 
 
-def machine_settings(config: Config) -> dict[str, Any]:
+def machine_settings(compute: ComputeConfig, model: ModelConfig) -> dict[str, Any]:
     """What this process computes with, by the keys of `fv.runs.identity.MACHINE`: recorded, and never refused."""
-    values = flat(config.resolved())
-    device_map = config.model.device_map
+    values = {f"compute.{key}": value for key, value in plain(compute).items()}
     return {
-        **{key: values[key] for key in MACHINE if key.startswith("compute.")},
+        **{key: values[key] for key in MACHINE if key in values},
         "compute.threads": torch.get_num_threads(),
-        "model.device_map": device_map if device_map is None else str(device_map),
+        "model.device_map": model.device_map if model.device_map is None else str(model.device_map),
     }
 
 

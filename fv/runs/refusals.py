@@ -84,13 +84,13 @@ def refuse_other_run(paths: RunPaths, record: StepDRecord, config: Config, may_g
     spelled = there[SPECIAL_TOKENS], here[SPECIAL_TOKENS]
     if spelled[0] != spelled[1] and not _same_special_tokens(*spelled, config.model):
         refuse_difference(there, here, what, OTHER_RUN)
-    if not is_same_source(record.config, config):
+    if not is_same_source(record.config.model, config.model):
         found = weights_of(fingerprint_of(config.model))
         refuse_difference(weights_of(record.model), found, f"{what} is of another model. It", OTHER_RUN)
-    _warn_of_other_machine(record, config)
+    _warn_of_other_machine(record, machine_settings(config.compute, config.model))
 
 
-def _warn_of_other_machine(record: StepDRecord, config: Config) -> None:
+def _warn_of_other_machine(record: StepDRecord, here: dict[str, Any]) -> None:
     """Say in a line that last bits may differ, where a run was begun with other threads, batches, device or engine."""
     device_map = record.config.model.device_map
     there = {
@@ -98,7 +98,6 @@ def _warn_of_other_machine(record: StepDRecord, config: Config) -> None:
         "compute.device": record.config.compute.device,
         "model.device_map": device_map if device_map is None else str(device_map),
     }
-    here = machine_settings(config)
     if here["compute.max_rows"] == AUTO:  # it will be the run's own (`fv.runs.engine`)
         del here["compute.max_rows"]
     changed = [key for key in MACHINE if key in there and key in here and there[key] != here[key]]

@@ -135,7 +135,11 @@ def step_fields(config: Config, lm: LanguageModel, special: bool) -> dict[str, A
         "model": lm.fingerprint,
         "selfcheck": lm.selfcheck,
         "spec": lm.spec,
-        "compute": {**machine_settings(config), "spec": lm.spec.name, "cpu": torch.backends.cpu.get_cpu_capability()},
+        "compute": {
+            **machine_settings(config.compute, config.model),
+            "spec": lm.spec.name,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        },
         "versions": versions(),
         "started": now(),
         "special_tokens": used_tokens(lm.tokenizer, special),

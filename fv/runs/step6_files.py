@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fv.config import Config
+from fv.config import EvalScopeConfig, InjectionConfig
 from fv.data.snapshot import Snapshot
 from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.held_out_results import HeldOutResults
@@ -122,21 +122,24 @@ def _label(layers: Sequence[int]) -> str:
     return label if len(label) <= 60 else f"{len(layers)}x{digest_of(list(layers))[:12]}"
 
 
-def scope_fields(config: Config, snapshot: Snapshot, qids: Sequence[str]) -> dict[str, Any]:
+def scope_fields(
+    scope: EvalScopeConfig, injection: InjectionConfig, snapshot: Snapshot, qids: Sequence[str]
+) -> dict[str, Any]:
     """The fields of `eval_meta.json` on what was evaluated (spec sections 4 and 7.2).
 
     Args:
-        config: the configuration of the whole grid.
+        scope: the settings.
+        injection: the settings of the whole grid.
         snapshot: the trials.
         qids: the relations that were evaluated on.
     """
     return {
-        "eval_scope": config.eval_scope.mode.value,
+        "eval_scope": scope.mode.value,
         "eval_qids": list(qids),
         "eval_split": snapshot.eval_split,
-        "fv": config.injection.fv,
-        "fv_source_qid": config.injection.fv_source_qid,
-        "trials_per_qid": {q: len(snapshot.evaluated(q, config.injection.n_eval)) for q in qids},
+        "fv": injection.fv,
+        "fv_source_qid": injection.fv_source_qid,
+        "trials_per_qid": {q: len(snapshot.evaluated(q, injection.n_eval)) for q in qids},
         "dropped_qids": snapshot.meta.dropped_qids,
         "counts": snapshot.meta.counts,
     }

@@ -34,7 +34,7 @@ def unit_store(paths: RunPaths, record: StepDRecord, config: Config) -> UnitStor
     precision = f"{compute.dtype.value}, products in tf32" if compute.tf32 else compute.dtype.value
     made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(record.model), precision, quant, record.spec.name]
     fresh = config.overwrite and not config.cluster.elsewhere
-    return UnitStore(paths.units, made_with, machine_settings(config), fresh)
+    return UnitStore(paths.units, made_with, machine_settings(compute, config.model), fresh)
 
 
 def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,6 @@
 """Analyses of a finished run, under the settings that its own record says."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ def run_analyse(
     paths, models = RunPaths.of(config), models or ModelHolder()
     with run_lock(paths.root, shared=True):
         for name, analysis, settings in requested_analyses(config, given):
-            start_job(settings)
+            start_job(settings.seed, settings.compute)
             run_analysis(name, analysis, LiveRun(paths, settings, partial(models.of, settings), driver))
     return paths.analyses
 
@@ -74,29 +74,26 @@ def requested_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, 
 
 
 def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
-    """The settings of a step as its record says, with those of `config` that are no part of what the run is."""
+    """A step's recorded settings, with those of `config` that do not decide what the run is."""
     recorded = _finished(paths, step).config
     there, here = flat(recorded.resolved()), flat(config.resolved())
-    asked: dict[str, Any] = {}
+    requested: dict[str, Any] = {}
     for key in given:
         below = {one: value for one, value in here.items() if one == key or one.startswith(f"{key}.")}
         if not below and key.partition(".")[0] not in OWN:
             raise ConfigError(f"{key} says how a run is made; name the run that is there: run_id=<run_id>.")
-        asked |= below
-    fixed = {key: value for key, value in asked.items() if key.partition(".")[0] not in OWN and key not in FREE}
+        requested |= below
+    fixed = {key: value for key, value in requested.items() if key.partition(".")[0] not in OWN and key not in FREE}
     remedy = "An analysis is of the run as it was made: leave these settings out."
     refuse_difference({key: there.get(key) for key in fixed}, fixed, f"The run in {paths.root}", remedy)
-    own: dict[str, Any] = {
-        key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")
-    }
-    own |= {group: _with(recorded, config, group, asked) for group in ("model", "compute")}
-    return with_rows_of(replace(recorded, **own), read_record(paths.stepd_meta, StepDRecord))
-
-
-def _with(recorded: Config, config: Config, group: str, asked: Mapping[str, Any]) -> Any:
-    """A group of the recorded settings, with those of the asked ones that may be others."""
-    free = [key.partition(".")[2] for key in FREE if key.startswith(f"{group}.") and key in asked]
-    return replace(getattr(recorded, group), **{name: getattr(getattr(config, group), name) for name in free})
+    free: dict[str, dict[str, Any]] = {"model": {}, "compute": {}}
+    for key in FREE:
+        if key in requested:
+            group, _, name = key.partition(".")
+            free[group][name] = getattr(getattr(config, group), name)
+    compute = with_rows_of(replace(recorded.compute, **free["compute"]), read_record(paths.stepd_meta, StepDRecord))
+    own = {key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")}
+    return replace(recorded, **own, model=replace(recorded.model, **free["model"]), compute=compute)
 
 
 def _finished(paths: RunPaths, step: str) -> StepRecord:

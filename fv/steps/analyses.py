@@ -3,22 +3,12 @@
 import logging
 from typing import Any
 
-from fv.analyses import Analysis, analyses_of
+from fv.analyses import analyses_of
 from fv.analyses.running.inputs import lacking
 from fv.analyses.running.runner import run_analysis
-from fv.config import Config
 from fv.runs.live_run import LiveRun
 
 log = logging.getLogger(__name__)
-
-
-def analyses_after(step: str, config: Config) -> dict[str, Analysis]:
-    """The analyses that are named in a configuration and read the results of a step.
-
-    Raises:
-        ConfigError: there is no analysis or no setting of a name, or a value is not possible.
-    """
-    return {name: own for name, own in analyses_of(config.analysis).items() if own.after == step}
 
 
 def analyse_after(step: str, run: LiveRun) -> dict[str, Any]:
@@ -35,7 +25,9 @@ def analyse_after(step: str, run: LiveRun) -> dict[str, Any]:
         FvError: as the analyses do.
     """
     summaries = {}
-    for name, analysis in analyses_after(step, run.settings).items():
+    for name, analysis in analyses_of(run.settings.analysis).items():
+        if analysis.after != step:
+            continue
         if missing := lacking(run, analysis.reads):
             log.info("The analysis %s is left out: there is no %s.", name, ", ".join(missing))
             continue

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fv.collector import paused_collector
-from fv.config import Config
+from fv.config import Config, DataConfig, ModelConfig
 from fv.data.checks import check_rows
 from fv.data.clusters import configured_clusters
 from fv.data.marked_prompt import LEGEND, mark_tokens
@@ -26,7 +26,7 @@ def run_list(config: Config) -> None:
     Raises:
         RelationError: the data cannot be read.
     """
-    _refuse_replay(config)
+    _refuse_replay(config.data)
     print_relations(read_configured(config.data))
 
 
@@ -36,7 +36,7 @@ def run_check(config: Config) -> None:
     Raises:
         RelationError: StepD would refuse the data as configured.
     """
-    _refuse_replay(config)
+    _refuse_replay(config.data)
     table = read_rows(config.data)
     refusals = [bad_rows(table, len(table.bad))] if table.bad else []
     if not table.rows and refusals:
@@ -54,7 +54,7 @@ def run_check(config: Config) -> None:
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    encoder = Encoder(lm, _special_tokens(lm, config), config.model.called("add_special_tokens"))
+    encoder = Encoder(lm, _special_tokens(lm, config.model), config.model.called("add_special_tokens"))
     reports = [check_tokens(relation, config.data, config.seed, encoder) for relation in file.relations]
     print_reports(f"{file.path} for {lm.name}", reports)
     corruption = [report.corruption for report in reports if report.corruption]
@@ -77,14 +77,14 @@ def run_sample(config: Config) -> None:
     Raises:
         TrialError: relations that cannot give their trials, named after the others were printed.
     """
-    _refuse_replay(config)
+    _refuse_replay(config.data)
     file = read_configured(config.data)
     from fv.data.encoding import Encoder
     from fv.data.trials import RelationSampler
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
-    special = _special_tokens(lm, config)
+    special = _special_tokens(lm, config.model)
     encoder = Encoder(lm, special, config.model.called("add_special_tokens"))
     print_line(LEGEND)
     refusals = []
@@ -104,17 +104,17 @@ def run_sample(config: Config) -> None:
         raise TrialError("\n".join(refusals))
 
 
-def _special_tokens(lm: "HasTokenizer", config: Config) -> bool:
+def _special_tokens(lm: "HasTokenizer", model: ModelConfig) -> bool:
     """Whether prompts get special tokens; warns where the tokenizer would have it otherwise."""
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
-    used = adds_special_tokens(lm.tokenizer, config.model.add_special_tokens)
-    setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
+    used = adds_special_tokens(lm.tokenizer, model.add_special_tokens)
+    setting, name = model.add_special_tokens, model.called("add_special_tokens")
     if warning := special_tokens_warning(lm.tokenizer, used, setting, name):
         log.warning(warning)
     return used
 
 
-def _refuse_replay(config: Config) -> None:
-    if config.data.fixed_trials_path is not None:
+def _refuse_replay(data: DataConfig) -> None:
+    if data.fixed_trials_path is not None:
         raise ConfigError("data.fixed_trials_path replays trials that were sampled; there are no relations to look at.")

@@ -69,7 +69,7 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
 @with_settings()
 def _run(config: Config, steps: Sequence[str]) -> Path:
     """Run steps that follow one another, as far as they are not complete, with one set of workers."""
-    start_job(config)
+    start_job(config.seed, config.compute)
     paths = RunPaths.of(config)
     with run_lock(paths.root):
         due = list(steps)
@@ -104,5 +104,5 @@ def _refuse_impossible(config: Config) -> None:
         FvError: as StepD does.
     """
     shape = load_shape(config.model, config.compute)
-    stepd.trials_of(config, shape, requested_relations(config.data))
+    stepd.trials_of(config.data, config.model, config.seed, shape, requested_relations(config.data))
     stepd.heads_of(config.score, shape)

@@ -13,9 +13,9 @@ from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.units import unit_store
-from fv.steps import stepd
 from fv.steps.holder import ModelHolder
 from fv.steps.step6 import injections_flow
+from fv.steps.stepd import StepDDue, flow_of
 from fv.steps.stepe import quick_flow
 from fv.work.driver import Replay
 from fv.work.flow import Flow
@@ -31,7 +31,14 @@ def replayed(title: str, written: Hashes | None, config: Config, models: ModelHo
         models: gives the model.
     """
     if title == "StepD":
-        return _stepd(config, models)
+        paths = RunPaths.of(config)
+        record = read_record(paths.stepd_meta, StepDRecord)
+        config = replace(config, compute=with_rows_of(config.compute, record))
+        store, due = (
+            unit_store(paths, record, config),
+            StepDDue(config, models.of(config), read_snapshot(paths.snapshot)),
+        )
+        return Replay(flow_of(due, store), store)
     finished_stepd(config)
     run = LiveRun.of(config, models.of)
     if title in FLOWS:
@@ -42,11 +49,3 @@ def replayed(title: str, written: Hashes | None, config: Config, models: ModelHo
 
 FLOWS: Mapping[str, Callable[[LiveRun], Flow[object]]] = {"StepE": quick_flow, "Step6": injections_flow}
 """The flows of steps that continue a run."""
-
-
-def _stepd(config: Config, models: ModelHolder) -> Replay:
-    paths = RunPaths.of(config)
-    record = read_record(paths.stepd_meta, StepDRecord)
-    config, lm = with_rows_of(config, record), models.of(config)
-    store = unit_store(paths, record, config)
-    return Replay(stepd.flow_of(config, lm, read_snapshot(paths.snapshot), store), store)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fv.analyses import analyses_of
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.evaluation import GridResults, has_choice
@@ -60,7 +61,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
         ArtifactError: there are none, or another summary is in the way.
     """
     if config.runs is not None:
-        return run_seeds(config)
+        return run_seeds(Path(config.results_dir), config.runs, config.tag)
     paths = RunPaths.of(config)
     refuse_links(paths.root)
     base = without_swept(step6_settings(config))
@@ -123,7 +124,7 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
             injection = replace(config.injection, layer=layers, alpha=alphas)
             if config.evaluation.held_out:
                 cells = None if layers == "all" else [Cell(*cell) for cell in product(layers, alphas)]
-                refuse_unfit_evaluation(replace(config, injection=injection), cells)
+                refuse_unfit_evaluation(config.evaluation, injection, analyses_of(config.analysis), cells)
             if not config.overwrite:
                 _refuse_other_summary(place, every)
 
@@ -150,7 +151,10 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
         # The run as it is called now and where it is: a folder may have been moved.
         results_dir, run_id = str(paths.root.parent.parent), paths.root.name
         config = replace(record.config, results_dir=results_dir, run_id=run_id, tag=paths.tag, overwrite=overwrite)
-        _write(config, paths, read_rows(found), record, models or ModelHolder())
+        start_job(config.seed, config.compute)
+        finished_stepd(config)
+        run = replace(LiveRun.of(config, (models or ModelHolder()).of), paths=paths)
+        _write(run, read_rows(found), dict(record))
         log.info("Gathered %d cells into %s", len(found), folder / "eval_summary.json")
     return folder
 
@@ -173,23 +177,27 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 @with_settings()
-def _write(config: Config, paths: RunPaths, rows: pd.DataFrame, record: Step6Record, models: ModelHolder) -> None:
-    """Write the summary; what is due on the test trials is run here, for no single cell could choose."""
-    start_job(config)
-    finished_stepd(config)
-    run = replace(LiveRun.of(config, models.of), paths=paths)
+def _write(run: LiveRun, rows: pd.DataFrame, fields: dict[str, Any]) -> None:
+    """Write the summary; what is due on the test trials is run here, for no single cell could choose.
+
+    Args:
+        run: the run, in the place that is gathered into.
+        rows: the trial rows of all jobs.
+        fields: the record of one job over all layers and alphas.
+    """
+    config, paths = run.settings, run.paths
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]
     outlines, dev_fraction = outlines_of(config.injection, run.snapshot), config.evaluation.dev_fraction
     qids = sorted(rows["eval_qid"].unique())
     is_choice = has_choice(outlines, cells)
     parts = eval_parts(run.snapshot, qids, config.injection.n_eval, dev_fraction if is_choice else 0.0, config.seed)
     rows = rows.assign(part=rows["trial_id"].map(parts))
-    found, results, fields = GridResults(rows, [], cells, parts), None, dict(record)
+    found, results = GridResults(rows, [], cells, parts), None
     if config.evaluation.held_out:
-        refuse_unfit_evaluation(config, cells)
+        refuse_unfit_evaluation(config.evaluation, config.injection, analyses_of(config.analysis), cells)
         store = run.units()
         found = found._replace(vectors=vectors_of(config.injection, run.ranking, paths, run.lm, run.stepd))
         held_out = run.driver.run(run.evaluation.held_out_flow(found), "Step6", store)
         results = run.evaluation.results(found, held_out)
-        fields["computed_with"] = store.machines
+        fields = {**fields, "computed_with": store.machines}
     write_results(run, Place("Step6", paths, paths.step6 / META, None), fields, found, results)

@@ -1,5 +1,6 @@
 """The three steps in one process, with one model load."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from fv.config import Config
@@ -35,15 +36,10 @@ def run_pipeline(
             f"Run {command('stepd', 'overwrite=true')} first, then the sweep without it."
         )
     models = models or ModelHolder()
-    if as_cell:
-        return _run(config, models, as_cell, driver)
-    with run_lock(RunPaths.of(config).root):  # over all steps: nobody comes between them
-        return _run(config, models, as_cell, driver)
-
-
-def _run(config: Config, models: ModelHolder, as_cell: bool, driver: Driver) -> Path:
-    # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
-    if not (config.overwrite and stepd_is_complete(config)):
-        run_stepd(config, models, driver)
-    run_stepe(config, models, driver)
-    return run_step6(config, models, as_cell, driver)
+    # Over all steps, so that nobody comes between them; jobs of a sweep come between each other's.
+    with nullcontext() if as_cell else run_lock(RunPaths.of(config).root):
+        # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
+        if not (config.overwrite and stepd_is_complete(config)):
+            run_stepd(config, models, driver)
+        run_stepe(config, models, driver)
+        return run_step6(config, models, as_cell, driver)

@@ -9,7 +9,7 @@ from typing import Any
 from fv.analyses import Analysis, analyses_of
 from fv.analyses.cost import Cost
 from fv.analyses.null import Null
-from fv.config import Config, InjectionConfig, ScoreConfig
+from fv.config import ComputeConfig, Config, InjectionConfig, ModelConfig, PlanConfig, ScoreConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ModelError
 from fv.evaluation.cells import grid
@@ -42,23 +42,23 @@ def run_plan(config: Config) -> None:
         FvError: what the pipeline would refuse before it computes anything.
     """
     libraries = time.process_time()  # what this process has done so far is load them
-    lm, notes = model_of(config)
-    load = workload_of(config, lm)
     plan = config.plan
+    lm, notes = model_of(plan, config.model, config.compute)
+    load = workload_of(config, lm)
     processor = Processor(plan.tflops, plan.gb_per_s, plan.disk_gb_per_s, plan.workers, libraries)
     print_price(priced(load, processor, notes, config.injection.quick_eval))
 
 
-def model_of(config: Config) -> Shaped:
+def model_of(plan: PlanConfig, model: ModelConfig, compute: ComputeConfig) -> Shaped:
     """The shape that is priced.
 
     Raises:
         ModelError: nothing is known of it here.
     """
-    if config.plan.shape is not None:
-        return shaped_as(config.plan.shape, config.compute, config.plan.called("shape"))
+    if plan.shape is not None:
+        return shaped_as(plan.shape, compute, plan.called("shape"))
     try:
-        return shaped(config.model, config.compute)
+        return shaped(model, compute)
     except ModelError as error:
         raise ModelError(
             f"{error} A plan needs no more than its config.json, in the folder model.path; or take one of the ready "
@@ -72,12 +72,12 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
     Raises:
         FvError: what it would refuse.
     """
-    snapshot = trials_of(config, lm, requested_relations(config.data))
+    snapshot = trials_of(config.data, config.model, config.seed, lm, requested_relations(config.data))
     score, injection, analyses = config.score, config.injection, analyses_of(config.analysis)
     heads = heads_of(score, lm)
     cells = grid(injection, lm.n_layers)
     if config.evaluation.held_out:
-        refuse_unfit_evaluation(config, cells)
+        refuse_unfit_evaluation(config.evaluation, injection, analyses, cells)
     stand_in = StandIn.of(lm)
     effects = StandInEffects.of_heads(stand_in, snapshot, heads)
     ranking = named_ranking(score)

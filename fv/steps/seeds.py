@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from fv.config import Config
 from fv.errors import ArtifactError
 from fv.evaluation.over_seeds import head_counts, means_over_seeds
 from fv.evaluation.summary import records
@@ -31,8 +30,13 @@ from fv.runs.table_files import read_table
 log = logging.getLogger(__name__)
 
 
-def run_seeds(config: Config) -> Path:
-    """Gather the Step6 results of `config.runs`, under `config.tag`, over their seeds.
+def run_seeds(results: Path, runs: Sequence[str], tag: str | None) -> Path:
+    """Gather the Step6 results of several runs over their seeds.
+
+    Args:
+        results: the folder of results.
+        runs: their run_ids.
+        tag: the tag that Step6 ran under, if any.
 
     Returns:
         the folder of the gathered tables.
@@ -40,10 +44,7 @@ def run_seeds(config: Config) -> Path:
     Raises:
         ArtifactError: a run is missing or has no held-out results, or runs differ in more than their seed.
     """
-    assert config.runs is not None
-    root = Path(config.results_dir)
-    folders = [RunPaths(root / "relation" / run_id, config.tag).step6 for run_id in config.runs]
-    return gather_seeds(folders)
+    return gather_seeds([RunPaths(results / "relation" / run_id, tag).step6 for run_id in runs])
 
 
 def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fv.analyses import analyses_of
 from fv.config import Config
 from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
@@ -66,7 +67,7 @@ def run_step6(
         FvError: an earlier step is missing, of another configuration or changed; a q_id or layer is not possible;
             Step6 ran here with other settings.
     """
-    start_job(config)
+    start_job(config.seed, config.compute)
     paths = RunPaths.of(config)
     with run_lock(paths.root, shared=True):  # nobody changes what it reads meanwhile
         stepd = finished_stepd(config)
@@ -122,7 +123,8 @@ def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tup
     check_tokens(run.snapshot, lm, run.paths.snapshot)
     cells, n_eval = grid(settings.injection, lm.n_layers), settings.injection.n_eval
     if settings.evaluation.held_out and not run.paths.place:
-        refuse_unfit_evaluation(settings, cells)
+        analyses = analyses_of(settings.analysis)
+        refuse_unfit_evaluation(settings.evaluation, settings.injection, analyses, cells)
     vectors = vectors_of(settings.injection, run.ranking, run.paths, lm, run.stepd)
     plan = plan_of(settings.eval_scope, run.snapshot, vectors)
     if not run.paths.place:

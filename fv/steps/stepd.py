@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fv.config import Config, ScoreConfig
+from fv.config import Config, DataConfig, ModelConfig, ScoreConfig
 from fv.data.relations import Relations
 from fv.data.sampling import log_warnings, replay_snapshot, sample_snapshot
 from fv.data.snapshot import Snapshot, write_snapshot
@@ -49,14 +49,14 @@ class StepDDue(NamedTuple):
     Attributes:
         config: the configuration, with the run's size of passes.
         lm: the model.
-        file: the relations; None where trials are replayed.
         snapshot: the trials.
+        file: the relations; None where trials are replayed.
     """
 
     config: Config
     lm: LanguageModel
-    file: Relations | None
     snapshot: Snapshot
+    file: Relations | None = None
 
 
 @with_settings()
@@ -75,7 +75,7 @@ def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver 
         FvError: any row of spec section 7 that concerns inputs, model or run directory.
     """
     models = models or ModelHolder()
-    start_job(config)
+    start_job(config.seed, config.compute)
     # StepD has no tag, and so have its analyses.
     paths = replace(RunPaths.of(config), tag=None)
     refuse_links(paths.root)
@@ -101,30 +101,29 @@ def _due(config: Config, models: ModelHolder) -> StepDDue | None:
     if not config.overwrite and has_stepd(config, file):
         return None
     lm = models.of(config)
-    snapshot = trials_of(config, lm, file)
+    snapshot = trials_of(config.data, config.model, config.seed, lm, file)
     heads_of(config.score, lm)
     refuse_one_file(paths.root, snapshot.qids)
-    if config.overwrite:
-        return StepDDue(with_rows_for(config, lm), lm, file, snapshot)
-    if kept := kept_trials(paths):
+    if not config.overwrite and (kept := kept_trials(paths)):
         refuse_other_trials(kept, snapshot, paths)
-    if not paths.stepd_meta.exists():
-        return StepDDue(with_rows_for(config, lm), lm, file, snapshot)
-    before = read_record(paths.stepd_meta, StepDRecord)
-    refuse_other_model(before, lm, paths)
-    return StepDDue(with_rows_of(config, before), lm, file, snapshot)
+    if config.overwrite or not paths.stepd_meta.exists():
+        compute = with_rows_for(config.compute, lm, config.cluster)
+    else:
+        before = read_record(paths.stepd_meta, StepDRecord)
+        refuse_other_model(before, lm, paths)
+        compute = with_rows_of(config.compute, before)
+    return StepDDue(replace(config, compute=compute), lm, snapshot, file)
 
 
-def trials_of(config: Config, lm: LanguageModel, file: Relations | None) -> Snapshot:
-    """The trials of a configuration: sampled from a file's relations, or replayed where there is none.
+def trials_of(data: DataConfig, model: ModelConfig, seed: int, lm: LanguageModel, file: Relations | None) -> Snapshot:
+    """The trials that the settings name: sampled from a file's relations, or replayed where there is none.
 
     Raises:
         TrialError: they cannot be sampled or replayed.
     """
     if file is None:
-        return replay_snapshot(Path(str(config.data.fixed_trials_path)), config.data.qids, lm)
-    special, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
-    return sample_snapshot(file, config.data, config.seed, lm, special, name)
+        return replay_snapshot(Path(str(data.fixed_trials_path)), data.qids, lm)
+    return sample_snapshot(file, data, seed, lm, model.add_special_tokens, model.called("add_special_tokens"))
 
 
 def heads_of(score: ScoreConfig, lm: LanguageModel) -> list[Head]:
@@ -136,15 +135,14 @@ def heads_of(score: ScoreConfig, lm: LanguageModel) -> list[Head]:
     return heads_to_sweep(score.layers, score.heads, lm.n_layers, lm.n_heads, score.called)
 
 
-def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitStore) -> Flow[Effects]:
-    """Measures the heads of a configuration on the trials of its run.
+def flow_of(due: StepDDue, store: UnitStore) -> Flow[Effects]:
+    """Measures heads on the trials of a run.
 
     Args:
-        config: the configuration, with the size of passes.
-        lm: the model.
-        snapshot: the trials.
-        store: its units, which note when passes were made smaller.
+        due: what is to be done.
+        store: the run's units, which note when passes were made smaller.
     """
+    config, lm, snapshot, _ = due
     how = Measurement(
         lm=lm,
         snapshot=snapshot,
@@ -160,7 +158,7 @@ def flow_of(config: Config, lm: LanguageModel, snapshot: Snapshot, store: UnitSt
 
 
 def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
-    config, lm, file, snapshot = due
+    config, lm, snapshot, file = due
     paths, special = place.paths, snapshot.meta.add_special_tokens
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     warning = special_tokens_warning(lm.tokenizer, special, setting, name)
@@ -180,7 +178,7 @@ def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
     counts = f"{len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads_of(config.score, lm))} heads of {lm.name}"
     log.info("StepD: %s (%s) in %s", counts, shape, paths.root)
     store = unit_store(paths, begun, config)
-    effects = driver.run(flow_of(config, lm, snapshot, store), "StepD", store)
+    effects = driver.run(flow_of(due, store), "StepD", store)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)

@@ -59,7 +59,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver 
         FvError: StepD has not run, is of another configuration, or its files changed; `score.k` or a q_id is not
             possible; StepE ran here with other settings.
     """
-    start_job(config)
+    start_job(config.seed, config.compute)
     paths, models = RunPaths.of(config), models or ModelHolder()
     # Step6 of every tag may read what an untagged StepE writes, so nobody else is in the run meanwhile.
     record, stepe_log = paths.stepe / FV_META, paths.logs / "stepE.log"

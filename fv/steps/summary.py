@@ -52,7 +52,10 @@ def write_results(
     n_trials = found.rows["trial_id"].nunique()
     whole = EvalSummary.model_validate({**values, **analysed})
     label = write_summary(outputs, run.settings.model.name, whole, n_trials)
-    more = {**scope_fields(run.settings, run.snapshot, whole.eval_qids), "n_eval_trials": n_trials}
+    more = {
+        **scope_fields(run.settings.eval_scope, run.settings.injection, run.snapshot, whole.eval_qids),
+        "n_eval_trials": n_trials,
+    }
     place.finish(Step6Record, {**fields, **more}, outputs, copy=f"metadata_step6_{label}.json")
 
 

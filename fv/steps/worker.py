@@ -44,7 +44,7 @@ class Worker:
 
     @with_settings()
     def __call__(self, ask: Mapping[str, Any]) -> Any:
-        start_job(self.config)
+        start_job(self.config.seed, self.config.compute)
         arguments = dict(ask)
         with has_run(self.paths.root):  # by the command that started this worker
             return getattr(self, arguments.pop("do"))(**arguments)
@@ -68,7 +68,9 @@ class Worker:
                 if step in STEPS:
                     STEPS[step](config, self.models, driver=UntilMissing())
                 else:
-                    self._analyse(step, config)
+                    finished_stepd(config)
+                    run = LiveRun.of(config, self.models.of, UntilMissing())
+                    run_analysis(step, analyses_of(config.analysis)[step], run)
             except UnitsMissing as error:
                 return {"step": step, **_as_json(error.missing)}
         return None
@@ -108,10 +110,6 @@ class Worker:
         if self._replay is None or self._replay[0] != key or self._replay[1].number > number:
             self._replay = key, replayed(title, about, self.config, self.models)
         return self._replay[1]
-
-    def _analyse(self, name: str, config: Config) -> None:
-        finished_stepd(config)
-        run_analysis(name, analyses_of(config.analysis)[name], LiveRun.of(config, self.models.of, UntilMissing()))
 
 
 def _as_json(missing: Missing) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def make(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_
 @pytest.mark.slow
 def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
     config = make("data.qids=[antonym,verb_past]")
-    load = workload_of(config, model_of(config).lm)
+    load = workload_of(config, model_of(config.plan, config.model, config.compute).lm)
     price = priced(load, Processor(tflops=1.0))
     with CountedFlops() as counter:
         run_pipeline(config)
@@ -54,7 +54,8 @@ def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
 
 @pytest.mark.slow
 def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(make: MakeConfig) -> None:
-    lm = model_of(make()).lm
+    config = make()
+    lm = model_of(config.plan, config.model, config.compute).lm
     shape = Shape.of(lm)
 
     def stages(*more: str) -> dict[str, StagePrice]:

@@ -88,7 +88,7 @@ def test_files_of_another_run_that_were_copied_in_are_stale(
         shutil.copytree(finished_run / "artifacts" / name, root / "artifacts" / name)
     refused_as_stale(root, other, make_config)
     with pytest.raises(ArtifactError, match="is stale"):
-        run_seeds(make_config("runs=[r]", f"results_dir={tmp_path / 'other'}", entrypoint="gather"))
+        run_seeds(tmp_path / "other", ["r"], None)
     for path in (finished_run / "artifacts").glob("fv_*"):
         shutil.copy(path, root / "artifacts" / path.name)
     with pytest.raises(ArtifactError, match=r"StepE in .* is stale"):

@@ -78,7 +78,7 @@ def test_workers_compute_it(config: Config) -> None:
 
 
 def test_it_is_priced(config: Config, tmp_path: Path) -> None:
-    load = workload_of(config, model_of(config).lm)
+    load = workload_of(config, model_of(config.plan, config.model, config.compute).lm)
     (more,) = [stage for stage in stepd_stages(load) if stage.name == "more"]
     assert (more.step, more.n_trials, len(more.units)) == ("StepD", 9, 3)
     assert more.work.n_prompts == 9

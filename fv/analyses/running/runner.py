@@ -82,7 +82,7 @@ def _make(name: str, analysis: Analysis, run: LiveRun, place: Place, inputs: dic
         "inputs": inputs,
         "config": run.settings,
         "model": run.meta.model,
-        "compute": machine_settings(run.settings),
+        "compute": machine_settings(run.settings.compute, run.settings.model),
         "versions": versions(),
         "started": now(),
     }
