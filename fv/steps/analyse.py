@@ -10,7 +10,7 @@ from fv.analyses import Analysis, analyses_of, known_analyses
 from fv.analyses.running.analysed_run import AnalysedRun
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
-from fv.errors import ArtifactError, ConfigError
+from fv.errors import ArtifactError, ConfigError, one_of
 from fv.files import reading
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
@@ -107,8 +107,11 @@ def _finished(paths: RunPaths, step: str) -> dict[str, Any]:
 
     Raises:
         ArtifactError: naming the one that has not.
+        ConfigError: there is no such step.
     """
     metas = {"StepD": paths.stepd_meta, "StepE": paths.stepe_to_read / FV_META, "Step6": paths.step6 / META}
+    one_of("An analysis' after", step, metas)
+    meta: dict[str, Any] = {}
     for name, path in metas.items():
         meta = read_meta(path) if path.exists() else {"status": "missing"}
         if meta["status"] != "ok":
@@ -117,5 +120,5 @@ def _finished(paths: RunPaths, step: str) -> dict[str, Any]:
                 + command(name.lower(), f"run_id={paths.root.name} (with the run's other settings)")
             )
         if name == step:
-            return meta
-    raise ConfigError(f"after={step!r} of an analysis must be one of {', '.join(metas)}.")
+            break
+    return meta
