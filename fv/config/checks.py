@@ -35,9 +35,9 @@ def name_after(path: str | None, otherwise: str) -> str:
     return safe_name(Path(path or "").stem, otherwise)
 
 
-def check_at_least(key: str, value: int | None, least: int) -> None:
-    """Refuse a number below `least`; null passes."""
-    if value is not None and value < least:
+def check_at_least(key: str, value: int, least: int) -> None:
+    """Refuse a number below `least`."""
+    if value < least:
         raise ConfigError(f"{key}={value} must be {least} or more.")
 
 

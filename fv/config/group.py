@@ -33,10 +33,9 @@ class Group:
             self.validate()
 
     def validate(self) -> None:
-        """Refuse what is not possible: a number outside the range that its field says, a text that no member of its
-        enum has.
+        """Refuse a number outside its field's range, and a text that names no member of its field's enum.
 
-        A class with further checks extends it, and names settings by `called`. It may be called again.
+        A class with further checks extends this method, and names settings by `called`. It may run several times.
 
         Raises:
             ConfigError: names the setting and what it may be.
@@ -51,7 +50,7 @@ class Group:
         return f"{self.group}.{name}" if self.group else name
 
     def become(self, group: str) -> None:
-        """Let these settings, and the groups inside them, be those under the key `group`, and check them as such.
+        """Name these settings by the key `group`, and the groups inside them by theirs, and check them all.
 
         Raises:
             ConfigError: a value is not possible.
@@ -134,6 +133,6 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
 
 @functools.cache
 def _enums_of(schema: type) -> dict[str, type[Enum]]:
-    """{setting: the enum of which it is a member}."""
+    """{setting: its enum}, of the settings that have one."""
     kinds = typing.get_type_hints(schema)
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Enum)}

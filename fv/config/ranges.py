@@ -41,7 +41,7 @@ MEANINGS: dict[type[Bound], Meaning] = {
 
 
 class Range(NamedTuple):
-    """The numbers that a setting may be; for a list, those that each number in it may be."""
+    """Numbers that a setting may be, or that each number in its list may be."""
 
     bounds: tuple[Bound, ...]
     of_each: bool = False

@@ -34,6 +34,6 @@ class ReportConfig(Group):
 
 
 def check_formats(key: str, formats: Sequence[str]) -> None:
-    """Refuse a format of figures that there is not."""
+    """Refuse an unknown format of figures."""
     for form in formats:
         one_of(key, form, FORMATS)
