@@ -21,6 +21,7 @@ from fv.cluster.work.cluster import StillAtWork
 from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after
+from fv.config.group import named_later
 from fv.config.overrides import typed_template
 from fv.config.presets import CONF
 from fv.display import print_line
@@ -169,7 +170,8 @@ def typed(cfg: DictConfig) -> Config:
     """
     _refuse_added(cfg)
     try:
-        config = OmegaConf.to_object(cfg)
+        with named_later():
+            config = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, FvError):
             raise error.__cause__ from None

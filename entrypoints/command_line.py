@@ -113,7 +113,8 @@ def _choices_of(group: str) -> dict[str, str]:
 
 def _told(setting: Explanation) -> str:
     choices = f" One of {', '.join(setting.choices)}." if setting.choices else ""
-    return f"{setting.meaning.replace('`', '')}{choices} [{setting.default}]"
+    within = f"; {setting.range}" if setting.range else ""
+    return f"{setting.meaning.replace('`', '')}{choices} [{setting.default}{within}]"
 
 
 def _rows(told: dict[str, str]) -> Table:

@@ -2,8 +2,12 @@
 
 import sys
 import warnings
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from fv.characters import visible
+
+T = TypeVar("T")
 
 
 class FvError(Exception):
@@ -22,11 +26,9 @@ class FvError(Exception):
 class FvWarning(UserWarning):
     """Something that may be meant, but is more often a mistake.
 
-        Example:
-            >>> import warnings
-
-    from fv.characters import visible
-            >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(): warnings.simplefilter("error", fv.FvWarning)
     """
 
     def __str__(self) -> str:
@@ -101,3 +103,26 @@ def shorten(items: list[str], limit: int = 12) -> str:
     """Join `items` for a message, naming at most `limit` of them."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+
+
+def one_of(name: str, value: Any, choices: Iterable[T], error: type[FvError] = ConfigError) -> T:
+    """Return the choice that equals a value: the member of an enum for its text.
+
+    Args:
+        name: the value's name in a message.
+        value: the value.
+        choices: all choices.
+        error: the class of the error.
+
+    Raises:
+        FvError: no choice equals the value; names all of them. Its class is `error`.
+
+    Example:
+        >>> one_of("colour", "blue", ["red", "blue"])
+        'blue'
+    """
+    known = [*choices]
+    for choice in known:
+        if choice == value:
+            return choice
+    raise error(f"{name}={value!r} must be one of {', '.join(map(str, known))}.")

@@ -4,12 +4,9 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Collection, Mapping
-from dataclasses import fields
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TypeVar
 
 from fv.errors import ConfigError, PluginError
 
@@ -49,31 +46,6 @@ def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
                 "Give one of them another name, or uninstall its package."
             )
     return dict(sorted(found.items()))
-
-
-def with_values(name: str, of: type[T], given: Any) -> T:
-    """A dataclass of settings with the values given, and with its defaults where none are.
-
-    Args:
-        name: what messages call it.
-        of: the dataclass.
-        given: one of it, which is given back, or plain values: {name of a field: value}.
-
-    Raises:
-        ConfigError: there is no setting of a name, or a value is not possible.
-    """
-    if isinstance(given, of):
-        return given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{name}={given!r} must be settings of {name}, such as {name}.<setting>=<value>.")
-    for key in given:
-        refuse_unknown(key, [own.name for own in fields(of)], f"setting of {name}")  # type: ignore[arg-type]
-    try:
-        return TypeAdapter(of).validate_python(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
-        raise ConfigError(f"{where}={first['input']!r} is not possible: {first['msg']}.") from None
 
 
 def refuse_unknown(name: str, names: Collection[str], kind: str, shown: Collection[str] | None = None) -> None:

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from conftest import MakeConfig
 
-from fv.analyses import Analysis, analyses_of
+from fv.analyses import Analysis
+from fv.analyses.cost import Cost
 from fv.config import ColumnsConfig, Config, DataConfig, EvaluationConfig, InjectionConfig, ModelConfig
 from fv.data.relations import read_configured
 from fv.errors import ConfigError, FvError, RelationError
@@ -142,8 +143,7 @@ def refusals(data: DataConfig, injection: InjectionConfig, cost: Analysis) -> It
 
 
 def test_a_refused_setting_goes_by_the_name_under_which_it_was_given(make_config: MakeConfig) -> None:
-    texts = {"cost": {"n_texts": 99}}
-    by_hand = refusals(DataConfig(path="/nowhere"), InjectionConfig(layer=7), analyses_of(texts)["cost"])
+    by_hand = refusals(DataConfig(path="/nowhere"), InjectionConfig(layer=7), Cost(n_texts=99))
     config = make_config("data.path=/nowhere", "injection.layer=7", "analysis.cost.n_texts=99")
     of_run = refusals(config.data, config.injection, config.analysis["cost"])
     names = [("path", "data.path"), ("layer", "injection.layer"), ("n_texts", "analysis.cost.n_texts")]

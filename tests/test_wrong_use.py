@@ -104,7 +104,7 @@ EVALUATION: list[Wrong] = [
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, key="p"),
         r"key='p' must be one of mean_delta_logprob, mean_delta_p",
     ),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, dev_fraction=1), r"dev_fraction=1 must be from 0 on and below 1"),
+    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, dev_fraction=1), r"dev_fraction=1 must be 0 or more and below 1"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, dev_fraction=0), r"dev_fraction=0 leaves no trials to choose"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls="random"), r"controls='random' must be 'all', or"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random"]), r"no condition called 'random'.*Near it"),

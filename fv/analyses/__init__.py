@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fv.analyses.running.analysis import Analysis
-from fv.registry import plugged_in, refuse_unknown, with_values
+from fv.config.group import with_values
+from fv.registry import plugged_in, refuse_unknown
 
 __all__ = ["Analysis", "analyses_of", "known_analyses"]
 GROUP = "function_vectors.analyses"

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge
 
 from fv.analyses.running.analysis import Analysis
-from fv.config.checks import check_at_least
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Cost(Analysis):
     """What each condition costs elsewhere: how it changes the next token of unrelated texts, at its own cell."""
 
-    n_texts: int = N_TEXTS
+    n_texts: Annotated[int, Ge(0)] = N_TEXTS
     """Unrelated texts that it is measured on; 0 for none."""
     texts_path: str | None = None
     """A UTF-8 file with one such text a line; null means the project's own."""
@@ -25,9 +26,6 @@ class Cost(Analysis):
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out_trials", "injected", "effects")
     default: ClassVar[bool] = True
     summary_key: ClassVar[str] = "injection_cost"
-
-    def __post_init__(self) -> None:
-        check_at_least("analysis.cost.n_texts", self.n_texts, 0)
 
     def check(self) -> None:
         self._texts()

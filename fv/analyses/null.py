@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge
 
 from fv.analyses.running.analysis import Analysis
-from fv.config.checks import check_at_least
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from fv.evaluation.null import NullDraws
     from fv.runs.live_run import LiveRun
     from fv.tables import Tables
-
-FEWEST_DRAWS = 20
 
 
 class NullScreen(StrEnum):
@@ -34,17 +33,14 @@ class NullScreen(StrEnum):
 class Null(Analysis):
     """Contrasts of vectors made of relations whose outputs are permuted, and a permutation p for every relation."""
 
-    draws: int = 30
-    """Shuffled relations in all, dealt to the run's relations in turn; 20 or more."""
+    draws: Annotated[int, Ge(20)] = 30
+    """Shuffled relations in all, dealt to the run's relations in turn."""
     screen: NullScreen = NullScreen.auto
     """The screen of a draw's heads: `auto`, by gradient if that is cheaper; `run`, as the run; `gradient`."""
 
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "injected")
 
     counts: ClassVar[tuple[str, ...]] = ("draws",)
-
-    def __post_init__(self) -> None:
-        check_at_least("analysis.null.draws", self.draws, FEWEST_DRAWS)
 
     def units(self, run: "LiveRun") -> Sequence[Any]:
         qids = sorted(run.table("headline")["eval_qid"].unique())

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from fv.cluster.work.cluster import Cluster, RunStage
 from fv.cluster.work.records import Record
@@ -27,9 +29,9 @@ class Ray(Cluster):
 
     address: str | None = None
     """The cluster: `auto`, or its head's address; null starts one on this machine."""
-    cpus: int = 1
+    cpus: Annotated[int, Ge(1)] = 1
     """CPUs, and with them threads, of an actor."""
-    gpus: float = 0.0
+    gpus: Annotated[float, Ge(0)] = 0.0
     """GPUs of an actor; a part of one where actors share it."""
 
     def threads(self) -> int:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
 
 from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
 from fv.cluster.work.records import Record, ended
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 class Slurm(Cluster):
     """Slurm's arrays, submitted by submitit, one array a stage."""
 
-    workers: int = 8
+    workers: Annotated[int, Ge(1)] = 8
     """Elements of an array, each with a model of its own."""
     partition: str | None = None
     """The partition; null means the cluster's own default, as for the others."""
@@ -36,11 +38,11 @@ class Slurm(Cluster):
     """The account that is charged."""
     qos: str | None = None
     """The quality of service."""
-    time: int = 240
+    time: Annotated[int, Ge(1)] = 240
     """Minutes that an element may take; one that takes longer is submitted again and goes on."""
     mem: str | None = None
     """Memory of an element, such as `64G`."""
-    cpus: int = 1
+    cpus: Annotated[int, Ge(1)] = 1
     """CPUs, and with them threads, of an element."""
     gpus: str | None = None
     """GPUs of an element: a number, or with a type, such as `a100:1`."""
@@ -48,20 +50,22 @@ class Slurm(Cluster):
     """Features that nodes must have."""
     setup: list[str] = field(default_factory=list)
     """Lines of shell that are run before, such as `module load cuda`."""
-    at_once: int | None = None
+    at_once: Annotated[int, Ge(1)] | None = None
     """The most elements that run at once."""
     options: Any = None
     """Any other option of sbatch by its long name: `{nodelist: n1, reservation: mine}`."""
     wait: bool = True
     """Whether to wait for the jobs. Otherwise the command returns once it has submitted a stage, and goes on from there
     when it is given again."""
-    poll: float = 5.0
+    poll: Annotated[float, Gt(0)] = 5.0
     """Seconds between two looks at who is at work."""
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        super().validate()
         if self.options is not None and not isinstance(self.options, dict):
             raise ConfigError(
-                f"cluster.options={self.options!r} must be options of sbatch by their long names: {{nodelist: n1}}."
+                f"{self.called('options')}={self.options!r} must be options of sbatch by their long names: "
+                "{nodelist: n1}."
             )
 
     def threads(self) -> int:

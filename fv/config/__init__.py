@@ -1,20 +1,21 @@
 """Typed configuration of every step. Plain dataclasses: no Hydra, no torch, so a mistake is found in a second.
 
 Each group is one class, in the file of its name, and the class owns the defaults; under `conf/`, `default.yaml` shows
-them and the other files say what differs. Checks that look at one group live in its `__post_init__`, checks across
-groups in `Config.__post_init__`.
+them and the other files say what differs. A number's range is in the type of its field (`fv.config.ranges`), other
+checks of a group are in its `validate`, checks across groups in `Config.__post_init__`.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Lt
 
 from fv.config.checks import check_at_most, check_name
 from fv.config.cluster import ClusterConfig
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, HoldOut, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
-from fv.config.group import Group, plain
+from fv.config.group import Group, groups_in, plain
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.config.model import (
     ComputeConfig,
@@ -27,6 +28,7 @@ from fv.config.model import (
 )
 from fv.config.plan import PlanConfig
 from fv.config.presets import model_preset, model_presets, template_preset, template_presets
+from fv.config.ranges import check_ranges
 from fv.config.report import PageForm, ReportConfig
 from fv.config.score import ScoreConfig, ScoreKey, Screen
 from fv.errors import ConfigError
@@ -107,7 +109,7 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
-    seed: int = 42
+    seed: Annotated[int, Ge(0), Lt(2**64)] = 42
     """Seed of every draw."""
     run_id: str = "run"
     """Name of the run's folder; made of model, data and seed unless given."""
@@ -131,12 +133,9 @@ class Config:
         return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
 
     def __post_init__(self) -> None:
-        for own in dataclasses.fields(self):
-            if isinstance(group := getattr(self, own.name), Group):
-                group.become(own.name)
-        for name, analysis in self.analysis.items():
-            if isinstance(analysis, Group):
-                analysis.become(f"analysis.{name}")
+        for key, group in groups_in(self):
+            group.become(key)
+        check_ranges(self)
         if self.compute.strict and not self.canonical:
             raise ConfigError(
                 f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
@@ -146,8 +145,6 @@ class Config:
             )
         check_one_placement(self.model, self.compute)
         check_name("run_id", self.run_id)
-        if not 0 <= self.seed < 2**64:
-            raise ConfigError(f"seed={self.seed} must be 0 or more and below 2**64.")
         for run_id in self.runs or []:
             check_name("runs", run_id)
         if self.tag is not None:

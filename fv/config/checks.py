@@ -35,9 +35,9 @@ def name_after(path: str | None, otherwise: str) -> str:
     return safe_name(Path(path or "").stem, otherwise)
 
 
-def check_at_least(key: str, value: int | None, least: int) -> None:
-    """Refuse a number below `least`; null passes."""
-    if value is not None and value < least:
+def check_at_least(key: str, value: int, least: int) -> None:
+    """Refuse a number below `least`."""
+    if value < least:
         raise ConfigError(f"{key}={value} must be {least} or more.")
 
 
@@ -51,18 +51,6 @@ def check_at_most(key: str, value: int, other_key: str, other: int) -> None:
     """Refuse a number above another setting's."""
     if value > other:
         raise ConfigError(f"{key}={value} is more than {other_key}={other}.")
-
-
-def check_between(key: str, value: float, low: float, high: float) -> None:
-    """Refuse a number that is not strictly between two others."""
-    if not low < value < high:
-        raise ConfigError(f"{key}={value} must be above {low} and below {high}.")
-
-
-def check_fraction(key: str, value: float) -> None:
-    """Refuse a number that is no share below the whole."""
-    if not 0 <= value < 1:
-        raise ConfigError(f"{key}={value} must be 0 or more and below 1.")
 
 
 def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
@@ -117,7 +105,7 @@ def parse_ks(key: str, value: Any) -> list[int] | None:
     return sorted(items)
 
 
-def parse_alphas(value: Any, key: str = "injection.alpha") -> list[float]:
+def parse_alphas(key: str, value: Any) -> list[float]:
     """One finite number or a list of them, to a sorted list."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     try:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
 
-from fv.config.checks import check_at_least, check_at_most, check_name, check_qids
+from annotated_types import Ge
+
+from fv.config.checks import check_at_most, check_name, check_qids
 from fv.config.group import Group
 from fv.errors import ConfigError
 
@@ -61,11 +64,11 @@ class ColumnsConfig(Group):
     exB: str = "exB"  # noqa: N815
     """Column of the output."""
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        super().validate()
         if len({self.q_id, self.exA, self.exB}) < 3:
-            raise ConfigError(
-                f"data.columns must name three different columns, not {self.q_id}, {self.exA}, {self.exB}."
-            )
+            columns = self.group or "columns"
+            raise ConfigError(f"{columns} must name three different columns, not {self.q_id}, {self.exA}, {self.exB}.")
 
 
 @dataclass
@@ -79,16 +82,17 @@ class TemplateConfig(Group):
     target: str = " {exB}"
     """The right answer, as it follows the prompt."""
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        super().validate()
         for name, text, due in (
             ("demo", self.demo, ("{exA}", "{exB}")),
             ("query", self.query, ("{exA}",)),
             ("target", self.target, ("{exB}",)),
         ):
             if any(part not in text for part in due):
-                raise ConfigError(f"data.template.{name}={text!r} must contain {' and '.join(due)}.")
+                raise ConfigError(f"{self.called(name)}={text!r} must contain {' and '.join(due)}.")
         if not self.target.startswith(" "):
-            raise ConfigError(f"data.template.target={self.target!r} must start with a space (spec section 1).")
+            raise ConfigError(f"{self.called('target')}={self.target!r} must start with a space (spec section 1).")
 
 
 @dataclass
@@ -112,13 +116,13 @@ class DataConfig(Group):
     template: TemplateConfig = field(default_factory=TemplateConfig)
     qids: list[str] | None = None
     """Relations to use; null means all in the file."""
-    n_trials_per_q: int = 36
+    n_trials_per_q: Annotated[int, Ge(1)] = 36
     """Trials a relation for finding heads (`split=fit`); a relation of fewer queries uses them again."""
-    n_demos: int = 10
+    n_demos: Annotated[int, Ge(1)] = 10
     """Demonstrations in a few-shot prompt."""
-    n_mean_trials: int | None = None
+    n_mean_trials: Annotated[int, Ge(1)] | None = None
     """Fit trials whose prompts are averaged, clean ones and corrupted ones; null means all."""
-    n_eval_trials_per_q: int = 16
+    n_eval_trials_per_q: Annotated[int, Ge(0)] = 16
     """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
     split: Split = Split.held_out
     """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
@@ -133,26 +137,34 @@ class DataConfig(Group):
     fixed_trials_path: str | None = None
     """A snapshot to replay instead of sampling from the CSV (debugging only)."""
 
-    def __post_init__(self) -> None:
-        check_name("data.name", self.name)
-        for name, least in (("n_trials_per_q", 1), ("n_demos", 1), ("n_eval_trials_per_q", 0), ("n_mean_trials", 1)):
-            check_at_least(f"data.{name}", getattr(self, name), least)
+    def validate(self) -> None:
+        super().validate()
+        check_name(self.called("name"), self.name)
+        self._check_counts()
+        self.qids = check_qids(self.called("qids"), self.qids)
+        self._check_source()
+
+    def _check_counts(self) -> None:
+        """Refuse numbers of trials, and what is held out of them, that contradict each other."""
+        split, n_eval, n_fit = map(self.called, ("split", "n_eval_trials_per_q", "n_trials_per_q"))
         if self.split is Split.held_out and self.n_eval_trials_per_q == 0:
-            raise ConfigError(
-                "data.split=held_out needs data.n_eval_trials_per_q of 1 or more, or say data.split=shared."
-            )
+            raise ConfigError(f"{split}=held_out needs {n_eval} of 1 or more, or say {split}=shared.")
         if self.split is Split.shared and self.hold_out is HoldOut.outputs:
-            raise ConfigError("data.hold_out=outputs says nothing about data.split=shared, where nothing is held out.")
+            hold_out = self.called("hold_out")
+            raise ConfigError(f"{hold_out}=outputs says nothing about {split}=shared, where nothing is held out.")
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
-            check_at_most("data.n_mean_trials", self.n_mean_trials, "data.n_trials_per_q", self.n_trials_per_q)
-        self.qids = check_qids("data.qids", self.qids)
+            check_at_most(self.called("n_mean_trials"), self.n_mean_trials, n_fit, self.n_trials_per_q)
+
+    def _check_source(self) -> None:
+        """Refuse a form of nothing, and relations from two places."""
+        path = self.called("path")
         if self.path is None and self.form is not Form.auto:
-            raise ConfigError(f"data.form={self.form.value} needs data.path=<file or folder>.")
+            raise ConfigError(f"{self.called('form')}={self.form.value} needs {path}=<file or folder>.")
         # Runs of older versions recorded one path as both.
         if self.path is not None and self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
             raise ConfigError(
-                f"Relations come from data.path={self.path} or from "
-                f"data.relation_csv_path={self.relation_csv_path}; give one."
+                f"Relations come from {path}={self.path} or from "
+                f"{self.called('relation_csv_path')}={self.relation_csv_path}; give one."
             )
 
     @property

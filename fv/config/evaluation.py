@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from fv.config.checks import check_at_least, check_between, check_fraction
+from annotated_types import Ge, Gt, Lt
+
 from fv.config.group import Group
-from fv.errors import ConfigError
 
 
 class BootstrapMethod(StrEnum):
@@ -21,15 +21,11 @@ class BootstrapMethod(StrEnum):
 class StatsConfig(Group):
     """Intervals of every reported mean and difference (docs/methods.md)."""
 
-    confidence: float = 0.95
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     """Level of the two-sided intervals."""
-    n_resamples: int = 10_000
+    n_resamples: Annotated[int, Ge(100)] = 10_000
     """Resamples a bootstrap."""
     method: BootstrapMethod = BootstrapMethod.BCa
-
-    def __post_init__(self) -> None:
-        check_between("stats.confidence", self.confidence, 0, 1)
-        check_at_least("stats.n_resamples", self.n_resamples, 100)
 
 
 class ControlCell(StrEnum):
@@ -46,23 +42,16 @@ class ControlsConfig(Group):
     cell: ControlCell = ControlCell.own
     """`own`: the cell that the dev trials choose for the control, as they do for the vector, which favours the control;
     `same`: the vector's cell, which costs less."""
-    weaker: list[float] = field(default_factory=lambda: [0.25, 0.0625])
+    weaker: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=lambda: [0.25, 0.0625])
     """Controls and baselines may also choose these shares of the grid's weakest alpha, or not to be injected at all:
-    what is compared with the vector must not do harm."""
-
-    def __post_init__(self) -> None:
-        if any(not 0 < share < 1 for share in self.weaker):
-            raise ConfigError(
-                f"evaluation.controls.weaker={self.weaker} must be shares of the weakest alpha, each above 0 and below "
-                "1; [] for none."
-            )
+    what is compared with the vector must not do harm. [] for none."""
 
 
 @dataclass
 class EvaluationConfig(Group):
     """How Step6 chooses a layer and an alpha, and what it reports on the trials it kept aside."""
 
-    dev_fraction: float = 0.3
+    dev_fraction: Annotated[float, Ge(0), Lt(1)] = 0.3
     """Share of a relation's eval trials that choose layer, alpha and k; what is reported is of the others. With 0
     nothing is chosen, so there may be one layer, one alpha and one k only."""
     held_out: bool = True
@@ -71,13 +60,3 @@ class EvaluationConfig(Group):
     conditions: dict[str, Any] = field(default_factory=dict)
     """What is run beside the vector: {name of a provider: its settings, with the switch `enabled`}; one that is not
     named has its defaults."""
-
-    def __post_init__(self) -> None:
-        check_fraction("evaluation.dev_fraction", self.dev_fraction)
-
-    def become(self, group: str) -> None:
-        """`Group.become`, for the settings of each condition too."""
-        super().become(group)
-        for name, own in self.conditions.items():
-            if isinstance(own, Group):
-                own.become(self.called(f"conditions.{name}"))

@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 
 from fv.config import Config
 from fv.config.overrides import shown_value
+from fv.config.ranges import ranges_of
 
 
 class Explanation(NamedTuple):
-    """A setting: its dotted key, its default, what it does in a sentence, and its choices, if any."""
+    """A setting: its dotted key, its default, what it does in a sentence, and its choices and range, if any."""
 
     key: str
     default: str
     meaning: str
     choices: tuple[str, ...] = ()
+    range: str = ""
 
 
 class Setting(NamedTuple):
@@ -67,7 +69,9 @@ def explanations(
         default = field.default
         if default is dataclasses.MISSING:
             default = field.default_factory()  # type: ignore[operator]  # a field has one of the two
-        found.append(Explanation(key, shown_value(key, default), first_sentence(meaning), choices))
+        within = ranges_of(own).get(field.name)
+        told = within.words if within else ""
+        found.append(Explanation(key, shown_value(key, default), first_sentence(meaning), choices, told))
     return found
 
 

@@ -1,26 +1,111 @@
-"""What a setting is called in a message: by its field where one made the settings, by its key where a run has them."""
+"""Groups of settings: each checks its values, and names a setting as whoever gave it knows it.
+
+Settings made by hand go by the names of their fields, and are checked as they are made. Settings of a run go by their
+keys, which they get after they are made, so `named_later` leaves the check until then.
+"""
 
 import dataclasses
+import functools
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fv.config.ranges import check_ranges
+from fv.errors import ConfigError, one_of
+from fv.registry import refuse_unknown
+
+_named_later = ContextVar("_named_later", default=False)
 
 
 class Group:
-    """A group of settings. What reads one can name a setting as whoever gave it knows it."""
+    """A group of settings, checked as it is made."""
 
     group = ""
     """The group's key in a `Config`, such as `data` or `data.columns`; empty for settings made by hand."""
+
+    def __post_init__(self) -> None:
+        if not _named_later.get():
+            self.validate()
+
+    def validate(self) -> None:
+        """Refuse a number outside its field's range, and a text that names no member of its field's enum.
+
+        A class with further checks extends this method, and names settings by `called`. It may run several times.
+
+        Raises:
+            ConfigError: names the setting and what it may be.
+        """
+        schema: type = type(self)
+        for name, kind in _enums_of(schema).items():
+            setattr(self, name, one_of(self.called(name), getattr(self, name), kind))
+        check_ranges(self, self.called)
 
     def called(self, name: str) -> str:
         """What a message calls the setting `name`: `k` of a `ScoreConfig` made by hand, `score.k` of a run's."""
         return f"{self.group}.{name}" if self.group else name
 
     def become(self, group: str) -> None:
-        """Let these settings, and the groups inside them, be those that a `Config` has under the key `group`."""
+        """Name these settings by the key `group`, and the groups inside them by theirs, and check them all.
+
+        Raises:
+            ConfigError: a value is not possible.
+        """
         self.group = group
-        for own in dataclasses.fields(self):  # type: ignore[arg-type]  # every group is a dataclass
-            if isinstance(inner := getattr(self, own.name), Group):
-                inner.become(self.called(own.name))
+        for key, inner in groups_in(self):
+            inner.become(self.called(key))
+        self.validate()
+
+
+G = TypeVar("G", bound=Group)
+
+
+@contextmanager
+def named_later() -> Iterator[None]:
+    """While it lasts, groups are made without a check: `Group.become` gives them their keys and checks them."""
+    before = _named_later.set(True)
+    try:
+        yield
+    finally:
+        _named_later.reset(before)
+
+
+def groups_in(settings: Any) -> Iterator[tuple[str, Group]]:
+    """The groups in the fields of a dataclass, each with its key there, such as `columns` or `conditions.refits`."""
+    for own in dataclasses.fields(settings):
+        value = getattr(settings, own.name)
+        if isinstance(value, Group):
+            yield own.name, value
+        elif isinstance(value, Mapping):
+            yield from ((f"{own.name}.{key}", inner) for key, inner in value.items() if isinstance(inner, Group))
+
+
+def with_values(name: str, of: type[G], given: Any) -> G:
+    """A group of settings with the values given, and with its defaults where none are.
+
+    Args:
+        name: what messages call it.
+        of: its class.
+        given: one of it, which is given back, or plain values: {name of a field: value}.
+
+    Raises:
+        ConfigError: there is no setting of a name, or a value is not possible.
+    """
+    if isinstance(given, of):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name}={given!r} must be settings of {name}, such as {name}.<setting>=<value>.")
+    for key in given:
+        refuse_unknown(key, [own.name for own in dataclasses.fields(of)], f"setting of {name}")  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(of)  # without their ranges, which the group checks in its own words
+    with named_later():
+        made = of(**{key: _typed(f"{name}.{key}", value, kinds[key]) for key, value in given.items()})
+    made.become(name)
+    return made
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -30,3 +115,24 @@ def plain(settings: Any) -> dict[str, Any]:
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in items}
+
+
+def _typed(key: str, value: Any, kind: Any) -> Any:
+    """A plain value as one of a type.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([key, *map(str, first["loc"])])
+        raise ConfigError(f"{where}={first['input']!r} is not possible: {first['msg']}.") from None
+
+
+@functools.cache
+def _enums_of(schema: type) -> dict[str, type[Enum]]:
+    """{setting: its enum}, of the settings that have one."""
+    kinds = typing.get_type_hints(schema)
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Enum)}

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from fv.config.checks import check_at_least, check_qids, parse_alphas, parse_indices, parse_ks
+from annotated_types import Ge
+
+from fv.config.checks import check_qids, parse_alphas, parse_indices, parse_ks
 from fv.config.group import Group
 from fv.errors import ConfigError
 
@@ -50,29 +52,34 @@ class InjectionConfig(Group):
     relation, which compares across models."""
     k: Any = None
     """Numbers of heads: one vector for each, of the best heads of one ranking; null means StepE's own vectors."""
-    n_eval: int | None = None
+    n_eval: Annotated[int, Ge(1)] | None = None
     """At most this many eval trials a relation; null means all."""
     quick_eval: bool = False
     """Whether StepE evaluates the global vector at once, into `stepE_eval.json`."""
 
-    def __post_init__(self) -> None:
-        self.layer = parse_indices("injection.layer", self.layer)
-        self.alpha = parse_alphas(self.alpha)
-        self.k = parse_ks("injection.k", self.k)
-        check_at_least("injection.n_eval", self.n_eval, 1)
-        self.fv = parse_kinds(self.fv)
+    def validate(self) -> None:
+        super().validate()
+        self.layer = parse_indices(self.called("layer"), self.layer)
+        self.alpha = parse_alphas(self.called("alpha"), self.alpha)
+        self.k = parse_ks(self.called("k"), self.k)
+        self.fv = parse_kinds(self.called("fv"), self.fv)
+        self._check_vectors()
+
+    def _check_vectors(self) -> None:
+        """Refuse kinds of vectors that lack what they need, or contradict it."""
+        fv, source, path = map(self.called, ("fv", "fv_source_qid", "fv_path"))
         if "qid" in self.fvs and not self.fv_source_qid:
-            raise ConfigError("injection.fv=qid needs injection.fv_source_qid=<q_id>.")
+            raise ConfigError(f"{fv}=qid needs {source}=<q_id>.")
         if {"qid", "all_qids"} <= {*self.fvs}:
-            raise ConfigError("injection.fv=[qid,all_qids] names a relation's vector twice; all_qids has it.")
+            raise ConfigError(f"{fv}=[qid,all_qids] names a relation's vector twice; all_qids has it.")
         if ("file" in self.fvs) != (self.fv_path is not None):
-            raise ConfigError("injection.fv=file and injection.fv_path=<file.pt> go together.")
+            raise ConfigError(f"{fv}=file and {path}=<file.pt> go together.")
         if self.k is not None and "file" in self.fvs:
-            raise ConfigError("injection.k makes vectors of ranked heads, and injection.fv=file takes one from a file.")
+            raise ConfigError(f"{self.called('k')} makes vectors of ranked heads, and {fv}=file takes one from a file.")
         if self.fv_source_qid and not {"qid", "aie_qid", "file"} & {*self.fvs}:
             raise ConfigError(
-                f"injection.fv_source_qid={self.fv_source_qid} says nothing about injection.fv={shown_kinds(self.fv)}"
-                "; use injection.fv=qid for that relation's vector."
+                f"{source}={self.fv_source_qid} says nothing about {fv}={shown_kinds(self.fv)}; "
+                f"use {fv}=qid for that relation's vector."
             )
 
     @property
@@ -81,11 +88,11 @@ class InjectionConfig(Group):
         return self.fv if isinstance(self.fv, list) else [self.fv]
 
 
-def parse_kinds(value: Any) -> str | list[str]:
+def parse_kinds(key: str, value: Any) -> str | list[str]:
     """One of `KINDS`, or a list of different ones."""
     kinds = value if isinstance(value, list) else [value]
     if not kinds or any(kind not in KINDS for kind in kinds) or len(set(kinds)) < len(kinds):
-        raise ConfigError(f"injection.fv={value!r} must be one of {', '.join(KINDS)}, or a list of different ones.")
+        raise ConfigError(f"{key}={value!r} must be one of {', '.join(KINDS)}, or a list of different ones.")
     return kinds if len(kinds) > 1 else kinds[0]
 
 
@@ -104,11 +111,13 @@ class EvalScopeConfig(Group):
     qids: list[str] | None = None
     """The relations of `qid_list`."""
 
-    def __post_init__(self) -> None:
-        self.qids = check_qids("eval_scope.qids", self.qids)
+    def validate(self) -> None:
+        super().validate()
+        # A run chooses the mode by the name of the group: `eval_scope=qid_list`.
+        mode, qids = self.group or "mode", self.called("qids")
+        self.qids = check_qids(qids, self.qids)
         if (self.mode is ScopeMode.qid_list) != (self.qids is not None):
             raise ConfigError(
-                "eval_scope=qid_list and eval_scope.qids=[a,b] go together; "
-                f"given: eval_scope={self.mode.value}, eval_scope.qids={self.qids}. "
+                f"{mode}=qid_list and {qids}=[a,b] go together; given: {mode}={self.mode.value}, {qids}={self.qids}. "
                 f"Scopes are {', '.join(m.value for m in ScopeMode)}."
             )

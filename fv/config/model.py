@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fv.config.checks import check_at_least, check_max_rows, check_name
+from annotated_types import Ge
+
+from fv.config.checks import check_max_rows, check_name
 from fv.config.group import Group
 from fv.errors import ConfigError
 
@@ -80,43 +82,50 @@ class ModelConfig(Group):
     add_special_tokens: Any = "auto"
     """Special tokens (BOS) around prompts: `auto` or true, those the tokenizer adds by itself; false, none."""
 
-    def __post_init__(self) -> None:
-        check_name("model.name", self.name)
-        self.device_map = parse_device_map(self.device_map)
-        self.max_memory = parse_max_memory(self.max_memory)
+    def validate(self) -> None:
+        super().validate()
+        check_name(self.called("name"), self.name)
+        self.device_map = parse_device_map(self.called("device_map"), self.device_map)
+        self.max_memory = parse_max_memory(self.called("max_memory"), self.max_memory)
         self._check_placement()
         # Not `in`, which would take 1 for true.
         if self.add_special_tokens != "auto" and not isinstance(self.add_special_tokens, bool):
             raise ConfigError(
-                f"model.add_special_tokens={self.add_special_tokens!r} must be auto (what the tokenizer does by "
-                "itself), true or false."
+                f"{self.called('add_special_tokens')}={self.add_special_tokens!r} must be auto (what the tokenizer "
+                "does by itself), true or false."
             )
         if (self.id is None) == (self.path is None):
             given = "both" if self.id else "neither"
+            way = "model=gpt2" if self.group else f"{self.called('id')}=openai-community/gpt2"
             raise ConfigError(
-                f"A model comes from model.id (hub id or package file) or from model.path (a local folder); {given} "
-                "is given. For example: model=gpt2, or model=local model.path=/path/to/folder."
+                f"A model comes from {self.called('id')} (hub id or package file) or from {self.called('path')} (a "
+                f"local folder); {given} is given. For example: {way}, or {self._local}=/path/to/folder."
             )
 
     @property
     def ways(self) -> Ways:
         """How one names another model, for a message."""
         member = f"{self.group}=" if self.group else ""
-        local = f"{member}local " if self.group else ""
-        return Ways(f"{local}{self.called('path')}=<folder>", f"{member}smollm2", f"{self.called('id')}=<hub id>")
+        return Ways(f"{self._local}=<folder>", f"{member}smollm2", f"{self.called('id')}=<hub id>")
+
+    @property
+    def _local(self) -> str:
+        """How one names a local folder, up to the folder."""
+        return f"{self.group}=local {self.called('path')}" if self.group else self.called("path")
 
     def _check_placement(self) -> None:
+        device_map = self.called("device_map")
         if self.max_memory is not None and not isinstance(self.device_map, str):
             raise ConfigError(
-                "model.max_memory is what model.device_map=auto, balanced or sequential may use; "
-                f"it says nothing about model.device_map={shown_map(self.device_map)}."
+                f"{self.called('max_memory')} is what {device_map}=auto, balanced or sequential may use; "
+                f"it says nothing about {device_map}={shown_map(self.device_map)}."
             )
         if self.offload_folder is not None and self.device_map is None:
-            raise ConfigError("model.offload_folder is for modules on disk; give a model.device_map as well.")
+            raise ConfigError(f"{self.called('offload_folder')} is for modules on disk; give a {device_map} as well.")
         if self.device_map is not None and self.quant is not Quant.none:
             raise ConfigError(
-                f"model.device_map and model.quant={self.quant.value} do not go together: moving quantised weights "
-                "between devices is not tested. Leave one of them out."
+                f"{device_map} and {self.called('quant')}={self.quant.value} do not go together: moving quantised "
+                "weights between devices is not tested. Leave one of them out."
             )
 
 
@@ -127,7 +136,7 @@ class ComputeConfig(Group):
     device: str = "cpu"
     """torch's name of the device; any but `cpu` needs `strict=false`."""
     dtype: Dtype = Dtype.fp32
-    threads: int | None = None
+    threads: Annotated[int, Ge(1)] | None = None
     """CPU threads; null means torch's own default. Recorded, because it changes the last bits."""
     strict: bool = True
     """Canonical runs only: cpu and fp32. False allows others and marks the run non-canonical."""
@@ -137,10 +146,10 @@ class ComputeConfig(Group):
     max_rows: Any = 4096
     """Most token rows in one pass: bounds memory; `auto`: what fits half of the free memory, or what the run was begun
     with. The number is recorded, because it changes the last bits."""
-    unit_trials: int | None = None
+    unit_trials: Annotated[int, Ge(1)] | None = None
     """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share;
     null means 64, and one pass where workers of a cluster share them. It changes no byte."""
-    keep_mb: int = 2048
+    keep_mb: Annotated[int, Ge(0)] = 2048
     """With `score.screen`, up to so many megabytes of prompts that were run stay in memory until heads are verified in
     them; the others run twice. It changes no byte."""
     selfcheck: bool = True
@@ -152,11 +161,9 @@ class ComputeConfig(Group):
     """Take algorithms only that give the same bits each time, where a device has faster ones that do not; what has none
     is refused."""
 
-    def __post_init__(self) -> None:
-        check_at_least("compute.threads", self.threads, 1)
-        check_max_rows("compute.max_rows", self.max_rows)
-        check_at_least("compute.unit_trials", self.unit_trials, 1)
-        check_at_least("compute.keep_mb", self.keep_mb, 0)
+    def validate(self) -> None:
+        super().validate()
+        check_max_rows(self.called("max_rows"), self.max_rows)
 
 
 def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:
@@ -168,7 +175,7 @@ def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:
         )
 
 
-def parse_device_map(value: Any) -> str | dict[str, int | str] | None:
+def parse_device_map(key: str, value: Any) -> str | dict[str, int | str] | None:
     """`auto`, `balanced` or `sequential`, or {module path: device}, with device numbers as numbers; null passes."""
     if value is None or value in AUTOMATIC_MAPS:
         return value
@@ -177,34 +184,34 @@ def parse_device_map(value: Any) -> str | dict[str, int | str] | None:
         "{model.embed_tokens: 0, model.layers.0: 0, model.layers.1: cpu, model.norm: 0, lm_head: 0}"
     )
     if not isinstance(value, dict) or not value:
-        raise ConfigError(f"model.device_map={value!r} must be {allowed}.")
+        raise ConfigError(f"{key}={value!r} must be {allowed}.")
     found: dict[str, int | str] = {}
     for path, device in value.items():
         if not isinstance(path, str):
-            raise ConfigError(f"model.device_map names {path!r}, which is no module path. It must be {allowed}.")
+            raise ConfigError(f"{key} names {path!r}, which is no module path. It must be {allowed}.")
         name = _device_name(device)
         if name is None:
-            raise ConfigError(f"model.device_map places {path!r} on {device!r}. It must be {allowed}.")
+            raise ConfigError(f"{key} places {path!r} on {device!r}. It must be {allowed}.")
         found[path] = int(name) if name.isdigit() else name
     return found
 
 
-def parse_max_memory(value: Any) -> dict[str, int | str] | None:
+def parse_max_memory(key: str, value: Any) -> dict[str, int | str] | None:
     """{device number or `cpu`: bytes, or a size such as `10GiB`}, with devices as text, as JSON has them."""
     if value is None:
         return None
     example = "a mapping from a device number or cpu to a size, like {0: 10GiB, cpu: 30GiB}"
     if not isinstance(value, dict) or not value:
-        raise ConfigError(f"model.max_memory={value!r} must be {example}.")
+        raise ConfigError(f"{key}={value!r} must be {example}.")
     found: dict[str, int | str] = {}
     for device, size in value.items():
         name = _device_name(device)
         if name is None or name == "disk":
-            raise ConfigError(f"model.max_memory names the device {device!r}. It must be {example}.")
+            raise ConfigError(f"{key} names the device {device!r}. It must be {example}.")
         number = isinstance(size, int) and not isinstance(size, bool) and size >= 0
         if not number and not (isinstance(size, str) and re.fullmatch(r"\d+(\.\d+)?([KMG]i?B)", size)):
             raise ConfigError(
-                f"model.max_memory gives {device} {size!r}. It must be {example}: bytes, or KB, MB, GB, KiB, MiB, GiB."
+                f"{key} gives {device} {size!r}. It must be {example}: bytes, or KB, MB, GB, KiB, MiB, GiB."
             )
         found[name] = size
     return found

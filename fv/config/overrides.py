@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from fv.config.data import TemplateConfig
+from fv.config.group import named_later
 from fv.errors import ConfigError
 
 ESCAPES = {"\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
@@ -25,10 +26,11 @@ def typed_template(template: TemplateConfig) -> TemplateConfig:
     """The template that is meant by one as it was typed.
 
     Raises:
-        ConfigError: a backslash stands before something else than `ESCAPES` has.
+        ConfigError: a backslash stands before something else than `ESCAPES` has, or a part lacks what it must have.
     """
     texts = {field.name: getattr(template, field.name) for field in fields(TemplateConfig)}
-    meant = TemplateConfig(**{name: _unescaped(f"{TEMPLATE}.{name}", text) for name, text in texts.items()})
+    with named_later():
+        meant = TemplateConfig(**{name: _unescaped(f"{TEMPLATE}.{name}", text) for name, text in texts.items()})
     meant.become(TEMPLATE)
     return meant
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from fv.config.data import TemplateConfig
-from fv.config.model import ModelConfig, Quant
+from fv.config.model import ModelConfig
 from fv.errors import ConfigError
 from fv.shipped import shipped
 
@@ -21,8 +21,7 @@ def model_preset(name: str) -> ModelConfig:
     Raises:
         ConfigError: there is none of this name; names those that are near, or all.
     """
-    values = _values("model", name)
-    return ModelConfig(**values | {"quant": Quant(values.get("quant", ModelConfig.quant))})
+    return ModelConfig(**_values("model", name))
 
 
 def model_presets() -> list[str]:

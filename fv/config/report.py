@@ -1,10 +1,11 @@
 """Settings of the group `report`: what a finished run is shown as. No part of what a run is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fv.config.group import Group
-from fv.errors import ConfigError
+from fv.errors import ConfigError, one_of
 
 FORMATS = ("svg", "pdf", "png")
 
@@ -25,8 +26,14 @@ class ReportConfig(Group):
     formats: list[str] = field(default_factory=lambda: ["svg"])
     """Files of the page's figures: of svg, pdf, png; [] for none beside the page."""
 
-    def __post_init__(self) -> None:
-        unknown = [form for form in self.formats if form not in FORMATS]
-        if unknown or len({*self.formats}) < len(self.formats):
-            problem = f"{unknown[0]!r} is none of {', '.join(FORMATS)}" if unknown else "names one twice"
-            raise ConfigError(f"report.formats={list(self.formats)}: {problem}.")
+    def validate(self) -> None:
+        super().validate()
+        check_formats(self.called("formats"), self.formats)
+        if len({*self.formats}) < len(self.formats):
+            raise ConfigError(f"{self.called('formats')}={list(self.formats)} names one twice.")
+
+
+def check_formats(key: str, formats: Sequence[str]) -> None:
+    """Refuse an unknown format of figures."""
+    for form in formats:
+        one_of(key, form, FORMATS)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from fv.config.checks import check_at_least, check_between, check_qids, parse_indices
+from annotated_types import Ge, Gt, Lt
+
+from fv.config.checks import check_qids, parse_indices
 from fv.config.group import Group
 from fv.errors import ConfigError
 
@@ -37,29 +39,29 @@ class ScoreConfig(Group):
 
     key: ScoreKey = ScoreKey.mean_delta_logprob
     """Column that ranks heads."""
-    k: int = 10
+    k: Annotated[int, Ge(1)] = 10
     """Heads that make a function vector."""
     layers: Any = "all"
     """Layers StepD sweeps: `all`, one, or a list."""
     heads: Any = "all"
     """Heads StepD sweeps in those layers: `all`, one, or a list."""
-    n_trials: int | None = None
+    n_trials: Annotated[int, Ge(1)] | None = None
     """Fit trials a relation that are patched; null means all. With `adaptive`, at most so many."""
     adaptive: bool = False
     """Patch trials, `adaptive_step` at a time, until the top-k heads are stable or `n_trials` are done."""
-    adaptive_step: int = 6
+    adaptive_step: Annotated[int, Ge(2)] = 6
     """Trials between two looks at the ranking."""
-    adaptive_inclusion: float = 0.9
+    adaptive_inclusion: Annotated[float, Gt(0), Lt(1)] = 0.9
     """Stable means: the k heads that a bootstrap of the trials most often ranks among the top k are there, on average,
     this often."""
     screen: Screen = Screen.none
     """Estimate all heads' effects first, and measure the best by estimate only; none measures all."""
-    screen_points: int = 2
+    screen_points: Annotated[int, Ge(1)] = 2
     """Points on the way of `screen=integrated`; on SmolLM2 four find no more of the ten best heads (docs/engine.md)."""
-    verify: int | None = None
+    verify: Annotated[int, Ge(1)] | None = None
     """With `screen`, heads that are measured of each ranking by estimate; null means 4 times `k`. A quarter as many of
     the most negative are measured, too."""
-    verify_random: int = 32
+    verify_random: Annotated[int, Ge(0)] = 32
     """With `screen`, other heads that are measured, drawn at random: what says how many the estimates may have missed.
     """
     verify_max: int | None = None
@@ -72,18 +74,12 @@ class ScoreConfig(Group):
     aie_leave_one_out: bool = False
     """Whether the AIE whose heads make a relation's `aie_qid` vector is over the other relations only."""
 
-    def __post_init__(self) -> None:
-        check_at_least("score.k", self.k, 1)
-        check_at_least("score.n_trials", self.n_trials, 1)
-        check_at_least("score.adaptive_step", self.adaptive_step, 2)
-        check_between("score.adaptive_inclusion", self.adaptive_inclusion, 0, 1)
-        check_at_least("score.screen_points", self.screen_points, 1)
-        check_at_least("score.verify", self.verify, 1)
-        check_at_least("score.verify_random", self.verify_random, 0)
+    def validate(self) -> None:
+        super().validate()
         self._check_verified()
-        self.layers = parse_indices("score.layers", self.layers)
-        self.heads = parse_indices("score.heads", self.heads)
-        self.aie_qids = check_qids("score.aie_qids", self.aie_qids)
+        self.layers = parse_indices(self.called("layers"), self.layers)
+        self.heads = parse_indices(self.called("heads"), self.heads)
+        self.aie_qids = check_qids(self.called("aie_qids"), self.aie_qids)
 
     @property
     def n_verify(self) -> int:
@@ -100,7 +96,9 @@ class ScoreConfig(Group):
         if self.screen is Screen.none:
             return
         if self.verify is not None and self.verify < self.k:
-            raise ConfigError(f"score.verify={self.verify} must be score.k={self.k} or more.")
+            raise ConfigError(f"{self.called('verify')}={self.verify} must be {self.called('k')}={self.k} or more.")
         if self.verify_max is not None and self.verify_max < self.n_verify:
-            least = f"{VERIFY_EACH} times score.k" if self.verify is None else "score.verify"
-            raise ConfigError(f"score.verify_max={self.verify_max} must be {self.n_verify} or more, which is {least}.")
+            least = f"{VERIFY_EACH} times {self.called('k')}" if self.verify is None else self.called("verify")
+            raise ConfigError(
+                f"{self.called('verify_max')}={self.verify_max} must be {self.n_verify} or more, which is {least}."
+            )

@@ -10,7 +10,7 @@ from fv.config import ColumnsConfig, DataConfig, Form
 from fv.data.json_rows import KEYS, keys_of
 from fv.data.relations import MAX_PROBLEMS, Relation, Relations, bad_rows, in_clusters, read_configured, relations_of
 from fv.data.rows import BadRow, Row, Table, make_row
-from fv.errors import RelationError, shorten
+from fv.errors import RelationError, one_of, shorten
 from fv.files import digest_of
 
 IN_MEMORY = Path("in memory")
@@ -54,9 +54,7 @@ def read_relations(
         >>> relations["antonym"].pairs[0].exA
         'above'
     """
-    forms = [each.value for each in Form]
-    if form not in forms:
-        raise RelationError(f"form={form!r} must be one of {', '.join(forms)}.")
+    one_of("form", form, Form, RelationError)
     named = dict(columns or {})
     if unknown := sorted(set(named) - {"q_id", "exA", "exB"}):
         raise RelationError(f"columns names {shorten(unknown)}; it may name q_id, exA and exB.")

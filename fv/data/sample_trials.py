@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig, template_preset, template_presets
@@ -12,7 +11,7 @@ from fv.data.reading import RelationsLike, as_relations
 from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, TrialError, shorten
+from fv.errors import ConfigError, TrialError, one_of, shorten
 from fv.models.token_ids import tokenizer_digest
 
 ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
@@ -91,14 +90,9 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     for name, value, least in (("demos", demos, 1), ("fit", fit, 1), ("held_out", held_out, 0), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise TrialError(f"{name}={value!r} must be a whole number of {least} or more.")
-    choices: tuple[tuple[str, str, type[StrEnum]], ...] = (
-        ("corruption", corruption, Corruption),
-        ("hold_out", hold_out, HoldOut),
-    )
-    for name, choice, kind in choices:
-        if choice not in list(kind):
-            raise TrialError(f"{name}={choice!r} must be one of {', '.join(kind)}.")
-    if hold_out == HoldOut.outputs and not held_out:
+    kind_of_corruption = one_of("corruption", corruption, Corruption, TrialError)
+    part_held_out = one_of("hold_out", hold_out, HoldOut, TrialError)
+    if part_held_out is HoldOut.outputs and not held_out:
         raise TrialError("hold_out='outputs' says nothing about held_out=0, where nothing is held out.")
     if clusters is not None:
         if unknown := sorted(set(clusters) - set(given)):
@@ -113,8 +107,8 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
         n_trials_per_q=fit,
         n_eval_trials_per_q=held_out,
         split=Split.held_out if held_out else Split.shared,
-        hold_out=HoldOut(hold_out),
-        corruption=Corruption(corruption),
+        hold_out=part_held_out,
+        corruption=kind_of_corruption,
         allow_drop=allow_drop,
     )
     snapshot = sample_snapshot(given, data, seed, with_tokenizer(lm), add_special_tokens)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from fv.errors import ConfigError
+from fv.errors import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,9 +81,7 @@ class Candidate:
     refit_of: str = ""
 
     def __post_init__(self) -> None:
-        if self.prompt not in UNEDITED.values():
-            kinds = ", ".join(UNEDITED.values())
-            raise ConfigError(f"The condition {self.name} has prompt={self.prompt!r}; it must be one of {kinds}.")
+        one_of(f"The condition {self.name}: prompt", self.prompt, UNEDITED.values())
 
     @property
     def labels(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.origin import Origin, check_origin
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, shorten
+from fv.errors import ConfigError, one_of, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.evaluation import Evaluation, GridResults, has_choice
@@ -104,20 +104,17 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"effects is a {type(effects).__name__}, where what fv.indirect_effects gives is due.")
     if measured is not None and (lacking := sorted({*snapshot.qids} - {*measured.qids})):
         raise ConfigError(f"effects hold nothing of {shorten(lacking)}: measure all relations of the trials.")
-    if not 0 <= dev_fraction < 1:
-        raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
-    units = [unit.value for unit in AlphaUnit]
-    if alpha_unit not in units:
-        raise ConfigError(f"alpha_unit={alpha_unit!r} must be one of {', '.join(units)}.")
+    conditions = only(_conditions(controls, measured is not None))
+    settings = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions)
+    unit = one_of("alpha_unit", alpha_unit, AlphaUnit)
     given, foreign = checked_vectors(lm, vectors, snapshot)
     if measured is not None:
         foreign += check_origin("effects are", measured.origin, lm, snapshot, remedy=MADE_OF_EFFECTS)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
-    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
+    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas("alphas", alphas)]
     if has_choice(given, cells) and not dev_fraction:
         raise ConfigError(f"dev_fraction=0 leaves no trials to choose one of {len(cells)} cells on.")
-    conditions = only(_conditions(controls, measured is not None))
-    settings, texts = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions), _texts(n_unrelated)
+    texts = _texts(n_unrelated)
     evaluation = Evaluation(
         lm=lm,
         engine=make_engine(lm, engine, max_rows, "engine"),
@@ -125,7 +122,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         settings=settings,
         ranking=Ranking(checked_key(key), 10),
         effects=measured,
-        alpha_unit=AlphaUnit(alpha_unit),
+        alpha_unit=unit,
         stats=StatsConfig(confidence=confidence),
         seed=snapshot.meta.seed if seed is None else seed,
     )

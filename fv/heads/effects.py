@@ -15,7 +15,7 @@ from torch import Tensor
 from fv.characters import visible
 from fv.config import ScoreKey, StatsConfig
 from fv.data.origin import Origin
-from fv.errors import ConfigError, shorten
+from fv.errors import ConfigError, one_of, shorten
 from fv.files import write_safetensors
 from fv.heads.activations import RelationMeans, mean_of_relations
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
@@ -294,6 +294,4 @@ def checked_key(key: str) -> str:
     Raises:
         ConfigError: it is none.
     """
-    if key not in KEYS:
-        raise ConfigError(f"key={key!r} must be one of {', '.join(KEYS)}.")
-    return key
+    return one_of("key", key, KEYS)

@@ -10,7 +10,7 @@ from fv.config.checks import parse_indices
 from fv.data.origin import Origin, refuse_other_tokenizer
 from fv.data.snapshot import Snapshot
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, TrialError
+from fv.errors import ConfigError, TrialError, one_of
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_stats, cie_stats
 from fv.heads.measurement import Measured, Measurement
@@ -91,15 +91,13 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
 
 def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:
     """Settings of a screen, checked."""
-    methods = [method.value for method in Screen]
-    if screen not in methods:
-        raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
+    method = one_of("screen", screen, Screen)
     if verify is not None and (not isinstance(verify, int) or verify < 1):
         raise ConfigError(f"verify={verify!r} must be a whole number of 1 or more, or None for 40.")
     if not isinstance(verify_random, int) or verify_random < 0:
         raise ConfigError(f"verify_random={verify_random!r} must be a whole number of 0 or more.")
     k = ScoreConfig.k if verify is None else min(ScoreConfig.k, verify)
-    return {"screen": Screen(screen), "verify": verify, "verify_random": verify_random, "k": k}
+    return {"screen": method, "verify": verify, "verify_random": verify_random, "k": k}
 
 
 def effects_flow(how: Measurement, stats: StatsConfig) -> Flow[Effects]:

@@ -4,7 +4,7 @@ from functools import partial
 
 from fv.config import SweepMode
 from fv.config.checks import AUTO, check_max_rows
-from fv.errors import ConfigError
+from fv.errors import ConfigError, one_of
 from fv.interventions.expanded_batch import ExpandedBatchEngine
 from fv.interventions.halving import HalvingEngine
 from fv.interventions.memory import rows_that_fit
@@ -31,9 +31,7 @@ def make_engine(lm: LanguageModel, mode: str, max_rows: int | str, name: str = "
         ConfigError: there is no such engine, or `shared_prefix` was asked of a family whose spec does not allow it; or
             the free memory is not known.
     """
-    modes = [each.value for each in SweepMode]
-    if mode not in modes:
-        raise ConfigError(f"{name}={mode!r} must be one of {', '.join(modes)}.")
+    one_of(name, mode, SweepMode)
     check_max_rows("max_rows", max_rows)
     rows = rows_that_fit(lm) if max_rows == AUTO else int(max_rows)
     engine = lm.spec.sweep if mode == "auto" else mode

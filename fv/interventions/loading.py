@@ -10,7 +10,7 @@ import torch
 
 from fv.config import ComputeConfig, ModelConfig, Quant, model_preset, model_presets
 from fv.config.checks import safe_name
-from fv.errors import ConfigError, ModelError
+from fv.errors import ConfigError, ModelError, one_of
 from fv.interventions.editable import EditableModel, editable
 from fv.interventions.proofs import proof_of
 from fv.interventions.selfcheck import SKIPPED
@@ -74,7 +74,7 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
         "revision": revision,
         "spec": spec,
         "spec_file": spec_file,
-        "quant": None if quant is None else _quant_of(quant),
+        "quant": None if quant is None else one_of("quant", quant, Quant),
         "device_map": device_map,
         "max_memory": max_memory,
         "offload_folder": offload_folder,
@@ -115,12 +115,6 @@ def settings_of(source: str | Path) -> ModelConfig:
         f"source={text!r} is no ready model, no folder or .gguf file that there is, and no hub id (owner/name). "
         + (f"Near it: {', '.join(near)}." if near else f"Ready models are {', '.join(model_presets())}.")
     )
-
-
-def _quant_of(quant: str) -> Quant:
-    if quant not in [*Quant]:
-        raise ConfigError(f"quant={quant!r} must be one of {', '.join(Quant)}.")
-    return Quant(quant)
 
 
 def _checked_device(device: str | torch.device) -> str:

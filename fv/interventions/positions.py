@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fv.errors import ConfigError, ModelError
+from fv.errors import ModelError, one_of
 
 PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx", "block_table")
 """Arguments of a forward in which several prompts share a row."""
@@ -35,9 +35,7 @@ def parse_positions(value: str) -> Positions:
     Raises:
         ConfigError: there are none of this name.
     """
-    if value not in [*Positions]:
-        raise ConfigError(f"positions={value!r} must be one of {', '.join(Positions)}.")
-    return Positions(value)
+    return one_of("positions", value, Positions)
 
 
 class Columns(NamedTuple):

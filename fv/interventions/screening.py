@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fv.config import ComputeConfig, ScoreConfig
-from fv.errors import ConfigError, ModelError
+from fv.errors import ConfigError, ModelError, one_of
 from fv.interventions.equal_length_batch import EqualLengthBatch
 from fv.interventions.hooks import Edit, edit_head_outputs
 from fv.interventions.passes import in_engine_pass
@@ -71,8 +71,7 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
         ConfigError: there is no such method, `points` is below 1, or `head_values` has another shape.
         ModelError: the model is being edited, or has quantised weights on a CPU.
     """
-    if method not in METHODS:
-        raise ConfigError(f"method={method!r} must be one of {', '.join(METHODS)}.")
+    one_of("method", method, METHODS)
     if not isinstance(points, int) or points < 1:
         raise ConfigError(f"points={points!r} must be a whole number of 1 or more.")
     given, due = tuple(head_values.shape), (lm.n_layers, lm.n_heads, lm.head_dim)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from fv.config import ComputeConfig, EvaluationConfig, ScoreConfig, Screen, SweepMode, model_presets
+from fv.config import ComputeConfig, EvaluationConfig, PlanConfig, ScoreConfig, Screen, SweepMode, model_presets
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.trial_set import Trials
-from fv.errors import ConfigError, TrialError
+from fv.errors import TrialError, one_of
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.cost import encoded_alike
 from fv.evaluation.unrelated import N_TEXTS, read_unrelated
@@ -91,19 +91,16 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         raise TrialError(
             f"trials hold no held-out trials of {lacking[0]}: held_out=… of fv.sample_trials is 1 or more."
         )
-    _check_processor(tflops, gb_per_s, disk_gb_per_s, workers)
+    PlanConfig(None, tflops, gb_per_s, disk_gb_per_s, [*workers], verified)  # refuses what is not possible
     check_at_least("n_unrelated", n_unrelated, 0)
-    methods = [method.value for method in Screen if method is not Screen.none]
-    if screen not in methods:
-        raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
-    if not 0 <= dev_fraction < 1:
-        raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
+    method = one_of("screen", screen, [each for each in Screen if each is not Screen.none])
+    conditions = only(condition_providers() if controls is None else controls)
+    settings = EvaluationConfig(dev_fraction, conditions=conditions)
     compute = ComputeConfig(dtype=dtype_of(dtype), strict=False, max_rows=max_rows, sweep=SweepMode.auto)
     lm, notes = _shape_of(model, compute)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
-    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
+    cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas("alphas", alphas)]
     texts = read_unrelated(n_unrelated, names=("n_unrelated", "path"))
-    conditions = only(condition_providers() if controls is None else controls)
     stand_in = StandIn.of(lm)
     load = Workload(
         lm=stand_in,
@@ -112,8 +109,8 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         heads=heads_to_sweep("all", "all", lm.n_layers, lm.n_heads),
         vectors=[(_own_vector(q_id, i, k), [q_id]) for i, q_id in enumerate(snapshot.qids)],
         cells=cells,
-        score=ScoreConfig(k=k, screen=Screen(screen)),
-        evaluation=EvaluationConfig(dev_fraction, conditions=conditions),
+        score=ScoreConfig(k=k, screen=method),
+        evaluation=settings,
         texts=encoded_alike(stand_in, texts, snapshot.meta.add_special_tokens) if texts else [],
         n_verified=verified,
         compute=compute,
@@ -132,15 +129,3 @@ def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Shap
 
 def _own_vector(q_id: str, number: int, k: int) -> Vector:
     return Vector(source_name("qid", q_id), "qid", q_id, stand_in_values(number), k)
-
-
-def _check_processor(
-    tflops: float | None, gb_per_s: float | None, disk_gb_per_s: float, workers: Sequence[int]
-) -> None:
-    for name, value in (("tflops", tflops), ("gb_per_s", gb_per_s), ("disk_gb_per_s", disk_gb_per_s)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name}={value!r} must be above 0.")
-    if gb_per_s is not None and tflops is None:
-        raise ConfigError(f"gb_per_s={gb_per_s!r} is of a processor that tflops names: give both.")
-    if not workers or min(workers) < 1:
-        raise ConfigError(f"workers={list(workers)!r} must be numbers of 1 or more, like [1, 8].")

@@ -14,8 +14,7 @@ except ImportError as error:
     raise ImportError("A page needs Jinja2, itables, matplotlib: pip install 'function-vectors[report]'.") from error
 
 from fv.config import Config
-from fv.config.report import FORMATS
-from fv.errors import FvError
+from fv.config.report import check_formats
 from fv.evaluation.summary import records
 from fv.files import reading, write_text, write_whole
 from fv.report.about import command_of, hashes_of, made_with, settings_of
@@ -58,12 +57,10 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
         the page.
 
     Raises:
-        FvError: a format is none of these.
+        ConfigError: a format is none of these.
         ArtifactError: a file is missing or was changed.
     """
-    unknown = sorted({*formats} - {*FORMATS})
-    if unknown:
-        raise FvError(f"formats={list(formats)}: {unknown[0]!r} is none of {', '.join(FORMATS)}.")
+    check_formats("formats", formats)
     with reading(run.paths.root):
         facts = Facts(run)
         pictures = pictures_of(facts)

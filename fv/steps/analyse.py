@@ -9,7 +9,7 @@ from typing import Any
 from fv.analyses import Analysis, analyses_of, known_analyses
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
-from fv.errors import ArtifactError, ConfigError
+from fv.errors import ArtifactError, ConfigError, one_of
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
@@ -101,19 +101,23 @@ def _finished(paths: RunPaths, step: str) -> StepRecord:
 
     Raises:
         ArtifactError: naming the one that has not.
+        ConfigError: there is no such step.
     """
     steps: dict[str, tuple[Path, type[StepRecord]]] = {
         "StepD": (paths.stepd_meta, StepDRecord),
         "StepE": (paths.stepe_to_read / FV_META, StepERecord),
         "Step6": (paths.step6 / META, Step6Record),
     }
+    one_of("An analysis' after", step, steps)
+    records: dict[str, StepRecord] = {}
     for name, (path, kind) in steps.items():
+        if step in records:
+            break
         record = read_record(path, kind) if path.exists() else None
         if record is None or not record.is_finished:
             raise ArtifactError(
                 f"{name} in {path.parent} has not finished, and the analysis reads what it writes. Let it: "
                 + command(name.lower(), f"run_id={paths.root.name} (with the run's other settings)")
             )
-        if name == step:
-            return record
-    raise ConfigError(f"after={step!r} of an analysis must be one of {', '.join(steps)}.")
+        records[name] = record
+    return records[step]

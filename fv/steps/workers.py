@@ -133,8 +133,6 @@ def workers_of(config: Config) -> Iterator[Workers]:
     cluster, paths = config.cluster, RunPaths.of(config)
     if not isinstance(cluster, Cluster):
         raise ConfigError("cluster=none computes in this process, and has no workers.")
-    if cluster.workers < 1:
-        raise ConfigError(f"{cluster.called('workers')}={cluster.workers} must be 1 or more.")
     threads = config.compute.threads or cluster.threads()
     # As small as may be: a unit a pass, so that there are enough of them for all workers.
     unit_trials = config.compute.unit_trials or 1

@@ -89,7 +89,7 @@ def test_names_and_settings_that_there_are_not_are_refused() -> None:
         ({"costs": {}}, "no analysis called 'costs'. Near it: cost"),
         ({"cost": {"n_text": 3}}, "no setting of cost called 'n_text'. Near it: n_texts"),
         ({"cost": {"n_texts": "many"}}, r"^cost\.n_texts='many' is not possible"),
-        ({"cost": {"n_texts": -1}}, r"^analysis\.cost\.n_texts=-1 must be 0 or more"),
+        ({"cost": {"n_texts": -1}}, r"^cost\.n_texts=-1 must be 0 or more"),
     ):
         with pytest.raises(ConfigError, match=told):
             analyses_of(given)

@@ -153,7 +153,7 @@ def test_workers_give_the_same_bytes(results: Path, again: Config) -> None:
 
 
 def test_fewer_draws_than_tell_one_in_twenty_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^analysis\.null\.draws=19 must be 20 or more"):
+    with pytest.raises(ConfigError, match=r"^null\.draws=19 must be 20 or more"):
         analyses_of({"null": {"draws": 19}})
     assert analyses_of({"null": {"draws": 20}})["null"].draws == 20  # type: ignore[attr-defined]
 

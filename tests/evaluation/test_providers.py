@@ -67,7 +67,7 @@ def test_two_conditions_of_one_name_are_refused_by_it(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_kind_of_prompt_is_refused_with_the_kinds() -> None:
-    with pytest.raises(ConfigError, match=r"mine has prompt='few'; it must be one of zero_shot, clean, corrupted"):
+    with pytest.raises(ConfigError, match=r"mine: prompt='few' must be one of zero_shot, clean, corrupted"):
         Candidate("mine", "few")
 
 
@@ -104,8 +104,6 @@ def test_settings_are_given_as_providers_or_as_plain_values() -> None:
         ({"random_vector": {"drws": 3}}, r"no setting of random_vector called 'drws'. Near it: draws"),
         ({"random_vector": {"draws": "many"}}, r"^random_vector\.draws='many' is not possible: .*integer"),
         ({"random_vector": {"draws": 0}}, r"^random_vector\.draws=0 must be 1 or more"),
-        ({"random_heads": {"draws": 0}}, r"^random_heads\.draws=0 must be 1 or more"),
-        ({"ablated_heads": {"draws": -1}}, r"^ablated_heads\.draws=-1 must be 0 or more"),
         ({"bottom_heads": False}, r"^bottom_heads=False must be settings of bottom_heads, such as bottom_heads\.<"),
         ({"bottom_heads": Own()}, r"^bottom_heads=Own\(.*must be settings of bottom_heads"),
     ],

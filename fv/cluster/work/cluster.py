@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from fv.cluster.work.records import Record
 from fv.cluster.work.stage import Stage, Work
@@ -27,9 +29,9 @@ class Cluster(ClusterConfig):
 
     elsewhere: ClassVar[bool] = True
 
-    workers: int = 2
+    workers: Annotated[int, Ge(1)] = 2
     """Workers, each with a model of its own."""
-    retries: int = 3
+    retries: Annotated[int, Ge(0)] = 3
     """How often a task is given to another worker when the one that had it died."""
 
     def threads(self) -> int:

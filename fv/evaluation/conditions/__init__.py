@@ -12,8 +12,9 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fv.config.group import with_values
 from fv.evaluation.provider import ConditionProvider
-from fv.registry import plugged_in, refuse_unknown, with_values
+from fv.registry import plugged_in, refuse_unknown
 
 __all__ = ["RENAMED", "ConditionProvider", "condition_providers", "is_ours", "only", "providers_of"]
 GROUP = "function_vectors.conditions"

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from fv.config.checks import check_at_least
+from annotated_types import Ge
+
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -15,14 +16,11 @@ class AblatedHeads(ConditionProvider):
     """The vector's heads in the clean prompt, set to their mean over corrupted prompts, beside random ones in the same
     layers."""
 
-    draws: int = 10
+    draws: Annotated[int, Ge(0)] = 10
     """How many distinct sets of random heads, where there are so many; 0 for none."""
 
     place: ClassVar[int] = 80
     needs_effects: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_at_least("ablated_heads.draws", self.draws, 0)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         from fv.interventions.edits import SetHeads

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from fv.config.checks import check_at_least
+from annotated_types import Ge
+
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -14,14 +15,11 @@ from fv.evaluation.provider import ConditionProvider
 class RandomHeads(ConditionProvider):
     """Vectors of as many random heads in the same layers: what any heads carry."""
 
-    draws: int = 10
+    draws: Annotated[int, Ge(1)] = 10
     """How many distinct sets of heads, where there are so many."""
 
     place: ClassVar[int] = 30
     needs_effects: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_at_least("random_heads.draws", self.draws, 1)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         from fv.vectors.controls import random_head_sets

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from fv.config.checks import check_at_least
+from annotated_types import Ge
+
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -24,16 +25,13 @@ class RandomForm(StrEnum):
 class RandomVector(ConditionProvider):
     """Random vectors of the vector's class: what any vector does."""
 
-    draws: int = 20
+    draws: Annotated[int, Ge(1)] = 20
     """How many are drawn."""
     form: RandomForm = RandomForm.head_outputs
     """`head_outputs`: what random outputs of the vector's heads add to the stream; `isotropic`: Gaussian directions."""
 
     place: ClassVar[int] = 20
     away_too: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_at_least("random_vector.draws", self.draws, 1)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         from fv.vectors.controls import isotropic_vectors, vectors_of_random_outputs

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from fv.config.checks import check_at_least
+from annotated_types import Ge
+
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -15,14 +16,11 @@ class Refits(ConditionProvider):
     """Vectors of heads and means from resampled fit trials, and what these heads make of wrong examples; their spread
     widens intervals."""
 
-    draws: int = 20
+    draws: Annotated[int, Ge(2)] = 20
     """How many times fit trials are resampled."""
 
     place: ClassVar[int] = 15
     needs_effects: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_at_least("refits.draws", self.draws, 2)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         from fv.vectors.refits import refits
