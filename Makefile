@@ -9,7 +9,7 @@ READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cluster wheel test-wheel test-browser test-gpu lint format typecheck bench coverage data docs-figures clean
+.PHONY: help setup demo test test-slow test-cluster wheel test-wheel test-browser test-gpu lint format typecheck bench coverage data schemas docs-figures clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -83,6 +83,9 @@ coverage: $(READY_DEV)  ## Measure how often the intervals hold the truth: the t
 
 data: $(READY_DEV)  ## Build the default relations from their sources and show what differs from the committed file
 	$(BIN)/python datasets/build/build.py $(ARGS)
+
+schemas: $(READY)  ## Write the JSON Schemas of a run's files into docs/schemas/
+	PYTHONPATH=. $(BIN)/python scripts/schemas.py $(ARGS)
 
 docs-figures: $(READY)  ## Draw pictures of the run that `make demo` left into docs/figures/
 	$(BIN)/python scripts/docs_figures.py $(ARGS)

@@ -6,6 +6,11 @@ The folders beside `fv/` go into it, so that nothing is installed under names as
 
 from setuptools import find_packages, setup
 
-INSIDE = {"fv.conf": "conf", "fv.datasets": "datasets", "fv.entrypoints": "entrypoints"}
+INSIDE = {
+    "fv.conf": "conf",
+    "fv.datasets": "datasets",
+    "fv.entrypoints": "entrypoints",
+    "fv.schemas": "docs/schemas",
+}
 
 setup(packages=[*find_packages(include=["fv", "fv.*"]), *INSIDE], package_dir=INSIDE)

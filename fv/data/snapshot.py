@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema, model_validator
 
 from fv.characters import visible
 from fv.data.relations import Pair
@@ -20,7 +20,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-_Pair = Annotated[Pair, PlainSerializer(Pair._asdict)]
+_PAIR = {"type": "object", "properties": {"exA": {"type": "string"}, "exB": {"type": "string"}}}
+_Pair = Annotated[Pair, PlainSerializer(Pair._asdict), WithJsonSchema({**_PAIR, "required": ["exA", "exB"]})]
 """A pair as the file has it: an object, where a tuple would be a list."""
 
 

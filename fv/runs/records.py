@@ -17,6 +17,7 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -64,7 +65,10 @@ _CONFIG = TypeAdapter(Config)
 FileName = Annotated[str, AfterValidator(_inside)]
 """The name of a file, relative to the folder that it is in."""
 RecordedConfig = Annotated[
-    Config, BeforeValidator(_config), PlainSerializer(Config.resolved, return_type=dict[str, Any])
+    Config,
+    BeforeValidator(_config),
+    PlainSerializer(Config.resolved, return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object", "description": "All settings: config.schema.json."}),
 ]
 """A configuration, written as plain values; a setting that the record lacks has its default."""
 
