@@ -5,12 +5,12 @@ To add one, write a file here, or in a package of your own that names the class 
     [project.entry-points."function_vectors.clusters"]
     kubernetes = "my_package.kubernetes:Kubernetes"
 
-What all clusters share is in `fv.cluster.work`: what they are given to do, and what a worker does with it.
+What all clusters share is in `fv.cluster.base`: what they are given to do, and what a worker does with it.
 """
 
 import functools
 
-from fv.cluster.work.cluster import Cluster
+from fv.cluster.base.cluster import Cluster
 from fv.registry import plugged_in
 
 __all__ = ["Cluster", "known_clusters"]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.cluster import Cluster, RunStage
-from fv.cluster.work.records import RUNNING, Record, read_record
-from fv.cluster.work.stage import Stage, Task, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.cluster import Cluster, RunTasks
+from fv.cluster.base.records import RUNNING, Record, read_record
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -34,8 +34,8 @@ class Local(Cluster):
         return -(-self.workers // n_devices)
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
-        pool = _Pool(self, work)
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
+        pool = _Pool(self, spec)
         try:
             yield pool.run
         finally:
@@ -45,21 +45,21 @@ class Local(Cluster):
 class _Pool:
     """A pool of processes, made again when one of them dies."""
 
-    def __init__(self, settings: Local, work: Work) -> None:
-        self.settings, self.work = settings, work
+    def __init__(self, settings: Local, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
         self._executor: ProcessPoolExecutor | None = None
 
-    def run(self, stage: Stage) -> Iterator[Record]:
-        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
+        left = {task.name: task for task in sorted(task_set.tasks, key=lambda task: -task.cost)}
         deaths: Counter[str] = Counter()
         while left:
             try:
-                for record in self._records(stage.folder, [*left.values()]):
+                for record in self._records(task_set.folder, [*left.values()]):
                     del left[record.task]
                     yield record
             except BrokenProcessPool:
                 self.close()
-                at_hand = [name for name in left if _is_running(stage.folder, name)]
+                at_hand = [name for name in left if _is_running(task_set.folder, name)]
                 deaths.update(at_hand)
                 if given_up := [name for name in at_hand if deaths[name] > self.settings.retries]:
                     raise ClusterError(
@@ -78,7 +78,7 @@ class _Pool:
     def _records(self, folder: Path, tasks: Sequence[Task]) -> Iterator[Record]:
         if self._executor is None:
             self._executor = self._started()
-        futures = [self._executor.submit(do, self.work, folder, task) for task in tasks]
+        futures = [self._executor.submit(run_task, self.spec, folder, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fv.cluster.work.cluster import Cluster, RunStage
-from fv.cluster.work.records import Record
-from fv.cluster.work.stage import Stage, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.cluster import Cluster, RunTasks
+from fv.cluster.base.records import Record
+from fv.cluster.base.tasks import TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 LOOK = 10.0
@@ -36,7 +36,7 @@ class Ray(Cluster):
         return self.cpus
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
         if importlib.util.find_spec("ray") is None:
             raise ClusterError("cluster=ray needs Ray: pip install 'function-vectors[ray]'.")
         import ray
@@ -48,7 +48,7 @@ class Ray(Cluster):
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # whatever Ray raises where no cluster answers
             raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error
-        actors = _Actors(self, work)
+        actors = _Actors(self, spec)
         try:
             yield actors.run
         finally:
@@ -59,19 +59,19 @@ class Ray(Cluster):
 class _Actors:
     """A pool of actors: Ray restarts those that die and gives their tasks out again."""
 
-    def __init__(self, settings: Ray, work: Work) -> None:
-        self.settings, self.work = settings, work
+    def __init__(self, settings: Ray, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
         self._actors: list[Any] = []
 
-    def run(self, stage: Stage) -> Iterator[Record]:
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
         from ray.exceptions import RayActorError
 
-        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+        left = {task.name: task for task in sorted(task_set.tasks, key=lambda task: -task.cost)}
         losses = 0
         while left:
             pool = self._pool()
             for task in left.values():
-                pool.submit(lambda actor, one: actor.do.remote(stage.folder, one), task)
+                pool.submit(lambda actor, one: actor.run_task.remote(task_set.folder, one), task)
             while pool.has_next():
                 try:
                     record = pool.get_next_unordered(timeout=LOOK)
@@ -121,7 +121,7 @@ class _Actors:
             options = {"num_cpus": self.settings.cpus, "num_gpus": self.settings.gpus}
             restarts = {"max_restarts": -1, "max_task_retries": self.settings.retries}
             actor = ray.remote(_Actor).options(**options, **restarts)
-            self._actors = [actor.remote(self.work) for _ in range(n_actors)]
+            self._actors = [actor.remote(self.spec) for _ in range(n_actors)]
         return ActorPool(self._actors)
 
     def _places(self) -> int:
@@ -136,11 +136,11 @@ class _Actors:
 class _Actor:
     """A worker's process."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
 
-    def do(self, folder: Any, task: Any) -> Record:
-        return do(self.work, folder, task)
+    def run_task(self, folder: Any, task: Any) -> Record:
+        return run_task(self.spec, folder, task)
 
 
 def _resources() -> str:

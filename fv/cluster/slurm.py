@@ -11,10 +11,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
-from fv.cluster.work.records import Record, ended
-from fv.cluster.work.slurm_jobs import Doing, alive, shown, submit
-from fv.cluster.work.stage import Stage, Task, Work
+from fv.cluster.base.cluster import Cluster, RunTasks, StillAtWork
+from fv.cluster.base.records import Record, ended
+from fv.cluster.base.slurm_jobs import ArrayElement, alive, shown, submit
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
 from fv.dealing import dealt
 from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
@@ -68,12 +68,12 @@ class Slurm(Cluster):
         return self.cpus
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
         if importlib.util.find_spec("submitit") is None:
             raise ClusterError("cluster=slurm needs submitit: pip install 'function-vectors[slurm]'.")
         if shutil.which("sbatch") is None:
             raise ClusterError("cluster=slurm needs Slurm, and there is no sbatch here. On one machine: cluster=local.")
-        arrays = _Arrays(self, work)
+        arrays = _Arrays(self, spec)
         arrays.wait_for_earlier()
         try:
             yield arrays.run
@@ -94,9 +94,9 @@ class _Share:
 class _Arrays:
     """Submits a stage's arrays, and those of its tasks again whose jobs are gone."""
 
-    def __init__(self, settings: Slurm, work: Work) -> None:
-        self.settings, self.work = settings, work
-        self.jobs = work.folder / "cluster" / JOBS
+    def __init__(self, settings: Slurm, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
+        self.jobs = spec.folder / "cluster" / JOBS
         self.submitted: list[str] = []
 
     def wait_for_earlier(self) -> None:
@@ -111,12 +111,12 @@ class _Arrays:
             told = True
             time.sleep(self.settings.poll)
 
-    def run(self, stage: Stage) -> Iterator[Record]:
-        shares = [_Share(tasks, 0) for tasks in dealt(stage.tasks, attrgetter("cost"), self.settings.workers)]
-        at_work = self._submitted(stage, shares)
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
+        shares = [_Share(tasks, 0) for tasks in dealt(task_set.tasks, attrgetter("cost"), self.settings.workers)]
+        at_work = self._submitted(task_set, shares)
         if not self.settings.wait:
             raise StillAtWork(
-                f"{len(stage.tasks)} tasks ({stage.step}, {stage.name}) were submitted: {shown([*at_work])} "
+                f"{len(task_set.tasks)} tasks ({task_set.step}, {task_set.stage}) were submitted: {shown([*at_work])} "
                 "The same command goes on when they are done."
             )
         gone_before: set[str] = set()
@@ -125,7 +125,7 @@ class _Arrays:
             gone = {*at_work} - alive()
             again = []
             for name, share in [*at_work.items()]:
-                found = ended(stage.folder, share.tasks)
+                found = ended(task_set.folder, share.tasks)
                 yield from found
                 known = {record.task for record in found}
                 left = _Share([task for task in share.tasks if task.name not in known], share.attempt)
@@ -139,35 +139,35 @@ class _Arrays:
             if again:
                 self._refuse_too_many(again)
                 log.info("%d elements died; their tasks are submitted again.", len(again))
-                at_work |= self._submitted(stage, again)
+                at_work |= self._submitted(task_set, again)
 
     def _refuse_too_many(self, shares: Sequence[_Share]) -> None:
         for share in shares:
             if share.attempt > self.settings.retries:
                 raise ClusterError(
                     f"Elements with {share.tasks[0].name} died {share.attempt} times without a word: killed, out of "
-                    f"memory or time, or on nodes that do not see {self.work.folder}. What they said is in "
+                    f"memory or time, or on nodes that do not see {self.spec.folder}. What they said is in "
                     f"{self._logs()}; what was finished is kept."
                 )
 
-    def _submitted(self, stage: Stage, shares: Sequence[_Share]) -> dict[str, _Share]:
+    def _submitted(self, task_set: TaskSet, shares: Sequence[_Share]) -> dict[str, _Share]:
         """The shares by the names of the jobs that have them."""
-        doing = [Doing(self.work, stage.folder, share.tasks) for share in shares]
-        jobs = submit(doing, self._logs(), self._parameters(stage))
+        doing = [ArrayElement(self.spec, task_set.folder, share.tasks) for share in shares]
+        jobs = submit(doing, self._logs(), self._parameters(task_set))
         found = dict(zip(jobs, shares, strict=True))
         self.submitted = [*self.submitted, *found]
         write_json(self.jobs, {"jobs": self.submitted})
-        log.info("%s, %s: %d tasks in %s", stage.step, stage.name, len(stage.tasks), shown([*found]))
+        log.info("%s, %s: %d tasks in %s", task_set.step, task_set.stage, len(task_set.tasks), shown([*found]))
         return found
 
     def _logs(self) -> Path:
-        return self.work.folder / "cluster" / "slurm"
+        return self.spec.folder / "cluster" / "slurm"
 
-    def _parameters(self, stage: Stage) -> dict[str, Any]:
+    def _parameters(self, task_set: TaskSet) -> dict[str, Any]:
         own = self.settings
         more = {**(own.options or {}), **({"gpus-per-task": own.gpus} if own.gpus else {})}
         given = {
-            "job_name": f"fv-{stage.step}-{stage.name}".lower().replace(" ", "-"),
+            "job_name": f"fv-{task_set.step}-{task_set.stage}".lower().replace(" ", "-"),
             "time": own.time,
             "cpus_per_task": own.cpus,
             "ntasks_per_node": 1,

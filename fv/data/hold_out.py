@@ -17,7 +17,7 @@ them. Twelve is what a relation had to have before queries could be used again, 
 class FitSide:
     """The pairs that are left for fit trials while queries are held out, one after another.
 
-    A held-out query sets aside its kin group (`fv.data.trials.kin_groups`), and under `hold_out=outputs` every pair
+    A held-out query sets aside its kin group (`fv.data.kin_groups.kin_groups`), and under `hold_out=outputs` every pair
     that has its output. What has to be left: more groups than a prompt has demonstrations, `LEAST_QUERIES` pairs, and
     under `hold_out=outputs` half of the relation's outputs, at least two and no more than there have to be groups (so
     three of five continents are left, and not two).

@@ -1,7 +1,7 @@
 """Eval queries that other relations' fit prompts show: a leak into whatever is made of several relations.
 
 The AIE, the global vector and transfer take heads and means from several relations' fit prompts. Within a relation no
-eval query is seen there (`fv.data.trials`); `country_capital` may well ask a pair that `city_country` was fitted on.
+eval query is seen there (`fv.data.relation_sampler`); `country_capital` may well ask a pair that `city_country` was fitted on.
 """
 
 from collections import defaultdict

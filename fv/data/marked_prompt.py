@@ -1,17 +1,20 @@
 """A prompt as text with the borders of its tokens. No torch here."""
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fv.data.token_text import shown_token
 from fv.models.token_ids import token_spans
 
 if TYPE_CHECKING:
-    from fv.data.encoding import HasTokenizer
+    from fv.data.encoder import HasTokenizer
 
 LEGEND = (
     "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
     "of a character is shown as bytes, as in \\xea."
 )
+
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+"""How a tokenizer with byte fallback names the token of a byte."""
 
 
 class MarkedPrompt(NamedTuple):
@@ -44,9 +47,34 @@ def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> 
         elif i < count:
             piece = text[max(start, covered) : end] or "…"
         else:
-            piece = shown_token(lm.tokenizer, token, text[start:end])
+            piece = _shown_token(lm.tokenizer, token, text[start:end])
         piece = piece.replace("\n", "⏎") + ("\n" if "\n" in piece else "")
         border = "" if i == 0 or shown.endswith("\n") else "|"
         shown += border + (f"[{piece}]" if i == count else piece)
         covered = max(covered, end)
     return MarkedPrompt(shown, count)
+
+
+def _shown_token(tokenizer: Any, token: int, covered: str) -> str:
+    r"""What a token is: the text it covers, or its bytes, as in ` \xea`, where they are no whole text.
+
+    Args:
+        tokenizer: whose token it is.
+        token: its id.
+        covered: the text that the tokenizer says it covers; of a part of a character, the whole character.
+    """
+    if token == tokenizer.unk_token_id:
+        return tokenizer.unk_token
+    # Bytes that are no text of their own are decoded to U+FFFD.
+    raw = _bytes_of(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in tokenizer.decode([token]) else None
+    return covered if raw is None else raw.decode("utf-8", errors="backslashreplace")
+
+
+def _bytes_of(piece: str) -> bytes | None:
+    """The bytes that a token of the vocabulary stands for; None if it is written in neither known way."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    if byte := BYTE.fullmatch(piece):
+        return bytes([int(byte[1], 16)])
+    of_character = {character: byte for byte, character in bytes_to_unicode().items()}
+    return bytes(of_character[c] for c in piece) if of_character.keys() >= set(piece) else None

@@ -4,12 +4,17 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from fv.config import TemplateConfig
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.relations import Pair
+from fv.data.snapshot import Snapshot, Trial
 from fv.errors import TrialError
+from fv.models.prompt import Prompt
+
+if TYPE_CHECKING:
+    from fv.models.language_model import LanguageModel
 
 CHUNK = 100
 """Pairs that are tokenised in one call."""
@@ -37,6 +42,13 @@ def _fill(text: str, ex_a: str, ex_b: str) -> str:
 def _format(text: str) -> str:
     """A template's text as a format of the % operator."""
     return re.sub(r"\{(ex[AB])\}", r"%(\1)s", text.replace("%", "%%"))
+
+
+def prompt_of(lm: "LanguageModel", snapshot: Snapshot, trial: Trial, kind: str) -> Prompt:
+    """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
+    ids = lm.encode(getattr(trial, f"{kind}_prompt_str"), snapshot.meta.add_special_tokens)
+    name = f"the {kind.replace('_', '-')} prompt of the trial {trial.trial_id} of {trial.q_id}"
+    return Prompt(tuple(ids), tuple(lm.known(trial.target_token_ids)), name=name)
 
 
 def target_tokens(encoder: Encoder, items: Sequence[tuple[str, str]]) -> list[TargetIds | TrialError]:

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig, template_preset, template_presets
-from fv.data.encoding import HasTokenizer
+from fv.data.encoder import HasTokenizer
 from fv.data.reading import RelationsLike, as_relations
 from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ConfigError, TrialError, shorten
 from fv.models.token_ids import tokenizer_digest
 

@@ -11,15 +11,14 @@ from pathlib import Path
 from fv.collector import paused_collector
 from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
 from fv.data.corruption_report import corruption_report
-from fv.data.encoding import Encoder, HasTokenizer
+from fv.data.encoder import Encoder, HasTokenizer
 from fv.data.prompts import accepted, target_tokens, zero_shot_targets
+from fv.data.relation_sampler import QidTrials, RelationSampler
 from fv.data.relations import Pair, Relation, Relations, normalise
-from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, Trial, parse_snapshot
-from fv.data.trials import QidTrials, RelationSampler
+from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
 from fv.errors import ArtifactError, TrialError
 from fv.files import read_json, sha256_of
 from fv.models.language_model import LanguageModel
-from fv.models.prompt import Prompt
 from fv.models.special_tokens import adds_special_tokens
 
 MAX_OUTPUTS_CHECKED = 2000
@@ -130,13 +129,6 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
                     f"{found}. The snapshot was made with tokenizer {snapshot.meta.tokenizer}, this one is "
                     f"{_tokenizer_identity(lm)}."
                 )
-
-
-def prompt_of(lm: LanguageModel, snapshot: Snapshot, trial: Trial, kind: str) -> Prompt:
-    """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
-    ids = lm.encode(getattr(trial, f"{kind}_prompt_str"), snapshot.meta.add_special_tokens)
-    name = f"the {kind.replace('_', '-')} prompt of the trial {trial.trial_id} of {trial.q_id}"
-    return Prompt(tuple(ids), tuple(lm.known(trial.target_token_ids)), name=name)
 
 
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:

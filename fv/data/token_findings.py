@@ -7,7 +7,7 @@ from fv.data.checks import Finding
 from fv.data.rows import Row, place
 
 if TYPE_CHECKING:
-    from fv.data.token_check import TokenReport
+    from fv.data.token_report import TokenReport
 
 
 def token_findings(rows: Sequence[Row], reports: "Sequence[TokenReport]") -> list[Finding]:

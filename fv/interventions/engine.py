@@ -288,6 +288,6 @@ class ScreeningEngine(Engine, Protocol):
         points: int,
         advance: Advance = ignore_progress,
     ) -> Tensor:
-        """`fv.interventions.screening.head_scores` of one of `batches`, (n_prompts, n_layers, n_heads) float64; prompts
+        """`fv.interventions.gradient_scores.head_scores` of one of `batches`, (n_prompts, n_layers, n_heads) float64; prompts
         that are kept are not run again."""
         ...

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from fv.errors import ConfigError, ModelError, warn
 from fv.interventions.editing import edits_at_work
 from fv.interventions.edits import AddVector
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt

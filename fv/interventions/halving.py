@@ -2,7 +2,7 @@
 
 Every call is tried again as a whole, in passes half as large, down to one prompt or two rows. So all numbers of a call
 are of passes of one size, and differ from those of another size by rounding only. What a call gives is looked at before
-anybody sees it (`fv.interventions.finite`): whatever the engine, a number that is not finite ends in an error.
+anybody sees it (`fv.interventions.finite_check`): whatever the engine, a number that is not finite ends in an error.
 """
 
 import gc
@@ -17,9 +17,9 @@ from torch import Tensor
 from fv.errors import MemoryLackError
 from fv.interventions.edits import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Engine, Head, LastToken, PatchScores, TargetScores
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
+from fv.interventions.gradient_scores import head_scores
 from fv.interventions.memory import FEWEST_ROWS
-from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -102,7 +102,7 @@ class HalvingEngine:
         points: int,
         advance: Advance = ignore_progress,
     ) -> Tensor:
-        """`fv.interventions.screening.head_scores` of one of `batches`; prompts that are kept are not run again."""
+        """`fv.interventions.gradient_scores.head_scores` of one of `batches`; prompts that are kept are not run again."""
 
         def score(engine: Engine, tell: Advance) -> Tensor:
             run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None

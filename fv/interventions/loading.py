@@ -14,7 +14,7 @@ from fv.errors import ConfigError, ModelError
 from fv.interventions.editable import EditableModel, editable
 from fv.interventions.proofs import proof_of
 from fv.interventions.selfcheck import SKIPPED
-from fv.models.embedded import SCHEME
+from fv.models.gguf import SCHEME
 from fv.models.loading import dtype_of, load_unproved
 from fv.models.quiet import quiet_transformers
 

@@ -16,7 +16,7 @@ from fv.errors import ArtifactError
 from fv.files import digest_of, read_json, write_json
 from fv.interventions.engines import ENGINE_REVISION
 from fv.interventions.selfcheck import selfcheck
-from fv.models.embedded import cache_root
+from fv.models.gguf import cache_root
 from fv.models.language_model import LanguageModel, weights_of
 
 PACKAGES = ("function-vectors", "torch", "transformers")

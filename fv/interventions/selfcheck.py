@@ -16,7 +16,7 @@ from fv.errors import EngineError, MemoryLackError, NotFiniteError, SpecError
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of

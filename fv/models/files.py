@@ -8,7 +8,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from fv.config import ModelConfig
 from fv.errors import ModelError, shorten
-from fv.models.embedded import SCHEME, find_packaged
+from fv.models.gguf import SCHEME, find_packaged
 
 # What a snapshot holds beside its weights.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]

@@ -12,11 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
 from fv.files import digest_of, sha256_of
-from fv.models.embedded import converted_folder
 from fv.models.files import check_files, first_line, gguf_of, hub_folder
+from fv.models.gguf import converted_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
-from fv.models.quantised import check_quantised, quantising
+from fv.models.quantisation import check_quantised, quantising
 from fv.models.spec import find_spec
 from fv.models.token_ids import tokenizer_digest
 

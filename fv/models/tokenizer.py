@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoTokenizer
 from fv.config import ModelConfig
 from fv.errors import ArtifactError, ModelError
 from fv.files import digest_of, read_json, sha256_of
-from fv.models.embedded import conversion_of
 from fv.models.files import check_tokenizer, first_line, gguf_of, has_tokenizer, hub_folder
+from fv.models.gguf import conversion_of
 from fv.models.language_model import positions_of
 from fv.models.loading import locate
 from fv.models.quiet import quiet_transformers

@@ -14,7 +14,7 @@ from fv.files import digest_of
 from fv.models.identity import IN_MEMORY
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks
-from fv.models.quantised import check_quantised
+from fv.models.quantisation import check_quantised
 from fv.models.spec import find_spec
 from fv.models.token_ids import tokenizer_digest
 

@@ -16,7 +16,7 @@ from fv.characters import visible
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.data.snapshot import read_snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.result import Result
 from fv.files import digest_of, read_json, read_jsonl, reading

@@ -8,8 +8,8 @@ from families import tiny_editable
 from not_finite import not_finite
 
 import fv
-from fv.data.sampling import prompt_of
-from fv.data.trial_set import Trials
+from fv.data.prompts import prompt_of
+from fv.data.trials import Trials
 from fv.errors import NotFiniteError
 from fv.evaluation.grid import eval_parts
 from fv.evaluation.unrelated import read_unrelated

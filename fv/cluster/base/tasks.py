@@ -24,24 +24,24 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TaskSet:
     """Tasks that can all be done at once.
 
     Attributes:
         step: the step that they are of.
-        name: what the stage is called.
+        stage: the name of the stage.
         tasks: what is to be done.
         folder: where each has a record.
     """
 
     step: str
-    name: str
+    stage: str
     tasks: Sequence[Task]
     folder: Path
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerSpec:
     """What every worker of a run is told.
 
     Attributes:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.records import ended
-from fv.cluster.work.stage import Task, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.records import ended
+from fv.cluster.base.tasks import Task, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 TRIES, BETWEEN_TRIES = 20, 15.0
@@ -22,20 +22,20 @@ QUEUE = ("squeue", "--me", "--noheader", "--array", "--format=%F_%K")
 """The command that prints this user's jobs that wait or run, one a line: the array's number and the element's."""
 
 
-class Doing:
+class ArrayElement:
     """What one element of an array runs: its tasks, one after the other.
 
     With a `checkpoint`, submitit submits an element whose time is up, or that makes room, again.
     """
 
-    def __init__(self, work: Work, folder: Path, tasks: Sequence[Task]) -> None:
-        self.work, self.folder, self.tasks = work, folder, tasks
+    def __init__(self, spec: WorkerSpec, folder: Path, tasks: Sequence[Task]) -> None:
+        self.spec, self.folder, self.tasks = spec, folder, tasks
 
     def __call__(self) -> int:
         done = {record.task for record in ended(self.folder, self.tasks)} if self.folder.is_dir() else set()
         for task in self.tasks:
             if task.name not in done:
-                do(self.work, self.folder, task)
+                run_task(self.spec, self.folder, task)
         return len(self.tasks)
 
     def checkpoint(self) -> Any:
@@ -44,7 +44,7 @@ class Doing:
         return DelayedSubmission(self)
 
 
-def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) -> list[str]:
+def submit(doing: Sequence[ArrayElement], logs: Path, parameters: Mapping[str, Any]) -> list[str]:
     """Submit an array of jobs.
 
     Args:

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.records import DONE, FAILED, RUNNING, Record, here, write_record
-from fv.cluster.work.stage import Task, Work
+from fv.cluster.base.records import DONE, FAILED, RUNNING, Record, here, write_record
+from fv.cluster.base.tasks import Task, WorkerSpec
 from fv.collector import loaded
 from fv.errors import ClusterError, FvError
 from fv.files import digest_of, sha256_of
@@ -20,7 +20,7 @@ _made: dict[str, Any] = {}
 """The worker of this process, under what it was made for."""
 
 
-def do(work: Work, folder: Path, task: Task) -> Record:
+def run_task(spec: WorkerSpec, folder: Path, task: Task) -> Record:
     """Do a task in this process, and record in the stage's folder that it was begun and how it ended.
 
     Raises:
@@ -34,7 +34,7 @@ def do(work: Work, folder: Path, task: Task) -> Record:
     state, result = DONE, None
     error: tuple[str, ...] = ()
     try:
-        result = _worker(work)(task.ask)
+        result = _worker(spec)(task.ask)
     except Exception as failure:
         state, error = FAILED, _told(failure)
     record = Record(task.name, state, here(), os.getpid(), started, time.time() - started, error, result, of)
@@ -53,21 +53,21 @@ def _digest_of_code(root: Path) -> str:
     return digest_of({str(path.relative_to(root)): sha256_of(path) for path in sorted(root.rglob("*.py"))})
 
 
-def _worker(work: Work) -> Callable[[Any], Any]:
+def _worker(spec: WorkerSpec) -> Callable[[Any], Any]:
     """The worker of this process: made at its first task, and again for other work."""
-    if work.code != code_digest():
+    if spec.code != code_digest():
         raise ClusterError(
             f"{here()} has another version of the project than the run was started with. Install the same one on all "
             "machines."
         )
-    os.environ.update(work.environment)
-    if work.cwd.is_dir():
-        os.chdir(work.cwd)
-    key = f"{work.worker} {work.folder} {work.settings!r}"
+    os.environ.update(spec.environment)
+    if spec.cwd.is_dir():
+        os.chdir(spec.cwd)
+    key = f"{spec.worker} {spec.folder} {spec.settings!r}"
     if key not in _made:
         _made.clear()
-        module, _, name = work.worker.partition(":")
-        _made[key] = getattr(loaded(module), name)(work.settings)
+        module, _, name = spec.worker.partition(":")
+        _made[key] = getattr(loaded(module), name)(spec.settings)
     return _made[key]
 
 

@@ -19,7 +19,7 @@ def answers_shown(snapshot: Snapshot, q_id: str) -> dict[str, bool]:
         {trial_id: whether it is shown} of the relation's eval trials, in order.
 
     Example:
-        >>> from fv.data.answers import answers_shown
+        >>> from fv.data.shown_answers import answers_shown
         >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
         >>> answers_shown(trials.snapshot, "antonym")
         {'antonym:eval:0000': False, 'antonym:eval:0001': False}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fv.config import TemplateConfig
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.data.relations import Pair, normalise
 from fv.data.snapshot import Trial, WrongOutputs

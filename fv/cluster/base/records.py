@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.stage import Stage, Task
+from fv.cluster.base.tasks import Task, TaskSet
 from fv.errors import ArtifactError
 from fv.files import read_json, safe_name, write_json
 
@@ -87,18 +87,18 @@ def read_record(folder: Path, task: str) -> Record | None:
     return None
 
 
-def begin_stage(stage: Stage, cluster: str, begun: float) -> None:
+def begin_stage(task_set: TaskSet, cluster: str, begun: float) -> None:
     """List a stage's tasks, beside those of the same stage that were done before; what failed before is forgotten."""
-    there = read_stage(stage.folder) if (stage.folder / STAGE).exists() else None
-    asked = {task.name for task in stage.tasks}
+    there = read_stage(task_set.folder) if (task_set.folder / STAGE).exists() else None
+    asked = {task.name for task in task_set.tasks}
     before = [task for task in (there.tasks if there else ()) if task.name not in asked]
     done = [task for task in before if there and there.state_of(task) == DONE]
-    for task in stage.tasks:
+    for task in task_set.tasks:
         for state in (RUNNING, DONE, FAILED):
-            _path(stage.folder, task.name, state).unlink(missing_ok=True)
-    listed = [{**asdict(task), "ask": {}} for task in (*done, *stage.tasks)]
-    about = {"step": stage.step, "name": stage.name, "begun": begun, "cluster": cluster, "tasks": listed}
-    write_json(stage.folder / STAGE, about)
+            _path(task_set.folder, task.name, state).unlink(missing_ok=True)
+    listed = [{**asdict(task), "ask": {}} for task in (*done, *task_set.tasks)]
+    about = {"step": task_set.step, "name": task_set.stage, "begun": begun, "cluster": cluster, "tasks": listed}
+    write_json(task_set.folder / STAGE, about)
 
 
 def read_stage(folder: Path) -> StageRecord:

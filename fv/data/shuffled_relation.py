@@ -4,9 +4,9 @@ import numpy as np
 
 from fv.config import Corruption, TemplateConfig
 from fv.data.corruption import OutputTable, corrupt
-from fv.data.encoding import Encoder, HasTokenizer
+from fv.data.encoder import Encoder, HasTokenizer
 from fv.data.relations import Pair
-from fv.data.rendered import Renderer
+from fv.data.renderer import Renderer
 from fv.data.snapshot import Snapshot, Trial
 from fv.seeding import generator_for
 

@@ -8,11 +8,11 @@ import numpy as np
 from fv.config import DataConfig
 from fv.data.capacity import Capacity
 from fv.data.corruption_report import CorruptionReport, corruption_report
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.prompts import zero_shot_targets
+from fv.data.relation_sampler import RelationSampler
 from fv.data.relations import Pair, Relation, normalise
 from fv.data.snapshot import Trial
-from fv.data.trials import RelationSampler
 from fv.errors import TrialError
 
 
@@ -45,7 +45,7 @@ class TokenReport:
     refusal: str | None
 
 
-def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> TokenReport:
+def token_report(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> TokenReport:
     """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials."""
     lengths: list[int] = []
     usable: list[bool] = []

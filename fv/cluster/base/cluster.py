@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fv.cluster.work.records import Record
-from fv.cluster.work.stage import Stage, Work
+from fv.cluster.base.records import Record
+from fv.cluster.base.tasks import TaskSet, WorkerSpec
 from fv.config.cluster import ClusterConfig
 
-RunStage = Callable[[Stage], Iterator[Record]]
+RunTasks = Callable[[TaskSet], Iterator[Record]]
 """Does the tasks of a stage, and yields the record of each as it ends, done or failed."""
 
 
@@ -40,7 +40,7 @@ class Cluster(ClusterConfig):
         """How many workers share the memory of a device such as `cpu` or `cuda`."""
         return 1
 
-    def running(self, work: Work) -> AbstractContextManager[RunStage]:
+    def running(self, spec: WorkerSpec) -> AbstractContextManager[RunTasks]:
         """Workers, for as long as the block lasts.
 
         Raises:
