@@ -1,4 +1,4 @@
-"""Processes on this machine."""
+"""Worker processes on this machine."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 SPAWN = multiprocessing.get_context("spawn")
-"""A forked process would share locks and threads of torch with this one."""
+"""New processes are spawned: a forked one would share locks and threads of torch with this one."""
 
 
 @dataclass
@@ -63,12 +63,12 @@ class _Pool:
                 deaths.update(at_hand)
                 if given_up := [name for name in at_hand if deaths[name] > self.settings.retries]:
                     raise ClusterError(
-                        f"A worker died {deaths[given_up[0]]} times amid {given_up[0]}: it was killed, or out of "
-                        "memory. What was finished is kept; fewer workers may have enough."
+                        f"A worker died {deaths[given_up[0]]} times during {given_up[0]}: it was killed, or out of "
+                        "memory. Finished units are kept; with fewer workers, the memory may be enough."
                     ) from None
 
     def close(self) -> None:
-        """End the processes; what they are at is thrown away."""
+        """End the processes, and discard unfinished tasks."""
         if self._executor is not None:
             for process in multiprocessing.active_children():
                 process.kill()
@@ -90,7 +90,7 @@ class _Pool:
 
 
 def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
-    """The GPUs of each worker: equally many, or, where there are fewer than workers, one that it shares."""
+    """The GPUs of each worker: equally many, or one that workers share if there are fewer GPUs than workers."""
     if len(visible) < n_workers:
         return [[visible[i % len(visible)]] if visible else [] for i in range(n_workers)]
     each = len(visible) // n_workers
@@ -98,7 +98,7 @@ def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
 
 
 def cores() -> int:
-    """The cores that this process may use; where that is not told, all that there are."""
+    """The number of cores that this process may use; all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -112,7 +112,7 @@ def _visible_devices() -> list[str]:
 
 
 def _begin(devices: Any) -> None:
-    """What a worker's process does first: it takes its GPUs, and sees to it that it ends when its parent does."""
+    """Begin a worker's process: take its GPUs, and make it end when its parent ends."""
     own = devices.get()
     if own:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)

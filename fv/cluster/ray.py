@@ -1,4 +1,4 @@
-"""Ray: actors on a cluster that is there, or on one that is started on this machine."""
+"""Ray: actors on a running cluster, or on one that is started on this machine."""
 
 import importlib.util
 import logging
@@ -17,7 +17,7 @@ from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 LOOK = 10.0
-"""Seconds after which it is looked whether all actors still have a place."""
+"""Seconds between checks that all actors still have a place."""
 log = logging.getLogger(__name__)
 
 
@@ -28,9 +28,9 @@ class Ray(Cluster):
     address: str | None = None
     """The cluster: `auto`, or its head's address; null starts one on this machine."""
     cpus: int = 1
-    """CPUs, and with them threads, of an actor."""
+    """CPUs of an actor, which are also its threads."""
     gpus: float = 0.0
-    """GPUs of an actor; a part of one where actors share it."""
+    """GPUs of an actor; a fraction if actors share one."""
 
     def threads(self) -> int:
         return self.cpus
@@ -41,7 +41,7 @@ class Ray(Cluster):
             raise ClusterError("cluster=ray needs Ray: pip install 'function-vectors[ray]'.")
         import ray
 
-        # Ray tells its makers of every cluster that is started, unless it is told not to.
+        # Without this, Ray reports every started cluster to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             own: dict[str, Any] = {} if self.address else {"include_dashboard": False}
@@ -57,7 +57,7 @@ class Ray(Cluster):
 
 
 class _Actors:
-    """A pool of actors: Ray restarts those that die and gives their tasks out again."""
+    """A pool of actors: Ray restarts the ones that die, and gives out their tasks again."""
 
     def __init__(self, settings: Ray, spec: WorkerSpec) -> None:
         self.settings, self.spec = settings, spec
@@ -77,19 +77,19 @@ class _Actors:
                     record = pool.get_next_unordered(timeout=LOOK)
                 except TimeoutError:
                     if self._places() < len(self._actors):
-                        log.warning("The Ray cluster has become smaller; its actors are started anew.")
+                        log.warning("The Ray cluster has become smaller; its actors are started again.")
                         self.end()
                         break
                     continue
                 except RayActorError as error:
-                    # Ray gave the task out again as often as it may, to no end: its actor's node may be gone.
+                    # Ray has retried the task as often as allowed: the actor's node may be gone.
                     losses += 1
                     if losses > self.settings.retries:
                         raise ClusterError(
-                            f"Ray's actors died again and again, {losses} times more than Ray itself made up for: "
-                            f"{str(error).splitlines()[0]} What was finished is kept."
+                            f"Ray's actors died {losses} times more than Ray's own retries made up for: "
+                            f"{str(error).splitlines()[0]} Finished units are kept."
                         ) from error
-                    log.warning("An actor of Ray is lost; all are started anew.")
+                    log.warning("A Ray actor is lost; all actors are started again.")
                     self.end()
                     time.sleep(LOOK)
                     break
@@ -97,7 +97,7 @@ class _Actors:
                 yield record
 
     def end(self) -> None:
-        """End the actors; what they are at is thrown away."""
+        """End the actors, and discard unfinished tasks."""
         import ray
 
         for actor in self._actors:
@@ -105,7 +105,7 @@ class _Actors:
         self._actors = []
 
     def _pool(self) -> Any:
-        """A pool of the actors, which are started where there are none."""
+        """A pool of the actors, which are started if there are none."""
         import ray
         from ray.util import ActorPool
 
@@ -125,7 +125,7 @@ class _Actors:
         return ActorPool(self._actors)
 
     def _places(self) -> int:
-        """How many actors the nodes that live have room for, were they alone."""
+        """The number of actors that fit on the live nodes if nothing else runs there."""
         import ray
 
         asked = {"CPU": self.settings.cpus, "GPU": self.settings.gpus}

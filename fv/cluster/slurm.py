@@ -1,4 +1,4 @@
-"""Slurm: a stage is an array of jobs, each with its share of the tasks."""
+"""Slurm: an array of jobs for the tasks of a stage, each job with its share."""
 
 import importlib.util
 import logging
@@ -20,13 +20,13 @@ from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
 
 JOBS = "jobs.json"
-"""In the folder of the run's records: the jobs that were submitted last."""
+"""The file, in the folder of the run's records, that lists the jobs submitted last."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Slurm(Cluster):
-    """Slurm's arrays, submitted by submitit, one array a stage."""
+    """Slurm's arrays, submitted by submitit, one array per stage."""
 
     workers: int = 8
     """Elements of an array, each with a model of its own."""
@@ -41,22 +41,22 @@ class Slurm(Cluster):
     mem: str | None = None
     """Memory of an element, such as `64G`."""
     cpus: int = 1
-    """CPUs, and with them threads, of an element."""
+    """CPUs of an element, which are also its threads."""
     gpus: str | None = None
     """GPUs of an element: a number, or with a type, such as `a100:1`."""
     constraint: str | None = None
     """Features that nodes must have."""
     setup: list[str] = field(default_factory=list)
-    """Lines of shell that are run before, such as `module load cuda`."""
+    """Lines of shell that run first, such as `module load cuda`."""
     at_once: int | None = None
-    """The most elements that run at once."""
+    """Most elements that run at once."""
     options: Any = None
     """Any other option of sbatch by its long name: `{nodelist: n1, reservation: mine}`."""
     wait: bool = True
-    """Whether to wait for the jobs. Otherwise the command returns once it has submitted a stage, and goes on from there
-    when it is given again."""
+    """Wait for the jobs. If false, the command returns once it has submitted the tasks of a stage; the same command,
+    given again, goes on from there."""
     poll: float = 5.0
-    """Seconds between two looks at who is at work."""
+    """Seconds between checks for jobs that have ended."""
 
     def __post_init__(self) -> None:
         if self.options is not None and not isinstance(self.options, dict):
@@ -85,14 +85,14 @@ class Slurm(Cluster):
 
 @dataclass
 class _Share:
-    """The tasks of one element of an array, and how often they were given to one."""
+    """The tasks of one element of an array, and the number of elements that died with them."""
 
     tasks: Sequence[Task]
     attempt: int
 
 
 class _Arrays:
-    """Submits a stage's arrays, and those of its tasks again whose jobs are gone."""
+    """Submits the tasks of a stage as an array, and submits tasks again whose jobs are gone."""
 
     def __init__(self, settings: Slurm, spec: WorkerSpec) -> None:
         self.settings, self.spec = settings, spec
@@ -100,7 +100,7 @@ class _Arrays:
         self.submitted: list[str] = []
 
     def wait_for_earlier(self) -> None:
-        """Wait for the jobs of a command that was given before and is no more, or say that they are at work."""
+        """Wait for jobs that an earlier command left at work, or raise `StillAtWork` without `wait`."""
         names = read_json(self.jobs)["jobs"] if self.jobs.exists() else []
         told = False
         while left := sorted({*names} & alive()):
@@ -132,7 +132,7 @@ class _Arrays:
                 at_work[name] = left
                 if not left.tasks:
                     del at_work[name]
-                elif name in gone & gone_before:  # twice: what it wrote last may reach this machine late
+                elif name in gone & gone_before:  # gone twice: its last files may reach this machine late
                     del at_work[name]
                     again.append(_Share(left.tasks, share.attempt + 1))
             gone_before = gone
@@ -145,15 +145,15 @@ class _Arrays:
         for share in shares:
             if share.attempt > self.settings.retries:
                 raise ClusterError(
-                    f"Elements with {share.tasks[0].name} died {share.attempt} times without a word: killed, out of "
-                    f"memory or time, or on nodes that do not see {self.spec.folder}. What they said is in "
-                    f"{self._logs()}; what was finished is kept."
+                    f"Elements with {share.tasks[0].name} died {share.attempt} times without an error: killed, out of "
+                    f"memory or time, or on nodes that do not see {self.spec.folder}. Their logs are in "
+                    f"{self._logs()}; finished units are kept."
                 )
 
     def _submitted(self, task_set: TaskSet, shares: Sequence[_Share]) -> dict[str, _Share]:
-        """The shares by the names of the jobs that have them."""
-        doing = [ArrayElement(self.spec, task_set.folder, share.tasks) for share in shares]
-        jobs = submit(doing, self._logs(), self._parameters(task_set))
+        """Submit shares as an array; returns them by the names of their jobs."""
+        elements = [ArrayElement(self.spec, task_set.folder, share.tasks) for share in shares]
+        jobs = submit(elements, self._logs(), self._parameters(task_set))
         found = dict(zip(jobs, shares, strict=True))
         self.submitted = [*self.submitted, *found]
         write_json(self.jobs, {"jobs": self.submitted})

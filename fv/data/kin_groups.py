@@ -1,4 +1,4 @@
-"""Kin groups: pairs of a relation that would give one another away."""
+"""Kin groups: pairs of a relation of which one would reveal the other."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,16 @@ from fv.data.relations import Pair, normalise
 
 
 def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
-    """Number the groups of pairs that would leak into one another, one number a pair.
+    """Number the groups of pairs that would leak into one another: (n_pairs,) int.
 
-    Two pairs are kin when, in normalised form, they have the same input or are each other's reverse; kinship
-    is passed on.
+    Two pairs are kin if, in normal form, they have the same input or are each other's reverse; kin of kin are kin.
     """
     first: dict[str, int] = {}
     same_input = [first.setdefault(normalise(pair.exA), i) for i, pair in enumerate(pairs)]
     seen: dict[tuple[str, ...], int] = {}
     reverse = list(range(len(pairs)))
     for i, pair in enumerate(pairs):
-        # Only a pair whose output is also an input can have a reverse: the others need no key, which saves memory.
+        # Only a pair whose output is also an input can have a reverse; the others need no key, which saves memory.
         if (output := normalise(pair.exB)) in first:
             reverse[i] = seen.setdefault(tuple(sorted((normalise(pair.exA), output))), i)
     rows = np.array([*same_input, *reverse], dtype=np.int32)

@@ -14,11 +14,11 @@ LEGEND = (
 )
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-"""How a tokenizer with byte fallback names the token of a byte."""
+"""The name that a tokenizer with byte fallback gives to the token of a byte."""
 
 
 class MarkedPrompt(NamedTuple):
-    """A prompt and its answer as `LEGEND` says, and the number of the prompt's tokens."""
+    """A prompt and its answer, marked as `LEGEND` says, and the number of the prompt's tokens."""
 
     text: str
     n_tokens: int
@@ -27,11 +27,11 @@ class MarkedPrompt(NamedTuple):
 def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> MarkedPrompt:
     """Mark the borders of the tokens of a prompt with its answer.
 
-    The answer's tokens are shown as they are, in bytes where they are parts of a character; in the prompt, a character
-    stands whole at its first token.
+    Each of the answer's tokens is shown alone, as bytes if it is a part of a character; in the prompt, a character is
+    shown whole at its first token.
 
     Args:
-        lm: whose tokenizer is used.
+        lm: the model, or another holder of a tokenizer.
         prompt: the prompt.
         target: the answer.
         special: whether the prompt gets special tokens.
@@ -56,22 +56,22 @@ def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> 
 
 
 def _shown_token(tokenizer: Any, token: int, covered: str) -> str:
-    r"""What a token is: the text it covers, or its bytes, as in ` \xea`, where they are no whole text.
+    r"""A token as text: the text that it covers, or its bytes, as in ` \xea`, if it holds a part of a character.
 
     Args:
-        tokenizer: whose token it is.
-        token: its id.
-        covered: the text that the tokenizer says it covers; of a part of a character, the whole character.
+        tokenizer: the tokenizer.
+        token: the id of the token.
+        covered: the text that the token covers by the tokenizer's offsets: for a part of a character, all of it.
     """
     if token == tokenizer.unk_token_id:
         return tokenizer.unk_token
-    # Bytes that are no text of their own are decoded to U+FFFD.
+    # Bytes that are not valid text alone are decoded to U+FFFD.
     raw = _bytes_of(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in tokenizer.decode([token]) else None
     return covered if raw is None else raw.decode("utf-8", errors="backslashreplace")
 
 
 def _bytes_of(piece: str) -> bytes | None:
-    """The bytes that a token of the vocabulary stands for; None if it is written in neither known way."""
+    """The bytes that a token of the vocabulary stands for; None if it has neither of the two known spellings."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     if byte := BYTE.fullmatch(piece):

@@ -1,4 +1,4 @@
-"""Sampling trials from relations: splits, demonstrations, corruption (spec section 5).
+"""The sampler of a relation's trials: splits, demonstrations, corruption (spec section 5).
 
 Every relation draws from its own generator, seeded by (seed, q_id), so that adding or dropping a relation
 changes no other relation's trials.
@@ -27,16 +27,16 @@ from fv.seeding import generator_for
 
 MAX_REASONS = 3
 ATTEMPTS = 3
-"""How often a query's demonstrations are drawn before the query is rejected."""
+"""Draws of a query's demonstrations before the query is rejected."""
 ATTEMPTS_AGAIN = 20
-"""How often they are drawn for a query that is used again, before all choices are gone through."""
+"""Draws of demonstrations for a query that is used again, before all choices are tried in order."""
 MAX_CHOICES = 1000
-"""Choices gone through for such a query, beside those that trials have already."""
+"""Choices that are tried in order for such a query, besides those that trials have already."""
 
 
 @dataclass
 class QidTrials:
-    """What sampling one relation gave.
+    """The sampled trials of one relation.
 
     Attributes:
         trials: fit trials, then eval trials.
@@ -57,9 +57,9 @@ class RelationSampler:
 
     Eval queries are set aside with all their kin, and with all pairs of the same output if outputs are held out, before
     anything else is drawn. Fit queries and all demonstrations come from the rest, and no demonstration is kin of its
-    trial's query or of another demonstration. Where there are fewer fit queries than trials, queries are used again in
-    the same order, each time behind demonstrations that make another prompt; so a shorter list of fit trials is the
-    beginning of a longer one.
+    trial's query or of another demonstration. If there are fewer fit queries than trials, queries are used again in the
+    same order, each time after demonstrations that make a new prompt; so a shorter list of fit trials is the beginning
+    of a longer one.
     """
 
     def __init__(self, relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> None:
@@ -76,10 +76,10 @@ class RelationSampler:
         self.result = QidTrials()
 
     def sample(self) -> QidTrials:
-        """Sample everything `data` asks for.
+        """Sample all trials that `data` requests.
 
         Raises:
-            TrialError: the relation cannot give it and `allow_drop` is false.
+            TrialError: the relation cannot give them, and `allow_drop` is false.
         """
         data = self.data
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
@@ -88,7 +88,7 @@ class RelationSampler:
         first = list(itertools.islice(candidates, n_eval))
         self._fill_pool()
         eval_trials = self._build_trials("eval", first, n_eval)
-        # A candidate that could not be built stays aside; others take its place while the fit side can spare them.
+        # A candidate that cannot be built stays aside; others replace it while enough pairs are left for fit trials.
         while len(eval_trials) < n_eval and (another := next(candidates, None)) is not None:
             self._fill_pool()
             eval_trials += self._build_trials("eval", [another], 1, first=len(eval_trials))
@@ -99,7 +99,7 @@ class RelationSampler:
         return self.result
 
     def capacity(self, usable: np.ndarray) -> Capacity:
-        """How far each count could be raised alone.
+        """Find how far each count could be raised while the others stay as configured.
 
         Args:
             usable: whether each pair can be a query, (n_pairs,).
@@ -115,7 +115,7 @@ class RelationSampler:
         return True
 
     def _fill_pool(self) -> None:
-        """Let fit queries and demonstrations come from what eval queries have left over."""
+        """Set the pool of fit queries and demonstrations to the pairs that eval queries have left."""
         pairs, order = self.relation.pairs, np.array(self.order, dtype=np.int64)
         self.pool = order[self.side.left[order]]
         shared = (pairs[i] for i in self.pool[self.has_kin[self.pool]].tolist())
@@ -140,7 +140,7 @@ class RelationSampler:
         return trials
 
     def _build_again(self, trial_id: str, index: int, prompts: set[str]) -> Trial | None:
-        """Another trial of a fit query, with a clean prompt that is not among `prompts`; None if there is none."""
+        """Another trial of a fit query, whose clean prompt is not among `prompts`; None if there is none."""
         query = self.relation.pairs[index]
         drawn = (self._draw_demos(index) for _ in range(ATTEMPTS_AGAIN))
         for demos in itertools.chain(drawn, itertools.islice(self._choices(index), len(prompts) + MAX_CHOICES)):
@@ -153,7 +153,7 @@ class RelationSampler:
         return None
 
     def _choices(self, query: int) -> Iterator[list[Pair]]:
-        """Every choice of demonstrations for a query, in every order."""
+        """All choices of demonstrations for a query, in all orders."""
         members: dict[int, list[Pair]] = defaultdict(list)
         for i in self.pool.tolist():
             if self.groups[i] != self.groups[query]:
@@ -173,7 +173,7 @@ class RelationSampler:
         return trials
 
     def _try_build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial | None:
-        """A trial, with other demonstrations if the first ones do not do; None and a reason if none do."""
+        """A trial, with other demonstrations if the first cannot be used; None, with a recorded reason, if none can."""
         for attempt in range(ATTEMPTS):
             try:
                 return self._build(trial_id, split, index, self._draw_demos(index))
@@ -189,7 +189,7 @@ class RelationSampler:
 
     def _draw_demos(self, query: int) -> list[Pair]:
         demos: dict[int, Pair] = {}
-        # Not `tolist()`: of a million shuffled pairs the first dozen are looked at.
+        # Not `tolist()`: only the first dozen of a million shuffled pairs are read.
         for i in self.rng.permutation(self.pool):
             group = int(self.groups[i])
             if group != self.groups[query]:
@@ -225,18 +225,18 @@ class RelationSampler:
         return "\n".join(told)
 
     def _usable(self) -> np.ndarray:
-        """Whether each pair can be a query, (n_pairs,)."""
+        """For each pair, whether it can be a query, (n_pairs,) bool."""
         found = zero_shot_targets(self.encoder, self.data.template, self.relation.pairs)
         return np.array([not isinstance(ids, TrialError) for _, ids in found])
 
     def _works(self, data: DataConfig) -> bool:
-        """Whether the same seed gives all trials under other counts."""
+        """True if the same seed gives all trials under other counts."""
         result = RelationSampler(self.relation, replace(data, allow_drop=True), self.seed, self.encoder).sample()
         n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
         return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)
 
 
 def _numbered_outputs(pairs: Sequence[Pair]) -> np.ndarray:
-    """A number for the output of each pair, the same for the same normal form, (n_pairs,)."""
+    """A number for the output of each pair, equal for outputs with the same normal form, (n_pairs,)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(normalise(pair.exB), len(numbers)) for pair in pairs], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Trials as one holds them in a notebook: sampled from relations, saved, read back, and asked for prompts."""
+"""Trials as an object for notebooks: saved, read back, shown as a table, and used to make prompts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from fv.markup import html_table, paragraph
 
 @dataclass(frozen=True, eq=False)
 class Trials(Mapping[str, "Trials"]):
-    """Trials of some relations; `trials["antonym"]` are those of one.
+    """Trials of one or several relations; `trials["antonym"]` has the trials of one.
 
     A trial is a query with demonstrations, right and wrong. Fit trials find heads and make vectors; held-out ones,
     whose queries no fit prompt shows, evaluate them.
 
     Attributes:
-        snapshot: all that is known of them, as `sampled_trials.json` of a run has it.
+        snapshot: all data of the trials, the content of a run's `sampled_trials.json`.
 
     Example:
         >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
@@ -36,7 +36,7 @@ class Trials(Mapping[str, "Trials"]):
 
     @property
     def template(self) -> TemplateConfig:
-        """How pairs become text."""
+        """The template that turns pairs into text."""
         return TemplateConfig(**self.snapshot.meta.template)
 
     @cached_property
@@ -66,7 +66,7 @@ class Trials(Mapping[str, "Trials"]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a trial: trial_id, q_id, split, input, output, and its three prompts as text."""
+        """A table with one row per trial: trial_id, q_id, split, input, output, and its three prompts as text."""
         columns = ["trial_id", "q_id", "split", "input", "output", "clean", "corrupted", "zero_shot"]
         rows = [
             (t.trial_id, t.q_id, t.split, *t.query, t.clean_prompt_str, t.corrupted_prompt_str, t.zero_shot_prompt_str)
@@ -79,10 +79,10 @@ class Trials(Mapping[str, "Trials"]):
 
         Args:
             text: the query's input.
-            demos: how many right examples stand before it: those of the first fit trial that does not ask for `text`.
+            demos: the number of right examples before it, from the first fit trial without `text` among its inputs.
 
         Raises:
-            TrialError: `text` is empty or no text, or there are fewer demonstrations of one relation.
+            TrialError: `text` is empty or no text, or one relation's trials do not have so many demonstrations.
         """
         if not isinstance(text, str) or not text.strip():
             raise TrialError(f"text={text!r} must be the text that a prompt asks for, such as 'hot'.")
@@ -98,7 +98,7 @@ class Trials(Mapping[str, "Trials"]):
         return render(self.template, shown, text)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write them as JSON, the same as a run's `sampled_trials.json`; `fv.load_trials` reads them back."""
+        """Write the trials as JSON, in the form of a run's `sampled_trials.json`; `fv.load_trials` reads them."""
         write_snapshot(Path(path), self.snapshot)
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ def load_trials(path: str | PathLike[str]) -> Trials:
     """Read trials that `Trials.save` or a run wrote.
 
     Raises:
-        ArtifactError: the file is missing, truncated, or no such file.
+        ArtifactError: the file is missing, truncated, or not a snapshot of trials.
 
     Example:
         >>> trials.save(folder / "trials.json")

@@ -1,4 +1,4 @@
-"""Edits of a running model, engines that run many of them, what is read off, and the proof at load that they act."""
+"""Interventions: edits of a running model, engines that run many edits, scores, and a proof at load that edits act."""
 
 from fv.interventions.answers import AnswerScores, score_answers
 from fv.interventions.editable import EditableModel

@@ -32,7 +32,7 @@ def test_slurm_is_asked_again_until_it_says_who_is_alive() -> None:
 
 def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_jobs, "TRIES", 1)
-    with pytest.raises(ClusterError, match="who is at work: Unable to contact slurm controller"):
+    with pytest.raises(ClusterError, match="which jobs are at work: Unable to contact slurm controller"):
         slurm_jobs.alive()
 
 

@@ -1,1 +1,1 @@
-"""What all clusters share: stages of tasks, the records of them, and what a worker does with one; and Slurm's jobs."""
+"""The base of all clusters: tasks, their records, the worker of a process; and Slurm's jobs."""

@@ -1,4 +1,4 @@
-"""What a cluster is: settings, and workers that do the tasks of stages."""
+"""The base class of clusters: settings, and workers that do tasks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -10,19 +10,19 @@ from fv.cluster.base.tasks import TaskSet, WorkerSpec
 from fv.config.cluster import ClusterConfig
 
 RunTasks = Callable[[TaskSet], Iterator[Record]]
-"""Does the tasks of a stage, and yields the record of each as it ends, done or failed."""
+"""A function that does tasks, and yields the record of each as it ends, done or failed."""
 
 
 class StillAtWork(Exception):  # noqa: N818 - it is no error
-    """Workers go on without this process; says which, and how to go on from there."""
+    """Workers go on without this process; says which jobs, and how to go on from there."""
 
 
 @dataclass
 class Cluster(ClusterConfig):
     """Workers elsewhere; the fields are its settings, each with a default.
 
-    Who computes what, where, and what happens when a worker dies is its business. Tasks are idempotent, and a task that
-    was never heard of again may be done by another worker.
+    A cluster decides which worker does a task, where, and what happens when a worker dies. Tasks are idempotent: if a
+    worker is lost, another one may do its task.
     """
 
     elsewhere: ClassVar[bool] = True
@@ -30,20 +30,20 @@ class Cluster(ClusterConfig):
     workers: int = 2
     """Workers, each with a model of its own."""
     retries: int = 3
-    """How often a task is given to another worker when the one that had it died."""
+    """Number of times that a task is given to another worker after its worker died."""
 
     def threads(self) -> int:
-        """CPU threads that each worker has, where settings do not say."""
+        """CPU threads of each worker, if settings do not say."""
         raise NotImplementedError
 
     def sharing(self, device: str) -> int:
-        """How many workers share the memory of a device such as `cpu` or `cuda`."""
+        """The number of workers that share the memory of a device such as `cpu` or `cuda`."""
         return 1
 
     def running(self, spec: WorkerSpec) -> AbstractContextManager[RunTasks]:
-        """Workers, for as long as the block lasts.
+        """Run workers for as long as the block lasts.
 
         Raises:
-            ClusterError: what they need is not there, or a task's workers died too often.
+            ClusterError: something that they need is missing, or a task's workers died too often.
         """
         raise NotImplementedError

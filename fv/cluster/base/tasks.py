@@ -1,4 +1,4 @@
-"""What is given to a cluster: stages of tasks, none of which waits for another of its stage."""
+"""Tasks for the workers of a cluster, and all that is needed to make a worker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do. Whoever does it writes what it makes into the run's folder; done twice, it is the same.
+    """One thing for a worker to do; its results go into the run's folder, and doing it twice gives the same.
 
     Attributes:
-        name: what it is called, once a stage.
-        ask: what the worker is asked, as JSON.
-        relation: whose it is; empty where it is no relation's.
-        cost: how long it takes beside the others of its stage, in any unit.
+        name: its name, unique in its stage.
+        ask: the request to the worker, as JSON.
+        relation: its relation; empty if it belongs to none.
+        cost: how long it takes relative to the other tasks of its stage, in any unit.
     """
 
     name: str
@@ -25,13 +25,13 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Tasks that can all be done at once.
+    """Tasks of one stage, which can all be done at the same time.
 
     Attributes:
-        step: the step that they are of.
+        step: their step.
         stage: the name of the stage.
-        tasks: what is to be done.
-        folder: where each has a record.
+        tasks: the tasks.
+        folder: the folder of their records.
     """
 
     step: str
@@ -42,16 +42,16 @@ class TaskSet:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What every worker of a run is told.
+    """All that a process needs to make its worker.
 
     Attributes:
-        worker: import path, `<module>:<class>`, of what is made once in each worker's process, of the settings, and is
-            then called with what tasks ask.
-        settings: what it is made of; anything that can be pickled.
-        folder: the run's, which all workers see.
+        worker: import path of the worker's class, `<module>:<class>`. Each process makes one worker, from the settings,
+            and calls it with the request of each task.
+        settings: the settings; anything that can be pickled.
+        folder: the run's folder, which all workers see.
         code: digest of the code that the run is made with.
-        cwd: what relative paths in the settings are relative to.
-        environment: variables that workers are to have.
+        cwd: the folder that relative paths in the settings start from.
+        environment: environment variables for the workers.
     """
 
     worker: str

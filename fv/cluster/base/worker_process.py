@@ -1,4 +1,4 @@
-"""What a worker does: it makes what the work names once, then does one task after the other and records each."""
+"""The worker of a process: made once, then run on one task after the other, each of which is recorded."""
 
 import os
 import time
@@ -15,16 +15,16 @@ from fv.errors import ClusterError, FvError
 from fv.files import digest_of, sha256_of
 
 LAST_LINES = 12
-"""Of a traceback, as many are recorded."""
+"""Lines of a traceback that are recorded, counted from its end."""
 _made: dict[str, Any] = {}
-"""The worker of this process, under what it was made for."""
+"""The worker of this process, by the spec that it was made from."""
 
 
 def run_task(spec: WorkerSpec, folder: Path, task: Task) -> Record:
     """Do a task in this process, and record in the stage's folder that it was begun and how it ended.
 
     Raises:
-        ClusterError: this machine does not see the folder; nothing can be recorded.
+        ClusterError: this machine does not see the folder, so nothing can be recorded.
     """
     if not folder.is_dir():
         raise ClusterError(f"{here()} does not see {folder}: the run must be in a folder that all machines share.")
@@ -43,7 +43,7 @@ def run_task(spec: WorkerSpec, folder: Path, task: Task) -> Record:
 
 
 def code_digest() -> str:
-    """What tells one version of the project's code from another: a digest of its files."""
+    """The digest of the project's files, which identifies a version of its code."""
     root = Path(__file__).parents[2]
     return _digest_of_code(root)
 
@@ -54,7 +54,7 @@ def _digest_of_code(root: Path) -> str:
 
 
 def _worker(spec: WorkerSpec) -> Callable[[Any], Any]:
-    """The worker of this process: made at its first task, and again for other work."""
+    """The worker of this process: made at its first task, and again for another spec."""
     if spec.code != code_digest():
         raise ClusterError(
             f"{here()} has another version of the project than the run was started with. Install the same one on all "
@@ -72,7 +72,7 @@ def _worker(spec: WorkerSpec) -> Callable[[Any], Any]:
 
 
 def _told(failure: Exception) -> tuple[str, ...]:
-    """An error in a line, and behind it the end of its traceback."""
+    """An error as one line, then the end of its traceback."""
     line = str(failure) if isinstance(failure, FvError) else f"{type(failure).__name__}: {failure}"
     lines = "".join(traceback.format_exception(failure)).splitlines()
     return (line, *lines[-LAST_LINES:])
