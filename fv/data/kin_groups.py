@@ -1,4 +1,4 @@
-"""Kin groups: pairs of a relation of which one would reveal the other."""
+"""Kin groups: pairs of a relation that would reveal one another."""
 
 from collections.abc import Sequence
 

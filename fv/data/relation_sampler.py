@@ -214,7 +214,7 @@ class RelationSampler:
         told = [
             f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its "
             f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
-            f"asked are {data.n_trials_per_q} fit trials with {data.n_demos} demonstrations{held}. "
+            f"requested are {data.n_trials_per_q} fit trials with {data.n_demos} demonstrations{held}. "
             f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}"
         ]
         if 0 < self.result.count("fit") < data.n_trials_per_q:

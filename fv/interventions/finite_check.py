@@ -97,10 +97,10 @@ def remedy(lm: LanguageModel) -> str:
     """The cause of a number that is not finite, as far as it is known, and the remedy."""
     for name, weight in lm.model.named_parameters():
         if weight.dtype.is_floating_point and not weight.is_meta and not weight.isfinite().all():
-            return f"Its weights are not finite themselves ({name}), which no number format mends: get its files again."
+            return f"Its weights are not finite themselves ({name}), which no number format fixes: get its files again."
     runs = f"It runs in {str(lm.dtype).removeprefix('torch.')}"
     wider = WIDER.get(lm.dtype)
-    return f"{runs}; {wider}, or edit it less." if wider else f"{runs}, and no format is wider: edit it less."
+    return f"{runs}; {wider}, or use weaker edits." if wider else f"{runs}, and no format is wider: use weaker edits."
 
 
 def _words(edit: LastTokenEdit) -> str:

@@ -55,7 +55,7 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type == "cpu":
         return _free_on_cpu()
-    raise ConfigError(f"max_rows=auto knows the free memory of CUDA and the CPU, not of {device}: name a number.")
+    raise ConfigError(f"max_rows=auto knows the free memory of CUDA and the CPU, not of {device}: give a number.")
 
 
 def _devices(lm: LanguageModel) -> set[torch.device]:

@@ -47,7 +47,7 @@ def special_tokens_warning(
     if added and not used:
         return (
             f"Prompts are encoded without {' '.join(added)}, which this tokenizer adds to every text by itself; the "
-            f"model may do far worse so. {name}=auto adds it."
+            f"model may do far worse without. {name}=auto adds it."
         )
     if setting is True and not added:
         return f"{name}=true adds nothing: this tokenizer adds no special tokens by itself. Say auto or false."

@@ -86,7 +86,7 @@ def test_an_edit_that_does_not_fit_the_number_format_is_named_with_it(
     (prompt,) = prompts_of(lm, [4])
     vectors = torch.full((1, 1, lm.d_model), large)
     remedy = {torch.float16: "bfloat16", torch.bfloat16: "float32", torch.float32: "float64"}[dtype]
-    where = rf"with 100 times a vector added after block 1\. It runs in {str(dtype)[6:]}; .*{remedy}.*edit it less"
+    where = rf"with 100 times a vector added after block 1\. It runs in {str(dtype)[6:]}; .*{remedy}.*use weaker edits"
     with pytest.raises(NotFiniteError, match=where):
         engine.inject([prompt], vectors, [Cell(0, 1e-3), Cell(1, 100.0)])
     edits = [None, SetHeads((Head(0, 1),), torch.full((lm.n_layers, lm.n_heads, lm.head_dim), torch.inf))]
