@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.measure import seconds
 from fv.heads.ranking import heads_to_sweep
 from fv.interventions.engine import Head
-from fv.interventions.screening import head_scores
+from fv.interventions.gradient_scores import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt

@@ -32,8 +32,9 @@ from scipy.stats import t as student_t
 from benchmarks.coverage import print_table
 from benchmarks.subjects import configured, smollm2, tiny_llama
 from fv.config import Config, StatsConfig
+from fv.data.prompts import prompt_of
 from fv.data.relations import Pair, Relation, Relations
-from fv.data.sampling import prompt_of, sample_snapshot
+from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Trial
 from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate

@@ -27,7 +27,7 @@ from benchmarks.sweeps import show
 from fv.config import Config, Screen, StatsConfig
 from fv.data.relations import read_configured
 from fv.data.sampling import sample_snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.evaluation.evaluation import Evaluation
 from fv.files import write_json
 from fv.heads.effects import KEYS

@@ -21,7 +21,7 @@ from rich.progress import track
 import fv
 from benchmarks.coverage import print_table
 from fv.data.relations import Pair
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.evaluation.asked import Asked
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.grid import eval_parts

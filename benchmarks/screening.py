@@ -1,8 +1,8 @@
 """Measure what screening misses: `python -m benchmarks.screening`.
 
-Scores from gradients (`fv.interventions.screening`) against the exact sweep of all heads, on the same trials of shipped
-relations: how many of the best heads, and of the most negative ones, are among those that screening would verify. The
-exact sweep takes SmolLM2 minutes and is kept in results_fv/screening/.
+Scores from gradients (`fv.interventions.gradient_scores`) against the exact sweep of all heads, on the same trials of
+shipped relations: how many of the best heads, and of the most negative ones, are among those that screening would
+verify. The exact sweep takes SmolLM2 minutes and is kept in results_fv/screening/.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 
 import fv
 from benchmarks.subjects import EIGHT_RELATIONS
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.heads.effects import Effects
-from fv.interventions.screening import head_scores
+from fv.interventions.gradient_scores import head_scores
 from fv.models.language_model import LanguageModel
 
 FOLDER = Path("results_fv") / "screening"

@@ -15,9 +15,10 @@ from transformers import (
 
 from entrypoints.app import typed
 from fv.config import Config
+from fv.data.prompts import prompt_of
 from fv.data.relations import read_configured
-from fv.data.sampling import prompt_of, sample_snapshot
-from fv.data.trial_set import Trials
+from fv.data.sampling import sample_snapshot
+from fv.data.trials import Trials
 from fv.interventions.loading import load_configured
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt

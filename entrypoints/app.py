@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fv.cluster.work.cluster import StillAtWork
+from fv.cluster.base.cluster import StillAtWork
 from fv.collector import loaded
 from fv.config import Config, ModelConfig
 from fv.config.checks import name_after

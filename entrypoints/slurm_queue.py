@@ -5,7 +5,7 @@ submitit asks `sacct`, which many clusters do not have; a job that was killed wo
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
-from fv.cluster.work.slurm_jobs import QUEUE, queued
+from fv.cluster.base.slurm_jobs import QUEUE, queued
 
 
 class QueueWatcher(SlurmInfoWatcher):

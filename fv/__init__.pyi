@@ -10,8 +10,8 @@ from .data.relations import Pair as Pair
 from .data.relations import Relation as Relation
 from .data.relations import Relations as Relations
 from .data.sample_trials import sample_trials as sample_trials
-from .data.trial_set import Trials as Trials
-from .data.trial_set import load_trials as load_trials
+from .data.trials import Trials as Trials
+from .data.trials import load_trials as load_trials
 from .errors import FvError as FvError
 from .errors import FvWarning as FvWarning
 from .evaluation.evaluate import evaluate as evaluate

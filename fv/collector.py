@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, kept from walking objects that stay."""
+"""Python's cyclic garbage collector, paused while objects are made that stay."""
 
 import gc
 import importlib
@@ -10,9 +10,9 @@ from types import ModuleType
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Pause it while millions of small objects are made that all stay: it would walk them again and again.
+    """Pause the collector while millions of small objects are made that all stay; it would walk them repeatedly.
 
-    Also a decorator. Objects in no cycle are freed as ever.
+    Also a decorator. Objects outside reference cycles are freed as usual.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -24,11 +24,11 @@ def paused_collector() -> Iterator[None]:
 
 
 def loaded(module: str) -> ModuleType:
-    """A module with the libraries that it imports, which stay until the process ends: they are never walked again.
+    """Import a module and its libraries, and exempt them from garbage collection: they stay until the process ends.
 
-    Of one that needs torch and transformers, this saves about a second while they are loaded, and another one when the
-    process ends. No cycle of what was there is ever freed: this is for the beginning of a process. What is loaded
-    already is given as it is.
+    For a module that needs torch and transformers, this saves about a second while loading and another when the process
+    ends. Reference cycles that exist by then are never freed, so call it only at the start of a process. A module that
+    is already loaded is returned unchanged.
     """
     if module in sys.modules:
         return sys.modules[module]

@@ -1,4 +1,4 @@
-"""Dealing pieces of work to workers, longest first."""
+"""Distribution of pieces of work over workers, longest first."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def dealt(pieces: Sequence[T], cost: Callable[[T], float], n_shares: int) -> list[list[T]]:
-    """Pieces in as many shares, or as there are pieces, of about the same cost: each goes to the least laden share.
+    """Divide pieces into at most `n_shares` shares of about the same cost.
 
-    The costliest come first. This is Graham's rule, at most a third longer than the best there is (SIAM J. Appl. Math.
-    17, 1969).
+    Each piece goes to the least loaded share, the costliest piece first. This is Graham's rule: the largest share costs
+    at most a third more than the best possible (SIAM J. Appl. Math. 17, 1969).
     """
     shares: list[list[T]] = [[] for _ in range(min(n_shares, len(pieces)))]
     laden = [(0.0, i) for i in range(len(shares))]
@@ -23,5 +23,5 @@ def dealt(pieces: Sequence[T], cost: Callable[[T], float], n_shares: int) -> lis
 
 
 def makespan(seconds: Sequence[float], n_workers: int) -> float:
-    """How long workers take for pieces that are dealt to them."""
+    """Seconds until all workers are done with pieces that `dealt` distributes."""
     return max(map(sum, dealt(seconds, float, n_workers)), default=0.0)

@@ -1,4 +1,4 @@
-"""Tables on standard output that fit the terminal: one that is too wide is printed as several, and loses no digit."""
+"""Tables on standard output that fit the terminal: a table that is too wide is split, and no digit is lost."""
 
 import io
 import os
@@ -14,13 +14,13 @@ from rich.table import Table
 from fv.characters import visible
 
 ELSEWHERE = 120
-"""Columns that are printed into a file or a pipe, unless COLUMNS says otherwise."""
+"""Characters in a line that goes to a file or a pipe, unless COLUMNS is set."""
 GAP = 2
 """Spaces between two columns."""
 
 
 def standard_output() -> Console:
-    """Where results are printed. A relation may be called [b] or :b:, which are no signs of rich's here."""
+    """The console for results. Markup and emoji are off, because a relation may be called [b] or :b:."""
     known = Console().is_terminal or "COLUMNS" in os.environ
     return Console(width=None if known else ELSEWHERE, markup=False, emoji=False, highlight=False)
 
@@ -31,10 +31,10 @@ class _Column:
     cells: list[str]
     is_text: bool
     most: int | None = None
-    """The widest it may be, if it is to be folded."""
+    """The largest width, if the column is to be folded."""
 
     def width(self, limit: int) -> int:
-        """Of its widest cell and its name's longest word; one that is wider than `limit` is folded."""
+        """The width of its widest cell or its name's longest word, at most `limit`: a wider column is folded."""
         return min(
             limit,
             self.most or limit,
@@ -43,26 +43,26 @@ class _Column:
 
 
 def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int = 1) -> None:
-    """Print rows under the names of their columns, in as many tables as it takes, each beginning with the first column.
+    """Print rows under the names of their columns; a wide table is split, and each part begins with the first column.
 
     Args:
-        title: what the table is about.
-        names: of the columns.
-        rows: a cell a column.
-        n_text: how many columns, from the left, are words: these are flush left, the others flush right.
+        title: the heading.
+        names: the names of the columns.
+        rows: one cell per column.
+        n_text: the number of columns, from the left, that hold words: they are aligned left, the others right.
     """
     _print_table(standard_output(), title, names, rows, n_text)
 
 
 def text_table(title: str, names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int = 1) -> str:
-    """The text that `print_table` prints, without blanks at the ends of lines."""
+    """The text that `print_table` prints, without spaces at the ends of lines."""
     return _text(lambda console: _print_table(console, title, names, rows, n_text))
 
 
 def leading_columns(names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int) -> str:
-    """A table as text, with as many of the first columns as fit; the others are named below. Arguments as above.
+    """A table as text with as many of the first columns as fit; the others are named below.
 
-    Words are folded where fewer than two columns of numbers would fit otherwise.
+    Words are folded if fewer than two columns of numbers would fit otherwise. Arguments as for `print_table`.
     """
     if not names:
         return ""
@@ -96,7 +96,7 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[object]], n_text: int
 
 
 def _parts(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
-    """Columns as tables of at most `room` characters, in order, the first column in front of each."""
+    """Columns divided into tables of at most `room` characters, in order; each begins with the first column."""
     key, *others = columns
     parts = [[key]]
     for column in others:
@@ -124,10 +124,10 @@ def _table(title: str | None, columns: Sequence[_Column], room: int) -> Table:
 
 
 def print_text(text: str, in_one_piece: bool = False) -> None:
-    """Print a sentence, broken between words unless it is to stay `in_one_piece`, as a path that is to be copied."""
+    """Print a sentence, wrapped between words; `in_one_piece` keeps it whole, such as a path to be copied."""
     standard_output().print(visible(text), soft_wrap=in_one_piece)
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is, tabs and all; characters that act on a terminal are shown."""
+    """Print a line unchanged, tabs included; characters that act on a terminal are written as escapes."""
     print(visible(text))

@@ -1,4 +1,4 @@
-"""Errors a user can mend, each with a message that says how (spec section 7)."""
+"""Errors that a user can fix; each message says how (spec section 7)."""
 
 import sys
 import warnings
@@ -24,7 +24,7 @@ class FvError(Exception):
 
 
 class FvWarning(UserWarning):
-    """Something that may be meant, but is more often a mistake.
+    """Something that may be intended but is more often a mistake.
 
     Example:
         >>> import warnings
@@ -44,55 +44,55 @@ class RelationError(FvError):
 
 
 class TrialError(FvError):
-    """Trials cannot be sampled from a relation as asked."""
+    """Trials cannot be sampled from a relation as requested."""
 
 
 class ModelError(FvError):
-    """A model cannot be found, loaded, or edited where its spec says."""
+    """A model cannot be found, loaded, or edited at the modules that its spec names."""
 
 
 class SpecError(ModelError):
-    """What a family's spec says is not so in this model."""
+    """A family's spec does not fit this model."""
 
 
 class EngineError(ModelError):
-    """An engine would not be exact for these prompts of this model; another one is."""
+    """An engine would not be exact for these prompts of this model; another engine is."""
 
 
 class MemoryLackError(ModelError):
-    """A single prompt of a model does not fit the memory that is free."""
+    """A single prompt of a model does not fit in the free memory."""
 
 
 class NotFiniteError(ModelError):
-    """A model gives numbers that are not finite."""
+    """A model returns numbers that are NaN or infinite."""
 
 
 class NormsError(ConfigError):
-    """A strength is told against norms of the residual stream that were not measured."""
+    """A strength is relative to norms of the residual stream that were not measured."""
 
 
 class ScopeError(ConfigError):
-    """A vector cannot be evaluated on the relations it is asked of."""
+    """A vector cannot be evaluated on the requested relations."""
 
 
 class DevTrialsError(TrialError):
-    """A relation has too few trials to choose on some and report on others."""
+    """A relation has too few trials to choose a cell on some and report on others."""
 
 
 class ArtifactError(FvError):
-    """A file is missing, stale, truncated, or does not belong with the others."""
+    """A file is missing, stale, truncated, or does not belong to the others."""
 
 
 class ClusterError(FvError):
-    """Workers elsewhere cannot be had, or did not do what they were given."""
+    """Workers of a cluster cannot be started, or did not do their tasks."""
 
 
 class PluginError(FvError):
-    """What installed packages add cannot be told apart."""
+    """Two plug-ins of installed packages have the same name."""
 
 
 def warn(message: str) -> None:
-    """Warn by an `FvWarning` at the line of the user's own code that led here."""
+    """Issue an `FvWarning` at the line of the user's own code that led here."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read back safely; digests; names that fit a file name."""
+"""Files that are written whole or not at all and read back safely; digests; safe file names."""
 
 import contextlib
 import functools
@@ -18,10 +18,10 @@ from fv.errors import ArtifactError, FvError
 
 
 def safe_name(name: str) -> str:
-    """A file-name form of `name`: percent-encoded, so `urllib.parse.unquote` gives the name back.
+    """`name` as part of a file name: percent-encoded, so that `urllib.parse.unquote` returns the name.
 
-    Two names never share a file, unless they differ in case only and the file system ignores it
-    (`refuse_one_file`). A form too long for a file name is cut and ends in the name's SHA-256; the files of such a
+    Two names never share a file, unless they differ only in case and the file system ignores case
+    (`refuse_one_file`). An encoded name that is too long is cut and ends in the name's SHA-256; the files of such a
     relation hold the whole name inside.
     """
     encoded = quote(name, safe="").replace("~", "%7E")
@@ -36,9 +36,9 @@ def sha256_of(path: Path) -> str:
 
 
 ABOUT = "about"
-"""Under which key of a safetensors file's metadata its JSON is."""
+"""The key of the JSON value in a safetensors file's metadata."""
 _WRITER = ".written-by-"
-"""Stands in the name of a temporary file before the machine and the process that write it."""
+"""The part of a temporary file's name before the machine and the process that write the file."""
 
 
 def digest_of(value: Any) -> str:
@@ -48,10 +48,10 @@ def digest_of(value: Any) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Let what goes wrong while the contents of `path` are taken apart be said of it: they are not as they are written.
+    """Turn errors while the contents of `path` are parsed into an `ArtifactError` that names the file.
 
     Raises:
-        ArtifactError: a part is missing, or of another type, shape or range.
+        ArtifactError: a part is missing, or has another type, shape or range.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file, then move it to `path`: readers see the old file or the new one, whole.
 
     Raises:
-        OSError: it cannot be written; names `path`.
+        OSError: the file cannot be written; names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:40]}{_WRITER}{processes_here()}-{os.getpid()}-"
@@ -84,15 +84,15 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # a full disk names no file, and the temporary one is nobody's business
+            error.filename = str(path)  # a full disk names no file, and the temporary name tells the user nothing
         raise
 
 
 @functools.cache
 def processes_here() -> str:
-    """A name for the processes that a process id is told apart among: those of this machine, or of this container.
+    """A name for this machine or container, within which process ids are unique.
 
-    Containers and copied machines may share a host's name, and have other processes.
+    Containers and copied machines may share a host name but run other processes.
     """
     told = []
     with contextlib.suppress(OSError):
@@ -103,7 +103,7 @@ def processes_here() -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed amid a `write_whole` left in `folder` and below, if they ran here."""
+    """Remove the temporary files in `folder` and below that killed processes of this machine have left."""
     for path in folder.rglob(f".*{_WRITER}{processes_here()}-*"):
         pid = path.name.rpartition(_WRITER)[2].removeprefix(f"{processes_here()}-").partition("-")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
@@ -115,23 +115,23 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process is another user's
         return True
     return True
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with LF line ends."""
+    """Write UTF-8 text with LF line endings."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, keys in the order given; NaN is refused, for JSON has none."""
+    """Write indented JSON, keys in the given order; NaN is refused, because JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON value a line; NaN is refused."""
+    """Write one JSON value per line; NaN is refused."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
@@ -142,27 +142,31 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines, floats exactly as written."""
+    """Read JSON lines, floats exactly as written.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or not lines of JSON objects.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             rows = [_parsed(line) for line in file]
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is missing, truncated or not JSON lines ({error}).") from None
     if not all(isinstance(row, dict) for row in rows):
-        raise ArtifactError(f"{path} holds lines that are no JSON objects.")
+        raise ArtifactError(f"{path} holds lines that are not JSON objects.")
     return rows
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a pandas table; floats in their shortest exact form, so equal numbers are equal bytes."""
+    """Write a pandas table, floats in their shortest exact form: equal numbers give equal bytes."""
     write_whole(path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
 
 
 def write_torch(path: Path, value: Any) -> None:
-    """Write tensors and plain values with `torch.save`; equal values are equal bytes."""
+    """Write tensors and plain values with `torch.save`: equal values give equal bytes."""
     import torch
 
-    # Into memory first: the archive would hold the name of a temporary file.
+    # Into memory first: written directly, the archive would contain the temporary file's name.
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
@@ -180,7 +184,7 @@ def write_npz(path: Path, **arrays: Any) -> None:
 
 
 def _parsed(text: str) -> Any:
-    """A JSON value; NaN and infinity, which JSON has not and Python reads, are refused."""
+    """A JSON value; NaN and infinity are refused: Python reads them, but they are not JSON."""
     return json.loads(text, parse_constant=_refuse_constant)
 
 
@@ -192,7 +196,7 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        ArtifactError: the file is missing, truncated or not JSON, which has no NaN and no infinity.
+        ArtifactError: the file is missing, truncated or not JSON (NaN and infinity are not).
     """
     try:
         return _parsed(path.read_text(encoding="utf-8"))
@@ -220,7 +224,7 @@ def read_torch(path: Path) -> Any:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Any], about: Any) -> None:
-    """Write named tensors, and a JSON value about them as the file's metadata, whole or not at all."""
+    """Write named tensors, with a JSON value about them as the file's metadata, whole or not at all."""
     from safetensors.torch import save_file
 
     metadata = {ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True)}
@@ -228,14 +232,14 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any], about: Any) -> Non
 
 
 def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what `write_safetensors` wrote: tensors by name, and what is said about them.
+    """Read a file of `write_safetensors`: tensors by name, and the JSON value about them.
 
     Args:
         path: the file.
-        form: what `form` must say there.
+        form: the value that `form` must have in the JSON value.
 
     Raises:
-        ArtifactError: the file is missing, truncated, or of another form.
+        ArtifactError: the file is missing, truncated, or has another form.
     """
     from safetensors import safe_open
 

@@ -1,4 +1,4 @@
-"""HTML for notebooks: the one way that text of data becomes markup, escaped and with nothing that turns it around."""
+"""HTML for notebooks: every text from data is escaped, and its control characters are written out."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -7,22 +7,22 @@ from typing import Any
 from fv.characters import visible
 
 MOST_ROWS = 100
-"""Rows of a table that are shown; how many others there are is said."""
+"""Most rows of a table that are shown; a line below counts the others."""
 
 
 def paragraph(text: str) -> str:
-    """A text, as it is."""
+    """A text as a paragraph."""
     return f"<p>{_text(text)}</p>"
 
 
 def listing(lines: Iterable[str]) -> str:
-    """Lines one below another; nothing where there are none."""
+    """Lines as a list, one below another; empty if there are none."""
     items = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def html_table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under the names of their columns; numbers to three digits, and nothing where there is none."""
+    """Rows under the names of their columns; floats have three significant digits, None is an empty cell."""
     every = list(rows)
     head = "".join(f"<th>{_text(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{_text(_cell(cell))}</td>' for cell in row)}</tr>" for row in every[:MOST_ROWS])
@@ -31,7 +31,7 @@ def html_table(names: Sequence[object], rows: Iterable[Sequence[object]]) -> str
 
 
 def frame(rows: Any) -> str:
-    """A pandas table without its index."""
+    """A pandas table as HTML, without its index."""
     return html_table(list(rows.columns), rows.astype(object).where(rows.notna(), None).itertuples(index=False))
 
 

@@ -1,4 +1,4 @@
-"""What is going on: one live bar a step, or a sign of life where no end can be told; both on a terminal only."""
+"""Progress on a terminal: one live bar per step, or a spinner if the end is not known."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -20,27 +20,27 @@ from rich.progress import (
 from fv.characters import visible
 
 console = Console(stderr=True)
-"""Bars and log lines share it, so that they do not tear each other."""
+"""The console that bars and log lines share, so that they do not break each other."""
 
 Advance = Callable[[int], None]
-"""Told how much more has been done."""
+"""A function that is called with the number of steps just done."""
 Rename = Callable[[str], None]
 _shown: ContextVar[bool] = ContextVar("_shown", default=True)
 log = logging.getLogger(__name__)
 
 
 def ignore_progress(_steps: int) -> None:
-    """The progress callback of a caller who does not show any."""
+    """Do nothing: the progress callback of a caller who shows no progress."""
 
 
 def show_bars(shown: bool) -> None:
-    """Whether bars are shown from now on; they never are where standard error is no terminal."""
+    """Show or hide bars from now on; they never appear if standard error is not a terminal."""
     _shown.set(shown)
 
 
 @contextmanager
 def bars(shown: bool) -> Iterator[None]:
-    """Whether bars are shown for as long as the block lasts; inside one that shows none, none are."""
+    """Show or hide bars for as long as the block lasts; inside a block that hides them, they stay hidden."""
     token = _shown.set(_shown.get() and shown)
     try:
         yield
@@ -50,10 +50,10 @@ def bars(shown: bool) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(step: str, total: int) -> Iterator[tuple[Advance, Rename]]:
-    """Show `step`'s progress with an estimate of the time left; silent where standard error is no terminal.
+    """Show `step`'s progress with an estimate of the time left; silent if standard error is not a terminal.
 
     Yields:
-        a function that advances the bar, and one that names what is being worked on (the relation).
+        a function that advances the bar, and one that names the relation in work.
     """
     columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
     with _live(*columns, TimeRemainingColumn()) as bar:
@@ -70,7 +70,7 @@ def progress_bar(step: str, total: int) -> Iterator[tuple[Advance, Rename]]:
 
 @contextmanager
 def activity(what: str) -> Iterator[None]:
-    """Log that `what` begins; on a terminal, show for how long it has been going on."""
+    """Log that `what` begins; on a terminal, show the time since then."""
     log.info("%s …", what)
     with _live(SpinnerColumn(), TimeElapsedColumn(), transient=True) as bar:
         bar.add_task(visible(what), total=None)
@@ -78,7 +78,7 @@ def activity(what: str) -> Iterator[None]:
 
 
 def _live(*columns: ProgressColumn, transient: bool = False) -> Progress:
-    """A line that begins with the task's name; a relation may be called [b], which is no sign of rich's here."""
+    """A live line that begins with the task's name; markup is off, because a relation may be called [b]."""
     name = TextColumn("{task.description}", markup=False)
     disable = not (console.is_terminal and _shown.get())
     return Progress(name, *columns, console=console, disable=disable, transient=transient)

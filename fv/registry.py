@@ -1,4 +1,4 @@
-"""What plugs in: the class of each module of a package, and those that installed packages add by entry points."""
+"""Plug-ins: the class of each module of a package, and the classes that installed packages add by entry points."""
 
 import difflib
 import importlib
@@ -15,24 +15,23 @@ log = logging.getLogger(__name__)
 
 
 def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
-    """The classes of one kind, the package's own and those of other packages: {name: class}, by name.
+    """The classes of one kind, the package's own and those of other packages: {name: class}, sorted by name.
 
-    A class of the package goes by the name of its module. An installed package adds one by an entry point, whose name
-    it goes by:
+    A class of the package has the name of its module. An installed package adds one by an entry point, which names it:
 
         [project.entry-points."<group>"]
         my_name = "my_package.my_module:MyClass"
 
-    One that cannot be taken is left out, and a warning names it.
+    A class that cannot be loaded is left out, and a warning names it.
 
     Args:
-        base: what each class is derived from.
-        package: the package's dotted name; each of its modules has one such class. What modules share is in packages
-            inside it, which are passed over.
+        base: the base of each class.
+        package: the package's dotted name; each of its modules has one such class. Code that they share is in
+            subpackages, which are skipped.
         group: the group of the entry points.
 
     Raises:
-        PluginError: two classes go by one name.
+        PluginError: two classes have the same name.
     """
     found = {name: _class_of(base, f"{package}.{name}") for name in _modules_of(package)}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
@@ -49,16 +48,16 @@ def plugged_in(base: type[T], package: str, group: str) -> dict[str, type[T]]:
 
 
 def refuse_unknown(name: str, names: Collection[str], kind: str, shown: Collection[str] | None = None) -> None:
-    """Refuse a name that is none of those there are.
+    """Refuse an unknown name.
 
     Args:
         name: the name.
-        names: those there are.
-        kind: what they are names of.
-        shown: those that are told where none is near; all of them unless given.
+        names: the known names.
+        kind: the kind of thing that they name.
+        shown: the names that the message lists if none is near; all of them unless given.
 
     Raises:
-        ConfigError: says which are near it, or which there are.
+        ConfigError: the name is unknown; lists the names near it, or those there are.
     """
     if name not in names:
         near = difflib.get_close_matches(name, names)
@@ -73,21 +72,21 @@ def _modules_of(package: str) -> list[str]:
 
 
 def _class_of(base: type[T], module: str) -> type[T]:
-    """The one class of a module of our own."""
+    """The one class of a module of this project."""
     names = vars(importlib.import_module(module)).values()
     (found,) = (own for own in names if isinstance(own, type) and issubclass(own, base) and own.__module__ == module)
     return found
 
 
 def _loaded(base: type[T], entry: EntryPoint) -> type[T] | None:
-    """The class of an entry point; None, and a warning, where there is none."""
+    """The class of an entry point; None, with a warning, if it cannot be loaded."""
     try:
         found = entry.load()
         if not (isinstance(found, type) and issubclass(found, base)):
             raise TypeError(f"it is not a class derived from {base.__module__}.{base.__name__}")
         if not entry.name.isidentifier():
             raise ValueError("its name must be letters, digits and _, for settings go by it")
-    except (Exception, SystemExit) as error:  # somebody else's package may fail in any way, and must break nothing
+    except (Exception, SystemExit) as error:  # another package may fail in any way, and must not break this one
         told = f"{type(error).__name__}: {error}"
         log.warning("The plug-in %s = %s (%s) is left out. %s", entry.name, entry.value, entry.group, told)
         return None

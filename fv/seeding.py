@@ -1,4 +1,4 @@
-"""Random generators that depend on the seed and on what they are for, never on what was drawn before."""
+"""Random generators that depend on the seed and their purpose only, never on what was drawn before."""
 
 import hashlib
 
@@ -6,6 +6,6 @@ import numpy as np
 
 
 def generator_for(seed: int, *names: object) -> np.random.Generator:
-    """The random generator of one purpose; the same names give the same numbers, whatever else a run does."""
+    """The random generator for one purpose; the same seed and names give the same numbers, whatever else a run does."""
     words = np.frombuffer(hashlib.sha256("\0".join(map(str, names)).encode()).digest(), dtype="<u4")
     return np.random.default_rng(np.random.SeedSequence([seed, *words.tolist()]))

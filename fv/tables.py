@@ -1,4 +1,4 @@
-"""Tables: as NumPy arrays and back, exactly, for files that the code that wrote them reads; and as they are printed."""
+"""Tables: converted exactly to NumPy arrays and back, for files; and printed with the columns that fit."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from fv.markup import frame
 Tables = dict[str, pd.DataFrame]
 COLUMNS = "columns"
 MOST_ROWS = 60
-"""Rows of a table that are printed."""
+"""Most rows of a table that are printed."""
 
 
 class LeadingTable(pd.DataFrame):
-    """A pandas table that is printed with its first columns, as many as fit; the others are named below.
+    """A pandas table that prints its first columns, as many as fit, and names the others below.
 
-    What is made of it (a selection, a copy) is a pandas table as any other, which leaves out columns of the middle.
+    A selection or a copy of it is an ordinary pandas table, which leaves out columns in the middle.
     """
 
     def __repr__(self) -> str:
@@ -40,9 +40,9 @@ def _shown(cell: Any) -> str:
 
 
 def arrays_of(tables: Tables) -> dict[str, np.ndarray]:
-    """Named tables as named arrays, one a column, and one that says what each column is called and of which type.
+    """Named tables as named arrays: one per column, and one with the columns' names and types.
 
-    Two columns may go by one name: a column that is named after a relation may be called as any other.
+    Two columns may have the same name: a column that is named after a relation may have any name.
     """
     columns = {table: [[str(name), str(own.dtype)] for name, own in rows.items()] for table, rows in tables.items()}
     arrays = {
@@ -52,7 +52,7 @@ def arrays_of(tables: Tables) -> dict[str, np.ndarray]:
 
 
 def tables_of(arrays: Mapping[str, np.ndarray]) -> Tables:
-    """The tables that `arrays_of` took apart."""
+    """The tables that `arrays_of` converted."""
     tables = {}
     for table, columns in json.loads(str(arrays[COLUMNS])).items():
         own = {i: _decoded(arrays[f"{table}.{i}"], dtype) for i, (_, dtype) in enumerate(columns)}
@@ -63,7 +63,7 @@ def tables_of(arrays: Mapping[str, np.ndarray]) -> Tables:
 
 
 def _encoded(column: "pd.Series[Any]") -> np.ndarray:
-    """Numbers as they are, all else as JSON, a value each: both are read back exactly."""
+    """Numbers unchanged, all else as one JSON value per row: both are read back exactly."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "bif":
         return column.to_numpy()
     values = column.astype(object).where(column.notna(), None)

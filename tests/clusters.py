@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from commands import ROOT
 
-from fv.cluster.work.cluster import Cluster, RunStage
-from fv.cluster.work.records import Record
-from fv.cluster.work.stage import Stage, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.cluster import Cluster, RunTasks
+from fv.cluster.base.records import Record
+from fv.cluster.base.tasks import TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Shuffled(Cluster):
         return 1
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
         rng = random.Random(self.seed)
 
-        def run(stage: Stage) -> Iterator[Record]:
-            self.seen.append(f"{stage.step}, {stage.name}: {len(stage.tasks)}")
-            for task in rng.sample(stage.tasks, len(stage.tasks)):
+        def run(task_set: TaskSet) -> Iterator[Record]:
+            self.seen.append(f"{task_set.step}, {task_set.stage}: {len(task_set.tasks)}")
+            for task in rng.sample(task_set.tasks, len(task_set.tasks)):
                 for _ in range(rng.choice((1, 1, 2))):
-                    record = do(work, stage.folder, task)
+                    record = run_task(spec, task_set.folder, task)
                 yield record
 
         yield run

@@ -32,7 +32,7 @@ from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
 from fv.evaluation.conditions import condition_providers
 from fv.interventions.loading import load_configured
 from fv.models import files
-from fv.models.embedded import converted_folder, find_packaged
+from fv.models.gguf import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run

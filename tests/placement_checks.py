@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engines import make_engine
-from fv.interventions.screening import head_scores
+from fv.interventions.gradient_scores import head_scores
 from fv.models.language_model import LanguageModel
 
 

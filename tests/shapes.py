@@ -20,10 +20,10 @@ from fv.heads.indirect_effect import TrialEffects, trial_effects
 from fv.heads.stability import effects_of, gap_at, inclusion, mean_scores, other_half_means, ranked
 from fv.interventions.engine import TargetScores
 from fv.interventions.expanded_batch import ExpandedBatchEngine
+from fv.interventions.gradient_scores import head_scores
 from fv.interventions.metrics import cosine, kl_divergence, logit_difference, rank_of, target_logprob
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.readout import target_logprobs, target_scores
-from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.statistics.intervals import Estimates, adjusted_wald, clopper_pearson, estimate_means

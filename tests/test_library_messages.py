@@ -99,7 +99,8 @@ def test_a_settings_key_in_a_string_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ['"`fv.data.trials.kin_groups`"', '"model.layers.0.mlp"', 'f"{name}=nf4 needs bitsandbytes"', '"k=20"']
+    "source",
+    ['"`fv.data.kin_groups.kin_groups`"', '"model.layers.0.mlp"', 'f"{name}=nf4 needs bitsandbytes"', '"k=20"'],
 )
 def test_names_of_modules_and_arguments_are_no_settings(source: str) -> None:
     assert not any(FORBIDDEN.search(one.text) for one in strings_of(source))

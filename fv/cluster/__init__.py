@@ -1,28 +1,28 @@
-"""Clusters: who computes the units of a run, one a file.
+"""Clusters: workers that compute the units of a run; one cluster per file.
 
 To add one, write a file here, or in a package of your own that names the class in its entry points:
 
     [project.entry-points."function_vectors.clusters"]
     kubernetes = "my_package.kubernetes:Kubernetes"
 
-What all clusters share is in `fv.cluster.work`: what they are given to do, and what a worker does with it.
+All clusters share `fv.cluster.base`: the tasks that they are given, and the worker that does them.
 """
 
 import functools
 
-from fv.cluster.work.cluster import Cluster
+from fv.cluster.base.cluster import Cluster
 from fv.registry import plugged_in
 
 __all__ = ["Cluster", "known_clusters"]
 GROUP = "function_vectors.clusters"
-"""The entry points of installed packages."""
+"""The group of entry points by which installed packages add clusters."""
 
 
 @functools.cache
 def known_clusters() -> dict[str, type[Cluster]]:
-    """All clusters: {name: class}, by name.
+    """All clusters: {name: class}, sorted by name.
 
     Raises:
-        PluginError: two go by one name.
+        PluginError: two have the same name.
     """
     return plugged_in(Cluster, __name__, GROUP)

@@ -1,4 +1,4 @@
-"""Processes on this machine."""
+"""Worker processes on this machine."""
 
 import multiprocessing
 import os
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.cluster import Cluster, RunStage
-from fv.cluster.work.records import RUNNING, Record, read_record
-from fv.cluster.work.stage import Stage, Task, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.cluster import Cluster, RunTasks
+from fv.cluster.base.records import RUNNING, Record, read_record
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 SPAWN = multiprocessing.get_context("spawn")
-"""A forked process would share locks and threads of torch with this one."""
+"""New processes are spawned: a forked one would share locks and threads of torch with this one."""
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Local(Cluster):
         return -(-self.workers // n_devices)
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
-        pool = _Pool(self, work)
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
+        pool = _Pool(self, spec)
         try:
             yield pool.run
         finally:
@@ -45,30 +45,30 @@ class Local(Cluster):
 class _Pool:
     """A pool of processes, made again when one of them dies."""
 
-    def __init__(self, settings: Local, work: Work) -> None:
-        self.settings, self.work = settings, work
+    def __init__(self, settings: Local, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
         self._executor: ProcessPoolExecutor | None = None
 
-    def run(self, stage: Stage) -> Iterator[Record]:
-        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
+        left = {task.name: task for task in sorted(task_set.tasks, key=lambda task: -task.cost)}
         deaths: Counter[str] = Counter()
         while left:
             try:
-                for record in self._records(stage.folder, [*left.values()]):
+                for record in self._records(task_set.folder, [*left.values()]):
                     del left[record.task]
                     yield record
             except BrokenProcessPool:
                 self.close()
-                at_hand = [name for name in left if _is_running(stage.folder, name)]
+                at_hand = [name for name in left if _is_running(task_set.folder, name)]
                 deaths.update(at_hand)
                 if given_up := [name for name in at_hand if deaths[name] > self.settings.retries]:
                     raise ClusterError(
-                        f"A worker died {deaths[given_up[0]]} times amid {given_up[0]}: it was killed, or out of "
-                        "memory. What was finished is kept; fewer workers may have enough."
+                        f"A worker died {deaths[given_up[0]]} times during {given_up[0]}: it was killed, or out of "
+                        "memory. Finished units are kept; with fewer workers, the memory may be enough."
                     ) from None
 
     def close(self) -> None:
-        """End the processes; what they are at is thrown away."""
+        """End the processes, and discard unfinished tasks."""
         if self._executor is not None:
             for process in multiprocessing.active_children():
                 process.kill()
@@ -78,7 +78,7 @@ class _Pool:
     def _records(self, folder: Path, tasks: Sequence[Task]) -> Iterator[Record]:
         if self._executor is None:
             self._executor = self._started()
-        futures = [self._executor.submit(do, self.work, folder, task) for task in tasks]
+        futures = [self._executor.submit(run_task, self.spec, folder, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
 
@@ -90,7 +90,7 @@ class _Pool:
 
 
 def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
-    """The GPUs of each worker: equally many, or, where there are fewer than workers, one that it shares."""
+    """The GPUs of each worker: equally many, or one that workers share if there are fewer GPUs than workers."""
     if len(visible) < n_workers:
         return [[visible[i % len(visible)]] if visible else [] for i in range(n_workers)]
     each = len(visible) // n_workers
@@ -98,7 +98,7 @@ def devices_of_each(visible: Sequence[str], n_workers: int) -> list[list[str]]:
 
 
 def cores() -> int:
-    """The cores that this process may use; where that is not told, all that there are."""
+    """The number of cores that this process may use; all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -112,7 +112,7 @@ def _visible_devices() -> list[str]:
 
 
 def _begin(devices: Any) -> None:
-    """What a worker's process does first: it takes its GPUs, and sees to it that it ends when its parent does."""
+    """Begin a worker's process: take its GPUs, and make it end when its parent ends."""
     own = devices.get()
     if own:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)

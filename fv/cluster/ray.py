@@ -1,4 +1,4 @@
-"""Ray: actors on a cluster that is there, or on one that is started on this machine."""
+"""Ray: actors on a running cluster, or on one that is started on this machine."""
 
 import importlib.util
 import logging
@@ -12,14 +12,14 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from fv.cluster.work.cluster import Cluster, RunStage
-from fv.cluster.work.records import Record
-from fv.cluster.work.stage import Stage, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.cluster import Cluster, RunTasks
+from fv.cluster.base.records import Record
+from fv.cluster.base.tasks import TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 LOOK = 10.0
-"""Seconds after which it is looked whether all actors still have a place."""
+"""Seconds between checks that all actors still have a place."""
 log = logging.getLogger(__name__)
 
 
@@ -30,27 +30,27 @@ class Ray(Cluster):
     address: str | None = None
     """The cluster: `auto`, or its head's address; null starts one on this machine."""
     cpus: Annotated[int, Ge(1)] = 1
-    """CPUs, and with them threads, of an actor."""
+    """CPUs of an actor, which are also its threads."""
     gpus: Annotated[float, Ge(0)] = 0.0
-    """GPUs of an actor; a part of one where actors share it."""
+    """GPUs of an actor; a fraction if actors share one."""
 
     def threads(self) -> int:
         return self.cpus
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
         if importlib.util.find_spec("ray") is None:
             raise ClusterError("cluster=ray needs Ray: pip install 'function-vectors[ray]'.")
         import ray
 
-        # Ray tells its makers of every cluster that is started, unless it is told not to.
+        # Without this, Ray reports every started cluster to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             own: dict[str, Any] = {} if self.address else {"include_dashboard": False}
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # whatever Ray raises where no cluster answers
             raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error
-        actors = _Actors(self, work)
+        actors = _Actors(self, spec)
         try:
             yield actors.run
         finally:
@@ -59,39 +59,39 @@ class Ray(Cluster):
 
 
 class _Actors:
-    """A pool of actors: Ray restarts those that die and gives their tasks out again."""
+    """A pool of actors: Ray restarts the ones that die, and gives out their tasks again."""
 
-    def __init__(self, settings: Ray, work: Work) -> None:
-        self.settings, self.work = settings, work
+    def __init__(self, settings: Ray, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
         self._actors: list[Any] = []
 
-    def run(self, stage: Stage) -> Iterator[Record]:
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
         from ray.exceptions import RayActorError
 
-        left = {task.name: task for task in sorted(stage.tasks, key=lambda task: -task.cost)}
+        left = {task.name: task for task in sorted(task_set.tasks, key=lambda task: -task.cost)}
         losses = 0
         while left:
             pool = self._pool()
             for task in left.values():
-                pool.submit(lambda actor, one: actor.do.remote(stage.folder, one), task)
+                pool.submit(lambda actor, one: actor.run_task.remote(task_set.folder, one), task)
             while pool.has_next():
                 try:
                     record = pool.get_next_unordered(timeout=LOOK)
                 except TimeoutError:
                     if self._places() < len(self._actors):
-                        log.warning("The Ray cluster has become smaller; its actors are started anew.")
+                        log.warning("The Ray cluster has become smaller; its actors are started again.")
                         self.end()
                         break
                     continue
                 except RayActorError as error:
-                    # Ray gave the task out again as often as it may, to no end: its actor's node may be gone.
+                    # Ray has retried the task as often as allowed: the actor's node may be gone.
                     losses += 1
                     if losses > self.settings.retries:
                         raise ClusterError(
-                            f"Ray's actors died again and again, {losses} times more than Ray itself made up for: "
-                            f"{str(error).splitlines()[0]} What was finished is kept."
+                            f"Ray's actors died {losses} times more than Ray's own retries made up for: "
+                            f"{str(error).splitlines()[0]} Finished units are kept."
                         ) from error
-                    log.warning("An actor of Ray is lost; all are started anew.")
+                    log.warning("A Ray actor is lost; all actors are started again.")
                     self.end()
                     time.sleep(LOOK)
                     break
@@ -99,7 +99,7 @@ class _Actors:
                 yield record
 
     def end(self) -> None:
-        """End the actors; what they are at is thrown away."""
+        """End the actors, and discard unfinished tasks."""
         import ray
 
         for actor in self._actors:
@@ -107,7 +107,7 @@ class _Actors:
         self._actors = []
 
     def _pool(self) -> Any:
-        """A pool of the actors, which are started where there are none."""
+        """A pool of the actors, which are started if there are none."""
         import ray
         from ray.util import ActorPool
 
@@ -123,11 +123,11 @@ class _Actors:
             options = {"num_cpus": self.settings.cpus, "num_gpus": self.settings.gpus}
             restarts = {"max_restarts": -1, "max_task_retries": self.settings.retries}
             actor = ray.remote(_Actor).options(**options, **restarts)
-            self._actors = [actor.remote(self.work) for _ in range(n_actors)]
+            self._actors = [actor.remote(self.spec) for _ in range(n_actors)]
         return ActorPool(self._actors)
 
     def _places(self) -> int:
-        """How many actors the nodes that live have room for, were they alone."""
+        """The number of actors that fit on the live nodes if nothing else runs there."""
         import ray
 
         asked = {"CPU": self.settings.cpus, "GPU": self.settings.gpus}
@@ -138,11 +138,11 @@ class _Actors:
 class _Actor:
     """A worker's process."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
 
-    def do(self, folder: Any, task: Any) -> Record:
-        return do(self.work, folder, task)
+    def run_task(self, folder: Any, task: Any) -> Record:
+        return run_task(self.spec, folder, task)
 
 
 def _resources() -> str:

@@ -1,4 +1,4 @@
-"""Slurm: a stage is an array of jobs, each with its share of the tasks."""
+"""Slurm: an array of jobs for the tasks of a stage, each job with its share."""
 
 import importlib.util
 import logging
@@ -13,22 +13,22 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt
 
-from fv.cluster.work.cluster import Cluster, RunStage, StillAtWork
-from fv.cluster.work.records import Record, ended
-from fv.cluster.work.slurm_jobs import Doing, alive, shown, submit
-from fv.cluster.work.stage import Stage, Task, Work
+from fv.cluster.base.cluster import Cluster, RunTasks, StillAtWork
+from fv.cluster.base.records import Record, ended
+from fv.cluster.base.slurm_jobs import ArrayElement, alive, shown, submit
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
 from fv.dealing import dealt
 from fv.errors import ClusterError, ConfigError
 from fv.files import read_json, write_json
 
 JOBS = "jobs.json"
-"""In the folder of the run's records: the jobs that were submitted last."""
+"""The file, in the folder of the run's records, that lists the jobs submitted last."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Slurm(Cluster):
-    """Slurm's arrays, submitted by submitit, one array a stage."""
+    """Slurm's arrays, submitted by submitit, one array per stage."""
 
     workers: Annotated[int, Ge(1)] = 8
     """Elements of an array, each with a model of its own."""
@@ -43,22 +43,22 @@ class Slurm(Cluster):
     mem: str | None = None
     """Memory of an element, such as `64G`."""
     cpus: Annotated[int, Ge(1)] = 1
-    """CPUs, and with them threads, of an element."""
+    """CPUs of an element, which are also its threads."""
     gpus: str | None = None
     """GPUs of an element: a number, or with a type, such as `a100:1`."""
     constraint: str | None = None
     """Features that nodes must have."""
     setup: list[str] = field(default_factory=list)
-    """Lines of shell that are run before, such as `module load cuda`."""
+    """Lines of shell that run first, such as `module load cuda`."""
     at_once: Annotated[int, Ge(1)] | None = None
-    """The most elements that run at once."""
+    """Most elements that run at once."""
     options: Any = None
     """Any other option of sbatch by its long name: `{nodelist: n1, reservation: mine}`."""
     wait: bool = True
-    """Whether to wait for the jobs. Otherwise the command returns once it has submitted a stage, and goes on from there
-    when it is given again."""
+    """Wait for the jobs. If false, the command returns once it has submitted the tasks of a stage; the same command,
+    given again, goes on from there."""
     poll: Annotated[float, Gt(0)] = 5.0
-    """Seconds between two looks at who is at work."""
+    """Seconds between checks for jobs that have ended."""
 
     def validate(self) -> None:
         super().validate()
@@ -72,12 +72,12 @@ class Slurm(Cluster):
         return self.cpus
 
     @contextmanager
-    def running(self, work: Work) -> Iterator[RunStage]:
+    def running(self, spec: WorkerSpec) -> Iterator[RunTasks]:
         if importlib.util.find_spec("submitit") is None:
             raise ClusterError("cluster=slurm needs submitit: pip install 'function-vectors[slurm]'.")
         if shutil.which("sbatch") is None:
             raise ClusterError("cluster=slurm needs Slurm, and there is no sbatch here. On one machine: cluster=local.")
-        arrays = _Arrays(self, work)
+        arrays = _Arrays(self, spec)
         arrays.wait_for_earlier()
         try:
             yield arrays.run
@@ -89,22 +89,22 @@ class Slurm(Cluster):
 
 @dataclass
 class _Share:
-    """The tasks of one element of an array, and how often they were given to one."""
+    """The tasks of one element of an array, and the number of elements that died with them."""
 
     tasks: Sequence[Task]
     attempt: int
 
 
 class _Arrays:
-    """Submits a stage's arrays, and those of its tasks again whose jobs are gone."""
+    """Submits the tasks of a stage as an array, and submits tasks again whose jobs are gone."""
 
-    def __init__(self, settings: Slurm, work: Work) -> None:
-        self.settings, self.work = settings, work
-        self.jobs = work.folder / "cluster" / JOBS
+    def __init__(self, settings: Slurm, spec: WorkerSpec) -> None:
+        self.settings, self.spec = settings, spec
+        self.jobs = spec.folder / "cluster" / JOBS
         self.submitted: list[str] = []
 
     def wait_for_earlier(self) -> None:
-        """Wait for the jobs of a command that was given before and is no more, or say that they are at work."""
+        """Wait for jobs that an earlier command left at work, or raise `StillAtWork` without `wait`."""
         names = read_json(self.jobs)["jobs"] if self.jobs.exists() else []
         told = False
         while left := sorted({*names} & alive()):
@@ -115,12 +115,12 @@ class _Arrays:
             told = True
             time.sleep(self.settings.poll)
 
-    def run(self, stage: Stage) -> Iterator[Record]:
-        shares = [_Share(tasks, 0) for tasks in dealt(stage.tasks, attrgetter("cost"), self.settings.workers)]
-        at_work = self._submitted(stage, shares)
+    def run(self, task_set: TaskSet) -> Iterator[Record]:
+        shares = [_Share(tasks, 0) for tasks in dealt(task_set.tasks, attrgetter("cost"), self.settings.workers)]
+        at_work = self._submitted(task_set, shares)
         if not self.settings.wait:
             raise StillAtWork(
-                f"{len(stage.tasks)} tasks ({stage.step}, {stage.name}) were submitted: {shown([*at_work])} "
+                f"{len(task_set.tasks)} tasks ({task_set.step}, {task_set.stage}) were submitted: {shown([*at_work])} "
                 "The same command goes on when they are done."
             )
         gone_before: set[str] = set()
@@ -129,49 +129,49 @@ class _Arrays:
             gone = {*at_work} - alive()
             again = []
             for name, share in [*at_work.items()]:
-                found = ended(stage.folder, share.tasks)
+                found = ended(task_set.folder, share.tasks)
                 yield from found
                 known = {record.task for record in found}
                 left = _Share([task for task in share.tasks if task.name not in known], share.attempt)
                 at_work[name] = left
                 if not left.tasks:
                     del at_work[name]
-                elif name in gone & gone_before:  # twice: what it wrote last may reach this machine late
+                elif name in gone & gone_before:  # gone twice: its last files may reach this machine late
                     del at_work[name]
                     again.append(_Share(left.tasks, share.attempt + 1))
             gone_before = gone
             if again:
                 self._refuse_too_many(again)
                 log.info("%d elements died; their tasks are submitted again.", len(again))
-                at_work |= self._submitted(stage, again)
+                at_work |= self._submitted(task_set, again)
 
     def _refuse_too_many(self, shares: Sequence[_Share]) -> None:
         for share in shares:
             if share.attempt > self.settings.retries:
                 raise ClusterError(
-                    f"Elements with {share.tasks[0].name} died {share.attempt} times without a word: killed, out of "
-                    f"memory or time, or on nodes that do not see {self.work.folder}. What they said is in "
-                    f"{self._logs()}; what was finished is kept."
+                    f"Elements with {share.tasks[0].name} died {share.attempt} times without an error: killed, out of "
+                    f"memory or time, or on nodes that do not see {self.spec.folder}. Their logs are in "
+                    f"{self._logs()}; finished units are kept."
                 )
 
-    def _submitted(self, stage: Stage, shares: Sequence[_Share]) -> dict[str, _Share]:
-        """The shares by the names of the jobs that have them."""
-        doing = [Doing(self.work, stage.folder, share.tasks) for share in shares]
-        jobs = submit(doing, self._logs(), self._parameters(stage))
+    def _submitted(self, task_set: TaskSet, shares: Sequence[_Share]) -> dict[str, _Share]:
+        """Submit shares as an array; returns them by the names of their jobs."""
+        elements = [ArrayElement(self.spec, task_set.folder, share.tasks) for share in shares]
+        jobs = submit(elements, self._logs(), self._parameters(task_set))
         found = dict(zip(jobs, shares, strict=True))
         self.submitted = [*self.submitted, *found]
         write_json(self.jobs, {"jobs": self.submitted})
-        log.info("%s, %s: %d tasks in %s", stage.step, stage.name, len(stage.tasks), shown([*found]))
+        log.info("%s, %s: %d tasks in %s", task_set.step, task_set.stage, len(task_set.tasks), shown([*found]))
         return found
 
     def _logs(self) -> Path:
-        return self.work.folder / "cluster" / "slurm"
+        return self.spec.folder / "cluster" / "slurm"
 
-    def _parameters(self, stage: Stage) -> dict[str, Any]:
+    def _parameters(self, task_set: TaskSet) -> dict[str, Any]:
         own = self.settings
         more = {**(own.options or {}), **({"gpus-per-task": own.gpus} if own.gpus else {})}
         given = {
-            "job_name": f"fv-{stage.step}-{stage.name}".lower().replace(" ", "-"),
+            "job_name": f"fv-{task_set.step}-{task_set.stage}".lower().replace(" ", "-"),
             "time": own.time,
             "cpus_per_task": own.cpus,
             "ntasks_per_node": 1,

@@ -1,6 +1,6 @@
 """Relations and trials: rows, importers, checks, templates, sampling, corruption, snapshots, prompts.
 
-Here are the names that need neither torch nor SciPy; sampling and encoding are imported from their modules.
+The names here need neither torch nor SciPy; sampling and encoding are imported from their modules.
 """
 
 from fv.data.relations import Pair, Relation, Relations, normalise, read_configured

@@ -1,4 +1,4 @@
-"""How many demonstrations and trials a relation can give (spec section 5)."""
+"""The capacity of a relation: how many demonstrations and trials it can give (spec section 5)."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -15,14 +15,14 @@ from fv.data.hold_out import LEAST_QUERIES, FitSide
 
 @dataclass(frozen=True)
 class Capacity:
-    """The most a relation supports of demonstrations and eval trials, alone, and the fit queries that there are then.
+    """The largest counts that a relation supports, each with the other counts as configured, and its fit queries.
 
-    The number of fit trials is bounded by none of these: queries are used again with other demonstrations.
+    Fit trials have no such bound: queries are used again with other demonstrations.
 
     Attributes:
-        demos: demonstrations, with the other counts as configured.
-        queries: distinct queries of fit trials, at the least, with all counts as configured; 0 if that cannot be.
-        eval: held-out eval trials, with the other counts as configured.
+        demos: most demonstrations, with the other counts as configured.
+        queries: distinct queries of fit trials, at least, with all counts as configured; 0 if these are impossible.
+        eval: most held-out eval trials, with the other counts as configured.
     """
 
     demos: int
@@ -37,20 +37,20 @@ def capacity(
     outputs: np.ndarray | None = None,
     order: Sequence[int] | None = None,
 ) -> Capacity:
-    """How far each count could be raised alone.
+    """Find how far each count could be raised while the others stay as configured.
 
-    It holds whatever the seed, except where outputs are held out: what is left then depends on which queries come
-    first.
+    The result does not depend on the seed, unless outputs are held out: then the pairs that are left depend on which
+    queries come first.
 
     Args:
         groups: the kin group of each pair, (n_pairs,).
         usable: whether each pair can be a query, (n_pairs,).
         data: the other counts and the split policy.
-        outputs: the output of each pair, numbered, (n_pairs,), where outputs are held out.
-        order: the order in which pairs are taken to be held out there; as they stand unless given.
+        outputs: the output of each pair as a number, (n_pairs,), if outputs are held out.
+        order: the order in which pairs are then held out; the order of the pairs unless given.
     """
     n_groups = len(np.unique(groups))
-    # Eval queries come from different groups, and each sets its whole group aside: the largest ones at worst.
+    # Eval queries come from different groups, and each sets its whole group aside: in the worst case the largest ones.
     sizes = sorted(Counter(groups[usable].tolist()).values(), reverse=True)
     if data.split is Split.shared:
         queries = sum(sizes) if n_groups > data.n_demos else 0
@@ -74,10 +74,10 @@ def capacity(
 def _without_outputs(
     groups: np.ndarray, usable: np.ndarray, data: DataConfig, outputs: np.ndarray, order: Sequence[int]
 ) -> Capacity:
-    """The capacity where outputs are held out, counted by holding them out."""
+    """The capacity if outputs are held out, counted by holding them out."""
 
     def held_out(n_demos: int, wanted: int | None) -> tuple[int, int]:
-        """How many eval queries there are, up to `wanted`, and how many fit queries are left."""
+        """The number of eval queries, up to `wanted`, and the number of fit queries that are left."""
         side = FitSide(groups, outputs, replace(data, n_demos=n_demos))
         n = sum(1 for _ in islice(side.candidates(order, lambda i: bool(usable[i])), wanted))
         return n, int((side.left & usable).sum())
@@ -93,17 +93,17 @@ def _without_outputs(
 
 
 def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool], n_fit: int) -> str:
-    """What to ask of a relation that cannot give its trials: each count that, lowered alone, is enough.
+    """Advice for a relation that cannot give its trials: each count that is enough if it alone is lowered.
 
     Args:
         most: the relation's capacity under `data`.
-        data: what was asked.
-        works: whether other counts can be sampled; asked of every count before it is named.
-        n_fit: the fit trials that it did give.
+        data: the requested counts.
+        works: tells whether other counts can be sampled; called for every count before it is named.
+        n_fit: the number of fit trials that the relation did give.
     """
     counts = [("n_eval_trials_per_q", most.eval, "eval trial")] * (data.split is Split.held_out)
     counts.append(("n_demos", most.demos, "demonstration"))
-    # Fewer fit trials than queries leave more pairs to be held out; else all prompts that differ were used up.
+    # With fewer fit trials than queries, more pairs can be held out; otherwise all different prompts were used up.
     n_trials = most.queries if n_fit == data.n_trials_per_q else n_fit
     if n_trials >= (data.n_mean_trials or 1):
         counts.append(("n_trials_per_q", n_trials, "fit trial"))
@@ -125,12 +125,12 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
 
 
 def _together(data: DataConfig, works: Callable[[DataConfig], bool]) -> str:
-    """Which counts work where no single one, lowered alone, would: the others lowered alike, fit trials if need be."""
+    """Advice if lowering a single count is not enough: several counts, lowered alike, and fit trials if needed."""
     allowed = f"{data.called('allow_drop')}=true"
     asked = {"n_demos": data.n_demos}
     if data.split is Split.held_out:
         asked["n_eval_trials_per_q"] = data.n_eval_trials_per_q
-    # Fewer fit trials than `LEAST_QUERIES` leave more pairs to be held out; any other number of them leaves as many.
+    # Only fewer fit trials than `LEAST_QUERIES` leave more pairs to hold out; all larger numbers leave the same.
     for fit in ({}, {"n_trials_per_q": min(data.n_trials_per_q, LEAST_QUERIES)}):
         if found := _lowered({**asked, **fit}, data, works):
             counts = ("n_trials_per_q", *asked)
@@ -140,7 +140,7 @@ def _together(data: DataConfig, works: Callable[[DataConfig], bool]) -> str:
 
 
 def _lowered(asked: dict[str, int], data: DataConfig, works: Callable[[DataConfig], bool]) -> DataConfig | None:
-    """The settings with the highest counts that work where all that are `asked` are lowered alike; None if none do."""
+    """The settings with the highest counts that work when all counts of `asked` are lowered alike; None if none do."""
     steps = max(asked.values())
 
     def lowered(step: int) -> DataConfig:

@@ -1,4 +1,4 @@
-"""What is suspicious in a relation's rows as text, before any tokenizer sees them. No torch here."""
+"""Checks of a relation's rows as text, before any tokenizer sees them. No torch here."""
 
 import re
 import unicodedata
@@ -10,10 +10,10 @@ from fv.data.relations import normalise
 from fv.data.rows import Row, place
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, and part of how emoji and some scripts are spelled."""
+"""Invisible characters with which emoji and some scripts are spelled."""
 
 _ALTERNATIVES = re.compile(r"[^\W\d_][^/|;]*(?:\s*[/|;]\s*[^\W\d_][^/|;]*)+")
-"""Texts that begin with a letter between /, | or ;: no date, no fraction, no address."""
+"""Several texts with /, | or ; between them, each beginning with a letter: not a date, a fraction or an address."""
 
 
 class Finding(NamedTuple):
@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
     Attributes:
         q_id: the relation.
-        kind: what it is, the same words for the same flaw.
+        kind: the kind of flaw, in words; equal for equal flaws.
         where: the rows, as file and line.
         what: the cells concerned.
     """
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 def check_rows(rows: Sequence[Row]) -> list[Finding]:
-    """Every finding in `rows`, relation by relation, each kind in the order of lines."""
+    """All findings in `rows`, relation by relation, each kind in the order of lines."""
     by_qid: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_qid[row.q_id].append(row)

@@ -1,4 +1,4 @@
-"""Clusters of relations: which ones are about the same words, and so no independent cases (spec section 5)."""
+"""Clusters of relations: relations about the same words, which are not independent cases (spec section 5)."""
 
 import csv
 import io
@@ -10,22 +10,22 @@ from fv.errors import RelationError, shorten
 from fv.shipped import shipped
 
 COLUMNS = ("q_id", "cluster")
-"""What the columns of a file of clusters are called."""
+"""Names of the columns of a file of clusters."""
 MAX_PROBLEMS = 10
 
 
 def configured_clusters(data: DataConfig, source: Path) -> dict[str, str]:
-    """The clusters of `clusters_path`, or else of the `clusters.csv` beside a relation file or in a folder of them.
+    """Read the clusters from `clusters_path`, or else from the `clusters.csv` beside a relation file or in its folder.
 
     Args:
         data: the settings.
         source: the file or folder that the relations were read from.
 
     Returns:
-        {q_id: cluster}, empty where there is no file; relations that were not read may be among them.
+        {q_id: cluster}, empty if there is no file; it may name relations that were not read.
 
     Raises:
-        RelationError: there is no file at `clusters_path`, or the file that there is cannot be read as clusters.
+        RelationError: there is no file at `clusters_path`, or the file found cannot be read as clusters.
     """
     name = data.called("clusters_path")
     if data.clusters_path is not None:
@@ -45,14 +45,14 @@ def configured_clusters(data: DataConfig, source: Path) -> dict[str, str]:
 
 
 def read_clusters(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns `q_id` and `cluster`; others are passed over.
+    """Read a CSV with the columns `q_id` and `cluster`; other columns are ignored.
 
     Returns:
         {q_id: cluster}, in the file's order.
 
     Raises:
-        RelationError: the file is not UTF-8 or no CSV, lacks a column, or has bad rows: an empty cell, cells that the
-            header does not have, a q_id twice. All are named with their line numbers.
+        RelationError: the file is not UTF-8, is not CSV, lacks a column, or has bad rows: an empty cell, another number
+            of cells than the header, or a repeated q_id. All bad rows are named with their line numbers.
     """
     reader = csv.reader(io.StringIO(decoded(path, path.read_bytes()), newline=""), strict=True)
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Corruption: demonstrations with other outputs than their own (spec section 5)."""
+"""Corruption: demonstrations with outputs other than their own (spec section 5)."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,15 @@ from fv.data.snapshot import WrongOutputs
 from fv.errors import TrialError
 
 RANDOM_ORDERS = 1000
-"""Orders tried before an assignment is searched for."""
+"""Random orders that are tried before an assignment is searched for."""
 
 
 class OutputTable:
-    """Which outputs are right for an input, and which there are to draw wrong ones from.
+    """The outputs of a relation: those that are right for an input, and all from which wrong ones are drawn.
 
     Args:
         pairs: the relation's pairs.
-        shared: those of them whose input may be another pair's input too; all unless given.
+        shared: the pairs whose input may also be another pair's input; all unless given.
     """
 
     def __init__(self, pairs: Sequence[Pair], shared: Iterable[Pair] | None = None) -> None:
@@ -35,7 +35,7 @@ class OutputTable:
         return sorted({pair.exB for pair in self._pairs})
 
     def is_wrong(self, demo: Pair, output: str) -> bool:
-        """Whether `output` is neither the demonstration's own output nor another right one for its input."""
+        """True if `output` is neither the demonstration's own output nor another right one for its input."""
         return normalise(output) not in self.right_for(demo)
 
     def right_for(self, demo: Pair) -> set[str]:
@@ -43,7 +43,11 @@ class OutputTable:
         return self._right.get(normalise(demo.exA), set()) | {normalise(demo.exB)}
 
     def draw_wrong(self, demo: Pair, rng: np.random.Generator) -> str:
-        """A wrong output for `demo`, each of the relation's distinct ones equally likely."""
+        """Draw a wrong output for `demo`, each of the relation's distinct wrong outputs equally likely.
+
+        Raises:
+            TrialError: every output of the relation is right for its input.
+        """
         for _ in range(20):
             output = self.choices[rng.integers(len(self.choices))]
             if self.is_wrong(demo, output):
@@ -60,20 +64,20 @@ def corrupt(
     """Give the demonstrations of a prompt other outputs.
 
     Under `derange` no demonstration gets an output that is right for its input. The demonstrations' own outputs are
-    rearranged, however often one is repeated, if any arrangement does; only where none does, each is drawn from the
+    rearranged if any arrangement achieves this, even if outputs repeat; otherwise each output is drawn from the
     relation's distinct outputs. Under `permute` their own outputs are permuted and may stay right.
 
     Args:
         demos: the demonstrations with their right outputs.
         outputs: the relation's outputs.
         rng: the relation's generator.
-        policy: which outputs will do.
+        policy: the outputs that are allowed.
 
     Returns:
         the corrupted demonstrations, and `deranged`, `relation` or `permuted`.
 
     Raises:
-        TrialError: a demonstration has no wrong output, as when the relation has one distinct output; under `derange`.
+        TrialError: under `derange`, a demonstration has no wrong output, e.g. because the relation has one output only.
     """
     if policy is Corruption.permute:
         return _rearranged(demos, rng.permutation(len(demos))), "permuted"
@@ -85,8 +89,8 @@ def corrupt(
             order = rng.permutation(len(demos))
             if allowed[np.arange(len(demos)), order].all():
                 return _rearranged(demos, order), "deranged"
-    # Drawn before the search, which has a generator of its own: so `rng` moves as it did when repeated outputs were
-    # never rearranged, and the trials behind this one stay the ones they were.
+    # Drawn before the search, which has a generator of its own: `rng` then advances as in earlier versions, which never
+    # rearranged repeated outputs, and later trials stay the same.
     drawn = [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos]
     found = admissible_order(allowed, rng.spawn(1)[0])
     return (drawn, "relation") if found is None else (_rearranged(demos, found), "deranged")
@@ -97,8 +101,8 @@ def admissible_order(allowed: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
     Args:
         allowed: whether place i may take item j, (n, n) bool.
-        rng: decides which; every order that will do can come up, each equally likely unless they are very rare among
-            all orders.
+        rng: chooses the order; every allowed order can occur, each equally likely unless they are very rare among all
+            orders.
 
     Returns:
         the item of each place, (n,).
@@ -108,10 +112,10 @@ def admissible_order(allowed: np.ndarray, rng: np.random.Generator) -> np.ndarra
     good = allowed[places, orders].all(axis=1)
     if good.any():
         return orders[good.argmax()]
-    # Too rare to meet by chance, or not there: an assignment of finite cost is one, and is found if there is one.
+    # Too rare to find by chance, or there is none: an assignment of finite cost is an allowed order.
     try:
         return linear_sum_assignment(np.where(allowed, rng.random(allowed.shape), np.inf))[1]
-    except ValueError:  # every assignment costs infinitely much
+    except ValueError:  # every assignment has infinite cost
         return None
 
 

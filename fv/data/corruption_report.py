@@ -1,4 +1,4 @@
-"""What corrupted prompts came out as, relation by relation, and what to warn of (spec section 5)."""
+"""Reports on the corrupted prompts of a relation, with notes and warnings (spec section 5)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fv.data.relations import Pair, normalise
 from fv.data.snapshot import Trial
 
 FEW_OUTPUTS = 3
-"""With so few, a prompt without a right output tells much about which one is right."""
+"""Number of outputs at or below which a prompt without right outputs says much about the right one."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class CorruptionReport:
         n_trials: its trials, fit and eval.
         n_outputs: the relation's outputs that differ in normal form.
         n_deranged: prompts whose outputs are rearranged so that none is right.
-        n_relation: prompts whose outputs are drawn from the relation, for no arrangement of their own would do.
+        n_relation: prompts whose outputs are drawn from the relation, because no arrangement of their own is all wrong.
         n_permuted: prompts whose outputs are a plain permutation.
-        right: mean over the trials of the share of demonstrations whose output is right, as far as the trials show.
+        right: mean over the trials of the share of demonstrations whose output is right, judged by the trials' pairs.
         n_visible_clean: clean prompts in which the query's right answer is a demonstration's output.
-        n_visible: corrupted prompts in which it is.
+        n_visible: corrupted prompts in which that answer is one.
     """
 
     q_id: str
@@ -40,7 +40,7 @@ class CorruptionReport:
     n_visible: int
 
     def notes(self) -> Iterator[str]:
-        """What is worth knowing: draws from the relation, and visible answers. Nothing where there is neither."""
+        """Lines on draws from the relation and on visible answers; none if there are neither."""
         if self.n_relation:
             yield (
                 f"{self.q_id}: the outputs of {self.n_relation} of {self.n_trials} corrupted prompts are drawn from "
@@ -53,7 +53,7 @@ class CorruptionReport:
             )
 
     def warnings(self, name: str = "corruption") -> Iterator[str]:
-        """What may make the numbers mean something else; `name` is what the lines call the setting."""
+        """Lines on what may change the meaning of the numbers; `name` is the name of the setting in them."""
         if self.n_permuted < self.n_trials and self.n_outputs <= FEW_OUTPUTS:
             flipped = "every answer is flipped" if self.n_outputs == 2 else "every answer is one of the wrong two"
             yield (
@@ -69,7 +69,7 @@ class CorruptionReport:
 
 
 def corruption_report(trials: Sequence[Trial], n_outputs: int) -> CorruptionReport:
-    """Look at the corrupted prompts of one relation.
+    """Report on the corrupted prompts of one relation.
 
     Args:
         trials: its trials, one or more.

@@ -1,4 +1,4 @@
-"""Kinds of files, as their first bytes or their first line tell: for the message about one that cannot be read."""
+"""Kinds of files, recognised by their first bytes or first line, for messages about files that cannot be read."""
 
 BINARY = (
     (b"PAR1", "Parquet", "{form}=parquet reads it"),
@@ -21,11 +21,11 @@ FORMS = {"\t": "tsv", ",": "csv"}
 
 
 def seeming_bytes(raw: bytes, form: str) -> str:
-    """A sentence on what bytes seem to be that are not of the kind they should be; empty where nothing tells.
+    """A sentence on the kind of file that bytes seem to be, if they are not what they should be, and on the remedy.
 
     Args:
-        raw: the file's.
-        form: what a message calls the setting that says which form a file has.
+        raw: the file's bytes.
+        form: the name, in messages, of the setting for the form of a file.
     """
     for start, kind, remedy in BINARY:
         if raw.startswith(start):
@@ -36,11 +36,11 @@ def seeming_bytes(raw: bytes, form: str) -> str:
 
 
 def seeming_text(text: str, form: str, tried: str | None = None) -> str:
-    """The same of text that has not the columns or not the syntax that are due.
+    """A sentence on the form that text seems to have, if it lacks the expected columns or syntax; empty if unknown.
 
     Args:
-        text: the file's.
-        form: what a message calls the setting that says which form a file has.
+        text: the file's text.
+        form: the name, in messages, of the setting for the form of a file.
         tried: the delimiter that its cells were split at, if they were.
     """
     start = text.lstrip()[:1]

@@ -1,4 +1,4 @@
-"""Held-out queries: what is set aside with each, and what has to be left for the fit side (spec section 5)."""
+"""Held-out queries: the pairs set aside with each, and the pairs that must be left for fit trials (spec section 5)."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,26 +7,26 @@ import numpy as np
 from fv.config import DataConfig
 
 LEAST_QUERIES = 12
-"""Distinct fit queries that held-out ones leave over, or as many as there are fit trials if those are fewer.
+"""Fewest distinct fit queries that must be left, or the number of fit trials if that is smaller.
 
-Means and effects are averaged over queries; asking the same few again with other demonstrations is no substitute for
-them. Twelve is what a relation had to have before queries could be used again, so no relation holds out fewer.
+Means and effects are averaged over queries; using the same few again with other demonstrations does not replace them.
+A relation needed twelve before queries could be used again, so that no relation holds out fewer trials than then.
 """
 
 
 class FitSide:
     """The pairs that are left for fit trials while queries are held out, one after another.
 
-    A held-out query sets aside its kin group (`fv.data.trials.kin_groups`), and under `hold_out=outputs` every pair
-    that has its output. What has to be left: more groups than a prompt has demonstrations, `LEAST_QUERIES` pairs, and
-    under `hold_out=outputs` half of the relation's outputs, at least two and no more than there have to be groups (so
-    three of five continents are left, and not two).
+    A held-out query sets aside its kin group (`fv.data.kin_groups`), and under `hold_out=outputs` every pair that has
+    its output. The following must be left: more groups than a prompt has demonstrations, `LEAST_QUERIES` pairs, and
+    under `hold_out=outputs` half of the relation's outputs, but at least two and at most the required number of groups
+    (so three of five continents are left, not two).
 
     Args:
         groups: the kin group of each pair, numbered from 0 on, (n_pairs,).
         outputs: the output of each pair, in normal form and numbered from 0 on, (n_pairs,); None unless outputs are
             held out.
-        data: the counts.
+        data: the configured counts.
 
     Attributes:
         left: whether each pair is left, (n_pairs,) bool.
@@ -44,7 +44,7 @@ class FitSide:
         self._too_many: set[int] = set()
 
     def can_spare(self, query: int) -> bool:
-        """Whether enough is left once `query` is held out."""
+        """True if enough pairs are left once `query` is held out."""
         if self._outputs and int(self._outputs.numbers[query]) in self._too_many:
             return False
         gone = self._gone_with(query)
@@ -54,12 +54,12 @@ class FitSide:
             and (self._outputs is None or self._outputs.left_without(gone) >= self._least_outputs)
         )
         if self._outputs and not enough and self.left[query]:
-            # What is left only shrinks, so the other pairs of this output need not be counted again.
+            # The pairs left only get fewer, so other pairs with this output need not be counted again.
             self._too_many.add(int(self._outputs.numbers[query]))
         return enough
 
     def set_aside(self, query: int) -> None:
-        """Hold out `query`."""
+        """Hold out `query`, with all pairs that it sets aside."""
         gone = self._gone_with(query)
         self.left[gone] = False
         self._n_pairs -= len(gone)
@@ -67,11 +67,11 @@ class FitSide:
             members.remove(gone)
 
     def candidates(self, order: Sequence[int], usable: Callable[[int], bool]) -> Iterator[int]:
-        """One query a kin group that can be held out, in `order`; each is set aside before the next is looked for.
+        """Yield queries that can be held out, one per kin group, in `order`; each is set aside before the next search.
 
         Args:
-            order: all pairs, the ones to be held out first in front.
-            usable: whether a pair can be a query; asked only of those that can be spared.
+            order: all pairs, first those to be held out first.
+            usable: tells whether a pair can be a query; called only for pairs that can be spared.
         """
         seen: set[int] = set()
         for i in order:
@@ -88,7 +88,7 @@ class FitSide:
                 yield i
 
     def _gone_with(self, query: int) -> np.ndarray:
-        """The pairs that are left and would not be with `query` held out."""
+        """The pairs still left that holding out `query` would set aside."""
         gone = self._groups.of(query)
         if self._outputs:
             gone = np.union1d(gone, self._outputs.of(query))
@@ -96,7 +96,7 @@ class FitSide:
 
 
 class _Members:
-    """Pairs by a number that each has, and how many of each number are left."""
+    """Pairs by a number that each has, with the count of pairs left for each number."""
 
     def __init__(self, numbers: np.ndarray) -> None:
         self.numbers = numbers
@@ -107,16 +107,16 @@ class _Members:
         self.n_left = int((self._counts > 0).sum())
 
     def of(self, pair: int) -> np.ndarray:
-        """All pairs of a pair's number, itself among them."""
+        """All pairs with the same number as a pair, itself included."""
         end = self._ends[self.numbers[pair]]
         return self._pairs[end - self._sizes[self.numbers[pair]] : end]
 
     def left_without(self, pairs: np.ndarray) -> int:
-        """How many numbers are left without some pairs that are."""
+        """The count of numbers that are left if some of the left pairs are removed."""
         found, counts = np.unique(self.numbers[pairs], return_counts=True)
         return self.n_left - int((self._counts[found] == counts).sum())
 
     def remove(self, pairs: np.ndarray) -> None:
-        """Take away pairs that are left."""
+        """Remove some of the left pairs."""
         self.n_left = self.left_without(pairs)
         np.subtract.at(self._counts, self.numbers[pairs], 1)

@@ -1,15 +1,15 @@
-"""Importers: files of several forms, read into the same rows of (q_id, exA, exB), each with its file and line.
+"""Importers: files of several forms, read into rows of (q_id, exA, exB), each with its file and line.
 
-| form | without it recognised by | relation's name |
+| form | recognised, if not given, by | relation's name |
 | --- | --- | --- |
 | `csv`, `tsv` | suffix; any other text by its first line | column `q_id` |
 | `function_vectors`: JSON list of `{"input": …, "output": …}` | `[` | key `q_id`, else the file's name |
 | `lre`: JSON object with `samples` of `{"subject": …, "object": …}` | `{` and `samples` | the same |
-| `jsonl`: a JSON object a line | suffix, or objects behind one another | the same |
+| `jsonl`: one JSON object per line | suffix, or several objects in sequence | the same |
 | `parquet` | its first bytes | column `q_id`; a "line" is a row |
-| `folder` of these | | each file by its own form; other suffixes are passed over |
+| `folder` of these | | each file by its own form; other suffixes are skipped |
 
-A cell is taken exactly as written, newlines and spaces included, or its row is bad and named.
+A cell is read exactly as written, newlines and spaces included; otherwise its row is reported as bad.
 """
 
 import csv
@@ -37,11 +37,11 @@ SUFFIXES = {
     Form.jsonl: (".jsonl", ".ndjson"),
     Form.parquet: (".parquet",),
 }
-"""What files of a form are called in a folder."""
+"""Suffixes by which a folder's files of a form are found."""
 TEXT_FORMS = {suffix: form for form in (Form.csv, Form.tsv, Form.jsonl) for suffix in SUFFIXES[form]}
-"""Forms that a suffix alone tells."""
+"""Forms that a suffix alone identifies."""
 CLUSTERS_FILE = "clusters.csv"
-"""What a file that says which relations are about the same words is called (`fv.data.clusters`)."""
+"""Name of the file that lists relations about the same words (`fv.data.clusters`)."""
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole passage
 
 
@@ -53,20 +53,20 @@ def read_table(
     include: Sequence[str] | None = None,
     include_name: str = "include",
 ) -> Table:
-    """Read a file, or every file of a known suffix in a folder and its subfolders, where `clusters.csv` is passed over.
+    """Read a file, or every file with a known suffix in a folder and its subfolders, except `clusters.csv`.
 
     Args:
         path: the file or folder.
         columns: names of the three columns.
-        form: what each file must be; of a folder, those with another suffix are passed over.
-        name: what a message calls `form`.
-        include: patterns of the files of a folder that are read, such as `*.csv`; one that begins with `!` leaves files
-            out; None for all.
-        include_name: what a message calls `include`.
+        form: the form of each file; in a folder, files with another suffix are skipped.
+        name: the name of `form` in messages.
+        include: patterns of the files of a folder to read, such as `*.csv`; a pattern that begins with `!` excludes
+            files; None for all.
+        include_name: the name of `include` in messages.
 
     Raises:
-        RelationError: a file is not UTF-8, not of its form, or lacks a column; a folder has no file to read, or two
-            files that give one relation its name; `include` is given for a file.
+        RelationError: a file is not UTF-8, does not have its form, or lacks a column; a folder has no file to read, or
+            two files that give a relation the same name; `include` is given for a file.
     """
     if not path.is_dir():
         if include is not None:
@@ -105,7 +105,7 @@ def read_table(
 
 
 def _is_included(file: str, patterns: Sequence[str]) -> bool:
-    """True of a file that patterns ask for, by its path in the folder or by its name."""
+    """True if the patterns include a file, by its path in the folder or by its name."""
 
     def fits(pattern: str) -> bool:
         return any(fnmatchcase(name, pattern) for name in (file, Path(file).name))
@@ -127,13 +127,13 @@ def _gathered(path: Path, sha256: str, found: Iterator[Row | BadRow]) -> Table:
 
 
 def _check_count(path: Path, n: int) -> None:
-    """Refuse more rows than are taken."""
+    """Refuse more than `MOST_ROWS` rows."""
     if n > MOST_ROWS:
         raise RelationError(f"{path} has more than {MOST_ROWS:,} rows; take a part of them.")
 
 
 def _check_names(table: Table) -> None:
-    """Two files of one name in different subfolders would become one relation without anyone saying so."""
+    """Refuse two files of the same name in different subfolders: they would silently become one relation."""
     files: dict[str, set[str]] = {}
     for row in table.rows:
         if row.file.lower().endswith((".json", ".jsonl", ".ndjson")) and Path(row.file).stem == row.q_id:
@@ -149,14 +149,14 @@ def _check_names(table: Table) -> None:
 def _rows_of(
     path: Path, raw: bytes, file: str, columns: ColumnsConfig, form: Form, name: str
 ) -> Iterator[Row | BadRow]:
-    """The rows of one file, of the form that is asked for or in whichever form it is."""
+    """The rows of one file, in the given form or, with `auto`, in the form that it seems to have."""
     suffix = path.suffix.lower()
     known = form not in (Form.auto, Form.folder)
     if form is Form.parquet or (not known and (suffix == ".parquet" or raw.startswith(b"PAR1"))):
         return _parquet_rows(path, raw, file, columns, name)
     text = decoded(path, raw, name)
     if not known:
-        # A .json file may hold a list, an object, or objects behind one another.
+        # A .json file may hold a list, an object, or several objects in sequence.
         if suffix == ".json" or (suffix not in TEXT_FORMS and text.lstrip()[:1] in ("[", "{")):
             return json_rows(path, text, file, columns)
         form = TEXT_FORMS.get(suffix) or (Form.tsv if "\t" in text.partition("\n")[0] else Form.csv)
@@ -168,20 +168,20 @@ def _rows_of(
 
 
 def decoded(path: Path, raw: bytes, name: str = "form") -> str:
-    """The text of a file in UTF-8, a byte order mark taken off.
+    """The text of a file in UTF-8, without its byte order mark.
 
     Args:
         path: for messages.
         raw: the file's bytes.
-        name: what a message calls the setting that says which form the file has.
+        name: the name, in messages, of the setting for the form of a file.
 
     Raises:
-        RelationError: it is not UTF-8, naming the first line and byte that are not.
+        RelationError: the bytes are not UTF-8; names the first line and byte that are not.
     """
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # Positions count behind a byte order mark, which the codec takes off first.
+        # Positions count from after a byte order mark, which the codec removes first.
         start = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") and len(error.object) < len(raw) else 0)
         line = raw.count(b"\n", 0, start) + 1
         column = start - raw.rfind(b"\n", 0, start)
@@ -192,10 +192,10 @@ def decoded(path: Path, raw: bytes, name: str = "form") -> str:
 def _check_columns(
     path: Path, header: list[str], columns: ColumnsConfig, seeming: Callable[[], str] = str
 ) -> list[int]:
-    """Places of the three columns; of a file without them, `seeming` says what it seems to be.
+    """Places of the three columns; if they are missing, `seeming` says what the file seems to be.
 
     Raises:
-        RelationError: one is missing, or there twice.
+        RelationError: a column is missing, or repeated.
     """
     names = [columns.q_id, columns.exA, columns.exB]
     missing = [name for name in names if name not in header]
@@ -227,7 +227,7 @@ def _csv_rows(
             if not cells:
                 blank.append(line)
                 continue
-            # Blank lines at the very end are not rows; between rows they are.
+            # Blank lines at the very end are no rows; between rows they are bad rows.
             yield from (BadRow(file, n, "the row is empty") for n in blank)
             blank.clear()
             if len(cells) != len(header):
@@ -266,7 +266,7 @@ def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig, nam
     names = [columns.q_id, columns.exA, columns.exB]
     _check_columns(path, list(source.schema_arrow.names), columns)
     _check_count(path, source.metadata.num_rows)
-    # A column that repeats a cell is small in the file and huge when it is written out: looked at before that.
+    # A column that repeats a cell is small in the file and huge once expanded, so cells are checked before that.
     source = parquet.ParquetFile(io.BytesIO(raw), read_dictionary=names)
     line = 0
     for batch in source.iter_batches(columns=names):
@@ -278,7 +278,7 @@ def _parquet_rows(path: Path, raw: bytes, file: str, columns: ColumnsConfig, nam
 
 
 def _check_cells(path: Path, name: str, column: Any) -> None:
-    """Refuse a column of a Parquet file with a cell too long for rows to be made of it; what is no text passes."""
+    """Refuse a column of a Parquet file that has a cell longer than `LONGEST_CELL`; columns without text pass."""
     import pyarrow
     import pyarrow.compute
 

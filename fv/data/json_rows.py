@@ -1,4 +1,4 @@
-"""Rows of JSON files: published lists and objects, and one object a line. Lines are those of the file."""
+"""Rows of JSON files: published lists and objects, and files of one object per line."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from fv.data.rows import BadRow, Row, make_row, others
 from fv.errors import RelationError, shorten
 
 KEYS = (("input", "output"), ("subject", "object"))
-"""What published files call exA and exB; tried after the configured names."""
+"""Keys of exA and exB in published files; tried after the configured names."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -23,12 +23,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# A number is taken as it is written: 1.50 stays "1.50".
+# Numbers stay as written: 1.50 is read as "1.50".
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str)
 
 
 def json_line_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> Iterator[Row | BadRow]:
-    """Rows of a file with one JSON object a line; a line that is not JSON is a bad row."""
+    """Rows of a file with one JSON object per line; a line that is not JSON is a bad row."""
 
     def items() -> Iterator[tuple[int, Any]]:
         for line, content in enumerate(text.split("\n"), 1):
@@ -47,18 +47,18 @@ def json_line_rows(path: Path, text: str, file: str, columns: ColumnsConfig) -> 
 def json_rows(
     path: Path, text: str, file: str, columns: ColumnsConfig, form: Form = DataConfig.form, name: str = "form"
 ) -> Iterator[Row | BadRow]:
-    """Rows of a list, of an object with `samples`, or of objects behind one another.
+    """Rows of a list, of an object with `samples`, or of several objects in sequence.
 
     Args:
-        path: for messages, and for the name of a relation that has none.
+        path: the file; it appears in messages, and its name is the relation's if the file does not name one.
         text: the file's text.
         file: the file's name in its folder.
         columns: names of the three columns.
         form: `function_vectors` takes lists only, `lre` objects with `samples` only.
-        name: what a message calls `form`.
+        name: the name of `form` in messages.
 
     Raises:
-        RelationError: the text is not JSON or not of its form, or the first item lacks a key.
+        RelationError: the text is not JSON or does not have its form, or the first item lacks a key.
     """
     try:
         at = _skip(text, 0)
@@ -81,8 +81,8 @@ def json_rows(
         raise RelationError(f"{path} is not usable JSON: {error}.") from None
 
 
-# By hand, for a row is named by its line: `json` says where a value ends, and neither it nor ijson or orjson says where
-# the elements of a list begin. The values themselves are the decoder's.
+# Lists are parsed by hand, because a message names a row by its line: `json` says where a value ends, but neither it
+# nor ijson or orjson says where the elements of a list begin. The decoder parses the values themselves.
 
 
 def _items(text: str, at: int) -> Iterator[tuple[int, Any]]:
@@ -96,18 +96,18 @@ def _items(text: str, at: int) -> Iterator[tuple[int, Any]]:
 
 def _skip(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
-    assert found is not None  # it may match nothing, and always matches
+    assert found is not None  # it always matches, if only the empty text
     return found.end()
 
 
 def _samples(text: str, at: int) -> Iterator[tuple[int, Any]]:
-    """The elements of `samples`, with their positions; the object at `at` is known to parse and to have it."""
+    """The elements of `samples` with their positions; the object at `at` is known to be valid and to have the key."""
     at = _skip(text, at + 1)
     while text[at] != "}":
         key, at = _DECODER.raw_decode(text, at)
         at = _skip(text, _skip(text, at) + 1)
         if key == "samples":
-            # The object parsed, so what follows the list is known to be sound, unless there is more behind it.
+            # The object is known to be valid, so only the text after the object still has to be checked.
             yield from _elements(text, at, last=False)
         _, at = _DECODER.raw_decode(text, at)
         at = _skip(text, at)
@@ -137,14 +137,14 @@ def _refuse_more(text: str, at: int) -> None:
 
 
 def keys_of(item: Mapping[str, Any], columns: ColumnsConfig) -> tuple[str, str] | None:
-    """The keys under which an item has exA and exB; None if it has them under none that are known."""
+    """The keys under which an item has exA and exB; None if it has no known pair of keys."""
     return next((pair for pair in ((columns.exA, columns.exB), *KEYS) if all(key in item for key in pair)), None)
 
 
 def _item_rows(
     path: Path, items: Iterator[tuple[int, Any]], file: str, columns: ColumnsConfig
 ) -> Iterator[Row | BadRow]:
-    """Rows of JSON objects; the first one says what their keys are."""
+    """Rows of JSON objects; the first object determines the keys."""
     names: list[str] | None = None
     for line, item in items:
         if isinstance(item, BadRow):

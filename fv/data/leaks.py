@@ -1,7 +1,8 @@
-"""Eval queries that other relations' fit prompts show: a leak into whatever is made of several relations.
+"""Leaks: eval queries that fit prompts of other relations show.
 
-The AIE, the global vector and transfer take heads and means from several relations' fit prompts. Within a relation no
-eval query is seen there (`fv.data.trials`); `country_capital` may well ask a pair that `city_country` was fitted on.
+The AIE, the global vector and transfer take heads and means from the fit prompts of several relations. A relation's own
+fit prompts never show its eval queries (`fv.data.relation_sampler`), but `country_capital` may ask for a pair that
+`city_country` was fitted on.
 """
 
 from collections import defaultdict
@@ -12,19 +13,19 @@ from fv.data.snapshot import Snapshot
 
 
 def eval_pairs_elsewhere(snapshot: Snapshot, among: Collection[str] | None = None) -> dict[str, dict[str, list[str]]]:
-    """Which eval queries stand, as a pair in normal form and in either direction, in other relations' fit prompts.
+    """Find the eval queries that appear in other relations' fit prompts, as a pair in normal form, in either direction.
 
     Every fit trial counts, with its query and its right demonstrations; a run that patches or averages fewer trials
-    (`n_trials` of `score`, `n_mean_trials` of `data`) shows a part of these.
+    (`n_trials` of `score`, `n_mean_trials` of `data`) shows only a part of these.
 
     Args:
         snapshot: the trials.
-        among: the relations whose fit prompts are looked at; all of the snapshot's unless given.
+        among: the relations whose fit prompts are searched; all of the snapshot unless given.
 
     Returns:
-        {q_id: {trial_id: the other relations that show its query, sorted}}, with every relation of the snapshot and
-        only those of its eval trials whose query is shown. Where fit trials are evaluated on (a shared split),
-        these are the eval trials.
+        {q_id: {trial_id: the other relations that show its query, sorted}}: every relation of the snapshot, with only
+        the eval trials whose query is shown. If vectors are evaluated on fit trials (a shared split), these are the
+        eval trials.
     """
     shown_in: dict[frozenset[str], set[str]] = defaultdict(set)
     for trial in snapshot.trials:

@@ -1,21 +1,24 @@
 """A prompt as text with the borders of its tokens. No torch here."""
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fv.data.token_text import shown_token
 from fv.models.token_ids import token_spans
 
 if TYPE_CHECKING:
-    from fv.data.encoding import HasTokenizer
+    from fv.data.encoder import HasTokenizer
 
 LEGEND = (
     "| stands between tokens, ⏎ for a newline, [ ] around the token that is scored; an answer's token that is part "
     "of a character is shown as bytes, as in \\xea."
 )
 
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+"""The name that a tokenizer with byte fallback gives to the token of a byte."""
+
 
 class MarkedPrompt(NamedTuple):
-    """A prompt and its answer as `LEGEND` says, and the number of the prompt's tokens."""
+    """A prompt and its answer, marked as `LEGEND` says, and the number of the prompt's tokens."""
 
     text: str
     n_tokens: int
@@ -24,11 +27,11 @@ class MarkedPrompt(NamedTuple):
 def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> MarkedPrompt:
     """Mark the borders of the tokens of a prompt with its answer.
 
-    The answer's tokens are shown as they are, in bytes where they are parts of a character; in the prompt, a character
-    stands whole at its first token.
+    Each of the answer's tokens is shown alone, as bytes if it is a part of a character; in the prompt, a character is
+    shown whole at its first token.
 
     Args:
-        lm: whose tokenizer is used.
+        lm: the model, or another holder of a tokenizer.
         prompt: the prompt.
         target: the answer.
         special: whether the prompt gets special tokens.
@@ -44,9 +47,34 @@ def mark_tokens(lm: "HasTokenizer", prompt: str, target: str, special: bool) -> 
         elif i < count:
             piece = text[max(start, covered) : end] or "…"
         else:
-            piece = shown_token(lm.tokenizer, token, text[start:end])
+            piece = _shown_token(lm.tokenizer, token, text[start:end])
         piece = piece.replace("\n", "⏎") + ("\n" if "\n" in piece else "")
         border = "" if i == 0 or shown.endswith("\n") else "|"
         shown += border + (f"[{piece}]" if i == count else piece)
         covered = max(covered, end)
     return MarkedPrompt(shown, count)
+
+
+def _shown_token(tokenizer: Any, token: int, covered: str) -> str:
+    r"""A token as text: the text that it covers, or its bytes, as in ` \xea`, if it holds a part of a character.
+
+    Args:
+        tokenizer: the tokenizer.
+        token: the id of the token.
+        covered: the text that the token covers by the tokenizer's offsets: for a part of a character, all of it.
+    """
+    if token == tokenizer.unk_token_id:
+        return tokenizer.unk_token
+    # Bytes that are not valid text alone are decoded to U+FFFD.
+    raw = _bytes_of(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in tokenizer.decode([token]) else None
+    return covered if raw is None else raw.decode("utf-8", errors="backslashreplace")
+
+
+def _bytes_of(piece: str) -> bytes | None:
+    """The bytes that a token of the vocabulary stands for; None if it has neither of the two known spellings."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    if byte := BYTE.fullmatch(piece):
+        return bytes([int(byte[1], 16)])
+    of_character = {character: byte for byte, character in bytes_to_unicode().items()}
+    return bytes(of_character[c] for c in piece) if of_character.keys() >= set(piece) else None

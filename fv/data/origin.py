@@ -1,4 +1,4 @@
-"""The model and prompts that something was measured with: goes with effects, vectors and results into their files."""
+"""The origin of numbers: the model and prompts behind effects, vectors and results, kept in their files."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,12 +13,12 @@ from fv.models.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Origin:
-    """Where numbers come from.
+    """The model and prompts that numbers were measured with.
 
     Attributes:
         model: the model's short name.
-        weights: what identifies its weights and tokenizer (`LanguageModel.fingerprint`).
-        template: how pairs became text.
+        weights: digests of its weights and tokenizer (`LanguageModel.fingerprint`).
+        template: the template of the prompts.
         add_special_tokens: whether prompts had the tokenizer's special tokens.
     """
 
@@ -32,21 +32,21 @@ class Origin:
 
     @classmethod
     def of(cls, lm: LanguageModel, snapshot: Snapshot) -> "Origin":
-        """What is measured of a model on the trials of a snapshot."""
+        """The origin of measurements of a model on the trials of a snapshot."""
         return cls.named(lm.name, lm.fingerprint, snapshot)
 
     @classmethod
     def named(cls, model: str, weights: dict[str, str], snapshot: Snapshot) -> "Origin":
-        """The same of a model that is known by its name and fingerprint."""
+        """The origin of measurements of a model that is given by its name and fingerprint."""
         meta = snapshot.meta
         return cls(model, dict(weights), TemplateConfig(**meta.template), meta.add_special_tokens)
 
     @classmethod
     def parse(cls, value: Any) -> "Origin":
-        """Read back what `as_json` gave.
+        """Read back the result of `as_json`.
 
         Raises:
-            ArtifactError: it is something else.
+            ArtifactError: the value has another form.
         """
         names = {each.name for each in fields(cls)}
         if not isinstance(value, dict) or set(value) != names or not isinstance(value["template"], dict):
@@ -60,25 +60,25 @@ class Origin:
         return cls(**{**value, "template": TemplateConfig(**value["template"])})
 
     def as_json(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """The origin as a JSON value."""
         return asdict(self)
 
     @property
     def prompt_ending(self) -> str:
-        """The text that every prompt ends with, behind the query's input."""
+        """The text after the query's input, with which every prompt ends."""
         return self.template.query.rpartition("{exA}")[2]
 
     @property
     def identity(self) -> Identity:
-        """The model."""
+        """The identity of the model."""
         return Identity(self.model, self.weights)
 
     def differences(self, other: "Origin") -> list[str]:
-        """Differences of this origin from another, each as half a sentence."""
+        """Differences of this origin from another, each as a part of a sentence."""
         return [*self.identity.differences(other.identity), *self.other_prompts(other)]
 
     def other_prompts(self, other: "Origin") -> list[str]:
-        """The first difference of its prompts from another's, as half a sentence, if there is one."""
+        """The first difference of its prompts from another origin's, as a part of a sentence; else empty."""
         for part in ("query", "demo", "target"):
             own, there = (getattr(each.template, part) for each in (self, other))
             if own != there:
@@ -91,23 +91,23 @@ class Origin:
 def check_origin(
     what: str, origin: Origin | None, lm: LanguageModel, snapshot: Snapshot | None = None, remedy: str | None = None
 ) -> list[str]:
-    """Check that what a model made is used with that model, as `check_made_by` does, and with prompts of the same kind.
+    """Check that a thing is used with the model that made it (`check_made_by`), and with prompts of the same kind.
 
     Args:
-        what: it, with its verb: `The vector antonym is`.
-        origin: what it was made with; None where that is not known, and nothing can be said.
+        what: the thing, with its verb: `The vector antonym is`.
+        origin: the model and prompts that it was made with; None if they are unknown, and nothing is checked.
         lm: the model that it is used with.
         snapshot: the trials that it is used on, if any.
-        remedy: as of `check_made_by`.
+        remedy: as for `check_made_by`.
 
     Returns:
-        what was warned of: a sentence, or nothing.
+        the warnings that were given: one sentence, or none.
 
     Raises:
-        ConfigError: there is a `remedy`, and it is of another model.
+        ConfigError: the thing was made by another model, and there is a `remedy`.
 
     Warns:
-        FvWarning: it is of another model, tokenizer or template.
+        FvWarning: the thing was made with another model, tokenizer or template.
     """
     if origin is None:
         return []
@@ -119,7 +119,7 @@ def refuse_other_tokenizer(lm: LanguageModel, snapshot: Snapshot) -> None:
     """Refuse trials whose answers are tokens of another tokenizer.
 
     Raises:
-        TrialError: naming both.
+        TrialError: the tokenizers differ; names both.
     """
     there, here = snapshot.meta.tokenizer["sha256"], lm.fingerprint["tokenizer_sha256"]
     if there != here:

@@ -1,4 +1,4 @@
-"""Relations as a caller has them: a file of any form, or pairs in memory."""
+"""Reading relations from a file of any form, or from pairs in memory."""
 
 from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from itertools import islice
@@ -14,11 +14,11 @@ from fv.errors import RelationError, one_of, shorten
 from fv.files import digest_of
 
 IN_MEMORY = Path("in memory")
-"""What stands in a path's place where relations are from no file."""
+"""The path of relations that come from no file."""
 PairLike: TypeAlias = Sequence[str] | Mapping[str, str]
-"""An input and its right output, or both by the keys that files have them under: {"input": …, "output": …}."""
+"""An input and its right output, as a sequence or by the keys that files use: {"input": …, "output": …}."""
 RelationsLike: TypeAlias = Mapping[str, Relation] | Mapping[str, Iterable[PairLike]]
-"""Relations, or {name: pairs of an input and its right output}."""
+"""Relations, or pairs of an input and its right output: {name: pairs}."""
 
 
 def read_relations(
@@ -34,12 +34,12 @@ def read_relations(
     Args:
         path: a CSV, TSV, JSON, JSONL or Parquet file, or a folder of such; None for the relations that come with the
             installation.
-        columns: what the columns `q_id`, `exA` and `exB` (relation, input, output) are called there.
-        form: what the file must be (`csv`, `tsv`, `function_vectors`, `lre`, `jsonl`, `parquet`, `folder`); `auto`
-            finds out.
+        columns: the file's names for the columns `q_id`, `exA` and `exB` (relation, input, output).
+        form: the form of the file (`csv`, `tsv`, `function_vectors`, `lre`, `jsonl`, `parquet`, `folder`); `auto`
+            detects it.
         names: the relations to keep; None for all.
-        include: which files of a folder are read: patterns such as `*.csv`, and `!notes.json` for one that is not; None
-            for all.
+        include: the files of a folder to read: patterns such as `*.csv`, and `!notes.json` to exclude one; None for
+            all.
 
     Returns:
         {name: relation}, sorted by name.
@@ -69,10 +69,10 @@ def read_relations(
 
 
 def as_relations(given: RelationsLike) -> Relations:
-    """Relations from what a caller has: `Relations` as they are, a mapping checked as a file's rows are.
+    """Relations from a caller's objects: `Relations` unchanged, a mapping checked in the same way as a file's rows.
 
     Raises:
-        RelationError: it is no mapping of relations; a text is empty or none; nothing is left.
+        RelationError: the object is no mapping of relations; a text is empty or no text; there is no pair.
     """
     if isinstance(given, Relations):
         return given
@@ -96,7 +96,7 @@ def as_relations(given: RelationsLike) -> Relations:
 
 
 def _rows(name: str, pairs: Iterable[PairLike]) -> Iterable[Row | BadRow]:
-    """A relation's rows; the line is the number of the pair, from 1 on."""
+    """A relation's rows; the line is the number of the pair, from 1."""
     if isinstance(pairs, str | Mapping) or _is_unordered(pairs) or not isinstance(pairs, Iterable):
         yield BadRow(str(name), 1, f'is a {type(pairs).__name__}, where a list such as [("hot", "cold"), …] is due')
         return
@@ -109,7 +109,7 @@ def _rows(name: str, pairs: Iterable[PairLike]) -> Iterable[Row | BadRow]:
 
 
 def _texts_of(pair: Any) -> tuple[Any, Any] | str:
-    """Input and output of a pair as a caller has it; what is wrong with it where it is none."""
+    """Input and output of a caller's pair, or a text that says what is wrong with it."""
     if isinstance(pair, Mapping):
         keys = keys_of(pair, ColumnsConfig())
         if keys is None or len(pair) > 2:
@@ -123,5 +123,5 @@ def _texts_of(pair: Any) -> tuple[Any, Any] | str:
 
 
 def _is_unordered(value: object) -> bool:
-    """True of a set, none of whose elements is the first; views of a dict are in its order."""
+    """True of a set, whose elements have no order; views of a dict keep its order."""
     return isinstance(value, Set) and not isinstance(value, MappingView)

@@ -1,4 +1,4 @@
-"""Relations: the (exA, exB) pairs of each `q_id`, as a file has them (spec sections 1, 3.1 and 7)."""
+"""Relations: the (exA, exB) pairs of each `q_id` in a file (spec sections 1, 3.1 and 7)."""
 
 import unicodedata
 from collections import defaultdict
@@ -41,7 +41,7 @@ class Relation:
         pairs: distinct pairs.
         n_duplicates: rows that repeated an earlier pair.
         n_one_to_many: inputs that have several outputs.
-        cluster: the relations that are about the same words, by one name; None for those that are with no other.
+        cluster: the name that it shares with the relations about the same words; None if it is in no cluster.
 
     Example:
         >>> relation = fv.read_relations(names=["antonym"])["antonym"]
@@ -63,11 +63,11 @@ class Relation:
 
 @dataclass(frozen=True, eq=False)
 class Relations(Mapping[str, Relation]):
-    """Relations by name, sorted, as a file or a mapping has them.
+    """Relations by name, sorted, from a file or from memory.
 
     Attributes:
-        path: where they are from.
-        sha256: of what was read.
+        path: the file or folder that they come from.
+        sha256: digest of what was read.
         relations: the relations.
 
     Example:
@@ -100,7 +100,7 @@ class Relations(Mapping[str, Relation]):
         return html_table(("relation", "pairs", "the first"), rows)
 
     def warnings(self) -> list[str]:
-        """One line for each relation with repeated pairs or ambiguous inputs."""
+        """Lines on relations with repeated pairs or ambiguous inputs."""
         lines = []
         for relation in self.relations:
             if relation.n_duplicates:
@@ -112,13 +112,13 @@ class Relations(Mapping[str, Relation]):
 
 def normalise(text: str) -> str:
     """The form under which two strings count as the same: NFKC, case-folded, single spaces."""
-    if text.isascii():  # where NFKC changes nothing and case-folding is lower case
+    if text.isascii():  # then NFKC changes nothing, and case-folding is lower case
         return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def read_configured(data: DataConfig) -> Relations:
-    """Read the file that `data` names, and keep the relations that it asks for.
+    """Read the file that `data` names, and keep the relations that it requests.
 
     Raises:
         RelationError: the file is missing, not UTF-8, lacks a column or has bad rows (all named with their line
@@ -137,7 +137,7 @@ def read_configured(data: DataConfig) -> Relations:
 
 @paused_collector()
 def read_rows(data: DataConfig) -> Table:
-    """The rows of `path`, or of `relation_csv_path` as CSV, usable and bad.
+    """Read the rows of `path`, or of `relation_csv_path` as CSV, usable and bad ones.
 
     Raises:
         RelationError: there is no such file, or it cannot be read as a table at all.
@@ -151,7 +151,7 @@ def read_rows(data: DataConfig) -> Table:
 
 
 def bad_rows(table: Table, limit: int) -> str:
-    """The message about a table's bad rows, the first `limit` of them by name."""
+    """The message about a table's bad rows; it names the first `limit` of them."""
     lines = [str(bad) for bad in table.bad[:limit]]
     if len(table.bad) > limit:
         lines.append(f"… and {len(table.bad) - limit} more")
@@ -178,13 +178,13 @@ def relations_of(table: Table, qids: list[str] | None) -> Relations:
 
 
 def in_clusters(relations: Relations, clusters: Mapping[str, str]) -> Relations:
-    """The relations, each in the cluster that `clusters` ({q_id: cluster}) says, or in none."""
+    """The relations, each with its cluster by `clusters` ({q_id: cluster}), or None."""
     own = (replace(relation, cluster=clusters.get(relation.q_id)) for relation in relations.relations)
     return replace(relations, relations=tuple(own))
 
 
 def _find(given: str, what: str, name: str, or_folder: bool = False) -> Path:
-    """`given` as it is, or as it ships with the library when it is relative and absent here."""
+    """The path `given`, or the file of that name that ships with the library if there is none here."""
     for path in (Path(given), shipped(given)):
         if path.is_file() or (or_folder and path.is_dir()):
             return path

@@ -1,4 +1,4 @@
-"""Rows: pairs of relations with the place each comes from, as every importer yields them."""
+"""Rows: pairs of relations with the file and line of each; every importer yields them."""
 
 import sys
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from pydantic_core import PydanticCustomError
 from fv.config import ColumnsConfig
 
 LONGEST_CELL = 2_000_000
-"""Characters that a cell may have: more than any model's context holds."""
+"""Most characters of a cell: more than any model's context holds."""
 MOST_ROWS = 5_000_000
-"""Rows that a file or a folder may have: each takes about half a kilobyte of memory."""
+"""Most rows of a file or a folder: each takes about half a kilobyte of memory."""
 
 
 class Row(NamedTuple):
-    """One pair of a relation, and where it stands; `file` is empty when a single file was read."""
+    """One pair of a relation, with its file and line; `file` is empty if a single file was read."""
 
     q_id: str
     exA: str  # noqa: N815 - the contract's own names
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used, and why."""
+    """A row that cannot be used, with the reason."""
 
     file: str
     line: int
@@ -39,13 +39,13 @@ class BadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """What a file or a folder holds.
+    """The rows of a file or a folder.
 
     Attributes:
         path: the file or folder.
-        sha256: of the file's bytes; of a folder, of the names and hashes of the files read.
+        sha256: digest of the file's bytes; for a folder, of the names and hashes of the files read.
         rows: the usable rows, in file order.
-        bad: the rows that are not.
+        bad: the other rows.
     """
 
     path: Path
@@ -55,23 +55,23 @@ class Table:
 
 
 def others(columns: ColumnsConfig) -> str:
-    """What to do, in a message, where columns have other names."""
+    """The sentence of a message that says how to name other columns."""
     names = (f"{columns.called(name)}=<name>" for name in ("q_id", "exA", "exB"))
     return f"Other columns are named by {', '.join(names)}."
 
 
 def place(file: str, line: int) -> str:
-    """Where a row stands, for a message."""
+    """The place of a row, for a message."""
     return f"{file}, line {line}" if file else f"line {line}"
 
 
 def make_row(file: str, line: int, names: list[str], values: tuple[Any, Any, Any]) -> Row | BadRow:
-    """A row, or all that is wrong with it."""
+    """The row of three values, or a bad row that says all that is wrong with it."""
     try:
         q_id, ex_a, ex_b = _validate(values)
     except ValidationError as error:
         return BadRow(file, line, _wrong(error, names))
-    # One string object a relation: a million rows name a few thousand.
+    # One string object per relation: a million rows name only a few thousand.
     return Row(sys.intern(q_id), ex_a, ex_b, file, line)
 
 
@@ -87,7 +87,7 @@ def _whole_text(cell: str) -> str:
         try:
             cell.encode()
         except UnicodeEncodeError:
-            # JSON can spell it, and it is no character: it could never be written out again.
+            # JSON can spell it, but it is no character and could never be written to a file.
             raise PydanticCustomError("cell", "holds half a surrogate pair") from None
     return cell
 
@@ -97,7 +97,7 @@ _validate = TypeAdapter(tuple[_Cell, _Cell, _Cell]).validator.validate_python
 
 
 def _wrong(error: ValidationError, names: list[str]) -> str:
-    """What is wrong with a row's cells, each flaw with its columns."""
+    """A text on the flaws of a row's cells, each with its columns."""
     columns: dict[str, list[str]] = {}
     for found in error.errors(include_url=False, include_input=False):
         flaw = found["msg"] if found["type"] == "cell" else "does not hold text"

@@ -1,4 +1,4 @@
-"""Sampling trials from relations in memory or in a file, without any settings."""
+"""Sampling trials by arguments alone, without the settings of a run: `fv.sample_trials`."""
 
 import logging
 from collections.abc import Mapping
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig, template_preset, template_presets
-from fv.data.encoding import HasTokenizer
+from fv.data.encoder import HasTokenizer
 from fv.data.reading import RelationsLike, as_relations
 from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ConfigError, TrialError, one_of, shorten
 from fv.models.token_ids import tokenizer_digest
 
 ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
-"""What the arguments of `sample_trials` are called among the settings of a run."""
+"""Arguments of `sample_trials` by the names that they have among the settings of a run."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Asked(DataConfig):
-    """Settings that messages call by the names of `sample_trials`' arguments."""
+class _Arguments(DataConfig):
+    """Settings that have, in messages, the names of `sample_trials`' arguments."""
 
     def called(self, name: str) -> str:
         return ARGUMENTS.get(name, name)
@@ -29,7 +29,7 @@ class _Asked(DataConfig):
 
 @dataclass(frozen=True)
 class _Tokenizer:
-    """A tokenizer alone, as the sampler takes it."""
+    """A tokenizer alone, in the form that the sampler takes."""
 
     tokenizer: Any
     max_tokens: int
@@ -54,30 +54,30 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
 ) -> Trials:
     """Sample every relation's trials (spec section 5).
 
-    Held-out queries are set aside with all that would give them away before anything else is drawn. A relation's trials
-    depend on the seed, the relation and the counts, never on other relations: a pipeline of the same settings has the
-    same ones.
+    Held-out queries are set aside, with all pairs that would reveal them, before anything else is drawn. A relation's
+    trials depend on the seed, the relation and the counts, never on other relations: a pipeline with the same settings
+    has the same trials.
 
     Args:
-        relations: what `fv.read_relations` gives, or `{"antonym": [("hot", "cold"), …]}`; a pair may be a mapping, too,
-            with the keys of files: `{"input": "hot", "output": "cold"}`.
+        relations: the result of `fv.read_relations`, or `{"antonym": [("hot", "cold"), …]}`; a pair may also be a
+            mapping with the keys that files use: `{"input": "hot", "output": "cold"}`.
         lm: the model, or its tokenizer alone.
         demos: demonstrations in a few-shot prompt.
-        fit: trials a relation that find heads and make vectors; a relation of fewer queries uses them again with other
-            demonstrations.
-        held_out: trials a relation that evaluate vectors; 0 for none.
-        template: a template by name (`qa`, `arrow`, …), or one's own.
-        corruption: what wrong examples are: `derange`, no output stays right; or `permute`.
-        hold_out: what fit prompts do not show of a held-out query: its pair (`queries`), or no pair with its answer
-            either (`outputs`).
-        clusters: {relation: cluster} of those that are about the same words, and so are no independent cases; None for
-            the ones that come with the relations. Recorded in the snapshot; no trial depends on them.
-        add_special_tokens: `auto` for those that the tokenizer adds by itself (BOS), false for none.
-        allow_drop: go on with fewer trials where a relation cannot give all, and leave out one that gives none.
-        seed: of every draw.
+        fit: trials per relation that find heads and make vectors; a relation with fewer queries uses them again with
+            other demonstrations.
+        held_out: trials per relation that evaluate vectors; 0 for none.
+        template: a template by name (`qa`, `arrow`, …), or one of your own.
+        corruption: how examples are made wrong: `derange`, so that no output stays right; or `permute`.
+        hold_out: what fit prompts hide of a held-out query: its pair (`queries`), or every pair with its answer
+            (`outputs`).
+        clusters: {relation: cluster} for relations about the same words, which are not independent cases; None for the
+            clusters that come with the relations. Recorded in the snapshot; no trial depends on them.
+        add_special_tokens: `auto` for the special tokens that the tokenizer adds by itself (BOS), false for none.
+        allow_drop: whether to go on with fewer trials if a relation cannot give all, and to leave out one without any.
+        seed: the seed of all draws.
 
     Raises:
-        RelationError: `relations` holds none.
+        RelationError: `relations` holds no relation.
         TrialError: a relation cannot give its trials, an argument is out of range, or `clusters` names no relation.
         ConfigError: there is no such template, or the template lacks a part.
 
@@ -100,7 +100,7 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
         given = in_clusters(given, clusters)
     if add_special_tokens not in ("auto", True, False):
         raise TrialError(f"add_special_tokens={add_special_tokens!r} must be 'auto', True or False.")
-    data = _Asked(
+    data = _Arguments(
         path=str(given.path),
         template=template_of(template),
         n_demos=demos,
@@ -117,10 +117,10 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
 
 
 def template_of(given: str | TemplateConfig) -> TemplateConfig:
-    """A template by its name, or as it is.
+    """The template of a name; a template is returned unchanged.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is no template of this name.
     """
     if isinstance(given, TemplateConfig):
         return given
@@ -131,10 +131,10 @@ def template_of(given: str | TemplateConfig) -> TemplateConfig:
 
 
 def with_tokenizer(lm: Any) -> HasTokenizer:
-    """What holds a tokenizer: a model as it is, a tokenizer put into the place of one.
+    """A holder of a tokenizer: a model unchanged, or a tokenizer in the place of a model.
 
     Raises:
-        TrialError: it is neither.
+        TrialError: `lm` is neither.
     """
     if hasattr(lm, "tokenizer") and hasattr(lm, "max_tokens"):
         return lm

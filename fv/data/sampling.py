@@ -1,4 +1,4 @@
-"""From relations, or from the snapshot of other trials, to a snapshot."""
+"""Sampling a snapshot of trials from relations, or replaying another snapshot."""
 
 import dataclasses
 import itertools
@@ -11,15 +11,14 @@ from pathlib import Path
 from fv.collector import paused_collector
 from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
 from fv.data.corruption_report import corruption_report
-from fv.data.encoding import Encoder, HasTokenizer
+from fv.data.encoder import Encoder, HasTokenizer
 from fv.data.prompts import accepted, target_tokens, zero_shot_targets
+from fv.data.relation_sampler import QidTrials, RelationSampler
 from fv.data.relations import Pair, Relation, Relations, normalise
-from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, Trial, parse_snapshot
-from fv.data.trials import QidTrials, RelationSampler
+from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
 from fv.errors import ArtifactError, TrialError
 from fv.files import read_json, sha256_of
 from fv.models.language_model import LanguageModel
-from fv.models.prompt import Prompt
 from fv.models.special_tokens import adds_special_tokens
 
 MAX_OUTPUTS_CHECKED = 2000
@@ -39,14 +38,14 @@ def sample_snapshot(
 
     Args:
         file: the relations.
-        data: how many trials of which kind.
-        seed: of every draw.
-        lm: the model, or what holds its tokenizer.
-        add_special_tokens: `auto` or true for those that the tokenizer adds by itself, false for none.
-        name: what a message calls the last one.
+        data: the counts and kinds of trials.
+        seed: the seed of all draws.
+        lm: the model, or another holder of its tokenizer.
+        add_special_tokens: `auto` or true for the special tokens that the tokenizer adds by itself, false for none.
+        name: the name of `add_special_tokens` in messages.
 
     Raises:
-        TrialError: a relation cannot give its trials, or none is left.
+        TrialError: a relation cannot give its trials, or no relation gives any.
     """
     special = adds_special_tokens(lm.tokenizer, add_special_tokens)
     encoder = Encoder(lm, special, name)
@@ -92,11 +91,11 @@ def sample_snapshot(
 
 
 def replay_snapshot(path: Path, qids: list[str] | None, lm: LanguageModel) -> Snapshot:
-    """Take the trials of another snapshot instead of sampling (debugging only).
+    """Use the trials of another snapshot instead of sampling (for debugging only).
 
     Raises:
-        ArtifactError: the file does not fit the schema, lacks a wanted relation, or its token ids are not this
-            tokenizer's.
+        ArtifactError: the file does not fit the schema, lacks a requested relation, or has token ids of another
+            tokenizer.
     """
     value = read_json(path)
     snapshot = parse_snapshot(value, path)
@@ -111,10 +110,10 @@ def replay_snapshot(path: Path, qids: list[str] | None, lm: LanguageModel) -> Sn
 
 
 def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
-    """Refuse a snapshot whose target tokens are not what this model's tokenizer gives.
+    """Refuse a snapshot whose target tokens this model's tokenizer does not give.
 
     Raises:
-        ArtifactError: naming the first trial that differs, and both tokenizers.
+        ArtifactError: names the first trial that differs, and both tokenizers.
     """
     encoder = Encoder(lm, snapshot.meta.add_special_tokens)
     for trial in snapshot.trials:
@@ -132,17 +131,10 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
                 )
 
 
-def prompt_of(lm: LanguageModel, snapshot: Snapshot, trial: Trial, kind: str) -> Prompt:
-    """A trial's `clean`, `corrupted` or `zero_shot` prompt as token ids, with the trial's answer."""
-    ids = lm.encode(getattr(trial, f"{kind}_prompt_str"), snapshot.meta.add_special_tokens)
-    name = f"the {kind.replace('_', '-')} prompt of the trial {trial.trial_id} of {trial.q_id}"
-    return Prompt(tuple(ids), tuple(lm.known(trial.target_token_ids)), name=name)
-
-
 def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:
-    """How many of a relation's distinct outputs share their first token with another one.
+    """Count the distinct outputs of a relation that share their first token with another output.
 
-    Tokenises at most 2,000 outputs, each behind its first input's zero-shot prompt; outputs that fail the boundary
+    Tokenises at most 2,000 outputs, each after its first input's zero-shot prompt; outputs that fail the boundary
     check there are left out.
     """
     outputs: dict[str, Pair] = {}
@@ -158,12 +150,12 @@ def first_token_collisions(relation: Relation, template: TemplateConfig, encoder
 
 
 def log_warnings(file: Relations | None, snapshot: Snapshot, called: Callable[[str], str] = str) -> None:
-    """Tell the user what the snapshot records about its relations.
+    """Log warnings and notes on a snapshot and its relations.
 
     Args:
-        file: what the trials were sampled from; None for a replayed snapshot.
+        file: the relations that the trials were sampled from; None for a replayed snapshot.
         snapshot: the trials.
-        called: what a line calls a field of `DataConfig`: its name, or where the user has it.
+        called: gives the name of a field of `DataConfig` in the lines: its own, or its key in the user's settings.
     """
     for line in file.warnings() if file else []:
         log.warning(line)

@@ -1,4 +1,4 @@
-"""The snapshot of sampled trials: `sampled_trials.json`, all that is read of trials from there on (spec section 5)."""
+"""The snapshot of sampled trials, `sampled_trials.json`: all later steps read trials from it (spec section 5)."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +13,7 @@ from fv.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 WrongOutputs = Literal["deranged", "relation", "permuted"]
-"""Where a corrupted prompt's outputs come from."""
+"""The sources of a corrupted prompt's outputs (`Trial`)."""
 
 
 class _Strict(BaseModel):
@@ -22,15 +22,15 @@ class _Strict(BaseModel):
 
 _PAIR = {"type": "object", "properties": {"exA": {"type": "string"}, "exB": {"type": "string"}}}
 _Pair = Annotated[Pair, PlainSerializer(Pair._asdict), WithJsonSchema({**_PAIR, "required": ["exA", "exB"]})]
-"""A pair as the file has it: an object, where a tuple would be a list."""
+"""A pair that is written as a JSON object; a plain tuple would become a list."""
 
 
 class Trial(_Strict):
     """One query with its demonstrations, right and wrong, as text and as token ids.
 
-    `corruption` says where the wrong outputs come from: `deranged` among the demonstrations, drawn from the `relation`,
-    or `permuted` among the demonstrations, right ones included. `target_in_corrupted` says whether the right answer is
-    visible as an output there.
+    `corruption` is the source of the wrong outputs: `deranged` among the demonstrations, drawn from the `relation`, or
+    `permuted` among the demonstrations, so that some may stay right. `target_in_corrupted` says whether the right
+    answer is an output of the corrupted demonstrations.
     """
 
     trial_id: str
@@ -61,7 +61,7 @@ class Trial(_Strict):
 
 
 class QidCounts(_Strict):
-    """Trials of one relation: asked for, and there."""
+    """Numbers of trials of one relation: requested, and sampled."""
 
     fit_asked: int
     fit: int
@@ -70,21 +70,21 @@ class QidCounts(_Strict):
 
 
 class Rejections(_Strict):
-    """Candidate trials of one relation that could not be used, and the first reasons."""
+    """Number of candidate trials of one relation that could not be used, with the first reasons."""
 
     n_rejected: int
     reasons: list[str]
 
 
 class SourceFile(_Strict):
-    """Where the pairs come from."""
+    """A file by its path and digest."""
 
     path: str
     sha256: str
 
 
 class Collisions(_Strict):
-    """How far first target tokens tell a relation's distinct outputs apart."""
+    """Counts of a relation's distinct outputs, and of those that share their first token with another."""
 
     n_outputs: int
     n_colliding: int
@@ -92,12 +92,12 @@ class Collisions(_Strict):
 
 
 class Meta(_Strict):
-    """What the trials were sampled from and how.
+    """The source of the trials, and the settings that they were sampled with.
 
-    `corruption` is the one asked for; null in a snapshot from before there was a choice, where one repeated output
-    among the demonstrations had all of a prompt's outputs drawn from the relation. `hold_out` says what of an eval
-    query no fit prompt shows. `clusters` has the cluster of each relation that has one: relations about the same words,
-    which are no independent cases, have the same.
+    `corruption` is the requested one; null in a snapshot from before there was a choice, where one repeated output
+    among the demonstrations made all of a prompt's outputs come from the relation. `hold_out` says what fit prompts
+    hide of an eval query. `clusters` has the cluster of each relation that has one: relations about the same words,
+    which are not independent cases, share a cluster.
     """
 
     schema_version: Literal[1]
@@ -121,7 +121,7 @@ class Meta(_Strict):
     clusters: dict[str, str] = {}
 
     def cluster_of(self, q_id: str) -> str:
-        """The cluster of a relation; one that has none is its own."""
+        """The cluster of a relation; a relation without one is its own cluster."""
         return self.clusters.get(q_id, q_id)
 
 
@@ -155,8 +155,8 @@ class Snapshot(_Strict):
     def evaluated(self, q_id: str, at_most: int | None = None) -> list[Trial]:
         """The trials of one relation that vectors are evaluated on, in order.
 
-        Where these are the fit trials (a shared split) a query may have several; their zero-shot prompts are the same,
-        so only the first of each query is taken.
+        If these are the fit trials (a shared split), a query may have several. Their zero-shot prompts are the same, so
+        only the first trial of each query is taken.
         """
         trials = self.of(q_id, self.eval_split)
         if self.meta.split_policy == "shared":
@@ -167,7 +167,7 @@ class Snapshot(_Strict):
         return trials[:at_most]
 
     def only(self, qids: Collection[str]) -> "Snapshot":
-        """The snapshot with the trials and the records of some relations."""
+        """The snapshot with the trials and records of the given relations only."""
         by_qid = ("counts", "rejections", "duplicates", "one_to_many", "first_token_collisions", "clusters")
         kept = {name: {q: value for q, value in getattr(self.meta, name).items() if q in qids} for name in by_qid}
         dropped = [q_id for q_id in self.meta.dropped_qids if q_id in qids]
@@ -189,7 +189,7 @@ def parse_snapshot(value: Any, path: Path) -> Snapshot:
     """Check a JSON value against the schema.
 
     Raises:
-        ArtifactError: it does not fit; names the file, the field and the reason.
+        ArtifactError: the value does not fit; names the file, the field and the reason.
     """
     try:
         return Snapshot.model_validate(value)

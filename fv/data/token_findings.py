@@ -1,4 +1,4 @@
-"""What a tokenizer stumbles over in relations, with the rows it stands in. No torch here."""
+"""Findings that depend on the tokenizer, with the rows concerned. No torch here."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,15 +7,15 @@ from fv.data.checks import Finding
 from fv.data.rows import Row, place
 
 if TYPE_CHECKING:
-    from fv.data.token_check import TokenReport
+    from fv.data.token_report import TokenReport
 
 
 def token_findings(rows: Sequence[Row], reports: "Sequence[TokenReport]") -> list[Finding]:
-    """Pairs that cannot be queries, and outputs with one first token.
+    """Findings on pairs that cannot be queries, and on outputs that share their first token.
 
     Args:
         rows: the rows of the relations.
-        reports: what each relation is to the tokenizer.
+        reports: the report on each relation under the tokenizer.
     """
     first: dict[tuple[str, str, str], Row] = {}
     by_output: dict[tuple[str, str], Row] = {}

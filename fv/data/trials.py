@@ -1,263 +1,129 @@
-"""Sampling trials from relations: splits, demonstrations, corruption (spec section 5).
+"""Trials as an object for notebooks: saved, read back, shown as a table, and used to make prompts."""
 
-Every relation draws from its own generator, seeded by (seed, q_id), so that adding or dropping a relation
-changes no other relation's trials.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
 
-import itertools
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+import pandas as pd
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
-from fv.config import DataConfig, HoldOut, Split
-from fv.data.capacity import Capacity, advice, capacity
-from fv.data.corruption import OutputTable, corrupt
-from fv.data.encoding import Encoder
-from fv.data.hold_out import FitSide
-from fv.data.prompts import render, zero_shot_targets
-from fv.data.relations import Pair, Relation, normalise
-from fv.data.rendered import Renderer
-from fv.data.snapshot import Trial
-from fv.errors import TrialError
-from fv.seeding import generator_for
-
-MAX_REASONS = 3
-ATTEMPTS = 3
-"""How often a query's demonstrations are drawn before the query is rejected."""
-ATTEMPTS_AGAIN = 20
-"""How often they are drawn for a query that is used again, before all choices are gone through."""
-MAX_CHOICES = 1000
-"""Choices gone through for such a query, beside those that trials have already."""
+from fv.characters import visible
+from fv.config import TemplateConfig
+from fv.data.prompts import render
+from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
+from fv.errors import TrialError, shorten
+from fv.markup import html_table, paragraph
 
 
-@dataclass
-class QidTrials:
-    """What sampling one relation gave.
+@dataclass(frozen=True, eq=False)
+class Trials(Mapping[str, "Trials"]):
+    """Trials of one or several relations; `trials["antonym"]` has the trials of one.
+
+    A trial is a query with demonstrations, right and wrong. Fit trials find heads and make vectors; held-out ones,
+    whose queries no fit prompt shows, evaluate them.
 
     Attributes:
-        trials: fit trials, then eval trials.
-        n_rejected: candidate queries that could not be used.
-        reasons: the first reasons, at most three.
+        snapshot: all data of the trials, the content of a run's `sampled_trials.json`.
+
+    Example:
+        >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
+        >>> trials["antonym"].prompt("hot")
+        'Q: hot\\nA:'
     """
 
-    trials: list[Trial] = field(default_factory=list)
-    n_rejected: int = 0
-    reasons: list[str] = field(default_factory=list)
+    snapshot: Snapshot
 
-    def count(self, split: str) -> int:
-        return sum(trial.split == split for trial in self.trials)
+    @property
+    def template(self) -> TemplateConfig:
+        """The template that turns pairs into text."""
+        return TemplateConfig(**self.snapshot.meta.template)
 
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.snapshot.qids)
 
-def kin_groups(pairs: Sequence[Pair]) -> np.ndarray:
-    """Number the groups of pairs that would leak into one another, one number a pair.
+    def __getitem__(self, q_id: str) -> "Trials":
+        if q_id not in self._names:
+            raise KeyError(f"There are no trials of {q_id!r}; there are some of {shorten(list(self._names), 40)}.")
+        return self if len(self._names) == 1 else Trials(self.snapshot.only([q_id]))
 
-    Two pairs are kin when, in normalised form, they have the same input or are each other's reverse; kinship
-    is passed on.
-    """
-    first: dict[str, int] = {}
-    same_input = [first.setdefault(normalise(pair.exA), i) for i, pair in enumerate(pairs)]
-    seen: dict[tuple[str, ...], int] = {}
-    reverse = list(range(len(pairs)))
-    for i, pair in enumerate(pairs):
-        # Only a pair whose output is also an input can have a reverse: the others need no key, which saves memory.
-        if (output := normalise(pair.exB)) in first:
-            reverse[i] = seen.setdefault(tuple(sorted((normalise(pair.exA), output))), i)
-    rows = np.array([*same_input, *reverse], dtype=np.int32)
-    columns = np.tile(np.arange(len(pairs), dtype=np.int32), 2)
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
-    return connected_components(graph, directed=False)[1]
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
 
+    def __len__(self) -> int:
+        return len(self._names)
 
-class RelationSampler:
-    """Samples the trials of one relation.
+    @property
+    def fit(self) -> list[Trial]:
+        """The trials that find heads and make vectors."""
+        return [trial for trial in self.snapshot.trials if trial.split == "fit"]
 
-    Eval queries are set aside with all their kin, and with all pairs of the same output if outputs are held out, before
-    anything else is drawn. Fit queries and all demonstrations come from the rest, and no demonstration is kin of its
-    trial's query or of another demonstration. Where there are fewer fit queries than trials, queries are used again in
-    the same order, each time behind demonstrations that make another prompt; so a shorter list of fit trials is the
-    beginning of a longer one.
-    """
+    @property
+    def held_out(self) -> list[Trial]:
+        """The trials that evaluate vectors."""
+        return [trial for trial in self.snapshot.trials if trial.split == "eval"]
 
-    def __init__(self, relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> None:
-        self.relation = relation
-        self.data = data
-        self.seed = seed
-        self.encoder = encoder
-        self.renderer = Renderer(encoder, data.template)
-        self.rng = generator_for(seed, relation.q_id)
-        self.order: list[int] = self.rng.permutation(len(relation.pairs)).tolist()
-        self.groups = kin_groups(relation.pairs)
-        self.answers = _numbered_outputs(relation.pairs) if data.hold_out is HoldOut.outputs else None
-        self.has_kin = np.bincount(self.groups)[self.groups] > 1
-        self.result = QidTrials()
+    @property
+    def table(self) -> pd.DataFrame:
+        """A table with one row per trial: trial_id, q_id, split, input, output, and its three prompts as text."""
+        columns = ["trial_id", "q_id", "split", "input", "output", "clean", "corrupted", "zero_shot"]
+        rows = [
+            (t.trial_id, t.q_id, t.split, *t.query, t.clean_prompt_str, t.corrupted_prompt_str, t.zero_shot_prompt_str)
+            for t in self.snapshot.trials
+        ]
+        return pd.DataFrame(rows, columns=columns)
 
-    def sample(self) -> QidTrials:
-        """Sample everything `data` asks for.
-
-        Raises:
-            TrialError: the relation cannot give it and `allow_drop` is false.
-        """
-        data = self.data
-        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
-        self.side = FitSide(self.groups, self.answers, data)
-        candidates = self.side.candidates(self.order, self._is_usable)
-        first = list(itertools.islice(candidates, n_eval))
-        self._fill_pool()
-        eval_trials = self._build_trials("eval", first, n_eval)
-        # A candidate that could not be built stays aside; others take its place while the fit side can spare them.
-        while len(eval_trials) < n_eval and (another := next(candidates, None)) is not None:
-            self._fill_pool()
-            eval_trials += self._build_trials("eval", [another], 1, first=len(eval_trials))
-        self.result.trials = [*self._build_fit_trials(data.n_trials_per_q), *eval_trials]
-        for split, asked in (("fit", data.n_trials_per_q), ("eval", n_eval)):
-            if self.result.count(split) < asked and not data.allow_drop:
-                raise TrialError(self._too_few(split, asked))
-        return self.result
-
-    def capacity(self, usable: np.ndarray) -> Capacity:
-        """How far each count could be raised alone.
+    def prompt(self, text: str, demos: int = 0) -> str:
+        """The prompt that asks for `text`, in the trials' template.
 
         Args:
-            usable: whether each pair can be a query, (n_pairs,).
+            text: the query's input.
+            demos: the number of right examples before it, from the first fit trial without `text` among its inputs.
+
+        Raises:
+            TrialError: `text` is empty or no text, or one relation's trials do not have so many demonstrations.
         """
-        return capacity(self.groups, usable, self.data, self.answers, self.order)
+        if not isinstance(text, str) or not text.strip():
+            raise TrialError(f"text={text!r} must be the text that a prompt asks for, such as 'hot'.")
+        shown = []
+        if demos:
+            if len(self) > 1:
+                raise TrialError(f"demos={demos} are of one relation: say trials[{self._names[0]!r}].prompt(…).")
+            usable = [t.demos for t in self.fit if text not in (t.query.exA, *(pair.exA for pair in t.demos))]
+            most = max(map(len, usable), default=0)
+            if not 0 < demos <= most:
+                raise TrialError(f"demos={demos} must be from 0 to {most}, the demonstrations of a trial here.")
+            shown = usable[0][:demos]
+        return render(self.template, shown, text)
 
-    def _is_usable(self, index: int) -> bool:
-        try:
-            self.renderer.tokenized(self.relation.pairs[index], [])
-        except TrialError as error:
-            self._reject(index, error)
-            return False
-        return True
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the trials as JSON, in the form of a run's `sampled_trials.json`; `fv.load_trials` reads them."""
+        write_snapshot(Path(path), self.snapshot)
 
-    def _fill_pool(self) -> None:
-        """Let fit queries and demonstrations come from what eval queries have left over."""
-        pairs, order = self.relation.pairs, np.array(self.order, dtype=np.int64)
-        self.pool = order[self.side.left[order]]
-        shared = (pairs[i] for i in self.pool[self.has_kin[self.pool]].tolist())
-        self.outputs = OutputTable([pairs[i] for i in self.pool.tolist()], shared)
+    def __repr__(self) -> str:
+        return visible(f"Trials({shorten([f'{q}: {self._counts(q)}' for q in self._names])})")
 
-    def _build_fit_trials(self, wanted: int) -> list[Trial]:
-        trials = self._build_trials("fit", self.pool.tolist(), wanted)
-        if len(trials) == wanted:
-            return trials
-        numbers = {self.relation.pairs[i]: i for i in self.pool.tolist()}
-        queries, prompts = [numbers[trial.query] for trial in trials], {trial.clean_prompt_str for trial in trials}
-        while queries and len(trials) < wanted:
-            left = []
-            for i in queries:
-                if len(trials) == wanted:
-                    break
-                if trial := self._build_again(f"{self.relation.q_id}:fit:{len(trials):04d}", i, prompts):
-                    trials.append(trial)
-                    prompts.add(trial.clean_prompt_str)
-                    left.append(i)
-            queries = left
-        return trials
+    def _counts(self, q_id: str) -> str:
+        n_fit, n_eval = (len(self.snapshot.of(q_id, split)) for split in ("fit", "eval"))
+        return f"{n_fit} fit, {n_eval} held out"
 
-    def _build_again(self, trial_id: str, index: int, prompts: set[str]) -> Trial | None:
-        """Another trial of a fit query, with a clean prompt that is not among `prompts`; None if there is none."""
-        query = self.relation.pairs[index]
-        drawn = (self._draw_demos(index) for _ in range(ATTEMPTS_AGAIN))
-        for demos in itertools.chain(drawn, itertools.islice(self._choices(index), len(prompts) + MAX_CHOICES)):
-            if render(self.data.template, demos, query.exA) in prompts:
-                continue
-            try:
-                return self._build(trial_id, "fit", index, demos)
-            except TrialError:
-                continue
-        return None
-
-    def _choices(self, query: int) -> Iterator[list[Pair]]:
-        """Every choice of demonstrations for a query, in every order."""
-        members: dict[int, list[Pair]] = defaultdict(list)
-        for i in self.pool.tolist():
-            if self.groups[i] != self.groups[query]:
-                members[int(self.groups[i])].append(self.relation.pairs[i])
-        for groups in itertools.permutations(members, self.data.n_demos):
-            yield from map(list, itertools.product(*(members[group] for group in groups)))
-
-    def _build_trials(
-        self, split: Literal["fit", "eval"], candidates: list[int], wanted: int, first: int = 0
-    ) -> list[Trial]:
-        trials: list[Trial] = []
-        for i in candidates:
-            if len(trials) == wanted:
-                break
-            if trial := self._try_build(f"{self.relation.q_id}:{split}:{first + len(trials):04d}", split, i):
-                trials.append(trial)
-        return trials
-
-    def _try_build(self, trial_id: str, split: Literal["fit", "eval"], index: int) -> Trial | None:
-        """A trial, with other demonstrations if the first ones do not do; None and a reason if none do."""
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._build(trial_id, split, index, self._draw_demos(index))
-            except TrialError as error:
-                if attempt == ATTEMPTS - 1:
-                    self._reject(index, error)
-        return None
-
-    def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int, demos: list[Pair]) -> Trial:
-        query = self.relation.pairs[index]
-        wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
-        return self.renderer.trial(trial_id, self.relation.q_id, split, query, demos, wrong, corruption)
-
-    def _draw_demos(self, query: int) -> list[Pair]:
-        demos: dict[int, Pair] = {}
-        # Not `tolist()`: of a million shuffled pairs the first dozen are looked at.
-        for i in self.rng.permutation(self.pool):
-            group = int(self.groups[i])
-            if group != self.groups[query]:
-                demos.setdefault(group, self.relation.pairs[i])
-            if len(demos) == self.data.n_demos:
-                return list(demos.values())
-        asked = f"{self.data.called('n_demos')}={self.data.n_demos}"
-        raise TrialError(f"{asked}, but there are {len(demos)} unrelated demonstrations")
-
-    def _reject(self, index: int, error: TrialError) -> None:
-        self.result.n_rejected += 1
-        if len(self.result.reasons) < MAX_REASONS:
-            self.result.reasons.append(f"{self.relation.pairs[index].exA!r}: {error}")
-
-    def _too_few(self, split: str, asked: int) -> str:
-        n_groups = len(set(self.groups))
-        reasons = "".join(f"\n  - {reason}" for reason in self.result.reasons)
-        data, hold_out = self.data, f"{self.data.called('hold_out')}="
-        held = f" and {data.n_eval_trials_per_q} held-out eval trials" if data.split is Split.held_out else ""
-        if data.hold_out is HoldOut.outputs:
-            held += f" whose answers no fit prompt shows ({hold_out}outputs)"
-        told = [
-            f"{self.relation.q_id}: {self.result.count(split)} of {asked} {split} trials. Its "
-            f"{len(self.relation.pairs)} pairs make {n_groups} groups that share no input and no reversed pair; "
-            f"asked are {data.n_trials_per_q} fit trials with {data.n_demos} demonstrations{held}. "
-            f"{self.result.n_rejected} candidates were rejected{':' if reasons else ''}{reasons}"
-        ]
-        if 0 < self.result.count("fit") < data.n_trials_per_q:
-            told.append("Every fit query was used again as long as other demonstrations made another prompt.")
-        if data.hold_out is HoldOut.outputs and self._works(replace(data, hold_out=HoldOut.queries)):
-            told.append(f"With {hold_out}queries, which holds out pairs and not answers, it can give all.")
-        told.append(advice(self.capacity(self._usable()), data, self._works, self.result.count("fit")))
-        return "\n".join(told)
-
-    def _usable(self) -> np.ndarray:
-        """Whether each pair can be a query, (n_pairs,)."""
-        found = zero_shot_targets(self.encoder, self.data.template, self.relation.pairs)
-        return np.array([not isinstance(ids, TrialError) for _, ids in found])
-
-    def _works(self, data: DataConfig) -> bool:
-        """Whether the same seed gives all trials under other counts."""
-        result = RelationSampler(self.relation, replace(data, allow_drop=True), self.seed, self.encoder).sample()
-        n_eval = data.n_eval_trials_per_q if data.split is Split.held_out else 0
-        return (result.count("fit"), result.count("eval")) == (data.n_trials_per_q, n_eval)
+    def _repr_html_(self) -> str:
+        counts = [(q_id, *(len(self.snapshot.of(q_id, split)) for split in ("fit", "eval"))) for q_id in self._names]
+        example = self.snapshot.trials[0].zero_shot_prompt_str
+        shown = html_table(("relation", "fit trials", "held-out trials"), counts)
+        return shown + paragraph(f"Prompts end like {example!r}.")
 
 
-def _numbered_outputs(pairs: Sequence[Pair]) -> np.ndarray:
-    """A number for the output of each pair, the same for the same normal form, (n_pairs,)."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(normalise(pair.exB), len(numbers)) for pair in pairs], dtype=np.int64)
+def load_trials(path: str | PathLike[str]) -> Trials:
+    """Read trials that `Trials.save` or a run wrote.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, or not a snapshot of trials.
+
+    Example:
+        >>> trials.save(folder / "trials.json")
+        >>> fv.load_trials(folder / "trials.json").snapshot == trials.snapshot
+        True
+    """
+    return Trials(read_snapshot(Path(path)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fv.data.answers import answers_shown
+from fv.data.shown_answers import answers_shown
 from fv.data.snapshot import Snapshot, Trial
 from fv.evaluation.candidate import UNEDITED
 from fv.evaluation.questions import RelationQuestions

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from fv.data.answers import answers_shown
 from fv.data.leaks import eval_pairs_elsewhere
+from fv.data.shown_answers import answers_shown
 from fv.data.snapshot import Snapshot
 from fv.errors import shorten
 from fv.evaluation.selection import choose_cells

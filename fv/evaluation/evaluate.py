@@ -11,7 +11,7 @@ from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.origin import Origin, check_origin
 from fv.data.snapshot import Snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ConfigError, one_of, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only

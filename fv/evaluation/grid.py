@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.data.snapshot import Snapshot, Trial
 from fv.evaluation.selection import TEST, parts_of
 from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows

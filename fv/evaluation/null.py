@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fv.config import EvaluationConfig, ScoreConfig, Screen, StatsConfig
-from fv.data.shuffled import shuffled
+from fv.data.shuffled_relation import shuffled
 from fv.evaluation.conditions import providers_of
 from fv.evaluation.evaluation import Evaluation
 from fv.evaluation.tables import ALL

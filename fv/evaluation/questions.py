@@ -9,12 +9,11 @@ import numpy as np
 
 from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
-from fv.data.encoding import Encoder
-from fv.data.prompts import render_target, target_tokens, zero_shot_targets
+from fv.data.encoder import Encoder
+from fv.data.kin_groups import kin_groups
+from fv.data.prompts import prompt_of, render_target, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, normalise
-from fv.data.sampling import prompt_of
 from fv.data.snapshot import Snapshot, Trial
-from fv.data.trials import kin_groups
 from fv.errors import TrialError
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
@@ -54,7 +53,7 @@ class RelationQuestions:
     def majority_accuracy(self, trials: list[Trial]) -> float:
         """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs.
 
-        Pairs that `trials` ask for, and their kin (`fv.data.trials.kin_groups`), are not counted: where fit and eval
+        Pairs that `trials` ask for, and their kin (`fv.data.kin_groups`), are not counted: where fit and eval
         trials are the same they would tell the answers. NaN where no pair is left to count.
         """
         asked = [trial.query for trial in trials]

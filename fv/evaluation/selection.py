@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fv.data.kin_groups import kin_groups
 from fv.data.snapshot import Snapshot, Trial
-from fv.data.trials import kin_groups
 from fv.errors import DevTrialsError
 from fv.interventions.engine import Cell
 from fv.seeding import generator_for

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fv.config.model import ComputeConfig
 from fv.config.score import ScoreConfig
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, effects_of_heads, places_of, query_numbers, trial_effects

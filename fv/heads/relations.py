@@ -9,7 +9,7 @@ from fv.config import ComputeConfig, ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
 from fv.data.origin import Origin, refuse_other_tokenizer
 from fv.data.snapshot import Snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ConfigError, TrialError, one_of
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_stats, cie_stats

@@ -1,7 +1,7 @@
-"""Whole answers under edits of the last prompt token: what the model would say, and how likely the right answer is.
+"""Scores of whole answers under edits of the last prompt token, and the model's own answers.
 
-The answer's tokens stand behind the prompt, so each position says what greedy decoding would say next as long as it
-agreed so far (`fv.interventions.engine.Engine.answers`).
+The answer's tokens follow the prompt in one pass. At each position, the likeliest next token is the one of greedy
+decoding, as long as greedy decoding has agreed with the answer before (`fv.interventions.engine.Engine.answers`).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,13 @@ class AnswerScores:
 
     Attributes:
         logprob: log probability of the answer's first token.
-        rank: other tokens rated as high as it or higher.
-        tied: whether it shares the highest score with another token.
-        logit_difference: its logit minus the best wrong output's; NaN, an empty cell of a table, where there is none.
+        rank: number of other tokens that are rated as high as that token or higher.
+        tied: whether that token shares the highest score with another one.
+        logit_difference: its logit minus the best wrong output's; NaN (an empty cell of a table) without wrong outputs.
         answer_logprob: log probability of the whole answer.
-        exact_match: whether greedy decoding says the answer's tokens and then ends the answer, with no tie on its way.
-        text: what greedy decoding says, of equally likely tokens the first, up to one that is not the answer's.
+        exact_match: whether greedy decoding gives the answer's tokens and then ends the answer, without a tie.
+        text: the text of greedy decoding, up to the first token that is not the answer's; of equally likely tokens, the
+            first is taken.
     """
 
     logprob: np.ndarray
@@ -48,13 +49,13 @@ def score_answers(
     ending: str,
     advance: Advance = ignore_progress,
 ) -> AnswerScores:
-    """Score the answers behind all prompts under each of `edits`.
+    """Score the answers of all prompts under each of `edits`.
 
     Args:
         engine: runs the prompts.
         prompts: the prompts with their whole answers.
-        edits: what is done to the last prompt token; None for nothing.
-        ending: the text that ends an answer, as the template has it; the model's end-of-text token ends it too.
+        edits: edits of the last prompt token; None for no edit.
+        ending: the text that ends an answer in the template; the model's end-of-text token ends it too.
         advance: progress callback, called with (prompt, edit) rows done.
     """
     ends = _ends_answer(engine.lm, ending)
@@ -83,7 +84,7 @@ def _scores_of(lm: LanguageModel, read: AnswerReads, prompt: Prompt, ends: Calla
 
 
 def _ends_answer(lm: LanguageModel, ending: str) -> Callable[[int], bool]:
-    """Whether a token ends an answer: the end of text, or one that starts as `ending` does."""
+    """A test for tokens that end an answer: end-of-text tokens, and those that start with `ending`'s first letter."""
     stops = end_tokens(lm)
     return lambda token: token in stops or not ending or lm.tokenizer.decode([token]).startswith(ending[0])
 

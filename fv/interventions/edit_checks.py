@@ -1,4 +1,4 @@
-"""Checks of edits before anything runs: each fits the model, and changes something."""
+"""Checks of edits before anything runs: each edit must fit the model, and change something."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,14 @@ from fv.models.language_model import LanguageModel
 
 
 def checked_edits(lm: LanguageModel, edits: AnyEdit | Sequence[AnyEdit]) -> tuple[AnyEdit, ...]:
-    """One edit, or several, each of which acts in this model.
+    """The given edit or edits as a tuple, each checked to act in this model.
 
     Raises:
-        ConfigError: one does not fit the model, or would change nothing; names the argument and what would be right.
+        ConfigError: an edit does not fit the model, or would change nothing; names the argument and what would be
+            right.
 
     Warns:
-        FvWarning: a vector is known to be of another model.
+        FvWarning: a vector is known to come from another model.
     """
     found = (edits,) if isinstance(edits, AnyEdit) else tuple(edits) if isinstance(edits, list | tuple) else None
     if not found or not all(isinstance(edit, AnyEdit) for edit in found):
@@ -61,7 +62,7 @@ def _check_heads(lm: LanguageModel, edit: SetHeads) -> None:
 
 
 def _check_values(lm: LanguageModel, edit: SetHeads) -> None:
-    """A number, or a tensor with a value for every head of the model, or for each of those named."""
+    """Check that the values are a number, or a tensor for every head of the model or for each of the named heads."""
     name, values = "SetHeads.values", edit.values
     if isinstance(values, int | float) and not isinstance(values, bool):
         return

@@ -1,4 +1,4 @@
-"""A language model that its user edits and lets speak: what `load_model` and `wrap` return."""
+"""The editable model, which `load_model` and `wrap` return: its user edits it and generates text."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,13 +19,13 @@ class EditableModel(LanguageModel):
     def edited(
         self, edits: AnyEdit | Sequence[AnyEdit], positions: str = Positions.last_prompt
     ) -> AbstractContextManager[None]:
-        """Edit the model for as long as the block lasts, whoever runs it: `generate`, or the model itself.
+        """Edit the model for as long as the block lasts, in `generate` and in direct calls of the model.
 
         Edits act in every forward of `model` inside the block, and in its own `generate`: greedy, sampled or by beams,
-        with and without a cache, in padded batches (by `attention_mask`). Inside a call of `generate`, the prompt is
-        what it was given. Elsewhere, a forward without cached tokens is a prompt of its own, and one of a single token
-        on the cache of such a forward runs a generated token. Several edits act in the order given, and blocks inside
-        one another from the outer to the inner. Afterwards the model is as it was, also after an error.
+        with and without a cache, in padded batches (by `attention_mask`). In a call of `generate`, the prompt is the
+        input of that call. Elsewhere, a forward without cached tokens runs a new prompt, and a forward of a single
+        token on the cache of such a forward runs a generated token. Several edits act in the given order, and nested
+        blocks from the outer to the inner. Afterwards the model is restored, also after an error.
 
         Example:
             >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
@@ -34,22 +34,21 @@ class EditableModel(LanguageModel):
         Args:
             edits: an `AddVector`, `SetHeads` or `ReplaceResidual`, or several of them.
             positions: `last_prompt`, the last token of each prompt; `all`, every token of prompt and continuation; or
-                `generated`, the tokens behind the prompt (the last of which is generated and never run).
+                `generated`, the tokens after the prompt (but the last generated token is never run, so never edited).
 
         Raises:
-            ConfigError: at once, that an edit does not fit the model or would change nothing, or that there are no such
-                positions.
-            ModelError: inside the block, that it is not known what the prompt is (packed prompts, masks of another
-                shape, static caches, assisted decoding, a cache that was begun elsewhere), or that an engine of ours
-                would run; on leaving it, that nothing was edited.
+            ConfigError: immediately: an edit does not fit the model or would change nothing, or `positions` is unknown.
+            ModelError: inside the block: the prompt's positions cannot be determined (packed prompts, masks of another
+                shape, static caches, assisted decoding, a cache that was begun outside), or an engine of this project
+                would run; at the end of the block: nothing was edited.
 
         Warns:
-            FvWarning: at once, that a vector is of another model.
+            FvWarning: immediately: a vector comes from another model.
         """
         return edited(self, edits, positions)
 
     @overload
-    def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+    def generate(  # type: ignore[overload-overlap]  # a text is also a sequence of texts
         self, prompts: Text, max_new_tokens: int = 20
     ) -> str: ...
 
@@ -57,10 +56,10 @@ class EditableModel(LanguageModel):
     def generate(self, prompts: Sequence[Text], max_new_tokens: int = 20) -> list[str]: ...
 
     def generate(self, prompts: Text | Sequence[Text], max_new_tokens: int = 20) -> str | list[str]:
-        """What the model says behind prompts, by greedy decoding, whatever its generation settings are.
+        """Continue prompts by greedy decoding, whatever the model's generation settings are.
 
-        Prompts of several lengths run in one batch, padded on the left; the tokenizer needs no padding token. Texts are
-        encoded as those of trials are, with the special tokens that the tokenizer adds by itself.
+        Prompts of different lengths run in one batch, padded on the left; the tokenizer needs no padding token. Texts
+        are encoded in the same way as trials, with the special tokens that the tokenizer adds by itself.
 
         Example:
             >>> lm.generate("The capital of France is", max_new_tokens=1)
@@ -68,22 +67,22 @@ class EditableModel(LanguageModel):
 
         Args:
             prompts: a text, a `Prompt`, or a list of them.
-            max_new_tokens: most tokens to generate; fewer where the model ends its text.
+            max_new_tokens: most tokens to generate; fewer if the model ends its text.
 
         Returns:
-            what follows the prompt, without it and without special tokens; a list of them for a list.
+            the continuation, without the prompt and without special tokens; a list of continuations for a list.
 
         Raises:
-            ConfigError: what is given are no prompts, or `max_new_tokens` is no number from 1.
-            ModelError: a prompt is empty, or too long together with `max_new_tokens`; the tokenizer closes texts; or
-                the model gives numbers that are not finite (`NotFiniteError`).
+            ConfigError: `prompts` are no prompts, or `max_new_tokens` is not a whole number of 1 or more.
+            ModelError: a prompt is empty, or too long together with `max_new_tokens`; the tokenizer adds a token after
+                texts; or the model returns numbers that are not finite (`NotFiniteError`).
 
         Warns:
-            FvWarning: a prompt does not end with the `prompt_ending` of an `AddVector` that is at work.
+            FvWarning: a prompt does not end with the `prompt_ending` of an active `AddVector`.
         """
         return generate(self, prompts, max_new_tokens)
 
 
 def editable(lm: LanguageModel, proof: dict[str, Any]) -> EditableModel:
-    """A model, ready for edits, with what its self-check measured."""
+    """Make an editable model of a model and the measurements of its self-check."""
     return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, proof)

@@ -1,4 +1,4 @@
-"""Edits of a model while its user runs it: any forward, any `generate`, with and without a cache."""
+"""Editing a model while its user runs it: in any forward and any `generate`, with and without a cache."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,7 +18,7 @@ _AT_WORK: WeakKeyDictionary[nn.Module, list[AnyEdit]] = WeakKeyDictionary()
 
 
 def edits_at_work(model: nn.Module) -> tuple[AnyEdit, ...]:
-    """The edits that act in a model now, in the order in which they were entered."""
+    """The edits that are active in a model now, in the order in which they were entered."""
     return tuple(_AT_WORK.get(model, ()))
 
 
@@ -28,8 +28,8 @@ def edited(
     """Edit a model for as long as the block lasts; see `EditableModel.edited`.
 
     Raises:
-        ConfigError: an edit does not fit the model or would change nothing, or there are no such positions.
-        ModelError: on leaving the block, that nothing was edited inside it.
+        ConfigError: an edit does not fit the model or would change nothing, or `positions` is unknown.
+        ModelError: at the end of the block: nothing was edited inside it.
     """
     return _editing(lm, checked_edits(lm, edits), parse_positions(positions))
 
@@ -58,7 +58,7 @@ def _registered(model: nn.Module, edits: tuple[AnyEdit, ...]) -> Iterator[None]:
 
 @contextmanager
 def _acting(lm: LanguageModel, edit: AnyEdit, tracker: PromptTracker) -> Iterator[None]:
-    """One edit at work. Hooks of a module run in the order in which they are set."""
+    """Run one edit by hooks; the hooks of a module run in the order in which they are set."""
     with ExitStack() as stack:
         if isinstance(edit, SetHeads):
             for layer in sorted({layer for layer, _ in edit.heads}):

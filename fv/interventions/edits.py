@@ -1,8 +1,8 @@
-"""Edits of a model's hidden states, and passes in which each row's last prompt token has one (spec section 1).
+"""Edits of a model's hidden states, and passes that edit each row's last prompt token (spec section 1).
 
-An engine (`fv.interventions.engine`) runs one kind of edit at many heads or cells, which say where. An edit here says
-where and what; in the passes of `edited_rows`, rows may be edited in different ways and layers. `editing` lets the same
-edits act in whatever a model's user runs.
+An engine (`fv.interventions.engine`) runs one kind of edit at many heads or cells, which give the place. An edit here
+has its place and its values; in the passes of `edited_rows`, rows may have different edits at different layers.
+`fv.interventions.editing` applies the same edits while a user runs the model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from fv.models.language_model import LanguageModel
 
 
 class _Edit:
-    """An edit in one line, whatever its tensors hold."""
+    """The base of edits, which shows an edit in one line however large its tensors are."""
 
     def __repr__(self) -> str:
         given = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def _told(value: object) -> str:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AddVector(_Edit):
-    """Add a vector to the residual stream behind block `layer`.
+    """Add a vector to the residual stream after block `layer`.
 
     Example:
         >>> with lm.edited(fv.AddVector(11, 3 * torch.ones(lm.d_model))):
@@ -41,9 +41,9 @@ class AddVector(_Edit):
 
     Attributes:
         layer: the block, from 0.
-        vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
-        prompt_ending: what the prompts of the vector's template end with, such as "\\nA:"; `generate` warns of others.
-        made_by: the model that the vector was made of, where it is known; `edited` warns where that is another one.
+        vector: (d_model,), a floating-point tensor (not a list or an array); cast to the model's number format.
+        prompt_ending: the ending of prompts in the vector's template, such as "\\nA:"; `generate` warns of others.
+        made_by: the model that the vector comes from, if it is known; `edited` warns if it is another model.
     """
 
     layer: int
@@ -54,7 +54,7 @@ class AddVector(_Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ReplaceResidual(_Edit):
-    """Move the residual stream h behind block `layer` towards a vector: h + share * (vector - h).
+    """Move the residual stream h after block `layer` towards a vector: h + share * (vector - h).
 
     Example:
         >>> with lm.edited(fv.ReplaceResidual(11, torch.ones(lm.d_model), share=0.5)):
@@ -62,8 +62,8 @@ class ReplaceResidual(_Edit):
 
     Attributes:
         layer: the block, from 0.
-        vector: (d_model,), a floating-point tensor (no list and no array); cast to the model's number format.
-        share: how far; 1 puts the vector in the residual stream's place.
+        vector: (d_model,), a floating-point tensor (not a list or an array); cast to the model's number format.
+        share: the share of the way; 1 replaces the residual stream by the vector.
     """
 
     layer: int
@@ -73,7 +73,7 @@ class ReplaceResidual(_Edit):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SetHeads(_Edit):
-    """Set the outputs of some heads at once.
+    """Set the outputs of one or several heads at the same time.
 
     Example:
         >>> with lm.edited(fv.SetHeads(((11, 0), (11, 2)), 0.0)):
@@ -81,16 +81,15 @@ class SetHeads(_Edit):
 
     Attributes:
         heads: (layer, head) of each.
-        values: what the heads are set to: a number, for all of them; or a floating-point tensor, (n, head_dim), of the
-            n heads named in their order; or (n_layers, n_heads, head_dim), of which only the values of `heads` are
-            read.
+        values: the new outputs: a number, for all heads; or a floating-point tensor, (n, head_dim) for the n named
+            heads in order, or (n_layers, n_heads, head_dim), from which only the values of `heads` are read.
     """
 
     heads: tuple[tuple[int, int], ...]
     values: Tensor | float
 
     def value(self, number: int, width: int) -> Tensor:
-        """What the head of this number among `heads` is set to, (width,)."""
+        """The new output of the head with this number among `heads`, (width,)."""
         if not isinstance(self.values, Tensor):
             return torch.full((width,), self.values, dtype=torch.float64)
         if self.values.ndim == 3:
@@ -100,19 +99,19 @@ class SetHeads(_Edit):
 
 
 AnyEdit = AddVector | ReplaceResidual | SetHeads
-"""An edit: what is done, and where."""
+"""An edit, with its place and its values."""
 LastTokenEdit = AnyEdit | None
-"""An edit of a row; None leaves it as it is."""
+"""An edit of a row; None leaves the row unedited."""
 
 
 def first_block(edit: AnyEdit) -> int:
-    """The first block that runs otherwise than without the edit; behind the last one, as many as there are."""
+    """The first block whose result the edit changes; n_layers if there is none."""
     return min((layer for layer, _ in edit.heads), default=0) if isinstance(edit, SetHeads) else edit.layer + 1
 
 
 @contextmanager
 def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) -> Iterator[None]:
-    """Run the model with row r of every prompt edited by `edits[r]`, at position `at` of what is run.
+    """Run the model with row r of every prompt edited by `edits[r]`, at position `at` of the tokens that are run.
 
     A batch is (n_prompts * n_rows, positions), the rows of a prompt next to one another.
 
@@ -140,7 +139,7 @@ def edited_rows(lm: LanguageModel, edits: Sequence[LastTokenEdit], at: int = 0) 
 
 
 def heads_setter(lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, at: int) -> Callable[[Tensor], None]:
-    """Sets, in place, the heads of a layer that some of the edits set, in head outputs of one row an edit.
+    """A function that sets, in place, the heads of a layer that the edits name; head outputs have one row per edit.
 
     Head outputs are (n_prompts, n_rows, positions, n_heads, head_dim); `at` is the position that is edited.
     """
@@ -163,7 +162,7 @@ def heads_setter(lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, 
 def residual_changer(
     lm: LanguageModel, edits: Sequence[LastTokenEdit], layer: int, at: int
 ) -> Callable[[Tensor], None]:
-    """Changes, in place, a residual stream behind block `layer` of one row an edit, as the edits of this layer do.
+    """A function that edits, in place, the residual stream after block `layer`; it has one row per edit.
 
     The residual stream is (n_prompts, n_rows, positions, d_model); `at` is the position that is edited.
     """
@@ -174,7 +173,7 @@ def residual_changer(
     }
     rows = [*there]
     vectors = torch.stack([edit.vector for edit in there.values()]).to(lm.device, lm.dtype)  # (n_rows_here, d_model)
-    # How much of a replaced residual stream goes; an added vector takes nothing away. Both (n_rows_here, 1)
+    # The share of the residual stream that is replaced; an added vector replaces nothing. Both (n_rows_here, 1)
     adds = torch.tensor([isinstance(edit, AddVector) for edit in there.values()], device=lm.device)[:, None]
     goes = [edit.share if isinstance(edit, ReplaceResidual) else 0.0 for edit in there.values()]
     shares = torch.tensor(goes, device=lm.device, dtype=lm.dtype)[:, None]

@@ -1,8 +1,8 @@
-"""What an engine computes, whichever one it is.
+"""The interface of engines, and the numbers that they compute.
 
 The engines offer the same calls and agree within float32 rounding: `naive`, one full forward per edit, the readable
-oracle; `shared_prefix`, which runs each prompt's prefix once; and `expanded_batch`, for families whose attention the
-shared prefix would not be exact for.
+oracle; `shared_prefix`, which runs each prompt's prefix once; and `expanded_batch`, for families for whose attention
+the shared prefix would not be exact.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Cell(_Cell):
     """One point of the injection grid: add `alpha * vector` to the residual stream after block `layer`.
 
     Raises:
-        ConfigError: the layer is no whole number from 0, or alpha is not finite.
+        ConfigError: the layer is not a whole number of 0 or more, or alpha is not finite.
 
     Example:
         >>> fv.Cell(layer=11, alpha=2.0).layer
@@ -53,7 +53,7 @@ class Head(_Head):
     """One attention head.
 
     Raises:
-        ConfigError: the layer or the head is no whole number from 0.
+        ConfigError: the layer or the head is not a whole number of 0 or more.
 
     Example:
         >>> fv.Head(layer=14, head=1).head
@@ -67,17 +67,18 @@ class Head(_Head):
 
 
 SCORED = ("logprob", "rank", "tied")
-"""The parts of scores, each an array of a unit that keeps them."""
+"""Names of the parts of scores; each is an array in a unit that keeps them."""
 
 
 @dataclass(frozen=True)
 class TargetScores:
-    """How the model rates target tokens; all tensors have the shape of the rows asked about.
+    """The model's ratings of target tokens; all tensors have the shape of the requested rows.
 
     Attributes:
         logprob: natural log probability of the target, float64.
-        rank: number of other tokens rated as high as the target or higher, int64; 0 means that it is right.
-        tied: whether the target shares the highest score with another token, and so is not right, bool.
+        rank: number of other tokens that are rated as high as the target or higher, int64; 0 means that the model is
+            right.
+        tied: whether the target shares the highest score with another token, bool; then the model is not right.
     """
 
     logprob: Tensor
@@ -122,12 +123,12 @@ class TargetScores:
 
 
 class LastToken(NamedTuple):
-    """What unedited prompts do at their last token.
+    """The states and scores of unedited prompts at their last token.
 
     Attributes:
         scores: the prompts' scores, (n_prompts,).
         head_outputs: (n_prompts, n_layers, n_heads, head_dim).
-        residual: the residual stream behind each block, (n_prompts, n_layers, d_model).
+        residual: the residual stream after each block, (n_prompts, n_layers, d_model).
     """
 
     scores: TargetScores
@@ -142,11 +143,12 @@ class LastToken(NamedTuple):
 
 
 class PatchScores(NamedTuple):
-    """What patching heads, one at a time, does to prompts.
+    """The effect of patching heads, one at a time, on prompts.
 
     Attributes:
         unedited: the unedited prompts.
-        unpatched: log probability of the target in the pass that `patched` is from, (n_prompts, n_heads) float64.
+        unpatched: log probability of the target without a patch, from the same pass as `patched`, (n_prompts, n_heads)
+            float64.
         patched: log probability of the target with the head patched, (n_prompts, n_heads) float64.
     """
 
@@ -156,21 +158,21 @@ class PatchScores(NamedTuple):
 
 
 NOT_ASKED, NOT_FINITE = -1, -2
-"""What stands for a token where nobody asked for it, and where scores are not finite, so that there is none."""
+"""Placeholders for a token that is not needed, and for one that cannot be found because scores are not finite."""
 
 
 @dataclass(frozen=True)
 class AnswerReads:
-    """How the model rates a prompt's answer of n tokens under several edits of the last prompt token.
+    """The model's ratings of a prompt's answer of n tokens, under several edits of the last prompt token.
 
     Attributes:
-        scores: of each of its tokens given those before, (n_edits, n).
-        logit_difference: its first token's logit minus the highest of the prompt's `wrong` tokens, (n_edits,) float64;
-            None where there are none.
-        likeliest: the likeliest token behind the prompt and behind each token of the answer, of equally likely ones the
-            first, (n_edits, n + 1) int64; the last one is `NOT_ASKED` where one of the others is not the answer's, and
-            `NOT_FINITE` where there is none.
-        end_tied: whether another token is as likely as the last of them, (n_edits,) bool.
+        scores: the scores of each token of the answer given the tokens before it, (n_edits, n).
+        logit_difference: the logit of its first token minus the highest logit of the prompt's `wrong` tokens,
+            (n_edits,) float64; None without wrong tokens.
+        likeliest: the likeliest token after the prompt and after each token of the answer, the first one of a tie,
+            (n_edits, n + 1) int64. The last of them is `NOT_ASKED` if an earlier one is not the answer's, and
+            `NOT_FINITE` if scores are not finite.
+        end_tied: whether another token is as likely as the last of `likeliest`, (n_edits,) bool.
     """
 
     scores: TargetScores
@@ -195,7 +197,7 @@ class AnswerReads:
 
 
 def check_vectors(prompts: Sequence[Prompt], vectors: Tensor, d_model: int) -> None:
-    """Refuse vectors of a shape that would only seem to fit.
+    """Refuse vectors of a wrong shape, which would otherwise broadcast.
 
     Raises:
         ValueError: they are not (n_prompts, n_vectors, d_model).
@@ -214,12 +216,13 @@ class Engine(Protocol):
     lm: LanguageModel
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
-        """Which prompts run in one pass, in their order: a longer list has the batches of its beginning, and a list cut
-        between two of them has the same.
+        """The prompts of each pass, as slices in order.
+
+        Appended prompts change none of the full batches, and a list that is cut between two batches keeps its batches.
 
         Args:
             prompts: the prompts.
-            rows_each: rows that a pass runs for each, its unedited last token among them.
+            rows_each: rows of a pass per prompt, including its unedited last token.
         """
         ...
 
@@ -236,7 +239,7 @@ class Engine(Protocol):
             prompts: the (corrupted) prompts.
             head_values: (n_layers, n_heads, head_dim), the values to patch in.
             heads: the heads to patch, each on its own.
-            advance: called with the number of prompts done.
+            advance: progress callback, called with the number of prompts done.
         """
         ...
 
@@ -245,13 +248,13 @@ class Engine(Protocol):
     ) -> tuple[TargetScores, TargetScores]:
         """Add each of a prompt's vectors to its last token's residual stream at each cell.
 
-        No bit of a vector's numbers depends on which other vectors and cells there are.
+        No bit of a vector's numbers depends on the other vectors and cells.
 
         Args:
             prompts: the (zero-shot) prompts.
             vectors: (n_prompts, n_vectors, d_model); prompts may have different vectors, but equally many.
             cells: the (layer, alpha) pairs.
-            advance: called with the number of (prompt, vector, cell) rows done.
+            advance: progress callback, called with the number of (prompt, vector, cell) rows done.
 
         Returns:
             baseline scores (n_prompts,) and injected scores (n_prompts, n_vectors, n_cells).
@@ -269,16 +272,16 @@ class Engine(Protocol):
         ...
 
     def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        """KL(unedited ‖ edited) of the next token behind each prompt, in nats: (n_prompts, n_edits) float64."""
+        """KL(unedited ‖ edited) of the token after each prompt, in nats: (n_prompts, n_edits) float64."""
         ...
 
     def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
-        """Inside it, prompts that were run are kept, up to so many bytes, for calls that ask for the same ones."""
+        """Inside the block, keep prompts that were run, up to `most_bytes`, for later calls with the same prompts."""
         ...
 
 
 class ScreeningEngine(Engine, Protocol):
-    """One that can also estimate the effects of heads."""
+    """An engine that can also estimate the effects of heads."""
 
     def head_scores(
         self,
@@ -288,6 +291,11 @@ class ScreeningEngine(Engine, Protocol):
         points: int,
         advance: Advance = ignore_progress,
     ) -> Tensor:
-        """`fv.interventions.screening.head_scores` of one of `batches`, (n_prompts, n_layers, n_heads) float64; prompts
-        that are kept are not run again."""
+        """Estimate the effects of all heads (`fv.interventions.head_scores`) on one of `batches`.
+
+        Prompts that are kept are not run again.
+
+        Returns:
+            (n_prompts, n_layers, n_heads) float64.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Which engine runs the edits."""
+"""The choice of the engine that runs edits."""
 
 from functools import partial
 
@@ -14,22 +14,23 @@ from fv.models.language_model import LanguageModel
 from fv.models.spec import FastEngine
 
 ENGINE_REVISION = 4
-"""Raised by every change that moves the last bits of what an engine computes: units of another one are not mixed in."""
+"""Increased by every change of the last bits of an engine's results: units of different revisions are not mixed."""
 
 
 def make_engine(lm: LanguageModel, mode: str, max_rows: int | str, name: str = "mode") -> HalvingEngine:
-    """The engine called `mode`; `auto` is the fastest that the family allows. Its passes get smaller when memory runs
-    out.
+    """Make the engine called `mode`; `auto` is the fastest that the family allows.
+
+    Its passes get smaller when memory runs out.
 
     Args:
         lm: the model.
         mode: `shared_prefix`, `expanded`, `naive` or `auto`.
-        max_rows: most token rows in one pass; `auto` takes what fits the memory that is free now.
-        name: what a message calls `mode`.
+        max_rows: most token rows in one pass; `auto` takes as many as fit in the memory that is free now.
+        name: the name of `mode` in messages.
 
     Raises:
-        ConfigError: there is no such engine, or `shared_prefix` was asked of a family whose spec does not allow it; or
-            the free memory is not known.
+        ConfigError: there is no such engine, `shared_prefix` is requested for a family whose spec does not allow it,
+            or the free memory is not known.
     """
     one_of(name, mode, SweepMode)
     check_max_rows("max_rows", max_rows)

@@ -1,6 +1,6 @@
-"""Prompts of equal length whose prefix is cached once, with rows of their last tokens run on top block by block.
+"""The batch of equally long prompts: their prefix is cached once, and rows of last tokens run on it block by block.
 
-The model's own attention runs on its own cache, each row a batch item, so this is right for every family.
+The model's own attention runs on its own cache, with each row as a batch item, so this is exact for every family.
 `fv.interventions.prompt_batch` is the counterpart for families that share prefixes.
 """
 
@@ -18,13 +18,13 @@ from fv.models.prompt import Prompt
 
 
 class EqualLengthBatch:
-    """A batch of prompts, equally long.
+    """A batch of equally long prompts.
 
     Attributes:
         n_tokens: tokens of each prompt.
         targets: (batch,) target token ids.
-        residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
-            each (batch, 1, d_model), on the device of the block that it leaves.
+        residual: the last token's residual stream before each block, and then after the last block; each
+            (batch, 1, d_model), on the device of the block that it leaves.
         head_outputs: per layer the last token's head outputs, (batch, n_heads * head_dim), on the layer's device.
     """
 
@@ -46,7 +46,7 @@ class EqualLengthBatch:
                 self.residual.append(self.run_block(layer, self.residual[-1]))
 
     def run_block(self, layer: int, rows: Tensor) -> Tensor:
-        """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
+        """Run block `layer` on rows, (batch, n_rows, d_model), each in the place of the last token."""
         n_rows = rows.shape[1]
         call = self._calls_of(n_rows)[layer]
         if self._cache is not None:
@@ -57,14 +57,14 @@ class EqualLengthBatch:
         return residual.unflatten(0, (-1, n_rows))[:, :, 0]
 
     def _prefix_of(self, layer: int, n_rows: int) -> Any:
-        """A layer's cache of the prefix, once a row, that a block may append to: what is kept is only referred to."""
+        """A layer's cache of the prefix, repeated for each row; a block may append to it: the original stays."""
         own = copy(self._prefix[layer])
         if n_rows > 1:
             own.batch_repeat_interleave(n_rows)
         return own
 
     def _calls_of(self, n_rows: int) -> list[BlockCall]:
-        """What each block is called with for so many rows a prompt (masks, positions), learnt without running any."""
+        """The arguments of each block (masks, positions) for `n_rows` rows per prompt, recorded without running one."""
         if n_rows not in self._calls:
             if self._cache is not None:
                 self._cache.layers[:] = [self._prefix_of(layer, n_rows) for layer in range(len(self._prefix))]

@@ -1,4 +1,4 @@
-"""The exact engine for every family: a prompt's prefix is cached once, each edit is a batch item on a copy of it.
+"""The expanded engine, exact for every family: each edit is a batch item on a copy of the prompt's cached prefix.
 
 It costs more than the shared prefix: the cache is repeated for every row, and a row runs through all layers.
 """
@@ -23,11 +23,14 @@ from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
 
 EDITS_TOGETHER = 32
-"""Prompts share a pass as long as so many edits of each fit."""
+"""Prompts share a pass as long as this many edits of each fit."""
 
 
 class ExpandedBatchEngine(NaiveEngine):
-    """An `Engine`; rows times tokens of a pass stay below `max_rows`. Unedited prompts run alone."""
+    """Implements `fv.interventions.engine.Engine`; rows times tokens of a pass are at most `max_rows`.
+
+    Unedited prompts run alone.
+    """
 
     def __init__(self, lm: LanguageModel, max_rows: int) -> None:
         super().__init__(lm)
@@ -68,10 +71,10 @@ class ExpandedBatchEngine(NaiveEngine):
         found: dict[int, AnswerReads] = {}
         for which, cache, chunks in self._batches(prompts, edits, with_answers=True):
             here = [prompts[i] for i in which]
-            behind = torch.tensor([p.answer for p in here])
+            after = torch.tensor([p.answer for p in here])
             parts = []
             for chunk in chunks:
-                parts.append(answers_of(self.lm, cache.rows(chunk, behind), here))
+                parts.append(answers_of(self.lm, cache.rows(chunk, after), here))
                 advance(len(here) * len(chunk))
             for i, own in zip(which, zip(*parts, strict=True), strict=True):
                 found[i] = AnswerReads.cat(own)
@@ -88,20 +91,22 @@ class ExpandedBatchEngine(NaiveEngine):
         return found
 
     def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
-        # One row a pass, so that an injected cell's numbers do not depend on which others were asked for.
+        # One row per pass, so that a cell's numbers do not depend on the other requested cells.
         cache, target = self._run([prompt]), torch.tensor([prompt.target])
         return lambda: readout.target_scores(self.lm, cache.rows([None])[0, :, 0], target)
 
     def _batches(
         self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], with_answers: bool = False
     ) -> Iterator[tuple[list[int], PromptCache, list[Sequence[LastTokenEdit]]]]:
-        """Prompts of equal length, and of equally long answers where these stand behind them, which share a pass; run;
-        and the edits in chunks that fit."""
+        """Yield prompts that share a pass: their places, their cache, and the edits in chunks that fit.
+
+        They are equally long, and so are their answers `with_answers`.
+        """
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, prompt in enumerate(prompts):
             alike[len(prompt.token_ids), len(prompt.answer) if with_answers else 0].append(i)
-        for (_, n_behind), every in sorted(alike.items()):
-            fit = self._rows_that_fit([prompts[every[0]]], n_behind)
+        for (_, n_after), every in sorted(alike.items()):
+            fit = self._rows_that_fit([prompts[every[0]]], n_after)
             size = max(1, fit // EDITS_TOGETHER)
             for which in (every[start : start + size] for start in range(0, len(every), size)):
                 step = max(1, fit // len(which))
@@ -111,5 +116,5 @@ class ExpandedBatchEngine(NaiveEngine):
     def _run(self, prompts: Sequence[Prompt]) -> PromptCache:
         return self._kept.of(prompts, lambda these: PromptCache(self.lm, [p.token_ids for p in these]))
 
-    def _rows_that_fit(self, prompts: Sequence[Prompt], n_behind: int = 0) -> int:
-        return max(1, self.max_rows // (len(prompts[0].token_ids) + n_behind))
+    def _rows_that_fit(self, prompts: Sequence[Prompt], n_after: int = 0) -> int:
+        return max(1, self.max_rows // (len(prompts[0].token_ids) + n_after))

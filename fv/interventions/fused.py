@@ -1,8 +1,8 @@
-"""Element-wise code of transformers' modules in fewer passes over memory, for as long as an engine's pass lasts.
+"""Fused modules: element-wise code of transformers' modules in fewer passes over memory, during an engine's passes.
 
 A class is in `FUSED` because replacing its forward was measured to be faster (docs/engine.md). The self-check at load,
-or where none is made the first pass, compares each with the module's own forward on the model at hand, and what is off
-is left alone. Nothing stays in a model: its owner's forwards are put back behind every pass.
+or without one the first pass, compares each replacement with the module's own forward on the loaded model; a class that
+differs is not replaced. Nothing stays in a model: its owner's forwards are restored after every pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,16 +18,16 @@ from torch.nn.functional import gelu, silu
 from fv.models.language_model import LanguageModel
 
 Fused = Callable[[Any, Tensor], Tensor]
-"""A module's forward, with the module."""
+"""A module's forward, as a function of the module and its input."""
 
 
 def rms_norm(module: Any, hidden: Tensor) -> Tensor:
-    """weight * x / sqrt(mean(x²) + eps), with one tensor of the size of x and none beside it."""
+    """weight * x / sqrt(mean(x²) + eps), with only one new tensor of the size of x."""
     return _normed(hidden, module.variance_epsilon).mul_(module.weight)
 
 
 def gemma_rms_norm(module: Any, hidden: Tensor) -> Tensor:
-    """The same with 1 + weight."""
+    """(1 + weight) * x / sqrt(mean(x²) + eps), with only one new tensor of the size of x."""
     return _normed(hidden, module.eps).mul_(1 + module.weight)
 
 
@@ -45,7 +45,7 @@ def gated_mlp(module: Any, hidden: Tensor) -> Tensor:
 
 def tanh_gelu(_module: Any, hidden: Tensor) -> Tensor:
     """GPT-2's approximation of GELU in one call; written out, its third power alone takes longer than the block's
-    products of matrices."""
+    matrix products."""
     return gelu(hidden, approximate="tanh")
 
 
@@ -59,17 +59,17 @@ FUSED: dict[str, Fused] = {
     **dict.fromkeys(("GemmaMLP", "Gemma2MLP", "Gemma3MLP", "CohereMLP", "StableLmMLP"), gated_mlp),
     "NewGELUActivation": tanh_gelu,
 }
-"""What is run instead of a module's forward, by the name of its class."""
+"""Replacements of modules' forwards, by the name of the module's class."""
 TOLERANCE = 2e-6
-"""How far a fused call may be from the module's own, relative to its largest value: a few roundings in float32."""
+"""Largest difference of a fused call from the module's own, relative to its largest value: some float32 roundings."""
 USED = "fused"
-"""Where a self-check says which classes are replaced: {class: how far off it was, or None where it is left alone}."""
+"""Key in a self-check of the replaced classes: {class: largest difference, or None if it is not replaced}."""
 _PROVED: WeakKeyDictionary[nn.Module, dict[str, float | None]] = WeakKeyDictionary()
 
 
 @contextmanager
 def fused_modules(lm: LanguageModel) -> Iterator[None]:
-    """Run the modules of those classes fused that the model's self-check proved, and put all back afterwards."""
+    """Run modules fused, for as long as the block lasts, if the model's self-check proved their classes."""
     proved = lm.selfcheck.get(USED)
     if proved is None:
         if lm.model not in _PROVED:
@@ -84,10 +84,10 @@ def fused_modules(lm: LanguageModel) -> Iterator[None]:
 
 
 def prove_fused(lm: LanguageModel) -> dict[str, float | None]:
-    """Compare every module that could run fused with itself, on what it is called with in a short prompt.
+    """Compare every module that could run fused with its own forward, on its inputs for a short prompt.
 
     Returns:
-        {class: largest difference, relative to the largest value}; None for a class that is off, and is left alone.
+        {class: largest difference, relative to the largest value}; None for a class that differs too much to replace.
     """
     worst: dict[str, float] = {}
 
@@ -97,7 +97,7 @@ def prove_fused(lm: LanguageModel) -> dict[str, float | None]:
             found = FUSED[name](module, hidden.clone())
             error = float((found - output).abs().max() / output.abs().max().clamp_min(1e-30))
         except (AttributeError, IndexError, RuntimeError, TypeError):
-            error = torch.inf  # a class of this name that is another one
+            error = torch.inf  # another class of the same name
         worst[name] = max(worst.get(name, 0.0), error)
         return output
 
@@ -113,13 +113,15 @@ def prove_fused(lm: LanguageModel) -> dict[str, float | None]:
 
 
 def short_prompt(lm: LanguageModel) -> list[int]:
-    """Six token ids, any that the model has: what is proved at load is proved on them."""
+    """Six arbitrary token ids of the model; the checks at load run on them."""
     return [(7 + 11 * i) % lm.vocabulary for i in range(6)]
 
 
 def _candidates(lm: LanguageModel) -> list[Any]:
-    """Modules of a class in `FUSED`, in float32: narrower numbers are widened and narrowed inside each module, and
-    wider ones narrowed. One with a forward of its owner's keeps it."""
+    """Modules of a class in `FUSED`, in float32 only: in other formats, modules convert numbers inside their forward.
+
+    A module whose owner has replaced its forward keeps that.
+    """
     if lm.dtype is not torch.float32:
         return []
     modules = (module for module in lm.model.modules() if type(module).__name__ in FUSED)
@@ -127,8 +129,8 @@ def _candidates(lm: LanguageModel) -> list[Any]:
 
 
 def _forward_of(module: Any) -> str:
-    """The attribute that holds what a module computes; accelerate keeps it elsewhere, and has `forward` bring weights
-    and inputs to where it runs."""
+    """The attribute that holds a module's computation; accelerate moves it, and lets `forward` bring weights and inputs
+    to the module's device first."""
     return "_old_forward" if {"_hf_hook", "_old_forward"} <= vars(module).keys() else "forward"
 
 

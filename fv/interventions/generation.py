@@ -1,4 +1,4 @@
-"""What a model says behind prompts, token by token the likeliest."""
+"""Generation of continuations by greedy decoding: always the likeliest token."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,23 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from fv.errors import ConfigError, ModelError, warn
 from fv.interventions.editing import edits_at_work
 from fv.interventions.edits import AddVector
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.models.special_tokens import adds_special_tokens
 
 Text = str | Prompt
-"""A prompt as text, which is encoded with the special tokens that the tokenizer adds, or as token ids."""
+"""A prompt, as text (encoded with the special tokens that the tokenizer adds) or as token ids."""
 
 
 def generate(lm: LanguageModel, prompts: Text | Sequence[Text], max_new_tokens: int = 20) -> str | list[str]:
     """Greedy continuations of one or several prompts; see `EditableModel.generate`.
 
     Raises:
-        ConfigError: what is given are no prompts, or `max_new_tokens` is no number from 1.
-        ModelError: a prompt is empty or too long, or the tokenizer closes texts; or the model gives numbers that are
-            not finite.
+        ConfigError: `prompts` are no prompts, or `max_new_tokens` is not a whole number of 1 or more.
+        ModelError: a prompt is empty or too long, the tokenizer adds a token after texts, or the model returns numbers
+            that are not finite.
     """
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be a whole number, 1 or more.")
@@ -43,7 +43,7 @@ def generate(lm: LanguageModel, prompts: Text | Sequence[Text], max_new_tokens: 
 
 
 def end_tokens(lm: LanguageModel) -> set[int]:
-    """The tokens that end a text: those of the model's generation settings, and the tokenizer's."""
+    """The tokens that end a text, by the model's generation settings and by the tokenizer."""
     of_model: Any = getattr(lm.model.generation_config, "eos_token_id", None)
     stops = {*(of_model if isinstance(of_model, list) else [of_model]), getattr(lm.tokenizer, "eos_token_id", None)}
     return stops - {None}
@@ -67,7 +67,7 @@ def _token_ids(lm: LanguageModel, prompt: Text) -> list[int]:
     framed = lm.encode(prompt, add_special_tokens=True)
     if plain and framed[-1] != plain[-1]:
         raise ModelError(
-            f"The tokenizer of {lm.name} closes every text with a token, behind which nothing can follow: give each "
+            f"The tokenizer of {lm.name} closes every text with a token, after which nothing can follow: give each "
             "prompt as a Prompt, with its token ids."
         )
     return framed
@@ -85,7 +85,7 @@ def _check_lengths(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_
 
 
 def _warn_of_endings(lm: LanguageModel, prompts: Sequence[Text]) -> None:
-    """Say which prompts do not end as those of an added vector's template do."""
+    """Warn of prompts that do not end like the prompts of an added vector's template."""
     texts = [lm.tokenizer.decode(prompt.token_ids) if isinstance(prompt, Prompt) else prompt for prompt in prompts]
     added = [edit for edit in edits_at_work(lm.model) if isinstance(edit, AddVector)]
     for ending in sorted({edit.prompt_ending for edit in added if edit.prompt_ending}):
@@ -97,9 +97,9 @@ def _warn_of_endings(lm: LanguageModel, prompts: Sequence[Text]) -> None:
 
 
 def _continuations(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
-    """The texts behind prompts of any lengths, in one batch, padded on the left."""
+    """Continuations of prompts of any lengths, in one batch, padded on the left."""
     stops, longest = end_tokens(lm), max(map(len, prompts))
-    # What stands in the place of padding is never looked at: any valid token id does.
+    # Padding is never attended to, so any valid token id can stand there.
     padding = min(stops, default=0)
     rows = [[padding] * (longest - len(ids)) + list(ids) for ids in prompts]
     mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
@@ -117,14 +117,14 @@ def _continuations(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_
 
 
 class _FiniteLogits(LogitsProcessor):
-    """The logits of every step as they are, if they are finite."""
+    """Checks that the logits of every step are finite, and returns them unchanged."""
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
         self._check = FiniteCheck(lm, [Prompt(tuple(ids), (0,)) for ids in prompts])
         self._edits = edits_at_work(lm.model)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._check.said_behind(scores.amax(-1), self._edits)  # scores: (n_prompts, vocabulary)
+        self._check.edited_together(scores.amax(-1), self._edits)  # scores: (n_prompts, vocabulary)
         return scores
 
 
@@ -136,7 +136,7 @@ def _until(token_ids: list[int], stops: set[int]) -> list[int]:
 
 @contextmanager
 def _generation_settings(model: Any, config: GenerationConfig) -> Iterator[None]:
-    """A model's own settings set aside: they would fill in what `config` leaves out (penalties, samplers)."""
+    """Replace a model's own settings by `config`: they would fill in what it leaves out (penalties, samplers)."""
     before, model.generation_config = model.generation_config, config
     try:
         yield

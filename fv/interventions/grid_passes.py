@@ -1,8 +1,8 @@
-"""How the cells of a grid are packed into passes: a row's numbers depend neither on other cells nor on other vectors.
+"""Passes of a grid, packed so that a row's numbers depend neither on other cells nor on other vectors.
 
-Equal rows of one matrix product may differ in their last bits, and so may products of another shape. So every pass has
-the shape that the prompts alone decide, and a row the place that its vector and alpha alone decide: parts of a grid
-that were computed apart have the bytes of the whole.
+Equal rows of one matrix product may differ in their last bits, and so may products of different shapes. So the prompts
+alone determine the shape of every pass, and a row's vector and alpha alone determine its place in the pass: parts of a
+grid that are computed separately have the same bytes as the whole.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from fv.progress import Advance
 
 PASS_ROWS = 64
 MAX_SLOTS = 8
-"""A pass holds up to MAX_SLOTS injections into its prompts, as many as fit PASS_ROWS: a matrix product of 64 rows takes
-a CPU little longer than one of 16, for it reads and packs the same weights (docs/engine.md has the table)."""
+"""Most injections into the prompts of a pass, as far as PASS_ROWS allows: a matrix product of 64 rows takes a CPU only
+a little longer than one of 16, because it reads and packs the same weights (table in docs/engine.md)."""
 
 
 class Injection(NamedTuple):
-    """What is added in one slot of a pass: one of a prompt's vectors, at a cell."""
+    """The content of one slot of a pass: one of a prompt's vectors, added at a cell."""
 
     cell: Cell
     vector: int
@@ -35,7 +35,7 @@ class Injection(NamedTuple):
 def inject_batch(
     batch: PromptBatch, vectors: Tensor, cells: Sequence[Cell], max_rows: int, advance: Advance
 ) -> TargetScores:
-    """Scores, (batch, n_vectors, n_cells), with the vectors, (batch, n_vectors, d_model); see `Engine.inject`."""
+    """Scores, (batch, n_vectors, n_cells), under the vectors, (batch, n_vectors, d_model); see `Engine.inject`."""
     n_prompts, n_vectors, _ = vectors.shape
     found: dict[Injection, TargetScores] = {}
     for slots in passes_of(vectors, cells, max_rows):
@@ -47,7 +47,7 @@ def inject_batch(
 
 
 def passes_of(vectors: Tensor, cells: Sequence[Cell], max_rows: int) -> list[list[Injection | None]]:
-    """Injections behind one block a pass, on a fixed number of slots, None where one stays empty."""
+    """Passes of injections, each after a single block, with a fixed number of slots; None is an empty slot."""
     n_prompts, n_vectors, _ = vectors.shape
     n_slots = min(MAX_SLOTS, max(1, min(PASS_ROWS, max_rows) // n_prompts))
     shifts = [_shift(vectors[0, i]) if n_slots > 1 else 0 for i in range(n_vectors)]
@@ -62,14 +62,15 @@ def passes_of(vectors: Tensor, cells: Sequence[Cell], max_rows: int) -> list[lis
 
 
 def _shift(vector: Tensor) -> int:
-    """A number that depends on the vector alone, and spreads several of them over the slots."""
+    """A number that depends only on the vector, and spreads several vectors over the slots."""
     return hashlib.sha256(vector.float().cpu().numpy().tobytes()).digest()[0]
 
 
 def _slot(alpha: float, n_slots: int) -> int:
-    """A slot that depends on alpha alone, and that neighbours of the usual grids (1 2 3, or 0.5 1 2) do not share.
+    """A slot that depends only on alpha, and that neighbours in the usual grids (1 2 3, or 0.5 1 2) do not share.
 
-    Each doubling of alpha goes one slot on, what is between two doublings goes once around, a sign half around.
+    Each doubling of alpha moves one slot on, the values between two doublings go once around all slots, and a negative
+    sign goes half around.
     """
     mantissa, doublings = math.frexp(abs(alpha))  # |alpha| = mantissa * 2**doublings, mantissa in [0.5, 1)
     between = int((2 * mantissa - 1) * n_slots)
@@ -78,8 +79,8 @@ def _slot(alpha: float, n_slots: int) -> int:
 
 
 def _run_pass(batch: PromptBatch, vectors: Tensor, slots: Sequence[Injection | None]) -> TargetScores:
-    """Scores, (batch, n_slots), of rows that start behind a block with `alpha * vector` added; an empty slot is
-    computed as alpha 0."""
+    """Scores, (batch, n_slots), of rows that start after a block with `alpha * vector` added; an empty slot has
+    alpha 0."""
     filled = next(own for own in slots if own is not None)
     layer = filled.cell.layer
     rows = batch.residual[layer + 1]  # (batch, 1, d_model)

@@ -1,8 +1,8 @@
-"""An engine whose passes get smaller when memory runs out, and whose numbers are finite.
+"""The halving engine: its passes get smaller when memory runs out, and its numbers are checked to be finite.
 
-Every call is tried again as a whole, in passes half as large, down to one prompt or two rows. So all numbers of a call
-are of passes of one size, and differ from those of another size by rounding only. What a call gives is looked at before
-anybody sees it (`fv.interventions.finite`): whatever the engine, a number that is not finite ends in an error.
+A call that runs out of memory is repeated as a whole, in passes half as large, down to one prompt or two rows. So all
+numbers of a call come from passes of one size, and differ from those of another size by rounding only. The results of
+every call are checked (`fv.interventions.finite_check`): with any engine, a number that is not finite is an error.
 """
 
 import gc
@@ -17,9 +17,9 @@ from torch import Tensor
 from fv.errors import MemoryLackError
 from fv.interventions.edits import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Engine, Head, LastToken, PatchScores, TargetScores
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
+from fv.interventions.gradient_scores import head_scores
 from fv.interventions.memory import FEWEST_ROWS
-from fv.interventions.screening import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -27,22 +27,22 @@ from fv.progress import Advance, ignore_progress
 
 R = TypeVar("R")
 TOLD = ("not enough memory", "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch's errors say where they have no class of their own."""
+"""Words of torch's errors about memory that have no class of their own."""
 log = logging.getLogger(__name__)
 
 
 class HalvingEngine:
-    """Implements `fv.interventions.engine.Engine` by another one.
+    """Implements `fv.interventions.engine.Engine` by another engine.
 
     Args:
         lm: the model.
         make: makes the engine for a number of rows.
-        max_rows: most token rows in one pass.
+        max_rows: most token rows in one pass, at first.
 
     Attributes:
-        engine: what runs the passes, of the size that they have by now.
-        max_rows: that size.
-        when_halved: called with it whenever it has changed.
+        engine: the engine that runs the passes, for the current `max_rows`.
+        max_rows: most token rows in one pass, at present.
+        when_halved: called with `max_rows` whenever it has changed.
     """
 
     def __init__(self, lm: LanguageModel, make: Callable[[int], Engine], max_rows: int) -> None:
@@ -55,7 +55,7 @@ class HalvingEngine:
         self._kept: ExitStack | None = None  # of `keeping`
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
-        """By the size that was asked for: units of work have the same trials, whether memory ran out before or not."""
+        """Batches for the first `max_rows`: units of work have the same trials whether memory ran out or not."""
         return self._asked.batches(prompts, rows_each)
 
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
@@ -102,11 +102,11 @@ class HalvingEngine:
         points: int,
         advance: Advance = ignore_progress,
     ) -> Tensor:
-        """`fv.interventions.screening.head_scores` of one of `batches`; prompts that are kept are not run again."""
+        """Scores of all heads (`fv.interventions.head_scores`) for one of `batches`; kept prompts are not run again."""
 
         def score(engine: Engine, tell: Advance) -> Tensor:
             run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None
-            # All of them unless memory ran out: what `run` is given is one pass.
+            # All prompts unless memory ran out: `run` takes the prompts of one pass.
             size = max(1, len(prompts) * self.max_rows // self._asked_rows)
             parts = [prompts[start : start + size] for start in range(0, len(prompts), size)]
             settings = (head_values, method, points, self.max_rows, tell, run)
@@ -118,7 +118,7 @@ class HalvingEngine:
 
     @contextmanager
     def keeping(self, most_bytes: int) -> Iterator[None]:
-        """When memory runs out, what is kept is let go, and nothing more is kept in the block."""
+        """Keep prompts inside the block; when memory runs out, release them and keep no more."""
         if self._kept is not None:
             yield
             return
@@ -130,7 +130,7 @@ class HalvingEngine:
             self._kept = None
 
     def _tried(self, work: Callable[[Engine, Advance], R], advance: Advance = ignore_progress) -> R:
-        """Do some work, again and in smaller passes as long as memory runs out; at the smallest size, twice.
+        """Do some work; repeat it in smaller passes as long as memory runs out, and once more at the smallest size.
 
         Raises:
             MemoryLackError: one prompt alone does not fit.
@@ -144,12 +144,12 @@ class HalvingEngine:
                     raise
                 if not could_shrink:
                     raise lack_of_memory(self.lm) from error
-            # Behind the block: the error is gone, and with it the tensors that it referred to.
+            # After the except block: the error is gone, and with it the tensors that it referred to.
             progress.begin_again()
             could_shrink = self._halve()
 
     def _halve(self) -> bool:
-        """Give back what memory can be given back, and make passes half as large; returns whether they could be."""
+        """Release memory, and make passes half as large; returns whether they could be made smaller."""
         if self._kept is not None:
             self._kept.close()
         before, smaller = self.max_rows, max(FEWEST_ROWS, self.max_rows // 2)
@@ -167,14 +167,14 @@ class HalvingEngine:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device, or the CPU's allocator, has no memory left."""
+    """True if an error says that a device, or the CPU's allocator, has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in TOLD)
 
 
 def lack_of_memory(lm: LanguageModel) -> MemoryLackError:
-    """What is said where nothing smaller is left to try."""
+    """The error for a single prompt that does not fit."""
     return MemoryLackError(
         f"Memory ran out on {lm.device} with a single prompt of {lm.name} in a pass. Shorter prompts take less, and so "
         "do a narrower number format and weights on several devices."
@@ -182,7 +182,7 @@ def lack_of_memory(lm: LanguageModel) -> MemoryLackError:
 
 
 class _Progress:
-    """Steps of work that may begin again: each is told once."""
+    """Progress of work that may begin again: each step is reported once."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance

@@ -1,7 +1,7 @@
-"""Edits of a running model, as context managers that refuse to be silent no-ops.
+"""Hooks that edit or record a running model, as context managers that refuse to be silent no-ops.
 
-A hook that never ran means the numbers after it are wrong, so each context manager counts its calls and
-raises `ModelError` on a normal exit with none.
+If a hook never ran, the numbers are wrong, so each context manager counts its calls, and raises a `ModelError` if its
+block ends normally without any.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,8 +47,8 @@ def record_head_outputs(
 ) -> Iterator[None]:
     """Store the last tokens' head outputs of each of `layers`, (batch, n_heads * head_dim), in `into[layer]`.
 
-    They stay on the device of their block, as do the residuals of `record_residuals`.
-    `last` is (batch,), the position of each last token; None means the end of the sequence.
+    They stay on the device of their block, like the residuals of `record_residuals`. `last` is (batch,), the position
+    of each last token; None means the end of the sequence.
 
     Raises:
         ModelError: a projection was never called.
@@ -75,7 +75,7 @@ def record_head_outputs(
 
 @contextmanager
 def record_residuals(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[None]:
-    """Store the residual stream at the end of the sequence behind each block, (batch, d_model), in `into[layer]`.
+    """Store the last position's residual stream after each block, (batch, d_model), in `into[layer]`.
 
     Raises:
         ModelError: a block was never called, or returned something that holds no residual stream.
@@ -95,7 +95,7 @@ def record_residuals(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[Non
 
 
 class BlockCall(NamedTuple):
-    """What a block is called with: its input, (batch, positions, d_model), and all behind it."""
+    """The arguments of a block's call: its input, (batch, positions, d_model), and the others."""
 
     hidden: Tensor
     args: tuple[Any, ...]
@@ -104,7 +104,7 @@ class BlockCall(NamedTuple):
 
 @contextmanager
 def noted_calls(lm: LanguageModel) -> Iterator[list[BlockCall]]:
-    """Have each block note what it is called with (positions, masks), and return its input: nothing is computed.
+    """Make each block record its arguments (positions, masks) and return its input: nothing is computed.
 
     Raises:
         ModelError: the blocks were not called once each.
@@ -124,7 +124,7 @@ def _noting(block: nn.Module, calls: list[BlockCall], is_tuple: bool) -> Iterato
         calls.append(BlockCall(hidden, args, kwargs))
         return (hidden,) if is_tuple else hidden
 
-    # accelerate keeps a forward of its own on the block, which moves what it is called with (a device map).
+    # With a device map, the block has a forward of accelerate's, which moves the arguments.
     before = vars(block).get("forward")
     block.forward = note
     try:
@@ -137,10 +137,10 @@ def _noting(block: nn.Module, calls: list[BlockCall], is_tuple: bool) -> Iterato
 
 
 def residual_of(output: Any, path: str, is_tuple: bool) -> Tensor:
-    """The residual stream in a block's output: the tensor itself, or the first item of a tuple, as the spec says.
+    """The residual stream in a block's output: the tensor itself or, if `is_tuple`, the first item of a tuple.
 
     Raises:
-        ModelError: the output is of the other kind, or no (batch, positions, d_model) tensor.
+        ModelError: the output is of the other kind, or not a (batch, positions, d_model) tensor.
     """
     residual = output[0] if is_tuple and isinstance(output, tuple) and output else output
     if isinstance(output, tuple) is not is_tuple or not isinstance(residual, Tensor) or residual.ndim != 3:

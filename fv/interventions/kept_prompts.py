@@ -1,4 +1,4 @@
-"""Batches of prompts that were run, kept for as long as somebody may ask for them again."""
+"""Kept prompts: batches that were run, stored for later calls with the same prompts."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class HasSize(Protocol):
-    """What is kept: it says how large it is."""
+    """A thing that can be kept, with its size in bytes."""
 
     @property
     def n_bytes(self) -> int: ...
@@ -21,13 +21,13 @@ Batch = TypeVar("Batch", bound=HasSize)
 
 
 class KeptPrompts(Generic[Batch]):
-    """What running a batch of prompts gave, by the prompts, up to so many bytes; outside `keeping`, nothing is kept.
+    """Results of running batches of prompts, by the prompts, up to a number of bytes; kept inside `keeping` only.
 
-    What does not fit is run again when it is asked for again: the first batches stay, since those that come in turns
-    would otherwise push one another out.
+    A batch that does not fit is run again for each call. The first batches stay: batches that are used in turn would
+    otherwise replace one another all the time.
 
     Args:
-        quiet: whether nothing is said of what did not fit.
+        quiet: whether to log nothing about prompts that did not fit.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -38,17 +38,17 @@ class KeptPrompts(Generic[Batch]):
 
     @property
     def is_keeping(self) -> bool:
-        """Whether batches are kept now."""
+        """True if batches are kept at present."""
         return self._free is not None
 
     @property
     def n_bytes(self) -> int:
-        """Memory of what is kept."""
+        """Memory of the kept batches, in bytes."""
         return sum(batch.n_bytes for batch in self._kept.values())
 
     @contextmanager
     def keeping(self, most_bytes: int) -> Iterator[None]:
-        """Keep batches inside the block; inside another one, that one's limit stays."""
+        """Keep batches inside the block, up to `most_bytes`; inside another such block, the outer limit stays."""
         if self._free is not None:
             yield
             return
@@ -65,7 +65,7 @@ class KeptPrompts(Generic[Batch]):
             self._left_out.clear()
 
     def of(self, prompts: Sequence[Prompt], run: Callable[[Sequence[Prompt]], Batch]) -> Batch:
-        """A batch that is kept, or else what `run` gives."""
+        """The kept batch of these prompts, or else the result of `run`."""
         key = tuple(prompts)
         if (known := self._kept.get(key)) is not None:
             return known

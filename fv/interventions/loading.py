@@ -1,4 +1,4 @@
-"""Loading a model and proving that edits act on it."""
+"""Loading a model, with the proof that edits act on it."""
 
 import difflib
 import re
@@ -14,14 +14,14 @@ from fv.errors import ConfigError, ModelError, one_of
 from fv.interventions.editable import EditableModel, editable
 from fv.interventions.proofs import proof_of
 from fv.interventions.selfcheck import SKIPPED
-from fv.models.embedded import SCHEME
+from fv.models.gguf import SCHEME
 from fv.models.loading import dtype_of, load_unproved
 from fv.models.quiet import quiet_transformers
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
+def load_model(  # noqa: PLR0913 - all are optional, and passed by name only
     source: str | Path,
     *,
     device: str | torch.device = "cpu",
@@ -46,21 +46,21 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
     Args:
         source: the name of a ready model (`fv.config.model_presets()`); else a folder in Hugging Face format or a GGUF
             file; else a hub id, `owner/name`.
-        device: where all of it goes, such as `cuda`.
-        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16, or as torch calls them.
-        name: a short name for tables and files; that of the source unless given.
+        device: the device of the whole model, such as `cuda`.
+        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16, or torch's names of these.
+        name: a short name for tables and files; the source's name unless given.
         revision: a revision on the hub, for a model from there.
-        spec: the name of the family to take it for; found by its `config.model_type` unless given.
-        spec_file: a YAML file that describes a family of one's own (docs/models.md), instead of `spec`.
+        spec: the name of the model's family; found by its `config.model_type` unless given.
+        spec_file: a YAML file that describes a family of your own (docs/models.md), instead of `spec`.
         quant: `nf4` keeps the weights in 4 bits; `none` unless given.
-        device_map: where which module goes, for a model larger than one device (docs/models.md); instead of `device`.
-        max_memory: what a `device_map` of `auto`, `balanced` or `sequential` may use of each device.
-        offload_folder: where weights are written that a `device_map` puts on disk.
-        allow_pickle: whether pickled weights, which can run any code, are loaded where there are no safetensors.
-        selfcheck: whether it is proved that edits act where the spec has them; takes seconds.
+        device_map: the device of each module, for a model larger than one device (docs/models.md); instead of `device`.
+        max_memory: the memory of each device that a `device_map` of `auto`, `balanced` or `sequential` may use.
+        offload_folder: a folder for the weights that a `device_map` puts on disk.
+        allow_pickle: whether pickled weights, which can run any code, are loaded if there are no safetensors.
+        selfcheck: whether to prove that edits act at the modules that the spec names; takes seconds.
 
     Raises:
-        ConfigError: an argument is none of what is allowed; names it and what is.
+        ConfigError: an argument has a value that is not allowed; names the argument and the allowed values.
         ModelError: the model cannot be found, is of an unknown family, or fails its self-check.
     """
     if device_map is not None and str(device) != "cpu":
@@ -84,10 +84,10 @@ def load_model(  # noqa: PLR0913 - every one is optional, and by its name only
 
 
 def load_configured(model: ModelConfig, compute: ComputeConfig) -> EditableModel:
-    """Load, place and check a model as settings say. Nothing keeps it but the caller.
+    """Load, place and prove a model by its settings. Only the caller keeps it.
 
     Raises:
-        ModelError: it cannot be found, is of an unknown family, or fails its self-check.
+        ModelError: the model cannot be found, is of an unknown family, or fails its self-check.
     """
     with quiet_transformers():
         lm = load_unproved(model, compute)
@@ -95,10 +95,10 @@ def load_configured(model: ModelConfig, compute: ComputeConfig) -> EditableModel
 
 
 def settings_of(source: str | Path) -> ModelConfig:
-    """Which model `source` means, as of `load_model`.
+    """The settings of the model that a `source` of `load_model` names.
 
     Raises:
-        ModelError: it is nothing that names a model.
+        ModelError: `source` names no model.
     """
     text = str(source)
     if isinstance(source, str) and source in model_presets():
@@ -118,7 +118,11 @@ def settings_of(source: str | Path) -> ModelConfig:
 
 
 def _checked_device(device: str | torch.device) -> str:
-    """The device, if there is one to hold a tensor; known before a model is read."""
+    """The device as text, checked to exist before a model is read.
+
+    Raises:
+        ModelError: the device cannot hold a tensor.
+    """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch built without that device asserts

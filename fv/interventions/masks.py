@@ -1,4 +1,4 @@
-"""Masks of attention as a model makes them: an engine runs those only that it is exact for."""
+"""Masks of attention, as a model makes them: an engine refuses masks for which it is not exact."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +13,17 @@ from fv.interventions.prefix_attention import attending_by
 from fv.models.language_model import LanguageModel
 
 _PASSED: WeakKeyDictionary[nn.Module, dict[bool, int]] = WeakKeyDictionary()
-"""{model: {whether its masks hide no earlier token: the longest prompt for which this was seen}}."""
+"""{model: {`whole` of a passed check: the longest prompt that passed it}}."""
 
 
 def check_masks(lm: LanguageModel, n_tokens: int, whole: bool) -> None:
-    """Refuse a model whose tokens see later ones; and with `whole`, one whose tokens do not see all earlier ones alike.
+    """Refuse a model whose tokens see later tokens or, with `whole`, do not see all earlier tokens alike.
 
-    The masks are those that the model hands its blocks for a prompt of so many tokens; no block is run. What a block
-    hides by itself is seen by the self-check at load (`fv.interventions.selfcheck`).
+    The masks are the ones that the model gives to its blocks for a prompt of `n_tokens` tokens; no block is run. Tokens
+    that a block hides by itself are found by the self-check at load (`fv.interventions.selfcheck`).
 
     Raises:
-        EngineError: a mask is of another kind; names the layer and the length.
+        EngineError: a mask is not allowed; names the layer and the length.
     """
     passed = _PASSED.setdefault(lm.model, {})
     if n_tokens <= passed.get(whole, 1):
@@ -38,7 +38,7 @@ def check_masks(lm: LanguageModel, n_tokens: int, whole: bool) -> None:
 
 
 def _masks_of(call: BlockCall, n_tokens: int) -> Iterator[Tensor]:
-    """What a block is called with that has a value for each pair of tokens, (batch, 1 or n_heads, tokens, tokens)."""
+    """A block's arguments that have a value for each pair of tokens: (batch, 1 or n_heads, tokens, tokens)."""
     values: list[Any] = [*call.args, *call.kwargs.values()]
     for value in values:
         for part in value.values() if isinstance(value, dict) else [value]:
@@ -51,7 +51,7 @@ def _check(lm: LanguageModel, layer: int, mask: Tensor, whole: bool) -> None:
     is_bool = mask.dtype is torch.bool
     seen = mask if is_bool else mask > torch.finfo(mask.dtype).min / 2  # (batch, heads, tokens, tokens)
     if not seen.diagonal(dim1=-2, dim2=-1).any():
-        seen = ~seen  # true where it hides: every token sees itself
+        seen = ~seen  # this mask is true for hidden tokens, because every token sees itself
     earlier = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=mask.device).tril()
     what = f"Layer {layer} of {lm.name}, in a prompt of {n_tokens} tokens, "
     if (seen & ~earlier).any():

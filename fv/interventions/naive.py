@@ -1,4 +1,4 @@
-"""The oracle: one full forward, batch of one, for every edit. Slow and obviously right.
+"""The naive engine, the oracle: one full forward, with a batch of one, for every edit. Slow and obviously right.
 
 `fv.interventions.shared_prefix` must agree with it; tests and the self-check at load compare the two.
 """
@@ -117,15 +117,15 @@ class NaiveEngine:
         del most_bytes  # nothing is shared between forwards
         return nullcontext()
 
-    def _logits(self, prompt: Prompt, edit: LastTokenEdit, behind: Sequence[int] = ()) -> Tensor:
-        """Logits behind the last prompt token and each token behind it, (1 + n_behind, vocabulary) on the CPU."""
-        ids, last = torch.tensor([[*prompt.token_ids, *behind]], device=self.lm.device), len(prompt.token_ids) - 1
+    def _logits(self, prompt: Prompt, edit: LastTokenEdit, after: Sequence[int] = ()) -> Tensor:
+        """Logits after the last prompt token and each token that follows it, (1 + n_after, vocabulary) on the CPU."""
+        ids, last = torch.tensor([[*prompt.token_ids, *after]], device=self.lm.device), len(prompt.token_ids) - 1
         with edited_rows(self.lm, [edit], last):
-            logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1 + len(behind)).logits[0]
+            logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1 + len(after)).logits[0]
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
 
     def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
-        """How `inject` runs a prompt, again and again under different edits; returns (1,) scores."""
+        """The function by which `inject` runs a prompt under each edit; it returns (1,) scores."""
         return partial(self._forward, prompt)
 
     def _forward(self, prompt: Prompt) -> TargetScores:
@@ -134,7 +134,7 @@ class NaiveEngine:
         return TargetScores.of_logits(logits[:, -1], torch.tensor([prompt.target], device=self.lm.device))
 
     def patch(self, head: Head, head_values: Tensor) -> Edit:
-        """The edit that sets one head's last-token output to its value in `head_values`."""
+        """An edit that sets one head's last-token output to its value in `head_values`."""
         value = head_values[head.layer, head.head].to(self.lm.device, self.lm.dtype)
         columns = self.lm.head_slice(head.head)
 
@@ -156,7 +156,7 @@ class NaiveEngine:
 
 
 def reads_of_logits(logits: Tensor, prompt: Prompt) -> AnswerReads:
-    """What whole logits, (n_edits, n + 1, vocabulary), say of a prompt's answer of n tokens."""
+    """Ratings of a prompt's answer of n tokens, from all logits, (n_edits, n + 1, vocabulary)."""
     n, answer = len(prompt.answer), torch.tensor(prompt.answer, device=logits.device)
     within, end = logits[:, :n], logits[:, n]  # (n_edits, n, vocabulary), (n_edits, vocabulary)
     scores = TargetScores.of_logits(within.flatten(0, 1), answer.repeat(len(logits))).reshape(len(logits), n)

@@ -1,4 +1,4 @@
-"""What an engine's passes run in: the model in the state that engines need, and nobody else's edits in it."""
+"""Passes of engines: they run the model in engine mode, and refuse a model with active edits of its user."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class HasModel(Protocol):
-    """What runs a model: an engine."""
+    """An object with a model: an engine."""
 
     lm: LanguageModel
 
@@ -26,10 +26,10 @@ Runner = TypeVar("Runner", bound=HasModel | LanguageModel)
 
 @contextmanager
 def engine_pass(lm: LanguageModel) -> Iterator[None]:
-    """Run a model as a loaded one runs, without gradients (`fv.models.engine_mode`).
+    """Run a model in the mode of engines, without gradients (`fv.models.engine_mode`).
 
     Raises:
-        ModelError: its user's edits are at work in it, and would act beside an engine's own.
+        ModelError: edits of its user are active in it, and would act besides the engine's.
     """
     if edits_at_work(lm.model):
         raise ModelError(f"{lm.name} is being edited, and engines edit it themselves: leave the block of edits first.")
@@ -38,7 +38,7 @@ def engine_pass(lm: LanguageModel) -> Iterator[None]:
 
 
 def in_engine_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
-    """A function whose first argument is a model, or an engine with its model, run inside `engine_pass`."""
+    """Run a function inside `engine_pass`; its first argument is a model, or an engine with its model."""
 
     @wraps(function)
     def run(first: Runner, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -49,7 +49,7 @@ def in_engine_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Co
 
 
 def in_fused_pass(function: Callable[Concatenate[Runner, P], R]) -> Callable[Concatenate[Runner, P], R]:
-    """The same, with element-wise code fused where the model's self-check proved it (`fv.interventions.fused`)."""
+    """Run a function as `in_engine_pass` does, with the proved modules fused (`fv.interventions.fused`)."""
 
     @in_engine_pass
     @wraps(function)

@@ -1,7 +1,7 @@
-"""Which positions of a forward pass are meant: those of a prompt, whatever part of it the pass runs.
+"""Positions at which edits act in a forward pass, whatever part of its sequences the pass runs.
 
 A pass may run a whole padded prompt, one generated token on a cache, or prompt and generated tokens again. So positions
-are counted in columns of the whole sequences, padding included, and what cannot be told is refused.
+are counted in columns of the whole sequences, padding included. Passes in which they cannot be determined are refused.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx", "block_tabl
 
 
 class Positions(StrEnum):
-    """Where edits act.
+    """Kinds of positions at which edits act.
 
     `last_prompt`: at the last token of each prompt. `all`: at every token of prompt and continuation. `generated`: at
-    the tokens behind the prompt. Never at padding.
+    the tokens after the prompt. Never at padding.
     """
 
     last_prompt = "last_prompt"
@@ -33,7 +33,7 @@ def parse_positions(value: str) -> Positions:
     """The positions called `value`.
 
     Raises:
-        ConfigError: there are none of this name.
+        ConfigError: there are no positions of this name.
     """
     return one_of("positions", value, Positions)
 
@@ -42,8 +42,8 @@ class Columns(NamedTuple):
     """The part of its sequences that a forward pass runs.
 
     Attributes:
-        start: the first column that it runs; those before are in its cache.
-        real: (batch, end) bool, false at padding; `end` is behind the last column that it runs.
+        start: the first column that it runs; earlier columns are in its cache.
+        real: (batch, end) bool, false at padding; `end` is one more than the last column that it runs.
     """
 
     start: int
@@ -55,10 +55,10 @@ class Columns(NamedTuple):
 
 
 def columns_of(given: Mapping[str, Any]) -> Columns:
-    """What a forward with these arguments runs.
+    """The columns that a forward with these arguments runs.
 
     Raises:
-        ModelError: the arguments are of a kind of which it cannot be told.
+        ModelError: the columns cannot be determined from the arguments.
     """
     if packed := [name for name in PACKED if given.get(name) is not None]:
         raise ModelError(f"{packed[0]} packs several prompts into a row, where no edit can be placed: pad them.")
@@ -77,7 +77,11 @@ def columns_of(given: Mapping[str, Any]) -> Columns:
 
 
 def cached_tokens(cache: Any) -> int:
-    """How many tokens a cache holds; none if there is none."""
+    """Number of tokens in a cache; 0 without a cache.
+
+    Raises:
+        ModelError: the cache is of an unknown kind.
+    """
     if cache is None:
         return 0
     if not hasattr(cache, "get_seq_length"):
@@ -86,7 +90,7 @@ def cached_tokens(cache: Any) -> int:
 
 
 def _real(mask: Any, batch: int, end: int, device: torch.device) -> Tensor:
-    """(batch, end) bool: which columns are no padding."""
+    """Mask of the columns that are not padding, (batch, end) bool."""
     if mask is None:
         return torch.ones(batch, end, dtype=torch.bool, device=device)
     if not isinstance(mask, Tensor) or tuple(mask.shape) != (batch, end):
@@ -111,13 +115,13 @@ def _check_not_packed(position_ids: Any, real: Tensor) -> None:
 
 
 def meant_positions(positions: Positions, columns: Columns, prompt: int) -> Tensor:
-    """Where edits act in a forward pass whose sequences begin with `prompt` columns of prompt.
+    """The positions at which edits act in a forward pass whose sequences begin with `prompt` columns of prompt.
 
     Returns:
-        (batch, tokens) bool, of the tokens that it runs.
+        (batch, tokens) bool, for the tokens that it runs.
 
     Raises:
-        ModelError: a row's prompt has no token, where its last one is meant.
+        ModelError: a row's prompt has no token, but its last token is to be edited.
     """
     start, real = columns
     here = torch.arange(start, columns.end, device=real.device)

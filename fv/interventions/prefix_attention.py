@@ -1,5 +1,7 @@
-"""Attention in which many copies of a last token, and what stands behind them, share one prefix (steps 1 and 3 of
-`shared_prefix`)."""
+"""Prefix attention: many copies of a last token, with the tokens after them, share one prefix.
+
+These are steps 1 and 3 of `fv.interventions.shared_prefix`.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,14 +21,14 @@ ATTENTION = "fv_shared_prefix"
 
 @dataclass
 class PrefixCache:
-    """Keys and values of a batch of right-padded prompts, and which phase the attention is in.
+    """Keys and values of a batch of right-padded prompts, and the phase of the attention.
 
     Attributes:
-        lengths: (batch,) tokens of each prefix, that is of each prompt without its last token.
-        stop_after: the layer whose keys and values end the prompt phase; None once rows are run.
-        kept: per layer (keys, values), each (batch, n_kv_heads, longest prefix + 1, head_dim + 1); the extra
-            position and feature stand for a row's own key and value, see `_attend_rows`. On the layer's device.
-        n_positions: tokens of a row: its last prompt token, and those that stand behind it.
+        lengths: (batch,) number of tokens of each prefix, the prompt without its last token.
+        stop_after: the layer whose keys and values end the prompt phase; None in the phase of rows.
+        kept: per layer (keys, values), each (batch, n_kv_heads, longest prefix + 1, head_dim + 1), on the layer's
+            device; the extra position and feature stand for a row's own key and value (`_attend_rows`).
+        n_positions: tokens of a row: its last prompt token, and the tokens after it.
     """
 
     lengths: Tensor
@@ -38,15 +40,15 @@ class PrefixCache:
         longest, n = int(self.lengths.max()), self.n_positions
         visible = torch.arange(longest + n, device=self.lengths.device) < self.lengths[:, None]
         visible[:, -n:] = True
-        # (batch, 1, 1, longest + n_positions) bool, true where a row may look; None where that is everywhere.
+        # (batch, 1, 1, longest + n_positions) bool, true at positions that rows see; None if they see all.
         self.visible = None if visible.all() else visible[:, None, None]
 
     def continued(self, n_positions: int) -> "PrefixCache":
-        """The same keys and values, for rows of so many tokens."""
+        """A cache of the same keys and values, for rows of `n_positions` tokens."""
         return PrefixCache(self.lengths, None, self.kept, n_positions)
 
     def of_rows(self, layer: int) -> tuple[Tensor, Tensor]:
-        """A layer's (keys, values), each (batch, n_kv_heads, longest prefix + n, head_dim + n), n = `n_positions`."""
+        """A layer's (keys, values), each (batch, n_kv_heads, longest prefix + n, head_dim + n); n is `n_positions`."""
         n, kept = self.n_positions, self.kept[layer]
         if n == 1:
             return kept
@@ -57,7 +59,7 @@ class PrefixCache:
 
     def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Store a layer's keys and values of all prompt tokens, (batch, n_kv_heads, tokens, head_dim)."""
-        # The last token's own are dropped: (batch, n_kv_heads, longest prefix + 1, head_dim + 1)
+        # Without the last token's: (batch, n_kv_heads, longest prefix + 1, head_dim + 1)
         kept = [pad(part[:, :, :-1], (0, 1, 0, 1)) for part in (key, value)]
         for part in kept:
             part[:, :, -1, -1] = 1
@@ -85,14 +87,18 @@ def shared_prefix_attention(
         query: (batch, n_heads, positions, head_dim).
         key: (batch, n_kv_heads, positions, head_dim).
         value: like `key`.
-        attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows. That the
-            model's own masks hide nothing else is checked where prompts are run (`fv.interventions.masks`).
+        attention_mask: unused; padding comes after a prompt's last token, and the cache hides it from rows. The batches
+            of prompts check that the model's own masks hide nothing else (`fv.interventions.masks`).
         scaling: factor on the scores.
-        fv_prefix: the cache, handed through the model's own keyword arguments.
+        fv_prefix: the cache, passed through the model's own keyword arguments.
         **kwargs: must not hold anything that changes attention (sinks, soft-capping, position biases).
 
     Returns:
         (batch, positions, n_heads, head_dim), and None for the weights.
+
+    Raises:
+        ModelError: there is no cache, or an argument that is not supported.
+        PromptDoneError: the keys and values of the layer `stop_after` are kept.
     """
     del attention_mask
     odd = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
@@ -114,12 +120,12 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, layer: int, scale: float) -> Tensor:
-    """Attention of rows that see the prefix and themselves only; returns (batch, n_heads, rows * n, head_dim).
+    """Attention of rows that see only the prefix and themselves; returns (batch, n_heads, rows * n, head_dim).
 
-    A row's n tokens stand next to one another. Every row has n keys of its own, which one matrix product over shared
-    keys cannot hold. So a token's scores on its row become n more features of its query, each of which one of n kept
-    extra keys has; and the extra values have only the extra features, where the weights that the row gave itself come
-    out.
+    A row's n tokens are next to one another. Every row has n keys of its own, but one matrix product can only use keys
+    that all rows share. So a token's scores on its own row are appended to its query as n features, and n extra shared
+    keys each select one of them. The n extra values have only n extra features, in which the weights of the row's own
+    tokens come out.
     """
     n_kv, n = key.shape[1], cache.n_positions
     keys, values = cache.of_rows(layer)
@@ -138,22 +144,22 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, cache: PrefixCache, 
 
 
 def _own_scores(query: Tensor, key: Tensor) -> Tensor:
-    """Scores of each row's tokens on one another, lowest on those that come later: (…, rows, n, n)."""
+    """Scores of each row's tokens on one another, lowest for later tokens: (…, rows, n, n)."""
     n = query.shape[-2]
-    if n == 1:  # as many products of one row with one key as there are rows: element by element is faster
+    if n == 1:  # a product of one query and one key per row: element by element is faster
         return (query * key).sum(-1, keepdim=True)
     later = torch.ones(n, n, dtype=torch.bool, device=query.device).triu(1)
     return (query @ key.mT).masked_fill(later, torch.finfo(query.dtype).min)
 
 
 def shared_prefix_mode(lm: LanguageModel) -> AbstractContextManager[None]:
-    """Switch the model to `shared_prefix_attention`, and back."""
+    """Switch the model to `shared_prefix_attention` for as long as the block lasts."""
     return attending_by(lm, ATTENTION)
 
 
 @contextmanager
 def attending_by(lm: LanguageModel, implementation: str) -> Iterator[None]:
-    """Switch the model to an implementation of attention, and back."""
+    """Switch the model to an implementation of attention for as long as the block lasts."""
     before = lm.model.config._attn_implementation
     if before == implementation:
         yield

@@ -1,7 +1,7 @@
-"""A batch of prompts run once, unedited, ready for rows on top of their last token (`shared_prefix`).
+"""The batch of prompts that is run once, unedited; rows of last tokens then run on it (`shared_prefix`).
 
-`PromptBatch` is for rows of the last token alone, `Continuation` for rows with tokens behind it; both are what
-`fv.interventions.rows` runs rows on.
+`PromptBatch` is for rows of the last token alone, `Continuation` for rows with tokens after it; `fv.interventions.rows`
+runs rows on both.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from fv.models.prompt import Prompt
 
 
 class PromptBatch:
-    """Prompts of any lengths, right-padded; lives in `shared_prefix_mode`.
+    """Prompts of any lengths, right-padded; to be used in `shared_prefix_mode` only.
 
     Attributes:
         n_positions: tokens of a row.
         targets: (batch,) target token ids.
-        residual: per layer the last token's residual stream entering it, and last the one leaving the last block;
-            each (batch, 1, d_model), on the device of the block that it leaves.
+        residual: the last token's residual stream before each block, and then after the last block; each
+            (batch, 1, d_model), on the device of the block that it leaves.
         head_outputs: per layer the last token's head outputs, (batch, n_heads * head_dim), on the layer's device.
     """
 
@@ -36,7 +36,7 @@ class PromptBatch:
         lengths = torch.tensor([len(p.token_ids) for p in prompts], device=lm.device)
         longest = int(lengths.max())
         check_masks(lm, longest, whole=True)
-        # The padding token is any valid id: in a causal model nothing looks at what comes after it.
+        # The padding token is any valid id: in a causal model, no token sees later ones.
         padded = [list(p.token_ids) + [0] * (longest - len(p.token_ids)) for p in prompts]
         ids = torch.tensor(padded, device=lm.device)  # (batch, tokens)
         self._each = torch.arange(len(prompts), device=lm.device)
@@ -50,25 +50,25 @@ class PromptBatch:
         self._run_last_block()
 
     def run_block(self, layer: int, rows: Tensor) -> Tensor:
-        """Run block `layer` on rows (batch, n_rows, d_model) as the last token would run through it."""
+        """Run block `layer` on rows, (batch, n_rows, d_model), each in the place of the last token."""
         # One position for all rows, which broadcasts.
         return self._calls.run(layer, rows, 1)
 
-    def continued(self, behind: Tensor) -> "Continuation":
-        """The same prompts with tokens behind them, (batch, n_behind)."""
-        ids = torch.cat([self._last_ids, behind.to(self._last_ids.device)], 1)
+    def continued(self, after: Tensor) -> "Continuation":
+        """Put tokens after the prompts, (batch, n_after)."""
+        ids = torch.cat([self._last_ids, after.to(self._last_ids.device)], 1)
         check_masks(self.lm, int(self._last.max()) + ids.shape[1], whole=True)
         positions = self._last[:, None] + torch.arange(ids.shape[1], device=ids.device)
         return Continuation(self.lm, _Calls(self.lm, ids, positions, self._cache.continued(ids.shape[1])))
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it holds."""
+        """Memory of its tensors, in bytes."""
         kept = [part for both in self._cache.kept.values() for part in both]
         return sum(part.nbytes for part in (*kept, *self.residual, *self.head_outputs.values()))
 
     def _run_prompts(self, ids: Tensor, positions: Tensor) -> None:
-        """Run all tokens up to the last layer's keys and values; what is above is due at the last token only."""
+        """Run all tokens up to the last layer's keys and values; only the last token is needed above."""
         path = self.lm.spec.blocks
 
         def keep_residual(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -96,11 +96,11 @@ class PromptBatch:
 
 
 class Continuation:
-    """Prompts with tokens behind them, for rows of both; lives in `shared_prefix_mode`.
+    """Prompts with tokens after them, for rows of both; to be used in `shared_prefix_mode` only.
 
     Attributes:
-        n_positions: tokens of a row, the last prompt token among them.
-        residual: as of `PromptBatch`, each (batch, n_positions, d_model).
+        n_positions: tokens of a row, including the last prompt token.
+        residual: as in `PromptBatch`, but each (batch, n_positions, d_model).
     """
 
     def __init__(self, lm: LanguageModel, calls: "_Calls") -> None:
@@ -117,10 +117,10 @@ class Continuation:
 
 
 class _Calls:
-    """What each block is called with at some tokens (positions, rotations), learnt without running any.
+    """The arguments of each block at some tokens (positions, rotations), recorded without running a block.
 
     Attributes:
-        start: what the first block is given, (batch, n_positions, d_model).
+        start: the input of the first block, (batch, n_positions, d_model).
     """
 
     def __init__(self, lm: LanguageModel, ids: Tensor, positions: Tensor, cache: PrefixCache) -> None:
@@ -138,7 +138,7 @@ class _Calls:
         return residual_of(self._lm.blocks[layer](rows, *args, **kwargs), self._lm.spec.blocks, False)
 
     def _repeated(self, value: Any, times: int) -> Any:
-        """An argument that has a value a position, (batch, n_positions, …), for several rows of them."""
+        """An argument with a value per position, (batch, n_positions, …), repeated for several rows."""
         if times == 1:
             return value
         if isinstance(value, tuple):

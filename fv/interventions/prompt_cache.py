@@ -1,7 +1,7 @@
-"""Prompts of one length whose prefix is cached once, with rows of edited last tokens, and tokens behind them, on top.
+"""The cache of equally long prompts, on which rows of edited last tokens run, with tokens after them.
 
-The model's own attention runs on its own cache, so this is right for every family: sliding windows, sinks, soft-capped
-scores and position biases included.
+The model's own attention runs on its own cache, so this is exact for every family, including sliding windows, sinks,
+soft-capped scores and position biases.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class PromptCache:
 
     Args:
         lm: the model.
-        prompts: token ids, equally many each.
+        prompts: the prompts' token ids, equally many for each.
     """
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
@@ -34,23 +34,23 @@ class PromptCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it holds."""
+        """Memory of its tensors, in bytes."""
         layers = [] if self._cache is None else self._cache.layers
         return sum(part.nbytes for layer in layers for part in (layer.keys, layer.values) if part is not None)
 
     @torch.no_grad()
-    def rows(self, edits: Sequence[LastTokenEdit], behind: Tensor | None = None) -> Tensor:
-        """Run each prompt's last token once an edit, and what stands behind it.
+    def rows(self, edits: Sequence[LastTokenEdit], after: Tensor | None = None) -> Tensor:
+        """Run each prompt's last token once per edit, with the tokens after it.
 
         Args:
-            edits: what is done to the last prompt token, one a row.
-            behind: token ids that follow the prompts, (n_prompts, n_behind); none unless given.
+            edits: edits of the last prompt token, one per row.
+            after: token ids that follow the prompts, (n_prompts, n_after); none unless given.
 
         Returns:
-            (n_prompts, n_rows, 1 + n_behind, d_model), before the final norm.
+            (n_prompts, n_rows, 1 + n_after, d_model), before the final norm.
         """
         n_rows, (n_prompts, tokens) = len(edits), self.ids.shape
-        ids = self.ids[:, -1:] if behind is None else torch.cat([self.ids[:, -1:], behind.to(self.ids.device)], 1)
+        ids = self.ids[:, -1:] if after is None else torch.cat([self.ids[:, -1:], after.to(self.ids.device)], 1)
         cache = deepcopy(self._cache)
         if cache is not None:
             cache.batch_repeat_interleave(n_rows)
@@ -72,5 +72,5 @@ class PromptCache:
                 )
         finally:
             handle.remove()
-        # (n_prompts * n_rows, 1 + n_behind, d_model) -> (n_prompts, n_rows, 1 + n_behind, d_model)
+        # (n_prompts * n_rows, 1 + n_after, d_model) -> (n_prompts, n_rows, 1 + n_after, d_model)
         return found[0].unflatten(0, (n_prompts, n_rows))

@@ -1,4 +1,4 @@
-"""Follows a model from pass to pass, inside its `generate` and outside, and knows what is prompt in each."""
+"""The prompt tracker: it follows a model's passes, in `generate` and outside, and finds the prompt in each."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +17,10 @@ class Pass(NamedTuple):
     """A forward pass that is running.
 
     Attributes:
-        prompt: columns of prompt that its sequences begin with.
-        meant: (batch, tokens) bool, where edits act.
-        cache: what it was given as cache.
-        begins: whether it runs its sequences from their first column on.
+        prompt: number of columns of prompt with which its sequences begin.
+        meant: (batch, tokens) bool, the positions at which edits act.
+        cache: the cache that it was given.
+        begins: whether it runs its sequences from their first column.
     """
 
     prompt: int
@@ -30,10 +30,10 @@ class Pass(NamedTuple):
 
 
 class PromptTracker:
-    """Says where edits act in each pass of a model.
+    """Finds the positions at which edits act in each pass of a model.
 
-    Inside a call of the model's `generate`, the prompt is what `generate` was given. Elsewhere, a pass without cached
-    tokens is a prompt of its own, and a pass of one token on a cache so begun is a generated token.
+    In a call of the model's `generate`, the prompt is the input of that call. Elsewhere, a pass without cached tokens
+    runs a new prompt, and a pass of one token on the cache of such a pass runs a generated token.
     """
 
     def __init__(self, positions: Positions) -> None:
@@ -41,7 +41,7 @@ class PromptTracker:
         self._running: Pass | None = None
         self._generation: _Generation | None = None
         self._ran, self._acted = False, False
-        # How many columns of prompt each cache begins with.
+        # The number of columns of prompt in each cache.
         self._prompts: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     @contextmanager
@@ -71,17 +71,17 @@ class PromptTracker:
                 model.generate = before
 
     def meant(self, hidden: Tensor, path: str) -> Tensor:
-        """Where to edit `hidden`, (batch, tokens, width), in the pass that is running.
+        """The positions at which to edit `hidden`, (batch, tokens, width), in the pass that is running.
 
         Args:
-            hidden: what is to be edited.
-            path: where it is, for the message.
+            hidden: the hidden states to edit.
+            path: the path of their module, for the message.
 
         Returns:
             (batch, tokens) bool, on the device of `hidden`.
 
         Raises:
-            ModelError: no pass of the whole model is running, or `hidden` is not of its tokens.
+            ModelError: no pass of the whole model is running, or `hidden` has other tokens than the pass.
         """
         if self._running is None:
             raise ModelError(f"{path} ran outside a forward of the whole model, where no prompt is known to edit.")
@@ -91,10 +91,10 @@ class PromptTracker:
         return meant.to(hidden.device)
 
     def check_acted(self) -> None:
-        """Refuse passes in which no position was meant.
+        """Refuse to end a block in which no position was edited.
 
         Raises:
-            ModelError: there was none that was, or no pass at all.
+            ModelError: no pass had a position at which edits act, or there was no pass.
         """
         if not self._ran:
             raise ModelError("No forward of the model ran inside the block, so nothing was edited.")
@@ -133,7 +133,7 @@ class PromptTracker:
             self._prompts[cache] = running.prompt
 
     def _prompt_of(self, columns: Columns, cache: Any) -> int:
-        """How many columns are prompt in a pass outside `generate`."""
+        """Number of columns of prompt in a pass outside `generate`."""
         if columns.start == 0:
             return columns.end
         prompt = self._prompts.get(cache)
@@ -145,7 +145,7 @@ class PromptTracker:
         if self.positions is not Positions.all and (columns.end - columns.start > 1 or columns.start < prompt):
             raise ModelError(
                 f"A forward runs {columns.end - columns.start} tokens on a cache of {columns.start}, whose prompt has "
-                f"{prompt}: behind the prompt, tokens run one by one, or it is not known which are prompt."
+                f"{prompt}: after the prompt, tokens run one by one, or it is not known which are prompt."
             )
         return prompt
 
@@ -155,6 +155,7 @@ class _Generation:
 
     Args:
         inputs: its first argument, the prompts' token ids.
+        *_args: its other arguments by position, which are not used.
         **given: its arguments by name.
     """
 
@@ -166,15 +167,15 @@ class _Generation:
             )
         texts = (given.get("inputs_embeds"), inputs, given.get("input_ids"))
         prompt = next((text for text in texts if text is not None), None)
-        # Without a prompt, generate begins with the one token of its own.
+        # Without a prompt, generate begins with one token of its own.
         self._prompt = 1 if prompt is None else prompt.shape[1]
         self._due = self._prompt
 
     def next_pass(self, columns: Columns) -> int:
-        """How many columns are prompt in the next pass.
+        """Number of columns of prompt in the next pass.
 
         Raises:
-            ModelError: it does not run the whole prompt, or all up to one more token.
+            ModelError: the pass runs neither the whole sequence up to one more token, nor that token alone.
         """
         if columns.end != self._due or columns.start not in (0, self._due - 1):
             raise ModelError(

@@ -1,7 +1,7 @@
-"""Proofs that were made before: a model that passed its self-check need not pass it at every start.
+"""Proofs of earlier loads: a model that has passed its self-check need not pass it at every start.
 
-A proof counts for the same weights, spec, precision, device, processor, versions and engine revision, and for nothing
-else. Only what passed is kept, so a refusal is never turned into a pass.
+A proof is valid only for the same weights, spec, precision, device, processor, versions and engine revision. Only
+self-checks that passed are kept, so a refused model is checked again each time.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ from fv.errors import ArtifactError
 from fv.files import digest_of, read_json, write_json
 from fv.interventions.engines import ENGINE_REVISION
 from fv.interventions.selfcheck import selfcheck
-from fv.models.embedded import cache_root
+from fv.models.gguf import cache_root
 from fv.models.language_model import LanguageModel, weights_of
 
 PACKAGES = ("function-vectors", "torch", "transformers")
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def proof_of(lm: LanguageModel, fresh: bool = False) -> dict[str, Any]:
-    """What a model's self-check measured: now, or when it was loaded before.
+    """The measurements of a model's self-check, which is made now unless it was passed before.
 
     Args:
-        lm: a model from files; one in memory may have been changed since it was proved.
-        fresh: whether the self-check is made in any case.
+        lm: a model from files; a model in memory may have been changed since it was proved.
+        fresh: whether to make the self-check in any case.
 
     Raises:
         SpecError: the self-check refuses the model.
@@ -41,13 +41,13 @@ def proof_of(lm: LanguageModel, fresh: bool = False) -> dict[str, Any]:
     measured = selfcheck(lm)
     try:
         write_json(path, {"of": of, "measured": measured})
-    except OSError as error:  # a cache that cannot be written costs a few seconds at the next start
+    except OSError as error:  # without a cache, the next start takes a few seconds longer
         log.info("The proof of %s cannot be kept: %s.", lm.name, error)
     return measured
 
 
 def _made_from(lm: LanguageModel) -> dict[str, Any]:
-    """All that a proof depends on: a JSON value."""
+    """All that a proof depends on, as a JSON value."""
     weight: Any = lm.out_projs[0].weight
     return {
         "weights": weights_of(lm.fingerprint),

@@ -1,11 +1,11 @@
-"""What is read off the residual stream behind the last block, without a row's whole vocabulary in memory.
+"""Readout of scores from the residual stream after the last block, without all logits in memory.
 
-Logits are made and reduced in tiles that stay in a CPU's cache: log-softmax needs only their running maximum and
+Logits are computed and reduced in tiles that stay in a CPU's cache: log-softmax needs only their running maximum and
 sum of exponentials (Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018), and a rank only the
-number of logits that reach the target's. Written out whole, the logits of a SmolLM2 head sweep take longer to read back
-than to compute.
+number of logits that reach the target's. If the logits of a SmolLM2 head sweep were written to memory, reading them
+back would take longer than computing them.
 
-Rows are (n, d_model), before the final norm, and what is read has a value a row.
+Rows are (n, d_model), before the final norm; results have one value per row.
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from fv.models.placement import at_hand
 
 TILE_ROWS = 1024
 TILE_LOGITS = 2**18
-"""Rows, and logits (1 MB in float32), in one tile."""
+"""Most rows, and most logits (1 MB in float32), in one tile."""
 
 
 class TokenReads(NamedTuple):
-    """How rows rate a token each, and which they rate best; each (n,), on the CPU.
+    """The ratings of a token for each row, and the row's best token; each (n,), on the CPU.
 
     Attributes:
-        scores: of the token.
-        best: the id of the likeliest token, the first of equally likely ones.
+        scores: the scores of the token.
+        best: the id of the likeliest token, the first one of a tie.
     """
 
     scores: TargetScores
@@ -36,12 +36,12 @@ class TokenReads(NamedTuple):
 
 
 class BestTokens(NamedTuple):
-    """The tokens that rows rate best; each (n,), on the CPU.
+    """The best token of each row; each (n,), on the CPU.
 
     Attributes:
-        token: its id, of equally likely ones the first.
-        tied: whether there are several.
-        finite: whether the rows' scores are numbers; where not, the other two say nothing.
+        token: the id of the likeliest token, the first one of a tie.
+        tied: whether several tokens are equally likely.
+        finite: whether the row's scores are finite; if not, the other two mean nothing.
     """
 
     token: Tensor
@@ -80,7 +80,7 @@ def best_tokens(lm: LanguageModel, rows: Tensor) -> BestTokens:
             for tile, logits in _tiles(lm, hidden):
                 before = best.logit
                 best.update(tile.start, logits)
-                # How many have the best logit so far.
+                # The number of tokens with the best logit so far.
                 count = torch.where(best.logit == before, count, 0) + (logits == best.logit[:, None]).sum(-1)
             found.append((best.token, count > 1, best.logit.isfinite()))
     if not found:
@@ -90,7 +90,7 @@ def best_tokens(lm: LanguageModel, rows: Tensor) -> BestTokens:
 
 
 def logits_at(lm: LanguageModel, rows: Tensor, token_ids: Tensor) -> Tensor:
-    """The rows' logits of some tokens, (n, n_tokens), float32 or wider."""
+    """The rows' logits of the given tokens, (n, n_tokens), float32 or wider."""
     with at_hand(lm.unembedding):
         hidden = _normed(lm, rows)
         logits = lm.logits(hidden, token_ids.to(hidden.device))
@@ -107,16 +107,16 @@ def divergences(lm: LanguageModel, own: Tensor, rows: Tensor) -> Tensor:
 
 def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor) -> Tensor:
     hidden = _normed(lm, rows)
-    # In float64, since what is left of two large sums may be small.
+    # In float64, because the difference of two large sums may be small.
     total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float64)
-    difference = torch.zeros_like(total)  # of logits, on average under p
+    difference = torch.zeros_like(total)  # the mean difference of logits under p
     for tile, logits in _tiles(lm, hidden):
         wide, own_logits = logits.double(), lm.logits(own, tile).double()  # (n, width), (1, width)
         total = torch.logaddexp(total, wide.logsumexp(-1, keepdim=True))
         p = (own_logits - own_total).exp()
-        # A token that cannot come adds nothing, whatever the logits are.
+        # A token of probability zero adds nothing, whatever its logits are.
         difference += torch.where(p == 0, 0.0, p * (own_logits - wide)).sum(-1, keepdim=True)
-    # Rounding can bring equal distributions a hair below zero.
+    # Rounding can bring equal distributions slightly below zero.
     return (difference + total - own_total).clamp_min(0)[:, 0]
 
 
@@ -131,10 +131,10 @@ def _log_total(lm: LanguageModel, hidden: Tensor) -> Tensor:
 def _score(
     lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool = False, wants_best: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log probability and rank of each target, whether it is tied, and the best token, each (n,); only the first is
-    there unless it is asked for the others.
+    """Log probability, rank and tie of each target, and the row's best token, each (n,).
 
-    The unembedding is at hand: it may be a file's, which is not read for every tile.
+    Rank and tie are valid only if `ranked`, and the best token only if `wants_best`. The caller holds the unembedding
+    in memory: if it is offloaded, it is then not read for every tile.
     """
     hidden = _normed(lm, rows)
     targets = targets.to(hidden.device)
@@ -142,14 +142,14 @@ def _score(
     target_logit = target_logit.to(_exact(target_logit))
     highest = torch.full_like(target_logit, -torch.inf)
     total = torch.zeros_like(target_logit)  # sum of exp(logit - highest)
-    reaching = torch.zeros_like(target_logit)  # tokens rated as high as the target, itself among them, or higher
+    reaching = torch.zeros_like(target_logit)  # number of tokens rated as high as the target or higher, itself included
     best = _Best(hidden)
     for tile, logits in _tiles(lm, hidden):
-        # The target's logit in here comes from another product and may differ in its last bit: one value serves all.
+        # The target's logit in this tile comes from another product and may differ in its last bit, so it is replaced.
         inside = ((targets >= tile.start) & (targets < tile.stop)).nonzero()[:, 0]
         logits[inside, targets[inside] - tile.start] = target_logit[inside, 0]
         if ranked:
-            # Comparing into floats, because summing booleans is ten times slower on a CPU.
+            # Compared into floats, because summing booleans is ten times slower on a CPU.
             reaching += torch.ge(logits, target_logit, out=torch.empty_like(logits)).sum(-1, keepdim=True)
         if wants_best:
             best.update(tile.start, logits)
@@ -162,14 +162,14 @@ def _score(
 
 
 class _Best:
-    """The best token of each row so far, and its logit; NaN once there was one."""
+    """The best token of each row so far, and its logit, which is NaN once a logit was NaN."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.logit = hidden.new_full((len(hidden),), -torch.inf, dtype=_exact(hidden))
         self.token = hidden.new_zeros(len(hidden), dtype=torch.long)
 
     def update(self, start: int, logits: Tensor) -> None:
-        """Look at a tile's logits, (n, width), whose first token is `start`."""
+        """Include a tile's logits, (n, width), whose first token is `start`."""
         logit, token = logits.max(-1)
         better = logit > self.logit  # of equal ones the first stays
         self.logit = torch.maximum(logit, self.logit)
@@ -177,7 +177,7 @@ class _Best:
 
 
 def _tiles(lm: LanguageModel, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """The logits, (n, width), of one range of the vocabulary after the other; whoever takes them may change them."""
+    """Yield the logits, (n, width), of one range of the vocabulary after the other; the caller may change them."""
     width = max(1, TILE_LOGITS // max(1, len(hidden)))
     for start in range(0, lm.vocabulary, width):
         tile = slice(start, min(start + width, lm.vocabulary))
@@ -186,12 +186,12 @@ def _tiles(lm: LanguageModel, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _normed(lm: LanguageModel, rows: Tensor) -> Tensor:
-    """Rows behind the final norm, where the unembedding is: (n, d_model)."""
+    """Rows after the final norm, (n, d_model), on the unembedding's device."""
     return lm.final_norm(rows).to(lm.unembedding.weight.device)
 
 
 def _exact(values: Tensor) -> torch.dtype:
-    """What sums of these are made in: float32 or wider."""
+    """The number format for sums of values: float32 or wider."""
     return torch.promote_types(values.dtype, torch.float32)
 
 

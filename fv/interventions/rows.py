@@ -1,7 +1,7 @@
-"""Rows of edited last tokens on prompts that were run (step 2 of `shared_prefix`).
+"""Rows of edited last tokens on prompts that were run (step 2 of `fv.interventions.shared_prefix`).
 
-A row is a last prompt token under one edit, with the tokens behind it if there are any. Below the block that its edit
-changes first, it equals the unedited row: it enters there, beside the rows that came from below.
+A row is a last prompt token under one edit, with the tokens after it if there are any. Before the first block whose
+result its edit changes, it equals the unedited row. So it enters at that block, next to rows that have entered before.
 """
 
 from collections import defaultdict
@@ -25,9 +25,12 @@ from fv.interventions.prompt_batch import Continuation, PromptBatch
 
 
 def run_rows(prompts: PromptBatch | Continuation, edits: Sequence[LastTokenEdit]) -> Tensor:
-    """Final residual stream of every row: (batch, n_edits, n_positions, d_model), before the final norm.
+    """Run rows, one per edit; returns their final residual stream, before the final norm.
 
-    An unedited row enters with the lowest of the others, so that both are rounded alike.
+    An unedited row enters at the lowest block of all rows, so that it is rounded in the same way.
+
+    Returns:
+        (batch, n_edits, n_positions, d_model).
     """
     n_layers, n = prompts.lm.n_layers, prompts.n_positions
     lowest = min((first_block(edit) for edit in edits if edit is not None), default=n_layers)
@@ -60,15 +63,15 @@ def _starts(prompts: PromptBatch | Continuation, layer: int, edits: Sequence[Las
 def _heads_set(
     prompts: PromptBatch | Continuation, layer: int, edits: Sequence[LastTokenEdit]
 ) -> AbstractContextManager[None]:
-    """Have the rows' heads of a layer set as their edits do."""
+    """Set the rows' heads of a layer by their edits, for as long as the block lasts."""
     lm, n = prompts.lm, prompts.n_positions
     if not any(isinstance(edit, SetHeads) and any(at == layer for at, _ in edit.heads) for edit in edits):
         return nullcontext()
     change = heads_setter(lm, edits, layer, at=0)
-    shape = (n, lm.n_heads, lm.head_dim)  # before the hook acts: a quantised projection is run to learn them
+    shape = (n, lm.n_heads, lm.head_dim)  # found before the hook acts: a quantised projection is run to find it
 
     def set_heads(head_outputs: Tensor) -> Tensor:
-        # In place: the attention made this tensor for the projection alone.
+        # In place: only the projection uses this tensor.
         # (batch, rows * n_positions, n_heads * head_dim) -> (batch, rows, n_positions, n_heads, head_dim)
         change(head_outputs.view(len(head_outputs), -1, *shape))
         return head_outputs

@@ -1,5 +1,7 @@
-"""What is read off rows of edited prompts, (n_prompts, n_edits, n_positions, d_model) before the final norm, whichever
-engine ran them."""
+"""Scores of rows of edited prompts, for every engine that runs rows.
+
+Rows are (n_prompts, n_edits, n_positions, d_model), before the final norm.
+"""
 
 from collections.abc import Sequence
 
@@ -13,19 +15,19 @@ from fv.models.prompt import Prompt
 
 
 def targets_of(lm: LanguageModel, rows: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """Log probability of each prompt's target behind its last token: (n_prompts, n_edits) float64."""
+    """Log probability of each prompt's target after its last token: (n_prompts, n_edits) float64."""
     targets = torch.tensor([p.target for p in prompts])[:, None].expand(rows.shape[:2])
     return readout.target_logprobs(lm, rows[:, :, 0].flatten(0, 1), targets.flatten()).view(targets.shape)
 
 
 def answers_of(lm: LanguageModel, rows: Tensor, prompts: Sequence[Prompt]) -> list[AnswerReads]:
-    """Each prompt's answer of n tokens; `rows` has n + 1 positions, the last prompt token's and the answer's."""
+    """Ratings of each prompt's answer of n tokens; `rows` has n + 1 positions: the last prompt token and the answer."""
     answers = torch.tensor([p.answer for p in prompts])[:, None].expand(-1, rows.shape[1], -1)
     within = rows[:, :, :-1]  # (n_prompts, n_edits, n, d_model)
     scores, best = readout.read_tokens(lm, within.flatten(0, 2), answers.flatten())
     best = best.view(answers.shape)
     last, end_tied = torch.full(best.shape[:2], NOT_ASKED), torch.zeros(best.shape[:2], dtype=torch.bool)
-    # What stands behind the answer is asked for only where all of it is what greedy decoding says.
+    # The token after the answer is needed only if greedy decoding gives the whole answer.
     agree = (best == answers).all(-1)
     end = readout.best_tokens(lm, rows[:, :, -1][agree.to(rows.device)])
     last[agree], end_tied[agree] = end.token.where(end.finite, NOT_FINITE), end.tied

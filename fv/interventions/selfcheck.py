@@ -1,7 +1,7 @@
-"""Proof at load that a spec is right for the model at hand, on short prompts. Never a silent no-op.
+"""The self-check: a proof at load, on short prompts, that a spec is right for the model. Never a silent no-op.
 
 Each check states a property that only the right module has, measures it, and refuses the model with the family, the
-module path and the number. What was measured goes into the metadata.
+module path and the number. The measurements go into the metadata.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from fv.errors import EngineError, MemoryLackError, NotFiniteError, SpecError
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
-from fv.interventions.finite import FiniteCheck
+from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
 from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
@@ -26,7 +26,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
 SKIPPED = {"skipped": True}
-"""What stands for the measurements of a self-check that was not made."""
+"""The record of a self-check that was not made."""
 
 
 @in_engine_pass
@@ -34,12 +34,12 @@ def selfcheck(lm: LanguageModel) -> dict[str, Any]:
     """Prove that the spec names the right modules and that edits act there.
 
     Returns:
-        what was measured.
+        the measurements by name (`fv.interventions.selfcheck_limits`).
 
     Raises:
         SpecError: a property does not hold; names the family, the module path and the number.
-        NotFiniteError: the model gives numbers that are not finite; names its number format.
-        MemoryLackError: a prompt of a few tokens does not fit the memory that is free.
+        NotFiniteError: the model returns numbers that are not finite; names its number format.
+        MemoryLackError: a prompt of a few tokens does not fit in the free memory.
         ModelError: the model is being edited.
     """
     check = _SelfCheck(lm)
@@ -62,7 +62,7 @@ class _SelfCheck:
         self.tolerance, self.engines_tolerance = tolerances_of(lm)
 
     def run(self) -> dict[str, Any]:
-        """All checks; see each."""
+        """Make all checks, each of which returns its measurement."""
         self.logits = self._logits()
         FiniteCheck(self.lm, [self._asked(self.ids)]).edited(self.logits.amax().reshape(1, 1), [None])
         layers = {str(layer): layer for layer in self.layers}
@@ -82,14 +82,14 @@ class _SelfCheck:
         return report | compared | {"past_windows_vs_naive": self.past_windows(fast)}
 
     def identity(self, layer: int) -> bool:
-        """An identity edit leaves the logits bit-equal."""
+        """Check that an identity edit leaves the logits bit-equal."""
         with edit_head_outputs(self.lm, layer, torch.clone):
             if not torch.equal(self._logits(), self.logits):
                 raise self.refused(self._projection(layer), "an identity edit changes the logits")
         return True
 
     def zeroed_head(self, layer: int) -> float:
-        """Zeroing one head's slice changes the logits."""
+        """Check that zeroing one head's slice changes the logits."""
         columns = self.lm.head_slice(self.lm.n_heads - 1)
 
         def zero(head_outputs: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class _SelfCheck:
         return change
 
     def sum_of_heads(self, layer: int) -> float:
-        """Heads' contributions and the bias add up to what attention adds, after the norm of a post-norm family."""
+        """Check that the heads' parts and the bias sum to the output of attention, after its norm if there is one."""
         lm, projection = self.lm, self.lm.out_projs[layer]
         with _recorded(projection) as calls:
             self._logits()
@@ -125,10 +125,10 @@ class _SelfCheck:
         return error
 
     def carries_all_context(self) -> float:
-        """In block 0 the projection reads other positions, and without its output the last token knows nothing of them.
+        """Check that the projection of block 0 carries all that the last token knows of other positions.
 
-        A query, key or value projection does not read other positions there; of an MLP's projection, the block would
-        go on knowing them through attention.
+        A query, key or value projection does not depend on other positions there. Without an MLP's projection, the
+        block would still know them through attention.
         """
         path = self._projection(0)
 
@@ -154,7 +154,7 @@ class _SelfCheck:
         return left
 
     def read_back(self, layer: int) -> bool:
-        """A vector added behind a block is what the next block, or the final norm, reads: not a bit more or less."""
+        """Check that the next block, or the final norm, reads exactly the residual stream with an added vector."""
         lm = self.lm
         reader = lm.blocks[layer + 1] if layer + 1 < lm.n_layers else lm.final_norm
         vector = torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
@@ -163,11 +163,11 @@ class _SelfCheck:
         with edit_block_output(lm, layer, _adding(vector)), _recorded(reader) as after:
             self._logits()
         if not torch.equal(after[0][0][0], _adding(vector)(before[0][0][0])):
-            raise self.refused(f"{lm.spec.blocks}.{layer}", "a vector added behind it is not what is read next")
+            raise self.refused(f"{lm.spec.blocks}.{layer}", "a vector added after it is not what is read next")
         return True
 
     def parallel(self) -> float:
-        """What is added to the attention output of block 0 leaves a parallel block unchanged, a sequential one not."""
+        """Check that a vector added to block 0's attention output changes its MLP unless the block is parallel."""
         lm, spec = self.lm, self.lm.spec
         if spec.post_norm:
             return 0.0  # sequential by construction: `sum_of_heads` has compared the norm
@@ -186,7 +186,7 @@ class _SelfCheck:
         return error
 
     def readout(self) -> float:
-        """Final norm, unembedding and the family's scaling of the last residual stream are the model's logits."""
+        """Check that final norm, unembedding and scaling turn the last residual stream into the model's logits."""
         lm = self.lm
         with _recorded(lm.final_norm) as calls:
             plain = self._logits()
@@ -198,18 +198,20 @@ class _SelfCheck:
         return error
 
     def fused(self) -> dict[str, float | None]:
-        """Which element-wise code is the same when it is fused; what is off is left alone, and no reason to refuse."""
+        """Find the modules that give the same numbers if fused; the others run as they are, and are not refused."""
         return prove_fused(self.lm)
 
     def engine(self, fast_lm: LanguageModel) -> float:
-        """The fast engine that the spec allows agrees with the naive loop, on prompts of unequal length."""
+        """Check that the fastest engine of the spec agrees with the naive one, on prompts of unequal length."""
         lm = self.lm
         heads, cells = [Head(layer, lm.n_heads - 1) for layer in self.layers], [Cell(at, 1.0) for at in self.layers]
         return self._off_naive(fast_lm, [self._asked(self.ids), self._asked(self.ids[2:])], heads, cells)
 
     def past_windows(self, fast_lm: LanguageModel) -> float | None:
-        """So it does on a prompt longer than the windows and chunks that the configuration names; None where there are
-        none, or the engine refuses prompts of this length."""
+        """Check the same on a prompt longer than the windows and chunks that the configuration names.
+
+        None if there are none, or if the engine refuses prompts of this length.
+        """
         lm = self.lm
         spans = [span for span in spans_of(lm.config) if span <= LONGEST]
         length = min(max(spans, default=0) + 2, lm.max_tokens)
@@ -222,9 +224,9 @@ class _SelfCheck:
             return None
 
     def _off_naive(self, fast_lm: LanguageModel, prompts: list[Prompt], heads: list[Head], cells: list[Cell]) -> float:
-        """How far the fast engine is from the naive one in log p."""
+        """Largest difference of the fast engine from the naive one, in log p."""
         lm = self.lm
-        # Values large enough to matter whatever the model's scale, and different in every head.
+        # Values that are large enough to matter at any scale of the model, and different in every head.
         values = torch.linspace(-2, 2, lm.n_layers * lm.n_heads * lm.head_dim)
         values = values.view(lm.n_layers, lm.n_heads, lm.head_dim)
         vectors = torch.linspace(-1, 1, lm.d_model).expand(len(prompts), 1, -1)
@@ -246,7 +248,7 @@ class _SelfCheck:
         return difference
 
     def answers(self, fast_lm: LanguageModel) -> float:
-        """It agrees with the naive loop on answers of two tokens, too, under every kind of edit."""
+        """Check that the engines agree on answers of two tokens, under every kind of edit."""
         lm, ids = self.lm, self.ids
         prompts = [Prompt(tuple(ids), (ids[0], ids[2]), (ids[1],)), Prompt(tuple(ids[2:]), (ids[1], ids[0]))]
         vector = torch.linspace(-1, 1, lm.d_model)
@@ -270,7 +272,7 @@ class _SelfCheck:
         return difference
 
     def _asked(self, ids: list[int]) -> Prompt:
-        """A prompt with a target that is not its own next token."""
+        """A prompt with an arbitrary target."""
         return Prompt(tuple(ids), (ids[0],), name="a prompt of the self-check")
 
     def _logits(self, ids: list[int] | None = None) -> Tensor:
@@ -289,13 +291,13 @@ class _SelfCheck:
 
 
 def _adding(vector: Tensor) -> Edit:
-    """The edit that adds a vector, on whatever device the block is."""
+    """An edit that adds a vector, on the device of the block."""
     return lambda hidden: vector.to(hidden.device) + hidden
 
 
 @contextmanager
 def _recorded(module: nn.Module, edit: Edit | None = None) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
-    """The (arguments, output) of each call of a module; `edit` replaces its output."""
+    """Record the (arguments, output) of each call of a module; `edit` replaces its output."""
     calls: list[tuple[tuple[Any, ...], Any]] = []
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

@@ -1,18 +1,18 @@
-"""The fast exact engine: a prompt is run once, edits are extra copies of its last token.
+"""The shared-prefix engine, fast and exact: a prompt is run once, and edits run on extra copies of its last token.
 
 An edit at the last token cannot change an earlier position, so for a prompt of T tokens:
 
-1. *Prompt.* All tokens run once, unedited; each layer's keys and values of the first T-1 are kept, and the last
-   token's residual stream in front of each block (`fv.interventions.prompt_batch`).
-2. *Rows.* Copies of the last token, one an edit, run as extra positions of the sequence, with the tokens that stand
-   behind it if there are any. A row enters at the block that its edit changes first: below, it would equal the unedited
-   one (`fv.interventions.rows`).
-3. *Attention.* A row sees the prefix and itself only (`fv.interventions.prefix_attention`).
+1. *Prompt.* All tokens run once, unedited. Each layer's keys and values of the first T-1 tokens are kept, and the last
+   token's residual stream before each block (`fv.interventions.prompt_batch`).
+2. *Rows.* Copies of the last token, one per edit, run as extra positions of the sequence, with the tokens after it if
+   there are any. A row enters at the first block whose result its edit changes: before, it equals the unedited row
+   (`fv.interventions.rows`).
+3. *Attention.* A row sees only the prefix and itself (`fv.interventions.prefix_attention`).
 4. *Readout.* Final norm and unembedding of the rows, scored at the target (`fv.interventions.readout`).
 
-Many prompts share a pass. What is skipped is what no output needs: the last block's MLP, the final norm and the
-unembedding of the prefix. `docs/engine.md` says why this is exact and where it is not allowed; it agrees with the
-naive loop within 2e-5 in log p (`tests/interventions/test_sweep_parity.py`).
+Many prompts share a pass. The last block's MLP, the final norm and the unembedding of the prefix are skipped, because
+no output needs them. `docs/engine.md` says why this is exact, and for which models it is not allowed. It agrees with
+the naive engine within 2e-5 in log p (`tests/interventions/test_sweep_parity.py`).
 """
 
 from collections import defaultdict
@@ -45,7 +45,7 @@ Method = Callable[Concatenate["SharedPrefixEngine", P], R]
 
 
 def _in_pass(method: Method[P, R]) -> Method[P, R]:
-    """A method of the engine, run while the model's attention is the shared prefix's."""
+    """Run a method of the engine in a fused pass, with the model's attention in `shared_prefix_mode`."""
 
     @in_fused_pass
     @wraps(method)
@@ -68,7 +68,7 @@ class SharedPrefixEngine:
         return self._kept.keeping(most_bytes)
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
-        """As many prompts as keep both rows and prompt tokens of a batch within `max_rows`, one after the other."""
+        """Batches of neighbouring prompts, each with at most `max_rows` rows and at most `max_rows` prompt tokens."""
         found, start, longest = [], 0, 0
         for i, prompt in enumerate(prompts):
             longest = max(longest, len(prompt.token_ids))
@@ -98,14 +98,14 @@ class SharedPrefixEngine:
     def _patch_batch(
         self, batch: PromptBatch, prompts: Sequence[Prompt], heads: Sequence[Head], values: Tensor
     ) -> PatchScores:
-        """Patch heads, sorted by layer, in chunks that leave room for row 0."""
+        """Patch heads, sorted by layer, in chunks that leave room for the unpatched row 0."""
         before, after = [], []
         step = self.max_rows - 1
         for chunk in (heads[start : start + step] for start in range(0, len(heads), step)):
             rows = run_rows(batch, [None, *(SetHeads((head,), values) for head in chunk)])
             logprob = targets_of(batch.lm, rows, prompts)  # (batch, 1 + n_heads)
-            # Row 0 is unpatched. A patch that adds exactly nothing is unpatched too: equal rows of one matrix
-            # product may still differ in their last bits.
+            # Row 0 is unpatched, and also counts for a patch that changes nothing: equal rows of one matrix product
+            # may still differ in their last bits.
             column = torch.arange(1, len(chunk) + 1).where(_changes_residual(batch, chunk, values), 0)
             before.append(logprob[:, :1].expand(-1, len(chunk)))
             after.append(logprob.gather(1, column))
@@ -155,7 +155,7 @@ class SharedPrefixEngine:
         rows_each: int,
         advance: Advance,
     ) -> list[AnswerReads]:
-        """Answers of equal length, of prompts of one batch."""
+        """Read the answers, which are equally long, of the prompts of one batch."""
         order, parts = [], []
         for which, chunk in self._chunks(edits, rows_each):
             order.append(which)
@@ -179,7 +179,7 @@ class SharedPrefixEngine:
         edits: Sequence[LastTokenEdit],
         read: Callable[[PromptBatch, Sequence[Prompt], Tensor], Tensor],
     ) -> Tensor:
-        """What is read of all rows, (n_prompts, n_edits); `read` is given some prompts and rows of some edits."""
+        """Read a number per row, (n_prompts, n_edits), by `read`, which takes a batch, its prompts and its rows."""
         found = []
         for part, batch in self._batches(prompts):
             chunks = list(self._chunks(edits, part.stop - part.start))
@@ -189,22 +189,24 @@ class SharedPrefixEngine:
 
     @_in_pass
     def run_prompts(self, prompts: Sequence[Prompt]) -> PromptBatch:
-        """Prompts of one batch (`batches`), run, or kept since they were."""
+        """Run the prompts of one batch (`batches`), unless they are kept."""
         return self._run(prompts)
 
     def _run(self, prompts: Sequence[Prompt]) -> PromptBatch:
         return self._kept.of(prompts, lambda these: PromptBatch(self.lm, these))
 
     def _batches(self, prompts: Sequence[Prompt], rows_each: int = 1) -> Iterator[tuple[slice, PromptBatch]]:
-        """Prompts that share a pass, run."""
+        """Yield the prompts that share a pass, as slices and as batches that have been run."""
         for part in self.batches(prompts, rows_each):
             yield part, self._run(prompts[part])
 
     def _chunks(
         self, edits: Sequence[LastTokenEdit], rows_each: int
     ) -> Iterator[tuple[list[int], list[LastTokenEdit]]]:
-        """Edits that fit a pass, with their places: neighbours enter at neighbouring blocks, so that few rows run for
-        longer than they need."""
+        """Yield edits that fit in a pass, with their places.
+
+        The edits of a pass enter at neighbouring blocks, so that few rows run through more blocks than they need.
+        """
         order = sorted(range(len(edits)), key=lambda i: -1 if (edit := edits[i]) is None else first_block(edit))
         step = max(1, self.max_rows // rows_each)
         for which in (order[start : start + step] for start in range(0, len(order), step)):
@@ -212,7 +214,7 @@ class SharedPrefixEngine:
 
 
 def _places(order: Sequence[Sequence[int]]) -> Tensor:
-    """Where each edit is in chunks one behind the other."""
+    """The place of each edit in the concatenated chunks."""
     return torch.tensor([i for which in order for i in which], dtype=torch.long).argsort()
 
 
@@ -230,7 +232,7 @@ def _unedited(batch: PromptBatch) -> LastToken:
 
 
 def _changes_residual(batch: PromptBatch, heads: Sequence[Head], values: Tensor) -> Tensor:
-    """Whether patching a head adds anything to the residual stream: (batch, n_heads) bool on the CPU."""
+    """True where patching a head changes the residual stream: (batch, n_heads) bool on the CPU."""
     lm, changes = batch.lm, []
     for layer, group in groupby(heads, key=lambda h: h.layer):
         here = [h.head for h in group]

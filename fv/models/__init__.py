@@ -1,7 +1,7 @@
-"""Language models: loading one, and knowing where its heads are.
+"""Language models: loaded models, and the modules of their families that hold the heads.
 
-Here are the names that need no torch; `LanguageModel` is in `fv.models.language_model`, and
-`fv.interventions.load_model` loads one, and `fv.interventions.wrap` takes one that is in memory.
+The names here need no torch. `LanguageModel` is in `fv.models.language_model`; `fv.interventions.load_model` loads one,
+and `fv.interventions.wrap` takes one that is in memory.
 """
 
 from fv.models.prompt import Prompt

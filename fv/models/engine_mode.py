@@ -1,4 +1,4 @@
-"""The state in which engines run a model, and the owner's own state put back."""
+"""The mode in which engines run a model; its owner's state is restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,22 +9,22 @@ from torch import nn
 from transformers import PreTrainedModel
 
 OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-"""What a model returns by default, whatever its owner's configuration says."""
+"""Output settings for engines, whatever the owner's configuration says."""
 
 
 @contextmanager
 def engine_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Run a model as one that was loaded here runs: eager attention, no dropout, no gradients.
+    """Run a model in the mode of a model that was loaded here: eager attention, no dropout, no gradients.
 
-    What differs from that is changed for as long as the block lasts, and put back afterwards, also after an error.
-    In a model that `fv.models.loading` loaded, nothing differs and nothing is touched.
+    Settings that differ are changed for as long as the block lasts and restored afterwards, also after an error. In a
+    model that `fv.models.loading` loaded nothing differs, and nothing is changed.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         modules = list(model.modules())
         stack.enter_context(_without_dropout(modules))
         for config in _configs(modules):
-            # Not `set_attn_implementation`: families that choose at each call what to run refuse it.
+            # Not `set_attn_implementation`: families that choose the implementation at each call refuse it.
             stack.enter_context(_with_values(config, {"_attn_implementation": "eager", **OUTPUTS}))
         stack.enter_context(_with_usual_experts(model))
         yield
@@ -32,7 +32,7 @@ def engine_mode(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _without_dropout(modules: list[nn.Module]) -> Iterator[None]:
-    # Module by module, since an owner may have frozen some of them by `eval()`.
+    # Module by module, because an owner may have frozen some of them by `eval()`.
     training = [module for module in modules if module.training]
     for module in training:
         module.training = False
@@ -51,7 +51,7 @@ def _configs(modules: list[nn.Module]) -> list[Any]:
 
 @contextmanager
 def _with_values(owner: Any, wanted: dict[str, Any]) -> Iterator[None]:
-    """Attributes of an object set to other values, those only that have others."""
+    """Set attributes of an object for as long as the block lasts; only those that differ are touched."""
     before = {name: getattr(owner, name) for name in wanted}
     changed = [name for name, value in wanted.items() if before[name] != value]
     for name in changed:
@@ -59,14 +59,14 @@ def _with_values(owner: Any, wanted: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Last set, first put back: a configuration may refuse attentions as output beside another implementation.
+        # In reverse order: a configuration may refuse attentions as output with another implementation.
         for name in reversed(changed):
             setattr(owner, name, before[name])
 
 
 @contextmanager
 def _with_usual_experts(model: PreTrainedModel) -> Iterator[None]:
-    """Experts of a mixture run as they do by default; the grouped products that are the default know no float64."""
+    """Run the experts of a mixture by their default implementation, but eagerly in float64, which that lacks."""
     before = model.config._experts_implementation
     usual = "eager" if model.dtype is torch.float64 else model.get_correct_experts_implementation(None)
     if usual == before:

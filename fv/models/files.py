@@ -1,4 +1,4 @@
-"""Where a model's files are: in a package, in a local folder or GGUF file, in the hub's cache, or on the hub."""
+"""A model's files: in a package, in a local folder or GGUF file, in the hub's cache, or on the hub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +8,19 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from fv.config import ModelConfig
 from fv.errors import ModelError, shorten
-from fv.models.embedded import SCHEME, find_packaged
+from fv.models.gguf import SCHEME, find_packaged
 
-# What a snapshot holds beside its weights.
+# The files of a snapshot besides its weights.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
-"""A folder with none of these has no tokenizer."""
+"""Files of tokenizers; a folder with none of these has no tokenizer."""
 
 
 def gguf_of(model: ModelConfig) -> Path | None:
     """The GGUF file that `model` names, in a package or by its path; None if it names a folder or the hub.
 
     Raises:
-        ModelError: the package or the file is not there.
+        ModelError: the package or the file is missing.
     """
     if model.path is None:
         return (
@@ -37,16 +37,16 @@ def gguf_of(model: ModelConfig) -> Path | None:
 
 
 def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Callable[[Path], str | None]) -> Path:
-    """The hub's cached snapshot if it is complete, else a download of it.
+    """The folder of a model's snapshot in the hub's cache; if it is not complete, it is downloaded.
 
     Args:
         model: names the hub id and the revision.
-        what: what is looked for, for the message: `Model`, or `The tokenizer of`.
-        weights: patterns of the files to fetch beside the small ones.
-        lack_of: what a snapshot lacks, as a sentence; None if it is complete.
+        what: the missing thing in the message: `Model`, or `The tokenizer of`.
+        weights: patterns of the files to fetch besides the small ones.
+        lack_of: says what a snapshot lacks, as a sentence; None if it is complete.
 
     Raises:
-        ModelError: it is neither in the cache nor reachable; names the three ways to provide it.
+        ModelError: the snapshot is neither in the cache nor reachable; names three ways to provide it.
     """
     for local_only in (True, False):
         try:
@@ -58,7 +58,7 @@ def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Calla
                     allow_patterns=HUB_FILES + weights,
                 )
             )
-        except Exception as error:  # whatever the hub's client raises when the network is not there
+        except Exception as error:  # the hub's client raises many kinds of errors without a network
             reason: str | None = first_line(error)
             continue
         if (reason := lack_of(folder)) is None:
@@ -72,15 +72,15 @@ def hub_folder(model: ModelConfig, what: str, weights: list[str], lack_of: Calla
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has a tokenizer, and the configuration that says which."""
+    """True if a folder has a tokenizer, and the configuration that names its class."""
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in TOKENIZERS)
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Refuse a folder without a tokenizer; some families would be given one without words instead.
+    """Refuse a folder without a tokenizer; for some families, an empty one would be made instead.
 
     Raises:
-        ModelError: it has none; names the files that would be one.
+        ModelError: the folder has none; names the files that a tokenizer may have.
     """
     if not has_tokenizer(folder):
         raise ModelError(
@@ -90,10 +90,10 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def check_files(model: ModelConfig, folder: Path) -> None:
-    """Refuse a model's folder in which weights or the tokenizer are missing, before anything is read.
+    """Refuse a model's folder without weights or a tokenizer, before anything is read.
 
     Raises:
-        ModelError: they are; says which, and what would be right.
+        ModelError: the weights or the tokenizer are missing; says which, and what would be right.
     """
     check_tokenizer(folder)
     if any(folder.glob("*.safetensors")):
@@ -109,5 +109,5 @@ def check_files(model: ModelConfig, folder: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what a library says about a folder or a download."""
+    """The first line of a library's error about a folder or a download."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Which model made something, and whether it is the one that it is used with."""
+"""The identity of a model, to check that a thing is used with the model that made it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fv.models.language_model import LanguageModel
 
 IN_MEMORY = "in memory"
-"""The source of a model that was handed over and not loaded."""
+"""The source, in a fingerprint, of a model that was given in memory."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Identity:
 
     Attributes:
         name: its short name.
-        fingerprint: what identifies its weights and tokenizer (`LanguageModel.fingerprint`).
+        fingerprint: digests of its weights and tokenizer (`LanguageModel.fingerprint`).
     """
 
     name: str
@@ -31,19 +31,19 @@ class Identity:
 
     @classmethod
     def of(cls, lm: "LanguageModel") -> "Identity":
-        """That of a model at hand."""
+        """The identity of a loaded model."""
         return cls(lm.name, dict(lm.fingerprint))
 
     def is_comparable(self, other: "Identity") -> bool:
-        """Whether both digests are of bytes of one kind: a model's in memory are others than those of its files."""
+        """True if the digests can be compared: a model in memory has other bytes than its files."""
         return len({own.fingerprint.get("source") == IN_MEMORY for own in (self, other)}) == 1
 
     def has_other_weights(self, other: "Identity") -> bool:
-        """Whether it is known to be another model than `other`."""
+        """True if the weights are known to differ from those of `other`."""
         return self.is_comparable(other) and self._digest("weights") != other._digest("weights")
 
     def differences(self, other: "Identity") -> list[str]:
-        """What of this model is not so of another, each as half a sentence. A name counts only where weights cannot be
+        """Differences of this model from another, each as a part of a sentence; names count only if weights cannot be
         compared."""
         found = []
         if self.has_other_weights(other):
@@ -63,12 +63,12 @@ class Identity:
         return self.fingerprint.get(f"{of}_sha256", "")
 
     def _told(self, other: "Identity") -> str:
-        """Its name; with its weights' digest where another model goes by the same one."""
+        """Its name, with its weights' digest if the other model has the same name."""
         return self.name if self.name != other.name else f"{self.name} (weights {self._digest('weights')[:8]})"
 
 
 def sentence(what: str, differences: Sequence[str]) -> str:
-    """Differences, one or more, of something that is named with its verb."""
+    """A sentence of one or more differences; `what` is the thing with its verb."""
     return f"{what} {' and '.join(differences)}."
 
 
@@ -79,24 +79,24 @@ def check_made_by(
     others: Sequence[str] = (),
     remedy: str | None = None,
 ) -> list[str]:
-    """Check that what a model made is used with that model.
+    """Check that a thing is used with the model that made it.
 
     Args:
-        what: it, with its verb: `The added vector is`.
-        made_by: the model; None where it is not known, and nothing can be said.
+        what: the thing, with its verb: `The added vector is`.
+        made_by: the model that made it; None if it is not known, and not compared.
         lm: the model that it is used with.
-        others: other differences, each as half a sentence, which are told, too.
-        remedy: a sentence on what to do instead, where numbers of two models must not meet; None where they may, as
-            where a vector is carried over to another model.
+        others: other differences to report, each as a part of a sentence.
+        remedy: a sentence on what to do instead, if numbers of two models must not be mixed; None if they may, such as
+            for a vector that is carried over to another model.
 
     Returns:
-        what was warned of: a sentence, or nothing.
+        the warnings that were given: one sentence, or none.
 
     Raises:
-        ConfigError: there is a `remedy`, and it is of another model.
+        ConfigError: the thing was made by another model, and there is a `remedy`.
 
     Warns:
-        FvWarning: there is a difference.
+        FvWarning: there is any other difference.
     """
     here = Identity.of(lm)
     found = [*(made_by.differences(here) if made_by else ()), *others]

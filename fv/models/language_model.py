@@ -1,4 +1,4 @@
-"""A loaded causal language model together with the modules its spec names."""
+"""The language model: a loaded causal LM together with the modules that its spec names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,31 +17,31 @@ from fv.models.token_ids import token_ids
 
 
 def positions_of(config: Any) -> int:
-    """Longest prompt that a model of a Hugging Face configuration has positions for; 2**31 where it says none."""
+    """Most tokens that a model of a Hugging Face configuration has positions for; 2**31 if it names no limit."""
     return int(getattr(text_config(config), "max_position_embeddings", 2**31))
 
 
 def text_config(config: Any) -> Any:
-    """The part of a Hugging Face configuration that is about text: of a multimodal model its `text_config`."""
+    """The part of a Hugging Face configuration for text: the `text_config` of a multimodal model."""
     return config.get_text_config(decoder=True)
 
 
 def weights_of(fingerprint: Mapping[str, str]) -> dict[str, str]:
-    """The part of a model's fingerprint that says which model it is, wherever its files are."""
+    """The part of a model's fingerprint that identifies it wherever its files are: the digests."""
     return {key: value for key, value in fingerprint.items() if key.endswith("sha256")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
-    """A causal LM, its tokenizer, and where its heads are.
+    """A causal LM, its tokenizer, and the modules of its heads.
 
     Attributes:
-        model: a Hugging Face `...ForCausalLM`, in whatever mode its owner has it (`fv.models.engine_mode`).
+        model: a Hugging Face `...ForCausalLM`, in its owner's mode (`fv.models.engine_mode`).
         tokenizer: its tokenizer.
         spec: the module paths of its family.
         name: short name used in file names and tables.
-        fingerprint: what identifies weights and tokenizer: source, revision, SHA-256 of the files.
-        selfcheck: what the self-check at load measured (`fv.interventions.selfcheck`).
+        fingerprint: identifies weights and tokenizer: source, revision, SHA-256 of the files.
+        selfcheck: measurements of the self-check at load (`fv.interventions.selfcheck`).
     """
 
     model: Any
@@ -78,7 +78,7 @@ class LanguageModel:
 
     @property
     def unembedding(self) -> Any:
-        """The LM head, `d_model` to vocabulary."""
+        """The LM head, from `d_model` to the vocabulary."""
         return self.model.get_output_embeddings()
 
     @property
@@ -88,17 +88,17 @@ class LanguageModel:
 
     @property
     def n_layers(self) -> int:
-        """How many decoder blocks there are."""
+        """Number of decoder blocks."""
         return len(self.blocks)
 
     @cached_property
     def n_heads(self) -> int:
-        """How many attention heads a layer has."""
+        """Number of attention heads in a layer."""
         return int(self.config.num_attention_heads)
 
     @cached_property
     def head_dim(self) -> int:
-        """Width of one head's output: the projection's input over the heads, never `hidden_size / n_heads`."""
+        """Width of one head's output: the projection's input width over the heads, never `hidden_size / n_heads`."""
         inputs = self._out_shape[1]
         width, rest = divmod(inputs, self.n_heads)
         if rest:
@@ -115,7 +115,7 @@ class LanguageModel:
 
     @property
     def _out_shape(self) -> torch.Size:
-        """(d_model, n_heads * head_dim); reads no weight, which would be a file's where one is offloaded."""
+        """(d_model, n_heads * head_dim), without reading the weight, which is in a file if it is offloaded."""
         weight: Tensor = self.out_projs[0].weight  # type: ignore[assignment]
         if not weight.dtype.is_floating_point:
             return self.out_weight(0).shape
@@ -123,32 +123,32 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go; with a device map, blocks and the unembedding may be elsewhere."""
+        """The device of token ids; with a device map, blocks and the unembedding may be on others."""
         return runs_on(self.model.get_input_embeddings()) or self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and activations."""
+        """Number format of weights and activations."""
         return self.model.dtype
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens the model can predict."""
+        """Number of tokens that the model can predict."""
         return int(self.unembedding.weight.shape[0])
 
     @property
     def parallel(self) -> bool:
-        """Whether a block's MLP reads the block's input, and not the attention's result."""
+        """True if a block's MLP reads the block's input instead of the attention's result."""
         declared = self.spec.parallel
         return bool(getattr(self.config, declared)) if isinstance(declared, str) else declared
 
     @cached_property
     def max_tokens(self) -> int:
-        """Longest prompt the model has positions for."""
+        """Most tokens of a prompt that the model has positions for."""
         return positions_of(self.model.config)
 
     def out_weight(self, layer: int) -> Tensor:
-        """W_O of `layer` as (d_model, n_heads * head_dim), whichever way the module stores it, where it runs."""
+        """W_O of `layer`, (d_model, n_heads * head_dim) however the module stores it, on the device where it runs."""
         module = self.out_projs[layer]
         with at_hand(module):
             weight = module.weight.detach()  # type: ignore[operator]
@@ -160,11 +160,11 @@ class LanguageModel:
 
     @cached_property
     def _unpacked(self) -> dict[int, Tensor]:
-        """W_O of each quantised projection that was asked for: small, and for as long as the model lives."""
+        """W_O of each quantised projection that was used: small, and kept for as long as the model lives."""
         return {}
 
     def _unpack(self, layer: int) -> Tensor:
-        """W_O of a quantised projection: what it makes of the identity."""
+        """W_O of a quantised projection: its output for the identity matrix, without the bias."""
         module = self.out_projs[layer]
         width: int = module.in_features  # type: ignore[assignment]
         identity = torch.eye(width, device=self.device, dtype=self.dtype)
@@ -172,16 +172,16 @@ class LanguageModel:
             return (module(identity) - self.out_bias(layer).to(self.dtype)).T
 
     def added_by(self, layer: int, head_outputs: Tensor, at: Tensor | None = None) -> Tensor:
-        """What each head of a layer adds to the residual stream.
+        """The part that each head of a layer adds to the residual stream.
 
-        The projection is linear, so it is a sum over heads. Where a norm follows before the addition (post-norm
-        families), the norm's scale is that of all heads together, at the outputs `at`: with it fixed, the sum over
-        heads and the projection's bias is what the norm returns.
+        The projection is linear, so its output is a sum over heads. If a norm follows before the addition (post-norm
+        families), its scale is the one for all heads together at the outputs `at`. With this scale fixed, the sum over
+        heads and the projection's bias is the output of the norm.
 
         Args:
             layer: the layer.
             head_outputs: (..., n_heads, head_dim).
-            at: (n_heads, head_dim); None for `head_outputs`, which then are of this shape, too.
+            at: (n_heads, head_dim); None for `head_outputs`, which must then have this shape.
 
         Returns:
             (..., n_heads, d_model), float64.
@@ -195,25 +195,25 @@ class LanguageModel:
         return parts
 
     def projected(self, layer: int, head_outputs: Tensor) -> Tensor:
-        """The projection of a layer's head outputs (n_heads, head_dim), with its bias: (d_model,), float64."""
+        """The projection of a layer's head outputs, (n_heads, head_dim), with its bias: (d_model,), float64."""
         weight = self.out_weight(layer).double()
         return weight @ head_outputs.to(weight.device).double().flatten() + self.out_bias(layer)
 
     def out_bias(self, layer: int) -> Tensor:
-        """The projection's bias, (d_model,), float64; a scalar zero where it has none."""
+        """The projection's bias, (d_model,), float64; a scalar zero if it has none."""
         module = self.out_projs[layer]
         with at_hand(module):
             bias = getattr(module, "bias", None)
-        # A scalar on the CPU goes with tensors of any device.
+        # A scalar on the CPU can be added to tensors on any device.
         return torch.zeros((), dtype=torch.float64) if bias is None else bias.detach().double()
 
     def norm_after(self, layer: int) -> nn.Module:
-        """The norm that a post-norm family's attention output passes."""
+        """The norm after a layer's attention output, in a post-norm family."""
         return self._module(self.blocks[layer], self.spec.post_norm)
 
     @torch.no_grad()
     def norm_gain(self, layer: int, attended: Tensor) -> Tensor:
-        """g with norm(x) = g * x at x = `attended`, (d_model,): the norm's weight over the root mean square of x."""
+        """The gain g, norm(x) = g * x at x = `attended`, (d_model,): the norm's weight over x's root mean square."""
         norm = self.norm_after(layer)
 
         def normed(x: Tensor) -> Tensor:
@@ -226,8 +226,10 @@ class LanguageModel:
         return weight * (normed(attended) @ direction) / (direction @ direction)
 
     def logits(self, hidden: Tensor, tokens: slice | Tensor) -> Tensor:
-        """Logits, (n, n_tokens), of a range of the vocabulary, or of token ids, (n_tokens,); `hidden` is (n, d_model),
-        behind the final norm."""
+        """Logits, (n, n_tokens), of a range of the vocabulary or of token ids, (n_tokens,).
+
+        `hidden` is (n, d_model), after the final norm.
+        """
         head = self.unembedding
         with at_hand(head):
             weight, bias = head.weight[tokens], None if head.bias is None else head.bias[tokens]
@@ -239,13 +241,13 @@ class LanguageModel:
         with at_hand(head):
             token_ids = token_ids.to(head.weight.device)
             weight, bias = head.weight[token_ids], None if head.bias is None else head.bias[token_ids]
-        # Rounded once, as in the product of matrices that gives all logits: rounded ones would tie by chance.
+        # Rounded only once, as in the matrix product of all logits: rounded products would create ties.
         exact = torch.promote_types(weight.dtype, torch.float32)
         logits = (hidden.to(weight.device, exact) * weight.to(exact)).sum(-1).to(weight.dtype)
         return self._finished(logits if bias is None else logits + bias)
 
     def _finished(self, logits: Tensor) -> Tensor:
-        """Scaled and soft-capped as the family does behind its unembedding."""
+        """Logits with the scaling and soft-capping of the family after its unembedding."""
         spec, config = self.spec, self.config
         if spec.logit_multiplier:
             logits = logits * getattr(config, spec.logit_multiplier)
@@ -262,15 +264,15 @@ class LanguageModel:
         """Token ids of `text`, as a plain list (`fv.models.token_ids`).
 
         Raises:
-            ModelError: the model knows nothing of a token.
+            ModelError: the model does not embed a token.
         """
         return self.known(token_ids(self.tokenizer, [text], add_special_tokens)[0])
 
     def known(self, ids: list[int]) -> list[int]:
-        """The same token ids, if the model embeds all of them.
+        """Return the token ids, if the model embeds all of them.
 
         Raises:
-            ModelError: one was added to the tokenizer and not to the model.
+            ModelError: a token was added to the tokenizer but not to the model.
         """
         rows = self.model.get_input_embeddings().num_embeddings
         if (highest := max(ids, default=0)) >= rows:

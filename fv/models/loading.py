@@ -1,4 +1,4 @@
-"""Loading a model, wherever its files are."""
+"""Loading a model from a folder, a GGUF file or the hub."""
 
 import logging
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from fv.config import ComputeConfig, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
 from fv.files import digest_of, sha256_of
-from fv.models.embedded import converted_folder
 from fv.models.files import check_files, first_line, gguf_of, hub_folder
+from fv.models.gguf import converted_folder
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks, placement_of
-from fv.models.quantised import check_quantised, quantising
+from fv.models.quantisation import check_quantised, quantising
 from fv.models.spec import find_spec
 from fv.models.token_ids import tokenizer_digest
 
@@ -30,10 +30,10 @@ DTYPES = {
 
 
 def dtype_of(dtype: str | torch.dtype) -> Dtype:
-    """A number format by our name, torch's name, or as torch has it.
+    """The number format of a name, ours or torch's, or of a torch dtype.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is no such number format.
     """
     for own, torchs in DTYPES.items():
         if dtype in (own.value, torchs, str(torchs).removeprefix("torch.")):
@@ -46,8 +46,8 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     """Load and place a model, without proving that edits act on it (`fv.interventions.loading` does).
 
     Raises:
-        ModelError: it cannot be found, lacks weights or a tokenizer, is of an unknown family, or is quantised in a way
-            that engines are not exact for.
+        ModelError: the model cannot be found, lacks weights or a tokenizer, is of an unknown family, or is quantised in
+            a way for which engines are not exact.
     """
     device, dtype = compute.device, compute.dtype
     folder, fingerprint = locate(model_config)
@@ -59,7 +59,7 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
-            # The one implementation every family has, and the oracle of the self-check.
+            # The implementation that every family has; the self-check compares the others with it.
             attn_implementation="eager",
             use_safetensors=None if model_config.allow_pickle else True,
             **quantising(model_config, DTYPES[dtype], device),
@@ -71,8 +71,8 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
     if info["missing_keys"]:
         raise ModelError(f"{folder} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])}.")
     if DTYPES[dtype] is torch.float64:
-        model.set_experts_implementation("eager")  # the grouped products of mixtures of experts know no float64
-    # Quantised and mapped weights are where they belong already, and cannot be moved.
+        model.set_experts_implementation("eager")  # the default grouped products of experts do not support float64
+    # Quantised and mapped weights are on their devices already, and cannot be moved.
     placed = model_config.quant is not Quant.none or model_config.device_map is not None
     if devices := getattr(model, "hf_device_map", None):
         check_blocks(devices, spec, model_config.called("device_map"))
@@ -88,7 +88,7 @@ def load_unproved(model_config: ModelConfig, compute: ComputeConfig) -> Language
 
 
 def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
-    """The model's folder, and what identifies its weights, which are hashed where they lie.
+    """Find the model's folder, and hash its weights: the folder, and the part of the fingerprint for weights.
 
     Raises:
         ModelError: there is no such model.
@@ -102,7 +102,7 @@ def locate(config: ModelConfig) -> tuple[Path, dict[str, str]]:
 
 
 def files_as_they_are(config: ModelConfig) -> dict[str, list[int]]:
-    """{file of the model: its size and when it was changed, in nanoseconds}, after a download where it is due.
+    """The model's files with size and time of change, {path: [bytes, nanoseconds]}; downloads them if needed.
 
     Raises:
         ModelError: there is no such model.
@@ -113,7 +113,7 @@ def files_as_they_are(config: ModelConfig) -> dict[str, list[int]]:
 
 
 def _folder_of(config: ModelConfig) -> Path:
-    """The folder that a path names, or the hub's snapshot."""
+    """The folder that the settings' path names, or the hub's snapshot."""
     if config.path is not None:
         folder = Path(config.path)
         if not (folder / "config.json").is_file():
@@ -123,7 +123,7 @@ def _folder_of(config: ModelConfig) -> Path:
                 f"{config.ways.embedded}, or {config.ways.hub}."
             )
         return folder
-    # Pickled weights are fetched only when asked for.
+    # Pickled weights are fetched only if they are allowed.
     patterns = ["*.safetensors", *(["*.bin"] if config.allow_pickle else [])]
 
     def lack_of(folder: Path) -> str | None:
@@ -143,7 +143,7 @@ def _digest_weights(folder: Path) -> str:
 
 @contextmanager
 def _explained(folder: Path, offload: str) -> Iterator[None]:
-    """Turn whatever a loader raises about a folder into one `ModelError`; `offload` names the folder for weights."""
+    """Turn any error of a loader into a `ModelError` on `folder`; `offload` names the setting of the offload folder."""
     try:
         yield
     except ModelError:

@@ -1,7 +1,7 @@
-"""A model whose blocks are on several devices, or on disk until they run.
+"""Placement of a model whose blocks are on several devices, or on disk until they run.
 
-accelerate does the work: its hook on a module brings the module's weights and moves its inputs to where it runs. What
-is here is what the hooks cannot know: which maps are possible, and weights that are read outside a module's forward.
+accelerate does the work: its hook on a module loads the module's weights, and moves its inputs to its device. This
+module does what the hooks cannot: it checks device maps, and loads weights that are read outside a module's forward.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,11 @@ from fv.models.spec import ModelSpec
 
 @contextmanager
 def at_hand(module: nn.Module) -> Iterator[None]:
-    """Have the weights of an offloaded module in memory, on the device where it runs; does nothing for any other."""
+    """Hold the weights of an offloaded module in memory, on the device where it runs; for others, do nothing."""
     if not any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         yield
         return
-    # Imported where it is needed: it takes a while, and most models are on one device.
+    # Imported only here: it takes a while, and most models are on one device.
     from accelerate.utils import align_module_device  # type: ignore[import-untyped]
 
     with align_module_device(module):
@@ -31,16 +31,16 @@ def at_hand(module: nn.Module) -> Iterator[None]:
 
 
 def runs_on(module: nn.Module) -> torch.device | None:
-    """The device that accelerate moves a module's inputs to; None for a module that it leaves alone."""
+    """The device to which accelerate moves a module's inputs; None for a module that it does not manage."""
     device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
     return None if device is None else torch.device(device)
 
 
 def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that place the model as its `device_map` says; none without a map.
+    """Arguments of `from_pretrained` that place the model by its `device_map`; none without a map.
 
     Raises:
-        ModelError: a device is not there, or the map does not fit the model; says what is wrong.
+        ModelError: a device does not exist, or the map does not fit the model; says what is wrong.
     """
     if model.device_map is None:
         return {}
@@ -66,7 +66,7 @@ def check_blocks(device_map: Mapping[str, Any], spec: ModelSpec, name: str = "de
     """Refuse a map that divides a block: its residual stream would be on two devices at once.
 
     Raises:
-        ModelError: names the part of a block.
+        ModelError: the map divides a block; names the part.
     """
     depth = len(spec.blocks.split(".")) + 1
     for path in device_map:
@@ -95,7 +95,7 @@ def _check_modules(model: nn.Module, device_map: Mapping[str, int | str], name: 
     for path in device_map:
         if inside := [other for other in device_map if other != path and _covers(other, path)]:
             raise ModelError(f"{name} names {path} and also {inside[0] or 'the whole'}, which it is in.")
-    # Buffers that a checkpoint holds need a place as well; the others follow what they meet.
+    # Buffers in a checkpoint need a place as well; the others follow their inputs.
     place = {
         weight: next((device for path, device in device_map.items() if _covers(path, weight)), None)
         for weight in model.state_dict()
@@ -120,5 +120,5 @@ def _few(names: list[str]) -> str:
 
 
 def _device(name: str) -> int | str:
-    """As accelerate wants it: a number for an accelerator."""
+    """A device in accelerate's form: a number for an accelerator, else a name."""
     return int(name) if name.isdigit() else name

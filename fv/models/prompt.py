@@ -1,16 +1,16 @@
-"""A prompt with its target, as a model reads them."""
+"""The prompt: token ids, with the answer that is scored."""
 
 from typing import NamedTuple
 
 
 class Prompt(NamedTuple):
-    """A prompt as token ids, and what is right and wrong behind it.
+    """A prompt as token ids, with its right answer and wrong answers.
 
     Attributes:
         token_ids: the prompt.
-        answer: the right answer's token ids, the first of them at least.
-        wrong: first tokens of the relation's outputs that are wrong here, where answers are told from these.
-        name: what messages call it, such as "the clean prompt of the trial antonym/3".
+        answer: the right answer's token ids, or only the first of them.
+        wrong: first tokens of the relation's outputs that are wrong here; empty if they are not compared.
+        name: its name in messages, such as "the clean prompt of the trial antonym/3".
     """
 
     token_ids: tuple[int, ...]
@@ -20,5 +20,5 @@ class Prompt(NamedTuple):
 
     @property
     def target(self) -> int:
-        """The token that is scored: the answer's first one."""
+        """The token that is scored: the answer's first token."""
         return self.answer[0]

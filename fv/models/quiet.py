@@ -1,4 +1,4 @@
-"""Transformers without its own log lines and progress bars, for as long as something is loaded."""
+"""Quiet loading: transformers without its own log lines and progress bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Only errors and no bars inside; afterwards the level and the bars are what they were."""
+    """Show only errors and no bars inside the block; afterwards, level and bars are restored."""
     logger = logging.get_logger()
     level, bars, no_hub_bars = logger.level, logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     logging.set_verbosity_error()
@@ -20,7 +20,7 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         if bars:
-            # Both calls set the hub's bars as well, which someone may have turned off by themselves.
+            # Both calls also switch the hub's bars, which the user may have turned off separately.
             logging.enable_progress_bar()
             if no_hub_bars:
                 disable_progress_bars()

@@ -1,4 +1,4 @@
-"""A model's shape: its modules on torch's meta device, without weights, beside its tokenizer or another one."""
+"""A model's shape: its modules on torch's meta device, without weights, with its own or another tokenizer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,10 @@ from fv.models.tokenizer import ModelTokenizer, load_tokenizer, tokenizer_source
 
 
 def load_shape(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
-    """A model that can be asked for everything but numbers: it tokenises, and has modules, widths and a family.
+    """Load a model's shape, which has everything but numbers: it tokenises, and has modules, widths and a family.
 
     Args:
-        model: which one; of its files, the configuration and the tokenizer are read.
+        model: the model; only its configuration and tokenizer are read.
         compute: the number format.
 
     Raises:
@@ -37,15 +37,15 @@ def load_shape(model: ModelConfig, compute: ComputeConfig) -> LanguageModel:
 
 
 def load_bare_shape(model: ModelConfig, compute: ComputeConfig, borrowed: ModelTokenizer) -> LanguageModel:
-    """The shape of a model whose folder has a configuration and no tokenizer: another one's stands in for it.
+    """Load the shape of a model whose folder has a configuration but no tokenizer; it borrows another model's.
 
     Args:
-        model: which one, by its folder.
+        model: the model, by its folder.
         compute: the number format.
-        borrowed: what holds the other tokenizer.
+        borrowed: the holder of the other tokenizer.
 
     Raises:
-        ModelError: the folder has no configuration of a model, or it is of an unknown family.
+        ModelError: the folder has no configuration of a model, or the model is of an unknown family.
     """
     config = _configuration(str(model.path))
     spec = find_spec(config.model_type, model.spec, model.spec_file, model.called)
@@ -53,7 +53,7 @@ def load_bare_shape(model: ModelConfig, compute: ComputeConfig, borrowed: ModelT
 
 
 def is_bare(model: ModelConfig) -> bool:
-    """Whether a model is a folder with a configuration and no tokenizer."""
+    """True if a model is a folder with a configuration but no tokenizer."""
     folder = Path(model.path) if model.path is not None else None
     return folder is not None and (folder / "config.json").is_file() and not has_tokenizer(folder)
 
@@ -61,32 +61,32 @@ def is_bare(model: ModelConfig) -> bool:
 def shape_of_facts(
     name: str, facts: Mapping[str, Any], compute: ComputeConfig, borrowed: ModelTokenizer
 ) -> LanguageModel:
-    """The shape that a configuration names which is on no disk; another model's tokenizer stands in for its own.
+    """Make the shape of a model from the values of its configuration, without any file; it borrows a tokenizer.
 
     Args:
-        name: what it is called.
-        facts: what a `config.json` says: `model_type`, widths and counts.
+        name: the model's name.
+        facts: values of a `config.json`: `model_type`, widths and counts.
         compute: the number format.
-        borrowed: what holds the other tokenizer.
+        borrowed: the holder of another model's tokenizer.
 
     Raises:
-        ModelError: there is no such type of model, or a fact does not fit it; or it is of an unknown family.
+        ModelError: there is no such type of model, a value does not fit it, or it is of an unknown family.
     """
     rest = {key: value for key, value in facts.items() if key != "model_type"}
     spec = find_spec(str(facts.get("model_type")))
     try:
         config = AutoConfig.for_model(facts["model_type"], **rest)
-    except Exception as error:  # whatever a configuration raises about a value
+    except Exception as error:  # a configuration raises many kinds of errors about a value
         raise ModelError(f"The shape {name} is no configuration of a model: {first_line(error)}") from error
     return _empty(config, compute, spec, borrowed, name, borrowed.fingerprint)
 
 
 def _configuration(pretrained_model_name_or_path: str, **source: Any) -> Any:
-    """A model's own configuration."""
+    """The configuration from a model's files."""
     try:
         with quiet_transformers():
             return AutoConfig.from_pretrained(pretrained_model_name_or_path, **source, trust_remote_code=False)
-    except Exception as error:  # whatever a loader raises about a configuration
+    except Exception as error:  # a loader raises many kinds of errors about a configuration
         raise _no_model(pretrained_model_name_or_path, error) from error
 
 
@@ -98,13 +98,13 @@ def _empty(
     name: str,
     fingerprint: Mapping[str, str],
 ) -> LanguageModel:
-    """A model of a configuration on the meta device."""
+    """A model on the meta device, by its configuration."""
     try:
         with quiet_transformers(), torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(
                 config, dtype=DTYPES[compute.dtype], attn_implementation="eager", trust_remote_code=False
             )
-    except Exception as error:  # whatever a model raises about its configuration
+    except Exception as error:  # a model raises many kinds of errors about its configuration
         raise _no_model(name, error) from error
     return LanguageModel(empty.eval().requires_grad_(False), found.tokenizer, spec, name, dict(fingerprint))
 

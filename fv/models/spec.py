@@ -1,8 +1,8 @@
-"""Where each model family keeps the modules that function vectors touch.
+"""Specs of model families: the paths of the modules that function vectors need.
 
-A family is one declarative row. Nothing here guesses from a model's name: `config.model_type` picks the row, or
-a spec's name forces it, and everything else is refused. The self-check at load
-(`fv.interventions.selfcheck`) proves each row on the model at hand.
+A family is one declarative row. Nothing is guessed from a model's name: `config.model_type` selects the row, or a
+spec's name forces it, and all other models are refused. The self-check at load (`fv.interventions.selfcheck`) proves
+the row on each loaded model.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ from fv.errors import ModelError
 class FastEngine(StrEnum):
     """The fastest exact engine that a family allows; the naive loop is always allowed.
 
-    `shared_prefix`: rows share one prefix (`fv/interventions/`); needs transformers' attention interface.
-    `expanded`: the prefix's cache is repeated, one row a batch item (there too); for windows, sinks,
-    soft-capped scores and position biases.
+    `shared_prefix`: rows share one prefix (`fv.interventions.shared_prefix`); needs transformers' attention interface.
+    `expanded`: the prefix's cache is repeated, one row per batch item (`fv.interventions.expanded_batch`); for windows,
+    sinks, soft-capped scores and position biases.
     """
 
     shared_prefix = "shared_prefix"
@@ -35,15 +35,15 @@ class ModelSpec:
     """Module paths and properties of one decoder-only family.
 
     Attributes:
-        name: what one forces it by.
-        model_types: the values of `config.model_type` it serves.
+        name: the name by which settings can force it.
+        model_types: the values of `config.model_type` that it serves.
         blocks: path from the causal-LM model to the list of decoder blocks.
         out_proj: path from a block to its attention output projection (its input holds the head outputs).
         final_norm: path from the causal-LM model to the norm before the unembedding.
         sweep: the fastest exact engine.
-        conv1d: whether the projection stores (in, out) like GPT-2's Conv1D, and not (out, in).
-        tuple_output: whether a block returns a tuple that starts with the residual stream, and not the stream itself.
-        parallel: whether a block's MLP reads the block's input, and not the attention's result; a string names the
+        conv1d: whether the projection stores (in, out) like GPT-2's Conv1D, instead of (out, in).
+        tuple_output: whether a block returns a tuple that starts with the residual stream, instead of the stream.
+        parallel: whether a block's MLP reads the block's input instead of the attention's result; a string names the
             config attribute that says so.
         post_norm: path from a block to the norm that the attention output passes before it is added; empty: none.
         attention_multiplier: config attribute that scales the attention output before it is added; empty: none.
@@ -145,7 +145,7 @@ UNSUPPORTED = {
     **dict.fromkeys(("gemma3", "gemma3n", "llava", "mllama", "qwen2_vl"), "its blocks are inside a multimodal wrapper"),
     **dict.fromkeys(("deepseek_v2", "deepseek_v3"), "its heads share a latent space, for which nothing is tested"),
 }
-"""Model types that are known not to fit, with the reason."""
+"""Model types that are known not to fit, with the reasons."""
 
 
 def find_spec(
@@ -154,16 +154,16 @@ def find_spec(
     spec_file: str | None = ModelConfig.spec_file,
     called: Callable[[str], str] = str,
 ) -> ModelSpec:
-    """Return the spec that is asked for.
+    """Find the spec of a model.
 
     Args:
-        model_type: the model's own `config.model_type`.
-        spec: its name; with `auto`, the one that serves `model_type`.
-        spec_file: the file it is in, instead.
-        called: what a message calls the last two: their names, or where whoever gave them has them.
+        model_type: the model's `config.model_type`.
+        spec: the name of a spec; `auto` for the one that serves `model_type`.
+        spec_file: a file that holds the spec instead.
+        called: gives the names of `spec` and `spec_file` in messages: their own, or their keys in the settings.
 
     Raises:
-        ModelError: no such spec, or no family for this model type; names the specs and the paths they try.
+        ModelError: there is no such spec, or none for this model type; names the specs and their paths.
     """
     if spec_file is not None:
         return read_spec(Path(spec_file), called("spec_file"))

@@ -1,6 +1,7 @@
-"""Special tokens around a prompt (BOS): those a tokenizer adds by itself, whether they are used, and what is warned of.
+"""Special tokens around a prompt (BOS): those that a tokenizer adds by itself, and the setting that uses them.
 
-The setting is a wish; what a snapshot records, and every prompt is encoded with, is what it comes to.
+The setting is a request. A snapshot records whether prompts really have special tokens, and every prompt is encoded by
+that record.
 """
 
 from collections import Counter
@@ -17,16 +18,16 @@ def added_tokens(tokenizer: Any) -> list[str]:
 
 
 def used_tokens(tokenizer: Any, used: bool) -> list[str]:
-    """The special tokens around each prompt, as text; `used` is what a snapshot records."""
+    """The special tokens around each prompt, as text; `used` is the record of a snapshot."""
     return added_tokens(tokenizer) if used else []
 
 
 def adds_special_tokens(tokenizer: Any, setting: str | bool) -> bool:
-    """Whether prompts get special tokens under a setting: False too where the tokenizer has none to add.
+    """True if prompts get special tokens: the setting allows them, and the tokenizer has some to add.
 
     Args:
         tokenizer: the model's tokenizer.
-        setting: `add_special_tokens` of a `ModelConfig`, or what a snapshot recorded of it.
+        setting: `add_special_tokens` of a `ModelConfig`, or the record of a snapshot.
     """
     return setting is not False and bool(added_tokens(tokenizer))
 
@@ -34,19 +35,19 @@ def adds_special_tokens(tokenizer: Any, setting: str | bool) -> bool:
 def special_tokens_warning(
     tokenizer: Any, used: bool, setting: str | bool = ModelConfig.add_special_tokens, name: str = "add_special_tokens"
 ) -> str | None:
-    """One line about special tokens that are missing from the prompts; None where they are as the tokenizer has them.
+    """A line about special tokens that are missing from the prompts; None if nothing is missing.
 
     Args:
         tokenizer: the model's tokenizer.
-        used: whether prompts have special tokens, as a snapshot records it.
-        setting: what was asked for, where it is known: `true` cannot add what the tokenizer does not have.
-        name: what the line calls the setting.
+        used: whether prompts have special tokens, by the record of a snapshot.
+        setting: the requested setting, if it is known: `true` cannot add tokens that the tokenizer does not have.
+        name: the name of the setting in the line.
     """
     added = added_tokens(tokenizer)
     if added and not used:
         return (
             f"Prompts are encoded without {' '.join(added)}, which this tokenizer adds to every text by itself; the "
-            f"model may do far worse so. {name}=auto adds it."
+            f"model may do far worse without. {name}=auto adds it."
         )
     if setting is True and not added:
         return f"{name}=true adds nothing: this tokenizer adds no special tokens by itself. Say auto or false."

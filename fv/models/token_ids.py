@@ -1,4 +1,4 @@
-"""Texts as token ids: the one way every text is encoded, whatever its owner did with the tokenizer before."""
+"""Token ids of texts: every text is encoded here, independent of the tokenizer's current padding and truncation."""
 
 import copy
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from fv.files import digest_of
 
 
 class Spans(NamedTuple):
-    """Token ids of a text, and from where to where each token stands in it."""
+    """Token ids of a text, with the start and end of each token in it, in characters."""
 
     token_ids: list[int]
     spans: list[tuple[int, int]]
@@ -17,8 +17,8 @@ class Spans(NamedTuple):
 def token_ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
     """Token ids of each text, neither padded nor cut, in one call.
 
-    A text that begins with the token that the tokenizer would put before it (BOS), as one of a chat template does, gets
-    no second one.
+    A text that already begins with the token that the tokenizer puts before texts (BOS), such as one from a chat
+    template, gets no second one.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -27,13 +27,13 @@ def token_ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[
     """
     if not texts:
         return []
-    # Not verbose: a prompt that is too long is refused where it is made.
+    # Not verbose: a prompt that is too long is refused elsewhere, when it is made.
     found = tokenizer(list(texts), add_special_tokens=special, padding=False, truncation=False, verbose=False)
     return [ids[_n_repeated(tokenizer, ids, special) :] for ids in found["input_ids"]]
 
 
 def token_spans(tokenizer: Any, text: str, special: bool) -> Spans:
-    """The same of one text, with where its tokens stand."""
+    """Token ids of one text, as by `token_ids`, with the span of each token."""
     asked = {"add_special_tokens": special, "return_offsets_mapping": True}
     found = tokenizer(text, padding=False, truncation=False, verbose=False, **asked)
     start = _n_repeated(tokenizer, found["input_ids"], special)
@@ -41,10 +41,10 @@ def token_spans(tokenizer: Any, text: str, special: bool) -> Spans:
 
 
 def plain_token_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a short text without special tokens, by the backend itself: what surrounds it costs eight times
-    more."""
+    """Token ids of a short text without special tokens, by the tokenizer's backend: calling the tokenizer itself takes
+    eight times longer."""
     backend = tokenizer.backend_tokenizer
-    # The tokenizer sets all three anew in every call; the backend goes on as the last call left it.
+    # The tokenizer sets all three in every call; the backend keeps the state of the last call.
     if backend.padding is not None:
         backend.no_padding()
     if backend.truncation is not None:
@@ -55,15 +55,15 @@ def plain_token_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _n_before(tokenizer: Any) -> int:
-    """How many tokens the tokenizer puts before a text by itself."""
+    """Number of tokens that the tokenizer puts before a text by itself."""
     plain, framed = token_ids_of_a(tokenizer)
-    # Behind what stands before the text is the text.
+    # The first place at which the text's own token ids appear.
     return next((n for n in range(len(framed)) if framed[n : n + len(plain)] == plain), 0)
 
 
 def _n_repeated(tokenizer: Any, ids: Sequence[int], special: bool) -> int:
-    """How many tokens at the beginning of an encoded text are there twice: added, and in the text itself."""
-    # Most texts begin with no token twice, and nothing more is asked of them.
+    """Number of tokens at the beginning of an encoded text that are there twice: added, and in the text itself."""
+    # Most texts repeat no token at the beginning, and need no further check.
     if not special or len(ids) < 2 or ids[0] not in ids[1:3]:
         return 0
     count = _n_before(tokenizer)
@@ -71,7 +71,7 @@ def _n_repeated(tokenizer: Any, ids: Sequence[int], special: bool) -> int:
 
 
 def token_ids_of_a(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The text "a" without and with the special tokens that the tokenizer adds by itself."""
+    """Token ids of the text "a", without and with the special tokens that the tokenizer adds by itself."""
     plain, framed = (
         tokenizer("a", add_special_tokens=special, padding=False, truncation=False)["input_ids"]
         for special in (False, True)
@@ -80,9 +80,9 @@ def token_ids_of_a(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """What identifies a tokenizer: the SHA-256 of its full definition, or of its vocabulary.
+    """The digest of a tokenizer: SHA-256 of its full definition, or of its vocabulary.
 
-    Padding and truncation are no part of it: they are what the last call asked for, and belong to that call.
+    Padding and truncation are not part of it: they belong to the last call of the tokenizer.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

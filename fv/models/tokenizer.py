@@ -1,4 +1,4 @@
-"""A model's tokenizer without its weights, to look at data with."""
+"""A model's tokenizer, loaded without its weights, to check data with."""
 
 import contextlib
 import io
@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoTokenizer
 from fv.config import ModelConfig
 from fv.errors import ArtifactError, ModelError
 from fv.files import digest_of, read_json, sha256_of
-from fv.models.embedded import conversion_of
 from fv.models.files import check_tokenizer, first_line, gguf_of, has_tokenizer, hub_folder
+from fv.models.gguf import conversion_of
 from fv.models.language_model import positions_of
 from fv.models.loading import locate
 from fv.models.quiet import quiet_transformers
@@ -22,14 +22,14 @@ from fv.models.token_ids import tokenizer_digest
 
 @dataclass(frozen=True, eq=False)
 class ModelTokenizer:
-    """What a `LanguageModel` knows without its weights; the attributes have the same names and meanings there.
+    """The part of a `LanguageModel` that needs no weights; the attributes have the same names and meanings there.
 
     Attributes:
         tokenizer: the model's tokenizer.
-        max_tokens: longest prompt the model has positions for.
+        max_tokens: most tokens of a prompt that the model has positions for.
         spec: the module paths of its family.
         name: short name used in file names and tables.
-        fingerprint: what identifies the tokenizer.
+        fingerprint: the digest of the tokenizer.
     """
 
     tokenizer: Any
@@ -40,18 +40,18 @@ class ModelTokenizer:
 
 
 def load_tokenizer(model: ModelConfig) -> ModelTokenizer:
-    """The tokenizer of `model`, without its weights.
+    """Load the tokenizer of a model, without the weights.
 
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
     """
     source = tokenizer_source(model)
     try:
-        # The reader of GGUF files draws bars of its own, terminal or not.
+        # The reader of GGUF files draws its own bars even without a terminal.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
-    except Exception as error:  # whatever a loader raises about a folder
+    except Exception as error:  # a loader raises many kinds of errors about a folder
         name = source["pretrained_model_name_or_path"]
         raise ModelError(f"{name} has no usable tokenizer: {first_line(error)}") from error
     spec = find_spec(config.model_type, model.spec, model.spec_file, model.called)
@@ -60,7 +60,7 @@ def load_tokenizer(model: ModelConfig) -> ModelTokenizer:
 
 
 def fingerprint_of(model: ModelConfig) -> dict[str, str]:
-    """What identifies a model, as a loaded one tells it (`LanguageModel.fingerprint`), without loading its weights.
+    """The fingerprint of a model, as for a loaded one (`LanguageModel.fingerprint`), without loading its weights.
 
     Raises:
         ModelError: there is no such model, or it has no tokenizer or is of an unknown family.
@@ -72,9 +72,9 @@ def fingerprint_of(model: ModelConfig) -> dict[str, str]:
 
 
 def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
-    """Where the tokenizer is, as the arguments of `from_pretrained`."""
+    """The arguments of `from_pretrained` that find a model's tokenizer."""
     if gguf := gguf_of(model):
-        # Reading a tokenizer out of a GGUF file takes ten seconds; a converted model has it at hand.
+        # Reading a tokenizer from a GGUF file takes ten seconds; a converted model has it as a file.
         converted, _ = conversion_of(gguf, model.sha256, model.called("sha256"))
         if _is_whole(converted):
             return {"pretrained_model_name_or_path": str(converted)}
@@ -87,7 +87,7 @@ def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a converted folder's small files are the ones its manifest names."""
+    """True if the small files of a converted folder match its manifest."""
     try:
         recorded = read_json(folder / "manifest.json")["sha256"]
         small = [name for name in recorded if not name.endswith(".safetensors")]

@@ -1,4 +1,4 @@
-"""A model that its owner has in memory, as a `LanguageModel`; nothing in it is changed."""
+"""Wrapping a model in memory as a `LanguageModel`; nothing in the model is changed."""
 
 import hashlib
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from fv.files import digest_of
 from fv.models.identity import IN_MEMORY
 from fv.models.language_model import LanguageModel
 from fv.models.placement import check_blocks
-from fv.models.quantised import check_quantised
+from fv.models.quantisation import check_quantised
 from fv.models.spec import find_spec
 from fv.models.token_ids import tokenizer_digest
 
@@ -22,11 +22,11 @@ from fv.models.token_ids import tokenizer_digest
 def wrap_unproved(
     model: Any, tokenizer: Any, name: str | None = None, spec: str | None = None, spec_file: str | None = None
 ) -> LanguageModel:
-    """A model in memory with its family's spec, without proving that edits act on it (`fv.interventions.wrap` does).
+    """Wrap a model in memory with its family's spec, without proof that edits act on it (`fv.interventions.wrap`).
 
     Raises:
-        ModelError: it is no causal language model of a known family whose weights are at hand, or the tokenizer is not
-            its own; names the argument and what would be right.
+        ModelError: the model is no causal language model of a known family with its weights in memory, or the tokenizer
+            is not its own; names the argument and what would be right.
         ConfigError: `name` could not name a folder.
     """
     _check_kinds(model, tokenizer)
@@ -50,11 +50,11 @@ def wrap_unproved(
 
 
 def weights_digest(model: PreTrainedModel) -> str:
-    """SHA-256 of a model's state as it is now: names, number formats, shapes and values."""
+    """SHA-256 of a model's current state: names, number formats, shapes and values."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        # As bytes, for NumPy has no bfloat16: (n_bytes,) uint8
+        # As bytes, because NumPy has no bfloat16: (n_bytes,) uint8
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
@@ -105,5 +105,5 @@ def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def _name_of(model: PreTrainedModel) -> str:
-    """The last part of where a model was loaded from, where that can name a folder; else its type."""
+    """The last part of the path or id that a model was loaded from, if it can name a folder; else the model's type."""
     return safe_name(Path(model.config.name_or_path or "").name, model.config.model_type)

@@ -7,7 +7,7 @@ import torch
 
 from fv.config import ComputeConfig, EvaluationConfig, PlanConfig, ScoreConfig, Screen, SweepMode, model_presets
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import TrialError, one_of
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.cost import encoded_alike

@@ -104,7 +104,7 @@ class PricedEngine(ABC):
 
     @abstractmethod
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
-        """Price scoring all heads (`fv.interventions.screening.head_scores`); no points are `gradient`."""
+        """Price scoring all heads (`fv.interventions.gradient_scores.head_scores`); no points are `gradient`."""
 
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         self.price_last_token(prompts)

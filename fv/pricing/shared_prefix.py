@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from fv.interventions.engine import Cell
+from fv.interventions.gradient_scores import TILE_LOGITS
 from fv.interventions.grid_passes import passes_of
 from fv.interventions.readout import TILE_ROWS
-from fv.interventions.screening import TILE_LOGITS
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
 from fv.pricing.memory import prefix_bytes, readout_bytes, token_bytes
@@ -156,7 +156,7 @@ class PricedSharedPrefix(PricedEngine):
         self._block_rows(n_rows, 2 * times, batch.n_tokens)
 
     def _read_back(self, n_rows: int) -> None:
-        """Read rows and back (`fv.interventions.screening`): as many at once as its tile of logits holds."""
+        """Read rows and back (`fv.interventions.gradient_scores`): as many at once as its tile of logits holds."""
         tile = max(1, TILE_LOGITS // self.shape.vocabulary)
         self.work.readouts[min(tile, n_rows)] += 2 * -(-n_rows // tile)
         self._needs(4 * TILE_LOGITS * 4)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.data.snapshot import Trial
 from fv.evaluation.candidate import UNEDITED, At, Candidate, Injected, LayerVectors
 from fv.evaluation.candidates import CandidatesOfRelations

@@ -71,7 +71,7 @@ class RunPaths:
 
     @property
     def stages(self) -> Path:
-        """The records of what they did (`fv.cluster.work.records`), a folder a stage."""
+        """The records of what they did (`fv.cluster.base.records`), a folder a stage."""
         return self.cluster / "stages"
 
     def qid_mean(self, qid: str) -> Path:

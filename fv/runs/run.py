@@ -15,7 +15,7 @@ from fv.characters import visible
 from fv.config import Config
 from fv.data.origin import Origin
 from fv.data.snapshot import read_snapshot
-from fv.data.trial_set import Trials
+from fv.data.trials import Trials
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.result import Result

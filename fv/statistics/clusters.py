@@ -1,4 +1,4 @@
-"""Means over units that are not independent, one number a cluster of them (docs/methods.md, "Intervals")."""
+"""Clusters of units that are not independent, reduced to one number each (docs/methods.md, "Intervals")."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,23 +6,23 @@ import numpy as np
 
 
 def per_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Each cluster's part in the mean of a series, which intervals then take for one independent value.
+    """Each cluster's part in the mean of a series; intervals then treat it as one independent value.
 
     The part is the mean plus n_clusters / n_trials times the sum of the cluster's differences from the mean. The plain
-    mean of the parts is the mean over trials, and their standard error is the cluster-robust one of that mean as a
-    ratio, sums of values over numbers of trials (W. G. Cochran, "Sampling Techniques", 1977, chapter 6; E. Miller,
-    "Adding Error Bars to Evals", 2024). In clusters of equal size it is the cluster's own mean.
+    mean of the parts is the mean over trials. Their standard error is the cluster-robust standard error of that mean,
+    taken as a ratio: sums of values over numbers of trials (W. G. Cochran, "Sampling Techniques", 1977, chapter 6;
+    E. Miller, "Adding Error Bars to Evals", 2024). For clusters of equal size the part is the cluster's own mean.
 
     Args:
         values: (n_series, n_trials).
         clusters: (n_trials,), a label for each trial's cluster.
 
     Returns:
-        (n_series, n_clusters), the clusters in the order in which they first appear. The values as they are, to the
-        last bit, where each trial is a cluster of its own.
+        (n_series, n_clusters), the clusters in order of first appearance. If each trial is a cluster of its own, the
+        values are returned unchanged.
 
     Raises:
-        ValueError: there is not one label a trial.
+        ValueError: the number of labels is not the number of trials.
 
     Example:
         >>> per_cluster(np.array([[1.0, 3.0, 8.0]]), np.array(["a", "a", "b"]))  # the mean is 4
@@ -35,7 +35,7 @@ def per_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     n_clusters = len(set(numbers.tolist()))
     if n_clusters == n:
         return values
-    # Laid out so, a series' mean does not depend on how many series there are.
+    # In this layout, a series' mean does not depend on how many series there are.
     values = np.ascontiguousarray(values, dtype=np.float64)
     mean = values.mean(-1, keepdims=True)
     sums = np.zeros((len(values), n_clusters))
@@ -45,7 +45,7 @@ def per_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
 
 
 def numbered(labels: Sequence[object]) -> np.ndarray:
-    """Labels as numbers from 0, in the order in which they first appear: (n_labels,) int."""
+    """Labels as numbers from 0, in order of first appearance: (n_labels,) int."""
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return np.array([places[label] for label in labels], dtype=np.int64)
 
@@ -53,5 +53,5 @@ def numbered(labels: Sequence[object]) -> np.ndarray:
 def clusters_of(names: Sequence[str], clusters: Mapping[str, str] | None) -> np.ndarray:
     """Numbers, (n_names,) int, of the clusters that names belong to; a name without one is a cluster of its own."""
     known = clusters or {}
-    # A cluster may be called like a name that is not in it.
+    # A cluster may have the same name as a unit outside it.
     return numbered([(True, known[name]) if name in known else (False, name) for name in names])

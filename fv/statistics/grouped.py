@@ -15,7 +15,7 @@ from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 
 SPREAD = ["n_draws", "draw_sd", "draw_min", "draw_max"]
 LIMITS = {Kind.proportion: (0.0, 1.0), Kind.proportion_difference: (-1.0, 1.0)}
-"""Where an interval ends at the latest."""
+"""Smallest and largest possible end of an interval."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ def grouped_means(
     seed: int,
     draw: str | None = None,
 ) -> pd.DataFrame:
-    """Means of columns within groups, with intervals over the groups' units, and over draws where there are several.
+    """Means of columns within groups, with intervals over the groups' units, and over draws if there are several.
 
-    Where a group has draws, every unit has each of them. The interval over units, of each unit's mean over the draws,
-    is then widened by the draws' own: on each side the two distances from the mean are added in squares (Zou and
-    Donner, "Construction of confidence limits about effect measures", 2008), that of the draws being Student's t times
-    the standard error of their means. The part of the variance that belongs to a unit and a draw together counts on
-    both sides: intervals of 95 % over units and draws that vary normally hold the mean in 93.7 % of cases or more, and
-    in up to 99 % where draws are few (docs/methods.md, "Intervals"). One draw of several that there might be has no
-    interval; draws that are all there are (`all_draws`) widen nothing.
+    If a group has draws, every unit has each of them. The interval over units, of each unit's mean over the draws, is
+    then widened by the interval over draws: on each side, the two distances from the mean are added in quadrature (Zou
+    and Donner, "Construction of confidence limits about effect measures", 2008). The distance for draws is Student's t
+    times the standard error of their means. The variance that belongs to a unit and a draw together counts in both:
+    95 % intervals over units and draws that vary normally hold the mean in 93.7 % of cases or more, and in up to 99 %
+    if draws are few (docs/methods.md, "Intervals"). A single draw out of several possible ones gives no interval; draws
+    that are all the possible ones (`all_draws`) widen nothing.
 
     Args:
-        rows: one row a group and unit (and draw); groups over the same units are resampled together. With `draw`, the
-            column `all_draws` says whether a group's draws are all there are.
+        rows: one row per group and unit (and draw); groups over the same units are resampled together. With `draw`, the
+            column `all_draws` says whether a group's draws are all the possible ones.
         by: the columns that name a group.
-        columns: the columns to average and what they hold; a group with a missing value in one has no estimate of it.
-        unit: the column that names what is resampled (the trial).
+        columns: the columns to average, with their kinds; a group with a missing value in one has no estimate of it.
+        unit: the column that names the resampled unit (the trial).
         stats: level, resamples and method.
         seed: the run's seed.
         draw: the column that numbers a group's draws, if it has any.
 
     Returns:
-        one row a (group, metric), sorted: the columns of `by`, `metric`, `n`, `mean`, `se`, `ci_low`, `ci_high`; with
-        `draw` also `n_draws` and the standard deviation, least and greatest of the draws' means.
+        one row per (group, metric), sorted: the columns of `by`, `metric`, `n`, `mean`, `se`, `ci_low`, `ci_high`; with
+        `draw` also `n_draws` and the standard deviation, minimum and maximum of the draws' means.
 
     Raises:
-        ValueError: a unit lacks a draw that another one of its group has, or stands twice.
+        ValueError: a unit lacks a draw that another unit of its group has, or occurs twice.
     """
-    # Groups over the same units are estimated in one call a kind.
+    # Groups over the same units are estimated in one call per kind.
     together: dict[tuple[tuple[Hashable, ...], Kind], list[tuple[_Group, int]]] = defaultdict(list)
     for group in _groups(rows, by, list(columns), unit, draw):
         for i, kind in enumerate(columns.values()):
@@ -104,11 +104,11 @@ def _groups(rows: pd.DataFrame, by: Sequence[str], columns: Sequence[str], unit:
 
 
 def _widened(table: pd.DataFrame, series: Sequence[tuple[_Group, int]], kind: Kind, confidence: float) -> pd.DataFrame:
-    """The table with the draws' share in `se` and the interval, and how the draws' means spread."""
+    """The table with the draws' share in `se` and the interval, and with the spread of the draws' means."""
     draws = [group.numbers[..., i].mean(0) for group, i in series]  # each (n_draws,)
     n = np.array([len(means) for means in draws])
     sd = np.array([means.std(ddof=1) if len(means) > 1 else np.nan for means in draws])
-    # All draws there are have no share; one of several has an unknown one.
+    # A complete set of draws has no share; a single draw of several has an unknown one.
     every = np.array([group.all_draws for group, _ in series])
     se = np.where(every, 0.0, sd / np.sqrt(n))
     half = scipy.stats.t.ppf((1 + confidence) / 2, np.maximum(n - 1, 1)) * se

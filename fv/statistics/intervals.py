@@ -1,4 +1,4 @@
-"""Intervals of means over trials, by what the values are (docs/methods.md, "Intervals").
+"""Intervals of means over trials, by the kind of the values (docs/methods.md, "Intervals").
 
 All series of one call are over the same trials. A bootstrap resamples them together, so that differences between
 series are paired.
@@ -16,42 +16,42 @@ from fv.seeding import generator_for
 
 INTERVAL = ["mean", "se", "ci_low", "ci_high"]
 FEWEST_TO_RESAMPLE = 7
-"""With fewer values a bootstrap covers less than it says (`benchmarks/coverage.py`)."""
+"""Fewest values to resample: with fewer, a bootstrap covers less than it states (`benchmarks/coverage.py`)."""
 MOST_NUMBERS = 4_000_000
-"""Numbers held at once, which bounds memory at some tens of megabytes."""
+"""Numbers held in memory at once: some tens of megabytes."""
 _ROUNDING = 1e-9
-"""Share of a series' range within which a resample's mean is the sample's own, or zero. BCa counts resamples below the
-sample and `p_positive` those above zero: neither may turn on a last bit."""
+"""Share of a series' range within which a resample's mean counts as equal to the sample's mean, or to zero. BCa counts
+resamples below the sample's mean and `p_positive` those above zero: neither may depend on a last bit."""
 _EXACT_BITS = 53
-"""Whole numbers of so many bits are exact in float64, and so are their sums, in whatever order they are taken."""
+"""Bits of a whole number that float64 holds exactly; sums within them are exact in any order."""
 
 
 class Kind(StrEnum):
-    """What the values of a series are, which decides how their mean's interval is found."""
+    """Kinds of values of a series; the kind decides how the interval of the mean is found."""
 
     mean = "mean"
-    """Numbers of any size: Student's t; from seven values on each end is the farther of it and the bootstrap's. Where a
-    few large values on either side carry a mean, the bootstrap covers far less than it says; where values are skewed,
-    Student's t does."""
+    """Numbers of any size: Student's t; from seven values on, each end is the farther of Student's t and the bootstrap.
+    If a few large values on either side carry a mean, the bootstrap covers far less than it states; if values are
+    skewed, Student's t does."""
     proportion = "proportion"
     """0 or 1: Clopper and Pearson (1934)."""
     proportion_difference = "proportion_difference"
-    """Differences of such values trial by trial, or of means of them over draws, -1 to 1: after Bonett and Price
+    """Differences of proportions trial by trial, or of their means over draws, from -1 to 1: after Bonett and Price
     (2012)."""
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Means over trials, one a series; each array is (n_series,).
+    """Means over trials, one per series; each array is (n_series,).
 
     Attributes:
-        n: trials a series.
+        n: trials per series.
         mean: their mean.
         se: standard error, the sample's standard deviation (n - 1) over the root of n; NaN for a single trial.
-        ci_low: lower end of the interval; NaN for a single trial, unless of a proportion.
+        ci_low: lower end of the interval; NaN for a single trial, except for proportions.
         ci_high: upper end of the interval; NaN likewise.
-        p_positive: how likely the mean is above zero: the share of the bootstrap's resamples whose mean is, or
-            Student's t at zero where nothing is resampled; NaN for a single trial, and of proportions.
+        p_positive: how likely the mean is above zero: the share of bootstrap resamples whose mean is, or Student's t at
+            zero if nothing is resampled; NaN for a single trial, and for proportions.
     """
 
     n: int
@@ -66,7 +66,7 @@ class Estimates:
         return {name: getattr(self, name) for name in INTERVAL}
 
     def of(self, series: int) -> dict[str, float | None]:
-        """One series' estimates for JSON; None where there is none."""
+        """One series' estimates for JSON, with None for NaN."""
         numbers = {name: float(values[series]) for name, values in self.columns().items()}
         return {name: None if np.isnan(value) else value for name, value in numbers.items()}
 
@@ -76,13 +76,13 @@ def estimate_means(
 ) -> Estimates:
     """Mean of each series, (n_series, n_trials), with its interval over trials.
 
-    A series of kind `mean` whose values are all equal has an interval of no width: the sample shows no spread, and how
-    little that says depends on `n`. Proportions have one of some width all the same.
+    A series of kind `mean` whose values are all equal has an interval of zero width, because the sample shows no
+    spread; the fewer trials, the less this says. Intervals of proportions always have some width.
 
-    Of values spread alike to both sides (normal, Student's t with 3 degrees of freedom, a tenth with ten times the
-    spread), intervals of 95 % hold the mean in 94.7 % of cases or more, at any `n` from 2 to 30; of skewed ones
-    (exponential) in 87 to 96 %, no less often than Student's t alone (docs/methods.md, "Intervals"). That is of BCa:
-    `basic` and `percentile` hold skewed means less often.
+    For symmetric values (normal, Student's t with 3 degrees of freedom, normal with ten times the spread for a tenth),
+    95 % intervals hold the mean in 94.7 % of cases or more, at any `n` from 2 to 30; for skewed values (exponential) in
+    87 to 96 %, no less often than Student's t alone (docs/methods.md, "Intervals"). This is for BCa: `basic` and
+    `percentile` hold skewed means less often.
 
     Args:
         values: the series, without NaN.
@@ -92,7 +92,7 @@ def estimate_means(
         kind: what the values are.
 
     Raises:
-        ValueError: there is no trial, a value is not finite, or it is none of its kind.
+        ValueError: there is no trial, a value is not finite, or a value is not of the kind.
     """
     values = np.ascontiguousarray(values, dtype=np.float64)
     n_series, n = values.shape
@@ -111,7 +111,7 @@ def estimate_means(
         return Estimates(n, mean, se, nothing, nothing, nothing)
     if kind is Kind.proportion_difference:
         return Estimates(n, mean, se, *adjusted_wald(values, stats.confidence), nothing)
-    # Without spread, or with one whose square is no number any more, all of it is the one value.
+    # Without spread, or if its square underflows to zero, the interval is the one value.
     found = np.stack([mean, mean, (mean > 0).astype(np.float64)])
     varied = np.flatnonzero(se)
     half = scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * se
@@ -128,7 +128,7 @@ def estimate_means(
 
 
 def clopper_pearson(successes: np.ndarray, n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """The exact interval of proportions, (n_series,) successes of `n`: it covers `confidence`, or more, at any `n`."""
+    """The exact interval of proportions, (n_series,) successes of `n`: it covers `confidence` or more at any `n`."""
     tail = (1 - confidence) / 2
     failures = n - successes
     low = np.where(successes > 0, scipy.stats.beta.ppf(tail, np.maximum(successes, 1), failures + 1), 0.0)
@@ -139,11 +139,11 @@ def clopper_pearson(successes: np.ndarray, n: int, confidence: float) -> tuple[n
 def adjusted_wald(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """The interval of paired differences of proportions, (n_series, n_trials) of values from -1 to 1.
 
-    Wald's, after c trials with a difference of 1 and c of -1 are added, as Bonett and Price (2012, "Adjusted Wald
-    Confidence Interval for a Difference of Binomial Proportions Based on Paired Data") have it with c = 1 and a normal
-    quantile. Here c = z² / 2, which is what Agresti and Coull add to a single proportion, and Student's quantile, for
-    the smallest coverage over all probabilities is then nearer to what is written (`benchmarks/coverage.py`): at 95 %,
-    93.9 % or more for n from 2 to 30. Below 95 % it may cover less than is written: 87 % at 90 %.
+    It is Wald's interval after c trials with a difference of 1 and c trials with -1 are added. Bonett and Price (2012,
+    "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data") use c = 1 and a
+    normal quantile. Here c is z² / 2, as Agresti and Coull add to a single proportion, and the quantile is Student's:
+    the smallest coverage over all probabilities is then nearer to the stated level (`benchmarks/coverage.py`). At 95 %
+    it is 93.9 % or more for n from 2 to 30. Below 95 % it may be less than stated: 87 % at 90 %.
     """
     n = differences.shape[-1]
     added = max(1.0, scipy.stats.norm.ppf((1 + confidence) / 2) ** 2 / 2)
@@ -159,25 +159,25 @@ def adjusted_wald(differences: np.ndarray, confidence: float) -> tuple[np.ndarra
 def expanded_level(confidence: float, n: int) -> float:
     """The level to read off a bootstrap of `n` values so that the interval covers `confidence`.
 
-    A bootstrap knows neither that it divides by n instead of n - 1 nor that the spread is estimated, so its intervals
-    are too narrow: at 95 % and n = 10 they cover about 90 %. Read at the level at which the normal quantile is the
-    one of Student's t, they cover what they say (T. Hesterberg, "What Teachers Should Know About the Bootstrap",
-    2014: expanded percentile intervals).
+    A bootstrap divides by n instead of n - 1, and ignores that the spread is estimated, so its intervals are too
+    narrow: at 95 % and n = 10 they cover about 90 %. Read at the level whose normal quantile is the one of Student's t,
+    they cover what they state (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2014: expanded
+    percentile intervals).
     """
     quantile = np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, n - 1)
     return float(min(2 * scipy.stats.norm.cdf(quantile) - 1, 1 - 1e-12))
 
 
 def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...]) -> np.ndarray:
-    """Interval and share above zero of some series by the bootstrap: (3, n_series)."""
+    """Interval and share above zero of several series, by the bootstrap: (3, n_series)."""
     n = values.shape[1]
     level = expanded_level(stats.confidence, n)
     own, rounding = values.mean(-1), _ROUNDING * np.ptp(values, -1)
     whole, unit = _as_whole_numbers(values - own[:, None])  # (n_series, n_trials), (n_series,)
 
     def mean(trials: np.ndarray, axis: int) -> np.ndarray:
-        # How often each trial is drawn, times the trials' values: a product of matrices is many times faster than to
-        # gather the values, and of whole numbers it is exact, so that it does not depend on what else is in it.
+        # Counts of each trial's draws, times the trials' values: a matrix product is many times faster than gathering
+        # the values. On whole numbers it is exact, so it does not depend on the other series in it.
         del axis  # always the last
         drawn = trials.reshape(-1, trials.shape[-1])
         places = drawn + n * np.arange(len(drawn))[:, None]
@@ -204,7 +204,7 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
         )
     means = found.bootstrap_distribution  # (n_series, n_resamples)
     low, high = found.confidence_interval
-    # BCa has no interval where values differ by rounding alone; their percentiles are as good as equal.
+    # BCa has no interval if values differ by rounding only; their percentiles are then practically equal.
     tail = (1 - level) / 2
     low = np.where(np.isnan(low), np.quantile(means, tail, axis=-1), low)
     high = np.where(np.isnan(high), np.quantile(means, 1 - tail, axis=-1), high)
@@ -212,7 +212,7 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
 
 
 def _as_whole_numbers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Series, (n_series, n_trials), as whole numbers of a unit each: as many bits as let `n_trials` of them add up."""
+    """Series, (n_series, n_trials), as whole multiples of a unit per series, small enough for an exact sum."""
     n = values.shape[-1]
     _, exponent = np.frexp(np.abs(values).max(-1))
     shift = _EXACT_BITS - 1 - int(n).bit_length() - exponent

@@ -1,4 +1,4 @@
-"""Tests of many means at once: their p-values, and these adjusted for how many there are (docs/methods.md)."""
+"""Tests of many means at once: p-values, and p-values adjusted for the number of tests (docs/methods.md)."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ import scipy  # its parts are loaded when they are first used, which takes a whi
 from fv.seeding import generator_for
 
 N_FLIPS = 10_000
-"""Random sign flips where not all of them are taken."""
+"""Number of random sign flips, if not all flips are taken."""
 _AT_ONCE = 2_000_000
-"""Numbers held at once."""
+"""Numbers held in memory at once."""
 _ROUNDING = 1e-9
-"""Share of a statistic within which another one is equal to it."""
+"""Relative difference within which two statistics count as equal."""
 
 
 def two_sided_t(values: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def two_sided_t(values: np.ndarray) -> np.ndarray:
         values: (n_series, n), independent along the last axis.
 
     Returns:
-        (n_series,); NaN with fewer than two values. Equal values have 0, or 1 where all are zero.
+        (n_series,); NaN with fewer than two values. It is 0 if all values are equal, or 1 if all are zero.
     """
     n_series, n = values.shape
     if n < 2:
@@ -35,20 +35,20 @@ def two_sided_t(values: np.ndarray) -> np.ndarray:
 
 
 def q_values(p: np.ndarray, n_tests: int | None = None) -> np.ndarray:
-    """Smallest false discovery rate at which each test is among the discoveries.
+    """The smallest false discovery rate at which each test is among the discoveries.
 
-    The procedure is that of Benjamini and Hochberg ("Controlling the False Discovery Rate", 1995), by
+    The procedure is Benjamini and Hochberg's ("Controlling the False Discovery Rate", 1995), by
     `scipy.stats.false_discovery_control`. It holds for tests that are independent or positively dependent.
 
     Args:
-        p: (n,), from 0 to 1; NaN where there is no test, which counts as 1.
-        n_tests: how many tests there are with those of unknown p, which counts as 1; None for those of `p`.
+        p: (n,), from 0 to 1; NaN for a test that could not be made, which counts as 1.
+        n_tests: the number of tests, including tests without a p, which count as 1; None for the tests of `p` only.
 
     Returns:
         (n,); NaN where `p` is.
 
     Raises:
-        ValueError: `n_tests` is less than there are.
+        ValueError: `n_tests` is smaller than the number of tests in `p`.
 
     Example:
         >>> q_values(np.array([0.01, 0.5]), n_tests=4)
@@ -65,7 +65,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     After S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure" (1979); it holds for any dependence.
 
     Args:
-        p: (n,), from 0 to 1; NaN where there is no test, which counts as 1.
+        p: (n,), from 0 to 1; NaN for a test that could not be made, which counts as 1.
 
     Returns:
         (n,); NaN where `p` is.
@@ -81,15 +81,15 @@ def holm(p: np.ndarray) -> np.ndarray:
 def sign_flip_max_t(values: np.ndarray, seed: int, *purpose: object, n_flips: int = N_FLIPS) -> np.ndarray:
     """p-values of means, two-sided, adjusted over all series by the largest |t| under flips of signs.
 
-    Where nothing has an effect and values are spread alike to both sides of zero, each unit might as well have had the
-    other sign, in all series at once. An adjusted p is the share of flips whose largest |t| over all series reaches
+    If nothing has an effect and values are symmetric about zero, each unit could equally well have had the other sign,
+    in all series at once. An adjusted p is the share of flips whose largest |t| over all series reaches
     the series' own (P. H. Westfall and S. S. Young, "Resampling-Based Multiple Testing", 1993, single-step maxT).
 
     Args:
-        values: (n_series, n), one column an independent unit.
+        values: (n_series, n), one column per independent unit.
         seed: the run's seed.
         purpose: what the flips are for; the same purpose draws the same flips.
-        n_flips: random flips, beside the values as they are; all 2**n where that is no more.
+        n_flips: number of random flips, besides the unflipped values; all 2**n flips if that is no more.
 
     Returns:
         (n_series,); NaN with fewer than two units. No p is below 2 / 2**n, or 1 / (n_flips + 1).
@@ -97,8 +97,8 @@ def sign_flip_max_t(values: np.ndarray, seed: int, *purpose: object, n_flips: in
     n_series, n = values.shape
     if n < 2 or not n_series:
         return np.full(n_series, np.nan)
-    # |t| rises with the squared sum over n times the sum of squares, and flips leave the latter as it is. A series'
-    # scale does not matter; with one of about 1 no square is too small.
+    # |t| rises with the squared sum over n times the sum of squares; flips do not change the latter. A series' scale
+    # does not matter; at a scale of about 1, no square underflows.
     scale = np.abs(values).max(-1, keepdims=True)
     scaled = values / np.where(scale > 0, scale, 1.0)
     squares = n * (scaled**2).sum(-1)  # (n_series,)
@@ -112,7 +112,7 @@ def sign_flip_max_t(values: np.ndarray, seed: int, *purpose: object, n_flips: in
 
 
 def _family(p: np.ndarray, n_tests: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Which tests there are no p of, and the p of all, 1 where it is unknown."""
+    """A mask of the tests of `p` that have none, and the p of all tests, 1 if unknown."""
     n = len(p) if n_tests is None else n_tests
     if n < len(p):
         raise ValueError(f"n_tests={n} of {len(p)} tests: there cannot be fewer")
@@ -126,7 +126,7 @@ def _all_signs(n: int) -> Iterator[np.ndarray]:
 
 
 def _random_signs(n: int, n_flips: int, at_once: int, seed: int, purpose: tuple[object, ...]) -> Iterator[np.ndarray]:
-    """Random choices of n signs, some at once: (n_some, n) each."""
+    """Random choices of n signs, several at once: (n_some, n) each."""
     rng = generator_for(seed, "flips", *purpose)
     signs = rng.integers(0, 2, (n_flips, n), dtype=np.int8)
     for start in range(0, n_flips, at_once):

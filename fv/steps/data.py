@@ -15,7 +15,7 @@ from fv.errors import ConfigError, RelationError, TrialError
 from fv.steps.data_tables import print_corruption, print_findings, print_relations, print_reports
 
 if TYPE_CHECKING:
-    from fv.data.encoding import HasTokenizer
+    from fv.data.encoder import HasTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ def run_check(config: Config) -> None:
     wanted = {relation.q_id for relation in file.relations}
     rows = [row for row in table.rows if row.q_id in wanted]
     # Here and not above: torch comes with these, and a table that cannot be read needs none.
-    from fv.data.encoding import Encoder
-    from fv.data.token_check import check_tokens
+    from fv.data.encoder import Encoder
+    from fv.data.token_report import token_report
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)
     encoder = Encoder(lm, _special_tokens(lm, config.model), config.model.called("add_special_tokens"))
-    reports = [check_tokens(relation, config.data, config.seed, encoder) for relation in file.relations]
+    reports = [token_report(relation, config.data, config.seed, encoder) for relation in file.relations]
     print_reports(f"{file.path} for {lm.name}", reports)
     corruption = [report.corruption for report in reports if report.corruption]
     print_corruption(corruption, config.data.called("corruption"))
@@ -79,8 +79,8 @@ def run_sample(config: Config) -> None:
     """
     _refuse_replay(config.data)
     file = read_configured(config.data)
-    from fv.data.encoding import Encoder
-    from fv.data.trials import RelationSampler
+    from fv.data.encoder import Encoder
+    from fv.data.relation_sampler import RelationSampler
     from fv.models.tokenizer import load_tokenizer
 
     lm = load_tokenizer(config.model)

@@ -10,7 +10,7 @@ from fv.display import print_line, print_table
 
 if TYPE_CHECKING:
     from fv.data.corruption_report import CorruptionReport
-    from fv.data.token_check import TokenReport
+    from fv.data.token_report import TokenReport
 
 MAX_SHOWN = 20
 """Findings of one kind that are shown for a relation; the others are counted."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fv.cluster.work.records import DONE, FAILED, RUNNING, STAGE, Record, StageRecord, read_stage
+from fv.cluster.base.records import DONE, FAILED, RUNNING, STAGE, Record, StageRecord, read_stage
 from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten

@@ -8,7 +8,7 @@ from typing import Any
 
 from fv.analyses import analyses_of
 from fv.analyses.running.runner import run_analysis
-from fv.cluster.work.records import here
+from fv.cluster.base.records import here
 from fv.config import Config
 from fv.errors import ClusterError
 from fv.heads.measurement import KINDS

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fv.cluster import Cluster
-from fv.cluster.work.cluster import RunStage
-from fv.cluster.work.records import DONE, FAILED, Record, begin_stage, read_record
-from fv.cluster.work.stage import Stage, Task, Work
-from fv.cluster.work.working import code_digest
+from fv.cluster.base.cluster import RunTasks
+from fv.cluster.base.records import DONE, FAILED, Record, begin_stage, read_record
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import code_digest
 from fv.config import Config
 from fv.errors import ClusterError, ConfigError
 from fv.files import digest_of, safe_name
-from fv.models.embedded import cache_root
+from fv.models.gguf import cache_root
 from fv.models.loading import files_as_they_are
 from fv.progress import progress_bar
 from fv.runs.locks import run_lock
@@ -36,12 +36,12 @@ class Workers:
     Attributes:
         config: the configuration, as workers get it.
         paths: the run's.
-        run_stage: the cluster's workers.
+        run_tasks: the cluster's workers.
     """
 
     config: Config
     paths: RunPaths
-    run_stage: RunStage
+    run_tasks: RunTasks
 
     def run_steps(self, steps: Mapping[str, bool]) -> None:
         """Run steps to their end.
@@ -91,11 +91,11 @@ class Workers:
         Raises:
             ClusterError: tasks failed, or their workers died too often.
         """
-        stage = Stage(step, name, tasks, self.folder(step, name))
-        begin_stage(stage, type(self.config.cluster).__name__, time.time())
+        given = TaskSet(step, name, tasks, self.folder(step, name))
+        begin_stage(given, type(self.config.cluster).__name__, time.time())
         started, found = time.monotonic(), list[Record]()
         with progress_bar(f"{step}, {name}", len(tasks)) as (advance, _):
-            for record in self.run_stage(stage):
+            for record in self.run_tasks(given):
                 found.append(record)
                 advance(1)
         self._refuse_failed(step, name, len(tasks), [record for record in found if record.state == FAILED])
@@ -138,13 +138,13 @@ def workers_of(config: Config) -> Iterator[Workers]:
     unit_trials = config.compute.unit_trials or 1
     told = replace(config, compute=replace(config.compute, threads=threads, unit_trials=unit_trials))
     root = paths.root.absolute()
-    work = Work(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
+    spec = WorkerSpec(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
     paths.cluster.mkdir(parents=True, exist_ok=True)
     with run_lock(paths.root):
         kind = type(cluster).__name__.lower()
         log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
-        with cluster.running(work) as run_stage:
-            yield Workers(told, RunPaths(root, paths.tag), run_stage)
+        with cluster.running(spec) as run_tasks:
+            yield Workers(told, RunPaths(root, paths.tag), run_tasks)
 
 
 def tasks_of(missing: Mapping[str, Any]) -> list[Task]:

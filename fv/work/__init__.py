@@ -1,1 +1,1 @@
-"""Work: units, the stages and flows that they come in, and who has them computed."""
+"""Work: units, the stages and flows that consist of them, and the drivers that have them computed."""

@@ -1,4 +1,4 @@
-"""Drivers: who has the units of a flow computed."""
+"""Drivers: they have the units of a flow computed, here or elsewhere."""
 
 import logging
 from collections.abc import Sequence
@@ -18,27 +18,27 @@ class Driver(Protocol):
     """Has the units of flows computed, or says which are missing.
 
     Attributes:
-        alone: whether this process computes all units, at once.
+        alone: whether this process computes all units, in one go.
     """
 
     alone: ClassVar[bool]
 
     def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
-        """What a flow comes to.
+        """Run a flow to its end, and return its result.
 
         Args:
             flow: the flow.
-            title: of whom: a step, or an analysis.
+            title: the step or analysis that the flow belongs to.
             store: its units, to read and to add to.
-            about: what else a worker has to know to make the same flow, as JSON.
+            about: what else a worker needs to build the same flow, as JSON.
         """
 
 
 class Serial:
-    """Computes what a store lacks in this process, one unit after the other.
+    """Computes the units that a store lacks in this process, one after the other.
 
     Attributes:
-        shown: whether a bar and the log say how far it is.
+        shown: whether a bar and the log show the progress.
     """
 
     alone: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class Serial:
         self.shown = shown
 
     def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
-        """What a flow comes to, under a progress bar a stage."""
+        """Run a flow to its end with one progress bar per stage, and return its result."""
         del about
         return finished(flow, lambda stage: self._done(stage, title, store))
 
@@ -75,9 +75,9 @@ class MissingUnit(NamedTuple):
     Attributes:
         job: number of its job in the stage.
         place: its place in the job.
-        key: what the store knows it by.
+        key: its key in the store.
         unit: the unit.
-        at_once: how many units of its job are computed at once.
+        at_once: how many units of its job a worker is given together.
     """
 
     job: int
@@ -91,11 +91,11 @@ class Missing(NamedTuple):
     """Units of one stage that a store lacks.
 
     Attributes:
-        title: whose flow it is.
-        about: what else a worker has to know to make it, as JSON.
-        stage: what the stage is called.
+        title: the step or analysis that the flow belongs to.
+        about: what else a worker needs to build the flow, as JSON.
+        stage: the name of the stage.
         number: how many stages of the flow come before it.
-        units: those that are missing.
+        units: the missing units.
     """
 
     title: str
@@ -106,7 +106,7 @@ class Missing(NamedTuple):
 
 
 class UnitsMissing(BaseException):
-    """A flow cannot go on: units of a stage are missing, and are computed elsewhere. It is no error."""
+    """Stops a flow whose next units are to be computed elsewhere; not an error."""
 
     def __init__(self, missing: Missing) -> None:
         self.missing = missing
@@ -114,15 +114,15 @@ class UnitsMissing(BaseException):
 
 
 class UntilMissing:
-    """Goes on as far as units are found; computes those of quick stages alone."""
+    """Runs flows until units are missing, and computes only the units of quick stages."""
 
     alone: ClassVar[bool] = False
 
     def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
-        """What a flow comes to.
+        """Run a flow to its end, and return its result.
 
         Raises:
-            UnitsMissing: of the first stage that lacks units.
+            UnitsMissing: at the first stage that lacks units.
         """
         numbers = count()
 
@@ -145,17 +145,17 @@ class UntilMissing:
 
 
 class Replay:
-    """A flow at one of its stages, with all units before it found."""
+    """A flow that is brought to one of its stages by the stored units of all earlier stages."""
 
     def __init__(self, flow: Flow[Any], store: UnitStore) -> None:
         self.flow, self.store, self.number = flow, store, 0
         self.stage: Stage = next(flow)
 
     def go_on_to(self, number: int) -> Stage:
-        """The stage that comes after so many others.
+        """Go on to the stage of this number, counted from 0.
 
         Raises:
-            ClusterError: a unit before it is not there.
+            ClusterError: a unit of an earlier stage is missing.
         """
         while self.number < number:
             every = [[self.store.find(unit) for unit in job.units] for job in self.stage.jobs]
@@ -167,7 +167,7 @@ class Replay:
 
 
 class Done(NamedTuple):
-    """What the units of a job gave, and how many of them had to be computed."""
+    """The results of a job's units, and how many of them had to be computed."""
 
     arrays: list[Arrays]
     n_computed: int
@@ -176,13 +176,13 @@ class Done(NamedTuple):
 def found_or_computed(
     job: Job, store: UnitStore, advance: Advance = ignore_progress, places: Sequence[int] | None = None
 ) -> Done:
-    """What the units of a job gave: found in a store, or computed and kept there, each as soon as it is.
+    """The results of a job's units: found in a store, or computed and kept there, each as soon as it is finished.
 
     Args:
         job: the job.
         store: its units.
-        advance: progress callback, called with steps of a unit's `n_steps`.
-        places: which of its units; None for all.
+        advance: progress callback, called with the number of steps done, of a unit's `n_steps`.
+        places: places of the requested units in the job; None for all.
     """
     wanted = range(len(job.units)) if places is None else places
     found = {place: arrays for place in wanted if (arrays := store.find(job.units[place])) is not None}

@@ -1,8 +1,8 @@
 """Flows: a step's work as stages of units, one after the other.
 
-A flow is a generator. It yields a stage, is sent what the stage's units gave, decides by that what comes next, and
-returns what the whole comes to. Who has the units computed is a driver's business (`fv.work.driver`): in this process,
-on workers, or by an engine that only notes what they cost. So the order of a step is told once.
+A flow is a generator. It yields a stage, is sent the results of the stage's units, chooses the next stage by them, and
+returns the result of the whole. A driver (`fv.work.driver`) has the units computed: in this process, on workers, or by
+an engine that only records their cost. So the order of a step is written once.
 """
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ class Unit:
     """A piece of work that is kept once it is finished.
 
     Attributes:
-        name: what it is of.
-        depends_on: gives all that its numbers depend on beside the model, as JSON; asked for when a store is.
-        n_trials: trials that it is of.
-        cost: how long it takes beside the other units of its stage, in any unit.
-        like: units of one stage that are alike cost the same; None where that is not known.
-        rows: rows that progress is told in; None for trials.
+        name: its kind, relation and part.
+        depends_on: returns all that its numbers depend on besides the model, as JSON; called only for a store.
+        n_trials: the number of its trials.
+        cost: how long it takes relative to the other units of its stage, in any unit.
+        like: units of one stage with equal `like` cost the same; None if that is not known.
+        rows: the rows that count as its steps of progress; None to count trials.
     """
 
     name: UnitName
@@ -39,24 +39,24 @@ class Unit:
 
     @property
     def n_steps(self) -> int:
-        """Steps of progress."""
+        """Its steps of progress."""
         return self.n_trials if self.rows is None else self.rows
 
     @cached_property
     def made_from(self) -> Any:
-        """What `depends_on` gives."""
+        """The result of `depends_on`."""
         return self.depends_on()
 
 
 @dataclass(frozen=True)
 class Job:
-    """Units that are cheaper to compute together; no number of one depends on which others are.
+    """Units that are cheaper to compute together; no number of one depends on which others are computed.
 
     Attributes:
-        units: these.
-        compute: given the places of the units that are due, and a progress callback, yields the
-            arrays of each in turn.
-        at_once: how many of them a worker is given at once.
+        units: the units.
+        compute: takes the places of the units that are due and a progress callback, and yields the arrays of each in
+            turn.
+        at_once: how many of them a worker is given together.
     """
 
     units: Sequence[Unit]
@@ -76,12 +76,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """Jobs none of which waits for another.
+    """Jobs that do not wait for one another.
 
     Attributes:
         name: what is done, such as `effects`.
-        jobs: these.
-        quick: whether its units take less time than it takes to give them to others.
+        jobs: the jobs.
+        quick: whether its units take less time to compute than to give to workers.
     """
 
     name: str
@@ -90,30 +90,30 @@ class Stage:
 
     @property
     def units(self) -> list[Unit]:
-        """Those of all jobs."""
+        """The units of all jobs."""
         return [unit for job in self.jobs for unit in job.units]
 
 
 Found = list[list[Arrays]]
-"""What the units of a stage gave, job by job."""
+"""The results of a stage's units, job by job."""
 Flow = Generator[Stage, Found, T]
-"""Yields stages, is sent what each gave, and returns what all comes to."""
+"""Yields stages, is sent the results of each, and returns its own result."""
 
 
 def groups(name: str, jobs: Sequence[Sequence[Job]]) -> Flow[list[Found]]:
-    """One stage of several groups of jobs; returns what each group gave."""
+    """Yield one stage of several groups of jobs, and return the results of each group."""
     found = iter((yield Stage(name, [job for group in jobs for job in group])))
     return [[next(found) for _ in group] for group in jobs]
 
 
 def together(flows: Mapping[Key, Flow[T]]) -> Flow[dict[Key, T]]:
-    """Flows side by side: stages of one name are one stage; returns what each flow comes to."""
+    """Run flows side by side, joining stages of the same name, and return the result of each flow."""
     waiting: dict[Key, Stage] = {}
     ended: dict[Key, T] = {}
 
     def go_on(key: Key, found: Found | None) -> None:
         try:
-            waiting[key] = flows[key].send(found)  # type: ignore[arg-type]  # a generator is begun with None
+            waiting[key] = flows[key].send(found)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:
             ended[key] = end.value
 
@@ -131,7 +131,7 @@ def together(flows: Mapping[Key, Flow[T]]) -> Flow[dict[Key, T]]:
 
 
 def finished(flow: Flow[T], do: Callable[[Stage], Found]) -> T:
-    """What a flow comes to, with each of its stages done by `do`."""
+    """The result of a flow, each of whose stages `do` computes."""
     try:
         stage = next(flow)
         while True:
@@ -139,4 +139,4 @@ def finished(flow: Flow[T], do: Callable[[Stage], Found]) -> T:
     except StopIteration as end:
         return end.value
     finally:
-        flow.close()  # what it holds open, such as prompts that an engine keeps, is let go
+        flow.close()  # releases what it holds, such as prompts that an engine keeps

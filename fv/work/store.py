@@ -1,6 +1,6 @@
-"""Units: finished pieces of work under the digest of all they depend on (spec sections 4 and 7).
+"""The store of units: finished pieces of work under the digest of all that they depend on (spec sections 4 and 7).
 
-A unit that is there need not be computed again: after a kill, when a run grows, for another tag. All can be made again.
+A stored unit need not be computed again: after a kill, when a run grows, for another tag. A lost one can be.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 ABOUT = "about"
-"""The array of a unit's file that says, as JSON, what it is of, which arrays it has and what computed it."""
+"""The array of a unit's file that holds, as JSON, the unit's name, its arrays and the machine that computed it."""
 log = logging.getLogger(__name__)
 
 
 class UnitName(NamedTuple):
-    """What a unit is of; recorded in it, for its file's name is cut and cannot be taken apart.
+    """The name of a unit; recorded in its file, because the file's name is shortened and cannot be parsed.
 
     Attributes:
         kind: what was computed, such as `clean`, `effects`, `grid` or the name of an analysis.
-        relation: whose it is; empty where it is no single relation's.
-        part: which of several of one kind and relation.
+        relation: its relation; empty if it belongs to no single one.
+        part: tells apart the units of one kind and relation.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class UnitName(NamedTuple):
 
 
 class Keyed(Protocol):
-    """What a store knows a unit by (`fv.work.flow.Unit`)."""
+    """The properties by which a store identifies a unit (`fv.work.flow.Unit`)."""
 
     @property
     def name(self) -> UnitName: ...
@@ -55,11 +55,11 @@ class UnitStore:
     """A folder of units, each a file of arrays under the digest of what it was made from.
 
     Attributes:
-        folder: where they are; None keeps nothing.
-        made_with: what all of them depend on: a JSON value.
-        machine: what this process computes with (threads, batches, device): kept in every unit, and no part of its key.
-        fresh: whether only units that this store keeps itself are found.
-        machines: those of all units that were found or kept so far, each once.
+        folder: the folder; None keeps nothing.
+        made_with: what all units depend on: a JSON value.
+        machine: what this process computes with (threads, batches, device): kept in every unit, not part of its key.
+        fresh: whether only units that this store has kept itself are found.
+        machines: the machines of all units that were found or kept so far, each once.
     """
 
     folder: Path | None
@@ -70,7 +70,7 @@ class UnitStore:
     _kept: set[Path] = field(default_factory=set, repr=False)
 
     def find(self, unit: Keyed) -> Arrays | None:
-        """What a unit gave; None where it is not finished, or damaged."""
+        """The arrays of a unit; None if it is not finished, or damaged."""
         if self.folder is None:
             return None
         path = self._path(unit)
@@ -80,7 +80,7 @@ class UnitStore:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 about = json.loads(str(stored[ABOUT]))
                 arrays = {key: stored[key] for key in stored.files if key != ABOUT}
-            # A zip whose directory is damaged may have lost a member without a word.
+            # A zip with a damaged directory may lack a member without an error.
             if about["of"] != list(unit.name) or about["arrays"] != sorted(arrays):
                 raise ValueError("it has other arrays than it says")
             self._saw(dict(about["machine"]))
@@ -92,7 +92,7 @@ class UnitStore:
         return None
 
     def keep(self, unit: Keyed, arrays: Arrays) -> None:
-        """Write what a unit gave, whole: another process that writes the same one at once does no harm."""
+        """Write a unit's arrays, whole; another process may write the same unit at the same time."""
         if self.folder is not None:
             path = self._path(unit)
             self._saw(self.machine)
@@ -101,7 +101,7 @@ class UnitStore:
             self._kept.add(path)
 
     def note(self, machine: dict[str, Any]) -> None:
-        """Say what this process computes with from now on, where that has changed."""
+        """Record a change of what this process computes with."""
         if self.folder is not None:
             self.machine.update(machine)
 
@@ -110,7 +110,7 @@ class UnitStore:
             self.machines.append(dict(machine))
 
     def key(self, unit: Keyed) -> str:
-        """What tells a unit from every other: a digest of its name and of all that it depends on."""
+        """The key of a unit: a digest of its name and of all that it depends on."""
         return digest_of([self.made_with, list(unit.name), unit.made_from])[:32]
 
     def _path(self, unit: Keyed) -> Path:
@@ -120,11 +120,11 @@ class UnitStore:
 
 
 NO_UNITS = UnitStore(None, None)
-"""Finds nothing and keeps nothing."""
+"""A store that finds nothing and keeps nothing."""
 
 
 def unit_names(folder: Path) -> Iterator[tuple[Path, UnitName]]:
-    """The file of each unit in a folder with what it is of, as it records it; one that is damaged is left out.
+    """The file of each unit in a folder, with the name that it records; a damaged file is left out.
 
     Reads no arrays and needs no torch.
     """
@@ -133,20 +133,20 @@ def unit_names(folder: Path) -> Iterator[tuple[Path, UnitName]]:
             with zipfile.ZipFile(path) as file:
                 about = np.lib.format.read_array(io.BytesIO(file.read(f"{ABOUT}.npy")), allow_pickle=False)
             kind, relation, part = json.loads(str(about))["of"]
-        except Exception as error:  # as above
+        except Exception as error:  # as in `find`
             log.debug("%s is damaged: %s", path, error)
             continue
         yield path, UnitName(str(kind), str(relation), str(part))
 
 
 def digest_of_tensor(values: "torch.Tensor") -> str:
-    """SHA-256 of a tensor's numbers, type and shape, in hex."""
+    """SHA-256 of a tensor's values, dtype and shape, in hex."""
     shape = f"{values.dtype} {tuple(values.shape)} "
     return hashlib.sha256(shape.encode() + array_of(values).tobytes()).hexdigest()
 
 
 def array_of(values: "torch.Tensor") -> np.ndarray:
-    """A tensor as an array, exactly; NumPy has no bfloat16."""
+    """A tensor as an array, exactly; narrow formats become float32, because NumPy has no bfloat16."""
     import torch
 
     return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from entrypoints.slurm_queue import QueueWatcher
-from fv.cluster.work import slurm_jobs
-from fv.cluster.work.stage import Work
+from fv.cluster.base import slurm_jobs
+from fv.cluster.base.tasks import WorkerSpec
 from fv.errors import ClusterError
 from fv.runs.paths import refuse_links
 
@@ -32,7 +32,7 @@ def test_slurm_is_asked_again_until_it_says_who_is_alive() -> None:
 
 def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_jobs, "TRIES", 1)
-    with pytest.raises(ClusterError, match="who is at work: Unable to contact slurm controller"):
+    with pytest.raises(ClusterError, match="which jobs are at work: Unable to contact slurm controller"):
         slurm_jobs.alive()
 
 
@@ -42,8 +42,8 @@ def test_submitting_leaves_no_link_in_the_runs_folder(tmp_path: Path) -> None:
         (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 17\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     logs = tmp_path / "run" / "cluster" / "slurm"
-    work = Work("json:dumps", None, tmp_path / "run", "code", tmp_path)
-    assert slurm_jobs.submit([slurm_jobs.Doing(work, tmp_path, [])] * 2, logs, {}) == ["17_0", "17_1"]
+    spec = WorkerSpec("json:dumps", None, tmp_path / "run", "code", tmp_path)
+    assert slurm_jobs.submit([slurm_jobs.ArrayElement(spec, tmp_path, [])] * 2, logs, {}) == ["17_0", "17_1"]
     assert list(logs.iterdir())
     refuse_links(tmp_path / "run")
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import DataConfig, Split
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
+from fv.data.relation_sampler import QidTrials, RelationSampler
 from fv.data.relations import Pair, Relation
-from fv.data.trials import QidTrials, RelationSampler
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from fv.config import DataConfig, Split
 from fv.data.checks import check_rows
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.marked_prompt import mark_tokens
+from fv.data.relation_sampler import RelationSampler
 from fv.data.relations import Pair, Relation
 from fv.data.rows import Row
-from fv.data.token_check import check_tokens
-from fv.data.trials import RelationSampler
+from fv.data.token_report import token_report
 from fv.errors import ConfigError, RelationError, TrialError
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
@@ -92,7 +92,7 @@ def test_every_maximum_can_be_sampled_and_no_more(
             return True
         return False
 
-    most = check_tokens(relation, DataConfig(split=split, **counts), 42, Encoder(tiny_llama, special=False)).capacity  # type: ignore[arg-type]
+    most = token_report(relation, DataConfig(split=split, **counts), 42, Encoder(tiny_llama, special=False)).capacity  # type: ignore[arg-type]
     asked = {"n_demos": most.demos, "n_eval_trials_per_q": most.eval}
     for key, maximum in asked.items():
         if key == "n_eval_trials_per_q" and split is Split.shared:
@@ -113,13 +113,13 @@ def test_every_maximum_can_be_sampled_and_no_more(
 
 def test_outputs_that_share_their_first_token_are_named_together(tiny_gpt2: LanguageModel) -> None:
     pairs = (Pair("a", "New York"), Pair("b", "New Delhi"), Pair("c", "Rome"), Pair("d", "Rome"))
-    report = check_tokens(Relation("q", pairs, 0, 0), DataConfig(), 42, Encoder(tiny_gpt2, special=False))
+    report = token_report(Relation("q", pairs, 0, 0), DataConfig(), 42, Encoder(tiny_gpt2, special=False))
     assert report.collisions == [("New York", "New Delhi")]
     assert (report.n_outputs, report.majority) == (3, 0.5)
 
 
 def test_a_refusal_is_the_samplers_own(tiny_gpt2: LanguageModel) -> None:
-    report = check_tokens(numbered(5), DataConfig(), 42, Encoder(tiny_gpt2, special=False))
+    report = token_report(numbered(5), DataConfig(), 42, Encoder(tiny_gpt2, special=False))
     assert report.refusal is not None and "0 of 36 fit trials" in report.refusal
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from relation_makers import are_kin, light, noisy_pairs, numbered, relation, sample, seeds, snapshot_of
 
 from fv.config import Config, DataConfig, HoldOut, Split
-from fv.data.answers import answers_shown
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
+from fv.data.relation_sampler import RelationSampler
 from fv.data.relations import Pair, normalise, read_configured
 from fv.data.sample_trials import sample_trials
 from fv.data.sampling import sample_snapshot
+from fv.data.shown_answers import answers_shown
 from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
-from fv.data.token_check import check_tokens
-from fv.data.trials import RelationSampler
+from fv.data.token_report import token_report
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 from fv.runs.identity import identity
@@ -127,7 +127,7 @@ def test_the_most_eval_trials_that_are_told_can_be_sampled_and_no_more(
 ) -> None:
     of = relation([Pair(f"in {i}", output) for i, output in enumerate(outputs)])
     asked: dict[str, Any] = {**OUTPUTS, "n_demos": 2, "n_trials_per_q": 5, "n_eval_trials_per_q": 1}
-    most = check_tokens(of, DataConfig(**asked), seed, Encoder(tiny_llama, special=False)).capacity
+    most = token_report(of, DataConfig(**asked), seed, Encoder(tiny_llama, special=False)).capacity
     for n_eval, n_demos in ((most.eval, 2), (1, most.demos)):
         if n_eval and n_demos:
             sample(tiny_llama, of, seed, **{**asked, "n_eval_trials_per_q": n_eval, "n_demos": n_demos})

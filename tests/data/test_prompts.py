@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from fv.config import TemplateConfig
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.data.relations import Pair
 from fv.errors import TrialError

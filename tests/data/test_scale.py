@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fv.config.data import DataConfig
 from fv.data.corruption import OutputTable
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
+from fv.data.kin_groups import kin_groups
 from fv.data.relations import Pair, Relation, Relations, normalise
 from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Snapshot
-from fv.data.trials import kin_groups
 from fv.models.language_model import LanguageModel
 
 words = st.sampled_from(["a", "A", "b", "B ", "c", "d", "é", "É", "e\u0301", "ｂ"])
@@ -94,8 +94,8 @@ def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, m
         encoded.append(target)
         return encoder.lm.encode(target, False)
 
-    monkeypatch.setattr("fv.data.encoding.Encoder.encode_apart", apart)
-    monkeypatch.setattr("fv.data.encoding.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])
+    monkeypatch.setattr("fv.data.encoder.Encoder.encode_apart", apart)
+    monkeypatch.setattr("fv.data.encoder.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])
     assert snapshot_of(tiny_lm, special=False) == expected
     assert set(encoded) == {f" out {q} {i}" for q in ("a", "b") for i in range(150)}
 
@@ -104,7 +104,7 @@ def test_without_a_known_border_a_trial_and_a_hundred_outputs_are_one_call_each(
     tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = snapshot_of(tiny_lm, special=False)
-    monkeypatch.setattr("fv.data.encoding.borders_of", lambda _: "")
+    monkeypatch.setattr("fv.data.encoder.borders_of", lambda _: "")
     tokenizer = Counting(tiny_lm.tokenizer)
     snapshot = snapshot_of(dataclasses.replace(tiny_lm, tokenizer=tokenizer), special=False)
     assert snapshot.trials == expected.trials

@@ -1,194 +1,102 @@
-"""Trials: no leaks between splits, and relations that do not disturb one another (spec section 5)."""
+"""Relations and trials in memory: the same as those of files and of a run."""
 
-import random
+import csv
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relation_makers import (
-    are_kin,
-    light,
-    noisy_pairs,
-    numbered,
-    relation,
-    right_outputs,
-    sample,
-    seeds,
-    snapshot_of,
-    texts_of,
-)
 
-from fv.config import Split
-from fv.data.relations import Pair, Relation, normalise
-from fv.data.trials import kin_groups
+from fv.config import TemplateConfig, template_presets
+from fv.data.reading import as_relations, read_relations
+from fv.data.relations import Pair
+from fv.data.sample_trials import sample_trials
+from fv.data.trials import Trials, load_trials
 from fv.models.language_model import LanguageModel
 
-# Leaks
-
-
-@pytest.mark.parametrize(
-    ("pairs", "groups"),
-    [
-        ("a>b c>d", [{0}, {1}]),
-        ("a>b a>c", [{0, 1}]),
-        ("a>b A>c", [{0, 1}]),
-        ("a>b b>a", [{0, 1}]),
-        ("a>b B>A", [{0, 1}]),
-        ("a>x b>x", [{0}, {1}]),  # the same output tells nothing
-        ("a>b b>c", [{0}, {1}]),
-        ("a>b b>a b>c c>b d>e", [{0, 1, 2, 3}, {4}]),  # kinship is passed on
-        ("a>a b>b", [{0}, {1}]),
-    ],
+text = (
+    st.text(min_size=1, max_size=8)
+    .filter(lambda own: bool(own.strip()) and "\0" not in own)
+    .filter(lambda own: own.encode("utf-8", "ignore").decode() == own)
 )
-def test_pairs_with_one_input_or_reversed_are_kin(pairs: str, groups: list[set[int]]) -> None:
-    numbers = kin_groups([Pair(*text.split(">")) for text in pairs.split()])
-    assert sorted([{i for i, n in enumerate(numbers) if n == m} for m in set(numbers)], key=min) == groups
+PAIRS = [(f"word{i}", f"answer{i}") for i in range(30)]
 
 
-@light
-@given(pairs=noisy_pairs, seed=seeds, n_demos=st.integers(1, 3), split=st.sampled_from(Split))
-def test_no_demonstration_is_kin_of_its_query_or_of_another(
-    tiny_llama: LanguageModel, pairs: list[Pair], seed: int, n_demos: int, split: Split
+@settings(max_examples=50, deadline=None)
+@given(given=st.dictionaries(text, st.lists(st.tuples(text, text), min_size=1, max_size=6), min_size=1, max_size=4))
+def test_pairs_in_memory_are_read_as_those_of_a_file(
+    given: dict[str, list[tuple[str, str]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    result = sample(tiny_llama, relation(pairs), seed, n_demos=n_demos, split=split, allow_drop=True)
-    assert result.count("fit") == 4
-    for trial in result.trials:
-        shown = [trial.query, *trial.demos]
-        assert len(shown) == n_demos + 1
-        assert not any(are_kin(a, b) for i, a in enumerate(shown) for b in shown[:i])
+
+    path = tmp_path_factory.getbasetemp() / "pairs.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(["q_id", "exA", "exB"])
+        writer.writerows((name, *pair) for name, pairs in given.items() for pair in pairs)
+    here, there = as_relations(given), read_relations(path)
+    assert here.relations == there.relations
+    assert dict(here) == dict(there) and list(here) == sorted(given)
 
 
-@light
-@given(pairs=noisy_pairs, seed=seeds, n_demos=st.integers(1, 3))
-def test_no_demonstration_of_a_corrupted_prompt_is_right(
-    tiny_llama: LanguageModel, pairs: list[Pair], seed: int, n_demos: int
-) -> None:
-    for trial in sample(tiny_llama, relation(pairs), seed, n_demos=n_demos, allow_drop=True).trials:
-        assert [demo.exA for demo in trial.corrupted_demos] == [demo.exA for demo in trial.demos]
-        for demo in trial.corrupted_demos:
-            assert normalise(demo.exB) not in right_outputs(pairs, demo)
-        visible = normalise(trial.query.exB) in {normalise(demo.exB) for demo in trial.corrupted_demos}
-        assert trial.target_in_corrupted == visible
+def test_what_was_read_is_taken_as_it_is() -> None:
+    relations = read_relations(names=["antonym"])
+
+    assert as_relations(relations) is relations
+    assert as_relations(dict(relations)).relations == relations.relations
 
 
-@light
-@given(pairs=noisy_pairs, seed=seeds, n_demos=st.integers(1, 3))
-def test_no_eval_query_is_seen_while_fitting_in_either_direction(
-    tiny_llama: LanguageModel, pairs: list[Pair], seed: int, n_demos: int
-) -> None:
-    trials = sample(tiny_llama, relation(pairs), seed, n_demos=n_demos, allow_drop=True).trials
-    held_out = [trial.query for trial in trials if trial.split == "eval"]
-    fitted = [pair for t in trials if t.split == "fit" for pair in [t.query, *t.demos]]
-    assert held_out and fitted
-    assert not any(are_kin(query, pair) for query in held_out for pair in fitted)
-    # Nor does an eval prompt show another eval query's answer.
-    shown = [demo for t in trials if t.split == "eval" for demo in t.demos]
-    assert not any(are_kin(query, demo) for query in held_out for demo in shown)
+def test_a_tokenizer_alone_gives_the_models_trials(tiny_llama: LanguageModel) -> None:
+    by_model = sample_trials({"r": PAIRS}, tiny_llama, demos=2, fit=3, held_out=3)
+    by_tokenizer = sample_trials({"r": PAIRS}, tiny_llama.tokenizer, demos=2, fit=3, held_out=3)
+    assert by_model.snapshot == by_tokenizer.snapshot
 
 
-def test_a_fit_query_may_be_shown_in_other_trials_and_never_in_its_own(tiny_llama: LanguageModel) -> None:
-    result = sample(tiny_llama, numbered(12), n_trials_per_q=6, n_demos=4)
-    fit = [trial for trial in result.trials if trial.split == "fit"]
-    asked = {trial.query for trial in fit}
-    assert len(fit) == 6 and all(trial.query not in trial.demos for trial in fit)
-    assert any(asked & {*trial.demos} for trial in fit)
+def test_counts_and_parts_are_as_asked(tiny_llama: LanguageModel) -> None:
+    trials = sample_trials({"r": PAIRS, "s": PAIRS[::-1]}, tiny_llama, demos=4, fit=3, held_out=2, seed=7)
+    assert list(trials) == ["r", "s"] and len(trials.fit) == 6 and len(trials.held_out) == 4
+    assert all(len(trial.demos) == 4 for trial in trials.fit)
+    asked = {trial.query for trial in trials["r"].held_out}
+    assert not asked & {pair for trial in trials["r"].fit for pair in (trial.query, *trial.demos)}
+    other = sample_trials({"r": PAIRS, "s": PAIRS[::-1]}, tiny_llama, demos=4, fit=3, held_out=2, seed=8)
+    assert other.snapshot.trials != trials.snapshot.trials
 
 
-def test_eval_queries_are_no_kin_of_one_another(tiny_llama: LanguageModel) -> None:
-    ambiguous = relation([Pair(f"in{i}", f"out{i}{way}") for i in range(12) for way in "abc"])
-    for seed in range(5):
-        held_out = [
-            t.query for t in sample(tiny_llama, ambiguous, seed, n_eval_trials_per_q=8).trials if t.split == "eval"
-        ]
-        assert len({query.exA for query in held_out}) == 8
+@pytest.mark.parametrize("template", template_presets())
+def test_a_prompt_is_that_of_a_trial_which_asks_for_it(template: str, tiny_llama: LanguageModel) -> None:
+    trials = sample_trials({"r": PAIRS}, tiny_llama, demos=2, fit=2, held_out=2, template=template)
+    for trial in trials.held_out:
+        assert trials.prompt(trial.query.exA) == trial.zero_shot_prompt_str
+    first = trials.fit[0]
+    query = "none of these"
+    asked = trials.prompt(query, demos=2)
+    assert asked.endswith(trials.prompt(query))
+    assert asked == first.clean_prompt_str.replace(first.zero_shot_prompt_str, trials.prompt(query))
 
 
-@light
-@given(pairs=noisy_pairs, seed=seeds)
-def test_no_query_is_asked_twice(tiny_llama: LanguageModel, pairs: list[Pair], seed: int) -> None:
-    queries = [trial.query for trial in sample(tiny_llama, relation(pairs), seed, allow_drop=True).trials]
-    assert len(set(queries)) == len(queries)
+def test_a_template_of_ones_own_is_taken(tiny_llama: LanguageModel) -> None:
+    own = TemplateConfig(demo="{exA} => {exB};\n", query="{exA} =>")
+    trials = sample_trials({"r": PAIRS}, tiny_llama, demos=1, fit=1, held_out=1, template=own)
+    assert trials.prompt("hot") == "hot =>"
+    assert trials.template == own
 
 
-# Randomness
+def test_trials_come_back_from_a_file_as_they_were(tiny_llama: LanguageModel, tmp_path: Path) -> None:
+    trials = sample_trials({"국가/수도": PAIRS}, tiny_llama, demos=2, fit=2, held_out=2)
+    trials.save(tmp_path / "trials.json")
+    assert load_trials(tmp_path / "trials.json").snapshot == trials.snapshot
 
 
-@settings(deadline=None, max_examples=15)
-@given(
-    seed=seeds, others=st.lists(st.sampled_from(["a", "m", "z", "q2", "Q", "query"]), unique=True), order=st.randoms()
-)
-def test_adding_removing_or_reordering_relations_changes_no_other_relations_trials(
-    tiny_llama: LanguageModel, seed: int, others: list[str], order: random.Random
-) -> None:
-    relations = [numbered(12, "q"), *(numbered(11, q_id) for q_id in others)]
-    order.shuffle(relations)
-    together = snapshot_of(tiny_llama, relations, seed)
-    alone = snapshot_of(tiny_llama, [numbered(12, "q")], seed)
-    for split in ("fit", "eval"):
-        assert [t.model_dump_json() for t in together.of("q", split)] == [
-            t.model_dump_json() for t in alone.of("q", split)
-        ]
+def test_the_table_shows_each_trial_with_its_prompts(tiny_llama: LanguageModel) -> None:
+    trials = sample_trials({"r": PAIRS}, tiny_llama, demos=2, fit=2, held_out=2)
+    table = trials.table
+    assert table["split"].tolist() == ["fit", "fit", "eval", "eval"]
+    for row, trial in zip(table.itertuples(), trials.snapshot.trials, strict=True):
+        assert Pair(row.input, row.output) == trial.query
+        assert (row.clean, row.corrupted) == (trial.clean_prompt_str, trial.corrupted_prompt_str)
+    assert "fit trials" in trials._repr_html_() and "2 fit, 2 held out" in repr(trials)
 
 
-def test_relations_with_the_same_pairs_draw_differently(tiny_llama: LanguageModel) -> None:
-    pairs = list(numbered(12).pairs)
-    a, b = (sample(tiny_llama, relation(pairs, q_id)).trials for q_id in ("a", "b"))
-    assert [trial.query for trial in a] != [trial.query for trial in b]
-
-
-def test_the_same_seed_gives_the_same_trials_and_another_seed_others(tiny_llama: LanguageModel) -> None:
-    first, again, other = (snapshot_of(tiny_llama, [numbered(12)], seed) for seed in (1, 1, 2))
-    assert first.model_dump_json() == again.model_dump_json()
-    assert [trial.query for trial in first.trials] != [trial.query for trial in other.trials]
-
-
-# Text and tokens
-
-
-def test_a_trials_prompts_are_the_text_written_by_hand(tiny_lm: LanguageModel) -> None:
-    pairs = [Pair("hot", "cold"), Pair("up", "down")]
-    trials = sample(tiny_lm, relation(pairs), n_demos=1, n_trials_per_q=2, split=Split.shared).trials
-    by_query = {trial.query.exA: trial for trial in trials}
-    assert texts_of(by_query["up"]) == [
-        "Q: hot\nA: cold\n\nQ: up\nA:",
-        "Q: hot\nA: down\n\nQ: up\nA:",
-        "Q: up\nA:",
-        " down",
-    ]
-    assert texts_of(by_query["hot"]) == [
-        "Q: up\nA: down\n\nQ: hot\nA:",
-        "Q: up\nA: cold\n\nQ: hot\nA:",
-        "Q: hot\nA:",
-        " cold",
-    ]
-    assert [(trial.corruption, trial.target_in_corrupted) for trial in trials] == [("relation", True)] * 2
-
-
-def test_an_answer_shown_in_another_spelling_counts_as_shown(tiny_llama: LanguageModel) -> None:
-    pairs = relation([Pair("up", "Down"), Pair("high", "down"), Pair("right", "left")])
-    trials = sample(tiny_llama, pairs, n_demos=2, n_trials_per_q=3, split=Split.shared).trials
-    shown = {trial.query.exA: trial.target_in_corrupted for trial in trials}
-    assert shown["up"] and shown["high"]
-
-
-def test_a_trials_target_tokens_are_its_answer(tiny_lm: LanguageModel) -> None:
-    for trial in sample(tiny_lm, numbered(12)).trials:
-        assert tiny_lm.tokenizer.decode(trial.target_token_ids) == f" {trial.query.exB}" == trial.target_str
-        assert trial.target_first_token_id == trial.target_token_ids[0]
-
-
-def test_outputs_with_one_first_token_are_counted_as_colliding(tiny_lm: LanguageModel) -> None:
-    outputs = ["New York", "New Delhi", "Paris", "new delhi", "Rome", "Oslo", "Cairo"]
-    cities = relation([Pair(f"place {i}", output) for i, output in enumerate(outputs)], "city")
-    found = snapshot_of(tiny_lm, [cities], n_trials_per_q=2, n_demos=1).meta.first_token_collisions["city"]
-    assert (found.n_outputs, found.n_colliding, found.rate) == (6, 2, 2 / 6)
-
-
-def test_the_snapshot_says_what_it_was_sampled_from(tiny_llama: LanguageModel) -> None:
-    odd = Relation("odd", numbered(12).pairs, n_duplicates=3, n_one_to_many=2)
-    meta = snapshot_of(tiny_llama, [odd, numbered(12, "plain")], seed=9).meta
-    assert (meta.seed, meta.n_demos, meta.split_policy, meta.relation_csv.sha256) == (9, 3, "held_out", "0" * 64)
-    assert (meta.duplicates, meta.one_to_many, meta.rejections, meta.dropped_qids) == ({"odd": 3}, {"odd": 2}, {}, [])
-    assert meta.template == {"demo": "Q: {exA}\nA: {exB}\n\n", "query": "Q: {exA}\nA:", "target": " {exB}"}
-    assert meta.tokenizer["sha256"] == tiny_llama.fingerprint["tokenizer_sha256"]
-    assert meta.replayed_from is None
+def test_trials_of_a_relation_hold_its_records_only(tiny_llama: LanguageModel) -> None:
+    trials: Trials = sample_trials({"r": PAIRS, "s": PAIRS[::-1]}, tiny_llama, demos=2, fit=2, held_out=2)
+    assert list(trials["s"].snapshot.meta.counts) == ["s"]
+    assert trials["s"]["s"].snapshot.trials == trials["s"].snapshot.trials

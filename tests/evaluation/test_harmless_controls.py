@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fv
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
 from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine

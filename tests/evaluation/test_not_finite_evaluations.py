@@ -8,8 +8,8 @@ from families import tiny_editable
 from not_finite import not_finite
 
 import fv
-from fv.data.sampling import prompt_of
-from fv.data.trial_set import Trials
+from fv.data.prompts import prompt_of
+from fv.data.trials import Trials
 from fv.errors import NotFiniteError
 from fv.evaluation.grid import eval_parts
 from fv.evaluation.unrelated import read_unrelated
@@ -71,5 +71,5 @@ def test_an_evaluation_on_a_prompt_without_numbers_is_refused_by_its_name(
     else:
         bad = list(prompt_of(lm, trials.snapshot, meant, kind).token_ids)
         said = f"the {kind.replace('_', '-')} prompt of the trial {meant.trial_id} of {Q}"
-    with not_finite(lm, bad), pytest.raises(NotFiniteError, match=f"not finite behind {said} .*float32"):
+    with not_finite(lm, bad), pytest.raises(NotFiniteError, match=f"not finite after {said} .*float32"):
         fv.evaluate(lm, vector, trials, effects=effects, **settings)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import fv
 from fv.config import ScoreConfig, Screen, StatsConfig
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.errors import ConfigError
 from fv.heads.effects import Effects
 from fv.heads.measurement import Measurement

@@ -14,7 +14,7 @@ from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant, model_pr
 from fv.errors import ConfigError, ModelError
 from fv.files import read_json, sha256_of
 from fv.interventions.loading import load_configured
-from fv.models.embedded import converted_folder, find_packaged
+from fv.models.gguf import converted_folder, find_packaged
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
 

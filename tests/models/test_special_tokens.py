@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 import fv
 from fv.config import ModelConfig
+from fv.data.prompts import prompt_of
 from fv.data.relations import read_configured
-from fv.data.sampling import prompt_of, sample_snapshot
+from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, TrialError
 from fv.evaluation.cost import encoded_alike

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import fv
 from fv.config import TemplateConfig
-from fv.data.encoding import Encoder, borders_of
+from fv.data.encoder import Encoder, borders_of
 from fv.data.marked_prompt import mark_tokens
 from fv.data.origin import Origin
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.evaluation.cost import encoded_alike
 from fv.interventions.generation import generate
 from fv.models.language_model import LanguageModel

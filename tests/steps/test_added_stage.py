@@ -10,7 +10,7 @@ from clusters import Shuffled
 from conftest import MakeConfig
 
 from fv.config import Config
-from fv.data.sampling import prompt_of
+from fv.data.prompts import prompt_of
 from fv.heads.measurement import Measured, Measurement
 from fv.pricing.stepd import stepd_stages
 from fv.progress import Advance, show_bars

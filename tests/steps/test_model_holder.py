@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from fv.config import Config
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer

@@ -30,7 +30,7 @@ def test_a_run_names_the_setting_that_mends_a_number_that_is_not_finite(
 ) -> None:
     folder = with_weights(tiny_llama_folder, tmp_path / "model", "model.layers.1.mlp.up_proj", 3e38)
     config = make_config(*tiny_overrides, f"model.path={folder}")
-    said = r"behind the clean prompt of the trial antonym:fit:0000 of antonym .*runs in float32; .*compute\.dtype"
+    said = r"after the clean prompt of the trial antonym:fit:0000 of antonym .*runs in float32; .*compute\.dtype"
     with pytest.raises(NotFiniteError, match=said):
         run_stepd(config)
     assert not (RunPaths.of(config).artifacts / "cie_scores.csv").exists()

@@ -13,7 +13,7 @@ from torch import Tensor
 from fv.config import Config
 from fv.errors import ArtifactError
 from fv.interventions.engine import Head
-from fv.interventions.screening import head_scores
+from fv.interventions.gradient_scores import head_scores
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.identity import identity
 from fv.runs.paths import RunPaths

@@ -10,7 +10,7 @@ from relation_makers import noisy_pairs, relation, seeds, snapshot_of
 from fv.config import Corruption, HoldOut
 from fv.data.relations import Pair, normalise
 from fv.data.sample_trials import sample_trials
-from fv.data.shuffled import fit_pairs, shuffled
+from fv.data.shuffled_relation import fit_pairs, shuffled
 from fv.data.snapshot import Snapshot, Trial
 from fv.models.language_model import LanguageModel
 

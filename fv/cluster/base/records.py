@@ -1,7 +1,7 @@
-"""The records of a stage: what is to be done, and of each task that was begun how it went.
+"""The records of a stage: its tasks, and the outcome of each task that was begun.
 
 They are files in the run's folder, so that anyone who sees it can tell how far a run is. A file is written whole, and
-its name says the state.
+its name says the state of its task.
 """
 
 import os
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.stage import Stage, Task
+from fv.cluster.base.tasks import Task, TaskSet
 from fv.errors import ArtifactError
 from fv.files import read_json, safe_name, write_json
 
@@ -21,18 +21,18 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 
 @dataclass(frozen=True)
 class Record:
-    """How a task went.
+    """The state and outcome of a task.
 
     Attributes:
-        task: its name.
+        task: the task's name.
         state: `running`, `done` or `failed`.
-        host: where.
-        pid: of the process.
-        started: when, in seconds since 1970.
-        seconds: how long it took; none yet where it is running.
-        error: of a failed one, what it said, and then the end of the traceback.
-        result: what the worker said of what it made, as JSON.
-        of: digest of what was asked.
+        host: the machine.
+        pid: the id of the process.
+        started: the time at which it began, in seconds since 1970.
+        seconds: how long it took; None while it is running.
+        error: the message of a failed task, then the end of its traceback.
+        result: what the worker returned, as JSON.
+        of: digest of the request.
     """
 
     task: str
@@ -48,15 +48,15 @@ class Record:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage as its folder tells it.
+    """A stage as recorded in its folder.
 
     Attributes:
-        step: the step that it is of.
-        name: what it is called.
-        begun: when its tasks were last given out, in seconds since 1970.
-        cluster: to whom.
-        tasks: all of its tasks, without what they ask.
-        records: {name of a task: how it went}, of those that were begun.
+        step: its step.
+        name: its name.
+        begun: the time at which its tasks were last given out, in seconds since 1970.
+        cluster: the cluster that they were given to.
+        tasks: all of its tasks, without their requests.
+        records: {name of a task: its record}, for the tasks that were begun.
     """
 
     step: str
@@ -67,45 +67,45 @@ class StageRecord:
     records: dict[str, Record] = field(default_factory=dict)
 
     def state_of(self, task: Task) -> str:
-        """`running`, `done` or `failed`; empty where it was not begun."""
+        """The state of a task: `running`, `done` or `failed`; empty if it was not begun."""
         record = self.records.get(task.name)
         return record.state if record else ""
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write a task's record in place of the one before."""
+    """Write a task's record in place of the previous one."""
     for state in {RUNNING, DONE, FAILED} - {record.state}:
         _path(folder, record.task, state).unlink(missing_ok=True)
     write_json(_path(folder, record.task, record.state), asdict(record))
 
 
 def read_record(folder: Path, task: str) -> Record | None:
-    """A task's record; None where it was never begun."""
+    """A task's record; None if the task was never begun."""
     for state in (DONE, FAILED, RUNNING):
         if (path := _path(folder, task, state)).exists():
             return _read(path)
     return None
 
 
-def begin_stage(stage: Stage, cluster: str, begun: float) -> None:
-    """List a stage's tasks, beside those of the same stage that were done before; what failed before is forgotten."""
-    there = read_stage(stage.folder) if (stage.folder / STAGE).exists() else None
-    asked = {task.name for task in stage.tasks}
+def begin_stage(task_set: TaskSet, cluster: str, begun: float) -> None:
+    """List a stage's tasks, together with its tasks that were done before; earlier failures are forgotten."""
+    there = read_stage(task_set.folder) if (task_set.folder / STAGE).exists() else None
+    asked = {task.name for task in task_set.tasks}
     before = [task for task in (there.tasks if there else ()) if task.name not in asked]
     done = [task for task in before if there and there.state_of(task) == DONE]
-    for task in stage.tasks:
+    for task in task_set.tasks:
         for state in (RUNNING, DONE, FAILED):
-            _path(stage.folder, task.name, state).unlink(missing_ok=True)
-    listed = [{**asdict(task), "ask": {}} for task in (*done, *stage.tasks)]
-    about = {"step": stage.step, "name": stage.name, "begun": begun, "cluster": cluster, "tasks": listed}
-    write_json(stage.folder / STAGE, about)
+            _path(task_set.folder, task.name, state).unlink(missing_ok=True)
+    listed = [{**asdict(task), "ask": {}} for task in (*done, *task_set.tasks)]
+    about = {"step": task_set.step, "name": task_set.stage, "begun": begun, "cluster": cluster, "tasks": listed}
+    write_json(task_set.folder / STAGE, about)
 
 
 def read_stage(folder: Path) -> StageRecord:
     """A stage's tasks and their records.
 
     Raises:
-        ArtifactError: there is no stage in the folder.
+        ArtifactError: the folder holds no stage.
     """
     about = read_json(folder / STAGE)
     tasks = [Task(**task) for task in about.pop("tasks")]
@@ -114,7 +114,7 @@ def read_stage(folder: Path) -> StageRecord:
 
 
 def ended(folder: Path, tasks: Iterable[Task]) -> list[Record]:
-    """The records of those tasks that are done or failed."""
+    """The records of the tasks that are done or failed."""
     there = {path.name for path in folder.iterdir()}
     names = ((task.name, state) for task in tasks for state in (DONE, FAILED))
     found = (_read(_path(folder, *name)) for name in names if _path(folder, *name).name in there)
@@ -122,7 +122,7 @@ def ended(folder: Path, tasks: Iterable[Task]) -> list[Record]:
 
 
 def here() -> str:
-    """What this machine is called; of Slurm's nodes, their name there."""
+    """The name of this machine; on a Slurm node, its name in Slurm."""
     return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
@@ -131,7 +131,7 @@ def _path(folder: Path, task: str, state: str) -> Path:
 
 
 def _read(path: Path) -> Record | None:
-    """A record; None where it was replaced by another meanwhile."""
+    """A record; None if another one has replaced it meanwhile."""
     try:
         values = read_json(path)
     except ArtifactError:

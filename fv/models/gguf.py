@@ -1,4 +1,4 @@
-"""A model that ships inside a Python package as a GGUF file, converted once to a local safetensors folder."""
+"""GGUF files, in a Python package or on disk: each is converted once to a local folder of safetensors."""
 
 import contextlib
 import importlib.util
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
-    """Where converted models live: `$FV_CACHE_DIR`, else the user's cache folder."""
+    """The folder of converted models: `$FV_CACHE_DIR`, else the user's cache folder."""
     if given := os.environ.get("FV_CACHE_DIR"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "function-vectors"
 
 
 def find_packaged(model_id: str, ways: str = "") -> Path:
-    """The GGUF file that `package://<package>/<file>` names, without importing the package.
+    """Find the GGUF file that `package://<package>/<file>` names, without importing the package.
 
     Args:
         model_id: the name.
-        ways: how else a model could be named, for the message.
+        ways: other ways to name a model, for the message.
 
     Raises:
-        ModelError: the package or the file is not there; says how to install it.
+        ModelError: the package or the file is missing; says how to install it.
     """
     package, _, name = model_id.removeprefix(SCHEME).partition("/")
     found = importlib.util.find_spec(package) if package.isidentifier() and name else None
@@ -50,7 +50,7 @@ def find_packaged(model_id: str, ways: str = "") -> Path:
 
 
 def conversion_of(gguf: Path, expected_sha256: str | None, name: str = "expected_sha256") -> tuple[Path, str]:
-    """The folder that `gguf` is converted into, be it there or not, and the SHA-256 of `gguf`.
+    """The folder that `gguf` is converted into, whether it exists or not, and the SHA-256 of `gguf`.
 
     Raises:
         ModelError: the GGUF is not the expected file.
@@ -62,7 +62,7 @@ def conversion_of(gguf: Path, expected_sha256: str | None, name: str = "expected
 
 
 def converted_folder(gguf: Path, expected_sha256: str | None, name: str = "expected_sha256") -> tuple[Path, str]:
-    """The safetensors folder made from `gguf`, converting it now if this is the first time.
+    """The safetensors folder of `gguf`, which is converted now if that has not been done.
 
     The GGUF's SHA-256 is checked before converting and names the folder; the converted weights' SHA-256 is
     checked at every use, and a damaged folder is made again.
@@ -74,7 +74,7 @@ def converted_folder(gguf: Path, expected_sha256: str | None, name: str = "expec
         ModelError: the GGUF is not the expected file, or cannot be converted.
     """
     folder, found = conversion_of(gguf, expected_sha256, name)
-    # Before anything is locked: a cache that is complete may be on a disk that cannot be written.
+    # Before any lock: a complete cache may be on a disk that cannot be written.
     if (weights := _verified_weights(folder)) is not None:
         return folder, weights
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def converted_folder(gguf: Path, expected_sha256: str | None, name: str = "expec
 
 
 def _verified_weights(folder: Path) -> str | None:
-    """SHA-256 of the folder's weights if they are the ones its manifest names."""
+    """SHA-256 of the folder's weights if its files match its manifest; else None."""
     try:
         recorded = read_json(folder / "manifest.json")["sha256"]
         good = all(sha256_of(folder / name) == digest for name, digest in recorded.items())
@@ -106,11 +106,11 @@ def _convert(gguf: Path, gguf_sha256: str, folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        # The reader draws bars of its own, terminal or not; ours says that a conversion is under way.
+        # The reader draws its own bars even without a terminal; our log line says that a conversion is under way.
         with contextlib.redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(**source)
             model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        # The weights are plain float32 now; left in place, these two would refuse to be saved.
+        # The weights are plain float32 now; with these two left in place, saving would fail.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -124,7 +124,7 @@ def _convert(gguf: Path, gguf_sha256: str, folder: Path) -> None:
             "sha256": {name: sha256_of(temporary / name) for name in names},
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        # A cache may be shared: a temporary folder is its maker's alone, and weights are saved so too.
+        # A cache may be shared, but temporary folders and saved weights are readable by their owner only.
         temporary.chmod(0o755)
         for path in temporary.iterdir():
             path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""What a relation is to a tokenizer, and how many trials it can give (spec section 5)."""
+"""Reports on a relation under a tokenizer: tokens of its answers, and the trials that it can give (spec section 5)."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 from fv.config import DataConfig
 from fv.data.capacity import Capacity
 from fv.data.corruption_report import CorruptionReport, corruption_report
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.prompts import zero_shot_targets
+from fv.data.relation_sampler import RelationSampler
 from fv.data.relations import Pair, Relation, normalise
 from fv.data.snapshot import Trial
-from fv.data.trials import RelationSampler
 from fv.errors import TrialError
 
 
@@ -25,12 +25,12 @@ class TokenReport:
         n_pairs: distinct pairs.
         n_outputs: outputs that differ in normal form.
         majority: share of pairs that have the most frequent output.
-        target_tokens: fewest, mean and most tokens of an answer; zeros when no pair can be a query.
-        mismatches: the pairs that cannot be queries, and why (target boundary, prompt too long).
-        collisions: outputs that share their first token, one tuple a token.
-        capacity: how many demonstrations and trials there could be.
-        corruption: what the corrupted prompts of the trials as configured show; null without trials.
-        refusal: why trials cannot be sampled as configured; null when they can.
+        target_tokens: fewest, mean and most tokens of an answer; zeros if no pair can be a query.
+        mismatches: the pairs that cannot be queries, each with the reason (target boundary, prompt too long).
+        collisions: outputs that share their first token, one tuple per token.
+        capacity: the largest possible counts of demonstrations and trials.
+        corruption: the report on the corrupted prompts of the configured trials; None without trials.
+        refusal: the reason that the configured trials cannot be sampled; None if they can.
     """
 
     q_id: str
@@ -45,8 +45,8 @@ class TokenReport:
     refusal: str | None
 
 
-def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> TokenReport:
-    """Tokenise every pair behind its zero-shot prompt, and sample the relation's trials."""
+def token_report(relation: Relation, data: DataConfig, seed: int, encoder: Encoder) -> TokenReport:
+    """Tokenise every pair after its zero-shot prompt, sample the relation's trials, and report on both."""
     lengths: list[int] = []
     usable: list[bool] = []
     mismatches: list[tuple[Pair, str]] = []
@@ -78,7 +78,7 @@ def check_tokens(relation: Relation, data: DataConfig, seed: int, encoder: Encod
 
 
 def _trials(sampler: RelationSampler) -> tuple[list[Trial], str | None]:
-    """The trials that there are, or none and why."""
+    """The sampled trials, and the reason if there are none."""
     try:
         found = sampler.sample()
     except TrialError as error:

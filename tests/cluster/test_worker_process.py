@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
+from fv.cluster.base.records import DONE, FAILED, begin_stage, read_record, read_stage
+from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
+from fv.cluster.base.worker_process import code_digest, run_task
 from fv.cluster.local import devices_of_each
 from fv.cluster.ray import Ray
 from fv.cluster.slurm import Slurm
-from fv.cluster.work.records import DONE, FAILED, begin_stage, read_record, read_stage
-from fv.cluster.work.stage import Stage, Task, Work
-from fv.cluster.work.working import code_digest, do
 from fv.errors import ClusterError, ConfigError
 
 
@@ -32,19 +32,19 @@ class Echo:
         return [self.settings, ask]
 
 
-def work(folder: Path, settings: Any = "s", code: str | None = None) -> Work:
-    return Work(f"{__name__}:Echo", settings, folder, code or code_digest(), Path.cwd())
+def worker_spec(folder: Path, settings: Any = "s", code: str | None = None) -> WorkerSpec:
+    return WorkerSpec(f"{__name__}:Echo", settings, folder, code or code_digest(), Path.cwd())
 
 
-def stage(folder: Path, *names: str, **ask: Any) -> Stage:
+def task_set(folder: Path, *names: str, **ask: Any) -> TaskSet:
     (folder / "stage").mkdir(exist_ok=True)
-    return Stage("StepD", "effects", [Task(name, ask, "a/b") for name in names], folder / "stage")
+    return TaskSet("StepD", "effects", [Task(name, ask, "a/b") for name in names], folder / "stage")
 
 
 def test_a_task_that_is_done_says_what_was_made_where_and_when(tmp_path: Path) -> None:
-    one = stage(tmp_path, "effects-a/b-0-3", q_id="a/b")
+    one = task_set(tmp_path, "effects-a/b-0-3", q_id="a/b")
     begin_stage(one, "Local", 5.0)
-    record = do(work(tmp_path), one.folder, one.tasks[0])
+    record = run_task(worker_spec(tmp_path), one.folder, one.tasks[0])
     assert (record.state, record.result, record.pid) == (DONE, ["s", {"q_id": "a/b"}], os.getpid())
     assert read_record(one.folder, "effects-a/b-0-3") == record
     assert read_stage(one.folder).records == {"effects-a/b-0-3": record}
@@ -54,43 +54,43 @@ def test_a_task_that_is_done_says_what_was_made_where_and_when(tmp_path: Path) -
     ("kind", "line"), [("user", "score.k=0 is nothing."), ("other", "OSError: [Errno 28] No space")]
 )
 def test_a_task_that_fails_keeps_its_error_and_the_end_of_its_traceback(tmp_path: Path, kind: str, line: str) -> None:
-    one = stage(tmp_path, "t", fail=kind)
+    one = task_set(tmp_path, "t", fail=kind)
     begin_stage(one, "Local", 5.0)
-    record = do(work(tmp_path), one.folder, one.tasks[0])
+    record = run_task(worker_spec(tmp_path), one.folder, one.tasks[0])
     assert record.state == FAILED
     assert record.error[0].startswith(line)
     assert any("__call__" in each for each in record.error[1:])
 
 
 def test_a_worker_is_made_once_for_the_same_work(tmp_path: Path) -> None:
-    one = stage(tmp_path, "a", "b")
+    one = task_set(tmp_path, "a", "b")
     before = Echo.made
     for task in one.tasks * 2:
-        do(work(tmp_path), one.folder, task)
+        run_task(worker_spec(tmp_path), one.folder, task)
     assert Echo.made == before + 1
-    do(work(tmp_path, "other"), one.folder, one.tasks[0])
+    run_task(worker_spec(tmp_path, "other"), one.folder, one.tasks[0])
     assert Echo.made == before + 2
 
 
 def test_a_worker_of_another_version_refuses_in_one_line(tmp_path: Path) -> None:
-    one = stage(tmp_path, "t")
-    record = do(work(tmp_path, code="another"), one.folder, one.tasks[0])
+    one = task_set(tmp_path, "t")
+    record = run_task(worker_spec(tmp_path, code="another"), one.folder, one.tasks[0])
     assert record.state == FAILED
     assert "another version of the project" in record.error[0]
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="all machines share"):
-        do(work(tmp_path), tmp_path / "nowhere", Task("t", {}))
+        run_task(worker_spec(tmp_path), tmp_path / "nowhere", Task("t", {}))
 
 
 def test_a_stage_that_is_begun_again_keeps_what_was_done_and_forgets_what_failed(tmp_path: Path) -> None:
-    first = stage(tmp_path, "good")
-    bad = stage(tmp_path, "bad", fail="user")
-    both = Stage("StepD", "effects", [*first.tasks, *bad.tasks], first.folder)
+    first = task_set(tmp_path, "good")
+    bad = task_set(tmp_path, "bad", fail="user")
+    both = TaskSet("StepD", "effects", [*first.tasks, *bad.tasks], first.folder)
     begin_stage(both, "Local", 1.0)
     for task in both.tasks:
-        do(work(tmp_path), both.folder, task)
+        run_task(worker_spec(tmp_path), both.folder, task)
     begin_stage(bad, "Local", 2.0)
     found = read_stage(both.folder)
     assert [task.name for task in found.tasks] == ["good", "bad"]
@@ -98,9 +98,9 @@ def test_a_stage_that_is_begun_again_keeps_what_was_done_and_forgets_what_failed
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:
-    one = stage(tmp_path, "t")
+    one = task_set(tmp_path, "t")
     begin_stage(one, "Local", 1.0)
-    do(work(tmp_path), one.folder, one.tasks[0])
+    run_task(worker_spec(tmp_path), one.folder, one.tasks[0])
     assert {path.name for path in one.folder.iterdir()} == {"stage.json", "t.done.json"}
     assert json.loads((one.folder / "t.done.json").read_text())["host"]
 
@@ -124,7 +124,7 @@ def test_what_is_not_installed_is_named(
     cluster: Any, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ClusterError, match=rf"function-vectors\[{extra}\]"), cluster.running(work(tmp_path)):
+    with pytest.raises(ClusterError, match=rf"function-vectors\[{extra}\]"), cluster.running(worker_spec(tmp_path)):
         pass
 
 
@@ -138,5 +138,5 @@ def test_any_option_of_slurm_can_be_given(make_config: MakeConfig) -> None:
 def test_slurm_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="no sbatch here"), Slurm().running(work(tmp_path)):
+    with pytest.raises(ClusterError, match="no sbatch here"), Slurm().running(worker_spec(tmp_path)):
         pass

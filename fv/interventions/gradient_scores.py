@@ -1,10 +1,10 @@
-"""Scores of all heads at once, from gradients: what setting a head would do, to first order.
+"""Scores of all heads at once, from gradients: first-order estimates of the effect of setting a head.
 
 An edit at the last token changes nothing before it, so the gradient of log p(target) with respect to every head's
 output there needs a backward pass through one row on top of the prompt's prefix, and none through the prompt. The pass
-goes block by block from the last one down: each block is run again on its row, with a graph that ends with the block.
-So no graph is in memory but one block's, none holds the prefix, and a block that is offloaded is needed twice and no
-longer. Known as attribution patching (Nanda 2023; Kramár et al., "AtP*", 2024), there with a pass through the prompt.
+goes block by block, from the last block down: each block is run again on its row, with a graph that ends at the block's
+input. So memory holds the graph of one block only, no graph holds the prefix, and an offloaded block is loaded only
+twice. This is attribution patching (Nanda 2023; Kramár et al., "AtP*", 2024), which runs the pass through the prompt.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ from fv.progress import Advance, ignore_progress
 
 METHODS = ("gradient", "integrated")
 TILE_LOGITS = 2**21
-"""Logits, 8 MB in float32, that are differentiated at once."""
+"""Logits that are differentiated at once: 8 MB in float32."""
 
 Batch = PromptBatch | EqualLengthBatch
 
@@ -45,24 +45,24 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
     advance: Advance = ignore_progress,
     run: Callable[[Sequence[Prompt]], PromptBatch] | None = None,
 ) -> Tensor:
-    """Estimate what setting each head to its value in `head_values` would do, each head on its own.
+    """Estimate the effect of setting each head to its value in `head_values`, each head on its own.
 
     The score of a head is an estimate of log p(target | head set) - log p(target): the sum over head_dim of
     (value - own output) * d log p(target) / d output, at the last token. `gradient` takes the derivative at the heads'
-    own outputs: the estimate to first order. `integrated` takes its mean over points on the way to the values, one
-    layer's heads moved at a time (integrated gradients, Sundararajan et al. 2017): it sees a head that is saturated at
-    either end, and takes `points` rows a layer where `gradient` takes one row in all.
+    own outputs: the first-order estimate. `integrated` takes its mean over points on the way to the values, moving one
+    layer's heads at a time (integrated gradients, Sundararajan et al. 2017): it also detects a head that is saturated
+    at either end, but takes `points` rows per layer instead of one row in all.
 
     Args:
         lm: the model. Its parameters get no gradients.
         prompts: the (corrupted) prompts.
         head_values: (n_layers, n_heads, head_dim), the values that would be patched in.
         method: `gradient` or `integrated`.
-        points: how many points `integrated` takes, the midpoints of as many equal parts of the way.
+        points: number of points that `integrated` takes: the midpoints of equal parts of the way.
         max_rows: most prompt tokens, or rows of points, in one pass; changes last bits.
-        advance: called with the number of prompts done.
-        run: for a family that shares prefixes, what runs the prompts, which are then one batch: an engine's
-            `run_prompts` may have them from before.
+        advance: progress callback, called with the number of prompts done.
+        run: runs the prompts as one batch, for a family that shares prefixes: an engine's `run_prompts` may have kept
+            them.
 
     Returns:
         (n_prompts, n_layers, n_heads), float64 on the CPU.
@@ -79,8 +79,8 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"head_values has the shape {given}, where (n_layers, n_heads, head_dim), {due}, is due.")
     weight = lm.out_projs[0].weight
     if not weight.dtype.is_floating_point and weight.device.type == "cpu":
-        raise ModelError(f"{lm.name} has quantised weights on a CPU, which know no gradients: sweep its heads exactly.")
-    # A copy, for what was made in a caller's inference mode could not be differentiated.
+        raise ModelError(f"{lm.name} has quantised weights on a CPU, which have no gradients: sweep its heads exactly.")
+    # A copy, because a tensor from a caller's inference mode cannot be differentiated.
     values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
     scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
     for part in _batches(lm, prompts, max_rows) if run is None else [[*range(len(prompts))]]:
@@ -93,7 +93,7 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
 
 
 def _batches(lm: LanguageModel, prompts: Sequence[Prompt], max_rows: int) -> Iterator[list[int]]:
-    """Prompts by their length, as many as keep a batch's tokens within `max_rows`; at least one."""
+    """Yield batches of prompts, sorted by length, with at most `max_rows` tokens each but at least one prompt."""
     lengths = [len(prompt.token_ids) for prompt in prompts]
     part: list[int] = []
     for i in sorted(range(len(prompts)), key=lambda i: lengths[i]):
@@ -116,13 +116,13 @@ def _batch_of(lm: LanguageModel, prompts: Sequence[Prompt]) -> Batch:
 
 
 def batch_scores(batch: Batch, values: Tensor, method: str, points: int, max_rows: int) -> Tensor:
-    """`head_scores` of prompts that have been run, in the mode that they were run in and inside `engine_pass`.
+    """`head_scores` of prompts that have been run; call it in the same mode, inside `engine_pass`.
 
     Args:
         batch: the prompts.
         values: (n_layers, n_heads * head_dim), in the model's number format.
-        method: as of `head_scores`, and so are the others.
-        points: how many points `integrated` takes.
+        method: `gradient` or `integrated`.
+        points: number of points that `integrated` takes.
         max_rows: most rows of points in one pass.
 
     Returns:
@@ -139,7 +139,7 @@ def batch_scores(batch: Batch, values: Tensor, method: str, points: int, max_row
 
 
 def _own_slopes(batch: Batch) -> list[Tensor]:
-    """The gradient at each layer's head outputs as they are, (batch, 1, n_heads * head_dim)."""
+    """The gradient at each layer's own head outputs, (batch, 1, n_heads * head_dim)."""
     slopes = []
     gradient = _logprob_gradient(batch.lm, batch.residual[-1], batch.targets)  # (batch, 1, d_model)
     for layer in reversed(range(batch.lm.n_layers)):
@@ -151,10 +151,10 @@ def _own_slopes(batch: Batch) -> list[Tensor]:
 def _mean_slopes(batch: Batch, changes: Sequence[Tensor], points: int, max_rows: int) -> list[Tensor]:
     """The mean gradient at each layer's head outputs on their way by `changes`, both (batch, 1, n_heads * head_dim).
 
-    Each point of each layer's way is a row of its own, in which that layer is moved and no other.
+    Each point on each layer's way is a row of its own, in which only that layer is moved.
     """
     n_layers = batch.lm.n_layers
-    # Where rows share no prefix, one layer's cache is in memory once a row, and all layers' once a prompt.
+    # If rows share no prefix, memory holds one layer's cache for each row, and all layers' caches for each prompt.
     most = max_rows if isinstance(batch, PromptBatch) else max_rows * n_layers // batch.n_tokens
     step = max(1, most // (points * len(batch.targets)))
     slopes: list[Tensor] = []
@@ -164,11 +164,11 @@ def _mean_slopes(batch: Batch, changes: Sequence[Tensor], points: int, max_rows:
 
 
 def _mean_slopes_of(batch: Batch, changes: Sequence[Tensor], points: int, layers: range) -> list[Tensor]:
-    """`_mean_slopes` of some layers, in one pass from the first of them up and one back."""
+    """`_mean_slopes` of neighbouring layers, in one pass up from the first of them and one pass back."""
     rows = batch.residual[layers.start][:, :0]  # (batch, 0, d_model)
     entering: dict[int, Tensor] = {}
     for layer in range(layers.start, batch.lm.n_layers):
-        if layer in layers:  # its rows join: below, they would equal the unedited token
+        if layer in layers:  # its rows enter here: in lower blocks they equal the unedited token
             rows = torch.cat([rows, batch.residual[layer].to(rows.device).expand(-1, points, -1)], 1)
         entering[layer] = rows
         moved = _moved(changes[layer], rows.shape[1], points if layer in layers else 0)
@@ -187,7 +187,7 @@ def _mean_slopes_of(batch: Batch, changes: Sequence[Tensor], points: int, layers
 
 
 def _moved(change: Tensor, n_rows: int, n_moved: int) -> Tensor:
-    """How far each row is on its way by `change`, (batch, n_rows, n_heads * head_dim): the last `n_moved` alone are."""
+    """The part of `change` by which each row moves, (batch, n_rows, n_heads * head_dim): the last `n_moved` only."""
     shares = torch.zeros(n_rows)
     shares[n_rows - n_moved :] = (torch.arange(n_moved) + 0.5) / max(1, n_moved)  # the midpoints of equal parts
     return shares.to(change)[:, None] * change
@@ -196,14 +196,14 @@ def _moved(change: Tensor, n_rows: int, n_moved: int) -> Tensor:
 def _back_through(
     batch: Batch, layer: int, entering: Tensor, moved: Tensor | None, leaving: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients at a block's head outputs and at what enters it, given the gradient at what leaves it.
+    """Gradients at a block's head outputs and at its input, given the gradient at its output.
 
     Args:
         batch: the prompts.
         layer: the block.
         entering: the residual stream that enters it, (batch, n_rows, d_model).
-        moved: what is added to the block's head outputs, (batch, n_rows, n_heads * head_dim).
-        leaving: the gradient at the residual stream that leaves it, alike.
+        moved: added to the block's head outputs, (batch, n_rows, n_heads * head_dim); None for nothing.
+        leaving: the gradient at the residual stream that leaves it, (batch, n_rows, d_model).
 
     Returns:
         (batch, n_rows, n_heads * head_dim) and (batch, n_rows, d_model).
@@ -216,18 +216,18 @@ def _back_through(
 
     entering = entering.detach().requires_grad_()
     with torch.enable_grad(), edit_head_outputs(batch.lm, layer, note):
-        behind = batch.run_block(layer, entering)
-    at_heads, at_entering = torch.autograd.grad(behind, (seen[0], entering), leaving.to(behind.device))
+        after = batch.run_block(layer, entering)
+    at_heads, at_entering = torch.autograd.grad(after, (seen[0], entering), leaving.to(after.device))
     return at_heads.reshape(*entering.shape[:2], -1), at_entering
 
 
 def _adding(moved: Tensor) -> Edit:
-    """The edit that adds `moved`, (batch, n_rows, n_heads * head_dim), also where rows are batch items."""
+    """An edit that adds `moved`, (batch, n_rows, n_heads * head_dim), also if rows are batch items."""
     return lambda head_outputs: head_outputs + moved.reshape(head_outputs.shape)
 
 
 def _logprob_gradient(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of log p(target) at rows (batch, n_rows, d_model) before the final norm, alike; targets (batch,)."""
+    """Gradient of log p(target) at rows before the final norm, both (batch, n_rows, d_model); targets are (batch,)."""
     found = []
     tile = max(1, TILE_LOGITS // lm.vocabulary)
     due = targets.repeat_interleave(rows.shape[1])

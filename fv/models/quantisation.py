@@ -1,4 +1,4 @@
-"""Quantised weights: those that are made here, and those that engines are not exact for."""
+"""Quantisation of weights: the kind that is made at load, and the kinds for which engines are not exact."""
 
 import importlib.util
 from typing import Any
@@ -11,7 +11,7 @@ from fv.errors import ModelError
 
 
 def quantising(model: ModelConfig, dtype: torch.dtype, device: str) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that quantise the weights as settings say.
+    """Arguments of `from_pretrained` that quantise the weights by the settings; none for `none`.
 
     Raises:
         ModelError: bitsandbytes is not installed.
@@ -30,14 +30,14 @@ def quantising(model: ModelConfig, dtype: torch.dtype, device: str) -> dict[str,
 
 
 def check_quantised(model: torch.nn.Module, name: str) -> None:
-    """Refuse weights in a form that engines cannot read, or in which a row's numbers depend on other rows.
+    """Refuse weights that engines cannot read, or with which a row's numbers depend on other rows.
 
     Args:
         model: the model.
-        name: what the message calls it.
+        name: the model's name in the message.
 
     Raises:
-        ModelError: it has such weights; says why and what to give instead.
+        ModelError: the model has such weights; says why, and what to give instead.
     """
     for path, module in model.named_modules():
         if type(module).__name__ == "Linear8bitLt":

@@ -1,6 +1,6 @@
-"""Numbers that are not finite, found where a model gave them: one error at the first, and none of them in a table.
+"""The check that a model's numbers are finite: an error at the first that is not, so that none gets into a table.
 
-NaN never stands for what was not measured in what an engine gives; so it is always an error here.
+Engines never use NaN for numbers that were not measured, so here it is always an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,21 +15,21 @@ from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
 Said = Callable[..., str]
-"""What is said of the place of a number, by its indices behind that of the prompt."""
+"""A function that describes the place of a number by its indices, without the prompt's index."""
 WIDER = {
     torch.float16: "nothing above 65,504 fits this format: load it in float32, or in bfloat16, which is as narrow",
     torch.bfloat16: "load it in float32",
     torch.float32: "load it in float64",
 }
-"""What helps where a number format is too narrow."""
+"""Remedies for number formats that are too narrow."""
 
 
 class FiniteCheck:
-    """The check of what some prompts gave; each method raises a `NotFiniteError` at the first number that is none.
+    """Checks the numbers of several prompts; each method raises a `NotFiniteError` at the first that is not finite.
 
     Args:
         lm: the model.
-        prompts: what was run.
+        prompts: the prompts that were run.
     """
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
@@ -37,30 +37,30 @@ class FiniteCheck:
         self._prompts = prompts
 
     def last_token(self, found: LastToken) -> None:
-        """Unedited prompts."""
+        """Check unedited prompts."""
         self._check(found.scores.logprob, "unedited")
         self._check(found.head_outputs, lambda layer, *_: f"unedited, in the head outputs of layer {layer}")
-        self._check(found.residual, lambda layer, *_: f"unedited, in the residual stream behind block {layer}")
+        self._check(found.residual, lambda layer, *_: f"unedited, in the residual stream after block {layer}")
 
     def patched(self, found: PatchScores, heads: Sequence[Head]) -> None:
-        """Prompts with heads patched one at a time."""
+        """Check prompts with heads patched one at a time."""
         self.last_token(found.unedited)
         self._check(found.unpatched, lambda _: "unedited")
         self._check(found.patched, lambda i: f"with head {heads[i].layer}.{heads[i].head} set to its clean mean")
 
     def injected(self, before: TargetScores, after: TargetScores, cells: Sequence[Cell]) -> None:
-        """Prompts without, (n_prompts,), and with vectors added, (n_prompts, n_vectors, n_cells)."""
+        """Check prompts without, (n_prompts,), and with vectors added, (n_prompts, n_vectors, n_cells)."""
         self._check(before.logprob, "unedited")
         self._check(
-            after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added behind {_block(cells[i])}"
+            after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added after {_block(cells[i])}"
         )
 
     def edited(self, found: Tensor, edits: Sequence[LastTokenEdit]) -> None:
-        """One number a prompt and edit, (n_prompts, n_edits)."""
+        """Check one number per prompt and edit, (n_prompts, n_edits)."""
         self._check(found, lambda i: _words(edits[i]))
 
     def answers(self, found: Sequence[AnswerReads], edits: Sequence[LastTokenEdit]) -> None:
-        """Whole answers."""
+        """Check whole answers under each edit."""
         for i, read in enumerate(found):
             one = FiniteCheck(self._lm, self._prompts[i : i + 1])
             one._check(read.scores.logprob[None], lambda edit, _: _words(edits[edit]))
@@ -68,16 +68,16 @@ class FiniteCheck:
                 one.edited(read.logit_difference[None], edits)
             one._refuse(read.likeliest[None] == NOT_FINITE, lambda edit, _: _words(edits[edit]))
 
-    def said_behind(self, found: Tensor, edits: Sequence[AnyEdit]) -> None:
-        """One number a prompt, (n_prompts,), under all of these edits together."""
+    def edited_together(self, found: Tensor, edits: Sequence[AnyEdit]) -> None:
+        """Check one number per prompt, (n_prompts,), under all of these edits together."""
         self._check(found, " and ".join(map(_words, edits)) or "unedited")
 
     def estimates(self, found: Tensor) -> None:
-        """Estimated effects, (n_prompts, n_layers, n_heads)."""
+        """Check estimated effects, (n_prompts, n_layers, n_heads)."""
         self._check(found, lambda layer, head: f"in the gradient at head {layer}.{head}")
 
     def _check(self, values: Tensor, said: Said | str) -> None:
-        """Numbers whose first axis is the prompts'."""
+        """Check numbers whose first axis is the prompts."""
         self._refuse(~values.isfinite(), said)
 
     def _refuse(self, wrong: Tensor, said: Said | str) -> None:
@@ -88,19 +88,19 @@ class FiniteCheck:
         where = said if isinstance(said, str) else said(*place)
         name = of.name or f"prompt {prompt + 1} of {len(self._prompts)}"
         raise NotFiniteError(
-            f"{self._lm.name} gives numbers that are not finite behind {name} ({len(of.token_ids)} tokens), {where}. "
+            f"{self._lm.name} gives numbers that are not finite after {name} ({len(of.token_ids)} tokens), {where}. "
             f"{remedy(self._lm)}"
         )
 
 
 def remedy(lm: LanguageModel) -> str:
-    """What a number that is not finite comes from, as far as it can be told, and what helps."""
+    """The cause of a number that is not finite, as far as it is known, and the remedy."""
     for name, weight in lm.model.named_parameters():
         if weight.dtype.is_floating_point and not weight.is_meta and not weight.isfinite().all():
-            return f"Its weights are not finite themselves ({name}), which no number format mends: get its files again."
+            return f"Its weights are not finite themselves ({name}), which no number format fixes: get its files again."
     runs = f"It runs in {str(lm.dtype).removeprefix('torch.')}"
     wider = WIDER.get(lm.dtype)
-    return f"{runs}; {wider}, or edit it less." if wider else f"{runs}, and no format is wider: edit it less."
+    return f"{runs}; {wider}, or use weaker edits." if wider else f"{runs}, and no format is wider: use weaker edits."
 
 
 def _words(edit: LastTokenEdit) -> str:
@@ -108,9 +108,9 @@ def _words(edit: LastTokenEdit) -> str:
     if edit is None:
         return "unedited"
     if isinstance(edit, AddVector):
-        return f"with a vector added behind {_block(edit)}"
+        return f"with a vector added after {_block(edit)}"
     if isinstance(edit, ReplaceResidual):
-        return f"with the residual stream behind {_block(edit)} replaced"
+        return f"with the residual stream after {_block(edit)} replaced"
     return f"with {len(edit.heads)} heads set"
 
 

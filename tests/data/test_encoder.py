@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from fv.data.encoding import SPACE_PATTERNS, Encoder, borders_of
+from fv.data.encoder import SPACE_PATTERNS, Encoder, borders_of
 from fv.models.language_model import LanguageModel
 
 # What patterns treat apart: white space of many kinds, contractions, digits, marks that combine, added tokens.

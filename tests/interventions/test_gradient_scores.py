@@ -21,7 +21,7 @@ from fv.config import Quant
 from fv.errors import ConfigError, ModelError
 from fv.interventions.edits import AddVector
 from fv.interventions.engines import make_engine
-from fv.interventions.screening import head_scores
+from fv.interventions.gradient_scores import head_scores
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 

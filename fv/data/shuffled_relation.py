@@ -1,28 +1,28 @@
-"""A relation without its function: the outputs of its fit pairs permuted (docs/methods.md, "The null")."""
+"""The shuffled relation: the outputs of its fit pairs are permuted, so that no function is left (docs/methods.md)."""
 
 import numpy as np
 
 from fv.config import Corruption, TemplateConfig
 from fv.data.corruption import OutputTable, corrupt
-from fv.data.encoding import Encoder, HasTokenizer
+from fv.data.encoder import Encoder, HasTokenizer
 from fv.data.relations import Pair
-from fv.data.rendered import Renderer
+from fv.data.renderer import Renderer
 from fv.data.snapshot import Snapshot, Trial
 from fv.seeding import generator_for
 
 
 def shuffled(snapshot: Snapshot, q_id: str, lm: HasTokenizer, draw: int, seed: int) -> Snapshot:
-    """The trials of one relation with the outputs of its fit pairs permuted, each permutation equally likely.
+    """Make the trials of one relation with the outputs of its fit pairs permuted, each permutation equally likely.
 
-    Fit trials keep their queries, demonstrations and order, with the outputs that the permutation gives them, and are
-    corrupted anew. Eval trials keep their queries and right answers, on which the vector of such fit trials is
-    evaluated; their demonstrations come from the fit pairs and are permuted, too. With fit trials that are evaluated
-    (split `shared`), their answers are permuted as well.
+    Fit trials keep their queries, demonstrations and order, get the permuted outputs, and are corrupted again. Eval
+    trials keep their queries and right answers, on which the vector of these fit trials is evaluated; their
+    demonstrations come from the fit pairs, so their outputs are permuted, too. If vectors are evaluated on fit trials
+    (split `shared`), the answers there are permuted as well.
 
     Args:
         snapshot: the trials.
         q_id: the relation.
-        lm: the model, or what holds its tokenizer.
+        lm: the model, or another holder of its tokenizer.
         draw: the number of the permutation.
         seed: the run's seed.
 
@@ -42,8 +42,7 @@ def shuffled(snapshot: Snapshot, q_id: str, lm: HasTokenizer, draw: int, seed: i
 
 
 def fit_pairs(trials: list[Trial]) -> list[Pair]:
-    """The distinct pairs that fit prompts may show: queries and demonstrations of fit trials, and the demonstrations of
-    eval trials, which come from the same pairs."""
+    """The distinct pairs that fit prompts may show: all pairs of fit trials, and the demonstrations of eval trials."""
     fit = [pair for trial in trials if trial.split == "fit" for pair in (trial.query, *trial.demos)]
     return list(dict.fromkeys([*fit, *(pair for trial in trials if trial.split == "eval" for pair in trial.demos)]))
 

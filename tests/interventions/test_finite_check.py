@@ -46,9 +46,7 @@ def test_the_first_prompt_behind_which_numbers_are_not_finite_is_named(mode: str
     asked = asked_of(engine)
     ASKS[ask](engine, asked)
     bad_ones = (asked[1].token_ids, asked[2].token_ids)
-    message = (
-        r"llama gives numbers that are not finite behind prompt b \(6 tokens\), .*runs in float32; load it in floa"
-    )
+    message = r"llama gives numbers that are not finite after prompt b \(6 tokens\), .*runs in float32; load it in floa"
     with not_finite(lm, *bad_ones, bad=bad), pytest.raises(NotFiniteError, match=message):
         ASKS[ask](engine, asked)
 
@@ -88,7 +86,7 @@ def test_an_edit_that_does_not_fit_the_number_format_is_named_with_it(
     (prompt,) = prompts_of(lm, [4])
     vectors = torch.full((1, 1, lm.d_model), large)
     remedy = {torch.float16: "bfloat16", torch.bfloat16: "float32", torch.float32: "float64"}[dtype]
-    where = rf"with 100 times a vector added behind block 1\. It runs in {str(dtype)[6:]}; .*{remedy}.*edit it less"
+    where = rf"with 100 times a vector added after block 1\. It runs in {str(dtype)[6:]}; .*{remedy}.*use weaker edits"
     with pytest.raises(NotFiniteError, match=where):
         engine.inject([prompt], vectors, [Cell(0, 1e-3), Cell(1, 100.0)])
     edits = [None, SetHeads((Head(0, 1),), torch.full((lm.n_layers, lm.n_heads, lm.head_dim), torch.inf))]
@@ -97,7 +95,7 @@ def test_an_edit_that_does_not_fit_the_number_format_is_named_with_it(
     values = torch.full((lm.n_layers, lm.n_heads, lm.head_dim), torch.inf)
     with pytest.raises(NotFiniteError, match=r"with head 2\.1 set to its clean mean"):
         engine.patch_heads([prompt], values, [Head(2, 1)])
-    with pytest.raises(NotFiniteError, match="with the residual stream behind block 2 replaced"):
+    with pytest.raises(NotFiniteError, match="with the residual stream after block 2 replaced"):
         engine.divergences([prompt], [None, ReplaceResidual(2, torch.full((lm.d_model,), torch.inf))])
 
 
@@ -127,8 +125,8 @@ def test_a_generation_of_what_is_no_number_is_refused() -> None:
     lm.generate(texts, 2)
     assert re.search("float32", str(lm.dtype))
     lm.model.get_input_embeddings().weight[lm.encode("l", False)[0]] = torch.nan
-    with pytest.raises(NotFiniteError, match=r"behind prompt 2 of 2 \(4 tokens\), unedited\. Its weights"):
+    with pytest.raises(NotFiniteError, match=r"after prompt 2 of 2 \(4 tokens\), unedited\. Its weights"):
         lm.generate(texts, 2)
     strong = [AddVector(1, torch.full((lm.d_model,), 3e38)), AddVector(1, torch.full((lm.d_model,), 3e38))]
-    with lm.edited(strong), pytest.raises(NotFiniteError, match="block 1 and with a vector added behind block 1"):
+    with lm.edited(strong), pytest.raises(NotFiniteError, match="block 1 and with a vector added after block 1"):
         lm.generate("hot", 2)

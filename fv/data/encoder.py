@@ -1,4 +1,4 @@
-"""Where the tokens of a prompt's answer can be found without tokenising the prompt."""
+"""The encoder of prompts and answers, which tokenises an answer alone where that gives the same tokens."""
 
 import json
 import re
@@ -8,17 +8,17 @@ from typing import Any, Protocol
 from fv.models.token_ids import plain_token_ids, token_ids, token_ids_of_a
 
 MAX_TARGETS = 50_000
-"""Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill the memory."""
+"""Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill memory."""
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 SPACE_PATTERNS = (_LLAMA3, _LLAMA3.replace("{1,3}", ""))
-"""Patterns of Llama-3 and of Qwen: like GPT-2's, but a newline may belong to the punctuation before it."""
+"""Split patterns of Llama-3 and of Qwen: like GPT-2's, but a newline may belong to the punctuation before it."""
 
 
 class HasTokenizer(Protocol):
-    """What an `Encoder` needs of a model: a `LanguageModel`, or a `fv.models.tokenizer.ModelTokenizer`, has it."""
+    """The part of a model that an `Encoder` needs: of a `LanguageModel`, or a `fv.models.tokenizer.ModelTokenizer`."""
 
     @property
     def tokenizer(self) -> Any:
@@ -30,19 +30,19 @@ class HasTokenizer(Protocol):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """What identifies it; `tokenizer_sha256` is there."""
+        """The digests that identify it, `tokenizer_sha256` among them."""
 
 
 class Encoder:
     """Encodes prompts and targets with one tokenizer.
 
     Args:
-        lm: whose tokenizer it is.
+        lm: the model, or another holder of a tokenizer.
         special: whether the tokenizer adds its special tokens.
-        name: what a message calls the setting that leaves them out.
+        name: the name, in messages, of the setting that leaves them out.
 
     Attributes:
-        closes: whether the tokenizer puts a token of its own behind a text, where an answer would have to follow.
+        closes: whether the tokenizer adds a token of its own after a text, where an answer would have to follow.
     """
 
     def __init__(self, lm: HasTokenizer, special: bool, name: str = "special") -> None:
@@ -54,18 +54,18 @@ class Encoder:
             plain, framed = token_ids_of_a(lm.tokenizer)
             self._n_before = len(framed) - len(plain)
             self.closes = framed[-1:] != plain[-1:]
-            if framed[self._n_before :] != plain:  # something is added behind a text: nothing can follow it
+            if framed[self._n_before :] != plain:  # a token is added after a text: no answer can follow directly
                 self._borders = ""
-        # A byte-level token stands for a byte or more; composition makes at most three bytes of one.
+        # A byte-level token stands for one byte or more; Unicode composition turns one byte into at most three.
         self._growth = 3 if self._borders and lm.tokenizer.backend_tokenizer.normalizer else 1
         self._apart: dict[str, list[int]] = {}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text: what `LanguageModel.encode` gives, in one call."""
+        """Token ids of each text, as `LanguageModel.encode` gives them, in one call."""
         return token_ids(self.lm.tokenizer, texts, self._special)
 
     def is_apart(self, prompt: str, target: str) -> bool:
-        """Whether it is known without tokenising that `prompt` fits into the model and `target` follows it cleanly.
+        """True if, without tokenising, `prompt` is known to fit the model and `target` to begin a new token after it.
 
         Then the tokens of `prompt + target` are those of `prompt` and `encode_apart(target)`.
         """
@@ -74,7 +74,7 @@ class Encoder:
         return self._growth * len(prompt.encode()) + self._n_before <= self.lm.max_tokens
 
     def encode_apart(self, target: str) -> list[int]:
-        """Token ids of a target by itself."""
+        """Token ids of a target alone."""
         if (ids := self._apart.get(target)) is None:
             if len(self._apart) >= MAX_TARGETS:
                 self._apart.clear()
@@ -84,13 +84,13 @@ class Encoder:
 
 
 def borders_of(tokenizer: Any) -> str:
-    """The characters before which a tokenizer always cuts when a visible character stands before them.
+    """The characters before which a tokenizer always begins a new token if a visible character comes before them.
 
-    Space and newline for byte-level tokenizers with GPT-2's pattern, space for those with Llama-3's or Qwen's. No match
-    of these patterns holds such a character behind a visible one, and what they look ahead at is only whether white
-    space goes on; so a match always ends there. Merges stay inside a match, NFC composes nothing with a space or
-    newline before it, and a token that was added holds no white space and takes none from its sides. Of other
-    tokenizers it is not known: none.
+    They are space and newline for byte-level tokenizers with GPT-2's pattern, and space for those with Llama-3's or
+    Qwen's. No match of these patterns contains such a character after a visible one, and their lookahead only checks
+    whether white space goes on, so a match always ends there. Merges stay inside a match. NFC composes nothing across a
+    space or newline. Added tokens contain no white space and take none from their sides. For other tokenizers nothing
+    is known, so the result is empty.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.pre_tokenizer is None:
@@ -118,5 +118,5 @@ def _splits_before_spaces(part: dict[str, Any]) -> bool:
 
 
 def _state(part: Any) -> dict[str, Any]:
-    """A part of a fast tokenizer, as its file has it."""
+    """A part of a fast tokenizer, in the form of its file."""
     return json.loads(part.__getstate__())

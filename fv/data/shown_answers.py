@@ -1,15 +1,15 @@
-"""Eval answers that fit prompts show: a vector may raise what it was made of, and not what the relation asks for."""
+"""Eval answers that fit prompts show: a vector may raise an answer because it was made of prompts that show it."""
 
 from fv.data.relations import normalise
 from fv.data.snapshot import Snapshot
 
 
 def answers_shown(snapshot: Snapshot, q_id: str) -> dict[str, bool]:
-    """Say of each eval trial whether its right answer stands in a clean fit prompt of its own relation.
+    """Find the eval trials whose right answer appears in a clean fit prompt of their own relation.
 
     Answers are compared in normal form (`fv.data.relations.normalise`). Every fit trial counts, with its query's answer
-    and its demonstrations' outputs. None is shown under `hold_out=outputs`; all are where the eval trials are the fit
-    trials (a shared split).
+    and its demonstrations' outputs. Under `hold_out=outputs` none is shown; if the eval trials are the fit trials (a
+    shared split), all are.
 
     Args:
         snapshot: the trials.
@@ -19,7 +19,7 @@ def answers_shown(snapshot: Snapshot, q_id: str) -> dict[str, bool]:
         {trial_id: whether it is shown} of the relation's eval trials, in order.
 
     Example:
-        >>> from fv.data.answers import answers_shown
+        >>> from fv.data.shown_answers import answers_shown
         >>> trials = fv.sample_trials({"antonym": pairs}, lm, demos=2, fit=2, held_out=2)
         >>> answers_shown(trials.snapshot, "antonym")
         {'antonym:eval:0000': False, 'antonym:eval:0001': False}

@@ -1,4 +1,4 @@
-"""Slurm's jobs: submitting an array of them, what an element of it does, and which are alive.
+"""Slurm's jobs: arrays to submit, the work of an array's element, and the jobs that are alive.
 
 Jobs are named as submitit names them: an array's number and the element's, `17_3`; a job without elements, `17`.
 """
@@ -11,31 +11,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fv.cluster.work.records import ended
-from fv.cluster.work.stage import Task, Work
-from fv.cluster.work.working import do
+from fv.cluster.base.records import ended
+from fv.cluster.base.tasks import Task, WorkerSpec
+from fv.cluster.base.worker_process import run_task
 from fv.errors import ClusterError
 
 TRIES, BETWEEN_TRIES = 20, 15.0
-"""How often Slurm is asked again when it does not answer, and seconds in between: its controller may be restarted."""
+"""Number of attempts if Slurm does not answer, and seconds in between: its controller may be restarting."""
 QUEUE = ("squeue", "--me", "--noheader", "--array", "--format=%F_%K")
-"""The command that prints this user's jobs that wait or run, one a line: the array's number and the element's."""
+"""The command that prints this user's waiting and running jobs, one per line: the array's number and the element's."""
 
 
-class Doing:
-    """What one element of an array runs: its tasks, one after the other.
+class ArrayElement:
+    """The work of one element of an array: its tasks, one after the other.
 
-    With a `checkpoint`, submitit submits an element whose time is up, or that makes room, again.
+    By its `checkpoint`, submitit submits an element again whose time is up or that is preempted.
     """
 
-    def __init__(self, work: Work, folder: Path, tasks: Sequence[Task]) -> None:
-        self.work, self.folder, self.tasks = work, folder, tasks
+    def __init__(self, spec: WorkerSpec, folder: Path, tasks: Sequence[Task]) -> None:
+        self.spec, self.folder, self.tasks = spec, folder, tasks
 
     def __call__(self) -> int:
         done = {record.task for record in ended(self.folder, self.tasks)} if self.folder.is_dir() else set()
         for task in self.tasks:
             if task.name not in done:
-                do(self.work, self.folder, task)
+                run_task(self.spec, self.folder, task)
         return len(self.tasks)
 
     def checkpoint(self) -> Any:
@@ -44,19 +44,19 @@ class Doing:
         return DelayedSubmission(self)
 
 
-def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) -> list[str]:
+def submit(elements: Sequence[ArrayElement], logs: Path, parameters: Mapping[str, Any]) -> list[str]:
     """Submit an array of jobs.
 
     Args:
-        doing: what each element runs.
-        logs: the folder for what they print.
-        parameters: submitit's.
+        elements: the work of each element.
+        logs: the folder for their output.
+        parameters: submitit's parameters.
 
     Returns:
-        the jobs' names, in order.
+        the names of the jobs, in order.
 
     Raises:
-        ClusterError: Slurm does not take them.
+        ClusterError: Slurm refuses them.
     """
     import submitit
 
@@ -64,10 +64,10 @@ def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) ->
     executor.update_parameters(**parameters)
     try:
         with _outside_a_job():
-            names = [job.job_id for job in executor.submit_array(doing)]
+            names = [job.job_id for job in executor.submit_array(elements)]
     except submitit.core.utils.FailedJobError as error:
-        raise ClusterError(f"Slurm does not take the jobs: {error}") from error
-    # What Slurm has read is left as a link, and nothing in a run's folder is one.
+        raise ClusterError(f"Slurm refuses the jobs: {error}") from error
+    # submitit leaves a link to the file that Slurm has read; a run's folder holds no links.
     for path in logs.glob(".submission_file_*"):
         if path.is_symlink():
             path.unlink()
@@ -75,10 +75,10 @@ def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) ->
 
 
 def alive() -> set[str]:
-    """The jobs of this user that wait or run. Asks Slurm, not submitit, which without accounting cannot tell.
+    """The names of this user's waiting and running jobs, by Slurm; submitit cannot tell without accounting.
 
     Raises:
-        ClusterError: Slurm does not answer, for a while.
+        ClusterError: Slurm does not answer any of several attempts.
     """
     told = ""
     for _ in range(TRIES):
@@ -87,23 +87,23 @@ def alive() -> set[str]:
             return queued(found.stdout)
         told = found.stderr.strip()
         time.sleep(BETWEEN_TRIES)
-    raise ClusterError(f"Slurm does not say who is at work: {told}. The same command goes on once it does.")
+    raise ClusterError(f"Slurm does not say which jobs are at work: {told}. The same command goes on once it does.")
 
 
 def queued(printed: str) -> set[str]:
-    """The jobs in what `QUEUE` printed. Of a job without elements, the element is N/A there."""
+    """The names of the jobs that `QUEUE` printed; it prints N/A as the element of a job without elements."""
     return {name.removesuffix("_N/A") for name in printed.split()}
 
 
 def shown(names: Sequence[str]) -> str:
-    """Jobs in a line, with the command that ends them."""
+    """Jobs as a line of text, with the command that ends them."""
     jobs = [*dict.fromkeys(name.partition("_")[0] for name in names)]
     return f"{len(names)} elements of the jobs {', '.join(jobs)} (scancel {' '.join(jobs)})."
 
 
 @contextmanager
 def _outside_a_job() -> Iterator[None]:
-    """Let jobs that are submitted inside one inherit nothing of it but which Slurm is meant."""
+    """Hide the environment of the job that this process runs in from the jobs that it submits, except SLURM_CONF."""
     from submitit.helpers import clean_env
 
     conf = os.environ.get("SLURM_CONF")

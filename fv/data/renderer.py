@@ -1,11 +1,11 @@
-"""A trial as text and token ids, from its query and demonstrations (spec section 5)."""
+"""The renderer of trials: a query and its demonstrations as text and token ids (spec section 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from fv.config import TemplateConfig
-from fv.data.encoding import Encoder
+from fv.data.encoder import Encoder
 from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.data.relations import Pair, normalise
 from fv.data.snapshot import Trial, WrongOutputs
@@ -14,11 +14,11 @@ from fv.errors import TrialError
 
 @dataclass(frozen=True)
 class Renderer:
-    """Makes trials of what was drawn for them.
+    """Makes trials from drawn pairs.
 
     Attributes:
         encoder: encodes their prompts.
-        template: how pairs become text.
+        template: turns pairs into text.
     """
 
     encoder: Encoder
@@ -34,7 +34,7 @@ class Renderer:
         wrong: Sequence[Pair],
         corruption: WrongOutputs,
     ) -> Trial:
-        """The trial of a query with demonstrations, right and wrong.
+        """Make the trial of a query with demonstrations, right and wrong.
 
         Raises:
             TrialError: the answer's tokens do not follow the prompt's, or differ from prompt to prompt.
@@ -62,7 +62,7 @@ class Renderer:
         )
 
     def tokenized(self, query: Pair, *shown: Sequence[Pair]) -> tuple[list[str], list[TargetIds]]:
-        """The query's prompt after each of the `shown` demonstrations, and the answer's token ids after each.
+        """The query's prompt with each list of `shown` demonstrations, and the answer's token ids after each prompt.
 
         Raises:
             TrialError: the answer's tokens do not follow a prompt's.
