@@ -19,7 +19,7 @@ from .evaluation.result import Result as Result
 from .evaluation.result import load_result as load_result
 from .heads.effects import Effects as Effects
 from .heads.effects import HeadEffects as HeadEffects
-from .heads.effects_file import load_effects as load_effects
+from .heads.file import load_effects as load_effects
 from .heads.relations import indirect_effects as indirect_effects
 from .interventions.editable import EditableModel as EditableModel
 from .interventions.edits import AddVector as AddVector

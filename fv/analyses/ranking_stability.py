@@ -33,7 +33,7 @@ class RankingStability(Analysis):
     def compute(self, run: "AnalysedRun", unit: str | None) -> "Tables":
         import pandas as pd
 
-        from fv.vectors.ranked import stability_of
+        from fv.vectors.rankings import stability_of
 
         found = stability_of(run.effects, unit, run.ranking, run.stats, run.seed)
         ((name, report),) = found.reports.items()

@@ -23,8 +23,8 @@ from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
-from fv.vectors.made_of import heads_of_vector, vector_of
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import heads_of_vector, vector_of
 
 
 class Candidates(NamedTuple):

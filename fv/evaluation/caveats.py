@@ -12,9 +12,9 @@ from fv.evaluation.selection import choose_cells
 from fv.evaluation.tables import ANSWER_NEW
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
-from fv.vectors.made_of import heads_of_vector
 from fv.vectors.names import FILE, GLOBAL, relation_name
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import heads_of_vector
 
 EXACT = "exact_match"
 MANY_COLLISIONS = 0.5

@@ -18,7 +18,7 @@ from fv.evaluation.evaluation import Evaluation
 from fv.evaluation.tables import ALL
 from fv.heads.measurement import Measurement
 from fv.heads.relations import effects_flow
-from fv.heads.verified import fewest_verified
+from fv.heads.verification import fewest_verified
 from fv.interventions.engine import Cell, Head, ScreeningEngine
 from fv.statistics.intervals import clopper_pearson
 from fv.vectors.function_vector import function_vector

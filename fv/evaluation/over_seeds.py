@@ -33,7 +33,7 @@ def head_counts(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """In how many runs a head is among the top k of each ranking.
 
     Args:
-        runs: each run's top heads, `fv.vectors.ranked.TopHeads.described`.
+        runs: each run's top heads, `fv.vectors.rankings.TopHeads.described`.
 
     Returns:
         ranking, layer, head, n_runs; the most frequent heads of a ranking first.

@@ -6,7 +6,7 @@ from fv.config import Screen, StatsConfig
 from fv.config.score import ScoreConfig
 from fv.heads.measurement import Measurement
 from fv.heads.relations import effects_flow
-from fv.heads.verified import NEGATIVE_SHARE, fewest_verified
+from fv.heads.verification import NEGATIVE_SHARE, fewest_verified
 from fv.pricing.ledger import Pricing, StagePrice
 from fv.pricing.workload import Workload
 

@@ -14,7 +14,7 @@ from fv.runs.paths import AIE_META, TOP_HEADS, RunPaths
 from fv.runs.records import write_meta
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import FILES
-from fv.vectors.ranked import subset_vector
+from fv.vectors.rankings import subset_vector
 
 
 def subset_folder(config: Config, paths: RunPaths, stepd_hashes: dict[str, str]) -> Path | None:

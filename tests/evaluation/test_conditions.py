@@ -27,9 +27,9 @@ from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.controls import isotropic_vectors, random_head_sets, vectors_of_random_outputs
-from fv.vectors.made_of import vector_of as made_vector
 from fv.vectors.refits import refits
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import vector_of as made_vector
 
 NAMES = list(condition_providers())
 ALWAYS = {"zero_shot", "few_shot", "fv"}

@@ -22,7 +22,7 @@ from fv.heads.ranking import Ranking, heads_to_sweep
 from fv.heads.relations import effects_flow
 from fv.heads.screen import Screen as Screening
 from fv.heads.screen_report import screen_report
-from fv.heads.verified import Chosen
+from fv.heads.verification import Chosen
 from fv.interventions.editable import EditableModel
 from fv.interventions.engine import Head, PatchScores
 from fv.interventions.engines import make_engine
