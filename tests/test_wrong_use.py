@@ -65,7 +65,10 @@ RELATIONS: list[Wrong] = [
     (lambda h: fv.load_trials("no.json"), r"no\.json is missing"),
 ]
 EFFECTS: list[Wrong] = [
-    (lambda h: fv.indirect_effects(h.lm, {"r": PAIRS}), r"trials is a dict, where what fv\.sample_trials gives"),
+    (
+        lambda h: fv.indirect_effects(h.lm, {"r": PAIRS}),
+        r"trials is a dict; pass the trials that fv\.sample_trials returns",
+    ),
     (lambda h: fv.indirect_effects(h.other, h.trials), r"trials were tokenised by another tokenizer than .*'s"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, layers=3), r"layers=\[3\]: \[3\] out of range; .* 0 to 2"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, heads=[4]), r"heads=\[4\]: \[4\] out of range; .* 0 to 3"),
@@ -73,7 +76,7 @@ EFFECTS: list[Wrong] = [
     (lambda h: fv.indirect_effects(h.lm, h.trials, n_trials=0), r"n_trials=0 must be a whole number of 1 or more"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, engine="fast"), r"engine='fast' must be one of auto"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, max_rows=0), r"max_rows=0 must be a whole number of 2 or more"),
-    (lambda h: h.effects["t"], r"no effects of 't'; there are some of r, s"),
+    (lambda h: h.effects["t"], r"No effects of 't' were measured, only of r, s"),
     (lambda h: h.effects.mean(["t"]), r"relations=\['t'\] must be some of r, s"),
     (lambda h: h.effects["r"].top(0), r"k=0 must be a whole number of 1 or more"),
     (lambda h: h.effects["r"].top(13), r"k=13 is more than the 12 heads"),
@@ -86,11 +89,14 @@ EFFECTS: list[Wrong] = [
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[]), r"heads is empty"),
     (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"effects are of the model .*, not .* Measure effects"),
     (lambda h: h.vector.at(), r"at\(\) takes a cell, such as result\.cell, or layer="),
-    (lambda h: fv.Vector.of([1.0]), r"values is list, where a \(d_model,\) tensor"),
+    (lambda h: fv.Vector.of([1.0]), r"values is list; it must be a \(d_model,\) tensor"),
     (lambda h: fv.load_vector("no.safetensors"), r"no\.safetensors is missing"),
 ]
 EVALUATION: list[Wrong] = [
-    (lambda h: fv.evaluate(h.lm, h.vector.values, h.trials), r"vectors must be a Vector, of fv\.function_vector"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector.values, h.trials),
+        r"vectors must be one or several Vectors, from fv\.function_vector",
+    ),
     (lambda h: fv.evaluate(h.lm, fv.Vector.of(torch.ones(3)), h.trials), r"is \(3,\), and .* takes \(40,\)"),
     (lambda h: fv.evaluate(h.lm, [h.vector, h.vector], h.trials), r"Two vectors are called r@k3"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, layers=7), r"layers=\[7\]: \[7\] out of range"),
@@ -98,7 +104,7 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="norm"), r"alpha_unit='norm' must be one of"),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"),
-        r"alpha_unit=residual needs the norms .*: give effects=\.",
+        r"alpha_unit=residual needs the norms .*: pass effects=…\.",
     ),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, key="p"),
@@ -110,7 +116,7 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random"]), r"no condition called 'random'.*Near it"),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]),
-        r"random_heads are made of effects .*: give effects=, what",
+        r"random_heads need effects .*: pass effects=…, as",
     ),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector, where"),
     (lambda h: fv.evaluate(h.other, h.vector, h.trials), r"another tokenizer"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fv.analyses.running.analysis import Analysis
 from fv.config.checks import check_at_least
-from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 
 if TYPE_CHECKING:
     from fv.analyses.running.analysed_run import AnalysedRun

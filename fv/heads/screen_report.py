@@ -15,7 +15,7 @@ from fv.interventions.engine import Head
 from fv.statistics.intervals import clopper_pearson
 
 NOT_SAID = (
-    "The bound limits the share of unverified heads that belong in the top k; it does not show that there are none. "
+    "The bound limits the share of unverified heads that belong in the top k; it does not say that there are none. "
     "A small sample rarely contains a few heads among many. Each ranking has its own bound, and they do not hold "
     "jointly. A run that verified more heads did so until no random head was in a top k, so its bound is computed on a "
     "sample that had been inspected. Nothing follows about heads that matter only together."

@@ -11,7 +11,7 @@ from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.cost import encoded_alike
-from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 from fv.heads.ranking import choose_indices, heads_to_sweep
 from fv.interventions.engine import Cell
 from fv.interventions.loading import settings_of

@@ -16,7 +16,7 @@ from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.cost import costing
 from fv.evaluation.evaluation import has_choice
-from fv.evaluation.grid import Plan, eval_parts, eval_trials, qids_of
+from fv.evaluation.grid import Scopes, eval_parts, eval_trials, qids_of
 from fv.evaluation.held_out import KEPT_BYTES
 from fv.evaluation.selection import DEV, TEST
 from fv.evaluation.trial_rows import inject_vectors
@@ -30,7 +30,7 @@ from fv.pricing.stand_in import StandInEffects
 from fv.pricing.workload import Workload
 
 
-def grid_stage(load: Workload, vectors: Plan, step: str = "Step6") -> StagePrice:
+def grid_stage(load: Workload, vectors: Scopes, step: str = "Step6") -> StagePrice:
     """Vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`): a unit is a vector on a relation,
     but those of a relation share the prompts' passes, so here one is a relation's."""
     stage, engine = StagePrice(step, "grid"), load.engine()
@@ -73,19 +73,19 @@ def held_out_stages(load: Workload) -> HeldOutStages:
     makes, cells = _candidates(load), cycle(sorted(set(load.cells)))
     for q_id in qids:
         chosen = [(vector, next(cells)) for vector, on in load.vectors if q_id in on]
-        asked = _Asked.of(load, q_id, parts)
+        own = _Parts.of(load, q_id, parts)
         with engine.keeping(KEPT_BYTES):
             every = makes.of(q_id, chosen)._asdict()
             for part, candidates in every.items():
-                if asked.dev:
+                if own.dev:
                     for kind, entries in searches(candidates, load.cells, load.evaluation.controls.weaker):
-                        engine.price_targets(prompts_of(load, asked.dev, kind), entries)
-                    stages.choice.take(engine, len(asked.dev) if part == "own" else 0)
+                        engine.price_targets(prompts_of(load, own.dev, kind), entries)
+                    stages.choice.take(engine, len(own.dev) if part == "own" else 0)
                 entries_at = _entries(candidates, load.cells)
                 for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
                     here = [entries_at[i] for i, one in enumerate(candidates) if one.prompt == kind]
-                    engine.price_answers(prompts_of(load, asked.test, kind), here)
-                getattr(stages, part).take(engine, len(asked.test) if candidates else 0)
+                    engine.price_answers(prompts_of(load, own.test, kind), here)
+                getattr(stages, part).take(engine, len(own.test) if candidates else 0)
         for candidates in every.values():
             edited = costing(candidates)
             if load.texts and edited:
@@ -98,8 +98,7 @@ def held_out_stages(load: Workload) -> HeldOutStages:
 def searches(
     candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]
 ) -> list[tuple[str, list[Entry]]]:
-    """Each search for best cells (`fv.evaluation.settled.best_cells`, `.dev_choice`): its kind of prompt, and where its
-    rows enter."""
+    """List every search for best cells (`fv.evaluation.condition.best_cells`): its kind of prompt, and its rows' entries."""
     grid = sorted(set(cells))
     every, found = weaker_cells(grid, weaker), []
     n_vectors: Counter[str] = Counter()
@@ -131,14 +130,14 @@ def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Ent
 
 
 @dataclass
-class _Asked:
-    """A relation's eval trials (`fv.evaluation.asked.Asked`)."""
+class _Parts:
+    """A relation's eval trials , divided into test and dev."""
 
     test: list[Trial]
     dev: list[Trial]
 
     @classmethod
-    def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Asked":
+    def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Parts":
         trials = eval_trials(load.snapshot, q_id, load.n_eval)
         return cls(*([trial for trial in trials if parts[trial.trial_id] == part] for part in (TEST, DEV)))
 

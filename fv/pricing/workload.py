@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, ScoreConfig
 from fv.data.snapshot import Snapshot
-from fv.evaluation.grid import Plan
+from fv.evaluation.grid import Scopes
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.expanded_batch import ExpandedBatchEngine
@@ -46,7 +46,7 @@ class Workload:
     shape: Shape
     snapshot: Snapshot
     heads: Sequence[Head]
-    vectors: Plan
+    vectors: Scopes
     cells: Sequence[Cell]
     score: ScoreConfig = field(default_factory=ScoreConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

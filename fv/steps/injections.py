@@ -9,7 +9,7 @@ from fv.config import Config
 from fv.data.sampling import check_tokens
 from fv.evaluation.cells import grid
 from fv.evaluation.evaluation import Evaluation, GridResults
-from fv.evaluation.grid import Plan
+from fv.evaluation.grid import Scopes
 from fv.evaluation.held_out import HeldOutRows
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
@@ -43,7 +43,7 @@ class Injections:
     config: Config
     stepd: StepdResults
     evaluation: Evaluation
-    plan: Plan
+    plan: Scopes
     cells: list[Cell]
     store: UnitStore
     known: pd.DataFrame | None = None

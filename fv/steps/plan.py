@@ -14,7 +14,7 @@ from fv.data.snapshot import Snapshot
 from fv.errors import ModelError
 from fv.evaluation.cells import grid
 from fv.evaluation.cost import encoded_alike
-from fv.evaluation.unrelated import read_unrelated
+from fv.evaluation.unrelated_texts import read_unrelated
 from fv.heads.ranking import Ranking, heads_to_sweep
 from fv.models.language_model import LanguageModel
 from fv.pricing.pricing import Processor, priced

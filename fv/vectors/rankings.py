@@ -103,7 +103,7 @@ def subset_vector(
     return SubsetVector(aie, heads, vector_of_heads(lm, mean, heads))
 
 
-class RankingStability(NamedTuple):
+class StabilityReports(NamedTuple):
     """Stability of the rankings of a run.
 
     Attributes:
@@ -116,16 +116,16 @@ class RankingStability(NamedTuple):
     heads: pd.DataFrame
 
 
-def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> RankingStability:
+def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> StabilityReports:
     """Measure the stability of the AIE's ranking and of each relation's own."""
     every = [stability_of(measured, of, ranking, stats, seed) for of in (None, *measured.qids)]
     reports = {name: report for one in every for name, report in one.reports.items()}
-    return RankingStability(reports, pd.concat([one.heads for one in every], ignore_index=True))
+    return StabilityReports(reports, pd.concat([one.heads for one in every], ignore_index=True))
 
 
 def stability_of(
     measured: Effects, q_id: str | None, ranking: Ranking, stats: StatsConfig, seed: int
-) -> RankingStability:
+) -> StabilityReports:
     """Measure the stability of one ranking: a relation's own, or the AIE's if `q_id` is None."""
     key, name = ranking.key, ranking_name(q_id)
     effects = [effects_of(measured.effects[own], key) for own in (measured.qids if q_id is None else [q_id])]
@@ -133,4 +133,4 @@ def stability_of(
     ranked = rank_heads(measured.scores_of(q_id).assign(inclusion=chances), key)
     heads = ranked.assign(ranking=name, rank=range(1, len(ranked) + 1))
     columns = ["ranking", "rank", "layer", "head", key, "inclusion"]
-    return RankingStability({name: report}, heads[columns].reset_index(drop=True))
+    return StabilityReports({name: report}, heads[columns].reset_index(drop=True))

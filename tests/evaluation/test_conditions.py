@@ -18,7 +18,7 @@ from fv.errors import ConfigError
 from fv.evaluation import Candidate, Injected, condition_providers, only
 from fv.evaluation.candidate import LayerVectors
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
-from fv.evaluation.settled import Stream, settled
+from fv.evaluation.condition import Stream, settled
 from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects

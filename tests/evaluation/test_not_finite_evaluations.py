@@ -12,7 +12,7 @@ from fv.data.sampling import prompt_of
 from fv.data.trial_set import Trials
 from fv.errors import NotFiniteError
 from fv.evaluation.grid import eval_parts
-from fv.evaluation.unrelated import read_unrelated
+from fv.evaluation.unrelated_texts import read_unrelated
 from fv.heads.effects import Effects
 from fv.interventions.editable import EditableModel
 from fv.models.prompt import Prompt

@@ -73,7 +73,7 @@ def test_odd_numbers_are_no_vector_in_any_form_of_file(
     kind: str, vector: Path, tmp_path: Path, tiny_llama: LanguageModel
 ) -> None:
     torch.save(ODD[kind], tmp_path / "v.pt")
-    with pytest.raises(ArtifactError, match=r"v\.pt holds .* where a \(40,\) vector"):
+    with pytest.raises(ArtifactError, match=r"v\.pt holds .* needs a \(40,\) vector"):
         read_vector(tmp_path / "v.pt", tiny_llama)
     with pytest.raises(FvError, match="values is"):
         fv.Vector.of(ODD[kind])
