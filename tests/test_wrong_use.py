@@ -67,7 +67,7 @@ RELATIONS: list[Wrong] = [
 EFFECTS: list[Wrong] = [
     (
         lambda h: fv.indirect_effects(h.lm, {"r": PAIRS}),
-        r"trials is a dict; pass the trials that fv\.sample_trials returns",
+        r"trials is a dict; pass the trials that fv\.sample_trials",
     ),
     (lambda h: fv.indirect_effects(h.other, h.trials), r"trials were tokenised by another tokenizer than .*'s"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, layers=3), r"layers=\[3\]: \[3\] out of range; .* 0 to 2"),
@@ -95,7 +95,7 @@ EFFECTS: list[Wrong] = [
 EVALUATION: list[Wrong] = [
     (
         lambda h: fv.evaluate(h.lm, h.vector.values, h.trials),
-        r"vectors must be one or several Vectors, from fv\.function_vector",
+        r"vectors must be one or several Vectors",
     ),
     (lambda h: fv.evaluate(h.lm, fv.Vector.of(torch.ones(3)), h.trials), r"is \(3,\), and .* takes \(40,\)"),
     (lambda h: fv.evaluate(h.lm, [h.vector, h.vector], h.trials), r"Two vectors are called r@k3"),
