@@ -29,7 +29,7 @@ from .interventions.engine import Cell as Cell
 from .interventions.engine import Head as Head
 from .interventions.loading import load_model as load_model
 from .interventions.wrapping import wrap as wrap
-from .pricing.planned import plan as plan
+from .pricing.plan import plan as plan
 from .pricing.price import Price as Price
 from .runs.run import Run as Run
 from .runs.run import open_run as open_run

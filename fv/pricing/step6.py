@@ -1,7 +1,7 @@
-"""What Step6 has to do: the grid, the choice of cells on dev trials, the conditions on test trials, and their cost.
+"""Price of Step6: the grid, the choice of cells on dev trials, the conditions on test trials, and their cost.
 
-The conditions are those that the providers make for the stand-in of a model (`fv.evaluation.candidates`), so plugged-in
-ones are counted, too. Which cells are chosen cannot be known: they are spread evenly.
+Providers make the conditions for the stand-in of a model (`fv.evaluation.candidates`), so conditions of installed
+packages are counted as well. The cells that a run will choose are not known; here they are spread evenly.
 """
 
 from collections import Counter
@@ -31,8 +31,11 @@ from fv.pricing.workload import Workload
 
 
 def grid_stage(load: Workload, vectors: Scopes, step: str = "Step6") -> StagePrice:
-    """Vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`): a unit is a vector on a relation,
-    but those of a relation share the prompts' passes, so here one is a relation's."""
+    """Price vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`).
+
+    In a run, a unit is one vector on one relation. Here all vectors of a relation form one unit, since they share the
+    passes of its prompts.
+    """
     stage, engine = StagePrice(step, "grid"), load.engine()
     for q_id in qids_of(vectors):
         trials = eval_trials(load.snapshot, q_id, load.n_eval)
@@ -44,7 +47,7 @@ def grid_stage(load: Workload, vectors: Scopes, step: str = "Step6") -> StagePri
 
 @dataclass
 class HeldOutStages:
-    """The stages behind the grid (`fv.evaluation.held_out` and `.cost`)."""
+    """Stages after the grid (`fv.evaluation.held_out` and `.cost`)."""
 
     choice: StagePrice
     own: StagePrice
@@ -53,18 +56,18 @@ class HeldOutStages:
 
     @classmethod
     def none(cls) -> "HeldOutStages":
-        """Nothing to do yet."""
+        """Stages without any units."""
         names = ("choice of cells", "test trials, own conditions", "test trials, of other relations", "cost")
         return cls(*(StagePrice("Step6", name) for name in names))
 
     @property
     def all(self) -> list[StagePrice]:
-        """In order, those with nothing to do left out."""
+        """Stages that have units, in order."""
         return [stage for stage in (self.choice, self.own, self.of_others, self.cost) if stage.units]
 
 
 def held_out_stages(load: Workload) -> HeldOutStages:
-    """What is run behind the grid."""
+    """Price the stages after the grid."""
     stages, engine = HeldOutStages.none(), load.engine()
     qids = qids_of(load.vectors)
     choice = has_choice([vector for vector, _ in load.vectors], load.cells)
@@ -98,7 +101,10 @@ def held_out_stages(load: Workload) -> HeldOutStages:
 def searches(
     candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]
 ) -> list[tuple[str, list[Entry]]]:
-    """List every search for best cells (`fv.evaluation.condition.best_cells`): its kind of prompt, and its rows' entries."""
+    """List every search for best cells (`fv.evaluation.condition.best_cells`).
+
+    Each has its kind of prompt, and the blocks at which its rows enter.
+    """
     grid = sorted(set(cells))
     every, found = weaker_cells(grid, weaker), []
     n_vectors: Counter[str] = Counter()
@@ -115,7 +121,7 @@ def searches(
 
 
 def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Entry]:
-    """Where the candidates' rows enter; those that choose a cell choose evenly."""
+    """Blocks at which the candidates' rows enter; choices of cells are spread evenly over the layers."""
     layers = cycle(sorted({cell.layer for cell in cells}))
     entries: list[Entry] = []
     for candidate in candidates:
@@ -143,7 +149,7 @@ class _Parts:
 
 
 def prompts_of(load: Workload, trials: Sequence[Trial], kind: str) -> list[Prompt]:
-    """The trials' prompts of a kind."""
+    """Prompts of the trials, of one kind."""
     assert kind in UNEDITED.values()
     return [prompt_of(load.lm, load.snapshot, trial, kind) for trial in trials]
 

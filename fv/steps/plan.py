@@ -17,10 +17,10 @@ from fv.evaluation.cost import encoded_alike
 from fv.evaluation.unrelated_texts import read_unrelated
 from fv.heads.ranking import Ranking, heads_to_sweep
 from fv.models.language_model import LanguageModel
+from fv.pricing.priced_model import PricedModel, priced_model, priced_model_of
 from fv.pricing.pricing import Processor, priced
-from fv.pricing.ready import ready_shapes
 from fv.pricing.shape import Shape
-from fv.pricing.shaped import Shaped, shaped, shaped_as
+from fv.pricing.shape_facts import ready_shapes
 from fv.pricing.stand_in import StandIn, StandInEffects, stand_in_values
 from fv.pricing.stepd import screened_score
 from fv.pricing.workload import Workload
@@ -48,16 +48,16 @@ def run_plan(config: Config) -> None:
     print_price(priced(load, processor, notes, config.injection.quick_eval))
 
 
-def model_of(config: Config) -> Shaped:
+def model_of(config: Config) -> PricedModel:
     """The shape that is priced.
 
     Raises:
         ModelError: nothing is known of it here.
     """
     if config.plan.shape is not None:
-        return shaped_as(config.plan.shape, config.compute, config.plan.called("shape"))
+        return priced_model_of(config.plan.shape, config.compute, config.plan.called("shape"))
     try:
-        return shaped(config.model, config.compute)
+        return priced_model(config.model, config.compute)
     except ModelError as error:
         raise ModelError(
             f"{error} A plan needs no more than its config.json, in the folder model.path; or take one of the ready "

@@ -1,4 +1,4 @@
-"""The price of what the library's functions would do to trials in memory: the public face of `fv.pricing`."""
+"""Plan: the price of the library's functions on trials in memory, the public face of `fv.pricing`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ from fv.interventions.loading import settings_of
 from fv.models.language_model import LanguageModel
 from fv.models.loading import dtype_of
 from fv.pricing.price import Price
+from fv.pricing.priced_model import PricedModel, priced_model, priced_model_of
 from fv.pricing.pricing import Processor, priced
-from fv.pricing.ready import ready_shapes
 from fv.pricing.shape import Shape
-from fv.pricing.shaped import Shaped, shaped, shaped_as
+from fv.pricing.shape_facts import ready_shapes
 from fv.pricing.stand_in import StandIn, stand_in_values
 from fv.pricing.workload import Workload
 from fv.vectors.names import source_name
@@ -47,35 +47,35 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     workers: Sequence[int] = (1,),
     max_rows: int = ComputeConfig.max_rows,
 ) -> Price:
-    """What it would cost to measure heads on trials and to evaluate each relation's vector on its own, without weights.
+    """Price measuring heads on trials and evaluating each relation's vector on its own relation, without weights.
 
     Args:
-        model: a loaded one; or what names one for `fv.load_model`, of which configuration and tokenizer are read; or a
-            ready shape, such as `llama31_70b` (`fv/pricing/shapes/`).
-        trials: what `fv.sample_trials` gives; the prompts are encoded with the model's tokenizer, or with the embedded
-            model's where it has none here.
-        layers: as of `fv.evaluate`, and so are `alphas`, `dev_fraction` and `n_unrelated`.
-        alphas: one strength or several.
-        k: heads of a vector.
-        screen: `gradient` or `integrated`, how heads would be screened beside the exact sweep.
-        verified: heads that a screened run verifies; None for an estimate from the number of relations.
-        controls: what else is run on the test trials, by name; None for all.
-        dev_fraction: the share of held-out trials that choose a cell.
-        n_unrelated: texts on which the cost of an injection is measured.
-        dtype: the number format of weights and activations: fp32, fp64, bf16 or fp16, or as torch calls them.
-        tflops: TFLOP/s that large matrix products reach; None times passes of the shape here, for some seconds.
-        gb_per_s: GB/s at which weights are read from memory, which small passes wait for; None leaves that out.
+        model: a loaded model; or a name or path as in `fv.load_model`, of which only configuration and tokenizer are
+            read; or a ready shape, such as `llama31_70b` (`fv/pricing/shapes/`).
+        trials: trials from `fv.sample_trials`. Prompts are encoded with the model's tokenizer, or with the embedded
+            model's if it is missing on this machine.
+        layers: as in `fv.evaluate`.
+        alphas: as in `fv.evaluate`.
+        k: number of heads of a vector.
+        screen: `gradient` or `integrated`, the method of the screened way, which is priced beside the exact sweep.
+        verified: number of heads that a screened run verifies; None for an estimate from the number of relations.
+        controls: names of further conditions on the test trials; None for all.
+        dev_fraction: as in `fv.evaluate`.
+        n_unrelated: as in `fv.evaluate`.
+        dtype: number format of weights and activations: fp32, fp64, bf16 or fp16, or a torch dtype.
+        tflops: TFLOP/s of large matrix products; None to time passes of the shape on this machine, for some seconds.
+        gb_per_s: GB/s at which weights are read from memory, the limit of small passes; None to ignore it.
         disk_gb_per_s: GB/s at which weights are read from disk.
-        workers: numbers of workers to tell times of.
+        workers: numbers of workers to give times for.
         max_rows: most token rows in one pass.
 
     Returns:
-        the price: `table`, a row a stage, and `total("exact")`, `total("screened")`.
+        the price: `table` with one row per stage, `total("exact")` and `total("screened")`.
 
     Raises:
         ConfigError: an argument is out of range.
-        ModelError: nothing is known of the model's shape here.
-        TrialError: `trials` are none, or hold no held-out ones.
+        ModelError: the model's shape is not known on this machine.
+        TrialError: `trials` are not trials, or a relation has no held-out trials.
 
     Example:
         >>> price = fv.plan("llama31_70b", trials, dtype="bf16", tflops=400, gb_per_s=3350)
@@ -85,7 +85,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         True
     """
     if not isinstance(trials, Trials):
-        raise TrialError(f"trials is a {type(trials).__name__}, where what fv.sample_trials gives is due.")
+        raise TrialError(f"trials is a {type(trials).__name__}; pass the trials that fv.sample_trials returns.")
     snapshot = trials.snapshot
     if lacking := [q_id for q_id in snapshot.qids if not snapshot.of(q_id, snapshot.eval_split)]:
         raise TrialError(
@@ -122,12 +122,12 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     return priced(load, Processor(tflops, gb_per_s, disk_gb_per_s, tuple(workers)), notes)
 
 
-def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Shaped:
+def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> PricedModel:
     if isinstance(model, LanguageModel):
-        return Shaped(model, [])
+        return PricedModel(model, [])
     if model in ready_shapes() and model not in model_presets():
-        return shaped_as(str(model), compute)
-    return shaped(settings_of(model), compute)
+        return priced_model_of(str(model), compute)
+    return priced_model(settings_of(model), compute)
 
 
 def _own_vector(q_id: str, number: int, k: int) -> Vector:
@@ -141,6 +141,6 @@ def _check_processor(
         if value is not None and not value > 0:
             raise ConfigError(f"{name}={value!r} must be above 0.")
     if gb_per_s is not None and tflops is None:
-        raise ConfigError(f"gb_per_s={gb_per_s!r} is of a processor that tflops names: give both.")
+        raise ConfigError(f"gb_per_s={gb_per_s!r} needs tflops as well: give both.")
     if not workers or min(workers) < 1:
         raise ConfigError(f"workers={list(workers)!r} must be numbers of 1 or more, like [1, 8].")
