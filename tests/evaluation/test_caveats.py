@@ -8,9 +8,9 @@ from conftest import MakeConfig
 from fv.evaluation.caveats import says_nothing
 from fv.evaluation.summary import records
 from fv.files import read_json
-from fv.report.facts import Facts
 from fv.report.findings import finding_of
 from fv.report.page_tables import tables_of
+from fv.report.results import RunResults
 from fv.report.summary import Summary
 from fv.report.terminal import print_report
 from fv.runs.paths import RunPaths
@@ -64,12 +64,12 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
     print_report(step6)
     said = " ".join(capsys.readouterr().out.split())
-    facts = Facts(open_run(RunPaths.of(config).root))
-    (row,) = records(facts.own)
-    assert "exact match goes from 0.00 to 0.00" in finding_of(facts, row)[0]
-    results = tables_of(facts)[0]
-    assert "Accuracy is exact match in same_start" in results.note and "norm" in results.header
-    assert "→ 0.00 exact" in said and "Beside it: accuracy (exact match of same_start) and Δ log p" in said
+    results = RunResults(open_run(RunPaths.of(config).root))
+    (row,) = records(results.own)
+    assert "exact match goes from 0.00 to 0.00" in finding_of(results, row)[0]
+    shown = tables_of(results)[0]
+    assert "Accuracy is exact match in same_start" in shown.note and "norm" in shown.header
+    assert "→ 0.00 exact" in said and "For comparison: accuracy (exact match of same_start) and Δ log p" in said
 
 
 @pytest.mark.parametrize(("lead", "due"), [("top1", (0.5, 1.0)), ("exact_match", (0.0, 0.25))])

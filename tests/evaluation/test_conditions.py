@@ -138,7 +138,7 @@ def test_a_provider_that_needs_effects_is_refused_by_name_without_them_and_anoth
 ) -> None:
     vector = vector_of(lm, measured)
     if condition_providers()[name].needs_effects:
-        with pytest.raises(ConfigError, match=rf"^The conditions {name} are made of effects and means"):
+        with pytest.raises(ConfigError, match=rf"^The conditions {name} need effects and means"):
             candidates_of(lm, None, [vector], dict(only([name])))
     else:
         found, whole = (candidates_of(lm, what, [vector], dict(only([name]))) for what in (None, measured))

@@ -103,7 +103,7 @@ def test_an_old_run_is_opened_and_reported_without_a_headline(
     assert len(run.result.cells) == 4 and len(run.result.table)
     report(make_config(*settings))
     said = " ".join(capsys.readouterr().out.split())
-    for told in ("Accuracy of prompts", "Rankings of heads", "Zero-shot answers", "Beside it", "The top heads"):
+    for told in ("Accuracy of prompts", "Rankings of heads", "Zero-shot answers", "For comparison", "The top heads"):
         assert told in said
     # What was not measured is not told.
     for untold in ("Holm", "refits", "declared contrast", "of few-shot gain", "nan", "None"):

@@ -18,7 +18,7 @@ from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
-from fv.report.about import command_of
+from fv.report.provenance import command_of
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
