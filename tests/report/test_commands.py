@@ -49,7 +49,7 @@ def test_without_the_extra_one_line_says_so_and_nothing_fails(hostile_run: Run, 
 
 
 @pytest.mark.parametrize(
-    ("formats", "problem"), [("gif", "'gif' is not one of svg, pdf, png"), ("svg,svg", "one twice")]
+    ("formats", "problem"), [("gif", "'gif' is none of svg, pdf, png"), ("svg,svg", "one twice")]
 )
 def test_unknown_and_repeated_formats_are_refused(make_config: MakeConfig, formats: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=rf"report\.formats=.*{problem}\."):

@@ -242,7 +242,7 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
         ([], "Dev trials chose layer and strength among 3 cells; the numbers are from other trials", "fit trials"),
         (
             ["injection.layer=1"],
-            "Layer 1 and α = 1 were given, not chosen; the numbers are from all test",
+            "Layer 1 and α = 1 were given, not chosen; the numbers are from all",
             "Dev trials",
         ),
         (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),

@@ -59,7 +59,7 @@ def report(n_random: int, *rounds: tuple[int, int, int]) -> dict[str, object]:
         ),
         (
             report(30, (40, 90, 1), (80, 130, 2)),
-            "Screened by gradient: effects of 130 of 270 heads were measured, the best 80 by estimate after the best "
+            "Screened by gradient: effects of 130 of 270 heads were measured: the 80 best by estimate, after the "
             "40 best had missed some. Of the 30 drawn at random 2 are in a top 10.",
         ),
         (
