@@ -92,7 +92,7 @@ def measured(lm: LanguageModel, name: str, seeds: Sequence[int]) -> tuple[list[E
     found = []
     for seed in track(seeds, name, console=Console(stderr=True)):
         trials = fv.sample_trials({name: left}, lm, demos=DEMOS, fit=FIT, held_out=0, seed=seed)
-        found.append(fv.indirect_effects(lm, trials, progress=False))
+        found.append(fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False)))
     parts = eval_parts(held_out.snapshot, [name], None, DEV, 0)
     return found, RelationPrompts.of(lm, held_out.snapshot, name, parts)
 
@@ -131,7 +131,7 @@ def whole_runs(
             trials: Trials = fv.sample_trials(
                 fv.read_relations(names=[name]), lm, demos=DEMOS, fit=FIT, held_out=N_EVAL, seed=seed
             )
-            effects = fv.indirect_effects(lm, trials, progress=False)
+            effects = fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False))
             vector = fv.function_vector(lm, effects[name], k=k)
             layers, alphas = (sorted({*values}) for values in zip(*GRID, strict=True))
             result = fv.evaluate(
@@ -143,7 +143,7 @@ def whole_runs(
                 controls=["refits", "corrupted_prompts"],
                 effects=effects,
                 n_unrelated=0,
-                progress=False,
+                compute=fv.Compute(progress=False),
             )
             found.append(result.tables["headline"].iloc[0])
         for column in ("delta_logprob", "minus_corrupted"):

@@ -21,6 +21,7 @@ from .heads.effects import Effects as Effects
 from .heads.effects import HeadEffects as HeadEffects
 from .heads.file import load_effects as load_effects
 from .heads.relations import indirect_effects as indirect_effects
+from .interventions.compute import Compute as Compute
 from .interventions.editable import EditableModel as EditableModel
 from .interventions.edits import AddVector as AddVector
 from .interventions.edits import ReplaceResidual as ReplaceResidual

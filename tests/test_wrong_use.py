@@ -12,6 +12,8 @@ import torch
 import fv
 from fv.models.language_model import LanguageModel
 
+QUIET = fv.Compute(progress=False)
+
 PAIRS = [(f"word{i}", f"answer{i}") for i in range(30)]
 
 
@@ -74,8 +76,11 @@ EFFECTS: list[Wrong] = [
     (lambda h: fv.indirect_effects(h.lm, h.trials, heads=[4]), r"heads=\[4\]: \[4\] out of range; .* 0 to 3"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, layers="most"), r"layers='most' must be all, a number from 0"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, n_trials=0), r"n_trials=0 must be a whole number of 1 or more"),
-    (lambda h: fv.indirect_effects(h.lm, h.trials, engine="fast"), r"engine='fast' must be one of auto"),
-    (lambda h: fv.indirect_effects(h.lm, h.trials, max_rows=0), r"max_rows=0 must be a whole number of 2 or more"),
+    (lambda h: fv.Compute(engine="fast"), r"engine='fast' must be one of auto"),
+    (lambda h: fv.Compute(max_rows=0), r"max_rows=0 must be a whole number of 2 or more"),
+    (lambda h: fv.Compute(keep_mb=-1), r"keep_mb=-1 must be a whole number of 0 or more"),
+    (lambda h: fv.Compute(progress="no"), r"progress='no' must be True or False"),
+    (lambda h: fv.indirect_effects(h.lm, h.trials, compute="naive"), r"compute is a str; pass fv\.Compute\(engine="),
     (lambda h: h.effects["t"], r"No effects of 't' were measured, only of r, s"),
     (lambda h: h.effects.mean(["t"]), r"relations=\['t'\] must be some of r, s"),
     (lambda h: h.effects["r"].top(0), r"k=0 must be a whole number of 1 or more"),
@@ -120,6 +125,9 @@ EVALUATION: list[Wrong] = [
     ),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector; pass"),
     (lambda h: fv.evaluate(h.other, h.vector, h.trials), r"another tokenizer"),
+    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, compute=None), r"compute is a NoneType; pass fv\.Compute\("),
+    (lambda h: fv.plan(h.lm, h.trials, tflops=1, compute={}), r"compute is a dict; pass fv\.Compute\("),
+    (lambda h: fv.plan(h.lm, h.trials, tflops=1, compute=fv.Compute(max_rows="auto")), r"max_rows=auto depends on the"),
     (lambda h: fv.load_result("no.npz"), r"no\.npz is missing"),
     (lambda h: fv.open_run("nowhere"), r"nowhere is no run's folder: there is no artifacts/stepD_meta\.json in it"),
 ]
@@ -142,18 +150,26 @@ def test_trials_without_held_out_ones_cannot_be_evaluated_on(held: Notebook) -> 
 def test_a_vector_of_other_prompts_or_another_model_is_warned_of(held: Notebook) -> None:
     arrows = fv.sample_trials({"r": PAIRS}, held.lm, demos=2, fit=2, held_out=2, template="arrow")
     with pytest.warns(fv.FvWarning, match=r"The vector r is of prompts like 'Q: \{exA\}\\nA:', not"):
-        fv.evaluate(held.lm, held.vector, arrows, layers=0, controls=[], n_unrelated=0, progress=False)
+        fv.evaluate(held.lm, held.vector, arrows, layers=0, controls=[], n_unrelated=0, compute=QUIET)
     assert held.vector.origin is not None
     weights = {**held.vector.origin.weights, "weights_sha256": "0" * 64}
     elsewhere = replace(held.vector, origin=replace(held.vector.origin, weights=weights, model="elsewhere"))
     with pytest.warns(fv.FvWarning, match=r"of the model elsewhere, not"):
-        fv.evaluate(held.lm, elsewhere, held.trials["r"], layers=0, controls=[], n_unrelated=0, progress=False)
+        fv.evaluate(
+            held.lm,
+            elsewhere,
+            held.trials["r"],
+            layers=0,
+            controls=[],
+            n_unrelated=0,
+            compute=QUIET,
+        )
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "other"])
 @pytest.mark.parametrize("kind", ["trials", "effects", "vector", "result"])
 def test_a_damaged_file_is_refused_by_name(kind: str, damage: str, held: Notebook, tmp_path: Path) -> None:
-    result = fv.evaluate(held.lm, held.vector, held.trials["r"], layers=0, controls=[], n_unrelated=0, progress=False)
+    result = fv.evaluate(held.lm, held.vector, held.trials["r"], layers=0, controls=[], n_unrelated=0, compute=QUIET)
     held_by = {"trials": held.trials, "effects": held.effects, "vector": held.vector, "result": result}
     loads = {"trials": fv.load_trials, "effects": fv.load_effects, "vector": fv.load_vector, "result": fv.load_result}
     path = tmp_path / "file"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
+from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.origin import Origin, check_origin
 from fv.data.snapshot import Snapshot
@@ -23,8 +23,8 @@ from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 from fv.heads.effects import KEYS, Effects, HeadEffects, checked_key
 from fv.heads.ranking import Ranking, choose_indices
 from fv.heads.relations import snapshot_for
+from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.interventions.engine import Cell
-from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
@@ -51,9 +51,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     n_unrelated: int = N_TEXTS,
     confidence: float = StatsConfig.confidence,
     seed: int | None = None,
-    engine: str = "auto",
-    max_rows: int | str = ComputeConfig.max_rows,
-    progress: bool = True,
+    compute: Compute = DEFAULT,
 ) -> Result:
     """Inject vectors into prompts without examples, and measure their effect beside controls and baselines (spec 2).
 
@@ -80,9 +78,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         n_unrelated: number of texts on which the cost of an injection is measured; 0 for none.
         confidence: level of the intervals.
         seed: seed of every draw; None for the seed of `trials`.
-        engine: as of `fv.indirect_effects`, and so are `max_rows` and `progress`.
-        max_rows: most token rows in one pass.
-        progress: whether to show bars on a terminal.
+        compute: engine, memory and progress bars.
 
     Raises:
         ConfigError: an argument is out of range, a vector has another width than the model, a requested control is not
@@ -122,7 +118,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     settings, texts = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions), _texts(n_unrelated)
     evaluation = Evaluation(
         lm=lm,
-        engine=make_engine(lm, engine, max_rows, "engine"),
+        engine=checked_compute(compute).engine_for(lm),
         snapshot=snapshot,
         settings=settings,
         ranking=Ranking(checked_key(key), 10),
@@ -133,7 +129,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     )
     scopes = [(vector, snapshot.qids) for vector in given]
     evaluation.candidates(cells)  # refuses impossible conditions before anything runs
-    with bars(progress):
+    with bars(compute.progress):
         found, rows = SERIAL.run(evaluation.flow(scopes, cells, n_trials), "Evaluation")
         assert rows is not None
         held_out = evaluation.results(found, rows)

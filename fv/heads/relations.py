@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fv.config import ComputeConfig, ScoreConfig, Screen, StatsConfig
+from fv.config import ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
 from fv.data.origin import Origin, refuse_other_tokenizer
 from fv.data.snapshot import Snapshot
@@ -17,7 +17,7 @@ from fv.heads.measurement import Measured, Measurement
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.screening import screened
 from fv.heads.stability import with_other_halves
-from fv.interventions.engines import make_engine
+from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.models.language_model import LanguageModel
 from fv.progress import bars
 from fv.work.driver import SERIAL
@@ -35,9 +35,7 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     verify: int | None = None,
     verify_random: int = ScoreConfig.verify_random,
     seed: int | None = None,
-    engine: str = "auto",
-    max_rows: int | str = ComputeConfig.max_rows,
-    progress: bool = True,
+    compute: Compute = DEFAULT,
 ) -> Effects:
     """Measure the indirect effect of heads on every relation, exactly (spec section 2).
 
@@ -60,10 +58,7 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
             the top `verify` if that is smaller).
         verify_random: number of other heads measured, drawn at random.
         seed: seed of the resamples of intervals and of the drawn heads; None for the seed of `trials`.
-        engine: `shared_prefix`, `expanded`, `naive`, or `auto`: the fastest that is exact for the family.
-        max_rows: most token rows in one pass; bounds memory and changes last bits. `auto` takes what fits half of the
-            memory that is free.
-        progress: whether to show a bar on a terminal.
+        compute: engine, memory and progress bars.
 
     Returns:
         effects and means of every relation.
@@ -85,9 +80,9 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
     own_seed = snapshot.meta.seed if seed is None else seed
     score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
-    made = make_engine(lm, engine, max_rows, "engine")
-    how = Measurement(lm, snapshot, swept, made, score, own_seed)
-    with bars(progress):
+    engine = checked_compute(compute).engine_for(lm)
+    how = Measurement(lm, snapshot, swept, engine, score, own_seed, keep_mb=compute.keep_mb)
+    with bars(compute.progress):
         return SERIAL.run(effects_flow(how, StatsConfig()), "Effects")
 
 

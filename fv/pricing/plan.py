@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 
 from fv.config import ComputeConfig, EvaluationConfig, ScoreConfig, Screen, SweepMode, model_presets
-from fv.config.checks import check_at_least, parse_alphas, parse_indices
+from fv.config.checks import AUTO, check_at_least, parse_alphas, parse_indices
 from fv.data.trial_set import Trials
 from fv.errors import ConfigError, TrialError
 from fv.evaluation.conditions import condition_providers, only
 from fv.evaluation.cost import encoded_alike
 from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 from fv.heads.ranking import choose_indices, heads_to_sweep
+from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.interventions.engine import Cell
 from fv.interventions.loading import settings_of
 from fv.models.language_model import LanguageModel
@@ -45,7 +46,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
     gb_per_s: float | None = None,
     disk_gb_per_s: float = 1.0,
     workers: Sequence[int] = (1,),
-    max_rows: int = ComputeConfig.max_rows,
+    compute: Compute = DEFAULT,
 ) -> Price:
     """Price measuring heads on trials and evaluating each relation's vector on its own relation, without weights.
 
@@ -67,7 +68,7 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         gb_per_s: GB/s at which weights are read from memory, the limit of small passes; None to ignore it.
         disk_gb_per_s: GB/s at which weights are read from disk.
         workers: numbers of workers to give times for.
-        max_rows: most token rows in one pass.
+        compute: engine and memory; `max_rows` must be a number.
 
     Returns:
         the price: `table` with one row per stage, `total("exact")` and `total("screened")`.
@@ -98,13 +99,14 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"screen={screen!r} must be one of {', '.join(methods)}.")
     if not 0 <= dev_fraction < 1:
         raise ConfigError(f"dev_fraction={dev_fraction!r} must be from 0 on and below 1.")
-    compute = ComputeConfig(dtype=dtype_of(dtype), strict=False, max_rows=max_rows, sweep=SweepMode.auto)
-    lm, notes = _shape_of(model, compute)
+    settings = _settings(compute, dtype)
+    lm, notes = _shape_of(model, settings)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas(alphas, "alphas")]
     texts = read_unrelated(n_unrelated, names=("n_unrelated", "path"))
     conditions = only(condition_providers() if controls is None else controls)
     stand_in = StandIn.of(lm)
+    compute.engine_for(stand_in)  # refuses an engine that the family does not allow
     load = Workload(
         lm=stand_in,
         shape=Shape.of(lm),
@@ -116,10 +118,22 @@ def plan(  # noqa: PLR0913 - each is a choice of its own
         evaluation=EvaluationConfig(dev_fraction, conditions=conditions),
         texts=encoded_alike(stand_in, texts, snapshot.meta.add_special_tokens) if texts else [],
         n_verified=verified,
-        compute=compute,
+        compute=settings,
         seed=snapshot.meta.seed,
     )
     return priced(load, Processor(tflops, gb_per_s, disk_gb_per_s, tuple(workers)), notes)
+
+
+def _settings(compute: Compute, dtype: str | torch.dtype) -> ComputeConfig:
+    if checked_compute(compute).max_rows == AUTO:
+        raise ConfigError("max_rows=auto depends on the memory of the machine that runs: give fv.plan a number.")
+    return ComputeConfig(
+        dtype=dtype_of(dtype),
+        strict=False,
+        max_rows=compute.max_rows,
+        sweep=SweepMode(compute.engine),
+        keep_mb=compute.keep_mb,
+    )
 
 
 def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> PricedModel:

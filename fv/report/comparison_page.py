@@ -10,7 +10,7 @@ from fv.evaluation.summary import records
 from fv.figures.contrasts import contrast_forest
 from fv.report.comparison import Comparison, compare, comparison_folder, effect_text
 from fv.report.page import rendered, write_files
-from fv.report.page_tables import Cell, PageTable, page_table
+from fv.report.page_tables import PageTable, TableCell, page_table
 from fv.report.pictures import MOST_RELATIONS, Picture
 from fv.report.provenance import made_with
 
@@ -70,7 +70,7 @@ def _effects(comparison: Comparison) -> PageTable:
         [
             row[0],
             *(
-                Cell(effect_text(found[row[0].text, run]), cell.exact)
+                TableCell(effect_text(found[row[0].text, run]), cell.exact)
                 for run, cell in zip(comparison.runs, row[1:], strict=True)
             ),
         ]

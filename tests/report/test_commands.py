@@ -48,9 +48,7 @@ def test_without_the_extra_one_line_says_so_and_nothing_fails(hostile_run: Run, 
     assert re.fullmatch(r"No page was written\. .*pip install 'function-vectors\[report\]'\.", last)
 
 
-@pytest.mark.parametrize(
-    ("formats", "problem"), [("gif", "'gif' is none of svg, pdf, png"), ("svg,svg", "one twice")]
-)
+@pytest.mark.parametrize(("formats", "problem"), [("gif", "'gif' is none of svg, pdf, png"), ("svg,svg", "one twice")])
 def test_unknown_and_repeated_formats_are_refused(make_config: MakeConfig, formats: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=rf"report\.formats=.*{problem}\."):
         make_config(f"report.formats=[{formats}]")
