@@ -38,7 +38,7 @@ def test_trials_that_chose_the_heads_are_not_called_held_out(
     assert any("chose the heads" in line for line in summary["warnings"])
     print_report(step6)
     said = " ".join(capsys.readouterr().out.split())
-    assert "all of them chose the heads and made the vectors" in said and "their test trials" not in said
+    assert "all of them chose the heads and gave the vectors" in said and "trials, the test trials" not in said
     apart = run_pipeline(make_config(*tiny_overrides, "run_id=apart"))
     assert read_json(apart / "eval_summary.json")["eval_split"] == "eval"
     assert not any("chose the heads" in line for line in read_json(apart / "eval_summary.json")["warnings"])

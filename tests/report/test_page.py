@@ -221,7 +221,7 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
     shutil.copytree(hostile_run.paths.root, root)
     shutil.rmtree(root / "artifacts" / "step6")
     html = write_page(open_run(root)).read_text(encoding="utf-8")
-    assert "Step6 has not run" in html and "No answers were taken" in html and 'id="figure-heads"' in html
+    assert "Step6 has not run" in html and "This run recorded no answers" in html and 'id="figure-heads"' in html
     (root / "artifacts" / "fv_global_resid_meta.json").unlink()
     html = write_page(open_run(root)).read_text(encoding="utf-8")
     assert "StepE has not run" in html and 'id="figure-heads"' in html
@@ -246,7 +246,7 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
             "Dev trials",
         ),
         (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),
-        (["data.split=shared"], "All of them are fit trials, which chose the heads and made the vectors", "given"),
+        (["data.split=shared"], "All of them are fit trials, which chose the heads and gave the vectors", "given"),
     ],
 )
 def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(

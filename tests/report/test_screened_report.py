@@ -85,7 +85,7 @@ def test_the_page_says_so_and_shows_how_far_the_choice_can_be_trusted(run: Run) 
     record = run.record("screen_report")
     assert f"{record['n_verified']['all']} of 12 attention heads were each tried" in html
     assert "every attention head was tried" not in html
-    assert "Screened by gradient" in html and "does not say that none would" in html
+    assert "Screened by gradient" in html and "does not say that there are none" in html
     shown = {float(exact) for row in Page(html).cells["screen"] for _, exact in row if exact is not None}
     numbers = screen_table(record).select_dtypes("number").to_numpy().ravel()
     assert shown == {number for number in numbers.tolist() if not np.isnan(number)}
