@@ -36,14 +36,14 @@ from fv.data.prompts import prompt_of
 from fv.data.relations import Pair, Relation, Relations
 from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Trial
-from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.cells import grid
+from fv.evaluation.condition import Condition, best_cells, settled
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.evaluation import Evaluation, GridResults
 from fv.evaluation.grid import eval_trials
+from fv.evaluation.questions import RelationPrompts
 from fv.evaluation.selection import choose_cells
-from fv.evaluation.settled import Condition, best_cells, settled
 from fv.evaluation.tables import ALL, CONTRASTED, CONTRASTS_KEY, contrast_rows
 from fv.heads.measurement import Measurement
 from fv.heads.ranking import Ranking, heads_to_sweep
@@ -240,9 +240,9 @@ def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
     cell = Cell(int(chosen["layer"].item()), float(chosen["alpha"].item()))
     every = of_relations.of(NULL, [(run.grid.vectors[0], cell)]).own
     candidates = [each for each in every if each.name != "random_vector" or each.draw >= n_drawn]
-    asked = Asked.of(evaluation.lm, evaluation.snapshot, NULL, run.grid.parts)
+    prompts = RelationPrompts.of(evaluation.lm, evaluation.snapshot, NULL, run.grid.parts)
     stream, weaker = of_relations.stream(NULL), evaluation.settings.controls.weaker
-    choice = DevChoice(evaluation.engine, asked.dev, cells, weaker, stream.unit)
+    choice = DevChoice(evaluation.engine, prompts.dev, cells, weaker, stream.unit)
     return zip(candidates, settled(candidates, best_cells(candidates, choice), stream), strict=True)
 
 

@@ -34,6 +34,7 @@ from fv.heads.effects import KEYS
 from fv.heads.measurement import Measurement
 from fv.heads.ranking import Ranking
 from fv.heads.relations import effects_flow, indirect_effects
+from fv.interventions.compute import Compute
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -76,7 +77,7 @@ def prepared(config: Config, lm: LanguageModel, phase: str) -> Callable[[], Any]
         return lambda: SERIAL.run(effects_flow(how, StatsConfig()), "")
     # Which heads make the vectors does not change what it costs to inject them.
     middle = [lm.n_layers // 2 + i for i in range(-(-3 * K // lm.n_heads))]
-    effects = indirect_effects(lm, trials, layers=middle, n_trials=2, progress=False)
+    effects = indirect_effects(lm, trials, layers=middle, n_trials=2, compute=Compute(progress=False))
     vectors = [(function_vector(lm, effects[q_id], k=K), [q_id]) for q_id in effects]
     ranking = Ranking(KEYS[0], K)
     evaluation = Evaluation(lm, engine, trials.snapshot, config.evaluation, ranking, effects, seed=config.seed)

@@ -22,9 +22,9 @@ import fv
 from benchmarks.coverage import print_table
 from fv.data.relations import Pair
 from fv.data.trials import Trials
-from fv.evaluation.asked import Asked
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.grid import eval_parts
+from fv.evaluation.questions import RelationPrompts
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.edits import AddVector
@@ -74,16 +74,16 @@ def spreads(
     rows: list[list[object]] = []
     ratios: list[tuple[float, float]] = []
     for name in relations:
-        effects, asked = measured(lm, name, seeds)
+        effects, prompts = measured(lm, name, seeds)
         for k in ks:
-            found = list(_spread(lm, name, effects, asked, k))
+            found = list(_spread(lm, name, effects, prompts, k))
             ratios.append((found[3], found[7]))
             rows.append([name, str(k), *(f"{value:.2f}" for value in found)])
     level, corrupted = np.exp(np.log(ratios).mean(0))
     return header, [*rows, ["geometric mean", *[""] * 4, f"{level:.2f}", *[""] * 3, f"{corrupted:.2f}"]]
 
 
-def measured(lm: LanguageModel, name: str, seeds: Sequence[int]) -> tuple[list[Effects], Asked]:
+def measured(lm: LanguageModel, name: str, seeds: Sequence[int]) -> tuple[list[Effects], RelationPrompts]:
     """Effects of each seed's fit trials, and eval trials that none of them has seen."""
     pairs = list(fv.read_relations(names=[name])[name].pairs)
     held_out = fv.sample_trials({name: pairs}, lm, demos=DEMOS, fit=FIT, held_out=N_EVAL, seed=0)
@@ -92,15 +92,17 @@ def measured(lm: LanguageModel, name: str, seeds: Sequence[int]) -> tuple[list[E
     found = []
     for seed in track(seeds, name, console=Console(stderr=True)):
         trials = fv.sample_trials({name: left}, lm, demos=DEMOS, fit=FIT, held_out=0, seed=seed)
-        found.append(fv.indirect_effects(lm, trials, progress=False))
+        found.append(fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False)))
     parts = eval_parts(held_out.snapshot, [name], None, DEV, 0)
-    return found, Asked.of(lm, held_out.snapshot, name, parts)
+    return found, RelationPrompts.of(lm, held_out.snapshot, name, parts)
 
 
-def _spread(lm: LanguageModel, name: str, every: Sequence[Effects], asked: Asked, k: int) -> Iterator[float]:
+def _spread(
+    lm: LanguageModel, name: str, every: Sequence[Effects], prompts: RelationPrompts, k: int
+) -> Iterator[float]:
     engine, ranking = make_engine(lm, "auto", 512), Ranking(KEY, k)
     first = fv.function_vector(lm, every[0][name], k=k)
-    choice = DevChoice(engine, asked.dev, GRID, [], None)
+    choice = DevChoice(engine, prompts.dev, GRID, [], None)
     cell = choice.of_vectors(first.values[None])[0]
     groups: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[]]
     for effects in every:
@@ -109,7 +111,7 @@ def _spread(lm: LanguageModel, name: str, every: Sequence[Effects], asked: Asked
         groups.append([each[1:] for each in refits(lm, effects, vector, ranking, N_REFITS, 0)])
     both = [each for group in groups for pair in group for each in pair]
     edits = [None, *(AddVector(cell.layer, cell.alpha * values) for values in both)]
-    means = engine.target_logprobs(asked.prompts["zero_shot"], edits).mean(0).numpy()
+    means = engine.target_logprobs(prompts.test["zero_shot"], edits).mean(0).numpy()
     changes = iter((means[1:] - means[0]).reshape(-1, 2))  # (n_vectors, 2): the vector's and the corrupted one's
     levels = [np.array(list(itertools.islice(changes, len(group)))) for group in groups]
     for values in ([level[:, 0] for level in levels], [level[:, 0] - level[:, 1] for level in levels]):
@@ -129,7 +131,7 @@ def whole_runs(
             trials: Trials = fv.sample_trials(
                 fv.read_relations(names=[name]), lm, demos=DEMOS, fit=FIT, held_out=N_EVAL, seed=seed
             )
-            effects = fv.indirect_effects(lm, trials, progress=False)
+            effects = fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False))
             vector = fv.function_vector(lm, effects[name], k=k)
             layers, alphas = (sorted({*values}) for values in zip(*GRID, strict=True))
             result = fv.evaluate(
@@ -141,7 +143,7 @@ def whole_runs(
                 controls=["refits", "corrupted_prompts"],
                 effects=effects,
                 n_unrelated=0,
-                progress=False,
+                compute=fv.Compute(progress=False),
             )
             found.append(result.tables["headline"].iloc[0])
         for column in ("delta_logprob", "minus_corrupted"):

@@ -32,7 +32,7 @@ def exact_effects(lm: LanguageModel, trials: fv.Trials) -> Effects:
     path = FOLDER / f"{trials.snapshot.qids[0]}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fv.indirect_effects(lm, trials, progress=False).save(path)
+        fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False)).save(path)
     return fv.load_effects(path)
 
 

@@ -12,6 +12,7 @@ from fv.config import EvaluationConfig
 from fv.evaluation.evaluation import Evaluation
 from fv.heads.effects import KEYS, Ranking
 from fv.heads.relations import indirect_effects
+from fv.interventions.compute import Compute
 from fv.interventions.edits import LastTokenEdit, first_block
 from fv.interventions.engine import AnswerReads, Cell, Engine
 from fv.interventions.engines import make_engine
@@ -81,7 +82,7 @@ def measure_second_half(
     trials = demo_trials(lm)
     # Which heads make the vectors does not change what it costs to compare them.
     middle = [lm.n_layers // 2 + i for i in range(-(-2 * K // lm.n_heads))]
-    effects = indirect_effects(lm, trials, layers=middle, n_trials=2, progress=False)
+    effects = indirect_effects(lm, trials, layers=middle, n_trials=2, compute=Compute(progress=False))
     q_id = EIGHT_RELATIONS[0]
     vector, ranking = function_vector(lm, effects[q_id], k=K), Ranking(KEYS[0], K)
     best: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from .app import entrypoint, run
 @entrypoint("report")
 def main(cfg: DictConfig) -> None:
     if cfg.runs:
-        run(cfg, "fv.report.compared", "print_compared", with_model=False, page="compared_page.compared_page")
+        run(cfg, "fv.report.comparison", "print_comparison", with_model=False, page="comparison_page.comparison_page")
     else:
         run(cfg, "fv.report.terminal", "report", with_model=False, page="page.report_page")
 

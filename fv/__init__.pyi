@@ -19,8 +19,9 @@ from .evaluation.result import Result as Result
 from .evaluation.result import load_result as load_result
 from .heads.effects import Effects as Effects
 from .heads.effects import HeadEffects as HeadEffects
-from .heads.effects_file import load_effects as load_effects
+from .heads.file import load_effects as load_effects
 from .heads.relations import indirect_effects as indirect_effects
+from .interventions.compute import Compute as Compute
 from .interventions.editable import EditableModel as EditableModel
 from .interventions.edits import AddVector as AddVector
 from .interventions.edits import ReplaceResidual as ReplaceResidual
@@ -29,7 +30,7 @@ from .interventions.engine import Cell as Cell
 from .interventions.engine import Head as Head
 from .interventions.loading import load_model as load_model
 from .interventions.wrapping import wrap as wrap
-from .pricing.planned import plan as plan
+from .pricing.plan import plan as plan
 from .pricing.price import Price as Price
 from .runs.run import Run as Run
 from .runs.run import open_run as open_run

@@ -6,9 +6,9 @@ python scripts/docs_figures.py [run folder] [folder of the pictures]
 import sys
 from pathlib import Path
 
-from fv.report.facts import Facts
 from fv.report.page import save_picture
 from fv.report.pictures import pictures_of
+from fv.report.results import RunResults
 from fv.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ def draw(run: Path, into: Path) -> list[Path]:
     """Draw those of `NAMES` that the run has tables for, as PNG; returns their paths."""
     into.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for picture in pictures_of(Facts(open_run(run))):
+    for picture in pictures_of(RunResults(open_run(run))):
         if picture.name in NAMES:
             drawn.append(path := into / f"{picture.name}.png")
             save_picture(picture, path, "png")

@@ -27,6 +27,8 @@ from fv.interventions.editable import EditableModel
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
 
+QUIET = fv.Compute(progress=False)
+
 Model = TypeVar("Model", bound=LanguageModel)
 PLACES = [torch.device(f"privateuseone:{number}") for number in range(3)]
 MOVES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten.lift_fresh.default}
@@ -167,10 +169,17 @@ def results_of(lm: EditableModel) -> list[np.ndarray]:
     """Tables of a relation whose answer is its query twice."""
     relation = {"twice": [(letter, letter * 2) for letter in "abcdefghijklmnop"]}
     trials = fv.sample_trials(relation, lm, demos=2, fit=3, held_out=6, template="qa", seed=1)
-    effects = fv.indirect_effects(lm, trials, progress=False)
+    effects = fv.indirect_effects(lm, trials, compute=QUIET)
     vector = fv.function_vector(lm, effects["twice"], k=3)
     found = fv.evaluate(
-        lm, vector, trials["twice"], effects=effects, layers="all", alphas=[1, 2], controls="all", progress=False
+        lm,
+        vector,
+        trials["twice"],
+        effects=effects,
+        layers="all",
+        alphas=[1, 2],
+        controls="all",
+        compute=QUIET,
     )
     # Without tables of ranks and shares of right answers, where rounding may turn one over.
     tables = [effects["twice"].table, found.table, found.tables["contrasts"], found.tables["transfer"]]

@@ -29,10 +29,10 @@ LONG = "a_relation_whose_name_is_long"
 @pytest.fixture(scope="module")
 def objects(tiny_llama: LanguageModel) -> dict[str, Any]:
     trials = fv.sample_trials({"r": PAIRS, LONG: PAIRS}, tiny_llama, demos=2, fit=2, held_out=4)
-    effects = fv.indirect_effects(tiny_llama, trials, progress=False)
+    effects = fv.indirect_effects(tiny_llama, trials, compute=fv.Compute(progress=False))
     vectors = [fv.function_vector(tiny_llama, effects[name], k=3) for name in trials]
     asked: dict[str, Any] = {"layers": [0, 1], "alphas": [1, 2], "controls": ["corrupted_prompts"], "n_unrelated": 0}
-    result = fv.evaluate(tiny_llama, vectors, trials, effects=effects, progress=False, **asked)
+    result = fv.evaluate(tiny_llama, vectors, trials, effects=effects, compute=fv.Compute(progress=False), **asked)
     return {"trials": trials, "effects": effects, "vectors": vectors, "result": result}
 
 

@@ -12,6 +12,8 @@ import torch
 import fv
 from fv.models.language_model import LanguageModel
 
+QUIET = fv.Compute(progress=False)
+
 PAIRS = [(f"word{i}", f"answer{i}") for i in range(30)]
 
 
@@ -65,40 +67,49 @@ RELATIONS: list[Wrong] = [
     (lambda h: fv.load_trials("no.json"), r"no\.json is missing"),
 ]
 EFFECTS: list[Wrong] = [
-    (lambda h: fv.indirect_effects(h.lm, {"r": PAIRS}), r"trials is a dict, where what fv\.sample_trials gives"),
+    (
+        lambda h: fv.indirect_effects(h.lm, {"r": PAIRS}),
+        r"trials is a dict; pass the trials that fv\.sample_trials",
+    ),
     (lambda h: fv.indirect_effects(h.other, h.trials), r"trials were tokenised by another tokenizer than .*'s"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, layers=3), r"layers=\[3\]: \[3\] out of range; .* 0 to 2"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, heads=[4]), r"heads=\[4\]: \[4\] out of range; .* 0 to 3"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, layers="most"), r"layers='most' must be all, a number from 0"),
     (lambda h: fv.indirect_effects(h.lm, h.trials, n_trials=0), r"n_trials=0 must be a whole number of 1 or more"),
-    (lambda h: fv.indirect_effects(h.lm, h.trials, engine="fast"), r"engine='fast' must be one of auto"),
-    (lambda h: fv.indirect_effects(h.lm, h.trials, max_rows=0), r"max_rows=0 must be a whole number of 2 or more"),
-    (lambda h: h.effects["t"], r"no effects of 't'; there are some of r, s"),
+    (lambda h: fv.Compute(engine="fast"), r"engine='fast' must be one of auto"),
+    (lambda h: fv.Compute(max_rows=0), r"max_rows=0 must be a whole number of 2 or more"),
+    (lambda h: fv.Compute(keep_mb=-1), r"keep_mb=-1 must be a whole number of 0 or more"),
+    (lambda h: fv.Compute(progress="no"), r"progress='no' must be True or False"),
+    (lambda h: fv.indirect_effects(h.lm, h.trials, compute="naive"), r"compute is a str; pass fv\.Compute\(engine="),
+    (lambda h: h.effects["t"], r"No effects of 't' were measured, only of r, s"),
     (lambda h: h.effects.mean(["t"]), r"relations=\['t'\] must be some of r, s"),
     (lambda h: h.effects["r"].top(0), r"k=0 must be a whole number of 1 or more"),
     (lambda h: h.effects["r"].top(13), r"k=13 is more than the 12 heads"),
     (lambda h: h.effects["r"].top(1, "delta"), r"key='delta' must be one of mean_delta_logprob, mean_delta_p"),
     (lambda h: fv.load_effects("no.safetensors"), r"no\.safetensors is missing"),
-    (lambda h: fv.function_vector(h.lm, h.effects), r"effects is a Effects, where those of one relation are due"),
+    (lambda h: fv.function_vector(h.lm, h.effects), r"effects is a Effects; pass the effects of one relation"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], 2, heads=[(0, 1)]), r"k takes .*, and heads names them"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 4)]), r"heads holds \(0, 4\); .* head 0 to 3"),
     (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[(0, 1), (0, 1)]), r"heads names \(0, 1\) twice"),
-    (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[]), r"heads names no head"),
+    (lambda h: fv.function_vector(h.lm, h.effects["r"], heads=[]), r"heads is empty"),
     (lambda h: fv.function_vector(h.other, h.effects["r"], 2), r"effects are of the model .*, not .* Measure effects"),
     (lambda h: h.vector.at(), r"at\(\) takes a cell, such as result\.cell, or layer="),
-    (lambda h: fv.Vector.of([1.0]), r"values is list, where a \(d_model,\) tensor"),
+    (lambda h: fv.Vector.of([1.0]), r"values is list; it must be a \(d_model,\) tensor"),
     (lambda h: fv.load_vector("no.safetensors"), r"no\.safetensors is missing"),
 ]
 EVALUATION: list[Wrong] = [
-    (lambda h: fv.evaluate(h.lm, h.vector.values, h.trials), r"vectors must be a Vector, of fv\.function_vector"),
-    (lambda h: fv.evaluate(h.lm, fv.Vector.of(torch.ones(3)), h.trials), r"is \(3,\), and .* takes \(40,\)"),
+    (
+        lambda h: fv.evaluate(h.lm, h.vector.values, h.trials),
+        r"vectors must be one or several Vectors",
+    ),
+    (lambda h: fv.evaluate(h.lm, fv.Vector.of(torch.ones(3)), h.trials), r"is \(3,\), but .* takes \(40,\)"),
     (lambda h: fv.evaluate(h.lm, [h.vector, h.vector], h.trials), r"Two vectors are called r@k3"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, layers=7), r"layers=\[7\]: \[7\] out of range"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alphas="big"), r"alphas='big' must be a finite number"),
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="norm"), r"alpha_unit='norm' must be one of"),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, alpha_unit="residual"),
-        r"alpha_unit=residual needs the norms .*: give effects=\.",
+        r"alpha_unit=residual needs the norms .*: pass effects=…\.",
     ),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, key="p"),
@@ -110,10 +121,13 @@ EVALUATION: list[Wrong] = [
     (lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random"]), r"no condition called 'random'.*Near it"),
     (
         lambda h: fv.evaluate(h.lm, h.vector, h.trials, controls=["random_heads"]),
-        r"random_heads are made of effects .*: give effects=, what",
+        r"random_heads need effects .*: pass effects=…, as",
     ),
-    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector, where"),
+    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, effects=h.vector), r"effects is a Vector; pass"),
     (lambda h: fv.evaluate(h.other, h.vector, h.trials), r"another tokenizer"),
+    (lambda h: fv.evaluate(h.lm, h.vector, h.trials, compute=None), r"compute is a NoneType; pass fv\.Compute\("),
+    (lambda h: fv.plan(h.lm, h.trials, tflops=1, compute={}), r"compute is a dict; pass fv\.Compute\("),
+    (lambda h: fv.plan(h.lm, h.trials, tflops=1, compute=fv.Compute(max_rows="auto")), r"max_rows=auto depends on the"),
     (lambda h: fv.load_result("no.npz"), r"no\.npz is missing"),
     (lambda h: fv.open_run("nowhere"), r"nowhere is no run's folder: there is no artifacts/stepD_meta\.json in it"),
 ]
@@ -136,18 +150,26 @@ def test_trials_without_held_out_ones_cannot_be_evaluated_on(held: Notebook) -> 
 def test_a_vector_of_other_prompts_or_another_model_is_warned_of(held: Notebook) -> None:
     arrows = fv.sample_trials({"r": PAIRS}, held.lm, demos=2, fit=2, held_out=2, template="arrow")
     with pytest.warns(fv.FvWarning, match=r"The vector r is of prompts like 'Q: \{exA\}\\nA:', not"):
-        fv.evaluate(held.lm, held.vector, arrows, layers=0, controls=[], n_unrelated=0, progress=False)
+        fv.evaluate(held.lm, held.vector, arrows, layers=0, controls=[], n_unrelated=0, compute=QUIET)
     assert held.vector.origin is not None
     weights = {**held.vector.origin.weights, "weights_sha256": "0" * 64}
     elsewhere = replace(held.vector, origin=replace(held.vector.origin, weights=weights, model="elsewhere"))
     with pytest.warns(fv.FvWarning, match=r"of the model elsewhere, not"):
-        fv.evaluate(held.lm, elsewhere, held.trials["r"], layers=0, controls=[], n_unrelated=0, progress=False)
+        fv.evaluate(
+            held.lm,
+            elsewhere,
+            held.trials["r"],
+            layers=0,
+            controls=[],
+            n_unrelated=0,
+            compute=QUIET,
+        )
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "other"])
 @pytest.mark.parametrize("kind", ["trials", "effects", "vector", "result"])
 def test_a_damaged_file_is_refused_by_name(kind: str, damage: str, held: Notebook, tmp_path: Path) -> None:
-    result = fv.evaluate(held.lm, held.vector, held.trials["r"], layers=0, controls=[], n_unrelated=0, progress=False)
+    result = fv.evaluate(held.lm, held.vector, held.trials["r"], layers=0, controls=[], n_unrelated=0, compute=QUIET)
     held_by = {"trials": held.trials, "effects": held.effects, "vector": held.vector, "result": result}
     loads = {"trials": fv.load_trials, "effects": fv.load_effects, "vector": fv.load_vector, "result": fv.load_result}
     path = tmp_path / "file"

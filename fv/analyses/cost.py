@@ -1,4 +1,4 @@
-"""Injection cost: what every condition changes in texts that have nothing to do with its relation (docs/methods.md)."""
+"""Injection cost: the change that every condition causes in unrelated texts (docs/methods.md)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from fv.analyses.running.analysis import Analysis
-from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 
 if TYPE_CHECKING:
     from fv.runs.live_run import LiveRun
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Cost(Analysis):
-    """What each condition costs elsewhere: how it changes the next token of unrelated texts, at its own cell."""
+    """Cost of each condition at its own cell: the change that it causes in the next token of unrelated texts."""
 
     n_texts: Annotated[int, Ge(0)] = N_TEXTS
-    """Unrelated texts that it is measured on; 0 for none."""
+    """Number of unrelated texts; 0 for none."""
     texts_path: str | None = None
-    """A UTF-8 file with one such text a line; null means the project's own."""
+    """UTF-8 file with one unrelated text per line; null for the project's own."""
 
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out_trials", "injected", "effects")
     default: ClassVar[bool] = True

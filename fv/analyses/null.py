@@ -1,4 +1,4 @@
-"""The null: every contrast of vectors whose relation has no function (docs/methods.md, "The null")."""
+"""Null: every contrast for vectors of relations without a function (docs/methods.md, "The null")."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class NullScreen(StrEnum):
-    """The screen of a draw's heads."""
+    """Screen of a draw's heads."""
 
     auto = "auto"
-    """By gradient if that is far cheaper than to measure all heads; as the run, if the run is screened."""
+    """Screen by gradient if that is far cheaper than measuring all heads; like the run if the run is screened."""
     run = "run"
-    """As the run."""
+    """Screen or measure all heads, like the run."""
     gradient = "gradient"
-    """By gradient."""
+    """Screen by gradient."""
 
 
 @dataclass
 class Null(Analysis):
-    """Contrasts of vectors made of relations whose outputs are permuted, and a permutation p for every relation."""
+    """Contrasts of vectors from relations with permuted outputs, and a permutation p for every relation."""
 
     draws: Annotated[int, Ge(20)] = 30
-    """Shuffled relations in all, dealt to the run's relations in turn."""
+    """Total number of relations with permuted outputs, made from the run's relations in turn; 20 or more."""
     screen: NullScreen = NullScreen.auto
-    """The screen of a draw's heads: `auto`, by gradient if that is cheaper; `run`, as the run; `gradient`."""
+    """Screen of a draw's heads: `auto`, by gradient if that is cheaper; `run`, like the run; `gradient`."""
 
     reads: ClassVar[tuple[str, ...]] = ("eval_trials", "held_out", "contrasts", "headline", "effects", "injected")
 
@@ -57,7 +57,7 @@ class Null(Analysis):
 
         headline, draws = run.table("headline"), tables["null_draws"]
         means, contrasts = run.table("held_out"), run.table("contrasts")
-        # A draw says nothing of vectors away from their relation.
+        # A draw gives no null for a vector on another relation than its own.
         of = {vector.name: vector.source_qid for vector in run.injected}
         every = headline[["fv", "eval_qid"]].itertuples(index=False, name=None)
         pairs = [(fv, q_id) for fv, q_id in every if of[fv] in (None, q_id)]
@@ -66,15 +66,15 @@ class Null(Analysis):
         return {"null": null_table(draws, run.stats), "null_p": found, "null_draws": draws}
 
     def summary(self, tables: "Tables") -> Any:
-        # The draws one by one are in their table.
+        # Single draws are in their table only.
         return super().summary({name: table for name, table in tables.items() if name != "null_draws"})
 
     def is_screened(self, score: "ScoreConfig", n_heads: int) -> bool:
-        """Whether the heads of a draw are screened in a run that measures all `n_heads` heads.
+        """Tell whether the heads of a draw are screened.
 
         Args:
             score: the run's settings.
-            n_heads: heads that it sweeps.
+            n_heads: number of heads that the run sweeps.
         """
         from fv.evaluation.null import is_cheaper_screened
 

@@ -1,4 +1,4 @@
-"""Ranking stability: how sure each head's place in the top k is (docs/methods.md, "Stability of a ranking")."""
+"""Ranking stability: the certainty of each head's place in the top k (docs/methods.md, "Stability of a ranking")."""
 
 import logging
 from collections import defaultdict
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 GAP = {"mean": "gap", "ci_low": "gap_ci_low", "ci_high": "gap_ci_high", "n_within_error": "n_within_error"}
-"""What a report says of the gap at k, and the columns that hold it."""
+"""{key of a report on the gap at k: its column}."""
 
 
 @dataclass
 class RankingStability(Analysis):
-    """How sure each head's place in the top k is, and how many trials would be enough."""
+    """Certainty of each head's place in the top k, and its growth with the number of trials."""
 
     after: ClassVar[str] = "StepE"
     reads: ClassVar[tuple[str, ...]] = ("effects", "vectors")
@@ -33,7 +33,7 @@ class RankingStability(Analysis):
     def compute(self, run: "LiveRun", unit: str | None) -> "Tables":
         import pandas as pd
 
-        from fv.vectors.ranked import stability_of
+        from fv.vectors.rankings import stability_of
 
         found = stability_of(run.effects, unit, run.ranking, run.stats, run.seed)
         ((name, report),) = found.reports.items()
@@ -49,7 +49,7 @@ class RankingStability(Analysis):
         }
 
     def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
-        """Say, in one line for all, which rankings k cuts through a tie of."""
+        """Return the tables, and log in one line the rankings in which k cuts through a tie."""
         rows = tables["ranking_stability"]
         tied = rows[(rows["gap_ci_low"] <= 0) & (rows["gap_ci_high"] >= 0)]["ranking"].tolist()
         if tied:
@@ -79,7 +79,7 @@ def _points() -> list[str]:
 
 
 def _report(row: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """`fv.heads.stability.stability_report` again, from its tables."""
+    """Rebuild the JSON of `fv.heads.stability.stability_report` from its tables."""
     halves = [point for point in curve if point["overlap_apart"] is not None]
     numbers = {key: row[key] for key in ("n_trials", "mean_inclusion", "lowest_inclusion")}
     gap = {key: row[column] for key, column in GAP.items()} if row["gap"] is not None else None

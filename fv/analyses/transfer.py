@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Transfer(Analysis):
-    """Each relation's vector on each relation: effects, cosines, and how far the diagonal stands out."""
+    """Each relation's vector on each relation: effects, cosines, and the dominance of the diagonal."""
 
     reads: ClassVar[tuple[str, ...]] = ("held_out_trials", "held_out", "contrasts", "injected")
     default: ClassVar[bool] = True

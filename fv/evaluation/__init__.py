@@ -1,6 +1,6 @@
-"""What injected vectors do: grid, choice on dev trials, conditions on test trials, transfer, cost, tables.
+"""Evaluation of injected vectors: grid, choice on dev trials, conditions on test trials, transfer, cost, tables.
 
-Here are the names that need no torch, by which conditions are added; the rest are imported from their modules.
+This module exports the names for adding conditions, which need no torch. Import all others from their own modules.
 """
 
 from fv.evaluation.candidate import Candidate, Injected, LayerVectors

@@ -1,4 +1,4 @@
-"""A condition before its cell is settled: its prompt, its edit, and what it is compared with."""
+"""Candidate: a condition before its cell is settled, with its prompt, its edit and its comparisons."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from fv.interventions.engine import Cell
 
 NO_VECTOR = ""
-"""The `fv` of a condition without a function vector."""
+"""Value of `fv` for a condition that belongs to no function vector."""
 UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted": "corrupted"}
-"""Conditions without an edit, and their prompts: edits of these prompts change them."""
+"""{condition without an edit: its kind of prompt}; edits of a prompt are compared with these."""
 
 
 class At(StrEnum):
-    """Where an injected vector is added."""
+    """Choice of the cell at which a vector is injected."""
 
     given = "given"
-    """At a given cell."""
+    """The given cell."""
     own = "own"
-    """At its own best cell on dev trials, among the cells of the grid, weaker strengths, and none at all."""
+    """The vector's own best cell on dev trials, among the grid's cells, weaker strengths, and no injection at all."""
     refitted = "refitted"
-    """At the cell of the condition that it is a refit of."""
+    """The cell of the condition that is refitted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """A vector, (d_model,), added at `cell`, or `at` a cell that is found first."""
+    """Injection of a vector, (d_model,), at `cell`, or at a cell that is chosen first (`at`)."""
 
     vector: Tensor
     cell: Cell
@@ -42,8 +42,10 @@ class Injected:
 
 @dataclass(frozen=True, eq=False)
 class LayerVectors:
-    """A vector for each layer, (n_layers, d_model), of which one is added, or `replaces` the residual stream, at its
-    own best cell on dev trials; at `cell` where there are none."""
+    """Injection of a layer's own vector, from (n_layers, d_model), at the best cell on dev trials.
+
+    The vector is added to the residual stream, or `replaces` it. Without dev trials it is injected at `cell`.
+    """
 
     vectors: Tensor
     cell: Cell
@@ -52,20 +54,20 @@ class LayerVectors:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A condition (`fv.evaluation.settled.Condition`) before its cell is settled.
+    """A condition (`fv.evaluation.condition.Condition`) before its cell is settled.
 
     Attributes:
-        name: what it is.
-        prompt: `zero_shot`, `clean` or `corrupted`.
-        edit: what it does; None for nothing.
-        fv: the function vector it belongs to; empty where it belongs to none.
-        draw: which of several of its kind.
-        of: the other relation it is made of.
+        name: its name.
+        prompt: kind of prompt, `zero_shot`, `clean` or `corrupted`.
+        edit: edit of the last prompt token; None for no edit.
+        fv: the function vector that it belongs to; empty if it belongs to none.
+        draw: number of the random draw, if there are several.
+        of: the other relation that it is made from.
         compared_with: the vector whose controls a vector is compared with.
-        all_draws: whether there are no other draws of its kind than those that are run.
+        all_draws: whether all possible draws are run.
         minus: the conditions that are subtracted from it, trial by trial.
         control_of: the conditions that it is subtracted from.
-        refit_of: the condition whose intervals it widens, made again from resampled fit trials; empty for none.
+        refit_of: the condition that it is a refit of, whose intervals it widens; empty for none.
     """
 
     name: str
@@ -85,23 +87,23 @@ class Candidate:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """The fields that only name it."""
+        """Fields that describe the condition and do not change its numbers."""
         return {key: getattr(self, key) for key in ("fv", "draw", "of", "compared_with", "all_draws", "refit_of")}
 
     @property
     def contrasts(self) -> list[tuple[str, str]]:
-        """(condition, what is subtracted from it), of all comparisons that it has a part in."""
+        """All its comparisons: pairs of a condition and the condition subtracted from it."""
         return [*((self.name, other) for other in self.minus), *((other, self.name) for other in self.control_of)]
 
     @property
     def content(self) -> list[Any]:
-        """All that its numbers depend on beside prompts and the cells to choose from: a JSON value."""
+        """Everything except prompts and cells to choose from that its numbers depend on, as a JSON value."""
         edit = [] if self.edit is None else [_content(getattr(self.edit, own.name)) for own in fields(self.edit)]
         return [self.name, self.prompt, type(self.edit).__name__, edit, self.labels]
 
 
 def _content(value: Any) -> Any:
-    """A field of an edit as a JSON value, tensors by their digest."""
+    """Convert a field of an edit to a JSON value; a tensor becomes its digest."""
     from torch import Tensor
 
     from fv.work.store import digest_of_tensor

@@ -1,7 +1,7 @@
-"""What is run on a relation's test trials: the vectors, and what every enabled provider of conditions makes for them.
+"""Candidates for a relation's test trials: the vectors, and the conditions that enabled providers make for them.
 
-Conditions made of the relation's own prompts alone, and those that other relations have a part in, are kept apart:
-where a run grows by relations, the first stay as they are.
+Conditions that depend on this relation alone are kept apart from those that depend on other relations as well: when
+relations are added to a run, the former need not be computed again.
 """
 
 from collections import Counter
@@ -16,19 +16,19 @@ from fv.config import AlphaUnit, ControlCell
 from fv.config.evaluation import EvaluationConfig
 from fv.errors import ConfigError
 from fv.evaluation.candidate import UNEDITED, Candidate, Injected
+from fv.evaluation.condition import Stream
 from fv.evaluation.conditions import ConditionProvider, providers_of
 from fv.evaluation.context import RelationContext, VectorContext
-from fv.evaluation.settled import Stream
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
-from fv.vectors.made_of import heads_of_vector, vector_of
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import heads_of_vector, vector_of
 
 
 class Candidates(NamedTuple):
-    """A relation's candidates: those of its own prompts alone, and those that other relations have a part in."""
+    """Candidates of a relation: `own` depend on this relation alone, `of_others` on other relations as well."""
 
     own: list[Candidate]
     of_others: list[Candidate]
@@ -36,19 +36,19 @@ class Candidates(NamedTuple):
 
 @dataclass
 class CandidatesOfRelations:
-    """Makes every relation's candidates.
+    """Maker of every relation's candidates.
 
     Attributes:
-        evaluation: which conditions, and how they choose their cells.
-        alpha_unit: what alpha is a multiple of.
-        seed: of every draw.
+        evaluation: settings of the conditions, and of the choice of their cells.
+        alpha_unit: the unit of alpha.
+        seed: seed of every draw.
         lm: the model.
-        effects: effects and means of every relation; None where none were measured.
-        ranking: how heads were ranked; None where none were measured.
+        effects: effects and means of every relation; None if they were not measured.
+        ranking: the ranking of heads; None if effects were not measured.
         cells: all cells of the grid.
 
     Raises:
-        ConfigError: there is no condition of a name, or what was not measured is needed.
+        ConfigError: the name of a condition is unknown, or a condition needs effects that were not measured.
     """
 
     evaluation: EvaluationConfig
@@ -64,23 +64,23 @@ class CandidatesOfRelations:
         needing = [name for name, provider in self.providers.items() if provider.needs_effects]
         if self.effects is None and needing:
             raise ConfigError(
-                f"The conditions {', '.join(needing)} are made of effects and means of activations: give effects=, "
-                "what fv.indirect_effects found, or leave these conditions out."
+                f"The conditions {', '.join(needing)} need effects and means of activations: pass effects=…, as "
+                "fv.indirect_effects returns them, or leave these conditions out."
             )
         if self.effects is None and self.alpha_unit is AlphaUnit.residual:
-            raise ConfigError("alpha_unit=residual needs the norms of the residual stream: give effects=.")
+            raise ConfigError("alpha_unit=residual needs the norms of the residual stream: pass effects=….")
 
     @cached_property
     def providers(self) -> dict[str, ConditionProvider]:
-        """The providers that are enabled, by name."""
+        """{name: enabled provider}."""
         every = providers_of(self.evaluation.conditions)
         return {name: provider for name, provider in every.items() if provider.enabled}
 
     def of(self, q_id: str, chosen: Sequence[tuple[Vector, Cell]]) -> Candidates:
-        """The candidates of a relation whose vectors have these chosen cells.
+        """Make the candidates of a relation for vectors with these chosen cells.
 
         Raises:
-            ConfigError: two conditions go by one name.
+            ConfigError: two conditions have the same name.
         """
         means = self.effects.means_of(q_id) if self.effects else None
         relation = RelationContext(self.lm, q_id, self.cells, self.seed, means)
@@ -100,7 +100,7 @@ class CandidatesOfRelations:
         return Candidates(_with_unedited(own, of_others), of_others)
 
     def stream(self, q_id: str) -> Stream:
-        """The residual stream that injections into a relation's prompts are told against."""
+        """Residual stream of a relation's prompts; strengths of injections are relative to it."""
         norm = self.effects.means_of(q_id).residual_norm if self.effects else None
         return Stream(norm, self.alpha_unit is AlphaUnit.residual)
 
@@ -117,7 +117,7 @@ class CandidatesOfRelations:
         return VectorContext(relation, vector, cell, heads, others, choose, self.ranking, self.effects)
 
     def _others(self, effects: Effects, ranking: Ranking, vector: Vector) -> dict[str, Tensor]:
-        """The other relations' vectors of the same kind and k; each is made once, for every relation asks for it."""
+        """Other relations' vectors of the same kind and k. Each is computed once and kept, as all relations use it."""
         if vector.source_qid is None:
             return {}
         k, aie = vector.k or ranking.k, vector.kind == "aie_qid"
@@ -129,14 +129,17 @@ class CandidatesOfRelations:
 
 
 def _injected(vector: Vector, cell: Cell, compared: Vector) -> Candidate:
-    """The condition `fv`: a vector at its cell, compared with the controls of another one or of its own."""
+    """Condition `fv`: a vector at its cell, compared with the controls of `compared`, itself or another vector."""
     edit = Injected(vector.values, cell)
     return Candidate("fv", "zero_shot", edit, vector.name, compared_with=compared.name, minus=("few_shot",))
 
 
 def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> list[Candidate]:
-    """The own candidates behind the unedited prompts: the zero-shot and the few-shot one, which every number is told
-    against, and any other that an edit is made in or a provider asks for."""
+    """Put the unedited baselines before the candidates.
+
+    These are the zero-shot and the few-shot prompt, since all numbers are relative to them, and any other unedited
+    prompt that a candidate edits or that a provider yields.
+    """
     kinds = {"zero_shot", "clean"} | {candidate.prompt for candidate in (*own, *of_others)}
     unedited = [Candidate(name, prompt) for name, prompt in UNEDITED.items() if prompt in kinds]
     return [*unedited, *(candidate for candidate in own if candidate.name not in UNEDITED)]
@@ -147,12 +150,12 @@ def _refuse_twins(candidates: Iterable[Candidate]) -> None:
     (name, fv, draw), count = counts.most_common(1)[0]
     if count > 1:
         raise ConfigError(
-            f"{count} conditions are called {name} (vector {fv!r}, draw {draw}); each needs another name."
+            f"{count} conditions are called {name} (vector {fv!r}, draw {draw}); each needs a name of its own."
         )
 
 
 def _compared_with(vector: Vector, q_id: str, here: Sequence[Vector]) -> Vector:
-    """The vector whose controls a vector is compared with: itself, or of another relation's, the relation's own."""
+    """Vector whose controls `vector` is compared with: the relation's own if `vector` is another's, else itself."""
     if vector.source_qid in (None, q_id):
         return vector
     own = (v for v in here if (v.source_qid, v.kind, v.k) == (q_id, vector.kind, vector.k))

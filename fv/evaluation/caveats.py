@@ -1,4 +1,4 @@
-"""What a summary's reader must know that its numbers do not show, as sentences (docs/methods.md, "Caveats")."""
+"""Caveats: sentences on problems that the numbers of a summary do not show (docs/methods.md, "Caveats")."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,21 +12,21 @@ from fv.evaluation.selection import choose_cells
 from fv.evaluation.tables import ANSWER_NEW
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
-from fv.vectors.made_of import heads_of_vector
 from fv.vectors.names import FILE, GLOBAL, relation_name
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import heads_of_vector
 
 EXACT = "exact_match"
 MANY_COLLISIONS = 0.5
-"""Share of a relation's outputs with another's first token from which first tokens say nothing of the answer."""
+"""Share of outputs with another output's first token, from which on first tokens say little about the answer."""
 MANY_SHOWN = 0.5
-"""Share of a relation's eval answers in fit prompts above which a sentence says so."""
+"""Share of a relation's eval answers in fit prompts, above which there is a caveat."""
 STEEP = 100.0
-"""Growth of the residual stream's norm over the blocks from which a sentence says so."""
+"""Growth factor of the residual stream's norm over the blocks, from which on there is a caveat."""
 ONE_DIMENSION = 0.5
-"""Share of a vector's squared norm in one dimension above which a sentence says so."""
+"""Share of a vector's squared norm in one dimension, above which there is a caveat."""
 LEVEL = 0.05
-"""Level of the q-values by which heads differ from zero."""
+"""Significance level of heads' q-values."""
 MOST_NAMED = 12
 
 
@@ -38,22 +38,22 @@ def caveats(
     ranking: Ranking | None = None,
     name: str = "split",
 ) -> list[str]:
-    """The sentences that hold for the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
+    """Sentences that apply to the trial rows of a grid, `fv.evaluation.trial_rows.TRIAL_COLUMNS`.
 
     Args:
         snapshot: the trials.
-        measured: what the vectors were made of; None where that is not known.
+        measured: the effects that the vectors were built from; None if they are not known.
         rows: the trial rows.
-        vectors: those that were injected, as far as they are at hand.
-        ranking: how their heads were ranked; None where that is not known.
-        name: what a sentence calls the setting by which trials are held out, or shared with those that chose the heads.
+        vectors: the injected vectors, as far as they are known.
+        ranking: the ranking that chose their heads; None if it is not known.
+        name: name, in the sentences, of the setting that makes eval trials held out or shared with the fit trials.
     """
     meta, qids = snapshot.meta, sorted(rows["eval_qid"].unique())
     found = []
     if snapshot.eval_split == "fit":
         found.append(
-            f"{name}=shared: the trials reported here are the fit trials, which chose the heads and made the "
-            f"vectors; every number flatters them. {name}=held_out reports on trials that had no part in it."
+            f"{name}=shared: the trials reported here are the fit trials, which chose the heads and gave the "
+            f"vectors; every number is too favourable. {name}=held_out reports on trials that had no part in this."
         )
     if measured is not None and None in measured.residual_norms.values():
         found.append(
@@ -87,7 +87,7 @@ def _answers_shown(snapshot: Snapshot, qids: Sequence[str]) -> list[str]:
 
 
 def _ties(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
-    """Prompts behind which the right answer is as likely as another token, and none is likelier."""
+    """Caveat on prompts after which the right answer shares the highest score with another token."""
     prompts = pd.DataFrame() if measured is None else measured.prompts
     counted = {
         "few-shot prompts of fit trials": prompts.get("clean_tied"),
@@ -98,13 +98,13 @@ def _ties(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
     if not found:
         return []
     return [
-        f"The right answer shares the highest score with another token behind {', '.join(found)}: a tie counts as "
-        "wrong. Number formats of 16 bits tie often, float32 seldom."
+        f"The right answer shares the highest score with another token after {', '.join(found)}: a tie counts as "
+        "wrong. Ties are frequent in 16-bit number formats, and rare in float32."
     ]
 
 
 def _edges(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
-    """Own vectors, and those of no relation, whose chosen cell lies at the edge of the grid."""
+    """Caveat on vectors, in-domain or of no relation, whose chosen cell is at the edge of the grid."""
     chosen = choose_cells(rows)
     chosen = chosen[chosen["n_dev"] > 0]
     relation = chosen["fv_source"].str.removesuffix("@aie")
@@ -155,7 +155,7 @@ def _one_dimension(vectors: Sequence[Vector]) -> list[str]:
 
 
 def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Ranking) -> list[str]:
-    """Relations' own vectors of which at least half of the heads have effects that do not differ from zero."""
+    """Caveat on relations' own vectors if the effects of at least half of their heads do not differ from zero."""
     found = []
     for vector in vectors:
         made_of = heads_of_vector(measured, vector, ranking) if vector.kind == "qid" else None
@@ -174,12 +174,12 @@ def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Rank
 
 
 def says_nothing(rates: Mapping[str, float]) -> list[str]:
-    """Relations whose first tokens tell too few of their outputs apart."""
+    """Relations whose outputs cannot be distinguished well enough by their first tokens."""
     return sorted(q_id for q_id, rate in rates.items() if rate >= MANY_COLLISIONS)
 
 
 def _leaks(snapshot: Snapshot, rows: pd.DataFrame) -> list[str]:
-    """Eval pairs that other relations' fit prompts show, where vectors are made of other relations."""
+    """Caveat on eval pairs that other relations' fit prompts contain, if vectors depend on other relations."""
     pairs = rows.drop_duplicates(["fv", "eval_qid"])
     # A vector of the relation's own heads and means has seen its own fit prompts only.
     made_of_others = pairs[(pairs["fv_kind"] != "qid") | (pairs["fv_source"] != pairs["eval_qid"].map(relation_name))]

@@ -1,4 +1,4 @@
-"""The cells of the injection grid: behind which block, how strongly (spec section 2)."""
+"""Cells of the injection grid: pairs of layer and strength (spec section 2)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from fv.interventions.engine import Cell
 
 
 def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:
-    """The (layer, alpha) cells, by layer then alpha.
+    """All (layer, alpha) cells of the settings, by layer then alpha.
 
     Raises:
         ConfigError: a layer is out of range.
@@ -18,9 +18,9 @@ def grid(injection: InjectionConfig, n_layers: int) -> list[Cell]:
 
 
 def weaker_cells(cells: Sequence[Cell], shares: Sequence[float]) -> list[Cell]:
-    """The cells, and in each of their layers `shares` of the weakest alpha of each sign, by layer then alpha.
+    """Add weaker cells: in each layer, `shares` of the weakest alpha of each sign. Sorted by layer, then alpha.
 
-    What a vector is compared with may choose among these: at the vector's own strengths it may do nothing but harm.
+    Controls may choose among these, since at the function vector's own strengths a control may only do harm.
     """
     alphas = sorted({cell.alpha for cell in cells if cell.alpha}, key=abs)
     weakest = [*[a for a in alphas if a > 0][:1], *[a for a in alphas if a < 0][:1]]

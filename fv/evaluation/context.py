@@ -1,4 +1,4 @@
-"""What providers of conditions are told: a relation, and a vector at its cell on it."""
+"""Context that providers of conditions receive: a relation, or a vector at its cell on a relation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RelationContext:
-    """A relation whose prompts are run.
+    """Relation whose prompts are run.
 
     Attributes:
         lm: the model.
         q_id: the relation.
         cells: all cells of the grid, by layer then alpha.
-        seed: of every draw.
-        measured_means: means over the relation's fit prompts; None where no effects were measured.
+        seed: seed of every draw.
+        measured_means: means over the relation's fit prompts; None if effects were not measured.
     """
 
     lm: LanguageModel
@@ -43,7 +43,7 @@ class RelationContext:
         """Means over the relation's fit prompts.
 
         Raises:
-            ConfigError: no effects were measured; a provider that `needs_effects` is never asked then.
+            ConfigError: effects were not measured; providers with `needs_effects` are not called in this case.
         """
         if self.measured_means is None:
             raise ConfigError(f"No means over the prompts of {self.q_id} were measured.")
@@ -52,17 +52,17 @@ class RelationContext:
 
 @dataclass(frozen=True, eq=False)
 class VectorContext:
-    """A function vector that is injected into a relation's prompts.
+    """Function vector that is injected into a relation's prompts.
 
     Attributes:
         relation: the relation.
         vector: the vector.
-        cell: the cell that was chosen for it here.
-        heads: what it was made of; None where that is not known.
-        others: {q_id: vector, (d_model,)} of the relations that it is not of, each of the same kind and k.
-        controls_choose: whether whatever is not the vector in zero-shot prompts is injected at a cell of its own.
-        ranking: how heads were ranked; None where none were measured.
-        effects: of every relation; None where none were measured.
+        cell: the cell that was chosen for the vector on this relation.
+        heads: the heads and means it was built from; None if not known.
+        others: {q_id: vector, (d_model,)}, other relations' vectors of the same kind and k.
+        controls_choose: whether controls are injected at their own best cells instead of at the vector's cell.
+        ranking: the ranking of heads; None if effects were not measured.
+        effects: effects of every relation; None if they were not measured.
     """
 
     relation: RelationContext
@@ -81,29 +81,34 @@ class VectorContext:
 
     @property
     def seed(self) -> int:
-        """Of every draw."""
+        """Seed of every draw."""
         return self.relation.seed
 
     def injected(self, name: str, prompt: str, minus: tuple[str, ...] = ()) -> Candidate:
-        """The condition `name`: the function vector in a kind of prompt, at the best cell for these prompts. Arguments
-        as of `Candidate`."""
+        """Make the condition `name`: the function vector in one kind of prompt, at the best cell for this kind.
+
+        Arguments as in `Candidate`.
+        """
         edit = Injected(self.vector.values, self.cell, self._at_own)
         return Candidate(name, prompt, edit, self.vector.name, minus=minus)
 
     def refit(self, name: str, values: Tensor, draw: int, refit_of: str) -> Candidate:
-        """The condition `name`: draw `draw` of a vector, (d_model,), made again from resampled fit trials and injected
-        at the cell of the condition `refit_of`, whose intervals their spread widens."""
+        """Make the condition `name`: a refit, (d_model,), injected at the cell of the condition `refit_of`.
+
+        The spread of all refits (numbered by `draw`) widens the intervals of `refit_of`.
+        """
         edit = Injected(values, self.cell, At.refitted)
         return Candidate(name, "zero_shot", edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
         self, name: str, values: Tensor, draw: int = 0, of: str | None = None, all_draws: bool = True
     ) -> Candidate:
-        """The condition `name`: another vector, (d_model,), injected in the function vector's place, and subtracted
-        from it. `draw`, `of` and `all_draws` as in `Candidate`.
+        """Make the control `name`: a vector, (d_model,), injected in place of the function vector.
+
+        The function vector's contrast subtracts it. `draw`, `of` and `all_draws` as in `Candidate`.
 
         Raises:
-            ConfigError: it is of another shape than the function vector.
+            ConfigError: its shape is not that of the function vector.
         """
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")

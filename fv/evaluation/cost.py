@@ -1,4 +1,4 @@
-"""What an injection costs elsewhere: how it changes the next token of unrelated texts (docs/methods.md, "Metrics")."""
+"""Cost of an injection: the change that it causes in the next token of unrelated texts (docs/methods.md, "Metrics")."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
-from fv.evaluation.settled import Condition, recorded_cells, settled
+from fv.evaluation.condition import Condition, recorded_cells, settled
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -14,9 +14,9 @@ from fv.vectors.vector import Vector
 
 
 def encoded_alike(lm: LanguageModel, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
-    """Token ids of texts, all cut to the tokens of the shortest.
+    """Token ids of texts, all cut to the length of the shortest, so that they run as one batch.
 
-    So they run as one batch; any beginning of an unrelated text is as unrelated as the whole.
+    The beginning of an unrelated text is as unrelated as the whole text.
     """
     ids = [lm.encode(text, add_special_tokens) for text in texts]
     shortest = min(map(len, ids))
@@ -26,16 +26,16 @@ def encoded_alike(lm: LanguageModel, texts: Sequence[str], add_special_tokens: b
 def conditions_as_run(
     of_relations: CandidatesOfRelations, q_id: str, vectors: Sequence[Vector], trials: pd.DataFrame
 ) -> list[list[Condition]]:
-    """The conditions that edit a relation's zero-shot prompt, at the cells at which they were run on its test trials.
+    """Conditions that edit a relation's zero-shot prompt, at the cells of their run on its test trials.
 
     Args:
-        of_relations: makes the conditions.
+        of_relations: maker of the conditions.
         q_id: the relation.
-        vectors: the function vectors that were injected.
+        vectors: the injected function vectors.
         trials: trial rows of every condition.
 
     Returns:
-        those of the relation's own prompts alone, and those that other relations have a part in.
+        two lists: the conditions that depend on this relation alone, and those that depend on other relations as well.
     """
     named, rows = {vector.name: vector for vector in vectors}, trials[trials["eval_qid"] == q_id]
     injected = rows[rows["condition"] == "fv"].drop_duplicates("fv").sort_values("fv")
@@ -49,25 +49,25 @@ def conditions_as_run(
 
 
 def costing(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose cost is measured: all that edit the zero-shot prompt, refits left out."""
+    """Select the candidates whose cost is measured: all that edit the zero-shot prompt, except refits."""
     return [one for one in candidates if one.prompt == "zero_shot" and one.edit is not None and not one.refit_of]
 
 
 def injection_cost(
     engine: Engine, conditions: Sequence[Condition], texts: Sequence[Sequence[int]], q_id: str
 ) -> pd.DataFrame:
-    """KL(unedited ‖ edited) of the next token behind each text, where the edit should change nothing.
+    """Compute KL(unedited ‖ edited) of the next token after each text, which the edit should not change.
 
     Args:
-        engine: runs the texts.
-        conditions: what is done to the last token, one or more.
+        engine: the engine that runs the texts.
+        conditions: one or more conditions, which edit the last token.
         texts: token ids of each text.
-        q_id: the relation whose conditions they are.
+        q_id: the relation of these conditions.
 
     Returns:
-        one row a (condition, text): the columns that say which condition it is, `text`, and `kl` in nats.
+        one row per (condition, text): the condition's columns, `text`, and `kl` in nats.
     """
-    # A text has no answer: any token is one whose probability nobody asks for.
+    # A prompt needs a target, but a text has no answer: any token does, since its probability is not used.
     prompts = [Prompt(tuple(ids), (ids[-1],), name=f"the unrelated text {i}") for i, ids in enumerate(texts, 1)]
     # (n_texts, n_conditions)
     costs = engine.divergences(prompts, [condition.edit for condition in conditions]).numpy()

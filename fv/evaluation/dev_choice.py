@@ -1,4 +1,4 @@
-"""Own best cells on the dev trials, of whatever is injected beside the vector (docs/methods.md)."""
+"""Choice of each control's own best cell on the dev trials (docs/methods.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from fv.vectors.vector import strength
 
 @dataclass(frozen=True)
 class DevChoice:
-    """The search for the best cells of what is injected into one relation's prompts.
+    """Search for the best cells of vectors injected into one relation's prompts.
 
     Attributes:
         engine: the engine.
         prompts: {kind of prompt: the dev trials' prompts}.
-        grid: the vector's cells, by layer then alpha.
-        weaker: shares of the weakest alpha, and of a whole replacement, that may be chosen, too.
-        unit: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
+        grid: the function vector's cells, by layer then alpha.
+        weaker: fractions of the weakest alpha, and of a full replacement, that may be chosen as well.
+        unit: unit of alpha at each layer, (n_layers,); None if alpha itself is the factor on the vector.
     """
 
     engine: Engine
@@ -33,11 +33,11 @@ class DevChoice:
 
     @property
     def cells(self) -> list[Cell]:
-        """The vector's cells and weaker ones, by layer then alpha."""
+        """All cells to choose from: the function vector's and weaker ones, by layer then alpha."""
         return weaker_cells(self.grid, self.weaker)
 
     def of_vectors(self, vectors: Tensor, kind: str = "zero_shot") -> list[Cell]:
-        """The best cell of each vector, (n_vectors, d_model), in a kind of prompt; alpha 0 where all do harm."""
+        """Best cell of each vector, (n_vectors, d_model), in one kind of prompt; alpha 0 if every cell does harm."""
         cells = self.cells
         edits = [self._added(vector, cell) for vector in vectors for cell in cells]
         unedited, *means = self._means(kind, [None, *edits])
@@ -45,11 +45,12 @@ class DevChoice:
         return [best_cell(cells, own, unedited) for own in each]
 
     def of_layer_vectors(self, vectors: Tensor, replaces: bool, kind: str = "zero_shot") -> Cell:
-        """The cell where the vector of a layer is best added, or the layer and share where it best replaces the stream.
+        """Best cell for injecting each layer's own vector.
 
         Args:
-            vectors: the vector for each layer, (n_layers, d_model).
-            replaces: whether it is put in the stream's place; alpha is then the share.
+            vectors: one vector per layer, (n_layers, d_model).
+            replaces: whether the vector replaces the residual stream instead of being added; alpha is then the
+                fraction of the stream that is replaced.
             kind: the kind of prompt.
         """
         cells = self.cells
@@ -67,5 +68,5 @@ class DevChoice:
         return AddVector(cell.layer, strength(vector, cell, self.unit) * vector)
 
     def _means(self, kind: str, edits: Sequence[LastTokenEdit]) -> list[float]:
-        """Mean log p under each edit."""
+        """Mean log probability of the target under each edit."""
         return self.engine.target_logprobs(self.prompts[kind], edits).mean(0).tolist()

@@ -1,4 +1,4 @@
-"""Evaluating vectors in memory on trials in memory: the public face of `fv.evaluation.evaluation`."""
+"""Evaluation of vectors in memory on trials in memory: the public face of `fv.evaluation.evaluation`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, StatsConfig
+from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
 from fv.data.origin import Origin, check_origin
 from fv.data.snapshot import Snapshot
@@ -19,12 +19,12 @@ from fv.evaluation.evaluation import Evaluation, GridResults, has_choice
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.result import Result
 from fv.evaluation.tables import cost_table
-from fv.evaluation.unrelated import N_TEXTS, read_unrelated
+from fv.evaluation.unrelated_texts import N_TEXTS, read_unrelated
 from fv.heads.effects import KEYS, Effects, HeadEffects, checked_key
 from fv.heads.ranking import Ranking, choose_indices
 from fv.heads.relations import snapshot_for
+from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.interventions.engine import Cell
-from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
@@ -32,7 +32,7 @@ from fv.tables import Tables
 from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL
 
-MADE_OF_EFFECTS = "Controls are made of effects through this model's projections: measure them with this model."
+MADE_OF_EFFECTS = "Controls are computed from effects with this model's projections: measure effects with this model."
 
 
 def evaluate(  # noqa: PLR0913 - each is a choice of its own
@@ -51,47 +51,45 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     n_unrelated: int = N_TEXTS,
     confidence: float = StatsConfig.confidence,
     seed: int | None = None,
-    engine: str = "auto",
-    max_rows: int | str = ComputeConfig.max_rows,
-    progress: bool = True,
+    compute: Compute = DEFAULT,
 ) -> Result:
-    """What injecting vectors does to prompts without examples (spec section 2), beside controls and baselines.
+    """Inject vectors into prompts without examples, and measure their effect beside controls and baselines (spec 2).
 
-    Every vector is injected into the held-out trials of every relation of `trials`, behind every layer at every
-    strength. A part of the trials, `dev`, chooses the cell; every number of the result is of the others, `test`. A
-    control is given its own best cell by the same dev trials (docs/methods.md).
+    Every vector is injected into the held-out trials of every relation of `trials`, after every layer at every
+    strength. One part of the trials, `dev`, chooses the cell; all numbers of the result come from the other part,
+    `test`. The same dev trials choose a best cell for each control (docs/methods.md).
 
     Args:
         lm: the model.
-        vectors: one or several.
-        trials: of the relations to evaluate on: `trials`, or `trials["antonym"]`.
-        layers: `all`, one, or the blocks behind which the vector is added.
+        vectors: one vector or several.
+        trials: trials of the relations to evaluate on: `trials`, or `trials["antonym"]`.
+        layers: `all`, one block, or a list of blocks, after which the vector is added.
         alphas: one strength or several.
-        alpha_unit: what alpha is a multiple of: `vector`, as it is; or `residual`, the mean norm of the residual stream
-            at the layer, which compares across models and needs `effects`.
-        controls: what else is run on the test trials, by name: `["random_vector"]`; `all`; `[]` for nothing beside
-            zero-shot and few-shot prompts; None for all that can be made of what is given.
-        effects: what `fv.indirect_effects` found: most controls are made of it (random heads, other relations, layer
+        alpha_unit: unit of alpha: `vector`, so that alpha is the factor on the vector; or `residual`, the mean norm of
+            the residual stream at the layer, which is comparable across models and needs `effects`.
+        controls: names of further conditions on the test trials, such as `["random_vector"]`; `all`; `[]` for only
+            zero-shot and few-shot prompts; None for all that are possible with the given arguments.
+        effects: effects from `fv.indirect_effects`. Most controls need them (random heads, other relations, layer
             means, ablations).
-        key: the column that ranks the heads of other relations' vectors, which are controls; as of
+        key: the column that ranks the heads of other relations' vectors, which are controls; as in
             `fv.function_vector`.
-        dev_fraction: the share of held-out trials that choose a cell; none are set apart where there is one cell only.
-        n_trials: at most so many held-out trials a relation; None for all.
-        n_unrelated: texts on which the cost of an injection is measured; 0 for none.
+        dev_fraction: the share of held-out trials that choose a cell; not used if there is a single cell.
+        n_trials: maximum number of held-out trials per relation; None for all.
+        n_unrelated: number of texts on which the cost of an injection is measured; 0 for none.
         confidence: level of the intervals.
-        seed: of every draw; None for the trials' own.
-        engine: as of `fv.indirect_effects`, and so are `max_rows` and `progress`.
-        max_rows: most token rows in one pass.
-        progress: whether to show bars on a terminal.
+        seed: seed of every draw; None for the seed of `trials`.
+        compute: engine, memory and progress bars.
 
     Raises:
-        ConfigError: an argument is out of range, of another width, or asks for controls that cannot be made; or the
-            effects are of another model.
-        TrialError: `trials` hold no held-out trials, too few to choose on, or are of another tokenizer.
-        NotFiniteError: the model gives numbers that are not finite behind a prompt; names it and the number format.
+        ConfigError: an argument is out of range, a vector has another width than the model, a requested control is not
+            possible, or the effects come from another model.
+        TrialError: `trials` hold no held-out trials or too few to choose on, or were tokenised by another tokenizer.
+        NotFiniteError: the model's output for a prompt is not finite; the message names the prompt and the number
+            format.
 
     Warns:
-        FvWarning: a vector is of another model, or vectors or effects are of other prompts than the trials'.
+        FvWarning: a vector comes from another model, or vectors or effects come from prompts of another form than the
+            trials'.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2], controls=[])
@@ -101,9 +99,9 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     snapshot = snapshot_for(lm, trials, "eval")
     measured = effects.measured if isinstance(effects, HeadEffects) else effects
     if measured is not None and not isinstance(measured, Effects):
-        raise ConfigError(f"effects is a {type(effects).__name__}, where what fv.indirect_effects gives is due.")
+        raise ConfigError(f"effects is a {type(effects).__name__}; pass the effects that fv.indirect_effects returns.")
     if measured is not None and (lacking := sorted({*snapshot.qids} - {*measured.qids})):
-        raise ConfigError(f"effects hold nothing of {shorten(lacking)}: measure all relations of the trials.")
+        raise ConfigError(f"effects lack {shorten(lacking)}: measure all relations of the trials.")
     conditions = only(_conditions(controls, measured is not None))
     settings = EvaluationConfig(dev_fraction=dev_fraction, conditions=conditions)
     unit = one_of("alpha_unit", alpha_unit, AlphaUnit)
@@ -117,7 +115,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
     texts = _texts(n_unrelated)
     evaluation = Evaluation(
         lm=lm,
-        engine=make_engine(lm, engine, max_rows, "engine"),
+        engine=checked_compute(compute).engine_for(lm),
         snapshot=snapshot,
         settings=settings,
         ranking=Ranking(checked_key(key), 10),
@@ -126,10 +124,10 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
         stats=StatsConfig(confidence=confidence),
         seed=snapshot.meta.seed if seed is None else seed,
     )
-    plan = [(vector, snapshot.qids) for vector in given]
-    evaluation.candidates(cells)  # refuses, before anything runs, what cannot be made
-    with bars(progress):
-        found, rows = SERIAL.run(evaluation.flow(plan, cells, n_trials), "Evaluation")
+    scopes = [(vector, snapshot.qids) for vector in given]
+    evaluation.candidates(cells)  # refuses impossible conditions before anything runs
+    with bars(compute.progress):
+        found, rows = SERIAL.run(evaluation.flow(scopes, cells, n_trials), "Evaluation")
         assert rows is not None
         held_out = evaluation.results(found, rows)
     return Result(
@@ -145,7 +143,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own
 
 
 def _special_tokens(lm: LanguageModel, snapshot: Snapshot) -> list[str]:
-    """What is to be said of special tokens that the prompts lack, if any."""
+    """Warning about special tokens that the prompts lack, if there is one."""
     warning = special_tokens_warning(lm.tokenizer, snapshot.meta.add_special_tokens)
     return [warning] if warning else []
 
@@ -156,7 +154,7 @@ def _texts(n_unrelated: int) -> list[str]:
 
 
 def _costs(evaluation: Evaluation, found: GridResults, held_out: HeldOutResults, texts: Sequence[str]) -> Tables:
-    """`injection_cost`, where there are texts to measure it on."""
+    """Measure the table `injection_cost`, if there are texts."""
     if not texts:
         return {}
     trials, qids = held_out.trials, sorted(held_out.trials["eval_qid"].unique())
@@ -165,32 +163,34 @@ def _costs(evaluation: Evaluation, found: GridResults, held_out: HeldOutResults,
 
 
 def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> tuple[list[Vector], list[str]]:
-    """Vectors as a list, those of one source told apart by their number of heads; and what was warned of.
+    """Return the vectors as a list, with names that are unique, and the warnings about their origin.
 
     Raises:
-        ConfigError: one is no vector of this model's width, or two go by one name.
+        ConfigError: an item is not a vector of this model's width, or two vectors have the same name.
     """
     given = [vectors] if isinstance(vectors, Vector) else list(vectors) if isinstance(vectors, Sequence) else []
     if not given or not all(isinstance(vector, Vector) for vector in given):
-        raise ConfigError("vectors must be a Vector, of fv.function_vector, fv.load_vector or Vector.of, or several.")
+        raise ConfigError(
+            "vectors must be one or several Vectors, from fv.function_vector, fv.load_vector or fv.Vector.of."
+        )
     sources = Counter(vector.source for vector in given)
     named = [replace(vector, of_several=vector.of_several or sources[vector.source] > 1) for vector in given]
     foreign = []
     for vector in named:
         if tuple(vector.values.shape) != (lm.d_model,) or not vector.values.isfinite().all():
             raise ConfigError(
-                f"The vector {vector.name} is {tuple(vector.values.shape)}, and {lm.name} takes ({lm.d_model},) of "
+                f"The vector {vector.name} is {tuple(vector.values.shape)}, but {lm.name} takes ({lm.d_model},) of "
                 "finite numbers."
             )
         foreign += check_origin(f"The vector {vector.name} is", vector.origin, lm, snapshot)
     twins = [name for name, count in Counter(vector.name for vector in named).items() if count > 1]
     if twins:
-        raise ConfigError(f"Two vectors are called {twins[0]}: give one another name (Vector.of), or another k.")
+        raise ConfigError(f"Two vectors are called {twins[0]}: give one of them another name (Vector.of) or another k.")
     return named, foreign
 
 
 def _conditions(controls: Any, has_effects: bool) -> list[str]:
-    """The names of the conditions that are asked for."""
+    """Names of the requested conditions."""
     providers = condition_providers()
     if controls is None:
         return [name for name, provider in providers.items() if has_effects or not provider.needs_effects]
@@ -200,7 +200,7 @@ def _conditions(controls: Any, has_effects: bool) -> list[str]:
 
 
 def _strengths(evaluation: Evaluation, vectors: Sequence[Vector]) -> dict[str, dict[str, list[float]]]:
-    """What alpha comes to as a factor on each vector, layer by layer; empty where it is one."""
+    """{vector: {relation: factor on the vector at alpha 1, layer by layer}}; empty if alpha itself is the factor."""
     norms = evaluation.norms_of_alpha()
     if norms is None:
         return {}

@@ -1,5 +1,7 @@
-"""An evaluation: what is injected into whom, run as a grid over all eval trials, then at the chosen cells on test
-trials beside controls and baselines. A step and a notebook run the same one."""
+"""Evaluation of vectors: a grid over all eval trials, then the chosen cells on test trials with controls and baselines.
+
+Steps and notebooks run the same evaluation.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from fv.data.snapshot import Snapshot
 from fv.errors import NormsError
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cost import conditions_as_run, encoded_alike, injection_cost
-from fv.evaluation.grid import Grid, Plan, eval_parts, grid_flow, qids_of, trials_of
+from fv.evaluation.grid import Grid, Scopes, eval_parts, grid_flow, qids_of, trials_of
 from fv.evaluation.held_out import HeldOutRows, HeldOutRun
 from fv.evaluation.held_out_results import HeldOutResults, held_out_results
 from fv.evaluation.selection import choose_cells
@@ -28,12 +30,12 @@ from fv.work.flow import Flow
 
 
 class GridResults(NamedTuple):
-    """A grid that was run.
+    """Results of a grid.
 
     Attributes:
         rows: its trial rows.
-        vectors: what was injected.
-        cells: layers and alphas.
+        vectors: the injected vectors.
+        cells: the grid's (layer, alpha) cells.
         parts: {trial_id: `dev` or `test`}.
     """
 
@@ -44,24 +46,24 @@ class GridResults(NamedTuple):
 
 
 def has_choice(vectors: Sequence[Vector], cells: Sequence[Cell]) -> bool:
-    """Whether a cell has to be chosen: there are several, or vectors of several k from one source."""
+    """Tell whether there is a choice: several cells, or several vectors of one source that differ in k."""
     return len(cells) > 1 or len({vector.source for vector in vectors}) < len(vectors)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What every part of an evaluation has in common.
+    """Inputs and settings that all parts of an evaluation share.
 
     Attributes:
         lm: the model.
-        engine: runs its prompts.
+        engine: the engine that runs the prompts.
         snapshot: the trials.
-        settings: what vectors are compared with.
-        ranking: how heads were ranked.
-        effects: of the relations, where they are known: some controls are made of them.
-        alpha_unit: what alpha is a multiple of.
+        settings: the conditions that vectors are compared with.
+        ranking: the ranking that chose the vectors' heads.
+        effects: effects of the relations, which some controls need; None if they are not known.
+        alpha_unit: the unit of alpha.
         stats: level, resamples and method of intervals.
-        seed: of every draw.
+        seed: seed of every draw.
     """
 
     lm: LanguageModel
@@ -76,74 +78,74 @@ class Evaluation:
 
     def flow(
         self,
-        plan: Plan,
+        scopes: Scopes,
         cells: Sequence[Cell],
         n_eval: int | None = None,
         known: pd.DataFrame | None = None,
         held_out: bool = True,
     ) -> Flow[tuple[GridResults, HeldOutRows | None]]:
-        """Every vector at every cell on the eval trials of its relations, then the chosen cells on the test trials.
+        """Run every vector at every cell on the eval trials of its relations, then the chosen cells on test trials.
 
         Args:
-            plan: the vectors with their relations.
-            cells: layers and alphas.
-            n_eval: how many trials of each relation; None for all.
+            scopes: the vectors with their relations.
+            cells: the grid's (layer, alpha) cells.
+            n_eval: number of eval trials per relation; None for all.
             known: trial rows at some of the cells, which are not computed again.
             held_out: whether cells are chosen and run on the test trials.
 
         Raises:
-            DevTrialsError: a relation has too few trials for two parts.
-            NormsError: alpha is a multiple of norms that were not measured.
+            DevTrialsError: a relation has too few trials to be divided into two parts.
+            NormsError: alpha is relative to norms that were not measured.
         """
-        parts = self.parts(plan, cells, n_eval)
-        found = yield from self.grid_flow(plan, cells, parts, n_eval, known)
+        parts = self.parts(scopes, cells, n_eval)
+        found = yield from self.grid_flow(scopes, cells, parts, n_eval, known)
         return found, (yield from self.held_out_flow(found)) if held_out else None
 
     def parts(
-        self, plan: Plan, cells: Sequence[Cell], n_eval: int | None = None, choice: bool | None = None
+        self, scopes: Scopes, cells: Sequence[Cell], n_eval: int | None = None, choice: bool | None = None
     ) -> dict[str, str]:
-        """{trial_id: `dev` or `test`} of the eval trials; all are `test` where there is no choice to be made.
+        """Divide the eval trials: {trial_id: `dev` or `test`}; all are `test` if there is no choice to make.
 
         Args:
-            plan: the vectors with their relations.
-            cells: layers and alphas.
-            n_eval: how many trials of each relation; None for all.
-            choice: whether there is a choice; None to tell by vectors and cells.
+            scopes: the vectors with their relations.
+            cells: the grid's (layer, alpha) cells.
+            n_eval: number of eval trials per relation; None for all.
+            choice: whether there is a choice to make; None to decide it from vectors and cells (`has_choice`).
 
         Raises:
-            DevTrialsError: a relation has too few trials for two parts.
+            DevTrialsError: a relation has too few trials to be divided into two parts.
         """
-        chosen = has_choice([vector for vector, _ in plan], cells) if choice is None else choice
+        chosen = has_choice([vector for vector, _ in scopes], cells) if choice is None else choice
         dev_fraction = self.settings.dev_fraction if chosen else 0.0
-        return eval_parts(self.snapshot, qids_of(plan), n_eval, dev_fraction, self.seed)
+        return eval_parts(self.snapshot, qids_of(scopes), n_eval, dev_fraction, self.seed)
 
     def grid_flow(
         self,
-        plan: Plan,
+        scopes: Scopes,
         cells: Sequence[Cell],
         parts: Mapping[str, str],
         n_eval: int | None = None,
         known: pd.DataFrame | None = None,
     ) -> Flow[GridResults]:
-        """The first half of `flow`, of trials that have these parts."""
-        trials = trials_of(self.lm, self.snapshot, qids_of(plan), n_eval, parts)
-        rows = yield from grid_flow(self.engine, Grid(plan, trials, cells, self.norms_of_alpha()), known)
-        return GridResults(rows, [vector for vector, _ in plan], cells, parts)
+        """Run the first half of `flow`: the grid, on trials divided into these parts."""
+        trials = trials_of(self.lm, self.snapshot, qids_of(scopes), n_eval, parts)
+        rows = yield from grid_flow(self.engine, Grid(scopes, trials, cells, self.norms_of_alpha()), known)
+        return GridResults(rows, [vector for vector, _ in scopes], cells, parts)
 
     def held_out_flow(self, found: GridResults) -> Flow[HeldOutRows]:
-        """The second half: choose a cell for each (vector, relation) on dev trials, and run it on the test trials."""
+        """Run the second half of `flow`: choose a cell per (vector, relation) on dev trials, run it on test trials."""
         candidates, named = self.candidates(found.cells), {vector.name: vector for vector in found.vectors}
         run = HeldOutRun(self.engine, self.snapshot, candidates, named, choose_cells(found.rows), dict(found.parts))
         return (yield from run.flow())
 
     def results(self, found: GridResults, rows: HeldOutRows) -> HeldOutResults:
-        """Tables and summary of what was run on the test trials."""
+        """Build the tables and the summary of the test trials' results."""
         rates = {q_id: each.rate for q_id, each in self.snapshot.meta.first_token_collisions.items()}
         named = {vector.name: vector for vector in found.vectors}
         return held_out_results(rows, named, rates, self.stats, self.seed)
 
     def candidates(self, cells: Sequence[Cell]) -> CandidatesOfRelations:
-        """What makes the conditions on test trials, of a grid of these cells."""
+        """Maker of the conditions that are run on test trials, for a grid of these cells."""
         every = sorted({*cells})
         return CandidatesOfRelations(
             self.settings, self.alpha_unit, self.seed, self.lm, self.effects, self.ranking, every
@@ -152,14 +154,14 @@ class Evaluation:
     def costs(
         self, q_id: str, vectors: Sequence[Vector], cells: Sequence[Cell], trials: pd.DataFrame, texts: Sequence[str]
     ) -> pd.DataFrame:
-        """What the conditions of a relation change in unrelated texts: `fv.evaluation.cost.injection_cost`.
+        """Measure the changes that a relation's conditions cause in unrelated texts (`cost.injection_cost`).
 
         Args:
             q_id: the relation.
-            vectors: what was injected.
-            cells: the grid's.
+            vectors: the injected vectors.
+            cells: the grid's (layer, alpha) cells.
             trials: trial rows of every condition, `HeldOutResults.trials`.
-            texts: one or more.
+            texts: one or more texts.
         """
         ids = encoded_alike(self.lm, texts, self.snapshot.meta.add_special_tokens)
         parts = conditions_as_run(self.candidates(cells), q_id, vectors, trials)
@@ -167,14 +169,15 @@ class Evaluation:
         return pd.concat(costs, ignore_index=True)
 
     def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:
-        """`fv.evaluation.transfer.transfer_tables` of the vectors that were injected."""
+        """Tables of transfer between relations of the injected vectors (`fv.evaluation.transfer.transfer_tables`)."""
         means, contrasts = found.tables["held_out"], found.tables["contrasts"]
         clusters = self.snapshot.meta.clusters
         return transfer_tables(found.trials, means, contrasts, vectors, self.stats, self.seed, clusters)
 
     def norms_of_alpha(self) -> dict[str, Tensor] | None:
-        """{q_id: norm of its residual stream behind each block, (n_layers,)} that alpha is a multiple of; None where
-        it is a factor on the vector as it is.
+        """{q_id: mean norm of its residual stream after each block, (n_layers,)}, if alpha is relative to these norms.
+
+        None if alpha itself is the factor on the vector.
 
         Raises:
             NormsError: these norms were not measured.
@@ -182,7 +185,7 @@ class Evaluation:
         if self.alpha_unit is AlphaUnit.vector:
             return None
         if self.effects is None:
-            raise NormsError("alpha_unit=residual needs the norms of the residual stream: give effects=.")
+            raise NormsError("alpha_unit=residual needs the norms of the residual stream: pass effects=….")
         norms = self.effects.residual_norms
         found = {q_id: norm for q_id, norm in norms.items() if norm is not None}
         if not found or len(found) < len(norms):

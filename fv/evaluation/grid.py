@@ -1,7 +1,7 @@
-"""The grid: vectors at every (layer, alpha) on eval trials.
+"""Grid: vectors at every (layer, alpha) on eval trials.
 
-A unit is one vector on one relation's trials; those that are missing are computed together, but no bit of one depends
-on another (`fv.interventions.engine.Engine.inject`, apart).
+A unit is one vector on one relation's trials. Missing units of a relation are computed together, but no bit of one
+depends on another (argument `apart` of `fv.interventions.engine.Engine.inject`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,21 +25,21 @@ from fv.work.flow import Flow, Job, Stage, Unit
 from fv.work.store import Arrays, UnitName, digest_of_tensor
 
 VECTORS_AT_ONCE = 8
-"""Vectors of a relation that a worker injects at once: as many fill its passes."""
-Plan = Sequence[tuple[Vector, Sequence[str]]]
-"""Vectors with the relations that they are evaluated on."""
+"""Number of a relation's vectors that a worker injects together, enough to fill its passes."""
+Scopes = Sequence[tuple[Vector, Sequence[str]]]
+"""Vectors, each with the relations that it is evaluated on."""
 
 
 def trials_of(
     lm: LanguageModel, snapshot: Snapshot, qids: Sequence[str], n_eval: int | None, parts: Mapping[str, str]
 ) -> dict[str, list[EvalTrial]]:
-    """Each relation's first `n_eval` eval trials with their zero-shot prompts.
+    """{relation: its first `n_eval` eval trials with their zero-shot prompts}.
 
     Args:
         lm: the model, for its tokenizer.
         snapshot: the trials.
         qids: the relations.
-        n_eval: how many trials of each; None for all.
+        n_eval: number of eval trials per relation; None for all.
         parts: {trial_id: `dev` or `test`}.
     """
     return {
@@ -53,23 +53,23 @@ def trials_of(
 
 @dataclass(frozen=True)
 class Grid:
-    """What is injected where.
+    """Vectors, trials and cells of a grid.
 
     Attributes:
-        plan: vectors with their relations.
-        trials: each relation's, `trials_of`.
-        cells: layers and alphas.
-        norms: {q_id: what alpha is a multiple of at each layer, (n_layers,)}; None where it is a factor on the vector.
+        scopes: vectors with their relations.
+        trials: {relation: its eval trials}, from `trials_of`.
+        cells: the grid's (layer, alpha) cells.
+        norms: {q_id: unit of alpha at each layer, (n_layers,)}; None if alpha itself is the factor on the vector.
     """
 
-    plan: Plan
+    scopes: Scopes
     trials: dict[str, list[EvalTrial]]
     cells: Sequence[Cell]
     norms: dict[str, Tensor] | None = None
 
     def vectors(self, q_id: str) -> list[Vector]:
-        """The vectors that are evaluated on a relation."""
-        return [vector for vector, on in self.plan if q_id in on]
+        """Vectors that are evaluated on a relation."""
+        return [vector for vector, on in self.scopes if q_id in on]
 
 
 def grid_flow(engine: Engine, grid: Grid, known: pd.DataFrame | None = None) -> Flow[pd.DataFrame]:
@@ -77,7 +77,7 @@ def grid_flow(engine: Engine, grid: Grid, known: pd.DataFrame | None = None) -> 
 
     Args:
         engine: the engine.
-        grid: what is injected where.
+        grid: the vectors, trials and cells.
         known: trial rows of these vectors and trials at some of the cells, which are not computed again.
 
     Returns:
@@ -89,7 +89,7 @@ def grid_flow(engine: Engine, grid: Grid, known: pd.DataFrame | None = None) -> 
         cells = [cell for cell in cells if tuple(cell) not in there]
         parts = {trial.trial_id: trial.part for trials in grid.trials.values() for trial in trials}
         tables.append(known.assign(part=known["trial_id"].map(parts)))
-    jobs = {q_id: _job(engine, grid, q_id, cells) for q_id in qids_of(grid.plan)}
+    jobs = {q_id: _job(engine, grid, q_id, cells) for q_id in qids_of(grid.scopes)}
     found = yield Stage("grid", [*jobs.values()])
     for q_id, own in zip(jobs, found, strict=True):
         for vector, arrays in zip(grid.vectors(q_id), own, strict=True):
@@ -99,7 +99,7 @@ def grid_flow(engine: Engine, grid: Grid, known: pd.DataFrame | None = None) -> 
 
 
 def _job(engine: Engine, grid: Grid, q_id: str, cells: Sequence[Cell]) -> Job:
-    """A relation's vectors: those that are due share the passes of its prompts."""
+    """Job of a relation's vectors: all that are still to be computed share the passes of its prompts."""
     vectors, trials = grid.vectors(q_id), grid.trials[q_id]
     prompts = [trial.prompt for trial in trials]
     norm = grid.norms[q_id] if grid.norms else None
@@ -127,24 +127,24 @@ def _made_from(common: list[Any], vector: Vector) -> list[Any]:
 
 
 def eval_trials(snapshot: Snapshot, q_id: str, n_eval: int | None) -> list[Trial]:
-    """The trials of a relation that vectors are evaluated on, no query twice: the first `n_eval`, or all."""
+    """Eval trials of a relation, each query once: the first `n_eval`, or all if it is None."""
     return snapshot.evaluated(q_id, n_eval)
 
 
 def eval_parts(
     snapshot: Snapshot, qids: Sequence[str], n_eval: int | None, dev_fraction: float, seed: int
 ) -> dict[str, str]:
-    """{trial_id: `dev` or `test`} of relations' eval trials.
+    """Divide relations' eval trials: {trial_id: `dev` or `test`}.
 
     Args:
         snapshot: the trials.
         qids: the relations.
-        n_eval: how many trials of each; None for all.
-        dev_fraction: the share of `dev`; 0 where there is no choice to be made.
-        seed: of the draw.
+        n_eval: number of eval trials per relation; None for all.
+        dev_fraction: the share of `dev`; 0 if there is no choice to make.
+        seed: seed of the random division.
 
     Raises:
-        TrialError: a relation has too few trials for two parts.
+        TrialError: a relation has too few trials to be divided into two parts.
     """
     parts: dict[str, str] = {}
     for q_id in qids:
@@ -156,18 +156,18 @@ def eval_parts(
     return parts
 
 
-def qids_of(plan: Sequence[tuple[Vector, Sequence[str]]]) -> list[str]:
-    """All relations that a plan evaluates on, sorted."""
-    return sorted({q_id for _, qids in plan for q_id in qids})
+def qids_of(scopes: Scopes) -> list[str]:
+    """All relations that any of the vectors is evaluated on, sorted."""
+    return sorted({q_id for _, qids in scopes for q_id in qids})
 
 
 def arrays_of_scores(scores: Mapping[str, TargetScores]) -> Arrays:
-    """Named scores as arrays."""
+    """Convert named scores to named arrays."""
     return {f"{name}_{part}": getattr(own, part).numpy() for name, own in scores.items() for part in SCORED}
 
 
 def scores_of_arrays(arrays: Arrays) -> dict[str, TargetScores]:
-    """The scores that `arrays_of_scores` took apart."""
+    """Rebuild the named scores from the arrays of `arrays_of_scores`."""
     names = [key.removesuffix("_rank") for key in arrays if key.endswith("_rank")]
     parts = {name: {part: torch.from_numpy(arrays[f"{name}_{part}"]) for part in SCORED} for name in names}
     return {name: TargetScores(**own) for name, own in parts.items()}

@@ -1,7 +1,7 @@
-"""The headline of an evaluation: what each vector does, beside what the same heads make of wrong examples.
+"""Headline of an evaluation: each vector's effect, compared with the vector of the same heads over corrupted prompts.
 
-One contrast is declared: the vector's log p minus that of the vector of corrupted prompts (`DECLARED`). Its p-values
-are adjusted over relations; every other number is descriptive (docs/methods.md, "Headline").
+One contrast is declared: log p under the vector minus log p under the vector of corrupted prompts (`DECLARED`). Its
+p-values are adjusted over relations; all other numbers are descriptive (docs/methods.md, "Headline").
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are loaded when they are first used, which takes a while
+import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import StatsConfig
 from fv.evaluation.candidate import NO_VECTOR
@@ -20,7 +20,7 @@ from fv.statistics.multiplicity import holm
 from fv.vectors.vector import Vector
 
 DECLARED = ("fv", "corrupted_prompts", "logprob")
-"""The one contrast that claims are made of: condition, what is subtracted, metric."""
+"""The one contrast that claims may rest on: condition, the condition subtracted from it, metric."""
 PAIR = ["fv", "eval_qid"]
 LEVELS = {
     "delta_logprob": "delta_logprob",
@@ -28,9 +28,9 @@ LEVELS = {
     "p": "p",
     "rank": "rank",
 }
-"""Columns of the headline, and the metrics of the vector's condition that they show."""
+"""{column of the headline: the metric of the vector's condition that it shows}."""
 CONTRASTS = {"minus_corrupted": "logprob", "minus_corrupted_logit_difference": "logit_difference"}
-"""Columns of the headline, and the metrics of the vector minus that of corrupted prompts that they show."""
+"""{column of the headline: the metric in which the vector of corrupted prompts is subtracted from the vector}."""
 ENDS = ("ci_low", "ci_high")
 
 
@@ -43,24 +43,26 @@ def headline_table(
     stats: StatsConfig,
     seed: int,
 ) -> pd.DataFrame:
-    """One row a (vector, relation), `headline.csv`; a number has its interval in `<column>_ci_low` and `_ci_high`.
+    """Main results, one row per (vector, relation): `headline.csv`. Intervals are in `<column>_ci_low` and `_ci_high`.
 
     Args:
         trials: trial rows of all conditions.
         means: `fv.evaluation.tables.means_table`.
         contrasts: `fv.evaluation.tables.contrasts_table`.
-        relations: a row a relation: its lead metric, the accuracy of a constant answer and of repeating the query.
+        relations: one row per relation, with its lead metric and the accuracies of the best constant answer and of
+            repeating the query.
         vectors: {name: vector}.
         stats: level, resamples and method of intervals.
         seed: the run's seed.
 
     Returns:
-        fv, eval_qid, kind, k, layer, alpha, n; `lead_metric` (top1, or exact_match where first tokens collide) with the
-        accuracy by it before and after injection, of ten examples, of the best constant answer and of repeating the
-        query; `delta_logprob` and `delta_logit_difference` (nats); both minus corrupted; `p` and `rank` of the right
-        answer before and after; `share_of_few_shot`, the share of the few-shot prompt's gain in log p; `n_answer_new`
-        and `delta_logprob_answer_new`, of trials whose answer no fit prompt shows; `n_refits`; `p_value` of the
-        declared contrast and `p_holm`, adjusted over the relations that have a vector of this kind and k.
+        fv, eval_qid, kind, k, layer, alpha, n. `lead_metric` (top1, or exact_match if first tokens collide) and the
+        accuracies in it: before and after injection, of the few-shot prompt, of the best constant answer and of
+        repeating the query. `delta_logprob` and `delta_logit_difference` (nats), and both minus those of the vector of
+        corrupted prompts. `p` and `rank` of the right answer before and after. `share_of_few_shot`, the fraction of the
+        few-shot prompt's gain in log p. `n_answer_new` and `delta_logprob_answer_new`, over trials whose answer no fit
+        prompt contains. `n_refits`. `p_value` of the declared contrast, and `p_holm`, adjusted over the relations that
+        have a vector of this kind and k.
     """
     own = trials[trials["condition"] == "fv"].drop_duplicates(PAIR)
     levels = _by_key(means[means["subset"] == ALL], ["fv", "eval_qid", "condition", "metric"])
@@ -102,10 +104,10 @@ def headline_table(
 
 
 def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[tuple[str, str], dict[str, Any]]:
-    """{(vector, relation): the share of the few-shot prompt's gain in log p that the vector gives, with its interval}.
+    """{(vector, relation): the vector's gain in log p as a fraction of the few-shot prompt's, with its interval}.
 
-    A ratio of means over the same trials, with a paired bootstrap (`scipy.stats.bootstrap`), widened by the spread of
-    refits. There is none where the few-shot prompt gains nothing measurable.
+    This is a ratio of means over the same trials, with a paired bootstrap (`scipy.stats.bootstrap`), widened by the
+    spread of refits. A pair is left out if the few-shot prompt's gain is not measurably above zero.
     """
     found = {}
     wide = trials[trials["condition"].isin(["fv", "few_shot", "fv_refit"])]
@@ -123,14 +125,16 @@ def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict
 def _ratio(
     effect: np.ndarray, gain: np.ndarray, refits: np.ndarray, stats: StatsConfig, seed: int, q_id: str
 ) -> dict[str, float] | None:
-    """The ratio of two means over the same trials, (n_trials,) each, and its interval; `refits` are the means of refits
-    of the effect."""
+    """Ratio of the means of `effect` and `gain` over the same trials, (n_trials,) each, with its interval.
+
+    `refits` are the means of the effect's refits.
+    """
     n = len(gain)
     if n < 3 or gain.mean() <= scipy.stats.t.ppf((1 + stats.confidence) / 2, n - 1) * gain.std(ddof=1) / np.sqrt(n):
         return None
     ratio = float(effect.mean() / gain.mean())
     interval = (ratio, ratio)
-    # Shares of all trials that differ by rounding alone have no bootstrap.
+    # If the trials' ratios differ by rounding only, the bootstrap is not defined.
     if np.ptp(effect - ratio * gain) > 1e-12 * np.abs(effect).max():
         interval = scipy.stats.bootstrap(
             (effect, gain),
@@ -150,8 +154,11 @@ def _ratio(
 
 
 def _p_value(found: Mapping[str, Any] | None) -> float:
-    """Two-sided p of a contrast's mean against zero: Student's t of the standard error that holds the refits' spread,
-    with the degrees of freedom of Welch and Satterthwaite; NaN where there is no spread."""
+    """Two-sided p-value of a contrast's mean against zero; NaN if its standard error is missing or zero.
+
+    Student's t with a standard error that includes the spread of refits, and with the degrees of freedom of Welch and
+    Satterthwaite.
+    """
     if found is None or not found["se"] > 0:
         return float("nan")
     variance, sd = found["se"] ** 2, 0.0 if pd.isna(found["refit_sd"]) else found["refit_sd"]
@@ -163,7 +170,7 @@ def _p_value(found: Mapping[str, Any] | None) -> float:
 
 
 def _by_key(table: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Rows of a table by some of its columns; of draws, the first."""
+    """{values of the columns `key`: the row}; of several draws, the first."""
     ordered = table.sort_values("draw") if "draw" in table else table
     found = ordered.drop_duplicates(key)
     rows = ({str(name): value for name, value in row.items()} for row in found.to_dict("records"))
@@ -176,6 +183,6 @@ def _mean(levels: Mapping[tuple[Any, ...], Mapping[str, Any]], *key: str) -> flo
 
 
 def _shown(column: str, found: Mapping[str, Any] | None) -> dict[str, float]:
-    """A number and its interval as columns; missing ones where there is none."""
+    """Columns of a number and its interval; NaN if there is no number."""
     values = {"": "mean", **{f"_{end}": end for end in ENDS}}
     return {f"{column}{suffix}": np.nan if found is None else found[name] for suffix, name in values.items()}

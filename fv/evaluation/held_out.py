@@ -1,7 +1,8 @@
-"""Chosen cells on the test trials, beside controls, ablations and baselines.
+"""Runs of the chosen cells on the test trials, with controls, ablations and baselines.
 
-A unit is a relation's conditions of its own, or those that other relations have a part in (`fv.evaluation.candidates`),
-under the digest of every edit, prompt and cell; what the run is called or holds beside them does not matter.
+Each relation has up to two units: the conditions that depend on this relation alone, and those that depend on other
+relations as well (`fv.evaluation.candidates`). A unit is stored under the digest of all its edits, prompts and cells,
+so it does not depend on the run's name or on anything else in the run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from fv.data.snapshot import Snapshot
-from fv.evaluation.asked import Asked
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
+from fv.evaluation.condition import Stream, best_cells, settled
 from fv.evaluation.dev_choice import DevChoice
-from fv.evaluation.settled import Stream, best_cells, settled
+from fv.evaluation.questions import RelationPrompts
 from fv.evaluation.tables import rated
 from fv.interventions.answers import score_answers, score_columns
 from fv.interventions.engine import Cell, Engine
@@ -27,17 +28,17 @@ from fv.work.flow import Flow, Job, Stage, Unit
 from fv.work.store import Arrays, UnitName
 
 KEPT_BYTES = 2**30
-"""Prompts of a relation that were run are kept up to so much memory, for its other conditions."""
+"""Memory for keeping a relation's prompts after their first run, for its other conditions."""
 
 
 @dataclass
 class HeldOutRows:
-    """What running the conditions gave.
+    """Results of running the conditions.
 
     Attributes:
-        trials: one row a (fv, relation, condition, draw, trial).
-        relations: one row a relation: what its denominators and chances are.
-        contrasts: the comparisons that the conditions ask for: (condition, what is subtracted from it).
+        trials: one row per (fv, relation, condition, draw, trial).
+        relations: one row per relation, with its denominators and chance levels.
+        contrasts: the comparisons that the conditions request: (condition, the condition subtracted from it).
     """
 
     trials: list[pd.DataFrame] = field(default_factory=list)
@@ -47,16 +48,16 @@ class HeldOutRows:
 
 @dataclass(frozen=True)
 class _Relation:
-    """A relation's trials as they are asked, and the candidates that are run on them.
+    """A relation's prompts, and the candidates that are run on them.
 
     Attributes:
-        asked: its trials.
-        parts: {`own` or `of_others`: the candidates}; a part without any is left out.
+        prompts: the prompts of its trials.
+        parts: {`own` or `of_others`: the candidates}; a part without candidates is left out.
         stream: its residual stream.
-        choice: what chooses cells on its dev trials; None where there are none.
+        choice: the choice of cells on its dev trials; None if it has none.
     """
 
-    asked: Asked
+    prompts: RelationPrompts
     parts: dict[str, list[Candidate]]
     stream: Stream
     choice: DevChoice | None
@@ -64,13 +65,13 @@ class _Relation:
 
 @dataclass
 class HeldOutRun:
-    """What the conditions of every relation have in common.
+    """Inputs that the runs of all relations' conditions share.
 
     Attributes:
         engine: the engine of the grid.
         snapshot: the trials.
-        candidates: makes the conditions.
-        vectors: the function vectors by name.
+        candidates: maker of the conditions.
+        vectors: {name: function vector}.
         chosen: the chosen cell of each (fv, relation), `fv.evaluation.selection.choose_cells`.
         parts: {trial_id: `dev` or `test`}.
     """
@@ -91,22 +92,22 @@ class HeldOutRun:
             candidates = [candidate for part in relation.parts.values() for candidate in part]
             rows.contrasts.update(pair for candidate in candidates for pair in candidate.contrasts)
             scores = pd.concat([tables_of(each)["scores"] for each in arrays], ignore_index=True)
-            asked = relation.asked
-            rows.trials.append(rated(scores, [trial.trial_id for trial in asked.test], asked.shown))
-            rows.relations.append(pd.DataFrame([asked.denominators(rows.trials[-1])]))
+            prompts = relation.prompts
+            rows.trials.append(rated(scores, [trial.trial_id for trial in prompts.trials], prompts.shown))
+            rows.relations.append(pd.DataFrame([prompts.denominators(rows.trials[-1])]))
         return rows
 
     def _relation(self, q_id: str) -> "_Relation":
-        asked = Asked.of(self.candidates.lm, self.snapshot, q_id, self.parts)
+        prompts = RelationPrompts.of(self.candidates.lm, self.snapshot, q_id, self.parts)
         stream = self.candidates.stream(q_id)
         every = self.candidates.of(q_id, self._chosen_vectors(q_id))._asdict()
         parts = {part: candidates for part, candidates in every.items() if candidates}
-        return _Relation(asked, parts, stream, self._choice(asked, stream))
+        return _Relation(prompts, parts, stream, self._choice(prompts, stream))
 
     def _job(self, relation: "_Relation") -> Job:
-        """A relation's conditions: both units ask for the same zero-shot prompts, and so do the searches for cells."""
+        """Job of a relation's units, which share prompts with each other and with the choice of cells."""
         parts = [*relation.parts.items()]
-        q_id, n_test = relation.asked.questions.q_id, len(relation.asked.test)
+        q_id, n_test = relation.prompts.questions.q_id, len(relation.prompts.trials)
 
         def compute(due: Sequence[int], advance: Advance) -> Iterator[Arrays]:
             with self.engine.keeping(KEPT_BYTES):
@@ -126,39 +127,39 @@ class HeldOutRun:
         return Job(units, compute)
 
     def _made_from(self, relation: "_Relation", candidates: Sequence[Candidate]) -> list[Any]:
-        """All that a unit's numbers depend on beside the model."""
-        asked, choice, stream = relation.asked, relation.choice, relation.stream
+        """Everything except the model that a unit's numbers depend on."""
+        prompts, choice, stream = relation.prompts, relation.choice, relation.stream
         kinds = sorted({candidate.prompt for candidate in candidates})
-        # What chooses nothing, in whatever kind of prompt, does not depend on the prompts that others choose on.
+        # A unit depends only on the dev prompts of the kinds in which its own candidates choose.
         on = {kind: [[p.token_ids, p.target] for p in choice.prompts[kind]] for kind in kinds} if choice else {}
         chooses = [[*map(list, choice.grid)], list(choice.weaker), on] if choice else None
         norm = None if stream.norm is None else stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
-            {kind: [[p.token_ids, p.answer, p.wrong] for p in asked.prompts[kind]] for kind in kinds},
-            [asked.questions.ending, chooses, norm, stream.is_unit],
+            {kind: [[p.token_ids, p.answer, p.wrong] for p in prompts.test[kind]] for kind in kinds},
+            [prompts.questions.ending, chooses, norm, stream.is_unit],
         ]
 
     def _run_unit(self, relation: "_Relation", candidates: Sequence[Candidate], advance: Advance) -> Tables:
-        """Scores of the candidates, each at the cell that is chosen for it."""
-        asked, choice, stream = relation.asked, relation.choice, relation.stream
+        """Score the candidates, each at the cell that is chosen for it."""
+        prompts, choice, stream = relation.prompts, relation.choice, relation.stream
         conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
-        q_id = asked.questions.q_id
+        q_id = prompts.questions.q_id
         scored: dict[int, pd.DataFrame] = {}
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
             which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
             edits = [conditions[i].edit for i in which]
-            scores = score_answers(self.engine, asked.prompts[kind], edits, asked.questions.ending, advance)
+            scores = score_answers(self.engine, prompts.test[kind], edits, prompts.questions.ending, advance)
             for column, i in enumerate(which):
-                where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(asked.test))}
+                where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(prompts.trials))}
                 scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
         return {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
 
-    def _choice(self, asked: Asked, stream: Stream) -> DevChoice | None:
-        if not asked.n_dev:
+    def _choice(self, prompts: RelationPrompts, stream: Stream) -> DevChoice | None:
+        if not prompts.n_dev:
             return None
         weaker = self.candidates.evaluation.controls.weaker
-        return DevChoice(self.engine, asked.dev, self.candidates.cells, weaker, stream.unit)
+        return DevChoice(self.engine, prompts.dev, self.candidates.cells, weaker, stream.unit)
 
     def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
         here = self.chosen[self.chosen["eval_qid"] == q_id]

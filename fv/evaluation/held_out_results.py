@@ -1,4 +1,4 @@
-"""What the test trials say of the chosen cells: tables, and the summary's part (docs/methods.md)."""
+"""Results of the chosen cells on test trials: tables, and their part of the summary (docs/methods.md)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ from fv.vectors.vector import Vector
 
 
 class HeldOutResults(NamedTuple):
-    """The results on test trials.
+    """Results on test trials.
 
     Attributes:
-        trials: one row a (fv, relation, condition, draw, trial).
+        trials: one row per (fv, relation, condition, draw, trial).
         tables: {name of its CSV file: table}.
-        summary: what the summary says of them, as JSON.
+        summary: their part of the summary, as JSON.
     """
 
     trials: pd.DataFrame
@@ -38,13 +38,13 @@ def held_out_results(
     stats: StatsConfig,
     seed: int,
 ) -> HeldOutResults:
-    """Tables and summary of what running the conditions gave.
+    """Build the tables and the summary from the rows of all conditions.
 
     Args:
         found: rows of every relation.
-        vectors: {name: vector} of those that were injected.
-        collision_rates: {q_id: share of its outputs whose first token is another's too}.
-        stats: level, resamples and method.
+        vectors: {name: injected vector}.
+        collision_rates: {q_id: share of its outputs that have their first token in common with another output}.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
     """
     trials = pd.concat(found.trials, ignore_index=True).astype({"layer": "Int64"})
@@ -64,18 +64,18 @@ def held_out_results(
 
 
 def with_collisions(relations: pd.DataFrame, rates: Mapping[str, float]) -> pd.DataFrame:
-    """The relations' rows with how often first tokens collide, and the metric that tables lead with for it."""
+    """Add to the relations' rows the rate of collisions of first tokens, and the lead metric that follows from it."""
     leads = [EXACT if q_id in says_nothing(rates) else "top1" for q_id in relations["eval_qid"]]
     return relations.assign(collision_rate=relations["eval_qid"].map(dict(rates)), lead_metric=leads)
 
 
 def nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Rows of one metric each as one JSON object a key, with its metrics inside.
+    """Group rows of single metrics into one JSON object per key, which contains its metrics.
 
     Args:
         table: rows with the columns of `key`, `metric`, a mean with its interval, and `more`.
-        key: what tells the objects apart.
-        more: what else a metric holds.
+        key: the columns that identify an object.
+        more: further columns that each metric gets.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in records(table):

@@ -1,7 +1,7 @@
-"""The null: what an evaluation says of vectors without a function (docs/methods.md, "The null").
+"""Null: results of the whole evaluation for vectors without a function (docs/methods.md, "The null").
 
-The outputs of a relation's fit pairs are permuted, and everything is made again on them: means, effects, the choice of
-heads, the vector, its refits, its controls, and every contrast on the same test trials.
+The outputs of a relation's fit pairs are permuted, and everything is computed again from them: means, effects, the
+choice of heads, the vector, its refits, its controls, and every contrast on the same test trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fv.evaluation.evaluation import Evaluation
 from fv.evaluation.tables import ALL
 from fv.heads.measurement import Measurement
 from fv.heads.relations import effects_flow
-from fv.heads.verified import fewest_verified
+from fv.heads.verification import fewest_verified
 from fv.interventions.engine import Cell, Head, ScreeningEngine
 from fv.statistics.intervals import clopper_pearson
 from fv.vectors.function_vector import function_vector
@@ -33,25 +33,25 @@ ZERO_SHOT = {
     "delta_answer_logprob": "answer_logprob",
     "delta_top1": "top1",
 }
-"""Metrics of a vector's change relative to the zero-shot prompt, as metrics of the contrast with it."""
+"""{metric of the change relative to the zero-shot prompt: the metric of the contrast with that prompt}."""
 NUMBERS = ["n", "mean", "se", "ci_low", "ci_high"]
 WORTH_SCREENING = 0.5
-"""Share of all heads below which measuring the screen's choice alone is cheaper, estimates included."""
+"""Share of heads below which a screen saves time, with the cost of its estimates included."""
 
 
 @dataclass(frozen=True)
 class NullDraws:
-    """What every draw of the null has in common with the evaluation that it is the null of.
+    """Maker of draws of the null, with all inputs that they share with the real evaluation.
 
     Attributes:
-        evaluation: that evaluation.
-        cells: its layers and alphas.
+        evaluation: the real evaluation.
+        cells: its (layer, alpha) cells.
         parts: {trial_id: `dev` or `test`} of its eval trials.
         heads: the heads that are swept.
-        score: how heads are measured and ranked.
-        n_eval: eval trials of each relation; None for all.
-        n_mean_trials: fit trials whose prompts are averaged; None for all.
-        screened: whether heads are screened, as cheaper than to measure all.
+        score: settings by which heads are measured and ranked.
+        n_eval: number of eval trials per relation; None for all.
+        n_mean_trials: number of fit trials whose prompts are averaged; None for all.
+        screened: whether heads are screened, because that is cheaper than measuring all.
     """
 
     evaluation: Evaluation
@@ -64,22 +64,22 @@ class NullDraws:
     screened: bool = False
 
     def draw(self, q_id: str, number: int) -> pd.DataFrame:
-        """What `flow` comes to."""
+        """Run `flow`, and return its result."""
         return Serial(shown=False).run(self.flow(q_id, number), "null")
 
     def flow(self, q_id: str, number: int) -> Flow[pd.DataFrame]:
-        """Make a relation's vector of permuted outputs, and evaluate it.
+        """Build a relation's vector from permuted outputs, and evaluate it.
 
         Returns:
-            one row a contrast and metric, over all test trials: condition, minus, metric, n, mean, se, ci_low, ci_high,
-            q_id, draw; `minus` is `zero_shot` for the vector's own change.
+            one row per contrast and metric, over all test trials: condition, minus, metric, n, mean, se, ci_low,
+            ci_high, q_id, draw; `minus` is `zero_shot` for the vector's own change.
         """
         run = self.evaluation
         snapshot = shuffled(run.snapshot, q_id, run.lm, number, run.seed)
         score = replace(self.score, screen=Screen.gradient) if self.screened else self.score
-        # Draws of controls and resamples are those of another relation.
+        # Controls and resamples get random draws of their own.
         seed = run.seed + 1 + number
-        engine = cast(ScreeningEngine, run.engine)  # all engines are
+        engine = cast(ScreeningEngine, run.engine)  # every engine is one
         how = Measurement(run.lm, snapshot, self.heads, engine, score, seed, self.n_mean_trials)
         effects = yield from effects_flow(how, run.stats)
         vector = function_vector(run.lm, effects[q_id], run.ranking.k, key=run.ranking.key)
@@ -91,20 +91,20 @@ class NullDraws:
 
 
 def own_conditions(settings: EvaluationConfig) -> EvaluationConfig:
-    """The same conditions without those that other relations have a part in: a draw has one relation."""
+    """Disable the conditions that depend on other relations, since a draw has one relation only."""
     providers = providers_of(settings.conditions)
     kept = {name: replace(p, enabled=p.enabled and not p.made_of_others) for name, p in providers.items()}
     return replace(settings, conditions=kept)
 
 
 def is_cheaper_screened(score: ScoreConfig, n_heads: int) -> bool:
-    """Whether a screen of one relation measures far fewer heads than there are."""
+    """Tell whether a screen of one relation would measure far fewer heads than there are."""
     fewest = fewest_verified(n_heads, score.n_verify, score.verify_random)
     return score.screen is Screen.none and not score.adaptive and fewest <= WORTH_SCREENING * n_heads
 
 
 def contrasts_of(means: pd.DataFrame, contrasts: pd.DataFrame, fv: str, q_id: str) -> pd.DataFrame:
-    """The contrasts of a vector on a relation over all test trials, and its change relative to the zero-shot prompt.
+    """Contrasts of a vector on a relation over all test trials, and its change relative to the zero-shot prompt.
 
     Args:
         means: `held_out.csv`.
@@ -120,15 +120,16 @@ def contrasts_of(means: pd.DataFrame, contrasts: pd.DataFrame, fv: str, q_id: st
 
 
 def null_table(draws: pd.DataFrame, stats: StatsConfig) -> pd.DataFrame:
-    """The distribution of every contrast under the null, one row a (condition, minus, metric).
+    """Distribution of every contrast under the null, one row per (condition, minus, metric).
 
     Args:
         draws: rows of `NullDraws.draw`, of all relations.
         stats: the level of the intervals.
 
     Returns:
-        condition, minus, metric, `n_draws`, mean, sd, lowest and highest of the draws; `excludes_zero`, the share of
-        their intervals that exclude 0, with its interval (Clopper and Pearson); `above_zero`, of those above 0.
+        condition, minus, metric, `n_draws`, and mean, sd, lowest and highest of the draws; `excludes_zero`, the share
+        of draws whose interval excludes 0, with its interval (Clopper and Pearson); `above_zero`, the share of draws
+        whose interval lies above 0.
     """
     rows = []
     for key, own in draws.groupby(CONTRAST, sort=True):
@@ -155,11 +156,11 @@ def null_table(draws: pd.DataFrame, stats: StatsConfig) -> pd.DataFrame:
 
 
 def permutation_table(observed: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:
-    """Every observed contrast against its null.
+    """Permutation test of every observed contrast against its null.
 
-    Draws of all relations are pooled, and relations differ in scale. So what is compared is the mean over its standard
-    error, which holds the spread of refits and of the control's draws. p is (1 + draws as far or farther) / (1 +
-    draws), one side at a time; its least value is 1 / (1 + draws).
+    Draws of all relations are pooled, although relations differ in scale. Therefore the test statistic is the mean
+    divided by its standard error, which includes the spread of refits and of the control's draws. The one-sided p is
+    (1 + number of draws at least as extreme) / (1 + number of draws); its least value is 1 / (1 + number of draws).
 
     Args:
         observed: rows of `contrasts_of` with the columns `fv` and `eval_qid`.
@@ -190,7 +191,7 @@ def permutation_table(observed: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFra
 
 
 def _with_t(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `t`, the mean over its standard error; 0 where both are, missing where only the latter is."""
+    """Add `t`, the mean divided by its standard error: 0 if both are 0, missing if only the standard error is 0."""
     se, mean = rows["se"].to_numpy(dtype=float), rows["mean"].to_numpy(dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(se > 0, mean / se, np.where(mean == 0, 0.0, np.nan))

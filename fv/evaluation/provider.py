@@ -1,4 +1,4 @@
-"""What provides conditions: the settings and the making of one kind of control, baseline or ablation."""
+"""Provider of conditions: the base class of every kind of control, baseline and ablation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,29 +11,31 @@ from fv.evaluation.context import RelationContext, VectorContext
 
 @dataclass
 class ConditionProvider(Group):
-    """Provides one or several conditions; the fields are its settings, each with a default.
+    """Base class of providers, which make one or several conditions. Fields are settings, each with a default.
 
-    A provider says in each `Candidate` what the condition is compared with. Its module is imported wherever settings
-    are checked: what needs torch is imported in the methods.
+    Each `Candidate` that a provider yields names the conditions that it is compared with. Settings are checked without
+    torch, so a provider's module imports torch inside methods only.
     """
 
     enabled: bool = True
-    """Whether its conditions are run."""
+    """Run the provider's conditions."""
 
     place: ClassVar[int] = 100
-    """Where its conditions stand among the others, in every file and pass; those of one place by name."""
+    """Position of its conditions among those of all providers, in files and in runs; ties are sorted by name."""
     needs_effects: ClassVar[bool] = False
-    """Whether it takes means of activations, rankings of heads or other relations' vectors to make."""
+    """True if it needs measured effects: means of activations, rankings of heads, or other relations' vectors."""
     made_of_others: ClassVar[bool] = False
-    """Whether other relations have a part in it: what it gives is computed again where a run grows by relations."""
+    """True if its conditions depend on other relations, so that they are computed again when relations are added."""
     away_too: ClassVar[bool] = False
-    """Whether it says anything of a vector that is of another relation than the one it is injected into."""
+    """True if it also makes conditions for a vector that is injected into another relation than its own."""
 
     def of_relation(self, at: RelationContext) -> Iterable[Candidate]:
-        """The conditions that belong to a relation and to no vector."""
+        """Yield the conditions that belong to a relation and to no vector."""
         return ()
 
     def of_vector(self, at: VectorContext) -> Iterable[Candidate]:
-        """The conditions that belong to a vector on a relation. What a condition takes may be missing (the heads of a
-        vector from a file, other relations); then there is none."""
+        """Yield the conditions that belong to a vector on a relation.
+
+        Yields nothing if an ingredient is missing, such as the heads of a vector from a file, or other relations.
+        """
         return ()

@@ -1,11 +1,13 @@
-"""How a relation's trials are asked: with whole answers, and the relation's outputs that would be wrong there."""
+"""Questions: the prompts of a relation's trials, with the right answer and the relation's outputs that are wrong."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
@@ -13,15 +15,18 @@ from fv.data.encoder import Encoder
 from fv.data.kin_groups import kin_groups
 from fv.data.prompts import prompt_of, render_target, target_tokens, zero_shot_targets
 from fv.data.relations import Pair, normalise
+from fv.data.shown_answers import answers_shown
 from fv.data.snapshot import Snapshot, Trial
 from fv.errors import TrialError
+from fv.evaluation.candidate import UNEDITED
+from fv.evaluation.selection import DEV, TEST
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
 
 class RelationQuestions:
-    """Asks the trials of one relation, as far as the snapshot shows it.
+    """Maker of the prompts of one relation's trials, from the pairs that the snapshot contains.
 
     Args:
         lm: the model whose tokenizer is used.
@@ -37,24 +42,24 @@ class RelationQuestions:
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
 
     def ask(self, trial: Trial, kind: str) -> Prompt:
-        """A trial's `zero_shot`, `clean` or `corrupted` prompt with what is right and wrong behind it."""
+        """Prompt of a trial, `zero_shot`, `clean` or `corrupted`, with its right answer and wrong first tokens."""
         return prompt_of(self.lm, self.snapshot, trial, kind)._replace(wrong=self._wrong_tokens(trial))
 
     @property
     def ending(self) -> str:
-        """The text that ends an answer in a demonstration."""
+        """Text that follows an answer in a demonstration."""
         return self.template.demo.rpartition("{exB}")[2]
 
     @property
     def n_outputs(self) -> int:
-        """Distinct outputs that the snapshot shows."""
+        """Number of distinct outputs of the relation in the snapshot."""
         return len(self._first_tokens)
 
     def majority_accuracy(self, trials: list[Trial]) -> float:
-        """Accuracy on `trials` of always giving the output that is most frequent among the fit trials' pairs.
+        """Accuracy on `trials` of always answering with the most frequent output among the fit trials' pairs.
 
-        Pairs that `trials` ask for, and their kin (`fv.data.kin_groups`), are not counted: where fit and eval
-        trials are the same they would tell the answers. NaN where no pair is left to count.
+        The queries of `trials`, and related pairs (`fv.data.trials.kin_groups`), are not counted: if fit and eval
+        trials are the same, they would give the answers away. NaN if no pair is left to count.
         """
         asked = [trial.query for trial in trials]
         pairs = _shown([trial for trial in self.trials if trial.split == "fit"])
@@ -64,23 +69,23 @@ class RelationQuestions:
         return majority_accuracy(seen, [normalise(pair.exB) for pair in asked]) if seen else float("nan")
 
     def constant_accuracy(self, trials: Sequence[Trial]) -> dict[str, float]:
-        """Accuracy on `trials` of the best constant answer, chosen with hindsight: no constant answer has a higher one.
+        """Accuracy on `trials` of the best constant answer, chosen with hindsight, so an upper limit for constants.
 
         Returns:
-            `top1`, the share of the most frequent first target token, and `exact_match`, the share of the most frequent
-            whole answer in normal form (`fv.data.relations.normalise`); both NaN without trials.
+            `top1`: the share of the most frequent first target token. `exact_match`: the share of the most frequent
+            whole answer in normal form (`fv.data.relations.normalise`). Both are NaN without trials.
         """
         tokens = Counter(trial.target_first_token_id for trial in trials)
         answers = Counter(normalise(trial.query.exB) for trial in trials)
         return {"top1": _share_of_most(tokens), "exact_match": _share_of_most(answers)}
 
     def repeat_accuracy(self, trials: Sequence[Trial]) -> dict[str, float]:
-        """Accuracy on `trials` of repeating the query.
+        """Accuracy on `trials` of repeating the query as the answer.
 
         Returns:
-            `top1`, the share of trials whose query, written as an answer after its zero-shot prompt, begins with the
-            target's first token, and `exact_match`, the share of those whose answer is the query, letter by letter;
-            both NaN without trials. A query that the tokenizer cannot part from the prompt counts as another token.
+            `top1`: the share of trials whose query, written as the answer after its zero-shot prompt, begins with the
+            target's first token. `exact_match`: the share of trials whose answer equals the query, letter by letter.
+            Both are NaN without trials. A query that the tokenizer merges with the prompt counts as wrong in `top1`.
         """
         encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
         items = [(t.zero_shot_prompt_str, render_target(self.template, t.query.exA)) for t in trials]
@@ -102,24 +107,79 @@ class RelationQuestions:
 
     @cached_property
     def _first_tokens(self) -> dict[str, int]:
-        """The first token of each output, in normal form, behind the prompt of an input it is right for."""
+        """{output in normal form: its first token, after the prompt of an input that it answers}."""
         tokens: dict[str, int] = {}
         encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
         for pair, found in zero_shot_targets(encoder, self.template, self._pairs):
-            if not isinstance(found, TrialError):  # an error is of an output that no trial could ask for
+            if not isinstance(found, TrialError):  # an output with an error cannot be the answer of any trial
                 tokens.setdefault(normalise(pair.exB), found[0])
         return tokens
 
     def _wrong_tokens(self, trial: Trial) -> tuple[int, ...]:
         right = self._outputs.right_for(trial.query)
         wrong = {token for output, token in self._first_tokens.items() if output not in right}
-        # An output that shares its first token with a right one cannot be told from it.
+        # An output whose first token is also that of a right output is not counted as wrong.
         known = {self._first_tokens[output] for output in right if output in self._first_tokens}
         return tuple(sorted(wrong - known - {trial.target_first_token_id}))
 
 
+@dataclass(frozen=True)
+class RelationPrompts:
+    """Prompts of one relation's test and dev trials, of every kind.
+
+    Attributes:
+        questions: the maker of the prompts.
+        trials: the test trials.
+        shown: {trial_id: whether a fit prompt contains its right answer}.
+        test: {kind of prompt: prompts of the test trials}, which are reported.
+        dev: {kind of prompt: prompts of the dev trials}, which choose cells; empty lists if there are none.
+    """
+
+    questions: RelationQuestions
+    trials: Sequence[Trial]
+    shown: dict[str, bool]
+    test: dict[str, list[Prompt]]
+    dev: dict[str, list[Prompt]]
+
+    @classmethod
+    def of(cls, lm: LanguageModel, snapshot: Snapshot, q_id: str, parts: Mapping[str, str]) -> "RelationPrompts":
+        """Make the prompts of the relation's trials that are in `parts`, {trial_id: `dev` or `test`}."""
+        questions = RelationQuestions(lm, snapshot, q_id)
+        on_test, on_dev = ([t for t in questions.trials if parts.get(t.trial_id) == part] for part in (TEST, DEV))
+        test, dev = (
+            {kind: [questions.ask(trial, kind) for trial in trials] for kind in UNEDITED.values()}
+            for trials in (on_test, on_dev)
+        )
+        return cls(questions, on_test, answers_shown(snapshot, q_id), test, dev)
+
+    @property
+    def n_dev(self) -> int:
+        """Number of dev trials."""
+        return len(self.dev["zero_shot"])
+
+    def denominators(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """Counts and chance levels that put the relation's numbers into proportion, as columns.
+
+        Args:
+            rows: trial rows of the relation's conditions.
+        """
+        few_shot = rows[rows["condition"] == "few_shot"]
+        return {
+            "eval_qid": self.questions.q_id,
+            "n_dev": self.n_dev,
+            "n_test": len(self.trials),
+            "n_few_shot_correct": int(few_shot["few_shot_correct"].sum()),
+            "n_outputs": self.questions.n_outputs,
+            "majority_accuracy": self.questions.majority_accuracy(list(self.trials)),
+            **{f"constant_{name}": share for name, share in self.questions.constant_accuracy(self.trials).items()},
+            **{f"repeat_{name}": share for name, share in self.questions.repeat_accuracy(self.trials).items()},
+            "n_answer_shown": sum(self.shown[trial.trial_id] for trial in self.trials),
+            "target_in_corrupted": sum(trial.target_in_corrupted for trial in self.trials) / len(self.trials),
+        }
+
+
 def _shown(trials: Iterable[Trial]) -> list[Pair]:
-    """The distinct pairs that clean prompts show."""
+    """Distinct pairs that the clean prompts contain."""
     return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
 
 

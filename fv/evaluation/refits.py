@@ -1,25 +1,25 @@
-"""The spread of refits in tables of means (docs/methods.md, "Refits")."""
+"""Spread of refits in tables of means (docs/methods.md, "Refits")."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are loaded when they are first used, which takes a while
+import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import StatsConfig
 from fv.statistics.grouped import LIMITS
 from fv.statistics.intervals import Kind
 
 REFITS = ("n_refits", "refit_sd")
-"""What a table says of a mean's refits: how many, and their standard deviation."""
+"""Columns of a mean's refits: their number, and their standard deviation."""
 
 
 def refit_means(rows: pd.DataFrame, on: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """The mean of each metric over each refit's trials.
+    """Mean of each metric over each refit's trials.
 
     Args:
         rows: trial rows of all conditions, in subsets.
-        on: the columns that name a mean, `metric` the last; `condition` is the one that is made again.
+        on: the columns that identify a mean, `metric` last; `condition` is the condition that is refitted.
         metrics: the columns to average.
 
     Returns:
@@ -31,12 +31,12 @@ def refit_means(rows: pd.DataFrame, on: Sequence[str], metrics: Sequence[str]) -
 
 
 def minus_refits(contrasts: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:
-    """The refits of contrasts: those of the effect, minus those of the control of the same draw.
+    """Refits of contrasts: each refit of the effect minus the refit of the control with the same draw.
 
-    A control without refits is the same for all: it adds nothing to their spread.
+    A control without refits is constant and adds nothing to their spread.
 
     Args:
-        contrasts: the columns that name a contrast, `condition` and `minus` among them.
+        contrasts: the columns that identify a contrast, `condition` and `minus` among them.
         refits: `refit_means` of the conditions.
     """
     control = refits.rename(columns={"condition": "minus", "mean": "control"})
@@ -48,17 +48,17 @@ def minus_refits(contrasts: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:
 def widened(
     table: pd.DataFrame, refits: pd.DataFrame, on: Sequence[str], kinds: Mapping[str, Kind], stats: StatsConfig
 ) -> pd.DataFrame:
-    """A table of means whose intervals hold how far refits spread, with the columns `n_refits` and `refit_sd`.
+    """Widen the intervals of a table of means by the spread of refits, and add columns `n_refits` and `refit_sd`.
 
-    The vector at hand is one of those that fit trials might have made, and the standard deviation of these is that of
-    the refits. On each side Student's t times it is added in squares to the interval's distance from the mean (Zou and
-    Donner, "Construction of confidence limits about effect measures", 2008).
+    The injected vector is one of many that other fit trials would have given; the standard deviation of the refits
+    estimates theirs. On each side, Student's t times this standard deviation is added in quadrature to the interval's
+    distance from the mean (Zou and Donner, "Construction of confidence limits about effect measures", 2008).
 
     Args:
-        table: one row a mean: the columns of `on`, `metric` among them, `mean`, `se`, `ci_low` and `ci_high`.
-        refits: one row a mean and refit.
-        on: the columns that name a mean.
-        kinds: what each metric's values are.
+        table: one row per mean: the columns of `on`, `metric` among them, `mean`, `se`, `ci_low` and `ci_high`.
+        refits: one row per mean and refit.
+        on: the columns that identify a mean.
+        kinds: {metric: the kind of its values}.
         stats: the level of the intervals.
     """
     spread = refits.groupby([*on])["mean"].agg(n_refits="size", refit_sd="std").reset_index()

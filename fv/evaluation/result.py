@@ -1,4 +1,4 @@
-"""What an evaluation found: the chosen cells, every condition on test trials, contrasts, the grid behind the choice."""
+"""Result of an evaluation: the chosen cells, every condition on test trials, contrasts, and the whole grid."""
 
 import json
 from collections.abc import Mapping
@@ -34,24 +34,25 @@ SHOWN = [
     *("fv", "eval_qid", "condition", "delta_logprob", "accuracy", "fv_minus", "fv_minus_low", "fv_minus_high"),
     *("ci_low", "ci_high", "layer", "alpha", "draws", "n"),
 ]
-"""Columns of the table: what one looks at first."""
+"""Columns of `Result.table`."""
 MOST_SHOWN = 20
-"""Rows of the small table."""
+"""Largest number of rows in the printed table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an evaluation found: every number is of test trials, which had no part in choosing the cell.
+    """Result of an evaluation. All numbers come from test trials, which had no part in choosing the cell.
 
     Attributes:
-        rows: one row a (fv, relation, layer, alpha, trial) of the grid, with its part, `dev` or `test`.
-        trials: one row a (fv, relation, condition, draw, trial) of the chosen cells on test trials, with the answers.
-        tables: `held_out`, `contrasts`, `injection_cost`, `transfer`, … as the CSV files of a run hold them.
-        warnings: what the numbers do not show, as sentences.
-        strengths: {relation: what alpha is a multiple of at each layer}; empty where it is a factor on the vector.
+        rows: one row per (fv, relation, layer, alpha, trial) of the grid, with its part, `dev` or `test`.
+        trials: one row per (fv, relation, condition, draw, trial) of the chosen cells on test trials, with the answers.
+        tables: `held_out`, `contrasts`, `injection_cost`, `transfer` and so on, as in the CSV files of a run.
+        warnings: sentences on problems that the numbers do not show.
+        strengths: {vector: {relation: factor on the vector at alpha 1, layer by layer}}; empty if alpha itself is the
+            factor.
         stats: level, resamples and method of intervals.
-        seed: of every draw.
-        origin: the model and the prompts that were injected into; None in a file of an older version.
+        seed: seed of every draw.
+        origin: the model and the prompts of the injections; None in a file of an older version.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2])
@@ -70,8 +71,11 @@ class Result:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The chosen cell of each (fv, relation): layer, alpha, n_dev, n_test, its means over test trials, and the
-        vector's norm, also over the residual stream's (missing where that was not measured)."""
+        """Chosen cell of each (fv, relation).
+
+        Columns include layer, alpha, n_dev, n_test, means over test trials, the vector's norm, and this norm relative
+        to the residual stream's (missing if that was not measured).
+        """
         chosen = chosen_cells(self.rows, {}, self.stats, self.seed).drop(columns="relative_norm", errors="ignore")
         chosen = with_held_out_intervals(chosen, self.tables["held_out"])
         injected = self.trials[self.trials["condition"] == "fv"].drop_duplicates(CHOICE)
@@ -79,53 +83,53 @@ class Result:
 
     @property
     def cell(self) -> Cell:
-        """The chosen cell of the one vector on the one relation, with alpha as a factor on the vector.
+        """Chosen cell, if there is a single vector on a single relation; its alpha is a factor on the vector.
 
         Raises:
-            ConfigError: there are several; `cell_of` takes one's names.
+            ConfigError: there are several cells; `cell_of` returns the cell of a named vector and relation.
         """
         if len(self.cells) != 1:
             raise ConfigError(f"There are {len(self.cells)} cells, each of a (vector, relation): use cells or cell_of.")
         return self.cell_of(*self.cells.loc[0, ["fv", "eval_qid"]])
 
     def cell_of(self, fv: str, relation: str) -> Cell:
-        """The chosen cell of a vector, by its name, on a relation.
+        """Chosen cell of a vector, given by name, on a relation; its alpha is a factor on the vector.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such cell.
         """
         found = self.cells[(self.cells["fv"] == fv) & (self.cells["eval_qid"] == relation)]
         if found.empty:
             there = [" on ".join(pair) for pair in self.cells[["fv", "eval_qid"]].itertuples(index=False)]
-            raise ConfigError(f"There is no cell of {fv!r} on {relation!r}; there are some of {shorten(there)}.")
+            raise ConfigError(f"There is no cell of {fv!r} on {relation!r}, only of {shorten(there)}.")
         layer, alpha = int(found["layer"].iloc[0]), float(found["alpha"].iloc[0])
         of_vector = self.strengths.get(fv, {}).get(relation)
         return Cell(layer, alpha if of_vector is None else alpha * of_vector[layer])
 
     @property
     def headline(self) -> pd.DataFrame:
-        """One row a (fv, relation): what leads a report (`fv.evaluation.headline.headline_table`).
+        """Main results, one row per (fv, relation) (`fv.evaluation.headline.headline_table`).
 
-        Among its columns, each with its interval: `delta_logprob` and `delta_logit_difference`, in nats; both minus
-        what the same heads make of corrupted prompts, where the control `corrupted_prompts` was run; `p` and `rank` of
-        the right answer; `share_of_few_shot`. Intervals hold the choice of heads where the control `refits` was run.
+        Its columns, each with an interval, include: `delta_logprob` and `delta_logit_difference`, in nats; both minus
+        those of the vector of corrupted prompts, if the control `corrupted_prompts` was run; `p` and `rank` of the
+        right answer; and `share_of_few_shot`. If the control `refits` was run, intervals include the choice of heads.
         """
         return self.tables["headline"].copy()
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a (fv, relation, condition) on test trials, draws averaged.
+        """Results of all conditions on test trials, one row per (fv, relation, condition), averaged over draws.
 
-        Columns: fv, eval_qid, condition; delta_logprob, the change in the right answer's log probability in nats;
+        Columns: fv, eval_qid, condition; delta_logprob, the change in the right answer's log probability, in nats;
         accuracy of the first token; `fv_minus`, the vector's log probability minus this condition's, with its interval
-        over trials and draws; ci_low and ci_high of delta_logprob, where there is one draw; layer, alpha, draws, n.
+        over trials and draws; ci_low and ci_high of delta_logprob, if there is a single draw; layer, alpha, draws, n.
         """
         every = self.tables["held_out"]
         every = every[every["subset"] == ALL]
         by = [*KEY, "draw"]
         level = every[every["metric"] == "top1"][[*by, "layer", "alpha", "n", "mean"]]
         change = every[every["metric"] == "delta_logprob"][[*by, "mean", "ci_low", "ci_high"]]
-        # The zero-shot prompt is what a change is told against: it has none.
+        # Changes are relative to the zero-shot prompt, so it has none itself.
         each = level.rename(columns={"mean": "accuracy"}).merge(
             change.rename(columns={"mean": "delta_logprob"}), on=by, how="left"
         )
@@ -145,19 +149,20 @@ class Result:
         return LeadingTable(table.loc[order, SHOWN].reset_index(drop=True))
 
     def _against(self) -> pd.DataFrame:
-        """The vector minus each condition: a row a (fv, relation, condition), as `table` shows it."""
+        """Vector minus each condition, one row per (fv, relation, condition), in the form of `table`."""
         contrasts = self.tables["contrasts"]
         is_shown = (contrasts["condition"] == "fv") & (contrasts["subset"] == ALL) & (contrasts["metric"] == "logprob")
         names = {"minus": "condition", "mean": "fv_minus", "ci_low": "fv_minus_low", "ci_high": "fv_minus_high"}
         own = contrasts[is_shown].drop(columns="condition").rename(columns=names)[[*KEY, *list(names.values())[1:]]]
-        # A baseline belongs to no vector and is compared with every one: its row can show that of the only one.
+        # A baseline belongs to no vector and is compared with every vector. Its row can show the comparison only if
+        # there is a single vector.
         n_vectors = own.groupby("eval_qid")["fv"].nunique()
         alone = own[own["eval_qid"].map(n_vectors) == 1].assign(fv=NO_VECTOR)
         return pd.concat([own, alone], ignore_index=True)
 
     @cached_property
     def grid(self) -> pd.DataFrame:
-        """Every cell of the grid by part: `dev`, which the cell was chosen by, and `test`, which had no part in it."""
+        """Means of every cell of the grid by part: `dev`, which chose the cell, and `test`, which had no part in it."""
         parts = []
         for part in (DEV, TEST):
             own = self.rows[self.rows["part"] == part]
@@ -166,14 +171,14 @@ class Result:
         return pd.concat(parts, ignore_index=True)
 
     def plot(self, fv: str | None = None, relation: str | None = None) -> "Figure":
-        """The effect by layer on test trials, one line an alpha, beside zero-shot, few-shot and random vectors.
+        """Plot the effect by layer on test trials, one line per alpha, with zero-shot, few-shot and random vectors.
 
         Args:
-            fv: the vector's name, where there are several.
-            relation: the relation, where there are several.
+            fv: the vector's name, needed if there are several.
+            relation: the relation, needed if there are several.
 
         Raises:
-            ConfigError: there is no such pair, or several and none is named.
+            ConfigError: there is no such pair, or there are several.
             ImportError: matplotlib is not installed.
         """
         from fv.figures.effect_by_layer import effect_by_layer
@@ -191,7 +196,7 @@ class Result:
         )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it into one file; `fv.load_result` reads it back, exactly."""
+        """Write the result into one file; `fv.load_result` reads it back exactly."""
         tables = {"rows": self.rows, "trials": self.trials, **{f"table.{k}": t for k, t in self.tables.items()}}
         about = {
             "form": FORM,
@@ -218,7 +223,7 @@ class Result:
 
     @property
     def _small_table(self) -> tuple[list[str], list[list[str]]]:
-        """What one wants first, as text: names of columns, and a row a (fv, relation) at its chosen cell."""
+        """Main numbers as text: names of columns, and one row per (fv, relation) at its chosen cell."""
         names = ["vector", "on", "layer", "α", "Δ log p"]
         if "headline" not in self.tables:  # of an older version
             own = self.cells.rename(columns={"mean_delta_logprob": "delta_logprob"})
@@ -236,7 +241,7 @@ class Result:
         return names + more, rows
 
     def _levels(self, fv: str, relation: str) -> dict[str, float]:
-        """What the other conditions change, draws averaged: the lines beside the vector's own."""
+        """{condition: its mean change, averaged over draws}, for the horizontal lines of the plot."""
         of_pair = self.table[(self.table["eval_qid"] == relation) & self.table["fv"].isin([fv, ""])]
         names = ("few_shot", "random_vector")
         found = of_pair[of_pair["condition"].isin(names)].set_index("condition")["delta_logprob"]
@@ -244,10 +249,10 @@ class Result:
 
 
 def load_result(path: str | PathLike[str]) -> Result:
-    """Read what `Result.save` wrote.
+    """Read a result from a file that `Result.save` wrote.
 
     Raises:
-        ArtifactError: the file is missing, truncated, or holds no result.
+        ArtifactError: the file is missing, truncated, or does not hold a result.
 
     Example:
         >>> result.save(folder / "antonym.npz")
@@ -285,5 +290,5 @@ def _level(value: float) -> str:
 
 
 def _only(values: "pd.Series[Any]") -> Any:
-    """The one value of all draws; nothing where they differ."""
+    """Return the value if it is the same in all draws, else a missing value."""
     return values.iloc[0] if values.nunique(dropna=False) == 1 else np.nan

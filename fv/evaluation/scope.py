@@ -1,4 +1,4 @@
-"""The relations that a vector is evaluated on (spec section 2)."""
+"""Scope of a vector: the relations that it is evaluated on (spec section 2)."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from fv.vectors.vector import Vector
 
 
 def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> list[str]:
-    """The relations one vector is evaluated on.
+    """Relations that one vector is evaluated on.
 
-    `auto` is `in_domain` for a relation's vector, and `all_qids` for one of no relation.
+    `auto` means `in_domain` for a vector of one relation, and `all_qids` for any other vector.
 
     Raises:
-        ScopeError: `in_domain` of a vector without a relation, or a q_id that the snapshot does not hold.
+        ScopeError: `in_domain` is set for a vector without a relation, or a q_id is not in the snapshot.
     """
     mode = scope.mode
     if mode is ScopeMode.auto:
@@ -23,7 +23,7 @@ def scope_of(vector: Vector, scope: EvalScopeConfig, known: Sequence[str]) -> li
     if mode is ScopeMode.in_domain and vector.source_qid is None:
         others = f"all_qids, and qid_list with {scope.called('qids')}=[…]"
         raise ScopeError(
-            f"{scope.called('mode')}=in_domain needs a vector of one relation, and the {vector.name} vector is of "
+            f"{scope.called('mode')}=in_domain needs a vector of one relation, but the {vector.name} vector has "
             f"none. Other modes are {others}; the snapshot has {shorten(list(known), 40)}."
         )
     wanted = scope.qids if mode is ScopeMode.qid_list else [str(vector.source_qid)]

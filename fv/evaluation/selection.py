@@ -1,6 +1,6 @@
-"""Choosing on one part of the eval trials, reporting on the other (docs/methods.md, "Held-out choice").
+"""Selection of cells on one part of the eval trials, for reports on the other (docs/methods.md, "Held-out choice").
 
-`dev` trials choose layer, alpha and k; `test` trials are what a chosen cell is reported on.
+`dev` trials choose layer, alpha and k; reports on a chosen cell use `test` trials only.
 """
 
 from collections import Counter
@@ -23,19 +23,19 @@ PRIMARY = "delta_logprob"
 def parts_of(snapshot: Snapshot, q_id: str, trials: Sequence[Trial], dev_fraction: float, seed: int) -> dict[str, str]:
     """Divide one relation's eval trials: {trial_id: `dev` or `test`}.
 
-    Trials whose queries have the same input or are each other's reverse, in normalised form, stay together; kinship is
-    passed on through every pair that the snapshot shows of the relation.
+    Trials stay together if their queries have the same input or are each other's reverse, in normalised form. This
+    relation is transitive, also through pairs of the snapshot that are not among these trials.
 
     Raises:
-        DevTrialsError: there are no two groups of trials to divide; says what would do.
+        DevTrialsError: all trials belong together; the message says what would help.
     """
     groups = _groups(snapshot, q_id, trials)
     sizes = Counter(groups)
     if len(sizes) < 2:
         raise DevTrialsError(
             f"{q_id}: its {len(trials)} eval trials make {len(sizes)} group that shares no input and no reversed pair, "
-            f"and dev_fraction={dev_fraction} needs 2: one to choose layer and alpha on, one to report on. "
-            "Sample more, leave the relation out, or inject with one layer, one alpha and one k, where nothing is "
+            f"but dev_fraction={dev_fraction} needs 2: one to choose layer and alpha on, one to report on. "
+            "Sample more, leave the relation out, or inject with one layer, one alpha and one k, so that nothing is "
             "chosen."
         )
     wanted = min(max(1, round(dev_fraction * len(trials))), len(trials) - 1)
@@ -45,13 +45,13 @@ def parts_of(snapshot: Snapshot, q_id: str, trials: Sequence[Trial], dev_fractio
     for group in order:
         if sum(sizes[g] for g in dev) + sizes[group] <= wanted:
             dev.add(group)
-    # Where every group is larger than the part asked for, the smallest one is nearest to it.
+    # If every group is larger than the requested part, the smallest group is nearest to it.
     dev = dev or {min(order, key=lambda group: sizes[group])}
     return {trial.trial_id: DEV if group in dev else TEST for trial, group in zip(trials, groups, strict=True)}
 
 
 def _groups(snapshot: Snapshot, q_id: str, trials: Sequence[Trial]) -> list[int]:
-    """The kin group of each trial's query."""
+    """Number of the group that each trial's query belongs to."""
     queries = [trial.query for trial in trials]
     shown = [trial for trial in snapshot.trials if trial.q_id == q_id]
     others = dict.fromkeys(pair for trial in shown for pair in (trial.query, *trial.demos))
@@ -59,18 +59,18 @@ def _groups(snapshot: Snapshot, q_id: str, trials: Sequence[Trial]) -> list[int]
 
 
 def choose_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each (fv, eval_qid) the cell with the highest mean Δ log p on dev trials, ties by layer then alpha.
+    """Choose for each (fv, eval_qid) the cell with the highest mean Δ log p on dev trials, ties by layer then alpha.
 
     Args:
         rows: trial rows (`fv.evaluation.trial_rows.TRIAL_COLUMNS`) with `part`.
 
     Returns:
-        one row a (fv, eval_qid): fv_source, k, layer, alpha, n_dev, n_test, dev_mean_delta_logprob, and best_k: whether
-        this vector has the highest dev mean of its source's vectors, ties to the smaller k. Without dev trials nothing
-        is chosen: a pair is in the table only if it has a single cell.
+        one row per (fv, eval_qid): fv_source, k, layer, alpha, n_dev, n_test, dev_mean_delta_logprob, and best_k: True
+        if this vector has the highest dev mean of its source's vectors, ties to the smaller k. Without dev trials there
+        is nothing to choose by: a (fv, eval_qid) is in the table only if it has a single cell.
     """
     cell = [*CHOICE, "layer", "alpha"]
-    # The order of a sum decides its last bit, and that would decide ties: always that of the files.
+    # The order of a sum changes its last bit, which could break ties: always sum in the order of the files.
     dev = rows[rows["part"] == DEV].sort_values([*cell, "trial_id"])
     n_test = rows[rows["part"] == TEST].groupby(CHOICE)["trial_id"].nunique().rename("n_test")
     if dev.empty:
@@ -92,29 +92,29 @@ def choose_cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best_rows(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Of each group of rows the one with the best dev mean."""
+    """Row with the best dev mean of each group of rows."""
     means = rows.groupby([*by])["dev_mean_delta_logprob"]
     return rows.loc[[own.index[best_of(own.to_numpy())] for _, own in means]]
 
 
 def best_of(means: Sequence[float] | np.ndarray) -> int:
-    """Which of several means on dev trials is the best: the highest, of equal ones the first."""
+    """Index of the best of several means on dev trials: the highest, or the first of equal ones."""
     return int(np.argmax(means))
 
 
 def best_cell(cells: Sequence[Cell], means: Sequence[float], unedited: float) -> Cell:
-    """The cell with the highest mean, ties to the earlier one; alpha 0 where none does better than no injection.
+    """Cell with the highest mean, ties to the earlier cell; alpha 0 if none is better than no injection.
 
     Args:
-        cells: (n_cells,), by layer then alpha.
-        means: mean log p on dev trials at each, (n_cells,).
-        unedited: the same without an injection.
+        cells: n_cells cells, by layer then alpha.
+        means: mean log p on dev trials at each cell, (n_cells,).
+        unedited: mean log p on dev trials without an injection.
     """
     best = best_of(means)
     return cells[best] if means[best] > unedited else Cell(cells[0].layer, 0.0)
 
 
 def is_chosen(rows: pd.DataFrame, chosen: pd.DataFrame) -> np.ndarray:
-    """Which rows are of a chosen cell, (n_rows,) bool."""
+    """Mask of the rows that belong to a chosen cell, (n_rows,) bool."""
     cell = [*CHOICE, "layer", "alpha"]
     return pd.MultiIndex.from_frame(rows[cell]).isin(pd.MultiIndex.from_frame(chosen[cell]))

@@ -1,4 +1,4 @@
-"""Trial rows summarised: means with intervals, the matrix, the chosen cells (spec section 2)."""
+"""Summary of trial rows: means with intervals, the matrix, the chosen cells (spec section 2)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from fv.evaluation.trial_rows import CELL, KINDS, METRICS, sort_trials
 from fv.statistics.grouped import grouped_means
 
 HELD_OUT = {"mean_delta_logprob": "delta_logprob", "accuracy_delta": "delta_top1", "mean_delta_p": "delta_p"}
-"""What the metrics of a grid are called among those of conditions."""
+"""{metric of a grid: the same metric's name in tables of conditions}."""
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over trials, one row a (fv, eval_qid, layer, alpha)."""
-    # The order of a sum decides its last bit: always that of the files.
+    """Means over trials, one row per (fv, eval_qid, layer, alpha)."""
+    # The order of a sum changes its last bit: always sum in the order of the files.
     summary = (
         sort_trials(rows)
         .groupby(CELL, sort=True)
@@ -43,7 +43,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """Summary rows with `<metric>_se`, `_ci_low` and `_ci_high` of each of `METRICS`, over the rows' trials."""
+    """Add to summary rows `<metric>_se`, `_ci_low` and `_ci_high` of each of `METRICS`, over the rows' trials."""
     values = sort_trials(rows).astype({"baseline_correct": float, "injected_correct": float})
     values["accuracy_delta"] = values["injected_correct"] - values["baseline_correct"]
     values = values.rename(columns={"delta_logprob": "mean_delta_logprob", "delta_p": "mean_delta_p"})
@@ -55,12 +55,12 @@ def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig
 
 
 def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor | None]) -> pd.DataFrame:
-    """A table of cells with `relative_norm`: the vector's norm, before alpha, over the residual stream's mean norm.
+    """Add to cells `relative_norm`: the vector's norm, before alpha, divided by the residual stream's mean norm.
 
     Args:
         table: rows with `eval_qid`, `layer` and `norm`.
-        residual_norms: {q_id: mean norm behind each block at the last token of its zero-shot fit prompts, (n_layers,)};
-            None where it was not measured.
+        residual_norms: {q_id: mean norm after each block at the last token of its zero-shot fit prompts, (n_layers,);
+            None if it was not measured}.
     """
     known = {q_id: norm.tolist() for q_id, norm in residual_norms.items() if norm is not None}
     cells = zip(table["eval_qid"], table["layer"], table["norm"], strict=True)
@@ -70,11 +70,11 @@ def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor
 def summary_json(
     rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
 ) -> dict[str, Any]:
-    """`eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells in order of layer and alpha, and `chosen`.
+    """Content of `eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells sorted, and `chosen`.
 
-    `rows` are over all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with
-    its means over the test trials. It depends on the trial rows and norms only, so a gathered sweep and a single job
-    over the same grid write the same.
+    `rows` cover all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with its
+    means over the test trials. Only trial rows and norms matter, so a gathered sweep and a single job over the same
+    grid give the same summary.
     """
     summary = with_relative_norms(with_intervals(summarise(rows), rows, stats, seed), residual_norms)
     matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -97,7 +97,7 @@ def summary_json(
 def chosen_cells(
     rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
-    """The chosen cell of each (fv, eval_qid), `choose_cells`, with its summary over the test trials."""
+    """Chosen cell of each (fv, eval_qid) (`choose_cells`), with its summary over the test trials."""
     chosen = choose_cells(rows)
     test = rows[(rows["part"] == TEST) & is_chosen(rows, chosen)]
     if test.empty:
@@ -107,7 +107,7 @@ def chosen_cells(
 
 
 def with_held_out_intervals(chosen: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """Chosen cells with the intervals that the test trials' conditions have, which hold the spread of refits.
+    """Give chosen cells the intervals of the conditions on test trials, which include the spread of refits.
 
     Args:
         chosen: `chosen_cells`.
@@ -123,7 +123,7 @@ def with_held_out_intervals(chosen: pd.DataFrame, means: pd.DataFrame) -> pd.Dat
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows as JSON objects; null where there is no value."""
+    """Convert a table's rows to JSON objects, missing values to null."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
     ]

@@ -1,7 +1,7 @@
-"""Tables of what chosen injections do on test trials, beside controls and baselines (docs/methods.md).
+"""Tables of chosen injections, controls and baselines on test trials (docs/methods.md).
 
-All of them come from trial rows alone, one row a (fv, relation, condition, draw, trial): the same rows give the same
-bytes.
+All tables are computed from trial rows alone, one row per (fv, relation, condition, draw, trial): the same rows give
+the same bytes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ KEY = ["fv", "eval_qid", "condition"]
 MEANS_KEY = [*KEY, "draw", "subset"]
 CONTRASTS_KEY = [*KEY, "minus", "subset"]
 WHERE = ["layer", "alpha", "norm", "relative_norm", "of", "compared_with", "all_draws", "refit_of"]
-"""What a condition's row says of its cell and of what it is made of."""
+"""Columns of a condition's cell and ingredients."""
 ALL, FEW_SHOT_CORRECT, ANSWER_NEW = "all", "few_shot_correct", "answer_new"
 LEVELS = {
     **dict.fromkeys(("logprob", "p", "rank", "logit_difference", "answer_logprob"), Kind.mean),
     **dict.fromkeys(("top1", "top3", "top5", "candidate_accuracy", "exact_match"), Kind.proportion),
 }
-"""What a condition is rated by, whatever it is compared with, and what kind of mean each is."""
+"""{metric of a condition alone: the kind of its mean}."""
 CHANGES = {
     "delta_logprob": Kind.mean,
     "delta_logit_difference": Kind.mean,
@@ -34,7 +34,7 @@ CHANGES = {
     "delta_top1": Kind.proportion_difference,
     "worse": Kind.proportion,
 }
-"""What a condition changes relative to its reference; the mean of `worse` is the harm rate."""
+"""{metric of a condition relative to its reference: the kind of its mean}; the mean of `worse` is the harm rate."""
 CONTRASTED = {
     "logprob": Kind.mean,
     "logit_difference": Kind.mean,
@@ -43,17 +43,17 @@ CONTRASTED = {
     "answer_logprob": Kind.mean,
     **dict.fromkeys(("top1", "candidate_accuracy", "exact_match"), Kind.proportion_difference),
 }
-"""What two conditions are compared by, trial by trial."""
+"""{metric in which two conditions are compared trial by trial: the kind of its mean}."""
 FLAGS = ["few_shot_correct", "answer_shown"]
-"""What a trial row says of its trial."""
+"""Columns of a trial row that describe its trial."""
 
 
 def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
-    """Trial rows of conditions.
+    """Add the metrics to trial rows of conditions.
 
     Args:
-        scored: one row a (condition, trial): which condition it is, and the scores (`fv.interventions.answers`).
-        reference: for each of them the row of the condition that it changes, on the same trial; None without any.
+        scored: one row per (condition, trial): the condition's columns, and the scores (`fv.interventions.answers`).
+        reference: for each row, the row of the unedited condition on the same trial; None if there is no reference.
     """
     rows = scored.copy()
     rows["p"] = np.exp(rows["logprob"])
@@ -68,15 +68,15 @@ def rated_rows(scored: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataF
 
 
 def rated(scores: pd.DataFrame, trial_ids: Sequence[str], shown: Mapping[str, bool]) -> pd.DataFrame:
-    """Trial rows of a relation's conditions from their scores.
+    """Build the trial rows of a relation's conditions from their scores.
 
-    An edit is compared with its own prompt unedited, and an unedited prompt with the zero-shot one.
+    An edited prompt is compared with the same prompt unedited, and an unedited prompt with the zero-shot prompt.
 
     Args:
-        scores: one row a (condition, trial): the columns that say which condition it is, its kind of `prompt`, the
-            number of the `trial`, and the answers' scores.
+        scores: one row per (condition, trial): the condition's columns, its kind of `prompt`, the number of the
+            `trial`, and the answers' scores.
         trial_ids: the trials, in order of their numbers.
-        shown: {trial_id: whether its right answer stands in a fit prompt}.
+        shown: {trial_id: whether a fit prompt contains its right answer}.
     """
     named = scores.assign(trial_id=scores["trial"].map(pd.Series(list(trial_ids))))
     unedited = rated_rows(named[named["condition"].isin(list(UNEDITED))], None).set_index(["prompt", "trial"])
@@ -90,11 +90,11 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str], shown: Mapping[str, bo
 
 
 def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of all trials, of those that the few-shot prompt gets right, and of those whose answer no fit prompt shows,
-    named by `subset`.
+    """Repeat the rows by subset of trials, named in the column `subset`.
 
-    On the second the condition `few_shot` is right by construction, and a contrast with its accuracy says nothing. The
-    third stands only where it is not all trials.
+    The subsets: all trials; the trials that the few-shot prompt answers correctly; and the trials whose answer no fit
+    prompt contains. In the second, condition `few_shot` is right by construction, so contrasts with its accuracy mean
+    nothing. The third is left out if it contains all trials.
     """
     parts = [rows.assign(subset=ALL), rows[rows["few_shot_correct"]].assign(subset=FEW_SHOT_CORRECT)]
     some_shown = rows.groupby("eval_qid")["answer_shown"].transform("any").astype(bool)
@@ -105,7 +105,7 @@ def in_subsets(rows: pd.DataFrame) -> pd.DataFrame:
 def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFrame:
     """Mean of every metric of every condition and draw, with its interval: `held_out.csv`.
 
-    Intervals of a condition that has refits hold their spread, too: `n_refits`, `refit_sd`.
+    The intervals of a condition with refits include their spread (`n_refits`, `refit_sd`).
     """
     columns, own = {**LEVELS, **CHANGES}, in_subsets(rows)
     means = grouped_means(own, MEANS_KEY, columns, "trial_id", stats, seed)
@@ -116,11 +116,11 @@ def means_table(rows: pd.DataFrame, stats: StatsConfig, seed: int) -> pd.DataFra
 def contrasts_table(
     rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
-    """Effect minus control with its interval over trials, the control's draws and the effect's refits: `contrasts.csv`.
+    """Effect minus control, with its interval over trials, control draws and refits: `contrasts.csv`.
 
-    `n_draws`, `draw_sd`, `draw_min` and `draw_max` say how the difference varies from draw to draw of the control;
-    `n_refits` and `refit_sd` from refit to refit of the effect, and of the control where it has some. Arguments as for
-    `means_table` and `contrast_rows`.
+    `n_draws`, `draw_sd`, `draw_min` and `draw_max` describe how the difference varies between draws of the control.
+    `n_refits` and `refit_sd` describe how it varies between refits of the effect, and of the control if it has refits.
+    Arguments as in `means_table` and `contrast_rows`.
     """
     differences = in_subsets(contrast_rows(rows, contrasts))
     found = grouped_means(differences, CONTRASTS_KEY, CONTRASTED, "trial_id", stats, seed, draw="draw")
@@ -130,21 +130,21 @@ def contrasts_table(
 
 
 def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Differences of each trial, one row a (fv, relation, condition, minus, trial, draw of the control).
+    """Differences trial by trial, one row per (fv, relation, condition, minus, trial, draw of the control).
 
     Args:
         rows: trial rows.
-        contrasts: the comparisons: (condition, what is subtracted from it). One whose conditions are not both there is
-            left out.
+        contrasts: the comparisons: (condition, the condition subtracted from it). A comparison is left out if one of
+            its conditions has no rows.
     """
-    # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows say another.
+    # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows name another.
     values = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
     values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", *FLAGS, *CONTRASTED]]
     tables = []
     for condition, other in sorted(contrasts):
         own = values[values["condition"] == condition].drop(columns=["draw", "all_draws"])
         control = values[values["condition"] == other]
-        # A baseline has no vector of its own: it is compared with every vector on its relation.
+        # A baseline belongs to no vector, so every vector on its relation is compared with it.
         shared = bool((control["fv"] == NO_VECTOR).all())
         on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
         control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
@@ -161,8 +161,8 @@ def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, se
 
     Args:
         costs: `fv.evaluation.cost.injection_cost` of all relations.
-        trials: trial rows of the same conditions, which say at which cell each was run and of what it is made.
-        stats: level, resamples and method.
+        trials: trial rows of the same conditions, from which their cells and ingredients are taken.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
     """
     means = grouped_means(costs, [*KEY, "draw"], {"kl": Kind.mean}, "text", stats, seed)
@@ -170,7 +170,7 @@ def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, se
 
 
 def where_of(trials: pd.DataFrame) -> pd.DataFrame:
-    """Each condition and draw of trial rows with `WHERE`."""
-    # Rows of an older version have no refits.
+    """Each condition and draw in trial rows, with the columns `WHERE`."""
+    # Rows of older versions have no column of refits.
     known = trials if "refit_of" in trials else trials.assign(refit_of="")
     return known.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})

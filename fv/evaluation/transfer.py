@@ -1,4 +1,4 @@
-"""The transfer matrix: each relation's vector on each relation, at its chosen cell (docs/methods.md, "Transfer")."""
+"""Transfer: each relation's vector on each relation, at its chosen cell (docs/methods.md, "Transfer")."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,22 +20,22 @@ PRIMARY = "delta_logprob"
 
 
 def cosine_table(vectors: Sequence[Vector]) -> pd.DataFrame:
-    """Cosine of each pair of vectors, as a square table behind a first column `fv`."""
+    """Cosine of each pair of vectors, as a square table after a first column `fv`."""
     rows = [[one.name, *(cosine(one.values, other.values) for other in vectors)] for one in vectors]
     return pd.DataFrame(rows, columns=["fv", *(vector.name for vector in vectors)])
 
 
 def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequence[Vector]) -> pd.DataFrame:
-    """One row a (fv, relation): the effect, the effect minus its random vectors', and the cosine with its own vector.
+    """Effect of each vector on each relation, also minus random vectors', and its cosine with the relation's vector.
 
     Args:
         means: `fv.evaluation.tables.means_table`.
         contrasts: `fv.evaluation.tables.contrasts_table`.
-        vectors: the vectors; a relation's own one is of the same k, by its own ranking where there is one.
+        vectors: the vectors; a relation's own vector is the one of the same k, preferably by its own ranking.
 
     Returns:
-        fv, eval_qid, n, effect and its interval, effect_minus_control and its interval (missing where there are no
-        random vectors), cosine (missing where the relation has no vector of its own).
+        one row per (fv, relation): fv, eval_qid, n, effect and its interval, effect_minus_control and its interval
+        (missing without random vectors), cosine (missing if the relation has no vector of its own).
     """
     pair = ["fv", "eval_qid"]
     own = means[(means["condition"] == "fv") & (means["subset"] == ALL) & (means["metric"] == PRIMARY)]
@@ -44,7 +44,7 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequen
         (contrasts["condition"] == "fv")
         & (contrasts["minus"] == "random_vector")
         & (contrasts["subset"] == ALL)
-        # Both sides start from the same prompts, so log p differs by what the changes differ by.
+        # Both conditions edit the same prompts, so the difference in log p equals the difference of the changes.
         & (contrasts["metric"] == "logprob")
     ]
     control = against[[*pair, *INTERVAL]].rename(
@@ -62,7 +62,7 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequen
 
 
 def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
-    """The table as a matrix, a row a vector and a column a relation."""
+    """Reshape the table to a matrix with one row per vector and one column per relation."""
     return (
         table.pivot(index="fv", columns="eval_qid", values=value)
         .reset_index(allow_duplicates=True)
@@ -73,22 +73,22 @@ def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
 def dominance(
     rows: pd.DataFrame, stats: StatsConfig, seed: int, clusters: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
-    """How much better each relation's own vector is on it than the others' are.
+    """Advantage of each relation's own vector over the other relations' vectors.
 
-    For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. Its
-    mean over trials is the relation's dominance; over relations, the matrix's diagonal dominance, with an interval over
-    clusters of relations.
+    For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. The
+    mean over trials is the relation's dominance. The mean over relations is the matrix's diagonal dominance, with an
+    interval over clusters of relations.
 
     Args:
-        rows: trial rows of conditions (`fv.evaluation.tables.rated_rows`), `fv` being the relation a vector is of.
-        stats: level, resamples and method.
+        rows: trial rows of conditions (`fv.evaluation.tables.rated_rows`); `fv` names the vector's relation.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
-        clusters: {q_id: the cluster that a relation belongs to}; one that is not named is a cluster of its own.
+        clusters: {q_id: the relation's cluster}; a relation that is missing here is a cluster of its own.
 
     Returns:
         `n_relations`, `n_clusters`, `per_relation`, `mean` over relations with its interval (none for a single
-        cluster), and `share_own_best`: of the relations, those whose own vector has the largest mean change. None
-        unless a relation has its own and another's vector.
+        cluster), and `share_own_best`: the share of relations whose own vector has the largest mean change. None if no
+        relation has both its own vector and another's.
     """
     effects = rows[rows["condition"] == "fv"]
     per_relation: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ def dominance_of_each_k(
     seed: int,
     clusters: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """`dominance` among relations' vectors of each kind and k."""
+    """Compute `dominance` separately for relations' vectors of each kind and k."""
     found = []
     for kind, k in sorted({(vector.kind, vector.k) for vector in vectors if vector.k is not None}):
         of_these = (vector for vector in vectors if (vector.kind, vector.k) == (kind, k))
@@ -143,20 +143,20 @@ def transfer_tables(
     seed: int,
     clusters: Mapping[str, str] | None = None,
 ) -> Tables:
-    """All that is told of transfer.
+    """Build all tables of transfer.
 
     Args:
         trials: trial rows of conditions on test trials.
         means: `fv.evaluation.tables.means_table`.
         contrasts: `fv.evaluation.tables.contrasts_table`.
         vectors: the vectors.
-        stats: level, resamples and method.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
-        clusters: {q_id: the cluster that a relation belongs to}, as of `dominance`.
+        clusters: {q_id: the relation's cluster}; a relation that is missing here is a cluster of its own.
 
     Returns:
-        `transfer`, `transfer_matrix`, `fv_cosines`; and, where relations have their own and another's vector,
-        `dominance`, one row a (kind, k), and `dominance_of_relations`, one a (kind, k, relation).
+        `transfer`, `transfer_matrix` and `fv_cosines`. If relations have both their own vector and another's, also
+        `dominance`, one row per (kind, k), and `dominance_of_relations`, one row per (kind, k, relation).
     """
     table = transfer_table(means, contrasts, vectors)
     found = dominance_of_each_k(trials, vectors, stats, seed, clusters)
@@ -166,13 +166,13 @@ def transfer_tables(
     own = [{"kind": one["kind"], "k": one["k"], **row} for one in found for row in one["per_relation"]]
     overall = [{key: value for key, value in one.items() if key != "per_relation"} for one in found]
     both = {"dominance": pd.DataFrame(overall), "dominance_of_relations": pd.DataFrame(own)}
-    # A column of None, where no row has an interval, would be no column of numbers.
+    # If no row has an interval, a column of None would not be numeric.
     intervals = dict.fromkeys(INTERVAL, float)
     return {**tables, **{name: rows.astype(intervals) for name, rows in both.items()}}
 
 
 def dominance_as_json(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """`dominance_of_each_k` again, from its tables."""
+    """Rebuild the JSON of `dominance_of_each_k` from its tables."""
     if "dominance" not in tables:
         return []
     own: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""What an injection does to zero-shot answers: trial rows, their summary, and the transfer matrix.
+"""Trial rows: the effect of an injection on the zero-shot answer of one trial.
 
-One trial row is one (vector, trial, layer, alpha); one summary row is its mean over a relation's trials.
+One trial row is one (vector, trial, layer, alpha); one summary row is the mean over a relation's trials.
 Metrics: spec section 2 (`mean_delta_logprob` primary, `accuracy_delta`, `mean_delta_p`).
 """
 
@@ -23,11 +23,11 @@ KINDS = {
     "accuracy_delta": Kind.proportion_difference,
     "mean_delta_p": Kind.mean,
 }
-"""The metrics, and what kind of mean each is."""
+"""{metric: the kind of its mean}."""
 METRICS = list(KINDS)
 CELL = ["fv", "eval_qid", "layer", "alpha"]
 WHICH = ["trial_id", "fv", "fv_kind", "fv_source", "k", "norm", "eval_qid", "part", "layer", "alpha"]
-"""What names a trial row; `norm` is the vector's own, before alpha."""
+"""Columns that identify a trial row; `norm` is the vector's own norm, before alpha."""
 TRIAL_COLUMNS = [
     *WHICH,
     "baseline_logprob",
@@ -45,7 +45,7 @@ TRIAL_COLUMNS = [
 
 
 class EvalTrial(NamedTuple):
-    """One eval trial with its zero-shot prompt, and the part it belongs to: `dev` or `test`."""
+    """Eval trial with its zero-shot prompt and its part, `dev` or `test`."""
 
     trial_id: str
     q_id: str
@@ -61,7 +61,7 @@ def inject_vectors(
     residual_norm: Tensor | None,
     advance: Advance = ignore_progress,
 ) -> tuple[TargetScores, TargetScores]:
-    """Scores without, (n_prompts,), and with each vector, (n_prompts, n_vectors, n_cells).
+    """Score prompts without a vector, (n_prompts,), and with each vector, (n_prompts, n_vectors, n_cells).
 
     A prompt's prefix and baseline are run once. No bit of a vector's scores depends on the other vectors or cells.
 
@@ -69,9 +69,9 @@ def inject_vectors(
         engine: the engine.
         vectors: the vectors.
         prompts: zero-shot prompts.
-        cells: the (layer, alpha) grid.
-        residual_norm: what alpha is a multiple of at each layer, (n_layers,); None where it is a factor on the vector.
-        advance: progress callback, called with trial rows done.
+        cells: the grid's (layer, alpha) cells.
+        residual_norm: unit of alpha at each layer, (n_layers,); None if alpha itself is the factor on the vector.
+        advance: progress callback, called with the number of trial rows done.
     """
     values = torch.stack([vector.values for vector in vectors]).expand(len(prompts), -1, -1)
     if residual_norm is not None:
@@ -83,7 +83,7 @@ def inject_vectors(
 def trial_rows(
     vector: Vector, trials: Sequence[EvalTrial], cells: Sequence[Cell], before: TargetScores, after: TargetScores
 ) -> pd.DataFrame:
-    """One vector's trial rows from the scores without it, (n_trials,), and with it, (n_trials, n_cells)."""
+    """Build one vector's trial rows from the scores without it, (n_trials,), and with it, (n_trials, n_cells)."""
     own = (vector.name, vector.kind, vector.source, vector.k, norm_of(vector.values))
     keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
     rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
@@ -97,6 +97,6 @@ def trial_rows(
 
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
-    """Trial rows in the one order that files use, whatever order they were computed in."""
-    there = [name for name in TRIAL_COLUMNS if name in rows or name not in TIED]  # an older version told no ties
+    """Sort trial rows into the order that files use."""
+    there = [name for name in TRIAL_COLUMNS if name in rows or name not in TIED]  # older versions recorded no ties
     return rows[there].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)

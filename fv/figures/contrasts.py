@@ -1,4 +1,4 @@
-"""Forest plot: what a vector does beyond each control and baseline, with intervals."""
+"""Forest plot: the effect of a vector beyond each control and baseline, with intervals."""
 
 from typing import Any
 
@@ -19,27 +19,27 @@ UNITS = {
     "candidate_accuracy": "difference of accuracy among candidates (fraction)",
     "exact_match": "difference of exact match (fraction)",
 }
-"""{metric of `contrasts.csv`: how the axis calls it, with its unit}."""
+"""{metric of `contrasts.csv`: its label on the axis, with the unit}."""
 _EDGE, _TITLE, _ROW, _AXIS, _NAME, _N, _HANDLE = 0.06, 0.24, 0.13, 0.36, 1.1, 0.3, 1.4
 
 
 def contrast_forest(
     contrasts: pd.DataFrame, metric: str = "logprob", *, confidence: float | None = None, width: float = COLUMN
 ) -> DataFigure:
-    """One row a contrast: a mean difference and its interval; filled where the interval excludes zero.
+    """Plot one row per contrast: a mean difference and its interval; the mark is filled if this excludes zero.
 
-    Right of the line at zero the vector is better. Of several relations, each comparison is a group with a row a
-    relation; the number beside a row is its n.
+    To the right of the line at zero the vector is better. With several relations, each comparison is a group with one
+    row per relation; the number beside a row is its n.
 
     Args:
-        contrasts: rows of `contrasts.csv`, of one vector a relation and one subset: `eval_qid`, `condition`, `minus`,
-            `metric`, `mean`, `ci_low`, `ci_high`, `n`.
-        metric: which metric's rows.
+        contrasts: rows of `contrasts.csv`, for one vector per relation and one subset: `eval_qid`, `condition`,
+            `minus`, `metric`, `mean`, `ci_low`, `ci_high`, `n`.
+        metric: the metric whose rows are drawn.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each one drawn, from above: `condition`, `minus`, `eval_qid`, `value`,
+        a figure whose `table` has one row per drawn row, from the top: `condition`, `minus`, `eval_qid`, `value`,
         `ci_low`, `ci_high`, `n`, `n_of`, `excludes_zero`.
 
     Raises:
@@ -68,7 +68,7 @@ def contrast_forest(
 
 
 def _ordered(contrasts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """The measured contrasts in the order in which the table names them."""
+    """Measured contrasts, in the order in which the table names them."""
     keys = ["condition", "minus", "eval_qid"]
     places = {name: {each: at for at, each in enumerate(dict.fromkeys(contrasts[name]))} for name in keys}
     kept = found[found["measured"]].drop(columns=["chosen", "measured"])
@@ -80,7 +80,7 @@ def _ordered(contrasts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(table: pd.DataFrame, several: bool) -> list[tuple[str, int | None]]:
-    """What stands at the left, from above, and the row of the table that is drawn there; None for a group's name."""
+    """Labels on the left, from the top, each with its row of the table; None for the name of a group."""
     lines: list[tuple[str, int | None]] = []
     for (condition, minus), own in table.groupby(["condition", "minus"], sort=False):
         text = f"{called(str(condition))} − {called(str(minus))}" if condition != "fv" else f"− {called(str(minus))}"
@@ -95,7 +95,7 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: list[tuple[str, int | None]]) 
     axes.axvline(0, color=INK, linewidth=0.5, zorder=1)
     places = {at: place for place, (_, at) in enumerate(lines) if at is not None}
     y = np.array([places[at] for at in table.index])
-    # An end that is not there draws nothing.
+    # A missing end of an interval draws nothing.
     axes.hlines(y, table["ci_low"], table["ci_high"], color=INK, linewidth=0.8, zorder=2)
     for filled in (True, False):
         own = (table["excludes_zero"] == filled).to_numpy()
@@ -115,7 +115,7 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: list[tuple[str, int | None]]) 
 
 
 def _legend(table: pd.DataFrame, confidence: float | None) -> list[Line2D]:
-    """What the marks mean, of those that there are."""
+    """Legend entries for the marks that are drawn."""
     interval = interval_name(confidence)
     words = {True: f"mean, {interval} excludes 0", False: f"mean, {interval} reaches 0"}
     if table["ci_low"].isna().all():

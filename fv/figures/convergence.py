@@ -1,4 +1,4 @@
-"""Convergence of a ranking: how far the top k of few trials is that of others, against the number of trials."""
+"""Convergence of a ranking: agreement of the top k between samples of trials, against the number of trials."""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -12,27 +12,27 @@ UNITS = {
     "overlap_with_all": "shared with all trials' top k (fraction)",
     "spearman_apart": "rank correlation (ρ)",
 }
-"""{column: how the axis calls it, with its unit}."""
+"""{column: its label on the axis, with the unit}."""
 _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _HANDLE = 0.46, 0.08, 0.22, 0.36, 1.8, 2.6
 
 
 def ranking_convergence(
     curves: pd.DataFrame, k: int, value: str = "overlap_apart", *, width: float = COLUMN
 ) -> DataFigure:
-    """Agreement of rankings against the number of trials that they are of, one line a ranking.
+    """Plot the agreement of rankings against the number of trials that they are computed from, one line per ranking.
 
     Args:
-        curves: one row a (ranking, number of trials): `ranking`, `n_trials` and the value; the lists `convergence` of
-            `ranking_stability.json`. A row without a value is left out.
-        k: how many heads are the top.
+        curves: one row per (ranking, number of trials): `ranking`, `n_trials` and the value, from the lists
+            `convergence` of `ranking_stability.json`. A row without a value is left out.
+        k: number of heads that count as the top.
         value: `overlap_apart`, `overlap_with_all` or `spearman_apart` (docs/methods.md, "Stability of a ranking").
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each point: `ranking`, `n_trials`, `value`.
+        a figure whose `table` has one row per point: `ranking`, `n_trials`, `value`.
 
     Raises:
-        ValueError: a column is missing, no row has a value, or the value is none of these.
+        ValueError: a column is missing, no row has a value, or `value` is not one of these.
     """
     if value not in UNITS:
         raise ValueError(f"value={value!r}: it is one of {', '.join(UNITS)}.")

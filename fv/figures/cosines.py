@@ -1,4 +1,4 @@
-"""Cosine matrix: how alike relations' vectors are."""
+"""Cosine matrix of relations' vectors."""
 
 import pandas as pd
 
@@ -10,18 +10,18 @@ def cosine_heatmap(cosines: pd.DataFrame, *, width: float = COLUMN) -> DataFigur
     """Vector × vector, coloured by cosine from -1 to 1.
 
     Args:
-        cosines: a square table as `fv_cosines.csv` is: the column `fv`, and one for each vector, in the same order.
+        cosines: a square table like `fv_cosines.csv`: the column `fv`, then one column per vector in the same order.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each cell: `vector`, `other vector`, `value`.
+        a figure whose `table` has one row per cell: `vector`, `other vector`, `value`.
 
     Raises:
-        ValueError: the first column is not `fv`, there is no row, the table is not square, or a cosine is none.
+        ValueError: the first column is not `fv`, there is no row, the table is not square, or a value is not a cosine.
     """
     if cosines.empty or cosines.columns[0] != "fv":
         raise ValueError("The figure needs a first column fv and a column for each vector, as fv_cosines.csv has.")
-    # By place: a vector may be called fv, too.
+    # Columns are taken by position, since a vector may also be called fv.
     names, others = [str(name) for name in cosines.iloc[:, 0]], [str(name) for name in cosines.columns[1:]]
     if names != others:
         raise ValueError(f"Rows are {', '.join(names)} and columns {', '.join(others)}: they have to be the same.")

@@ -1,4 +1,4 @@
-"""Effect against cost: what a vector changes on its relation, against what it changes on unrelated texts."""
+"""Effect against cost: a vector's effect on its relation, against its effect on unrelated texts."""
 
 from typing import Any
 
@@ -22,25 +22,25 @@ def effect_against_cost(
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
-    """One mark a (condition, vector, relation, draw): effect on test trials up, KL on unrelated texts to the right.
+    """Plot one mark per (condition, vector, relation, draw): effect on test trials up, KL on unrelated texts right.
 
-    Up and left is better. Conditions differ in marker and lightness. Rows of one table without the other's are left
-    out: a prompt with examples costs nothing on a text without them, and was not run there.
+    Up and left is better. Conditions differ in marker and lightness. A row is left out if the other table lacks it: for
+    example, few-shot prompts are not run on unrelated texts.
 
     Args:
-        held_out: rows of `held_out.csv`, of one subset: `fv`, `eval_qid`, `condition`, `draw`, `metric`, `mean`,
+        held_out: rows of `held_out.csv`, for one subset: `fv`, `eval_qid`, `condition`, `draw`, `metric`, `mean`,
             `ci_low`, `ci_high`, `n`.
-        cost: rows of `injection_cost.csv`: the same columns, the metric being `kl`, and n the number of texts.
+        cost: rows of `injection_cost.csv`: the same columns, with the metric `kl`; n is the number of texts.
         metric: the effect's metric.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each mark: `condition`, `fv`, `eval_qid`, `draw`, `value`, `ci_low`,
+        a figure whose `table` has one row per mark: `condition`, `fv`, `eval_qid`, `draw`, `value`, `ci_low`,
         `ci_high`, `n`, `kl`, `kl_ci_low`, `kl_ci_high`, `n_texts`.
 
     Raises:
-        ValueError: a column is missing, no row is in both tables, a place has two rows, a value is infinite, the
+        ValueError: a column is missing, no row is in both tables, a mark has two rows, a value is infinite, the
             metric's unit is not known, or there are more conditions than markers.
     """
     label = unit_of(metric, None)
@@ -51,7 +51,7 @@ def effect_against_cost(
         raise ValueError("No condition has both an effect and a cost.")
     names = list(dict.fromkeys(table["condition"]))
     if len(names) > MOST_NAMED:
-        raise ValueError(f"{len(names)} conditions are too many to be told apart: take {MOST_NAMED} or fewer.")
+        raise ValueError(f"{len(names)} conditions are too many to distinguish: take {MOST_NAMED} or fewer.")
     handles = [Line2D([], [], label=called(name), **_look(at, len(names))) for at, name in enumerate(names)]
     whiskers = table[["ci_low", "kl_ci_low"]].notna().any(axis=None)
     if whiskers:

@@ -1,4 +1,4 @@
-"""Figures that carry what they show and are saved to the same bytes, whatever the user's own matplotlib settings."""
+"""Figures that carry their table, and are saved to the same bytes under any matplotlib settings of the user."""
 
 import io
 import warnings
@@ -25,7 +25,7 @@ SMALL, BASE = 6.0, 7.0
 INK, GREY = "#1a1a1a", "#8c8c8c"
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
-    # It comes with matplotlib, so letters are the same everywhere.
+    # This font comes with matplotlib, so letters are the same everywhere.
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": BASE,
     "axes.labelsize": BASE,
@@ -35,7 +35,7 @@ STYLE: dict[str, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
-    # A dollar in a relation's name is a dollar.
+    # A dollar sign in a relation's name must not start a formula.
     "text.parse_math": False,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
@@ -48,32 +48,32 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.4,
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
-    # Letters stay letters: the browser shows what matplotlib's own font lacks, and can search it.
+    # Text stays text, so the browser can search it, and show letters that matplotlib's own font lacks.
     "svg.fonttype": "none",
     "svg.hashsalt": "function-vectors",
 }
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "ps": {"CreationDate": None}}
 _SCREEN_DPI = 160
 _LACKING = "Glyph .* missing from font"
-# Of legends: height of a line in inches; gaps in widths of a letter.
+# Legends: height of a line in inches; gaps in widths of a letter.
 _LINE, _HANDLE_PAD, _COLUMN_GAP = 0.125, 0.6, 1.2
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's defaults and `STYLE`, whatever the user's settings; those come back afterwards."""
+    """Use matplotlib's defaults and `STYLE` instead of the user's settings, which are restored afterwards."""
     with matplotlib.style.context(["default", STYLE]):
         yield
 
 
 class DataFigure(Figure):
-    """A figure with the table that it shows. It is none of pyplot's: nothing has to be closed.
+    """Figure with the table that it shows. It is not managed by pyplot, so it need not be closed.
 
-    The same table gives the same bytes of PNG, SVG and PDF, on the same versions of matplotlib and its libraries. SVG
-    holds its text as text; in PNG and PDF matplotlib warns of a letter that its font, DejaVu Sans, does not have.
+    The same table gives the same bytes of PNG, SVG and PDF, with the same versions of matplotlib and its libraries. SVG
+    keeps text as text. In PNG and PDF, matplotlib warns of letters that its font, DejaVu Sans, lacks.
 
     Attributes:
-        table: what is drawn, one row a mark.
+        table: the drawn values, one row per mark.
     """
 
     def __init__(self, table: pd.DataFrame, width: float, height: float) -> None:
@@ -83,17 +83,17 @@ class DataFigure(Figure):
         self.table = table
 
     def axes_at(self, left: float, top: float, width: float, height: float) -> Axes:
-        """New axes at a place given in inches from the figure's left and top."""
+        """Add axes at a position in inches from the figure's left and top."""
         across, down = self.get_size_inches()
         return self.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
     def text_at(self, left: float, top: float, text: str, **settings: Any) -> None:
-        """Text whose upper left corner is at a place given in inches from the figure's left and top."""
+        """Add text with its upper left corner at a position in inches from the figure's left and top."""
         across, down = self.get_size_inches()
         self.text(left / across, 1 - top / down, text, **{"ha": "left", "va": "top", **settings})
 
     def legend_at(self, left: float, top: float, handles: Sequence[Artist], handle: float) -> None:
-        """A legend whose upper left corner is at a place given in inches; handles are `handle` letters wide."""
+        """Add a legend with its upper left corner at a position in inches; handles are `handle` letters wide."""
         across, down = self.get_size_inches()
         if handles:
             self.legend(
@@ -111,7 +111,7 @@ class DataFigure(Figure):
             )
 
     def savefig(self, fname: Any, **kwargs: Any) -> None:
-        """`Figure.savefig` with this project's style, and without a date."""
+        """Save the figure as `Figure.savefig` does, with this project's style and without a date."""
         suffix = Path(fname).suffix[1:] if isinstance(fname, str | PathLike) else ""
         form = str(kwargs.get("format") or suffix or "png").lower()
         with styled(), warnings.catch_warnings():
@@ -120,16 +120,16 @@ class DataFigure(Figure):
             super().savefig(fname, **{"metadata": _UNDATED.get(form), **kwargs})
 
     def _repr_png_(self) -> bytes:
-        # Notebooks draw only pyplot's figures by themselves.
+        # Notebooks by themselves show only figures of pyplot.
         file = io.BytesIO()
         self.savefig(file, dpi=_SCREEN_DPI)
         return file.getvalue()
 
 
 def width_of(text: str, size: float = BASE) -> float:
-    """How wide a text is at `size` points, in inches."""
+    """Width of a text at `size` points, in inches."""
     with warnings.catch_warnings():
-        # A letter that the font lacks has a width all the same.
+        # The width is also needed for text with letters that the font lacks.
         warnings.filterwarnings("ignore", message=_LACKING, category=UserWarning)
         font = FontProperties(family="DejaVu Sans", size=size)
         width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
@@ -137,7 +137,7 @@ def width_of(text: str, size: float = BASE) -> float:
 
 
 def shortened(text: str, width: float, size: float = BASE) -> str:
-    """A text in one line, cut with an ellipsis where it would be wider than `width` inches at `size` points."""
+    """Put a text on one line, cut with an ellipsis if it is wider than `width` inches at `size` points."""
     line = " ".join(text.split())
     kept = line[:200]
     while kept and width_of(kept if kept == line else f"{kept}…", size) > width:
@@ -146,12 +146,12 @@ def shortened(text: str, width: float, size: float = BASE) -> str:
 
 
 def legend_height(handles: Sequence[Artist], width: float, handle: float) -> float:
-    """How high `DataFigure.legend_at` will be in this width, in inches."""
+    """Height of a legend of `DataFigure.legend_at` in this width, in inches."""
     return -(-len(handles) // _legend_columns(handles, width, handle)) * _LINE if handles else 0.0
 
 
 def _legend_columns(handles: Sequence[Artist], width: float, handle: float) -> int:
-    """The most columns that fit; a legend fills them one after the other, the first ones first."""
+    """Largest number of columns that fit; a legend fills one column after the other."""
     around = (handle + _HANDLE_PAD + _COLUMN_GAP) * SMALL / 72
     widths = [around + width_of(str(each.get_label()), SMALL) for each in handles]
     fitting = (n for n in range(len(handles), 1, -1) if sum(max(each) for each in np.array_split(widths, n)) <= width)

@@ -1,4 +1,4 @@
-"""Effect by layer: what a vector does where it is injected, one line an alpha (Todd et al. 2024, figure 4)."""
+"""Effect by layer: a vector's effect at each layer of injection, one line per alpha (Todd et al. 2024, figure 4)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,31 +32,31 @@ def effect_by_layer(
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
-    """A vector's effect against the layer that it is injected at, one line an alpha, with bands of its intervals.
+    """Plot a vector's effect against the layer of injection, one line per alpha, with bands of intervals.
 
-    Alphas differ in lightness, dashes and markers, so they read in grey. A ring marks the chosen cell. A difference has
-    a line at zero: the prompt without the vector.
+    Alphas differ in lightness, dashes and markers, so they are distinguishable in grey. A ring marks the chosen cell.
+    For a difference, a line at zero stands for the prompt without the vector.
 
     Args:
-        rows: one row a cell, of one vector on one relation. Columns: `layer`, `alpha`; the value, in a column of its
-            name or as `metric` and `mean`; `n_trials`; and where there are such `ci_low` and `ci_high` (or
-            `<value>_ci_low`, `<value>_ci_high`), `chosen` (true or false), `fv`, `eval_qid`. The `rows` of
-            `eval_summary.json` are taken as they are, those of one `fv` and `eval_qid`.
-        value: the value: a column, or one of `metric`.
-        unit: what the axis says; known for the values of a run's files.
+        rows: one row per cell, for one vector on one relation. Columns: `layer`, `alpha`; the value, in a column of its
+            name or as `metric` and `mean`; `n_trials`; and optionally `ci_low` and `ci_high` (or `<value>_ci_low`,
+            `<value>_ci_high`), `chosen` (true or false), `fv`, `eval_qid`. For example the `rows` of
+            `eval_summary.json` for one `fv` and `eval_qid`, unchanged.
+        value: name of a column, or of a metric in the column `metric`.
+        unit: label of the axis; not needed for the values of a run's files.
         baselines: horizontal lines: {name: value, or (value, low, high)}; or a table with `condition`, the value (or
-            `metric` and `mean`), and where there are such `ci_low`, `ci_high`, `n`: rows of `held_out.csv`, one a
+            `metric` and `mean`), and optionally `ci_low`, `ci_high`, `n`, such as rows of `held_out.csv`, one per
             condition. Its metric may be the value's name without `mean_`.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each point and baseline: `kind` (cell or baseline), `layer`, `alpha`,
+        a figure whose `table` has one row per point and baseline: `kind` (cell or baseline), `layer`, `alpha`,
         `condition`, `value`, `ci_low`, `ci_high`, `n`, `n_of`, `chosen`, `measured`.
 
     Raises:
         ValueError: a column is missing, there is no row, a cell or a condition has two rows, a value is infinite, or
-            its unit is not known.
+            the unit of the value is not known.
     """
     label = unit_of(value, unit)
     cells = whole_numbers(values_of(rows, value, ["alpha", "layer"]), ["layer"])
@@ -87,7 +87,7 @@ def effect_by_layer(
 
 
 def _levels(baselines: Baselines | None, value: str) -> pd.DataFrame:
-    """Baselines as one table, in the order given: `condition`, `value`, `ci_low`, `ci_high`, `n`, `n_of`."""
+    """Baselines as one table, in the given order: `condition`, `value`, `ci_low`, `ci_high`, `n`, `n_of`."""
     if baselines is None or not len(baselines):
         return pd.DataFrame(columns=["condition", "value", "ci_low", "ci_high", "n", "n_of"])
     if not isinstance(baselines, pd.DataFrame):
@@ -114,7 +114,7 @@ def _together(cells: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _title(rows: pd.DataFrame, n: str, width: float) -> str:
-    """What was injected, on which relation, and n."""
+    """Title that names the vector, the relation and n."""
     names = {name: rows[name].iloc[0] for name in ("fv", "eval_qid") if name in rows}
     fv, eval_qid = names.get("fv"), names.get("eval_qid")
     of = f"vector of {fv}" if fv else "function vector"
@@ -125,7 +125,7 @@ def _title(rows: pd.DataFrame, n: str, width: float) -> str:
 
 def _draw_cells(axes: Axes, cells: pd.DataFrame) -> None:
     groups = list(cells.groupby("alpha", sort=True))
-    # Points of one layer would hide one another.
+    # Without this shift, points of a single layer would hide one another.
     apart = min(0.2, 1.6 / len(groups)) if cells["layer"].nunique() == 1 else 0.0
     for index, (_, line) in enumerate(groups):
         style = look(index, len(groups))
@@ -144,7 +144,7 @@ def _draw_cells(axes: Axes, cells: pd.DataFrame) -> None:
 
 
 def _alone(finite: np.ndarray) -> np.ndarray:
-    """Which of the points have no finite neighbour."""
+    """Mask of the points that have no finite neighbour."""
     padded = np.pad(finite, 1)
     return finite & ~padded[:-2] & ~padded[2:]
 
@@ -165,7 +165,7 @@ def _line_handles(cells: pd.DataFrame) -> list[Line2D]:
 
 
 def _level_handles(levels: pd.DataFrame, n: str) -> list[Line2D]:
-    """Baselines by name, with n where it is another than the cells'."""
+    """Legend entries of baselines, with n if it differs from the cells' n."""
     handles = []
     for index, (_, row) in enumerate(levels.iterrows()):
         own = "" if np.isnan(row["n"]) else f"{row['n']:g} {row['n_of']}"
@@ -177,7 +177,7 @@ def _level_handles(levels: pd.DataFrame, n: str) -> list[Line2D]:
 def _mark_handles(
     cells: pd.DataFrame, levels: pd.DataFrame, confidence: float | None, is_change: bool
 ) -> list[Line2D | Patch]:
-    """What the line at zero, the bands and the ring mean, of those that there are."""
+    """Legend entries for the line at zero, the bands and the ring, as far as they are drawn."""
     handles: list[Line2D | Patch] = [Line2D([], [], label="no vector", **_ZERO)] if is_change else []
     if cells["ci_low"].notna().any() or levels["ci_low"].notna().any():
         handles.append(Patch(color=GREY, alpha=0.4, linewidth=0, label=interval_name(confidence)))

@@ -1,4 +1,4 @@
-"""Tables as figures need them: one value with its interval, and what n is, from each shape that a run's files have."""
+"""Frames: tables in the form that figures need, one value with its interval and n, from any form of a run's files."""
 
 from collections.abc import Sequence
 
@@ -22,44 +22,44 @@ UNITS = {
     "harm_rate": "harm rate (fraction)",
     "kl": "KL divergence (nats)",
 }
-"""{value column or metric: how an axis calls it, with its unit}."""
+"""{value column or metric: its label on an axis, with the unit}."""
 _OTHERS = ("fv", "eval_qid", "q_id", "metric", "draw", "subset")
 _COUNTS = {"n_trials": "trials", "n_qids": "relations", "n": "trials", "n_test": "trials"}
 
 
 def unit_of(value: str, unit: str | None) -> str:
-    """What an axis says of a value.
+    """Label of a value on an axis.
 
     Raises:
-        ValueError: the value is none of `UNITS` and no unit is given.
+        ValueError: the value is not in `UNITS` and no unit is given.
     """
     if unit is None and value not in UNITS:
-        raise ValueError(f"Say what `{value}` is measured in: unit='…'. Known without: {', '.join(UNITS)}.")
+        raise ValueError(f"Give the unit of `{value}`: unit='…'. Not needed for: {', '.join(UNITS)}.")
     return unit or UNITS[value]
 
 
 def values_of(
     table: pd.DataFrame, value: str, keys: Sequence[str], optional: Sequence[str] = (), needs_n: bool = True
 ) -> pd.DataFrame:
-    """One row a place of a figure.
+    """Extract one value with its interval and n, one row per place of a figure.
 
     Args:
-        table: either a column named as `value`, with `ci_low` and `ci_high` or `<value>_ci_low` and `<value>_ci_high`
-            where there are intervals (`cie_scores.csv`, the rows of `eval_summary.json`), or a column `metric` with
-            `value` among its values, and `mean`, `ci_low`, `ci_high` (`cie_stats.csv`, `held_out.csv`). Beside other
-            values, a bare `ci_low` is of `mean_delta_logprob`.
-        value: the value.
-        keys: the columns that name a place, which must be there.
-        optional: columns that name it too where they are there.
-        needs_n: whether each measured row must say its n.
+        table: a table in one of two forms. Either it has a column named like `value`, optionally with `ci_low` and
+            `ci_high` or `<value>_ci_low` and `<value>_ci_high` (`cie_scores.csv`, the rows of `eval_summary.json`). Or
+            it has a column `metric` that contains `value`, and `mean`, `ci_low`, `ci_high` (`cie_stats.csv`,
+            `held_out.csv`). If there are several values, a bare `ci_low` belongs to `mean_delta_logprob`.
+        value: name of the value.
+        keys: columns that identify a place; all are required.
+        optional: columns that identify it as well, if the table has them.
+        needs_n: whether each measured row must have an n.
 
     Returns:
-        the keys that there are, `value`, `ci_low`, `ci_high` (NaN where there is no interval), `n`, `n_of` (trials or
-        relations), `chosen` and `measured`, in order of the keys.
+        the keys of the table, `value`, `ci_low`, `ci_high` (NaN without an interval), `n`, `n_of` (trials or
+        relations), `chosen` and `measured`, sorted by the keys.
 
     Raises:
-        ValueError: a column is missing, there is no row, a place has two rows, a value is infinite, or an interval may
-            be another value's.
+        ValueError: a column is missing, there is no row, a place has two rows, a value is infinite, or it is not clear
+            which value an interval belongs to.
     """
     column = "mean" if "metric" in table and value not in table else value
     wanted = f"{', '.join(keys)} and {value} (or metric and mean)" + ", and n_trials or n_qids" * needs_n
@@ -97,21 +97,21 @@ def values_of(
 
 
 def whole_numbers(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The table with these columns as integers.
+    """Convert these columns of a table to integers.
 
     Raises:
-        ValueError: a value is no whole number from 0 on.
+        ValueError: a value is not a whole number of 0 or more.
     """
     for name in names:
         numbers = pd.to_numeric(table[name], errors="coerce")
         wrong = table.loc[~(numbers >= 0) | (numbers % 1 != 0), name].tolist()
         if wrong:
-            raise ValueError(f"`{name}` holds {wrong[0]!r}: whole numbers from 0 on are needed.")
+            raise ValueError(f"`{name}` holds {wrong[0]!r}; it needs whole numbers of 0 or more.")
     return table.astype(dict.fromkeys(names, int))
 
 
 def counted(rows: pd.DataFrame) -> str:
-    """What n is: `12 trials`, or `8–12 trials` where places differ."""
+    """Text of n: `12 trials`, or `8–12 trials` if places differ."""
     texts = []
     for n_of, group in rows[rows["measured"]].groupby("n_of", sort=False):
         least, most = int(group["n"].min()), int(group["n"].max())
@@ -120,17 +120,17 @@ def counted(rows: pd.DataFrame) -> str:
 
 
 def called(condition: str) -> str:
-    """A condition as a reader says it: `few_shot` is few-shot, `fv` is vector."""
+    """Name of a condition in words: `few_shot` becomes few-shot, `fv` becomes vector."""
     return "vector" if condition == "fv" else condition.replace("_shot", "-shot").replace("_", " ")
 
 
 def excludes_zero(rows: pd.DataFrame) -> pd.Series:
-    """Whether an interval lies on one side of zero; False where there is none, or nothing was measured."""
+    """Mask of the rows whose interval lies on one side of zero; False without an interval or a measured value."""
     return rows["measured"] & ((rows["ci_low"] > 0) | (rows["ci_high"] < 0))
 
 
 def interval_name(confidence: float | None) -> str:
-    """`95 % interval`, or `interval` where its level is not known."""
+    """Name of the intervals: `95 % interval`, or `interval` if the level is not known."""
     return "interval" if confidence is None else f"{confidence * 100:g} % interval"
 
 
@@ -142,7 +142,7 @@ def _rows_of(table: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _ends(table: pd.DataFrame, value: str) -> tuple[pd.Series, pd.Series]:
-    """Lower and upper ends. Of several values, those without a value's name are the first one's of `UNITS`."""
+    """Lower and upper ends of intervals. If there are several values, unnamed ends belong to the first of `UNITS`."""
     others = [each for each in UNITS if each in table and each != value]
     bare = "ci_low" in table and f"{value}_ci_low" not in table
     if bare and others and value != next(iter(UNITS)):
@@ -153,7 +153,7 @@ def _ends(table: pd.DataFrame, value: str) -> tuple[pd.Series, pd.Series]:
 
 
 def _counts(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """n of each row and what it counts: the first of the columns of `_COUNTS` that has a value there."""
+    """Each row's n and the noun that it counts, from the first column of `_COUNTS` that has a value in the row."""
     n, n_of = pd.Series(np.nan, index=table.index), pd.Series("", index=table.index, dtype=object)
     for name, what in _COUNTS.items():
         if name in table:

@@ -1,4 +1,4 @@
-"""Number of heads: what the vector of the k best heads does, against k."""
+"""Number of heads: the effect of the vector of the k best heads, against k."""
 
 from typing import Any
 
@@ -22,27 +22,27 @@ def effect_by_head_count(
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
-    """A vector's effect against the number of heads that it is made of, one line a relation, with its intervals.
+    """Plot a vector's effect against its number of heads, one line per relation, with intervals.
 
-    A ring marks the k that was chosen. A difference has a line at zero: the prompt without the vector. Of more than
-    seven relations each line is grey, and a black one is their mean.
+    A ring marks the chosen k. For a difference, a line at zero stands for the prompt without the vector. With more than
+    seven relations, each line is grey, and a black line is their mean.
 
     Args:
-        rows: one row a (relation, k). Columns: `eval_qid`, `k`; the value, as in `effect_by_layer`; `n_trials` or
-            `n_test`; and where there are such the interval's ends and `chosen` (true or false). `chosen` of
-            `eval_summary.json`, those rows of one kind of vector on its own relation.
-        value: the value: a column, or one of `metric`.
-        unit: what the axis says; known for the values of a run's files.
+        rows: one row per (relation, k). Columns: `eval_qid`, `k`; the value, as in `effect_by_layer`; `n_trials` or
+            `n_test`; and optionally the interval's ends and `chosen` (true or false). For example the rows of `chosen`
+            in `eval_summary.json` for one kind of vector, each on its own relation.
+        value: name of a column, or of a metric in the column `metric`.
+        unit: label of the axis; not needed for the values of a run's files.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each point: `eval_qid`, `k`, `value`, `ci_low`, `ci_high`, `n`, `n_of`,
+        a figure whose `table` has one row per point: `eval_qid`, `k`, `value`, `ci_low`, `ci_high`, `n`, `n_of`,
         `chosen`, `measured`.
 
     Raises:
-        ValueError: a column is missing, there is no row, a (relation, k) has two rows, a value is infinite, or its unit
-            is not known.
+        ValueError: a column is missing, there is no row, a (relation, k) has two rows, a value is infinite, or the unit
+            of the value is not known.
     """
     label = unit_of(value, unit)
     table = whole_numbers(values_of(rows, value, ["eval_qid", "k"]), ["k"])
@@ -72,7 +72,7 @@ def effect_by_head_count(
 
 
 def _mark_handles(table: pd.DataFrame, confidence: float | None, is_change: bool) -> list[Line2D | Patch]:
-    """What the line at zero, the bands and the ring mean, of those that there are."""
+    """Legend entries for the line at zero, the bands and the ring, as far as they are drawn."""
     few = table["eval_qid"].nunique() <= MOST_NAMED
     handles: list[Line2D | Patch] = []
     if is_change:

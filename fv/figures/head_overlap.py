@@ -1,4 +1,4 @@
-"""Overlap of relations' head sets: how many of the best heads two relations share."""
+"""Overlap of head sets: the share of their best heads that two relations have in common."""
 
 import pandas as pd
 
@@ -8,15 +8,15 @@ from fv.figures.matrix import Scale, matrix_figure
 
 
 def overlap_heatmap(heads: pd.DataFrame, *, width: float = COLUMN) -> DataFigure:
-    """Relation × relation, coloured by the share of the row's heads that are also the column's.
+    """Draw relation × relation, coloured by the share of the row's heads that are also the column's.
 
     Args:
-        heads: one row a chosen head of a relation: `q_id`, `layer`, `head`. A table with a column `chosen` (true or
-            false) is cut to the chosen ones.
+        heads: one row per chosen head of a relation: `q_id`, `layer`, `head`. If there is a column `chosen` (true or
+            false), only the chosen rows are used.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each cell: `heads of`, `also of`, `value` (share), `shared` (count), `n`.
+        a figure whose `table` has one row per cell: `heads of`, `also of`, `value` (share), `shared` (count), `n`.
 
     Raises:
         ValueError: a column is missing, there is no row, or a relation has a head twice.
@@ -40,5 +40,5 @@ def overlap_heatmap(heads: pd.DataFrame, *, width: float = COLUMN) -> DataFigure
     ]
     table = pd.DataFrame(cells, columns=["heads of", "also of", "value", "shared", "n"])
     least, most = table["n"].min(), table["n"].max()
-    title = ("Heads shared", f", n = {least}{'' if least == most else f'–{most}'} heads a relation")
+    title = ("Heads shared", f", n = {least}{'' if least == most else f'–{most}'} heads per relation")
     return matrix_figure(table, Scale("share of heads (fraction)", 0, 1, 2), title, "", width)

@@ -19,15 +19,15 @@ from fv.figures.data_figure import COLUMN, GREY, INK, SMALL, DataFigure, legend_
 from fv.figures.frames import counted, excludes_zero, interval_name, unit_of, values_of, whole_numbers
 
 COLOURS = "RdBu_r"
-"""ColorBrewer's, which colour-blind readers tell apart: blue below zero, white at zero, red above."""
+"""ColorBrewer map for colour-blind readers: blue below zero, white at zero, red above."""
 _HATCHED: dict[str, Any] = {"facecolor": "#e6e6e6", "edgecolor": GREY, "hatch": "//////"}
-# Inches: around the panels, and of the panels.
+# Inches: margins around the panels, and parts of the panels.
 _LEFT, _RIGHT, _TITLE, _NAME, _AXIS, _GAP, _BAR = 0.36, 0.62, 0.2, 0.15, 0.32, 0.1, 0.08
 _CELL, _LEAST, _LEAST_ALONE, _MOST = 0.3, 0.5, 0.9, 2.4
 _PANEL, _FEW, _EDGE = 1.0, 12, 0.06
 _HANDLE = 1.2
 _DARK = 0.55
-"""From this share of the greatest colour on, marks are white."""
+"""Share of the strongest colour, from which on marks are white."""
 
 
 def head_heatmap(
@@ -40,31 +40,32 @@ def head_heatmap(
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
-    """Layer × head, coloured by a head's effect, symmetric about zero; one panel a relation, on one colour scale.
+    """Draw layer × head, coloured by effect, symmetric about zero; one panel per relation, all on one colour scale.
 
-    A dot marks a head whose interval lies above zero, a dash one whose interval lies below (so the sign reads in grey
-    too), a frame a chosen head; heads that were not measured are hatched. Intervals are those of the table: of each
-    head alone, not corrected for how many heads there are.
+    A dot marks a head whose interval lies above zero, and a dash a head whose interval lies below, so the sign is
+    visible in grey too. A frame marks a chosen head. Heads that were not measured are hatched. Intervals are those of
+    the table: for each head alone, not corrected for the number of heads.
 
     Args:
-        scores: one row a head, or a relation's head. Columns: `layer`, `head`; the value, in a column of its name or
-            as `metric` and `mean`; `n_trials` or `n_qids`; and where there are such `q_id`, `ci_low`, `ci_high`,
-            `chosen` and `measured` (true or false). `cie_scores.csv`, `cie_stats.csv`, `aie_scores.csv` and
-            `aie_stats.csv` are taken as they are.
-        value: the value: a column, or one of `metric`.
-        unit: what the colour bar says; known for the values of a run's files.
+        scores: one row per head, or per relation and head. Columns: `layer`, `head`; the value, in a column of its name
+            or as `metric` and `mean`; `n_trials` or `n_qids`; and optionally `q_id`, `ci_low`, `ci_high`, `chosen` and
+            `measured` (true or false). `cie_scores.csv`, `cie_stats.csv`, `aie_scores.csv` and `aie_stats.csv` can be
+            used unchanged.
+        value: name of a column, or of a metric in the column `metric`.
+        unit: label of the colour bar; not needed for the values of a run's files.
         shape: (n_layers, n_heads) of the model; by default up to the last layer and head of the table.
-        limit: the value at either end of the colours, for figures to be compared; by default the greatest of the table.
+        limit: the value at either end of the colours, for comparable figures; by default the largest absolute value of
+            the table.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each head of each panel: `q_id` if there was one, `layer`, `head`, `value`,
+        a figure whose `table` has one row per head of each panel: `q_id` if there was one, `layer`, `head`, `value`,
         `ci_low`, `ci_high`, `n`, `n_of`, `chosen`, `measured`, `excludes_zero`.
 
     Raises:
-        ValueError: a column is missing, there is no row, a head has two rows, a head is outside of `shape`, a value is
-            infinite, or its unit is not known.
+        ValueError: a column is missing, there is no row, a head has two rows or is outside of `shape`, a value is
+            infinite, or the unit of the value is not known.
     """
     label = unit_of(value, unit)
     known = whole_numbers(values_of(scores, value, ["layer", "head"], ["q_id"]), ["layer", "head"])
@@ -99,7 +100,7 @@ def head_heatmap(
 
 @dataclass(frozen=True)
 class _Places:
-    """Where everything goes, in inches from the figure's left and top."""
+    """Positions of all parts, in inches from the figure's left and top."""
 
     n_panels: int
     n_layers: int
@@ -118,7 +119,7 @@ class _Places:
 
     @property
     def slot(self) -> float:
-        """How wide a panel may be."""
+        """Largest width of a panel."""
         return (self.width - _LEFT - _RIGHT - (self.columns - 1) * _GAP) / self.columns
 
     @property
@@ -132,12 +133,12 @@ class _Places:
 
     @property
     def name(self) -> float:
-        """How high a panel's name is."""
+        """Height of a panel's name."""
         return _NAME if self.n_panels > 1 else 0.04
 
     @property
     def grid(self) -> float:
-        """How high the panels are together."""
+        """Height of all panels together."""
         return self.rows * (self.down + self.name) - self.name + (self.rows - 1) * _EDGE
 
     @property
@@ -161,7 +162,7 @@ def _checked(shape: tuple[int, int] | None, table: pd.DataFrame) -> tuple[int, i
 
 
 def _whole(table: pd.DataFrame, n_layers: int, n_heads: int) -> pd.DataFrame:
-    """The table with a row for each head that there is, in order; those that it had not are not measured."""
+    """Complete the table to one row per head of the model, in order; added heads count as not measured."""
     names = ["q_id"] if "q_id" in table else []
     levels = [table[name].unique() for name in names] + [range(n_layers), range(n_heads)]
     every = pd.MultiIndex.from_product(levels, names=[*names, "layer", "head"]).to_frame(index=False)
@@ -172,12 +173,12 @@ def _whole(table: pd.DataFrame, n_layers: int, n_heads: int) -> pd.DataFrame:
 
 
 def _titles(panels: dict[str | None, pd.DataFrame], scores: pd.DataFrame) -> tuple[str, bool]:
-    """The figure's title, and whether n stands above each panel because it is not the same for all."""
+    """Title of the figure, and whether panels show their own n because it differs between them."""
     counts = {counted(rows) for rows in panels.values()}
     of_relations = "n_qids" in scores and "n_trials" not in scores
     what = "Average indirect effect of heads" if of_relations else "Indirect effect of heads"
     if len(panels) > 1:
-        return (f"{what}, n = {counts.pop()} a relation", False) if len(counts) == 1 else (what, True)
+        return (f"{what}, n = {counts.pop()} per relation", False) if len(counts) == 1 else (what, True)
     (name,) = panels
     tail = f", n = {counts.pop()}"
     return f"{what}: {shortened(str(name), 1.0)}{tail}" if name is not None else what + tail, False
@@ -206,7 +207,7 @@ def _places_of(rows: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _label(axes: Axes, place: _Places, index: int, n_layers: int, n_heads: int) -> None:
-    """Ticks and names of the axes, at the outer panels only."""
+    """Draw ticks and names of the axes, at the outer panels only."""
     lowest, first = index + place.columns >= place.n_panels, index % place.columns == 0
     axes.set_xticks(_ticks(n_layers, place.across / 0.22))
     axes.set_yticks(_ticks(n_heads, place.down / 0.14))
@@ -229,7 +230,7 @@ def _colour_bar(axes: Axes, label: str, limit: float, extend: str) -> None:
 
 
 def _legend(table: pd.DataFrame, interval: str) -> Sequence[Line2D | Patch]:
-    """What the marks mean, of those that there are."""
+    """Legend entries for the marks that are drawn."""
     marked = table[table["excludes_zero"]]
     handles: list[Line2D | Patch] = []
     if (marked["ci_low"] > 0).any():

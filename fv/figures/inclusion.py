@@ -1,4 +1,4 @@
-"""Inclusion probabilities: how sure it is that each of the best heads is among the top k."""
+"""Inclusion probabilities: the probability of each of the best heads to be among the top k of resampled trials."""
 
 import pandas as pd
 from matplotlib.patches import Patch
@@ -13,31 +13,31 @@ _NEEDED = ("rank", "layer", "head", "inclusion")
 def inclusion_probabilities(
     heads: pd.DataFrame, k: int, n_trials: int, *, most: int = 20, width: float = COLUMN
 ) -> DataFigure:
-    """A bar a head, from the best one down: how often it is among the top k when the trials are drawn again.
+    """Plot one bar per head, best first: how often it is among the top k when the trials are resampled.
 
-    Bars of the top k are dark, of the next heads light.
+    Bars of the top k are dark, bars of the next heads light.
 
     Args:
         heads: rows of one ranking of `head_stability.csv`: `rank` (from 1), `layer`, `head`, `inclusion`.
-        k: how many heads are the top.
-        n_trials: how many trials are drawn, a relation.
-        most: heads shown.
+        k: number of heads that count as the top.
+        n_trials: number of drawn trials per relation.
+        most: largest number of heads to show.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each bar: `rank`, `layer`, `head`, `inclusion`, `chosen`.
+        a figure whose `table` has one row per bar: `rank`, `layer`, `head`, `inclusion`, `chosen`.
 
     Raises:
-        ValueError: a column is missing, there is no row, a rank has two rows, or an inclusion is no probability.
+        ValueError: a column is missing, there is no row, a rank has two rows, or an inclusion is not a probability.
     """
     missing = [name for name in _NEEDED if name not in heads]
     if missing or heads.empty:
         raise ValueError(f"No {'column ' + ', '.join(missing) if missing else 'rows'}. Needed: {', '.join(_NEEDED)}.")
     ranked = whole_numbers(heads, ["rank", "layer", "head"]).sort_values("rank")
     if ranked["rank"].duplicated().any():
-        raise ValueError("Two rows have one rank: take the rows of one ranking.")
+        raise ValueError("Two rows have the same rank: take the rows of one ranking.")
     if not ranked["inclusion"].between(0, 1).all():
-        raise ValueError("`inclusion` holds a number that is no probability.")
+        raise ValueError("`inclusion` holds a number that is not a probability.")
     table = ranked.head(most)[list(_NEEDED)].assign(chosen=lambda rows: rows["rank"] <= k).reset_index(drop=True)
     handles = [
         Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=label)

@@ -1,4 +1,4 @@
-"""Lines of a figure that are told apart in grey too: one an alpha, or one a relation."""
+"""Lines of a figure that are distinguishable also in grey: one per alpha, or one per relation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from fv.figures.data_figure import GREY, INK, shortened
 _STYLES: list[Any] = ["-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 _MARKERS = "osD^vPX"
 MOST_NAMED = len(_MARKERS)
-"""Of more groups than this, each line is grey, nothing tells one from another, and their mean is drawn."""
+"""Largest number of groups with lines of their own. With more groups, all lines are grey and their mean is drawn."""
 _NAME = 1.2
 _ONE_OF_MANY: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-", "marker": ".", "markersize": 2.0}
 _MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.4, "linestyle": "-", "marker": ".", "markersize": 4.0}
 
 
 def look(index: int, n: int) -> dict[str, Any]:
-    """How one of `n` lines looks: the later, the lighter, with dashes and a marker of its own."""
+    """Style of line `index` of `n`: later lines are lighter, and each has its own dashes and marker."""
     return {
         "color": matplotlib.colormaps["viridis"](0.72 * index / max(1, n - 1)),
         "linestyle": _STYLES[index % len(_STYLES)],
@@ -32,13 +32,13 @@ def look(index: int, n: int) -> dict[str, Any]:
 
 
 def draw_groups(axes: Axes, table: pd.DataFrame, group: str, x: str) -> None:
-    """A line a group, in the table's order, with a band for its intervals; of many groups, grey lines and their mean.
+    """Draw one line per group, in the table's order, with a band of its intervals; for many groups, also their mean.
 
     Args:
-        axes: where to.
-        table: columns `group`, `x`, `value`, and where there are such `ci_low` and `ci_high`.
+        axes: the axes to draw into.
+        table: columns `group`, `x`, `value`, and optionally `ci_low` and `ci_high`.
         group: the column that names the line.
-        x: the column of the axis.
+        x: the column of the horizontal axis.
     """
     names = list(dict.fromkeys(table[group]))
     for index, name in enumerate(names):
@@ -60,7 +60,7 @@ def draw_groups(axes: Axes, table: pd.DataFrame, group: str, x: str) -> None:
 
 
 def group_handles(names: Sequence[object], word: str) -> list[Line2D]:
-    """What the legend says of the lines; `word` is what several of them are called."""
+    """Legend entries of the lines; `word` is the plural noun for the groups."""
     if len(names) > MOST_NAMED:
         one, mean = f"one of {len(names)} {word}", f"mean over {word}"
         return [Line2D([], [], label=one, **_ONE_OF_MANY), Line2D([], [], label=mean, **_MEAN)]
@@ -69,7 +69,7 @@ def group_handles(names: Sequence[object], word: str) -> list[Line2D]:
 
 
 def means_of_groups(table: pd.DataFrame, x: str) -> pd.DataFrame:
-    """The mean `value` over groups at each `x` where as many of them have one as anywhere."""
+    """Mean of `value` over groups at each `x` that has the maximum number of groups."""
     counted = table.groupby(x)["value"].agg(["mean", "count"])
     whole = counted[counted["count"] == counted["count"].max()]
     return pd.DataFrame({x: np.asarray(whole.index), "value": whole["mean"].to_numpy()})

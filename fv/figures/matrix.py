@@ -1,4 +1,4 @@
-"""Matrices of named rows and columns, coloured by a value: what transfer, cosines and head sets are drawn as."""
+"""Matrices of named rows and columns, coloured by a value, for transfer, cosines and sets of heads."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +16,22 @@ from matplotlib.ticker import MaxNLocator
 from fv.figures.data_figure import GREY, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
 
 HATCHED: dict[str, Any] = {"facecolor": "#e6e6e6", "edgecolor": GREY, "hatch": "//////"}
-# Inches: around the cells; of a cell; the widest name; the colour bar and what stands beside it.
+# Inches: margins around the cells; a cell; the widest name; the colour bar and its labels.
 _EDGE, _TITLE, _GAP, _BAR, _RIGHT, _HANDLE = 0.06, 0.24, 0.05, 0.08, 0.56, 1.2
 _CELL, _NAME, _LINE = 0.42, 0.85, 0.1
 _DARK = 0.45
-"""Below this lightness of a cell, what is written on it is white."""
+"""Lightness of a cell below which its number is white."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How values are coloured and written.
+    """Scale of colours, and format of numbers.
 
     Attributes:
-        label: what the colour bar says, with the unit.
+        label: label of the colour bar, with the unit.
         low: the value at the lower end.
         high: the value at the upper end.
-        digits: digits behind the point of a number in a cell.
+        digits: digits after the decimal point of a number in a cell.
     """
 
     label: str
@@ -41,12 +41,12 @@ class Scale:
 
     @property
     def colours(self) -> str:
-        """ColorBrewer's, which colour-blind readers tell apart: about zero, or from light to dark."""
+        """Name of a ColorBrewer map for colour-blind readers: diverging about zero, or from light to dark."""
         return "RdBu_r" if self.low < 0 else "YlGnBu"
 
 
 def about_zero(label: str, values: pd.Series, limit: float | None, digits: int = 1) -> Scale:
-    """A scale from -limit to limit; by default the greatest of the values.
+    """Scale from -limit to limit; by default, the limit is the largest absolute value.
 
     Raises:
         ValueError: the limit is not above zero.
@@ -59,18 +59,18 @@ def about_zero(label: str, values: pd.Series, limit: float | None, digits: int =
 
 
 def matrix_figure(table: pd.DataFrame, scale: Scale, title: tuple[str, str], interval: str, width: float) -> DataFigure:
-    """A square-celled matrix.
+    """Draw a matrix with square cells.
 
-    Numbers stand in the cells where they fit, bold where the interval excludes zero; where they do not fit, a dot says
-    that it lies above zero and a dash that it lies below. Cells without a value are hatched. Of more names than there
-    is room for, every second, fifth, … is written.
+    If numbers fit into the cells, they are written there, in bold if the interval excludes zero. Otherwise a dot marks
+    an interval above zero, and a dash one below. Cells without a value are hatched. If there is not enough room for all
+    names, only every second, fifth, … is written.
 
     Args:
-        table: one row a cell: the first two columns name its row and column, in the order that they are drawn in;
-            `value`, NaN where there is none; and, where there are such, `excludes_zero` and `ci_low`.
-        scale: how values are coloured.
-        title: what stands above, and the part of it that is never cut.
-        interval: how the legend calls the intervals.
+        table: one row per cell: the first two columns name its row and column, in the order of drawing; `value`, NaN
+            if there is none; and optionally `excludes_zero` and `ci_low`.
+        scale: colours and format of values.
+        title: the title, and the part of it that is never cut.
+        interval: name of the intervals in the legend.
         width: inches.
     """
     below, beside = (list(dict.fromkeys(table[name])) for name in table.columns[:2])
@@ -104,7 +104,7 @@ def _draw(axes: Axes, table: pd.DataFrame, scale: Scale, shape: tuple[int, int],
 
 
 def _write(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], below: list[str]) -> None:
-    """The value of each cell, as a number."""
+    """Write the value of each cell as a number."""
     sure = table["excludes_zero"] if "excludes_zero" in table else pd.Series(False, index=table.index)
     for (y, x), value, bold in zip(_places(table, beside, below), table["value"], sure, strict=True):
         if np.isfinite(value):
@@ -113,7 +113,7 @@ def _write(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], bel
 
 
 def _mark(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], below: list[str], cell: float) -> None:
-    """Dots and dashes at the cells whose interval excludes zero."""
+    """Draw dots and dashes at the cells whose interval excludes zero."""
     if "excludes_zero" not in table:
         return
     for marker, side, size in (("o", table["ci_low"] > 0, 0.3), ("_", table["ci_low"] <= 0, 0.6)):
@@ -125,13 +125,13 @@ def _mark(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], belo
 
 
 def _places(table: pd.DataFrame, beside: list[str], below: list[str]) -> list[tuple[int, int]]:
-    """(row, column) of each cell."""
+    """Position, (row, column), of each cell."""
     rows, columns = ({name: at for at, name in enumerate(names)} for names in (below, beside))
     return [(rows[row], columns[column]) for row, column in table.iloc[:, :2].itertuples(index=False)]
 
 
 def _name(axes: Axes, table: pd.DataFrame, beside: list[str], below: list[str], cell: float) -> None:
-    """Names of rows and columns; ticks where there is no room for all of them."""
+    """Write the names of rows and columns, or ticks if there is no room for all names."""
     for axis, names, turned in ((axes.xaxis, beside, True), (axes.yaxis, below, False)):
         step = next((each for each in (1, 2, 5, 10, 20, 50, 100) if cell * each >= _LINE), len(names))
         axis.set_ticks(range(0, len(names), step))
@@ -147,12 +147,12 @@ def _cut(name: str) -> str:
 
 
 def _widest(names: list[str]) -> float:
-    """How wide the widest of the names is, in inches."""
+    """Width of the widest name, in inches."""
     return max(width_of(_cut(name), SMALL) for name in names)
 
 
 def _colour_bar(axes: Axes, table: pd.DataFrame, scale: Scale) -> None:
-    # A cosine of one is often a last bit more.
+    # By rounding, a cosine of one is often above one by the last bit.
     slack = 1e-9 * (scale.high - scale.low)
     beyond = (table["value"].min() < scale.low - slack, table["value"].max() > scale.high + slack)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
@@ -164,7 +164,7 @@ def _colour_bar(axes: Axes, table: pd.DataFrame, scale: Scale) -> None:
 
 
 def _legend(table: pd.DataFrame, fits: bool, interval: str) -> list[Line2D | Patch]:
-    """What bold numbers, marks and hatches mean, of those that there are."""
+    """Legend entries for bold numbers, marks and hatches, as far as they are drawn."""
     handles: list[Line2D | Patch] = []
     if "excludes_zero" in table and (marked := table[table["excludes_zero"]]).size:
         if fits:
@@ -179,7 +179,7 @@ def _legend(table: pd.DataFrame, fits: bool, interval: str) -> list[Line2D | Pat
 
 
 def _written(value: float, scale: Scale) -> str:
-    """A number as it stands in a cell; no zero has a minus."""
+    """Format a number for a cell; zero never has a minus sign."""
     return f"{round(value, scale.digits) + 0.0:.{scale.digits}f}".replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""Vectors beside their null: contrasts of relations, and of the same relations with their outputs permuted."""
+"""Null: contrasts of vectors beside those of the same relations with permuted outputs."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,13 +12,13 @@ SHOWN = {
     ("fv", "zero_shot", "logprob"): "minus zero-shot: log p (nats)",
     ("fv", "random_vector", "logprob"): "minus random vectors: log p (nats)",
 }
-"""{(condition, minus, metric): how its axis is called}, from above."""
+"""{(condition, minus, metric): label of its axis}, from the top panel down."""
 GREY = "0.6"
 _EDGE, _TITLE, _ROW, _NULL, _GAP, _HANDLE = 0.06, 0.26, 0.14, 0.3, 0.46, 1.4
 
 
 def null_figure(draws: pd.DataFrame, observed: pd.DataFrame, *, width: float = COLUMN) -> DataFigure:
-    """A panel a contrast: a dot a vector and, under them, a dot a draw of the null.
+    """Draw one panel per contrast: one dot per vector and, below, one dot per draw of the null.
 
     Args:
         draws: `null_draws.csv`: condition, minus, metric, mean, q_id, draw.
@@ -26,17 +26,17 @@ def null_figure(draws: pd.DataFrame, observed: pd.DataFrame, *, width: float = C
         width: inches.
 
     Returns:
-        a figure whose `table` has a row a dot: condition, minus, metric, `of` (`null` or the vector), value.
+        a figure whose `table` has one row per dot: condition, minus, metric, `of` (`null` or the vector), value.
 
     Raises:
-        ValueError: a column is missing, or there is no draw of any contrast that is shown.
+        ValueError: a column is missing, or none of the shown contrasts has a draw.
     """
     for table, names in ((draws, ["q_id", "draw"]), (observed, ["fv", "p_greater"])):
         if missing := [name for name in ("condition", "minus", "metric", "mean", *names) if name not in table]:
             raise ValueError(f"No column {', '.join(missing)}.")
     panels = {key: own for key in SHOWN if len(own := _rows(draws, key))}
     if not panels:
-        raise ValueError("No rows: there is no draw of a contrast that is shown.")
+        raise ValueError("No rows: none of the shown contrasts has a draw.")
     of_vectors = {key: _rows(observed, key).sort_values("mean", ascending=False) for key in panels}
     most = max(map(len, of_vectors.values()))
     names = [str(name) for own in of_vectors.values() for name in own["fv"]]

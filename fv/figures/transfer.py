@@ -1,4 +1,4 @@
-"""Transfer matrix: what each relation's vector does on each relation (Todd et al. 2024, section 4)."""
+"""Transfer matrix: the effect of each relation's vector on each relation (Todd et al. 2024, section 4)."""
 
 import numpy as np
 import pandas as pd
@@ -19,23 +19,24 @@ def transfer_heatmap(
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
-    """Vector × relation, coloured by the change in log p of the right answer, symmetric about zero.
+    """Draw vector × relation, coloured by the change in log p of the right answer, symmetric about zero.
 
-    Rows and columns stand in the table's order. A pair that was not run is hatched.
+    Rows and columns are in the table's order. A pair that was not run is hatched.
 
     Args:
-        transfer: one row a (fv, eval_qid), as `transfer.csv` is: `fv`, `eval_qid`, `n`, the value and its interval.
-        value: `effect`, against the prompt without a vector, or `effect_minus_control`, against random vectors.
-        limit: the value at either end of the colours; by default the greatest of the table.
+        transfer: one row per (fv, eval_qid), as in `transfer.csv`: `fv`, `eval_qid`, `n`, the value and its interval.
+        value: `effect`, relative to the prompt without a vector, or `effect_minus_control`, relative to random vectors.
+        limit: the value at either end of the colours; by default the largest absolute value of the table.
         confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each cell: `vector`, `relation`, `value`, `ci_low`, `ci_high`, `n`, `n_of`,
+        a figure whose `table` has one row per cell: `vector`, `relation`, `value`, `ci_low`, `ci_high`, `n`, `n_of`,
         `measured`, `excludes_zero`.
 
     Raises:
-        ValueError: a column is missing, there is no row, a pair has two rows, or a value is infinite or none of these.
+        ValueError: a column is missing, there is no row, a pair has two rows, a value is infinite, or `value` is not
+            one of these.
     """
     if value not in _ENDS:
         raise ValueError(f"value={value!r}: it is effect or effect_minus_control.")
@@ -51,5 +52,5 @@ def transfer_heatmap(
     table["value"] = table["value"].where(table["measured"], np.nan)
     table["excludes_zero"] = excludes_zero(table)
     scale = about_zero(unit_of("delta_logprob", None), table["value"], limit)
-    title = (_WORDS[value], f", n = {counted(table)} a cell")
+    title = (_WORDS[value], f", n = {counted(table)} per cell")
     return matrix_figure(table, scale, title, interval_name(confidence), width)

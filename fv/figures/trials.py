@@ -1,4 +1,4 @@
-"""Trial by trial: the right answer's log p without the vector, with it, and with examples."""
+"""Trials one by one: the right answer's log p without the vector, with it, and with examples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,23 +25,25 @@ def before_and_after(
     *,
     width: float = COLUMN,
 ) -> DataFigure:
-    """A thin line a trial through the conditions, and their mean in black; what the first step worsens is dashed.
+    """Draw one thin line per trial through the conditions, and their mean in black.
 
-    Trials that not every condition has are left out.
+    A line is dashed if the value falls from the first condition to the second. A trial is left out if a condition lacks
+    it.
 
     Args:
-        trials: rows of `held_out_trials.jsonl`, of one relation and vector (those of the conditions without a vector
-            among them) and one draw: `condition`, `trial_id`, the value, and where there is one `eval_qid`.
+        trials: rows of `held_out_trials.jsonl` for one relation, one vector and one draw, with the rows of conditions
+            without a vector: `condition`, `trial_id`, the value, and optionally `eval_qid`.
         value: `logprob`, of the answer's first token, or `answer_logprob`, of the whole answer.
-        conditions: from left to right; those that the table has not are left out.
+        conditions: the conditions from left to right; a condition is left out if the table lacks it.
         width: inches.
 
     Returns:
-        a figure whose `table` has a row for each point: `trial_id`, `condition`, `value`, `worse` (of its trial).
+        a figure whose `table` has one row per point: `trial_id`, `condition`, `value`, `worse` (whether its trial is
+        dashed).
 
     Raises:
-        ValueError: a column is missing, a trial has two rows of a condition, a value is infinite, fewer than two of the
-            conditions are there, no trial has all of them, or the value's unit is not known.
+        ValueError: a column is missing, a trial has two rows of a condition, a value is infinite, the table has fewer
+            than two of the conditions, no trial has all of them, or the unit of the value is not known.
     """
     label = unit_of(value, None)
     wide = _wide(trials, value, conditions)
@@ -71,7 +73,7 @@ def before_and_after(
 
 
 def _wide(trials: pd.DataFrame, value: str, conditions: Sequence[str]) -> pd.DataFrame:
-    """A row a trial and a column a condition, (n_trials, n_conditions), of the trials that all conditions have."""
+    """Table of the trials that all conditions have: one row per trial, one column per condition."""
     missing = [name for name in ("condition", "trial_id", value) if name not in trials]
     if missing:
         raise ValueError(f"No column {', '.join(missing)}. The figure needs condition, trial_id and {value}.")
@@ -84,7 +86,7 @@ def _wide(trials: pd.DataFrame, value: str, conditions: Sequence[str]) -> pd.Dat
         )
     there = [name for name in conditions if (own["condition"] == name).any()]
     if len(there) < 2:
-        raise ValueError(f"Two conditions are needed of {', '.join(conditions)}; there: {', '.join(there) or 'none'}.")
+        raise ValueError(f"Needed: two or more of {', '.join(conditions)}; given: {', '.join(there) or 'none'}.")
     wide = own.pivot(index="trial_id", columns="condition", values=value)[there].astype(float).dropna()
     if wide.empty:
         raise ValueError(f"No trial has a {value} in each of {', '.join(there)}.")

@@ -1,4 +1,4 @@
-"""Which heads carry a relation: means of activations, indirect effects, rankings, their stability."""
+"""Heads that carry a relation: means of activations, indirect effects, rankings of heads and their stability."""
 
 from fv.heads.activations import RelationMeans
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table, trial_effects

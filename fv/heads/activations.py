@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PromptOutputs:
-    """Head outputs of each fit prompt that a mean is over, from which means of resampled prompts are made.
+    """Head outputs of each averaged fit prompt, kept to compute the means of resampled prompts.
 
     Attributes:
-        clean: of the clean prompts, (n_prompts, n_layers, n_heads, head_dim).
-        corrupted: of the corrupted prompts, of the same shape.
+        clean: head outputs on the clean prompts, (n_prompts, n_layers, n_heads, head_dim).
+        corrupted: head outputs on the corrupted prompts, of the same shape.
     """
 
     clean: Tensor
@@ -23,17 +23,19 @@ class PromptOutputs:
 
 @dataclass(frozen=True)
 class RelationMeans:
-    """Means over a relation's fit prompts.
+    """Means over a relation's fit prompts, at the last prompt token.
+
+    Every attribute but the first three is None in runs that did not measure it.
 
     Attributes:
-        clean: head outputs over the clean prompts, (n_layers, n_heads, head_dim).
-        corrupted: head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
-        residual: the residual stream after each block over the clean prompts, (n_layers, d_model).
-        residual_norm: the norm of the residual stream after each block over the zero-shot prompts, (n_layers,), to
-            which the norm of an injected vector is relative. None in runs that did not measure it, as for all below.
-        zero_shot: head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
-        zero_shot_residual: the residual stream after each block over the zero-shot prompts, (n_layers, d_model).
-        prompts: the head outputs that `clean` and `corrupted` are means of; None for a mean over relations.
+        clean: mean head outputs over the clean prompts, (n_layers, n_heads, head_dim).
+        corrupted: mean head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
+        residual: mean residual stream after each block over the clean prompts, (n_layers, d_model).
+        residual_norm: mean norm of the residual stream after each block over the zero-shot prompts, (n_layers,). The
+            norm of an injected vector is expressed relative to it.
+        zero_shot: mean head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
+        zero_shot_residual: mean residual stream after each block over the zero-shot prompts, (n_layers, d_model).
+        prompts: the head outputs that `clean` and `corrupted` average; None for a mean over relations.
     """
 
     clean: Tensor
@@ -46,7 +48,7 @@ class RelationMeans:
 
     @property
     def difference(self) -> Tensor | None:
-        """The clean prompts' mean residual stream minus that of the zero-shot prompts, (n_layers, d_model)."""
+        """Mean residual stream of the clean prompts minus that of the zero-shot prompts, (n_layers, d_model)."""
         return None if self.zero_shot_residual is None else self.residual - self.zero_shot_residual
 
 
@@ -62,7 +64,7 @@ def mean_of_means(means: Sequence[Tensor]) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
-    """Average (n_prompts, ...) over prompts by their weights, (n_prompts,), in float64; else as `mean_over_prompts`."""
+    """Average (n_prompts, ...) over prompts with weights, (n_prompts,), in float64; returns as `mean_over_prompts`."""
     dtype = torch.promote_types(values.dtype, torch.float32)
     shares = torch.from_numpy(weights / weights.sum()).double()
     # (n_prompts,) x (n_prompts, ...) -> (...)
@@ -70,7 +72,7 @@ def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
 
 
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
-    """Unweighted mean over relations."""
+    """Unweighted mean over relations; an attribute that one relation lacks is None."""
 
     def mean_of(name: str) -> Tensor | None:
         found = [value for each in means if (value := getattr(each, name)) is not None]

@@ -1,4 +1,4 @@
-"""Indirect effects of every head on every relation: what was measured, ranked, shown, kept in a file."""
+"""Indirect effects of every head on every relation: measured values, rankings, tables, plots and a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORM = "indirect_effects"
-"""What a file of them says that it is."""
+"""Name of the file format, stored in the file."""
 MEASURED = ("delta_logprob", "delta_p")
 MEANS = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
 OUTPUTS = ("clean", "corrupted")
@@ -40,18 +40,18 @@ KEYS = tuple(key.value for key in ScoreKey)
 
 @dataclass(frozen=True, eq=False)
 class Effects(Mapping[str, "HeadEffects"]):
-    """Effects and means of every relation; `effects["antonym"]` are those of one, `effects.mean()` their average.
+    """Effects and means of every relation: `effects["antonym"]` holds one relation's, `effects.mean()` the average.
 
     Attributes:
         effects: {q_id: effects trial by trial}.
         means: {q_id: means over the relation's fit prompts}.
-        origin: the model and the prompts they were measured with.
-        prompts: one row a fit trial: how its clean, corrupted and zero-shot prompts are answered.
-        seed: of the resamples of intervals.
+        origin: the model and the prompts of the measurement.
+        prompts: scores of each fit trial's clean, corrupted and zero-shot prompts, one row per trial.
+        seed: seed of the resamples of intervals.
         stats: level, resamples and method of intervals.
-        screen: where heads were screened, the estimates and which heads were measured; None where all were.
-        clusters: {q_id: cluster of relations that are not independent}; intervals over relations resample clusters,
-            and a relation that is not named is one of its own.
+        screen: estimates and verified heads of a screened run; None if all heads were measured.
+        clusters: {q_id: cluster of relations that are not independent}. Intervals over relations resample clusters; a
+            relation that is missing here is a cluster of its own.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials)
@@ -69,7 +69,7 @@ class Effects(Mapping[str, "HeadEffects"]):
 
     @property
     def n_tests(self) -> int | None:
-        """How many heads could have been measured, where a screen chose some; None where all were."""
+        """Number of heads that the screen chose from; None if all heads were measured."""
         return None if self.screen is None else len(self.screen.candidates)
 
     @property
@@ -79,7 +79,7 @@ class Effects(Mapping[str, "HeadEffects"]):
 
     def __getitem__(self, q_id: str) -> "HeadEffects":
         if q_id not in self.means:
-            raise KeyError(f"There are no effects of {q_id!r}; there are some of {shorten(self.qids, 40)}.")
+            raise KeyError(f"No effects of {q_id!r} were measured, only of {shorten(self.qids, 40)}.")
         return HeadEffects(self, (q_id,), q_id)
 
     def __iter__(self) -> Iterator[str]:
@@ -89,10 +89,10 @@ class Effects(Mapping[str, "HeadEffects"]):
         return len(self.means)
 
     def mean(self, relations: Sequence[str] | None = None) -> "HeadEffects":
-        """The average indirect effect (AIE): the unweighted mean over all relations, or over some.
+        """Average indirect effect (AIE): the unweighted mean over all relations, or over the given ones.
 
         Raises:
-            ConfigError: one of `relations` was not measured, or none is named.
+            ConfigError: `relations` is empty, or one of them was not measured.
         """
         if relations is None:
             return HeadEffects(self, tuple(self.qids), None)
@@ -107,7 +107,7 @@ class Effects(Mapping[str, "HeadEffects"]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Every relation's effects: q_id, layer, head, n_trials, mean_delta_logprob, mean_delta_p."""
+        """Effects of every relation, columns q_id, layer, head, n_trials, mean_delta_logprob and mean_delta_p."""
         return self.cie.copy()
 
     def scores_of(self, q_id: str | None) -> pd.DataFrame:
@@ -115,23 +115,23 @@ class Effects(Mapping[str, "HeadEffects"]):
         return aie_table(self.cie) if q_id is None else self.cie[self.cie["q_id"] == q_id]
 
     def means_of(self, q_id: str | None) -> RelationMeans:
-        """Means of one relation, or their unweighted mean over all."""
+        """Means of activations of one relation, or their unweighted mean over all relations if `q_id` is None."""
         return self.means[q_id] if q_id is not None else mean_of_relations(list(self.means.values()))
 
     @property
     def residual_norms(self) -> dict[str, Tensor | None]:
-        """{q_id: mean norm of the residual stream behind each block, (n_layers,)}; None where it was not measured."""
+        """{q_id: mean norm of the residual stream after each block, (n_layers,); None if it was not measured}."""
         return {q_id: means.residual_norm for q_id, means in self.means.items()}
 
     def q_values(self, q_id: str, key: str) -> dict[Head, float]:
-        """The q-value of each measured head of a relation, by the column that ranks heads, as in `cie_stats.csv`."""
+        """{measured head: its q-value for one relation} in the metric of column `key`, as in `cie_stats.csv`."""
         own = self.effects[q_id]
         found = q_values(two_sided_t(effects_of(own, key).T), self.n_tests)
         heads = (Head(layer, head) for layer, head in zip(*map(np.ndarray.tolist, np.nonzero(own.swept)), strict=True))
         return dict(zip(heads, found.tolist(), strict=True))
 
     def aie_scores(self, without: str | None = None) -> pd.DataFrame:
-        """The AIE over all relations, or over all but one.
+        """AIE over all relations, or over all except `without`.
 
         Raises:
             ConfigError: no relation is left.
@@ -140,18 +140,18 @@ class Effects(Mapping[str, "HeadEffects"]):
             return self.scores_of(None)
         others = [q_id for q_id in self.qids if q_id != without]
         if not others:
-            raise ConfigError(f"Leaving {without} out of its own AIE leaves no relation; it needs one other or more.")
+            raise ConfigError(f"Leaving {without} out of its own AIE leaves no relation; at least one other is needed.")
         return aie_table(self.cie, others)
 
     def heads_of(self, q_id: str | None, ranking: Ranking, k: int, aie: bool = False, name: str = "k") -> VectorHeads:
-        """The best `k` heads of a relation, or over all, with the rest of the ranking.
+        """The `k` best heads of a relation's ranking, or of the AIE's, with the whole ranking and the means.
 
         Args:
-            q_id: the relation; None for all.
-            ranking: how heads are ranked.
-            k: how many.
-            aie: whether a relation's own means go with the heads of the AIE.
-            name: what a message calls `k`.
+            q_id: the relation whose ranking and means are taken; None for the AIE's.
+            ranking: the settings of the ranking; its own `k` is not used.
+            k: number of heads.
+            aie: whether the heads come from the AIE although the means are the relation's own.
+            name: name of `k` in error messages.
 
         Raises:
             ConfigError: fewer than `k` heads were measured.
@@ -166,9 +166,9 @@ class Effects(Mapping[str, "HeadEffects"]):
         return VectorHeads(tuple(heads), tuple(ranked), self.means_of(q_id), unverified)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write them into one safetensors file; `fv.load_effects` reads them back, exactly."""
+        """Write the effects into one safetensors file; `fv.load_effects` reads them back exactly."""
         tensors: dict[str, Tensor] = {}
-        # A relation's name is no name of a tensor: its number is.
+        # Tensors are named by the relation's number, since a relation's name may hold any character.
         for number, q_id in enumerate(self.qids):
             for name in MEASURED:
                 tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
@@ -209,12 +209,12 @@ class HeadEffects:
     """Effects of every head on one relation, or on average over several (AIE).
 
     Attributes:
-        measured: what they are part of.
-        relations: the relations.
+        measured: the effects of all relations, from which these are taken.
+        relations: the relations that are averaged, or the single one.
         q_id: the relation; None for an average.
 
     Example:
-        >>> effects["antonym"].top(2) == effects.mean().top(2)  # there is but one relation here
+        >>> effects["antonym"].top(2) == effects.mean().top(2)  # only one relation was measured here
         True
     """
 
@@ -224,10 +224,10 @@ class HeadEffects:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a head: (q_id,) layer, head, n_trials or n_qids, mean_delta_logprob, mean_delta_p.
+        """Effects with one row per head: (q_id,) layer, head, n_trials or n_qids, mean_delta_logprob, mean_delta_p.
 
-        Effects are changes in the target's log probability, in nats, and in its probability. The same values as in a
-        run's `cie_scores.csv`, or `aie_scores.csv`.
+        Effects are changes in the target's log probability, in nats, and in its probability. A run writes the same
+        values into `cie_scores.csv` and `aie_scores.csv`.
         """
         if self.q_id is None:
             return aie_table(self.measured.cie, self.relations)
@@ -235,8 +235,10 @@ class HeadEffects:
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """One row a (head, metric) with its interval, over queries, or of an average over clusters of relations: rows
-        of a run's `cie_stats.csv`, or `aie_stats.csv`."""
+        """Means with intervals, one row per (head, metric), as in a run's `cie_stats.csv` or `aie_stats.csv`.
+
+        Intervals of one relation are over queries; intervals of an average are over clusters of relations.
+        """
         measured = self.measured
         own = {q_id: measured.effects[q_id] for q_id in self.relations}
         stats, seed, n_tests = measured.stats, measured.seed, measured.n_tests
@@ -246,26 +248,26 @@ class HeadEffects:
 
     @cached_property
     def means(self) -> RelationMeans:
-        """Means of activations over the fit prompts; of several relations, their unweighted mean."""
+        """Means of activations over the fit prompts; for several relations, the unweighted mean of their means."""
         if self.q_id is not None:
             return self.measured.means[self.q_id]
         return mean_of_relations([self.measured.means[q_id] for q_id in self.relations])
 
     def top(self, k: int = 10, key: str = KEYS[0]) -> list[Head]:
-        """The `k` heads of the greatest effect, best first, ties to the lower layer and head.
+        """The `k` heads with the greatest effect, best first, ties to the lower layer and head.
 
         Raises:
-            ConfigError: `key` is no column of effects, or fewer than `k` heads were measured.
+            ConfigError: `key` is not a column of effects, or fewer than `k` heads were measured.
         """
         if not isinstance(k, int) or k < 1:
             raise ConfigError(f"k={k!r} must be a whole number of 1 or more.")
         return top_heads(self.table, checked_key(key), k)
 
     def plot(self, key: str = KEYS[0], k: int | None = 10) -> "Figure":
-        """The head heat map: layer x head, with heads whose interval excludes zero and the top `k` marked.
+        """Heat map of effects, layer x head; marks the heads whose interval excludes zero, and the top `k`.
 
         Raises:
-            ConfigError: as `top` does.
+            ConfigError: `key` is not a column of effects, or fewer than `k` heads were measured.
             ImportError: matplotlib is not installed.
         """
         from fv.figures.heads import head_heatmap
@@ -289,9 +291,9 @@ class HeadEffects:
 
 
 def checked_key(key: str) -> str:
-    """A column of effects.
+    """Return `key` if it is a column of effects.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not.
     """
     return one_of("key", key, KEYS)

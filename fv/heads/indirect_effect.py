@@ -34,11 +34,12 @@ class TrialEffects:
     """Effects of patching each swept head, trial by trial.
 
     Attributes:
-        delta_logprob: (n_trials, n_layers, n_heads) float64: finite where swept, NaN elsewhere.
-        delta_p: the same in probability.
-        queries: (n_trials,) int, the number of each trial's query; None where each trial has one of its own. Trials of
+        delta_logprob: change in the target's log probability, in nats, (n_trials, n_layers, n_heads) float64; finite
+            for swept heads, NaN for others.
+        delta_p: change in the target's probability, of the same shape.
+        queries: number of each trial's query, (n_trials,) int; None if every trial has a query of its own. Trials of
             one query are not independent, so intervals resample queries.
-        only: which heads were swept, (n_layers, n_heads) bool; None for all.
+        only: mask of the swept heads, (n_layers, n_heads) bool; None for all.
 
     Raises:
         ValueError: an effect of a swept head is not finite.
@@ -52,14 +53,14 @@ class TrialEffects:
     def __post_init__(self) -> None:
         for values in (self.delta_logprob, self.delta_p):
             if not np.isfinite(values[:, self.swept]).all():
-                raise ValueError("an effect of a head that was swept is not finite")
+                raise ValueError("an effect of a swept head is not finite")
 
     @classmethod
     def read(cls, delta_logprob: np.ndarray, delta_p: np.ndarray, queries: np.ndarray | None) -> "TrialEffects":
-        """Effects as files have them: a head that is NaN in every trial was not swept.
+        """Build effects from the arrays of a file, in which a head that was not swept is NaN in every trial.
 
         Raises:
-            ValueError: one is not finite in some trials.
+            ValueError: an effect of a head is not finite in some trials only.
         """
         return cls(delta_logprob, delta_p, queries, ~np.isnan(delta_logprob).all(0))
 
@@ -69,21 +70,21 @@ class TrialEffects:
 
     @property
     def query_numbers(self) -> np.ndarray:
-        """`queries`, or a number for each trial: (n_trials,) int."""
+        """Number of each trial's query, (n_trials,) int: `queries`, or if that is None, a number for each trial."""
         return np.arange(self.n_trials) if self.queries is None else self.queries
 
     @property
     def n_queries(self) -> int:
-        """Different queries, which are what is resampled."""
+        """Number of distinct queries, the units of resampling."""
         return len(np.unique(self.query_numbers))
 
     @property
     def swept(self) -> np.ndarray:
-        """Which heads were patched, (n_layers, n_heads) bool."""
+        """Mask of the swept heads, (n_layers, n_heads) bool."""
         return np.ones(self.delta_logprob.shape[1:], bool) if self.only is None else self.only
 
     def with_heads_of(self, other: "TrialEffects") -> "TrialEffects":
-        """Effects of these heads, and on the same trials of the heads of another sweep that are not among them."""
+        """Add the effects of heads that only another sweep over the same trials has."""
         return TrialEffects(
             np.where(self.swept, self.delta_logprob, other.delta_logprob),
             np.where(self.swept, self.delta_p, other.delta_p),
@@ -93,7 +94,7 @@ class TrialEffects:
 
     @classmethod
     def cat(cls, parts: Sequence["TrialEffects"]) -> "TrialEffects":
-        """Effects of several relations on the same heads; no query of one has the number of another's."""
+        """Concatenate effects of the same heads on several relations; queries are renumbered to stay distinct."""
         queries = None
         if any(e.queries is not None for e in parts):
             queries = numbered([(i, number) for i, e in enumerate(parts) for number in e.query_numbers.tolist()])
@@ -102,12 +103,12 @@ class TrialEffects:
 
 
 def query_numbers(trials: Sequence[Trial]) -> np.ndarray:
-    """Numbers, (n_trials,) int, of trials' queries: pairs that are the same in normal form have one."""
+    """Number of each trial's query, (n_trials,) int: pairs that are equal in normal form share a number."""
     return numbered([tuple(map(normalise, trial.query)) for trial in trials])
 
 
 def places_of(heads: Sequence[Head]) -> np.ndarray:
-    """The layers of heads and their numbers there, (2, n_heads) int."""
+    """Indices of heads, (2, n_heads) int: their layers, and their numbers within the layer."""
     return np.fromiter(chain.from_iterable(heads), np.int64).reshape(-1, 2).T
 
 
@@ -125,10 +126,10 @@ def trial_effects(
         corrupted: the relation's corrupted prompts.
         clean_mean: (n_layers, n_heads, head_dim).
         heads: the heads to sweep.
-        advance: progress callback, called with prompts done.
+        advance: progress callback, called with the number of prompts done.
 
     Returns:
-        the effects, and the corrupted prompts as they are.
+        the effects, and the run of the unedited corrupted prompts.
     """
     scores = engine.patch_heads(corrupted, clean_mean, heads, advance)
     n_layers, n_heads, _ = clean_mean.shape
@@ -144,7 +145,7 @@ def effects_of_heads(
     shape: tuple[int, int],
     queries: np.ndarray | None = None,
 ) -> TrialEffects:
-    """Effects of some heads, (n_trials, n_swept) each, among all of `shape`, (n_layers, n_heads)."""
+    """Spread effects of the swept heads, (n_trials, n_swept) each, over all heads of `shape` = (n_layers, n_heads)."""
     layer, head = places_of(heads)
     only = np.zeros(shape, bool)
     only[layer, head] = True
@@ -154,7 +155,7 @@ def effects_of_heads(
 
 
 def cie_table(q_id: str, effects: TrialEffects) -> pd.DataFrame:
-    """One relation's rows of `cie_scores.csv`, the swept heads by layer and head."""
+    """One relation's rows of `cie_scores.csv`: the swept heads, ordered by layer and head."""
     swept = effects.swept
     layer, head = np.nonzero(swept)
     return pd.DataFrame(
@@ -181,17 +182,18 @@ def aie_table(cie: pd.DataFrame, qids: Sequence[str] | None = None) -> pd.DataFr
 def cie_stats(
     effects: dict[str, TrialEffects], stats: StatsConfig, seed: int, n_tests: int | None = None
 ) -> pd.DataFrame:
-    """Each CIE with its interval over queries: one row a (relation, layer, head, metric), as in `cie_stats.csv`.
+    """CIEs with intervals over queries, one row per (relation, layer, head, metric), as in `cie_stats.csv`.
 
     Args:
         effects: {q_id: effects trial by trial}.
-        stats: level, resamples and method.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
-        n_tests: how many heads could have been measured, where only those are that a screen chose; None for all.
+        n_tests: number of heads that a screen chose the measured ones from; None if all heads were measured.
 
     Returns:
-        q_id, layer, head, metric, n_trials, n_queries, the mean with its interval, `p_positive`
-        (`fv.statistics.intervals.Estimates`), and `q_value` and `p_maxt`, by relation and metric: `adjusted`.
+        the columns q_id, layer, head, metric, n_trials, n_queries, the mean with its interval and `p_positive`
+        (`fv.statistics.intervals.Estimates`), and `q_value` and `p_maxt`, adjusted within each relation and metric
+        (`adjusted`).
     """
     tables = []
     for q_id, found in effects.items():
@@ -212,20 +214,20 @@ def aie_stats(
     clusters: Mapping[str, str] | None = None,
     n_tests: int | None = None,
 ) -> pd.DataFrame:
-    """Each AIE with its interval over clusters of relations: one row a (layer, head, metric), as in `aie_stats.csv`.
+    """AIEs with intervals over clusters of relations, one row per (layer, head, metric), as in `aie_stats.csv`.
 
     Args:
         cie: rows of `cie_table`.
-        stats: level, resamples and method.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
-        clusters: {q_id: the cluster that a relation belongs to}; one that is not named is a cluster of its own.
-        n_tests: as of `cie_stats`.
+        clusters: {q_id: the relation's cluster}; a relation that is missing here is a cluster of its own.
+        n_tests: number of heads that a screen chose the measured ones from; None if all heads were measured.
 
     Returns:
-        layer, head, metric, n_qids, n_clusters, the mean over relations with its interval (none for a single cluster),
-        `p_positive`, `q_value` and `p_maxt` as in `cie_stats`, and `mean_rank`: the head's rank among those measured,
-        1 being the best by the metric and ties going to the lower layer and head, averaged over relations. Relations
-        of large effects lead a mean of effects; each weighs the same in a mean of ranks.
+        the columns layer, head, metric, n_qids, n_clusters, the mean over relations with its interval (none for a
+        single cluster), `p_positive`, `q_value` and `p_maxt` as in `cie_stats`, and `mean_rank`: the head's rank among
+        the measured heads, averaged over relations. Rank 1 is the best by the metric; ties go to the lower layer and
+        head. Relations with large effects dominate a mean of effects; in a mean of ranks each weighs the same.
     """
     tables = []
     for metric in SCORES:
@@ -236,25 +238,25 @@ def aie_stats(
         counts = {"metric": metric, "n_qids": values.shape[1], "n_clusters": units.shape[1]}
         estimates = estimate_means(units, stats, seed, "aie")
         table = _stats_table(where | counts, estimates, adjusted(units, seed, "aie", n_tests=n_tests))
-        # The place of each head in each relation's order.
+        # The rank of each head in each relation.
         ranks = np.argsort(np.argsort(-values, axis=0, kind="stable"), axis=0) + 1
         tables.append(table.assign(mean_rank=ranks.mean(1)))
     return pd.concat(tables, ignore_index=True)
 
 
 def adjusted(units: np.ndarray, seed: int, *purpose: object, n_tests: int | None = None) -> dict[str, np.ndarray]:
-    """Tests of whether each head's mean is zero, two-sided, adjusted for how many heads are tested.
+    """Two-sided tests that each head's mean is zero, adjusted for the number of tested heads.
 
     Args:
-        units: (n_heads, n_units), the units being independent.
+        units: values of independent units (queries or clusters), (n_heads, n_units).
         seed: the run's seed.
-        purpose: what is tested.
-        n_tests: how many heads could have been measured; None for these.
+        purpose: labels of this use, which give it random draws of its own.
+        n_tests: number of heads that a screen chose these from; None if these are all.
 
     Returns:
-        `q_value`: Benjamini and Hochberg's, of Student's t, a head that was not measured having a p of 1. `p_maxt`:
-        `sign_flip_max_t`; NaN where heads were not measured, since the largest |t| of all heads is then unknown. Each
-        is (n_heads,), and NaN with fewer than two units.
+        `q_value`: Benjamini and Hochberg's, from Student's t; heads that were not measured count with p = 1.
+        `p_maxt`: `sign_flip_max_t`; NaN if some heads were not measured, since the largest |t| over all heads is then
+        unknown. Each is (n_heads,), and NaN with fewer than two units.
     """
     p_maxt = sign_flip_max_t(units, seed, *purpose)
     if n_tests is not None and n_tests > len(units):

@@ -1,8 +1,8 @@
-"""One relation in two stages: runs of its clean and zero-shot prompts, then effects on its corrupted ones.
+"""Measurement of one relation in two stages: its clean and zero-shot prompts, then effects on its corrupted prompts.
 
-Between the two, a screened run estimates effects and chooses heads (`fv.heads.screening`). Each stage is units of whole
-batches of trials (`Engine.batches`). What a unit gives depends on its prompts and what is patched in, and on nothing
-else: neither on how the trials are cut nor on other relations.
+Between the two stages, a screened run estimates effects and chooses heads (`fv.heads.screening`). Each stage consists
+of units, and each unit of whole batches of trials (`Engine.batches`). The results of a unit depend only on its prompts
+and on the values patched in, not on how trials are divided into units, nor on other relations.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from fv.data.snapshot import Snapshot
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
 from fv.heads.indirect_effect import TrialEffects, effects_of_heads, places_of, query_numbers, trial_effects
 from fv.heads.stability import is_stable
-from fv.heads.verified import fewest_verified
+from fv.heads.verification import fewest_verified
 from fv.interventions.engine import SCORED, Head, LastToken, ScreeningEngine, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -30,26 +30,26 @@ from fv.work.flow import Flow, Found, Job, Unit, groups
 from fv.work.store import Arrays, UnitName, array_of, digest_of_tensor
 
 KINDS = ("clean", "zero_shot", "corrupted", "screen", "effects")
-"""Kinds of units."""
+"""Kinds of units, by the prompts that they run."""
 PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
 Compute = Callable[[Sequence[Prompt], Advance], Arrays]
-"""Runs the prompts of a unit."""
+"""Function that runs the prompts of a unit and returns their results."""
 EFFECTS = ("delta_logprob", "delta_p")
 UNIT_TRIALS = 64
-"""Trials that a unit holds, unless it is said otherwise."""
+"""Trials per unit, by default."""
 CORRUPTED = (*SCORED, "head_outputs")
-"""What both patched and unpatched corrupted prompts tell."""
+"""Names of the results of unedited corrupted prompts."""
 
 
 @dataclass(frozen=True)
 class Unpatched:
-    """What a relation's clean and zero-shot prompts tell, before heads are patched in its corrupted ones.
+    """Results of a relation's clean and zero-shot prompts, before heads are patched in its corrupted prompts.
 
     Attributes:
         q_id: the relation.
-        clean_mean: what is patched in, (n_layers, n_heads, head_dim).
-        clean_outputs: the head outputs that it is the mean of, (n_averaged, n_layers, n_heads, head_dim).
-        means: the means of the clean and the zero-shot prompts beside it, by their names in `RelationMeans`.
+        clean_mean: mean head outputs, which are patched in, (n_layers, n_heads, head_dim).
+        clean_outputs: the head outputs that `clean_mean` averages, (n_averaged, n_layers, n_heads, head_dim).
+        means: all other means of the clean and zero-shot prompts, by their names in `RelationMeans`.
         metrics: scores of the clean and the zero-shot prompts, (n_fit,).
     """
 
@@ -62,12 +62,12 @@ class Unpatched:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one relation.
+    """Results of one relation.
 
     Attributes:
-        effects: per patched trial and head.
-        means: of head outputs and residual stream.
-        metrics: per prompt kind, the fit trials' scores (n_fit,).
+        effects: indirect effects per patched trial and head.
+        means: means of head outputs and residual stream.
+        metrics: {kind of prompt: scores of the fit trials, (n_fit,)}.
     """
 
     effects: TrialEffects
@@ -77,18 +77,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured of relations, and how.
+    """Measurement of indirect effects: the model, the trials, and all settings.
 
     Attributes:
         lm: the model.
         snapshot: the trials.
-        heads: the heads to patch, or to choose from.
+        heads: the heads to patch, or the heads that a screen chooses from.
         engine: the engine.
-        score: how many trials are patched, when a ranking is stable, and how heads are screened.
-        seed: of the draws that tell how stable a ranking is, and of the heads that are verified by chance.
-        n_mean_trials: fit trials whose prompts are averaged; None for all.
-        unit_trials: about how many trials a unit holds.
-        keep_mb: megabytes of prompts that are kept between their estimates and their effects.
+        score: number of patched trials, criterion of a stable ranking, and settings of the screen.
+        seed: seed of the resamples that test a ranking's stability, and of the randomly verified heads.
+        n_mean_trials: number of fit trials whose prompts are averaged; None for all.
+        unit_trials: approximate number of trials per unit.
+        keep_mb: megabytes for keeping prompts between the estimates and the effects.
     """
 
     lm: LanguageModel
@@ -107,7 +107,7 @@ class Measurement:
         return (yield from self.patched(unpatched))
 
     def unpatched(self, q_id: str) -> Flow[Unpatched]:
-        """Run its clean and zero-shot prompts."""
+        """Run a relation's clean and zero-shot prompts."""
         jobs = [self._jobs("clean", q_id, self._run_clean), self._jobs("zero_shot", q_id, self._run_zero_shot)]
         clean, zero_shot = map(_joined, (yield from groups("prompts", jobs)))
         averaged = slice(self.n_mean_trials)
@@ -132,7 +132,7 @@ class Measurement:
         return Unpatched(q_id, mean_over_prompts(outputs), outputs, means, metrics)
 
     def estimated(self, unpatched: Unpatched) -> Flow[np.ndarray]:
-        """Estimate the effects of every head on the trials that may be patched, (n_trials, n_layers, n_heads)."""
+        """Estimate every head's effects on the trials that may be patched, (n_trials, n_layers, n_heads)."""
         score, mean = self.score, unpatched.clean_mean
 
         def run(prompts: Sequence[Prompt], advance: Advance) -> Arrays:
@@ -141,7 +141,8 @@ class Measurement:
             found = [self.engine.head_scores(batch, mean, method, points, advance) for batch in batches]
             return {"score": array_of(torch.cat(found))}
 
-        # The batches of the sweep that follows, unless it has far more heads: what was kept is found by its batch.
+        # The same batches as in the sweep that follows (unless far more heads are verified), since kept prompts are
+        # looked up by batch.
         rows_each = 1 + fewest_verified(len(self.heads), score.n_verify, score.verify_random)
         how = f"{score.screen.value} {score.points}"
         jobs = self._jobs(
@@ -151,9 +152,9 @@ class Measurement:
         return _joined(scores)["score"]
 
     def patched(self, unpatched: Unpatched) -> Flow[Measured]:
-        """Patch the heads.
+        """Patch the heads in the corrupted prompts.
 
-        Where `score` is adaptive, trials are patched `adaptive_step` at a time until the top-k heads are stable.
+        If `score` is adaptive, `adaptive_step` trials are patched at a time until the top-k heads are stable.
         """
         score, q_id = self.score, unpatched.q_id
         n_trials = len(self.snapshot.of(q_id, "fit"))
@@ -164,7 +165,7 @@ class Measurement:
         done = 0
         while done < most and not (patched and is_stable(self._effects(q_id, _joined([patched])), score, self.seed)):
             stop = min(done + step, most)
-            ends = stop == most  # what is not patched is run beside the last trials that are
+            ends = stop == most  # the last stage also runs the prompts that are not patched
             rest = self._corrupted_jobs(q_id, slice(stop, n_trials)) if ends else []
             effects, others = yield from groups("effects", [self._patched_jobs(unpatched, slice(done, stop)), rest])
             patched.append(_joined(effects))
@@ -183,16 +184,16 @@ class Measurement:
         return Measured(self._effects(q_id, _joined([patched])), means, metrics)
 
     def patched_more(self, unpatched: Unpatched, before: Measured) -> Flow[Measured]:
-        """Measure the heads at hand, too, on the trials that other heads were patched in."""
+        """Add the effects of `self.heads` to earlier effects of other heads, on the same trials."""
         jobs = self._patched_jobs(unpatched, slice(before.effects.n_trials))
         (found,) = yield from groups("effects", [jobs])
         more = self._effects(unpatched.q_id, _joined(found))
         return replace(before, effects=before.effects.with_heads_of(more))
 
     def _patched_jobs(self, unpatched: Unpatched, part: slice) -> list[Job]:
-        """Effects of the heads on some corrupted prompts, and what these tell unedited."""
+        """Jobs that patch the heads in some corrupted prompts, and also run these prompts unedited."""
         mean, heads = unpatched.clean_mean, [tuple(head) for head in self.heads]
-        # A row of a patched head runs through the blocks above it: half of them, on average.
+        # The row of a patched head runs only through the blocks from its layer on: half of them, on average.
         return self._jobs(
             "effects",
             unpatched.q_id,
@@ -216,16 +217,16 @@ class Measurement:
         inputs: Callable[[], Any] = str,
         rows: float = 0.0,
     ) -> list[Job]:
-        """The units of a kind of prompts, each of whole batches.
+        """Jobs, one per unit, that run one kind of prompts.
 
         Args:
-            kind: what is run, one of `KINDS`.
+            kind: kind of unit, one of `KINDS`.
             q_id: the relation.
             compute: runs the prompts of a unit.
-            part: which of the relation's fit trials.
-            rows_each: rows of a prompt that are in memory at once.
-            inputs: gives what else a unit depends on.
-            rows: rows beside it that run through the model with a prompt.
+            part: slice of the relation's fit trials.
+            rows_each: rows per prompt that are in memory at once.
+            inputs: returns everything else that a unit's results depend on.
+            rows: further rows per prompt that run through the model.
         """
         prompt_kind = kind if kind in ("clean", "zero_shot") else "corrupted"
         trials = self.snapshot.of(q_id, "fit")[part]
@@ -267,14 +268,14 @@ class Measurement:
         return _score_arrays(unedited) | {"head_outputs": array_of(unedited.head_outputs)} | own
 
     def _effects(self, q_id: str, arrays: Arrays) -> TrialEffects:
-        """Effects on the whole grid of heads from those of the swept ones, (n_trials, n_swept)."""
+        """Spread the effects of the swept heads, (n_trials, n_swept), over all heads of the model."""
         logprob, p = (arrays[name] for name in EFFECTS)
         queries = query_numbers(self.snapshot.of(q_id, "fit", len(p)))
         return effects_of_heads(logprob, p, self.heads, (self.lm.n_layers, self.lm.n_heads), queries)
 
 
 def units_of(batches: Sequence[slice], size: int) -> list[slice]:
-    """Whole batches, one after the other, joined to units of `size` trials or just above."""
+    """Join consecutive whole batches into units of `size` trials, or slightly more."""
     found: list[slice] = []
     for batch in batches:
         if found and found[-1].stop - found[-1].start < size:
@@ -289,7 +290,7 @@ def _made_from(inputs: Callable[[], Any], prompts: Sequence[Prompt]) -> list[Any
 
 
 def _joined(jobs: Found) -> Arrays:
-    """The arrays of all units, one behind the other."""
+    """Concatenate the arrays of all units."""
     parts = [arrays for job in jobs for arrays in job]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

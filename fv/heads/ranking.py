@@ -1,4 +1,4 @@
-"""Which heads to sweep, and how heads are ranked (spec sections 2 and 5)."""
+"""Rankings of heads by effect, and the choice of heads to sweep (spec sections 2 and 5)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from fv.interventions.engine import Head
 
 @dataclass(frozen=True)
 class Ranking:
-    """How heads are ranked.
+    """Settings of a ranking of heads.
 
     Attributes:
-        key: the column that ranks them, `mean_delta_logprob` or `mean_delta_p`.
-        k: how many are taken.
+        key: the column that ranks heads, `mean_delta_logprob` or `mean_delta_p`.
+        k: number of heads taken from the top.
         leave_one_out: whether each relation is left out of its own AIE.
     """
 
@@ -29,13 +29,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class VectorHeads:
-    """What a function vector was made of.
+    """Heads and means that a function vector is built from.
 
     Attributes:
         heads: its heads, best first.
         ranking: all measured heads, best first.
-        means: the means its heads' outputs were taken from.
-        unverified: of a screened run, the heads that were not measured, by layer and head.
+        means: the means that hold its heads' outputs.
+        unverified: heads that a screened run did not measure, ordered by layer and head.
     """
 
     heads: tuple[Head, ...]
@@ -45,15 +45,15 @@ class VectorHeads:
 
     @cached_property
     def every(self) -> tuple[Head, ...]:
-        """All heads that a random draw may take, by layer and head."""
+        """All heads that a random draw may take, ordered by layer and head."""
         return tuple(sorted({*self.ranking, *self.unverified}))
 
 
 def choose_indices(wanted: str | Sequence[int], count: int, name: str = "wanted") -> list[int]:
-    """`all` or listed indices below `count`; `name` is what a message calls them.
+    """Indices below `count`: every one for `all`, else the listed ones. Error messages call them `name`.
 
     Raises:
-        ConfigError: an index is out of range; names the allowed ones.
+        ConfigError: an index is out of range; the message names the allowed ones.
     """
     if isinstance(wanted, str):
         return list(range(count))
@@ -66,17 +66,17 @@ def choose_indices(wanted: str | Sequence[int], count: int, name: str = "wanted"
 def heads_to_sweep(
     layers: str | list[int], heads: str | list[int], n_layers: int, n_heads: int, called: Callable[[str], str] = str
 ) -> list[Head]:
-    """Every chosen head of every chosen layer, by layer and head.
+    """Every chosen head of every chosen layer, ordered by layer and head.
 
     Args:
-        layers: `all`, or which.
-        heads: `all`, or which of each layer.
-        n_layers: how many there are.
-        n_heads: how many there are in a layer.
-        called: what a message calls `layers` and `heads`: these names, or where whoever gave them has them.
+        layers: `all`, or indices of layers.
+        heads: `all`, or indices of heads within each layer.
+        n_layers: number of layers of the model.
+        n_heads: number of heads per layer.
+        called: maps "layers" and "heads" to their names in error messages, such as settings' keys.
 
     Raises:
-        ConfigError: an index is out of range; names the allowed ones.
+        ConfigError: an index is out of range; the message names the allowed ones.
     """
     return [
         Head(layer, head)
@@ -86,15 +86,15 @@ def heads_to_sweep(
 
 
 def rank_heads(scores: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Rows of a CIE or AIE table by `key` descending, ties by layer then head ascending."""
+    """Sort a CIE or AIE table by `key`, descending; ties by layer, then head, ascending."""
     return scores.sort_values([key, "layer", "head"], ascending=[False, True, True], kind="stable", ignore_index=True)
 
 
 def top_heads(scores: pd.DataFrame, key: str, k: int, name: str = "k") -> list[Head]:
-    """The `k` best heads of one ranking; `name` is what a message calls `k`.
+    """The `k` best heads of one ranking. Error messages call `k` `name`.
 
     Raises:
-        ConfigError: there are fewer than `k` scored heads.
+        ConfigError: fewer than `k` heads have a score.
     """
     if k > len(scores):
         raise ConfigError(

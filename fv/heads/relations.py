@@ -1,11 +1,11 @@
-"""All relations: measured one after the other, and the tables of what was found."""
+"""Indirect effects of all relations: their measurement, one relation after the other, and their tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fv.config import ComputeConfig, ScoreConfig, Screen, StatsConfig
+from fv.config import ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
 from fv.data.origin import Origin, refuse_other_tokenizer
 from fv.data.snapshot import Snapshot
@@ -17,7 +17,7 @@ from fv.heads.measurement import Measured, Measurement
 from fv.heads.ranking import heads_to_sweep
 from fv.heads.screening import screened
 from fv.heads.stability import with_other_halves
-from fv.interventions.engines import make_engine
+from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.models.language_model import LanguageModel
 from fv.progress import bars
 from fv.work.driver import SERIAL
@@ -35,42 +35,39 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     verify: int | None = None,
     verify_random: int = ScoreConfig.verify_random,
     seed: int | None = None,
-    engine: str = "auto",
-    max_rows: int | str = ComputeConfig.max_rows,
-    progress: bool = True,
+    compute: Compute = DEFAULT,
 ) -> Effects:
-    """The indirect effect of heads on every relation, exactly (spec section 2).
+    """Measure the indirect effect of heads on every relation, exactly (spec section 2).
 
-    In a relation's corrupted prompts a head's output at the last token is set to its mean over the clean prompts; its
-    effect is what that changes in the log probability of the right answer, averaged over trials (CIE). After Todd et
-    al., "Function Vectors in Large Language Models" (ICLR 2024), section 3.1.
+    In a relation's corrupted prompts, a head's output at the last token is replaced by its mean over the clean prompts.
+    Its effect is the resulting change in the log probability of the right answer, averaged over trials (CIE). After
+    Todd et al., "Function Vectors in Large Language Models" (ICLR 2024), section 3.1.
 
     Args:
         lm: the model.
-        trials: what `fv.sample_trials` gives; the fit trials are used.
-        layers: `all`, one, or which layers' heads.
-        heads: `all`, one, or which heads of each layer.
-        n_trials: trials a relation that heads are patched in; None for all fit trials. Means are over all of them.
-        screen: `none` measures all heads. `gradient` and `integrated` estimate all effects from gradients and measure
-            those of the best heads by estimate only, exactly; the others have no effects (docs/methods.md,
+        trials: trials from `fv.sample_trials`; the fit trials are used.
+        layers: `all`, one layer, or a list of layers, whose heads are measured.
+        heads: `all`, one head, or a list of heads, in each of these layers.
+        n_trials: trials per relation in which heads are patched; None for all fit trials. Means are always over all fit
+            trials.
+        screen: `none` measures all heads. `gradient` and `integrated` estimate all effects from gradients, then measure
+            exactly only the heads with the best estimates; the other heads have no effects (docs/methods.md,
             "Screening").
-        verify: heads that are measured of each relation's ranking by estimate, and of their mean's; None for 40. It is
-            doubled as long as a head that was drawn at random is among the top 10 by effect, or among the top `verify`
-            if that is less.
-        verify_random: other heads that are measured, drawn at random.
-        seed: of the resamples of intervals, and of the heads that are drawn; None for the trials' own.
-        engine: `shared_prefix`, `expanded`, `naive`, or `auto`: the fastest that is exact for the family.
-        max_rows: most token rows in one pass; bounds memory and changes last bits. `auto` takes what fits half of the
-            memory that is free.
-        progress: whether to show a bar on a terminal.
+        verify: number of heads measured from the top of each relation's ranking by estimate, and of the ranking by mean
+            estimate; None for 40. It is doubled as long as a randomly drawn head is among the top 10 by effect (among
+            the top `verify` if that is smaller).
+        verify_random: number of other heads measured, drawn at random.
+        seed: seed of the resamples of intervals and of the drawn heads; None for the seed of `trials`.
+        compute: engine, memory and progress bars.
 
     Returns:
         effects and means of every relation.
 
     Raises:
-        ConfigError: a layer, head or engine that the model has not, or another argument is out of range.
-        TrialError: `trials` are none, hold no fit trial, or were tokenised by another tokenizer.
-        NotFiniteError: the model gives numbers that are not finite behind a prompt; names it and the number format.
+        ConfigError: the model lacks a given layer, head or engine, or another argument is out of range.
+        TrialError: `trials` are not trials, hold no fit trial, or were tokenised by another tokenizer.
+        NotFiniteError: the model's output for a prompt is not finite; the message names the prompt and the number
+            format.
 
     Example:
         >>> effects = fv.indirect_effects(lm, trials, layers=[11, 12])
@@ -83,14 +80,14 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
     swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
     own_seed = snapshot.meta.seed if seed is None else seed
     score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
-    made = make_engine(lm, engine, max_rows, "engine")
-    how = Measurement(lm, snapshot, swept, made, score, own_seed)
-    with bars(progress):
+    engine = checked_compute(compute).engine_for(lm)
+    how = Measurement(lm, snapshot, swept, engine, score, own_seed, keep_mb=compute.keep_mb)
+    with bars(compute.progress):
         return SERIAL.run(effects_flow(how, StatsConfig()), "Effects")
 
 
 def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:
-    """Settings of a screen, checked."""
+    """Check the settings of a screen, and return them by name."""
     method = one_of("screen", screen, Screen)
     if verify is not None and (not isinstance(verify, int) or verify < 1):
         raise ConfigError(f"verify={verify!r} must be a whole number of 1 or more, or None for 40.")
@@ -101,7 +98,7 @@ def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dic
 
 
 def effects_flow(how: Measurement, stats: StatsConfig) -> Flow[Effects]:
-    """Measure the relations of a snapshot: all heads, or those that `how.score` has chosen by a screen."""
+    """Measure the relations of a snapshot: all heads, or the heads that a screen chooses (`how.score`)."""
     screen = None
     if how.score.screen is Screen.none:
         relations = yield from together({q_id: how.relation(q_id) for q_id in how.snapshot.qids})
@@ -115,13 +112,13 @@ def effects_flow(how: Measurement, stats: StatsConfig) -> Flow[Effects]:
 
 
 def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot:
-    """What a model is run on.
+    """Snapshot of the trials, if this model can be run on them.
 
     Raises:
-        TrialError: `trials` are none, hold none of a split, or were tokenised by another tokenizer.
+        TrialError: `trials` are not trials, hold none of the split, or were tokenised by another tokenizer.
     """
     if not isinstance(trials, Trials):
-        raise TrialError(f"trials is a {type(trials).__name__}, where what fv.sample_trials gives is due.")
+        raise TrialError(f"trials is a {type(trials).__name__}; pass the trials that fv.sample_trials returns.")
     snapshot = trials.snapshot
     if not any(trial.split == split for trial in snapshot.trials):
         held_out = "held_out=… of fv.sample_trials is 1 or more"
@@ -131,7 +128,7 @@ def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot
 
 
 class EffectTables(NamedTuple):
-    """Effects of every relation and over all (`fv.heads.indirect_effect`), each under the name of its CSV file.
+    """Tables of effects (`fv.heads.indirect_effect`), each named like its CSV file.
 
     Attributes:
         cie_scores: `cie_table` of all relations.
@@ -147,7 +144,7 @@ class EffectTables(NamedTuple):
 
 
 def effect_tables(effects: Effects) -> EffectTables:
-    """The tables of what was measured."""
+    """Build the tables of measured effects."""
     cie, stats, seed, n_tests = effects.cie, effects.stats, effects.seed, effects.n_tests
     of_each = with_other_halves(cie_stats(effects.effects, stats, seed, n_tests), effects.effects, seed)
     over_all = aie_stats(cie, stats, seed, effects.clusters, n_tests)
@@ -155,7 +152,7 @@ def effect_tables(effects: Effects) -> EffectTables:
 
 
 def prompt_scores(snapshot: Snapshot, relations: Mapping[str, Measured]) -> pd.DataFrame:
-    """A row a fit trial, as in `trial_metrics.jsonl`: how its clean, corrupted and zero-shot prompts are answered."""
+    """Scores of each fit trial's clean, corrupted and zero-shot prompts, one row per trial (`trial_metrics.jsonl`)."""
     rows = []
     for q_id, own in relations.items():
         for i, trial in enumerate(snapshot.of(q_id, "fit")):

@@ -1,4 +1,4 @@
-"""What a screened run estimated, and which heads it verified for it."""
+"""Screen of a run: estimated effects of all heads, and the heads that were then verified."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fv.heads.verified import Chosen, mean_score
+from fv.heads.verification import Chosen, mean_score
 from fv.interventions.engine import Head
 
 
 class Entered(NamedTuple):
-    """A head, verified by chance alone, that entered the top k of a ranking: a relation's, or that of the AIE, None."""
+    """A randomly verified head that entered the top k of a relation's ranking, or of the AIE's (`q_id` None)."""
 
     q_id: str | None
     layer: int
@@ -20,12 +20,12 @@ class Entered(NamedTuple):
 
 
 class Round(NamedTuple):
-    """One choice of heads, and what their effects said of it.
+    """One round of choosing heads, and the random heads whose measured effects contradict the choice.
 
     Attributes:
-        verify: heads from the top of each ranking by estimate.
-        n_verified: heads that were verified in all.
-        entered: heads verified by chance alone that entered a top k; the next round is wider for them.
+        verify: number of heads taken from the top of each ranking by estimate.
+        n_verified: total number of verified heads.
+        entered: randomly verified heads that entered a top k; if there are any, the next round verifies more heads.
     """
 
     verify: int
@@ -35,16 +35,16 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True)
 class ScreenSettings:
-    """How heads were screened and verified.
+    """Settings by which heads were screened and verified.
 
     Attributes:
-        method: how effects were estimated, `gradient` or `integrated`.
-        points: points on the way of `integrated`; None for `gradient`.
+        method: method of estimation, `gradient` or `integrated`.
+        points: integration points of `integrated`; None for `gradient`.
         key: the column that ranks heads.
-        k: heads at the top of a ranking that none verified by chance may enter.
-        verify: heads from the top of each ranking by estimate, in the first round.
-        verify_random: others, drawn at random.
-        verify_max: the most that `verify` may be doubled to; None for all heads.
+        k: size of the top of each ranking that no randomly verified head may enter.
+        verify: number of heads taken from the top of each ranking by estimate, in the first round.
+        verify_random: number of other heads, drawn at random.
+        verify_max: largest value that `verify` may be doubled to; None for all heads.
     """
 
     method: str
@@ -64,11 +64,11 @@ class Screen:
         ValueError: a head has an estimate in some relations only.
 
     Attributes:
-        settings: how.
+        settings: the settings of screening and verification.
         scores: {q_id: the estimated effect of each head, mean over trials, (n_layers, n_heads) float64}, in nats of the
-            target's log probability; NaN, in all relations, for heads that were not to be swept.
-        verified: the heads whose effects were measured, each with why.
-        rounds: each choice of heads, the last being `verified`.
+            target's log probability; NaN, in all relations, for heads that were excluded from the sweep.
+        verified: {head whose effects were measured: the reason}.
+        rounds: every round of choosing heads; the last one chose `verified`.
     """
 
     settings: ScreenSettings
@@ -79,7 +79,7 @@ class Screen:
     def __post_init__(self) -> None:
         estimated = np.isfinite([*self.scores.values()])  # (n_relations, n_layers, n_heads)
         if (estimated.any(0) != estimated.all(0)).any():
-            raise ValueError("an estimate of a head that was screened is not finite")
+            raise ValueError("an estimate of a screened head is not finite")
 
     @property
     def candidates(self) -> list[Head]:
@@ -93,7 +93,7 @@ class Screen:
         return [head for head in self.candidates if head not in self.verified]
 
     def score_of(self, q_id: str | None) -> np.ndarray:
-        """The estimates of one relation, or of the AIE: (n_layers, n_heads)."""
+        """Estimates of one relation's CIE, or of the AIE if `q_id` is None: (n_layers, n_heads)."""
         return mean_score(self.scores) if q_id is None else self.scores[q_id]
 
     def table(self, q_id: str | None) -> pd.DataFrame:
@@ -103,7 +103,7 @@ class Screen:
         return pd.DataFrame(rows, columns=["layer", "head", "score", "verified", "chosen_by"])
 
     def about(self) -> dict[str, Any]:
-        """All but the scores, as JSON."""
+        """Everything except the scores, as JSON."""
         return {
             "settings": asdict(self.settings),
             "rounds": [{**one._asdict(), "entered": [each._asdict() for each in one.entered]} for one in self.rounds],
@@ -112,12 +112,12 @@ class Screen:
 
     @classmethod
     def of(cls, about: Mapping[str, Any], scores: Mapping[str, np.ndarray]) -> "Screen":
-        """One of what `about` gave and its scores.
+        """Rebuild a screen from what its method `about` returned, and its scores.
 
         Raises:
-            KeyError: `about` lacks a part.
-            TypeError: a part of it is of another shape.
-            ValueError: a head is verified for no known reason, or has an estimate in some relations only.
+            KeyError: a key of `about` is missing.
+            TypeError: a value in `about` has the wrong form.
+            ValueError: the reason of a verified head is unknown, or a head has an estimate in some relations only.
         """
         rounds = [
             Round(**{**one, "entered": tuple(Entered(**each) for each in one["entered"])}) for one in about["rounds"]

@@ -1,34 +1,37 @@
-"""How far a screen can be trusted, from the heads that were verified (docs/methods.md, "Screening")."""
+"""Report on how well a screen's estimates agree with the measured effects (docs/methods.md, "Screening")."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are loaded when they are first used, which takes a while
+import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import StatsConfig
 from fv.heads.indirect_effect import aie_table
 from fv.heads.ranking import top_heads
 from fv.heads.screen import Screen
-from fv.heads.verified import Chosen, random_in_top
+from fv.heads.verification import Chosen, random_in_top
 from fv.interventions.engine import Head
 from fv.statistics.intervals import clopper_pearson
 
 NOT_SAID = (
-    "The bound is on the share of the unverified heads that would be in the top k; it does not say that none would. "
-    "A small sample rarely meets a few heads among many. Each ranking has a bound of its own, and they do not hold "
-    "together. Where the run was widened, that was done until no random head was in a top k, so the bound is of a "
-    "sample that was looked at before. It says nothing of heads that matter only together."
+    "The bound limits the share of unverified heads that belong in the top k; it does not say that there are none. "
+    "A small sample rarely contains a few heads among many. Each ranking has its own bound, and they do not hold "
+    "jointly. A run that verified more heads did so until no random head was in a top k, so its bound is computed on a "
+    "sample that had been inspected. Nothing follows about heads that matter only together."
 )
 
 
 def screen_report(screen: Screen, cie: pd.DataFrame, stats: StatsConfig) -> dict[str, Any]:
-    """Settings, rounds, and for each ranking how estimates and effects agree, as JSON: `screen_report.json`.
+    """Settings, rounds, and agreement of estimates and effects per ranking, as JSON: `screen_report.json`.
 
-    Of a ranking: `spearman` between estimate and effect over the verified heads, `spearman_random` over those that
-    were verified by chance alone, each None where one side ranks nothing; `n_random` of those heads, `n_random_in_top`
-    of them among the top k, and `share_missed_at_most`, the upper end of the Clopper-Pearson interval of the share of
-    the unverified heads that would be; None without random heads, and 0 where no head is unverified.
+    Each ranking has:
+    - `spearman`: rank correlation of estimate and effect over the verified heads; None if either is constant.
+    - `spearman_random`: the same over the randomly verified heads.
+    - `n_random`: number of randomly verified heads.
+    - `n_random_in_top`: how many of them are among the top k.
+    - `share_missed_at_most`: upper end of the Clopper-Pearson interval for the share of unverified heads that belong
+      in the top k; None without random heads, 0 if every head is verified.
 
     Args:
         screen: the estimates and the verified heads.
@@ -78,7 +81,7 @@ def _most_missed(screen: Screen, n_entered: int, n_random: int, confidence: floa
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Rank correlation; None where one side ranks nothing."""
+    """Spearman's rank correlation; None if one side is constant."""
     if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
         return None
     return float(scipy.stats.spearmanr(one, other).statistic)

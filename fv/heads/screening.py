@@ -1,7 +1,7 @@
-"""A screened run: effects of all heads are estimated, those of the heads that this chooses measured.
+"""Screening: estimate the effects of all heads, choose heads by the estimates, and measure those.
 
-All relations have one set of verified heads (`fv.heads.verified`). Where one that only chance put into it enters the
-top k of a ranking, twice as many are chosen, and only those that are new are patched.
+All relations share one set of verified heads (`fv.heads.verification`). If a randomly chosen head enters the top k of a
+ranking, twice as many heads are chosen, and only the new ones are patched.
 """
 
 import logging
@@ -18,7 +18,7 @@ from fv.heads.indirect_effect import aie_table, cie_table, places_of
 from fv.heads.measurement import Measured, Measurement, Unpatched
 from fv.heads.ranking import top_heads
 from fv.heads.screen import Entered, Round, Screen, ScreenSettings
-from fv.heads.verified import Chosen, random_in_top, verified_heads
+from fv.heads.verification import Chosen, random_in_top, verified_heads
 from fv.interventions.engine import Head
 from fv.work.flow import Flow, together
 
@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 
 
 class Screened(NamedTuple):
-    """What was measured of each relation, and how its heads were chosen."""
+    """Results of each relation, and the screen that chose the heads."""
 
     relations: dict[str, Measured]
     screen: Screen
 
 
 def screened(how: Measurement) -> Flow[Screened]:
-    """Estimate, choose and measure, wider as long as chance finds a head that the estimates did not."""
+    """Estimate effects, choose heads and measure them; choose more while a random head enters a top k."""
     unpatched = yield from together({q_id: how.unpatched(q_id) for q_id in how.snapshot.qids})
-    # Both estimates and effects need the corrupted prompts run; clean ones are not asked for again.
+    # Estimates and effects both run the corrupted prompts; clean prompts are not run again.
     with how.engine.keeping(how.keep_mb * 2**20):
         estimates = yield from together({q_id: how.estimated(own) for q_id, own in unpatched.items()})
         scores = {q_id: _of_swept(how.heads, own.mean(0)) for q_id, own in estimates.items()}
@@ -43,7 +43,7 @@ def screened(how: Measurement) -> Flow[Screened]:
 
 
 def _of_swept(heads: Sequence[Head], mean: np.ndarray) -> np.ndarray:
-    """Mean estimates, (n_layers, n_heads): NaN for heads that may not be chosen."""
+    """Mean estimates, (n_layers, n_heads), with NaN for heads that are excluded from the sweep."""
     layers, numbers = places_of(heads)
     scores = np.full_like(mean, np.nan)
     scores[layers, numbers] = mean[layers, numbers]
@@ -51,7 +51,7 @@ def _of_swept(heads: Sequence[Head], mean: np.ndarray) -> np.ndarray:
 
 
 def _verified(how: Measurement, unpatched: Mapping[str, Unpatched], scores: Mapping[str, np.ndarray]) -> Flow[Screened]:
-    """Choose heads and measure them, wider as long as chance finds one."""
+    """Choose heads and measure them; choose more while a random head enters a top k."""
     score, every = how.score, len(how.heads)
     verify, most = score.n_verify, score.verify_max or every
     relations: dict[str, Measured] = {}
@@ -66,10 +66,10 @@ def _verified(how: Measurement, unpatched: Mapping[str, Unpatched], scores: Mapp
             break
         heads = shorten([f"{one.layer}.{one.head} of {one.q_id or 'the AIE'}" for one in entered])
         if verify >= most:
-            log.warning("Heads verified by chance are among the top %d (%s): others may be missed.", score.k, heads)
+            log.warning("Randomly verified heads are among the top %d (%s): others may be missed.", score.k, heads)
             break
         verify = min(2 * verify, most)
-        log.info("Heads verified by chance are among the top %d (%s): verifying the best %d.", score.k, heads, verify)
+        log.info("Randomly verified heads are among the top %d (%s): verifying the best %d.", score.k, heads, verify)
     return Screened(relations, Screen(_settings(score), scores, verified, tuple(rounds)))
 
 
@@ -81,7 +81,7 @@ def _settings(score: ScoreConfig) -> ScreenSettings:
 def _measured(
     how: Measurement, unpatched: Mapping[str, Unpatched], before: Mapping[str, Measured], heads: Sequence[Head]
 ) -> Flow[dict[str, Measured]]:
-    """Relations with effects of the heads: those that they lack are patched."""
+    """Results of all relations for these heads; only heads that were not measured before are patched."""
     swept = next(iter(before.values())).effects.swept if before else np.zeros((how.lm.n_layers, how.lm.n_heads), bool)
     new = replace(how, heads=[head for head in heads if not swept[head]])
     if not new.heads:
@@ -97,7 +97,7 @@ def _measured(
 
 
 def _entered(relations: Mapping[str, Measured], verified: Mapping[Head, Chosen], score: ScoreConfig) -> list[Entered]:
-    """Heads verified by chance that are among the top k of a relation's ranking, or of the AIE's."""
+    """Randomly verified heads that are among the top k of a relation's ranking, or of the AIE's."""
     tables: dict[str | None, pd.DataFrame] = {q_id: cie_table(q_id, own.effects) for q_id, own in relations.items()}
     tables[None] = aie_table(pd.concat([*tables.values()]))
     k = min(score.k, len(verified))

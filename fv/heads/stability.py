@@ -1,7 +1,7 @@
-"""How stable a ranking of heads is, from effects trial by trial (docs/methods.md, "Stability of a ranking").
+"""Stability of a ranking of heads, computed from effects trial by trial (docs/methods.md, "Stability of a ranking").
 
-A ranking is of one relation, or of the mean over relations (AIE): then trials are drawn within each relation. Trials of
-one query are drawn together, as one: where queries repeat, "trial" stands for a query below.
+A ranking belongs to one relation, or to the mean over relations (AIE). For the AIE, trials are drawn within each
+relation. Trials of the same query are always drawn together: where queries repeat, "trial" below means a query.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # its parts are loaded when they are first used, which takes a while
+import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import ScoreConfig, StatsConfig
 from fv.heads.indirect_effect import TrialEffects
@@ -19,24 +19,24 @@ from fv.statistics.clusters import per_cluster
 from fv.statistics.intervals import estimate_means
 
 N_DRAWS = 100
-"""Subsets of trials a point of the convergence curve."""
+"""Random subsets of trials per point of the convergence curve."""
 FEWEST_TRIALS = 4
-"""Of other queries each; below, no two halves of two exist, and nothing is called stable."""
+"""Fewest distinct queries for a ranking to be called stable: two halves of at least two queries each."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """How well the top k of `n_trials` trials a relation agree.
+    """Agreement of the top k heads between random subsets of `n_trials` trials per relation.
 
     Attributes:
-        n_trials: trials drawn a relation, without replacement.
-        overlap_with_all: share of the top k that is also in the top k of all trials; it ends at 1 where all relations
-            have equally many trials.
-        overlap_apart: share that two sets of so many trials, which have none in common, agree on; None where the
-            relation has not twice as many.
-        spearman_apart: rank correlation of all heads between the two sets.
-        top_mean_choosing: mean score of the top k of one of the two sets, in that set: what choosing makes of it.
-        top_mean_apart: mean score of the same heads in the other set, which had no part in choosing them.
+        n_trials: trials drawn per relation, without replacement.
+        overlap_with_all: share of a subset's top k that is also in the top k of all trials; it reaches 1 at the end of
+            the curve if all relations have equally many trials.
+        overlap_apart: share of the top k that two disjoint subsets of `n_trials` trials have in common; None if a
+            relation has fewer than 2 * `n_trials` trials.
+        spearman_apart: rank correlation of all heads between the two subsets; None like `overlap_apart`.
+        top_mean_choosing: mean score of the top k of the first subset, in that subset, so inflated by selection.
+        top_mean_apart: mean score of the same heads in the second subset, which did not select them.
     """
 
     n_trials: int
@@ -49,13 +49,13 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Gap:
-    """Whether k cuts between heads that differ.
+    """Difference in score between the k-th head and the heads ranked below it.
 
     Attributes:
-        mean: score of the k-th head minus that of the next.
+        mean: score of the k-th head minus the score of the next one.
         ci_low: lower end of its interval.
         ci_high: upper end of its interval.
-        n_within_error: heads below the k-th whose difference from it has an interval that reaches zero.
+        n_within_error: number of heads below the k-th whose difference from it has an interval that contains zero.
     """
 
     mean: float
@@ -65,20 +65,20 @@ class Gap:
 
 
 TrialScores = Sequence[np.ndarray]
-"""Per relation, the effects of the swept heads in the order of layer and head: (n_queries, n_heads)."""
+"""One array per relation: the effects of the swept heads, ordered by layer and head, (n_queries, n_heads)."""
 
 
 def effects_of(effects: TrialEffects, key: str) -> np.ndarray:
-    """Effects of the swept heads, (n_queries, n_heads), of the column that ranks them.
+    """Effects of the swept heads in the metric that `key` ranks by, (n_queries, n_heads).
 
-    Each is a query's part in the mean over trials: `fv.statistics.clusters.per_cluster`.
+    Each value is the query's contribution to the mean over trials: `fv.statistics.clusters.per_cluster`.
     """
     values = effects.delta_p if key == "mean_delta_p" else effects.delta_logprob
     return per_cluster(values[:, effects.swept].T, effects.query_numbers).T
 
 
 def ranked(scores: np.ndarray) -> np.ndarray:
-    """Heads by score descending, ties by position: (..., n_heads) int."""
+    """Indices of heads by descending score, ties by position: (..., n_heads) int."""
     return np.argsort(-scores, axis=-1, kind="stable")
 
 
@@ -100,11 +100,11 @@ def mean_scores(effects: TrialScores) -> np.ndarray:
 
 
 def convergence(effects: TrialScores, k: int, seed: int, *purpose: object) -> list[Convergence]:
-    """The curve over the number of trials a relation, from 2 to as many as the smallest relation has."""
+    """Convergence curve over the number of trials per relation, from 2 up to the size of the smallest relation."""
     rng = generator_for(seed, "convergence", *purpose)
     most = min(len(values) for values in effects)
     everything = _in_top(mean_scores(effects), k)
-    # Every size up to a dozen, then a dozen more; the halves of all trials among them.
+    # Every size up to 12, then about a dozen more, and half of all trials.
     sizes = {*range(2, 13), *np.linspace(2, most, 12).round().astype(int).tolist(), most // 2}
     return [_point(effects, k, size, everything, rng) for size in sorted(sizes) if 2 <= size <= most]
 
@@ -113,7 +113,7 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
     orders = [[rng.permutation(len(values)) for values in effects] for _ in range(N_DRAWS)]
 
     def scores(chosen: slice) -> np.ndarray:
-        """Scores of so many trials of each draw, (N_DRAWS, n_heads)."""
+        """Scores from the trials at places `chosen` of each draw's random order, (N_DRAWS, n_heads)."""
         means = []
         for i, values in enumerate(effects):
             taken = np.zeros((N_DRAWS, len(values)))
@@ -133,21 +133,22 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
 
 
 def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndarray:
-    """For each head, the mean effect that a head of its place has on trials that did not choose it, (n_heads,).
+    """Mean effect of the head at each rank, on trials that did not do the ranking, (n_heads,).
 
-    The trials are halved at random, many times over; one half ranks the heads. The head that all trials put first gets
-    the mean, over the other halves, of whichever head came first, and so on down the ranking. A mean over all trials
-    flatters the heads that these trials put first, and so would each such head's own other halves: a head that leads
-    among all trials was lucky in both. Half of the trials choose less well than all of them, so a top head may well do
-    better than this. Both halves share the clean mean that is patched in.
+    The trials are split into random halves, many times. One half ranks the heads, the other measures them. The head
+    that all trials rank first gets the mean, over the measuring halves, of whichever head the ranking half put first,
+    and so on down the ranking. A mean over all trials is too high for the heads that these trials rank first. The same
+    head's own mean in the measuring halves would be too high as well: a head that leads among all trials was lucky in
+    both halves. Half of the trials rank less well than all of them, so a top head may do better than this value. Both
+    halves share the clean mean that is patched in.
 
     Args:
-        values: (n_trials, n_heads).
+        values: effects, (n_trials, n_heads).
         seed: the run's seed.
-        purpose: what the halves are for.
+        purpose: labels of this use, which give it random splits of its own.
 
     Returns:
-        NaN for all heads where there is one trial.
+        one mean per head, in the order of `values`; NaN for all heads if there is one trial only.
     """
     rng = generator_for(seed, "other_half", *purpose)
     n, n_heads = values.shape
@@ -164,7 +165,7 @@ def other_half_means(values: np.ndarray, seed: int, *purpose: object) -> np.ndar
 
 
 def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], seed: int) -> pd.DataFrame:
-    """Rows of `cie_stats` with the column `other_half_mean`: `other_half_means` by each of its metrics."""
+    """Add the column `other_half_mean` to rows of `cie_stats`: `other_half_means` in each row's metric."""
     means = {}
     for key, rows in stats.groupby(["q_id", "metric"], sort=False):
         q_id, metric = map(str, key)
@@ -174,16 +175,16 @@ def with_other_halves(stats: pd.DataFrame, effects: dict[str, TrialEffects], see
 
 
 def _in_top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Which heads `ranked` puts among the first `k` of (..., n_heads) scores, bool of the same shape."""
+    """Mask of the heads that `ranked` puts among the first `k`: bool, of the shape of `scores`, (..., n_heads)."""
     k = min(k, scores.shape[-1])
-    # To sort all of them would take several times as long.
+    # A full sort would take several times as long.
     last = -np.partition(-scores, k - 1, axis=-1)[..., k - 1 : k]
     above, tied = scores > last, scores == last
     return above | (tied & (tied.cumsum(-1) <= k - above.sum(-1, keepdims=True)))
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row, (n,), which is Pearson's of the ranks; 0 where one side ranks nothing."""
+    """Spearman's rank correlation of each pair of rows, (n,); 0 if all values of a row are equal."""
     varied = (np.ptp(one, -1) > 0) & (np.ptp(other, -1) > 0)
     found = np.zeros(len(one))
     if varied.any():
@@ -193,9 +194,9 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def gap_at(effects: TrialScores, k: int, stats: StatsConfig, seed: int, *purpose: object) -> Gap | None:
-    """The difference between the k-th head and those below; None where there is none below, or one trial only.
+    """Compare the k-th head with the heads below it; None if no head is below, or there is one trial only.
 
-    Over several relations the interval is over relations, whose CIEs the ranking averages.
+    For a ranking over several relations, the interval is over relations, since the ranking averages their CIEs.
     """
     order = ranked(mean_scores(effects))
     units = effects[0] if len(effects) == 1 else np.stack([values.mean(0) for values in effects])
@@ -210,7 +211,7 @@ def gap_at(effects: TrialScores, k: int, stats: StatsConfig, seed: int, *purpose
 def stability_report(
     effects: TrialScores, k: int, stats: StatsConfig, seed: int, name: str
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Everything above for one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
+    """All stability measures of one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
     chances = inclusion(effects, k, stats.n_resamples, seed, name)
     curve = convergence(effects, k, seed, name)
     gap = gap_at(effects, k, stats, seed, name)
@@ -220,7 +221,7 @@ def stability_report(
         "n_trials": min(len(values) for values in effects),
         "mean_inclusion": float(chances[top].mean()),
         "lowest_inclusion": float(chances[top].min()),
-        # Two halves without a trial in common, the largest that there are.
+        # The largest two disjoint subsets.
         "split_half": asdict(halves[-1]) if halves else None,
         "gap": asdict(gap) if gap else None,
         "convergence": [asdict(point) for point in curve],
@@ -229,7 +230,7 @@ def stability_report(
 
 
 def is_stable(effects: TrialEffects, score: ScoreConfig, seed: int) -> bool:
-    """Whether the top-k heads are drawn again often enough to patch no more trials."""
+    """Tell whether the top-k heads recur often enough under resampling that no more trials need patching."""
     if effects.n_queries < FEWEST_TRIALS:
         return False
     values = [effects_of(effects, score.key.value)]

@@ -1,6 +1,7 @@
 """Interventions: edits of a running model, engines that run many edits, scores, and a proof at load that edits act."""
 
 from fv.interventions.answers import AnswerScores, score_answers
+from fv.interventions.compute import Compute
 from fv.interventions.editable import EditableModel
 from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual, SetHeads, edited_rows
 from fv.interventions.engine import Cell, Engine, Head, LastToken, PatchScores, TargetScores
@@ -15,6 +16,7 @@ __all__ = [
     "AnswerScores",
     "AnyEdit",
     "Cell",
+    "Compute",
     "EditableModel",
     "Engine",
     "Head",

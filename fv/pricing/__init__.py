@@ -1,5 +1,5 @@
-"""Prices: what a run will cost, counted from the model's shape and the trials before a weight is loaded."""
+"""Prices of runs, counted from the model's shape and the trials before any weights are loaded."""
 
-from fv.pricing.ready import facts_of, ready_shapes
+from fv.pricing.shape_facts import facts_of, ready_shapes
 
 __all__ = ["facts_of", "ready_shapes"]

@@ -1,4 +1,4 @@
-"""Timing passes of a model's shape here, on random weights: a few blocks of it, and its unembedding."""
+"""Calibration: timings of passes on this machine, with a few blocks of the model's shape and random weights."""
 
 import time
 from collections.abc import Callable
@@ -21,36 +21,36 @@ from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.models.quiet import quiet_transformers
 from fv.pricing.shape import Shape
-from fv.pricing.throughput import Measured, Points
+from fv.pricing.throughput import MeasuredThroughput, Points
 
 BEYOND_CACHE = 2**27
-"""Bytes of the blocks that are timed, 128 MB: more than a processor's cache holds, so that weights are read from memory
-as in a whole model."""
+"""Bytes of the timed blocks, 128 MB: more than a processor's cache, so that weights are read from memory as in a whole
+model."""
 MOST_WEIGHTS = 2**31
-"""Bytes of the largest model that is made for timing, 2 GB."""
+"""Bytes of the largest model made for timing, 2 GB."""
 SIZES = (1, 8, 16, 32, 64, 128, 256, 512)
-"""Rows that are timed, as far as passes are that large: products of more are no faster (docs/engine.md)."""
+"""Numbers of rows that are timed, up to the largest pass; more rows are no faster per row (docs/engine.md)."""
 TOKENS = (8, 64, 512)
-"""Prompt tokens that are timed."""
+"""Numbers of prompt tokens that are timed."""
 FEW = 2
-"""Blocks that many rows are timed on: they take longer to compute than weights to read."""
+"""Number of blocks for timing many rows, where computing takes longer than reading weights."""
 READ = 256
-"""Most rows that are timed at the unembedding, whose products are large from the start."""
+"""Largest number of rows timed at the unembedding, since its products are already large."""
 AT_LEAST = 0.05
-"""Seconds that each size is run for, twice at least."""
+"""Seconds for which each size is run, and at least twice."""
 
 
-def calibrated(lm: LanguageModel, shape: Shape, n_tokens: int, largest: int) -> Measured:
-    """How long passes take here.
+def calibrated(lm: LanguageModel, shape: Shape, n_tokens: int, largest: int) -> MeasuredThroughput:
+    """Measure how long passes take on this machine.
 
     Args:
-        lm: the model, which may be on the meta device; of it, the configuration is read.
+        lm: the model, which may be on the meta device; only its configuration is used.
         shape: its shape.
-        n_tokens: of a prompt, about.
-        largest: most rows in one pass.
+        n_tokens: approximate number of tokens of a prompt.
+        largest: largest number of rows in one pass.
 
     Raises:
-        ConfigError: a few blocks of the model do not fit in memory, or cannot be made alone.
+        ConfigError: a few blocks of the model do not fit in memory, or cannot be built on their own.
     """
     blocks = _few_blocks(lm, shape)
     sizes = [size for size in SIZES if size <= largest]
@@ -59,24 +59,24 @@ def calibrated(lm: LanguageModel, shape: Shape, n_tokens: int, largest: int) -> 
         rows = {n: timing.rows(n) for n in sizes}
         prompts = {n: timing.prompts(n) for n in TOKENS}
         readouts = _readouts(blocks, shape, [size for size in sizes if size <= READ])
-    return Measured(prompts, rows, readouts, torch.get_num_threads())
+    return MeasuredThroughput(prompts, rows, readouts, torch.get_num_threads())
 
 
 @dataclass(frozen=True)
 class _Timing:
-    """Seconds of one block: `rows(n)` on n rows, `prompts(n)` on prompts of about n tokens in all."""
+    """Seconds of one block: `rows(n)` on n rows, `prompts(n)` on prompts with about n tokens in total."""
 
     rows: Callable[[int], float]
     prompts: Callable[[int], float]
 
 
 def _few_blocks(lm: LanguageModel, shape: Shape) -> LanguageModel:
-    """A model of the same shape with random weights, a few blocks, and a small vocabulary."""
+    """Build a model of the same shape with random weights, a few blocks, and a small vocabulary."""
     block_bytes = max(1, shape.block_weights * shape.itemsize)
     n_blocks = min(shape.n_layers, max(2, -(-BEYOND_CACHE // block_bytes)))
     if (needed := n_blocks * block_bytes) > MOST_WEIGHTS:
         raise ConfigError(
-            f"Two blocks of {shape.name} are {needed / 2**30:.1f} GB, too large to be timed here: name a throughput."
+            f"Two blocks of {shape.name} are {needed / 2**30:.1f} GB, too large to time here: give the throughput."
         )
     config = deepcopy(lm.model.config)
     config.num_hidden_layers = n_blocks
@@ -88,13 +88,13 @@ def _few_blocks(lm: LanguageModel, shape: Shape) -> LanguageModel:
     try:
         with quiet_transformers(), torch.random.fork_rng():
             model = AutoModelForCausalLM.from_config(config, dtype=lm.dtype, attn_implementation="eager")
-    except Exception as error:  # whatever a family says of fewer blocks than it has
+    except Exception as error:  # families fail in different ways if they have fewer blocks than usual
         raise ConfigError(f"A few blocks of {shape.name} cannot be timed: {first_line(error)}") from error
     return LanguageModel(model.eval().requires_grad_(False), None, lm.spec, lm.name, {})
 
 
 def _shared(lm: LanguageModel, n_tokens: int) -> _Timing:
-    """Of the engine that shares prefixes."""
+    """Timing of the engine that shares prefixes."""
 
     def run(n: int) -> PromptBatch:
         with shared_prefix_mode(lm):
@@ -117,7 +117,7 @@ def _shared(lm: LanguageModel, n_tokens: int) -> _Timing:
 
 
 def _cached(lm: LanguageModel, n_tokens: int) -> _Timing:
-    """Of the engines that copy a prefix's cache, or share nothing."""
+    """Timing of the engines that copy a prefix's cache, or share nothing."""
     cache = PromptCache(lm, _ids(lm, n_tokens, n_tokens))
     return _Timing(
         lambda n: _seconds(lambda: cache.rows([None] * n)) / lm.n_layers,
@@ -126,13 +126,13 @@ def _cached(lm: LanguageModel, n_tokens: int) -> _Timing:
 
 
 def _ids(lm: LanguageModel, n: int, n_tokens: int) -> list[tuple[int, ...]]:
-    """Prompts of `n` tokens in all, about, each of `n_tokens` at most."""
+    """Token ids of prompts with about `n` tokens in total, each with at most `n_tokens`."""
     prompt = tuple(i % lm.vocabulary for i in range(min(n, n_tokens)))
     return [prompt] * max(1, round(n / n_tokens))
 
 
 def _readouts(lm: LanguageModel, shape: Shape, sizes: list[int]) -> Points:
-    """Seconds of reading rows by the whole vocabulary: on as much of it as fits, and the share counted up."""
+    """{number of rows: seconds of their unembedding}, scaled from the part of the vocabulary that fits in memory."""
     entries = min(shape.vocabulary, max(readout.TILE_LOGITS, BEYOND_CACHE // (shape.d_model * shape.itemsize)))
     head = torch.nn.Linear(shape.d_model, entries, bias=False, dtype=lm.dtype)
     lm.model.set_output_embeddings(head.requires_grad_(False))
@@ -148,7 +148,7 @@ def _read(lm: LanguageModel, rows: Tensor, targets: Tensor) -> None:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """The shortest of some runs, the one that was least disturbed."""
+    """Seconds of the shortest of several runs, which was disturbed least."""
     taken: list[float] = []
     while len(taken) < 2 or sum(taken) < AT_LEAST:
         start = time.perf_counter()

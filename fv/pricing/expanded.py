@@ -1,4 +1,4 @@
-"""What passes of the engines for every family have to do (`fv.interventions.naive` and `.expanded_batch`)."""
+"""Prices of the engines that work with every family (`fv.interventions.naive` and `.expanded_batch`)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from fv.interventions.engine import Cell
 from fv.interventions.expanded_batch import EDITS_TOGETHER
 from fv.models.prompt import Prompt
 from fv.pricing.memory import cache_bytes, token_bytes
+from fv.pricing.operations import PromptPass
 from fv.pricing.priced_engine import Entry, PricedBatch, PricedEngine
-from fv.pricing.work import PromptPass
 
 
 class PricedNaive(PricedEngine):
-    """Prices `fv.interventions.naive.NaiveEngine`: a forward an edit."""
+    """Prices of `fv.interventions.naive.NaiveEngine`: one forward per edit."""
 
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
         del rows_each
@@ -39,7 +39,7 @@ class PricedNaive(PricedEngine):
         self._forwards(prompts, 1 + len(entries))
 
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
-        """As `fv.interventions.equal_length_batch` does it, prompt by prompt."""
+        """Price scores as `fv.interventions.equal_length_batch` computes them, prompt by prompt."""
         n_layers = self.shape.n_layers
         for prompt in prompts:
             n_tokens = len(prompt.token_ids)
@@ -52,7 +52,7 @@ class PricedNaive(PricedEngine):
             self.work.readouts[points * n_layers or 1] += 2
 
     def _forwards(self, prompts: Sequence[Prompt], times: int, with_answers: bool = False) -> None:
-        """Each prompt alone, so many times."""
+        """Price running each prompt alone, `times` times."""
         for prompt in prompts:
             n_tokens, n_behind = len(prompt.token_ids), len(prompt.answer) if with_answers else 0
             self.work.n_prompts += 1
@@ -71,13 +71,13 @@ class PricedNaive(PricedEngine):
         return batch
 
     def _prefix(self, prompts: Sequence[Prompt]) -> PricedBatch:
-        """The cache of a prompt's prefix, made now."""
+        """Price making the cache of a prompt's prefix."""
         self.work.n_prompts += len(prompts)
         self.work.n_tokens += sum(len(prompt.token_ids) for prompt in prompts)
         return self._price_prompts(prompts)
 
     def _rows(self, n_rows: int, n_tokens: int, times: float = 1, n_positions: int = 1) -> None:
-        """Rows through all blocks, each on a copy of its prompt's cache."""
+        """Price rows that run through all blocks, each on its own copy of the prompt's cache."""
         shape, n = self.shape, n_rows * n_positions
         self.work.run_rows(n, times * shape.n_layers)
         self.work.row_attention += times * shape.n_layers * n * 4 * (n_tokens + n_positions) * shape.attention_width
@@ -85,7 +85,7 @@ class PricedNaive(PricedEngine):
 
 
 class PricedExpanded(PricedNaive):
-    """Prices `fv.interventions.expanded_batch.ExpandedBatchEngine`: a row an edit, on a copy of the prefix's cache."""
+    """Prices of `fv.interventions.expanded_batch.ExpandedBatchEngine`: one row per edit, on a copy of the cache."""
 
     def price_patches(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> None:
         for prompt in prompts:
@@ -127,7 +127,7 @@ class PricedExpanded(PricedNaive):
     def _passes(
         self, prompts: Sequence[Prompt], n_edits: int, with_answers: bool = False
     ) -> Iterator[tuple[list[Prompt], list[int]]]:
-        """Prompts that share a pass, run, and how many edits each of their passes has."""
+        """Yield the prompts that run together, and the number of edits in each of their passes."""
         alike: dict[tuple[int, int], list[Prompt]] = defaultdict(list)
         for prompt in prompts:
             alike[len(prompt.token_ids), len(prompt.answer) if with_answers else 0].append(prompt)

@@ -1,7 +1,7 @@
-"""Floating-point operations that an exact engine cannot do without, counted from the model's shape.
+"""Floating-point operations that any exact engine needs, counted from the model's shape.
 
-A multiply-add counts as two. Element-wise work (norms, activations, softmax) is left out: it is what keeps a
-perfect program below the matrix-product peak.
+A multiply-add counts as two. Element-wise operations (norms, activations, softmax) are left out; because of them, even
+a perfect program stays below the peak of matrix products.
 """
 
 from collections.abc import Sequence
@@ -11,49 +11,49 @@ from fv.pricing.shape import Shape
 
 
 def prefix_flops(shape: Shape, n_prefix: int) -> int:
-    """Running a prefix once; in the last layer, keys and values only."""
+    """Operations of running a prefix once; in the last layer, keys and values only."""
     layers = shape.n_layers - 1
     attention = layers * causal_attention_flops(shape, n_prefix)
     return 2 * n_prefix * (layers * shape.block_weights + shape.key_value_weights) + attention
 
 
 def causal_attention_flops(shape: Shape, n_tokens: int) -> int:
-    """One layer's attention of so many tokens, each over itself and those before it."""
+    """Operations of one layer's causal attention over `n_tokens` tokens."""
     return 4 * (n_tokens * (n_tokens + 1) // 2) * shape.attention_width
 
 
 def row_flops(shape: Shape, n_prefix: int, first_layer: int) -> int:
-    """One row from block `first_layer` up: blocks, attention over prefix and self, unembedding."""
+    """Operations of one row from block `first_layer` on: blocks, attention over prefix and self, unembedding."""
     layers = shape.n_layers - first_layer
     attention = 4 * (n_prefix + 1) * shape.attention_width
     return layers * (2 * shape.block_weights + attention) + 2 * shape.readout_weights
 
 
 def cie_flops(shape: Shape, n_tokens: int, heads: Sequence[Head]) -> int:
-    """One trial of the head sweep: prefix, unpatched row, one row a head."""
+    """Operations of one trial of the head sweep: prefix, unpatched row, one row per head."""
     n_prefix = n_tokens - 1
     rows = row_flops(shape, n_prefix, 0) + sum(row_flops(shape, n_prefix, head.layer) for head in heads)
     return prefix_flops(shape, n_prefix) + rows
 
 
 def injection_flops(shape: Shape, n_tokens: int, n_vectors: int, cells: Sequence[Cell]) -> int:
-    """One trial of the injection grid: prefix, unedited row, one row a vector and cell."""
+    """Operations of one trial of the injection grid: prefix, unedited row, one row per vector and cell."""
     n_prefix = n_tokens - 1
     rows = sum(row_flops(shape, n_prefix, cell.layer + 1) for cell in cells) * n_vectors
     return prefix_flops(shape, n_prefix) + row_flops(shape, n_prefix, 0) + rows
 
 
 def forward_flops(shape: Shape, n_tokens: int) -> int:
-    """One full forward of a prompt, with logits at the last token."""
+    """Operations of one full forward of a prompt, with logits at the last token."""
     attention = shape.n_layers * causal_attention_flops(shape, n_tokens)
     return 2 * n_tokens * shape.n_layers * shape.block_weights + attention + 2 * shape.readout_weights
 
 
 def scoring_flops(shape: Shape, n_tokens: int, points: int = 0) -> int:
-    """What scoring all heads by gradient adds to a prefix and its unedited row.
+    """Operations that scoring all heads by gradient adds to a prefix and its unedited row.
 
-    The row's second pass and one back, which costs the same since no weight is differentiated. With `points` of each
-    layer's way instead, so many rows a layer, from that layer up, that also have to be run first.
+    These are a second pass of the row, and a backward pass, which costs the same since weights have no gradients. With
+    `points` integration points, there are that many rows per layer, run forward and backward from their layer on.
     """
     n_prefix, readout = n_tokens - 1, 2 * shape.readout_weights
     if not points:

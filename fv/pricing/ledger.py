@@ -1,11 +1,11 @@
-"""Prices of units, stage by stage."""
+"""Ledger: prices of units, stage by stage, and the driver that collects them."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from fv.pricing.memory import BESIDE
+from fv.pricing.operations import Operations, total
 from fv.pricing.priced_engine import PricedEngine
-from fv.pricing.work import Work, total
 from fv.progress import ignore_progress
 from fv.work.flow import Flow, Job, finished
 from fv.work.store import NO_UNITS, Arrays, UnitStore
@@ -14,22 +14,22 @@ T = TypeVar("T")
 
 
 class UnitPrice(NamedTuple):
-    """One unit: what it has to do, and the memory above the weights that it needs at once, in bytes."""
+    """Price of one unit: its operations, and its peak memory above the weights, in bytes."""
 
-    work: Work
+    work: Operations
     peak: int
 
 
 @dataclass
 class StagePrice:
-    """A stage of a step.
+    """Price of one stage of a step.
 
     Attributes:
         step: `StepD`, `StepE` or `Step6`.
-        name: what is done.
-        n_trials: trials that it is done on.
+        name: the stage's name.
+        n_trials: number of its trials.
         units: its units, each of which one worker computes.
-        only: `exact` or `screened` of what only such a run does; empty of what both do.
+        only: `exact` or `screened` if only such a run has this stage; empty if both have it.
     """
 
     step: str
@@ -39,17 +39,17 @@ class StagePrice:
     only: str = ""
 
     @property
-    def work(self) -> Work:
-        """Of all units."""
+    def work(self) -> Operations:
+        """Operations of all units."""
         return total([unit.work for unit in self.units])
 
     @property
     def peak(self) -> int:
-        """The most memory above the weights that a unit needs at once, in bytes."""
+        """Largest peak memory of a unit above the weights, in bytes."""
         return max((unit.peak for unit in self.units), default=0)
 
     def take(self, engine: PricedEngine, n_trials: int = 0) -> None:
-        """Take what an engine was asked for since the last time as a unit."""
+        """Add everything that an engine counted since the last time, as one unit."""
         work, peak = engine.taken()
         if work.n_prompts or work.rows:
             self.add(UnitPrice(work, peak + BESIDE), n_trials)
@@ -63,13 +63,13 @@ class StagePrice:
 
 
 class Pricing:
-    """A driver that has an engine note what each unit asks of it.
+    """Driver that prices each unit of a flow, by running it on an engine that only counts.
 
-    Units that are alike are priced once, where their price depends on their prompts alone.
+    If the price of a unit depends on its prompts alone, similar units are priced once.
 
     Attributes:
         engine: the engine that the flows run on.
-        stages: what was priced so far.
+        stages: the stages priced so far.
     """
 
     alone: ClassVar[bool] = True
@@ -80,7 +80,7 @@ class Pricing:
         self._known: dict[Any, tuple[UnitPrice, Arrays]] = {}
 
     def run(self, flow: Flow[T], title: str, store: UnitStore = NO_UNITS, about: Any = None) -> T:
-        """What a flow comes to, by numbers that mean nothing."""
+        """Run a flow with meaningless numbers, and return its result."""
         del store, about
         return finished(flow, lambda stage: [self._priced(job, title, stage.name) for job in stage.jobs])
 
@@ -102,7 +102,7 @@ class Pricing:
         return found
 
     def _stage(self, step: str, name: str, kind: str) -> StagePrice:
-        """The price of one kind of a stage's units."""
+        """Price of a stage's units of one kind, added to `stages` at its first use."""
         shown = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
         known = next((stage for stage in self.stages if (stage.step, stage.name) == (step, shown)), None)
         if known is None:

@@ -1,17 +1,17 @@
-"""What the null has to do: StepD and Step6 of one relation, again and again (`fv.evaluation.null`)."""
+"""Price of the null: StepD and Step6 of one relation, once per draw (`fv.evaluation.null`)."""
 
 from dataclasses import replace
 
 from fv.evaluation.grid import qids_of
 from fv.pricing.ledger import StagePrice, UnitPrice
+from fv.pricing.operations import total
 from fv.pricing.step6 import grid_stage, held_out_stages
 from fv.pricing.stepd import EXACT, SCREENED, stepd_stages
-from fv.pricing.work import total
 from fv.pricing.workload import Workload
 
 
 def null_stage(load: Workload) -> StagePrice:
-    """Every draw of the null; each is a unit."""
+    """Price every draw of the null, one unit each."""
     stage = StagePrice("Step6", "null")
     qids = qids_of(load.vectors)
     drawn = [qids[i % len(qids)] for i in range(load.null_draws)]
@@ -22,7 +22,7 @@ def null_stage(load: Workload) -> StagePrice:
 
 
 def _draw(load: Workload, q_id: str) -> UnitPrice:
-    """One draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
+    """Price one draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
     on = [vector for vector, on in load.vectors if q_id in on]
     own = next((vector for vector in on if vector.source_qid == q_id), on[0])
     one = replace(load, snapshot=load.snapshot.only([q_id]), vectors=[(own, [q_id])], texts=(), null_draws=0)

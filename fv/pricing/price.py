@@ -1,4 +1,4 @@
-"""A price: stage by stage, what is to be done, what it needs, and how long it takes."""
+"""Price of a run: its operations, memory and time, stage by stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ WAYS = (EXACT, SCREENED)
 
 
 class Total(NamedTuple):
-    """The price of a whole run.
+    """Price of a whole run.
 
     Attributes:
-        flops: floating-point operations.
-        forwards: the same in full forwards of a few-shot prompt.
-        memory: bytes, the weights and the most that is needed above them.
-        seconds: {workers: seconds}, start-up among them; empty where no throughput is known.
+        flops: number of floating-point operations.
+        forwards: the same, in full forwards of a few-shot prompt.
+        memory: bytes of the weights and of the peak memory above them.
+        seconds: {number of workers: seconds}, including start-up; empty if the throughput is not known.
     """
 
     flops: float
@@ -37,16 +37,16 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Price:
-    """What a run will cost, exact and screened.
+    """Price of a run, exact and screened.
 
     Attributes:
-        shape: the model's.
-        stages: each stage; what one of the two ways alone does says so (`StagePrice.only`).
-        start_up: {what a worker does before its first unit: seconds}; None where that is not known.
-        throughput: how fast work is done; None where that is not known.
-        workers: numbers of workers that times are for.
-        disk: bytes that an exact run leaves.
-        notes: what the numbers take for granted, a line each.
+        shape: the model's shape.
+        stages: all stages; `StagePrice.only` marks the stages that only one of the two ways has.
+        start_up: {part of a worker's start-up: seconds; None if not known}.
+        throughput: the processor's throughput; None if not known.
+        workers: numbers of workers that times are given for.
+        disk: bytes that an exact run writes to disk.
+        notes: the assumptions behind the numbers, one line each.
 
     Example:
         >>> price = fv.plan("smollm2", trials, tflops=0.1)
@@ -64,18 +64,21 @@ class Price:
 
     @property
     def n_tokens(self) -> float:
-        """Mean tokens of a few-shot prompt."""
+        """Mean number of tokens of a few-shot prompt."""
         clean = self.stages[0].work
         return clean.n_tokens / clean.n_prompts
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a stage: step, stage, only, trials, prompts, tokens, forwards, flops, memory (bytes above the weights),
-        and seconds_<n> of each number of workers where a throughput is known."""
+        """Table with one row per stage.
+
+        Columns: step, stage, only, trials, prompts, tokens, forwards, flops, memory (bytes above the weights), and, if
+        the throughput is known, seconds_<n> for each number of workers.
+        """
         return pd.DataFrame(self._rows)
 
     def total(self, way: str = EXACT) -> Total:
-        """The whole run, `exact` or `screened`."""
+        """Price of the whole run, `exact` or `screened`."""
         here = [row for row in self._rows if row["only"] in ("", way)]
         flops = sum(row["flops"] for row in here)
         memory = self.shape.weight_bytes + max(row["memory"] for row in here)
@@ -97,7 +100,7 @@ class Price:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        """The rows of `table`."""
+        """Rows of `table`."""
         return [self._row(stage) for stage in self.stages]
 
     def _row(self, stage: StagePrice) -> dict[str, Any]:
@@ -108,7 +111,7 @@ class Price:
         return {"step": stage.step, "stage": stage.name, "only": stage.only, **counts, **costs, **self._seconds(stage)}
 
     def _seconds(self, stage: StagePrice) -> dict[str, float]:
-        """A stage's for each number of workers, with its units dealt to them."""
+        """{seconds_<n>: seconds of the stage on n workers}, with its units dealt to the workers."""
         if self.throughput is None:
             return {}
         units = [self.throughput.seconds(unit.work, self.shape) for unit in stage.units]

@@ -1,6 +1,6 @@
-"""An engine that runs nothing: it is asked what an engine is asked, and notes what that would be to do.
+"""Priced engine: it has an engine's methods, but runs no model and only counts the operations that a run would need.
 
-What it answers is drawn at random, so that choices that hang on the answers (cells, heads) are spread evenly.
+Its results are random numbers, so that choices based on them (cells, heads) are spread evenly.
 """
 
 from abc import ABC, abstractmethod
@@ -16,9 +16,9 @@ from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchSco
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.pricing.operations import Operations
 from fv.pricing.shape import Shape
 from fv.pricing.stand_in import StandIn
-from fv.pricing.work import Work
 from fv.progress import Advance, ignore_progress
 
 Entry = int | None
@@ -26,7 +26,7 @@ Entry = int | None
 
 
 class PricedBatch:
-    """Prompts that were run together, as far as a price depends on them: how many, of how many tokens."""
+    """Prompts that were run together, as far as a price depends on them: their number, and their number of tokens."""
 
     def __init__(self, prompts: Sequence[Prompt], n_bytes: int) -> None:
         self.n = len(prompts)
@@ -35,16 +35,16 @@ class PricedBatch:
 
 
 class PricedEngine(ABC):
-    """Implements `fv.interventions.engine.Engine` without running a model.
+    """Implementation of `fv.interventions.engine.Engine` that runs no model.
 
     Attributes:
-        lm: what stands in for the model.
+        lm: the stand-in of the model.
         shape: the model's shape.
-        max_rows: most token rows in one pass.
-        work: what is to be done since `taken` was last asked.
-        peak: the most memory above the weights that this needs at once, in bytes; prompts that are kept are in it.
-        prices_by_length: whether the price of a call depends on how long its prompts are, and not on earlier calls,
-            unless prompts are kept.
+        max_rows: largest number of token rows in one pass.
+        work: operations counted since the last call of `taken`.
+        peak: peak memory above the weights since then, in bytes, with the prompts that are kept.
+        prices_by_length: whether a call's price depends only on the lengths of its prompts, not on earlier calls
+            (unless prompts are kept).
     """
 
     prices_by_length: ClassVar[bool] = False
@@ -53,22 +53,22 @@ class PricedEngine(ABC):
         self.lm: LanguageModel = lm
         self.shape = shape
         self.max_rows = max_rows
-        self.work, self.peak = Work(), 0
+        self.work, self.peak = Operations(), 0
         self._kept: KeptPrompts[PricedBatch] = KeptPrompts(quiet=True)
         self._held = 0
         self._random = torch.Generator().manual_seed(0)
-        # Estimates and effects are one: the screen finds the heads that have the largest, and chance finds none.
+        # Estimates equal effects, so the screen finds the heads with the largest effects, and no random head enters.
         self._of_head = torch.rand((lm.n_layers, lm.n_heads), generator=self._random, dtype=torch.float64)
 
     @property
     def keeps(self) -> bool:
-        """Whether prompts that were run are kept now."""
+        """Tell whether prompts are kept at present."""
         return self._kept.is_keeping
 
-    def taken(self) -> tuple[Work, int]:
-        """What is to be done since this was last asked, and the memory it needs."""
+    def taken(self) -> tuple[Operations, int]:
+        """Return the operations and the peak memory since the last call, and start again from zero."""
         found = self.work, self.peak
-        self.work, self.peak = Work(), 0
+        self.work, self.peak = Operations(), 0
         return found
 
     def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
@@ -76,7 +76,7 @@ class PricedEngine(ABC):
 
     @abstractmethod
     def batches(self, prompts: Sequence[Prompt], rows_each: int) -> list[slice]:
-        """As of an engine."""
+        """Divide prompts into batches as the engine does."""
 
     @abstractmethod
     def price_last_token(self, prompts: Sequence[Prompt]) -> None:
@@ -84,7 +84,7 @@ class PricedEngine(ABC):
 
     @abstractmethod
     def price_patches(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> None:
-        """Price patching one head after the other, each in its layer."""
+        """Price patching heads one at a time, each in its layer."""
 
     @abstractmethod
     def price_grid(self, prompts: Sequence[Prompt], vectors: Tensor, cells: Sequence[Cell]) -> None:
@@ -104,7 +104,7 @@ class PricedEngine(ABC):
 
     @abstractmethod
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
-        """Price scoring all heads (`fv.interventions.gradient_scores.head_scores`); no points are `gradient`."""
+        """Price scoring all heads (`fv.interventions.screening.head_scores`); 0 points mean `gradient`."""
 
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         self.price_last_token(prompts)
@@ -159,12 +159,12 @@ class PricedEngine(ABC):
         points: int,
         advance: Advance = ignore_progress,
     ) -> Tensor:
-        """Estimates, (n_prompts, n_layers, n_heads) float64."""
+        """Return random estimates, (n_prompts, n_layers, n_heads) float64, and price them."""
         self.price_scores(prompts, points if method == "integrated" else 0)
         return self._of_head.expand(len(prompts), -1, -1).clone()
 
     def _run(self, prompts: Sequence[Prompt]) -> PricedBatch:
-        """Run prompts together, or find them kept. The batch before is let go when the next one has run."""
+        """Price running prompts together, unless they are kept. The previous batch is freed after the next has run."""
         ran: list[PricedBatch] = []
 
         def run(these: Sequence[Prompt]) -> PricedBatch:
@@ -184,7 +184,7 @@ class PricedEngine(ABC):
         """Price running prompts together."""
 
     def _needs(self, n_bytes: int) -> None:
-        """Note memory that is needed at once, beside that of prompts that were run."""
+        """Record memory that is needed at the same time, in addition to that of prompts that were run."""
         self.peak = max(self.peak, self._held + n_bytes)
 
     def _unedited(self, n: int) -> LastToken:
@@ -201,5 +201,5 @@ class PricedEngine(ABC):
 
 
 def entries_of(edits: Sequence[LastTokenEdit]) -> list[Entry]:
-    """Where rows under edits enter."""
+    """Blocks at which the rows of edits enter."""
     return [None if edit is None else first_block(edit) for edit in edits]

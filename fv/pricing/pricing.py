@@ -1,4 +1,4 @@
-"""Pricing a workload."""
+"""Pricing of a workload on a processor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,28 +7,31 @@ from fv.pricing.calibration import calibrated
 from fv.pricing.disk import disk_of
 from fv.pricing.ledger import StagePrice
 from fv.pricing.null import null_stage
+from fv.pricing.operations import Operations
 from fv.pricing.price import Price
-from fv.pricing.start_up import start_up_of
+from fv.pricing.shape import Shape
 from fv.pricing.step6 import grid_stage, held_out_stages
 from fv.pricing.stepd import n_verified, stepd_stages
-from fv.pricing.throughput import Named, Throughput
+from fv.pricing.throughput import GivenThroughput, Throughput
 from fv.pricing.workload import Workload
 
 GIGA, TERA = 1e9, 1e12
 TIMED_HERE = 2**30
-"""Bytes of the largest block that is timed here, 1 GB: two of them are made."""
+"""Bytes of the largest block that is timed on this machine, 1 GB; two of them are built."""
+SELFCHECK_PASSES, SELFCHECK_TOKENS = 60, 6
+"""Number of the self-check's passes through all blocks, and tokens per pass; `tests/pricing` counts them."""
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What does the work.
+    """Processor that a run is priced for.
 
     Attributes:
-        tflops: TFLOP/s that large matrix products reach; None times passes of the shape here.
-        gb_per_s: GB/s at which weights are read from memory; None leaves that out of account.
+        tflops: TFLOP/s of large matrix products; None to time passes of the shape on this machine.
+        gb_per_s: GB/s at which weights are read from memory; None to ignore this.
         disk_gb_per_s: GB/s at which weights are read from disk.
-        workers: numbers of workers to tell times of.
-        libraries: seconds that loading the libraries takes; None where that is not known.
+        workers: numbers of workers to give times for.
+        libraries: seconds for loading the libraries; None if not known.
     """
 
     tflops: float | None = None
@@ -39,16 +42,16 @@ class Processor:
 
 
 def priced(load: Workload, processor: Processor, notes: Sequence[str] = (), quick_eval: bool = False) -> Price:
-    """The price of a workload.
+    """Price a workload.
 
     Args:
-        load: what is to be done.
-        processor: what does it.
-        notes: what the numbers take for granted already.
+        load: the workload.
+        processor: the processor that runs it.
+        notes: assumptions made so far.
         quick_eval: whether StepE runs the grid with the first vector.
 
     Raises:
-        ConfigError: something that the run would refuse, too.
+        ConfigError: the run itself would refuse the settings.
     """
     stages = stages_of(load, quick_eval)
     throughput, more = throughput_of(load, processor, stages)
@@ -59,7 +62,7 @@ def priced(load: Workload, processor: Processor, notes: Sequence[str] = (), quic
 
 
 def stages_of(load: Workload, quick_eval: bool = False) -> list[StagePrice]:
-    """Every stage of a run, in order."""
+    """Price every stage of a run, in order."""
     stages = stepd_stages(load)
     if quick_eval:
         overall = [(vector, load.snapshot.qids) for vector, _ in load.vectors[:1]]
@@ -74,21 +77,40 @@ def stages_of(load: Workload, quick_eval: bool = False) -> list[StagePrice]:
 def throughput_of(
     load: Workload, processor: Processor, stages: Sequence[StagePrice]
 ) -> tuple[Throughput | None, list[str]]:
-    """How fast the work is done, as named or as timed here, and what is to be said of it."""
+    """Throughput of the processor, as given or as timed on this machine, and notes on it."""
     shape = load.shape
     if processor.tflops is not None:
         reads = None if processor.gb_per_s is None else processor.gb_per_s * GIGA
-        return Named(processor.tflops * TERA, reads), []
+        return GivenThroughput(processor.tflops * TERA, reads), []
     if shape.block_weights * shape.itemsize > TIMED_HERE:
-        return None, ["A block of this shape is too large to be timed here: times need a throughput that is named."]
+        return None, ["A block of this shape is too large to time here: give the throughput to get times."]
     prompts = stages[0].work
     largest = max(max(stage.work.rows, default=1) for stage in stages)
     return calibrated(load.lm, shape, round(prompts.n_tokens / prompts.n_prompts), largest), []
 
 
+def start_up_of(
+    shape: Shape, throughput: Throughput | None, disk_speed: float, libraries: float | None, selfcheck: bool
+) -> dict[str, float | None]:
+    """Time of a worker before its first unit: {part: seconds}, for libraries, weights and self-check.
+
+    Args:
+        shape: the model's shape.
+        throughput: the processor's throughput.
+        disk_speed: bytes per second at which weights are read.
+        libraries: seconds for loading the libraries; None if not known.
+        selfcheck: whether the self-check runs.
+    """
+    check = Operations()
+    check.run_rows(SELFCHECK_TOKENS, SELFCHECK_PASSES * shape.n_layers)
+    check.readouts[1] += SELFCHECK_PASSES
+    proving = throughput.seconds(check, shape) if throughput and selfcheck else None
+    return {"libraries": libraries, "weights": shape.weight_bytes / disk_speed, "self-check": proving}
+
+
 def _assumed(load: Workload) -> list[str]:
     every = len(load.heads)
     return [
-        f"Screened: {n_verified(load)} of {every} heads are verified, once; a wider choice of heads costs more.",
-        "Cells and heads that are chosen are spread evenly over the layers.",
+        f"Screened: {n_verified(load)} of {every} heads are verified, in one round; further rounds cost more.",
+        "Chosen cells and heads are assumed to be spread evenly over the layers.",
     ]

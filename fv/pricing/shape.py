@@ -1,4 +1,4 @@
-"""What a price depends on of a model: how many matrix entries a token meets, and how wide it is."""
+"""Shape of a model, as far as prices depend on it: its widths, and the number of matrix entries that a token meets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from fv.models.language_model import LanguageModel
 from fv.models.spec import FastEngine
 
 NF4_BYTES = 0.5
-"""Of an entry of a block's matrix in 4 bits; its scales, one a block of 64 entries, are left out."""
+"""Bytes of a 4-bit entry of a block's matrix; the scales, one per 64 entries, are left out."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's shape, as far as a price depends on it.
+    """Shape of a model, as far as a price depends on it.
 
     Attributes:
-        name: of the model.
-        n_layers: decoder blocks.
-        n_heads: attention heads a block.
-        n_kv_heads: heads that have keys and values of their own.
+        name: name of the model.
+        n_layers: number of decoder blocks.
+        n_heads: number of attention heads per block.
+        n_kv_heads: number of heads with their own keys and values.
         head_dim: width of a head.
         d_model: width of the residual stream.
-        vocabulary: tokens that can be predicted.
-        block_weights: entries of the matrices of a block that one token is multiplied with, the mean over blocks; of a
-            mixture of experts, those of the experts that a token goes to.
-        mlp_width: numbers that a token's MLP has in memory at once.
-        n_parameters: parameters of the whole model.
-        weight_bytes: memory of all of them.
+        vocabulary: number of tokens that can be predicted.
+        block_weights: number of entries of a block's matrices that one token is multiplied with, mean over blocks; for
+            a mixture of experts, entries of the experts that a token is routed to.
+        mlp_width: largest number of values that a token's MLP holds in memory.
+        n_parameters: number of parameters of the whole model.
+        weight_bytes: memory of all parameters, in bytes.
         itemsize: bytes of a number, in weights and activations.
-        shares_prefixes: whether its family's rows share a prefix (`fv.models.spec.FastEngine`).
+        shares_prefixes: whether the rows of its family can share a prefix (`fv.models.spec.FastEngine`).
     """
 
     name: str
@@ -52,12 +52,12 @@ class Shape:
 
     @classmethod
     def of(cls, lm: LanguageModel, quant: Quant = Quant.none) -> "Shape":
-        """The shape of a model, loaded or not (`fv.models.shape.load_shape`); `quant` is how it would be loaded."""
+        """Shape of a model, loaded or not (`fv.models.shape.load_shape`), if it is loaded with quantisation `quant`."""
         config, attention = lm.config, lm.spec.out_proj.partition(".")[0]
         each = [(name, p) for block in lm.blocks for name, p in block.named_parameters()]
         met = sum(_met(config, p) for _, p in each)
         wide = sum(_at_once(config, p) for name, p in each if name.partition(".")[0] != attention)
-        every = list(lm.model.parameters())  # tied ones once
+        every = list(lm.model.parameters())  # tied parameters count once
         matrices = sum(p.numel() for _, p in each if p.ndim >= 2) if quant is Quant.nf4 else 0
         size = sum(p.numel() * p.element_size() for p in every)
         return cls(
@@ -78,27 +78,27 @@ class Shape:
 
     @property
     def key_value_weights(self) -> int:
-        """Entries of the matrices that make one layer's keys and values."""
+        """Number of entries of the matrices for one layer's keys and values."""
         return 2 * self.d_model * self.n_kv_heads * self.head_dim
 
     @property
     def readout_weights(self) -> int:
-        """Entries of the unembedding."""
+        """Number of entries of the unembedding."""
         return self.d_model * self.vocabulary
 
     @property
     def attention_width(self) -> int:
-        """Width of all heads of a layer."""
+        """Total width of all heads of a layer."""
         return self.n_heads * self.head_dim
 
 
 def _met(config: Any, parameter: Tensor) -> float:
-    """Entries of a block's parameter that one token is multiplied with."""
+    """Number of entries of a block's parameter that one token is multiplied with."""
     return 0 if parameter.ndim < 2 else parameter.numel() * _share_of_experts(config, parameter.shape)
 
 
 def _at_once(config: Any, parameter: Tensor) -> float:
-    """Numbers that a matrix of an MLP has beside it for a token: its wider side, for each expert that is asked."""
+    """Number of values that a token holds in memory at an MLP's matrix: its wider side, for each active expert."""
     if parameter.ndim < 2:
         return 0
     sides: Iterable[int] = parameter.shape[-2:]
@@ -107,5 +107,5 @@ def _at_once(config: Any, parameter: Tensor) -> float:
 
 
 def _share_of_experts(config: Any, shape: torch.Size) -> float:
-    """The share of a stack of experts' matrices, (n_experts, …), that a token goes to; 1 of a single matrix."""
+    """Share of a stack of experts' matrices, (n_experts, …), that a token is routed to; 1 for a single matrix."""
     return int(config.num_experts_per_tok) / shape[0] if len(shape) == 3 else 1.0

@@ -1,4 +1,4 @@
-"""What passes of the engine that shares prefixes have to do (`fv.interventions.shared_prefix`, method by method)."""
+"""Prices of the engine that shares prefixes (`fv.interventions.shared_prefix`, method by method)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ from fv.interventions.readout import TILE_ROWS
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
 from fv.pricing.memory import prefix_bytes, readout_bytes, token_bytes
+from fv.pricing.operations import PromptPass
 from fv.pricing.priced_engine import Entry, PricedBatch, PricedEngine
-from fv.pricing.work import PromptPass
 
 
 @lru_cache(maxsize=1024)
 def rows_in_blocks(entries: tuple[Entry, ...], n_layers: int) -> tuple[tuple[int, int], ...]:
-    """(rows, blocks that so many run through together) of a pass, from its lowest block up.
+    """Pairs (number of rows, number of blocks that they run through together) of a pass, from its lowest block on.
 
-    Passes are alike from relation to relation, so each kind is counted once. An unedited row enters with the lowest of
-    the others (`fv.interventions.rows.run_rows`).
+    The function is cached, as passes repeat from relation to relation. An unedited row enters with the lowest of the
+    others (`fv.interventions.rows.run_rows`).
     """
     lowest = min((entry for entry in entries if entry is not None), default=n_layers)
     entering = np.bincount([lowest if entry is None else entry for entry in entries], minlength=n_layers + 1)
@@ -33,7 +33,7 @@ def rows_in_blocks(entries: tuple[Entry, ...], n_layers: int) -> tuple[tuple[int
 
 
 class PricedSharedPrefix(PricedEngine):
-    """Prices `fv.interventions.shared_prefix.SharedPrefixEngine`."""
+    """Prices of `fv.interventions.shared_prefix.SharedPrefixEngine`."""
 
     prices_by_length = True
 
@@ -59,7 +59,7 @@ class PricedSharedPrefix(PricedEngine):
             known: dict[tuple[float, ...], tuple[int, int]] = {}
             for layer, here in groupby(sorted(set(cells)), key=lambda cell: cell.layer):
                 alphas = tuple(cell.alpha for cell in here)
-                if alphas not in known:  # how cells are packed depends on their alphas alone
+                if alphas not in known:  # the division of cells into passes depends on their alphas alone
                     passes = passes_of(vectors[part], [Cell(layer, alpha) for alpha in alphas], self.max_rows)
                     known[alphas] = len(passes), len(passes[0])
                 n_passes, n_slots = known[alphas]
@@ -91,7 +91,7 @@ class PricedSharedPrefix(PricedEngine):
             for chunk in self._chunks(entries, batch.n):
                 self._rows(batch, chunk)
                 self._read(len(chunk), batch.n)
-                self._read(1, 2 * batch.n)  # the unedited row, for its own sum and beside the others
+                self._read(1, 2 * batch.n)  # the unedited row: once for its own sum, once with the others
 
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
         batch, shape = self._run(prompts), self.shape
@@ -113,7 +113,7 @@ class PricedSharedPrefix(PricedEngine):
         each = PromptPass(len(prompts), max(len(prompt.token_ids) for prompt in prompts))
         batch = PricedBatch(prompts, prefix_bytes(shape, each))
         self._needs(batch.n_bytes + token_bytes(shape, each.n_prompts * each.n_tokens))
-        # Of the last block, keys and values of all tokens, with queries that nobody asks for, and all for the last one.
+        # In the last block: keys and values of all tokens, with their unused queries, and everything of the last token.
         in_last = shape.key_value_weights + shape.d_model * shape.attention_width
         self.work.run_prompts(each, shape.n_layers - 1 + in_last / shape.block_weights)
         self._block_rows(each.n_prompts, 1, each.n_tokens)
@@ -125,26 +125,26 @@ class PricedSharedPrefix(PricedEngine):
             yield part, self._run(prompts[part])
 
     def _chunks(self, entries: Sequence[Entry], rows_each: int) -> Iterator[list[Entry]]:
-        """Rows that fit a pass, those that enter at neighbouring blocks together."""
+        """Divide rows into passes; rows that enter at neighbouring blocks run together."""
         order = sorted(entries, key=lambda entry: -1 if entry is None else entry)
         step = max(1, self.max_rows // rows_each)
         for start in range(0, len(order), step):
             yield order[start : start + step]
 
     def _rows(self, batch: PricedBatch, entries: Sequence[Entry], n_positions: int = 1) -> None:
-        """Rows of a pass, from where they enter."""
+        """Price the rows of a pass, each from the block at which it enters."""
         for there, n_blocks in rows_in_blocks(tuple(entries), self.shape.n_layers):
             self._block_rows(batch.n * there * n_positions, n_blocks, batch.n_tokens - 1 + n_positions)
         self._needs(token_bytes(self.shape, batch.n * len(entries) * n_positions))
 
     def _block_rows(self, n_rows: int, times: int, n_tokens: int) -> None:
-        """So many rows through so many blocks, each over the tokens of its prompt."""
+        """Price `n_rows` rows that run through `times` blocks, each attending to the tokens of its prompt."""
         self.work.run_rows(n_rows, times)
         self.work.row_attention += times * n_rows * 4 * n_tokens * self.shape.attention_width
         self._needs(token_bytes(self.shape, n_rows))
 
     def _read(self, n_rows: int, times: int = 1) -> None:
-        """Read rows, in parts of at most `TILE_ROWS`, as equal as can be."""
+        """Price reading rows, in nearly equal parts of at most `TILE_ROWS` rows."""
         n_parts = -(-n_rows // TILE_ROWS)
         if n_parts:
             self.work.readouts[-(-n_rows // n_parts)] += n_parts * times
@@ -152,11 +152,11 @@ class PricedSharedPrefix(PricedEngine):
             self._needs(readout_bytes(self.shape, n_rows))
 
     def _back(self, batch: PricedBatch, n_rows: int, times: int) -> None:
-        """Run blocks again and back through them: no weight is differentiated, so back costs what there does."""
+        """Price running blocks again, forward and backward; both cost the same, since weights have no gradients."""
         self._block_rows(n_rows, 2 * times, batch.n_tokens)
 
     def _read_back(self, n_rows: int) -> None:
-        """Read rows and back (`fv.interventions.gradient_scores`): as many at once as its tile of logits holds."""
+        """Price reading rows forward and backward (`fv.interventions.screening`), in tiles of logits."""
         tile = max(1, TILE_LOGITS // self.shape.vocabulary)
         self.work.readouts[min(tile, n_rows)] += 2 * -(-n_rows // tile)
         self._needs(4 * TILE_LOGITS * 4)

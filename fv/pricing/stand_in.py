@@ -1,4 +1,4 @@
-"""What stands in for a model, and for what is measured of it, where only counts matter: numbers one wide."""
+"""Stand-ins for a model and its measured effects, used for counting; their values have width 1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
 
 WIDTH = 1
-"""Of heads and of the residual stream: no count depends on it."""
+"""Width of heads and of the residual stream; no count depends on it."""
 
 
 class StandIn(LanguageModel):
-    """A model of as many layers and heads as the real one, without its weights, whose numbers are `WIDTH` wide.
+    """Stand-in for a model, with the same numbers of layers and heads, no weights, and values of width `WIDTH`.
 
-    What conditions are made of it has the right count and place. `model` may be on the meta device.
+    Conditions built with it have the right number and positions. `model` may be on the meta device.
     """
 
     @classmethod
     def of(cls, lm: LanguageModel) -> "StandIn":
-        """The stand-in of a model."""
+        """Build the stand-in of a model."""
         return cls(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint)
 
     @property
@@ -52,7 +52,7 @@ class StandIn(LanguageModel):
 
     @cached_property
     def _encoded(self) -> dict[tuple[str, bool], list[int]]:
-        """Texts that were encoded: several stages ask for the same prompts."""
+        """Token ids of encoded texts, kept because several stages need the same prompts."""
         return {}
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
@@ -62,18 +62,18 @@ class StandIn(LanguageModel):
         return self._encoded[key]
 
     def known(self, ids: list[int]) -> list[int]:
-        """The same token ids: its tokenizer may be another model's, with more tokens than it embeds."""
+        """Return the token ids unchecked: a borrowed tokenizer may have more tokens than the model embeds."""
         return ids
 
     def added_by(self, layer: int, head_outputs: Tensor, at: Tensor | None = None) -> Tensor:
-        """As of a model: (..., n_heads, WIDTH), float64."""
+        """Return values of the shape of a model's, (..., n_heads, WIDTH), float64."""
         del layer, at
         return head_outputs.double()
 
 
 @dataclass(frozen=True, eq=False)
 class StandInEffects(Effects):
-    """Effects that nobody measured: heads rank at random, and so are spread over the layers.
+    """Stand-in for effects: heads are ranked at random, so the best are spread over the layers.
 
     Attributes:
         heads: the heads that are swept.
@@ -83,7 +83,7 @@ class StandInEffects(Effects):
 
     @classmethod
     def of_heads(cls, lm: StandIn, snapshot: Snapshot, heads: Sequence[Head]) -> "StandInEffects":
-        """Of the relations of a snapshot."""
+        """Build stand-in effects for the relations of a snapshot."""
         shape, stream = (lm.n_layers, lm.n_heads, WIDTH), torch.ones(lm.n_layers, WIDTH)
         ones, outputs = torch.ones(shape), PromptOutputs(torch.ones(2, *shape), torch.ones(2, *shape))
         means = RelationMeans(ones, ones, stream, stream[:, 0], ones, torch.zeros_like(stream), outputs)
@@ -100,7 +100,7 @@ class StandInEffects(Effects):
 
     @cached_property
     def _known(self) -> dict[int, VectorHeads]:
-        """Heads by their number: all rankings are one, and sorting it takes time."""
+        """{k: the best k heads}, kept because all rankings are the same and sorting takes time."""
         return {}
 
     def heads_of(self, q_id: str | None, ranking: Ranking, k: int, aie: bool = False, name: str = "k") -> VectorHeads:
@@ -118,5 +118,5 @@ class StandInEffects(Effects):
 
 
 def stand_in_values(number: int) -> Tensor:
-    """Values of the so-manieth vector, (WIDTH,): different ones, since a vector's place in a pass depends on them."""
+    """Distinct dummy values for the n-th vector, (WIDTH,); equal vectors would share a place in a pass."""
     return torch.tensor([1.0 + number])

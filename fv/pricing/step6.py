@@ -1,7 +1,7 @@
-"""What Step6 has to do: the grid, the choice of cells on dev trials, the conditions on test trials, and their cost.
+"""Price of Step6: the grid, the choice of cells on dev trials, the conditions on test trials, and their cost.
 
-The conditions are those that the providers make for the stand-in of a model (`fv.evaluation.candidates`), so plugged-in
-ones are counted, too. Which cells are chosen cannot be known: they are spread evenly.
+Providers make the conditions for the stand-in of a model (`fv.evaluation.candidates`), so conditions of installed
+packages are counted as well. The cells that a run will choose are not known; here they are spread evenly.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.cost import costing
 from fv.evaluation.evaluation import has_choice
-from fv.evaluation.grid import Plan, eval_parts, eval_trials, qids_of
+from fv.evaluation.grid import Scopes, eval_parts, eval_trials, qids_of
 from fv.evaluation.held_out import KEPT_BYTES
 from fv.evaluation.selection import DEV, TEST
 from fv.evaluation.trial_rows import inject_vectors
@@ -30,9 +30,12 @@ from fv.pricing.stand_in import StandInEffects
 from fv.pricing.workload import Workload
 
 
-def grid_stage(load: Workload, vectors: Plan, step: str = "Step6") -> StagePrice:
-    """Vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`): a unit is a vector on a relation,
-    but those of a relation share the prompts' passes, so here one is a relation's."""
+def grid_stage(load: Workload, vectors: Scopes, step: str = "Step6") -> StagePrice:
+    """Price vectors at every cell on eval trials (`fv.evaluation.grid.grid_flow`).
+
+    In a run, a unit is one vector on one relation. Here all vectors of a relation form one unit, since they share the
+    passes of its prompts.
+    """
     stage, engine = StagePrice(step, "grid"), load.engine()
     for q_id in qids_of(vectors):
         trials = eval_trials(load.snapshot, q_id, load.n_eval)
@@ -44,7 +47,7 @@ def grid_stage(load: Workload, vectors: Plan, step: str = "Step6") -> StagePrice
 
 @dataclass
 class HeldOutStages:
-    """The stages behind the grid (`fv.evaluation.held_out` and `.cost`)."""
+    """Stages after the grid (`fv.evaluation.held_out` and `.cost`)."""
 
     choice: StagePrice
     own: StagePrice
@@ -53,18 +56,18 @@ class HeldOutStages:
 
     @classmethod
     def none(cls) -> "HeldOutStages":
-        """Nothing to do yet."""
+        """Stages without any units."""
         names = ("choice of cells", "test trials, own conditions", "test trials, of other relations", "cost")
         return cls(*(StagePrice("Step6", name) for name in names))
 
     @property
     def all(self) -> list[StagePrice]:
-        """In order, those with nothing to do left out."""
+        """Stages that have units, in order."""
         return [stage for stage in (self.choice, self.own, self.of_others, self.cost) if stage.units]
 
 
 def held_out_stages(load: Workload) -> HeldOutStages:
-    """What is run behind the grid."""
+    """Price the stages after the grid."""
     stages, engine = HeldOutStages.none(), load.engine()
     qids = qids_of(load.vectors)
     choice = has_choice([vector for vector, _ in load.vectors], load.cells)
@@ -73,19 +76,19 @@ def held_out_stages(load: Workload) -> HeldOutStages:
     makes, cells = _candidates(load), cycle(sorted(set(load.cells)))
     for q_id in qids:
         chosen = [(vector, next(cells)) for vector, on in load.vectors if q_id in on]
-        asked = _Asked.of(load, q_id, parts)
+        own = _Parts.of(load, q_id, parts)
         with engine.keeping(KEPT_BYTES):
             every = makes.of(q_id, chosen)._asdict()
             for part, candidates in every.items():
-                if asked.dev:
+                if own.dev:
                     for kind, entries in searches(candidates, load.cells, load.evaluation.controls.weaker):
-                        engine.price_targets(prompts_of(load, asked.dev, kind), entries)
-                    stages.choice.take(engine, len(asked.dev) if part == "own" else 0)
+                        engine.price_targets(prompts_of(load, own.dev, kind), entries)
+                    stages.choice.take(engine, len(own.dev) if part == "own" else 0)
                 entries_at = _entries(candidates, load.cells)
                 for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
                     here = [entries_at[i] for i, one in enumerate(candidates) if one.prompt == kind]
-                    engine.price_answers(prompts_of(load, asked.test, kind), here)
-                getattr(stages, part).take(engine, len(asked.test) if candidates else 0)
+                    engine.price_answers(prompts_of(load, own.test, kind), here)
+                getattr(stages, part).take(engine, len(own.test) if candidates else 0)
         for candidates in every.values():
             edited = costing(candidates)
             if load.texts and edited:
@@ -98,8 +101,10 @@ def held_out_stages(load: Workload) -> HeldOutStages:
 def searches(
     candidates: Sequence[Candidate], cells: Sequence[Cell], weaker: Sequence[float]
 ) -> list[tuple[str, list[Entry]]]:
-    """Each search for best cells (`fv.evaluation.settled.best_cells`, `.dev_choice`): its kind of prompt, and where its
-    rows enter."""
+    """List every search for best cells (`fv.evaluation.condition.best_cells`).
+
+    Each has its kind of prompt, and the blocks at which its rows enter.
+    """
     grid = sorted(set(cells))
     every, found = weaker_cells(grid, weaker), []
     n_vectors: Counter[str] = Counter()
@@ -116,7 +121,7 @@ def searches(
 
 
 def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Entry]:
-    """Where the candidates' rows enter; those that choose a cell choose evenly."""
+    """Blocks at which the candidates' rows enter; choices of cells are spread evenly over the layers."""
     layers = cycle(sorted({cell.layer for cell in cells}))
     entries: list[Entry] = []
     for candidate in candidates:
@@ -131,20 +136,20 @@ def _entries(candidates: Sequence[Candidate], cells: Sequence[Cell]) -> list[Ent
 
 
 @dataclass
-class _Asked:
-    """A relation's eval trials (`fv.evaluation.asked.Asked`)."""
+class _Parts:
+    """A relation's eval trials , divided into test and dev."""
 
     test: list[Trial]
     dev: list[Trial]
 
     @classmethod
-    def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Asked":
+    def of(cls, load: Workload, q_id: str, parts: Mapping[str, str]) -> "_Parts":
         trials = eval_trials(load.snapshot, q_id, load.n_eval)
         return cls(*([trial for trial in trials if parts[trial.trial_id] == part] for part in (TEST, DEV)))
 
 
 def prompts_of(load: Workload, trials: Sequence[Trial], kind: str) -> list[Prompt]:
-    """The trials' prompts of a kind."""
+    """Prompts of the trials, of one kind."""
     assert kind in UNEDITED.values()
     return [prompt_of(load.lm, load.snapshot, trial, kind) for trial in trials]
 

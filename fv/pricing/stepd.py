@@ -1,4 +1,4 @@
-"""What StepD has to do: its flow, on an engine that only notes what it is asked."""
+"""Price of StepD: its flow is run on an engine that only counts operations."""
 
 from dataclasses import replace
 
@@ -6,20 +6,21 @@ from fv.config import Screen, StatsConfig
 from fv.config.score import ScoreConfig
 from fv.heads.measurement import Measurement
 from fv.heads.relations import effects_flow
-from fv.heads.verified import NEGATIVE_SHARE, fewest_verified
+from fv.heads.verification import NEGATIVE_SHARE, fewest_verified
 from fv.pricing.ledger import Pricing, StagePrice
 from fv.pricing.workload import Workload
 
 EXACT, SCREENED = "exact", "screened"
 GROWTH = 0.37
-"""Of n rankings, n ** GROWTH times as many heads are verified as of one. Measured on SmolLM2: of one relation 50 beside
-the 32 random ones, of the demo's eight 107, which is 8 ** 0.37 times as many (README, "How fast")."""
+"""Exponent of the number of verified heads: n rankings choose n ** GROWTH times as many as one. Measured on SmolLM2: 50
+for one relation, beside the 32 random heads, and 107 for the demo's eight, which is about 8 ** 0.37 times as many
+(README, "How fast")."""
 
 
 def stepd_stages(load: Workload) -> list[StagePrice]:
-    """StepD both ways: exact, of all heads, and screened; what both have in common is counted once.
+    """Price StepD both ways, exact (all heads) and screened; work that both ways share is counted once.
 
-    Where ranking is adaptive, all trials are counted: how early it is stable cannot be known.
+    If ranking is adaptive, all trials are counted, since it is not known how early a ranking becomes stable.
     """
     exact = _stages(load, replace(load.score, screen=Screen.none, adaptive=False))
     screened = _stages(load, verifying(load, n_verified(load)))
@@ -40,7 +41,7 @@ def _stages(load: Workload, score: ScoreConfig) -> list[StagePrice]:
         score,
         load.seed,
         load.n_mean_trials,
-        load.compute.unit_trials or 1,  # a pass each, as workers share them
+        load.compute.unit_trials or 1,  # one pass per unit, as workers share them
         load.compute.keep_mb,
     )
     pricing.run(effects_flow(how, StatsConfig()), "StepD")
@@ -48,7 +49,7 @@ def _stages(load: Workload, score: ScoreConfig) -> list[StagePrice]:
 
 
 def n_verified(load: Workload) -> int:
-    """Heads that a screened run verifies: as told, or as many as its rankings are likely to choose."""
+    """Number of heads that a screened run verifies: the given number, or an estimate."""
     every, score, n_rankings = len(load.heads), load.score, len(load.snapshot.qids)
     if load.n_verified is not None:
         return min(every, load.n_verified)
@@ -57,15 +58,17 @@ def n_verified(load: Workload) -> int:
 
 
 def verifying(load: Workload, count: int) -> ScoreConfig:
-    """Settings under which so many heads are verified, or one fewer, where all rankings are one; a wider choice of
-    heads is not counted."""
+    """Settings under which `count` heads are verified, or one fewer, if all rankings agree.
+
+    Further rounds of verification are not counted.
+    """
     score = screened_score(load.score)
     chosen = max(count - score.verify_random, 1)
-    # The best, and a share of as many at the low end.
+    # The best heads, and a fraction of that number from the low end.
     verify = chosen if count >= len(load.heads) else max(chosen * NEGATIVE_SHARE // (NEGATIVE_SHARE + 1), 1)
     return replace(score, adaptive=False, verify=verify, verify_max=None, k=min(score.k, verify))
 
 
 def screened_score(score: ScoreConfig) -> ScoreConfig:
-    """The settings of a screened run beside an exact one: those of the run, or `gradient`."""
+    """Settings of the screened way: the run's own if it is screened, else `gradient`."""
     return score if score.screen is not Screen.none else replace(score, screen=Screen.gradient)

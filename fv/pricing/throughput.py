@@ -1,4 +1,4 @@
-"""How fast work is done: on a processor whose numbers are named, or as measured here (`fv.pricing.calibration`)."""
+"""Throughput of a processor: from given numbers, or measured on this machine (`fv.pricing.calibration`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,33 +6,33 @@ from typing import Protocol
 
 import numpy as np
 
+from fv.pricing.operations import Operations, PromptPass, prompt_flops
 from fv.pricing.shape import Shape
-from fv.pricing.work import PromptPass, Work, prompt_flops
 
 Points = Mapping[int, float]
-"""{rows, or prompt tokens, of a pass: seconds of a block, or of the whole unembedding}."""
+"""{number of rows, or of prompt tokens, in a pass: seconds of a block, or of the whole unembedding}."""
 
 
 class Throughput(Protocol):
-    """How long work takes."""
+    """Time that a processor takes for operations."""
 
-    def seconds(self, work: Work, shape: Shape) -> float:
-        """Seconds of one worker."""
+    def seconds(self, work: Operations, shape: Shape) -> float:
+        """Seconds that one worker takes."""
         ...
 
     @property
     def about(self) -> str:
-        """What it is, in a few words."""
+        """Description in a few words."""
         ...
 
 
 @dataclass(frozen=True)
-class Named:
-    """A processor as its numbers say: a matrix product takes as long as its arithmetic, or as reading its weights.
+class GivenThroughput:
+    """Throughput from given numbers: a matrix product takes the time of its arithmetic, or of reading its weights.
 
     Attributes:
-        flops: floating-point operations a second that large matrix products reach.
-        bytes_per_second: how fast weights are read from memory; None where that is no matter.
+        flops: floating-point operations per second of large matrix products.
+        bytes_per_second: speed at which weights are read from memory; None to ignore it.
     """
 
     flops: float
@@ -43,7 +43,7 @@ class Named:
         reads = "" if self.bytes_per_second is None else f", weights read at {self.bytes_per_second / 1e9:g} GB/s"
         return f"{self.flops / 1e12:g} TFLOP/s{reads}"
 
-    def seconds(self, work: Work, shape: Shape) -> float:
+    def seconds(self, work: Operations, shape: Shape) -> float:
         block, readout = shape.block_weights, shape.readout_weights
         taken = work.row_attention / self.flops
         for each, times in work.prompts.items():
@@ -60,14 +60,14 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A processor as passes of the model's shape ran on it.
+class MeasuredThroughput:
+    """Throughput measured with passes of the model's shape.
 
     Attributes:
-        prompts: seconds of a block on prompts of so many tokens in all.
-        rows: seconds of a block on so many rows, their attention included.
-        readouts: seconds of reading so many rows.
-        n_threads: threads that it ran with.
+        prompts: {total number of prompt tokens: seconds of a block}.
+        rows: {number of rows: seconds of a block, with the rows' attention}.
+        readouts: {number of rows: seconds of reading them}.
+        n_threads: number of threads.
     """
 
     prompts: Points
@@ -79,7 +79,7 @@ class Measured:
     def about(self) -> str:
         return f"passes of this shape timed here, {self.n_threads} threads"
 
-    def seconds(self, work: Work, shape: Shape) -> float:
+    def seconds(self, work: Operations, shape: Shape) -> float:
         del shape
         prompts = sum(times * _at(self.prompts, _tokens(each)) for each, times in work.prompts.items())
         rows = sum(times * _at(self.rows, n) for n, times in work.rows.items())
@@ -91,7 +91,7 @@ def _tokens(each: PromptPass) -> int:
 
 
 def _at(points: Points, n: int) -> float:
-    """Seconds at `n`: between two sizes on the line that joins them; beyond the largest, as fast as that one."""
+    """Seconds at size `n`, by linear interpolation; beyond the largest size, with that size's speed."""
     sizes = sorted(points)
     if n > sizes[-1]:
         return points[sizes[-1]] * n / sizes[-1]

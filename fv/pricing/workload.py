@@ -1,11 +1,11 @@
-"""What is priced: the trials, and all that says how much of what is run on them."""
+"""Workload to be priced: the trials, and all settings that decide what is run on them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, ScoreConfig
 from fv.data.snapshot import Snapshot
-from fv.evaluation.grid import Plan
+from fv.evaluation.grid import Scopes
 from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.expanded_batch import ExpandedBatchEngine
@@ -20,33 +20,33 @@ from fv.pricing.stand_in import StandIn
 
 @dataclass(frozen=True)
 class Workload:
-    """All that a price depends on beside how fast a processor is.
+    """Everything that a price depends on, except the processor.
 
     Attributes:
-        lm: what stands in for the model.
+        lm: the stand-in of the model.
         shape: the model's shape.
         snapshot: the trials.
         heads: the heads that StepD sweeps, or chooses from.
-        vectors: what is injected, with the relations it is evaluated on; values are `fv.pricing.stand_in.WIDTH` wide.
-        cells: the grid's.
-        score: trials that are patched, and how heads are screened.
-        evaluation: what vectors are compared with.
-        alpha_unit: what alpha is a multiple of.
-        n_eval: eval trials a relation at most.
-        texts: token ids of the unrelated texts that the cost of injections is measured on.
-        n_verified: heads that a screened run verifies; None for an estimate.
-        n_mean_trials: fit trials whose prompts are averaged; None for all.
-        null_draws: draws of the null (`fv.analyses.null`); 0 where it is not run.
+        vectors: the injected vectors with their relations; values are `fv.pricing.stand_in.WIDTH` wide.
+        cells: the grid's (layer, alpha) cells.
+        score: number of patched trials, and settings of the screen.
+        evaluation: the conditions that vectors are compared with.
+        alpha_unit: the unit of alpha.
+        n_eval: maximum number of eval trials per relation; None for all.
+        texts: token ids of the unrelated texts for the cost of injections.
+        n_verified: number of heads that a screened run verifies; None for an estimate.
+        n_mean_trials: number of fit trials whose prompts are averaged; None for all.
+        null_draws: number of draws of the null (`fv.analyses.null`); 0 if it is not run.
         null_screened: whether the heads of a draw are screened.
-        compute: batches, units and engine.
-        seed: of every draw.
+        compute: settings of batches, units and engine.
+        seed: seed of every draw.
     """
 
     lm: StandIn
     shape: Shape
     snapshot: Snapshot
     heads: Sequence[Head]
-    vectors: Plan
+    vectors: Scopes
     cells: Sequence[Cell]
     score: ScoreConfig = field(default_factory=ScoreConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -61,15 +61,15 @@ class Workload:
     seed: int = 42
 
     def engine(self) -> PricedEngine:
-        """What prices the passes of the engine that the settings name."""
+        """Priced version of the engine that the settings name."""
         return engine_of(self.lm, self.shape, self.compute)
 
 
 def engine_of(lm: StandIn, shape: Shape, compute: ComputeConfig) -> PricedEngine:
-    """What prices the passes of the engine that settings name (`fv.interventions.engines.make_engine`).
+    """Build the priced version of the engine that settings name (`fv.interventions.engines.make_engine`).
 
     Raises:
-        ConfigError: it was asked of a family whose spec does not allow it.
+        ConfigError: the model's family does not allow this engine.
     """
     real = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
     prices: dict[type, Callable[[StandIn, Shape, int], PricedEngine]] = {

@@ -1,1 +1,1 @@
-"""What a run says: the closing tables, and a page with figures."""
+"""Reports of a run: the closing tables, and a page with figures."""

@@ -1,4 +1,4 @@
-"""Figures that analyses of a run have drawn into files, as the page shows them."""
+"""Figures of analyses: read from the files that a run's analyses have drawn, for the page."""
 
 import base64
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from fv.runs.outputs import verify_outputs
 from fv.runs.run import Run
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-"""{suffix: type}, the one that is shown first where there are both."""
+"""{suffix: media type}; if a figure has both files, the first of these is shown."""
 _OWN = {("transfer", "transfer_matrix")}
-"""(analysis, figure) that the page draws itself, with the names of relations."""
+"""Figures, as (analysis, figure), that the page draws itself, with the names of relations."""
 
 
 class DrawnFigure(NamedTuple):
-    """A figure from a file.
+    """Figure from a file.
 
     Attributes:
-        caption: which analysis drew it.
-        address: the image, as an address of the page's own; no script in it would run.
+        caption: caption that names the analysis.
+        address: the image as a data address within the page; scripts in it would not run.
     """
 
     caption: str
@@ -28,7 +28,7 @@ class DrawnFigure(NamedTuple):
 
 
 def analysis_figures(run: Run) -> Iterator[DrawnFigure]:
-    """Every SVG or PNG that an analysis of the run has written and the page does not draw itself.
+    """Read every SVG or PNG of the run's analyses, except those that the page draws itself.
 
     Raises:
         ArtifactError: a file is missing or was changed.

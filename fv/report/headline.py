@@ -1,4 +1,4 @@
-"""The headline in words and cells: what a vector does, whether it is specific, and its p under the null."""
+"""Headline in words and cells: a vector's effect, its specificity, and its p under the null."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import pandas as pd
 
 from fv.evaluation.headline import DECLARED
-from fv.report.numbers import interval
+from fv.report.words import terminal_interval
 from fv.runs.run import Run
 
 Row = Mapping[str, Any]
 UNCHANGED = "does not change measurably"
-"""The word for a change whose interval holds zero, or that has none."""
+"""Phrase for a change whose interval contains zero, or that has no interval."""
 
 
 def verb_of(low: float | None, high: float | None) -> str:
-    """The word for a change with this interval: raises, lowers, or does not change measurably.
+    """Verb for a change with this interval: raises, lowers, or does not change measurably.
 
     Args:
-        low: lower end; None or NaN where there is none.
-        high: upper end likewise.
+        low: lower end; None or NaN if there is none.
+        high: upper end; None or NaN if there is none.
     """
     if low is not None and low > 0:
         return "raises"
@@ -29,18 +29,18 @@ def verb_of(low: float | None, high: float | None) -> str:
 
 
 def is_specific(row: Row, level: float) -> bool:
-    """Whether the declared contrast is above zero after Holm's adjustment over relations.
+    """Tell whether the declared contrast is above zero after Holm's adjustment over relations.
 
     Args:
-        row: of `headline.csv`.
-        level: of the test, 1 minus the confidence of the intervals.
+        row: a row of `headline.csv`.
+        level: level of the test, 1 minus the confidence of the intervals.
     """
     p, effect = row["p_holm"], row["minus_corrupted"]
     return p is not None and not pd.isna(p) and p < level and effect > 0
 
 
 def null_ps(run: Run) -> dict[tuple[str, str], tuple[float, int]]:
-    """{(vector, relation): the declared contrast's p under the null, and its draws}; empty where it was not run."""
+    """{(vector, relation): (p of the declared contrast under the null, number of draws)}; empty without a null."""
     if "null_p" not in run.tables:
         return {}
     rows = run.table("null_p")
@@ -51,29 +51,32 @@ def null_ps(run: Run) -> dict[tuple[str, str], tuple[float, int]]:
 
 
 def shown(row: Row, column: str, digits: int = 1) -> str:
-    """A number of the headline with its interval; a dash where there is none."""
+    """Text of a number of the headline with its interval; a dash if it is missing."""
     if row[column] is None or pd.isna(row[column]):
         return "–"
     ends = (None if pd.isna(row[f"{column}_{end}"]) else row[f"{column}_{end}"] for end in ("ci_low", "ci_high"))
-    return interval(row[column], *ends, digits)
+    return terminal_interval(row[column], *ends, digits)
 
 
 def p_shown(p: float | None) -> str:
-    """A p-value with two digits behind the point, small ones as `<.001`."""
+    """Text of a p-value with two decimal places; three below .01, and `<.001` for smaller values."""
     if p is None or pd.isna(p):
         return "–"
     return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 0.01 else f"{p:.2f}".lstrip("0") or "0"
 
 
 def in_a_sentence(p: float) -> str:
-    """A p-value with its sign: `p = .02`, `p < .001`."""
+    """Text of a p-value within a sentence: `p = .02`, `p < .001`."""
     told = p_shown(p)
     return f"p < {told[1:]}" if told.startswith("<") else f"p = {told}"
 
 
 def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
-    """Sentences on which vectors are specific by the declared contrast, where other answers of the relation rise alike
-    all the same, and that all else is descriptive."""
+    """Sentences on the vectors that are specific by the declared contrast; empty if none was tested.
+
+    They also name the vectors under which other answers of the relation rise alike, and call all other numbers
+    descriptive.
+    """
     tested = [row for row in rows if row["p_holm"] is not None and not pd.isna(row["p_holm"])]
     if not tested:
         return ""
@@ -88,7 +91,7 @@ def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
         if is_specific(row, level) and not (row.get("minus_corrupted_logit_difference_ci_low") or 0) > 0
     ]
     rest = (
-        f" In {', '.join(alike)} the logit difference minus corrupted is not: other answers rise alike."
+        f" In {', '.join(alike)} the logit difference minus corrupted is not specific: other answers rise alike."
         if alike
         else ""
     )

@@ -1,4 +1,4 @@
-"""A figure as an SVG element of a page."""
+"""Inline SVG: a figure as an element of a page."""
 
 import io
 import re
@@ -12,7 +12,7 @@ ElementTree.register_namespace("xlink", _LINK[1:-5])
 
 
 def inline_svg(picture: Picture) -> str:
-    """A figure as an SVG element whose ids no other one of the page has, with its caption for who cannot see it."""
+    """Convert a figure to an SVG element with ids unique on the page, and its caption for screen readers."""
     file = io.StringIO()
     picture.figure.savefig(file, format="svg")
     root = ElementTree.fromstring(file.getvalue())
@@ -28,7 +28,7 @@ def inline_svg(picture: Picture) -> str:
                 element.set(name, re.sub(r"url\(#", f"url(#{picture.name}-", value))
     root.set("role", "img")
     root.set("aria-label", picture.caption)
-    # matplotlib gives points; the page's stylesheet says how wide a figure is.
+    # matplotlib sets sizes in points; the page's stylesheet sets a figure's width instead.
     for name in ("width", "height"):
         root.attrib.pop(name, None)
     return ElementTree.tostring(root, encoding="unicode")

@@ -1,4 +1,4 @@
-"""The null on the terminal: how every contrast is distributed where there is no function, and each vector's p."""
+"""Null on the terminal: the distribution of every contrast under the null, and each vector's p."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from fv.display import print_table, print_text
 from fv.evaluation.headline import CONTRASTS, DECLARED
 from fv.evaluation.summary import records
 from fv.report.headline import p_shown
-from fv.report.numbers import interval
+from fv.report.words import terminal_interval
 from fv.runs.run import Run
 
 METRICS = tuple(CONTRASTS.values())
-"""The metrics that are printed; `null.csv` has all."""
+"""Metrics that are printed; `null.csv` has all."""
 
 
 def null_sentence(run: Run) -> str:
-    """How often the declared contrast calls a shuffled relation's vector different from zero; empty without a null."""
+    """Sentence on how often the declared contrast excludes zero for a shuffled relation; empty without a null."""
     row = next((row for row in _null(run) if (row["condition"], row["minus"], row["metric"]) == DECLARED), None)
     if row is None or row["excludes_zero"] is None:
         return ""
@@ -25,7 +25,7 @@ def null_sentence(run: Run) -> str:
 
 
 def print_null(run: Run) -> None:
-    """Print the null of a run, where it was made: contrasts in log p and logit difference, and p of each vector."""
+    """Print a run's null, if it has one: contrasts in log p and logit difference, and p of each vector."""
     rows = [row for row in _null(run) if row["metric"] in METRICS]
     if not rows:
         return
@@ -51,7 +51,7 @@ def print_null(run: Run) -> None:
     ]
     title = "Vectors beside their null, minus corrupted"
     print_table(title, ("vector", "metric", "mean", "mean / se", "p", "draws"), cells, n_text=2)
-    print_text("p: (1 + draws with as large a mean / se) / (1 + draws), draws of all relations pooled.")
+    print_text("p = (1 + draws with a mean / se at least as large) / (1 + draws); draws of all relations are pooled.")
 
 
 def _null(run: Run) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def _null(run: Run) -> list[dict[str, Any]]:
 def _share(row: dict[str, Any]) -> str:
     if row["excludes_zero"] is None:
         return "–"
-    ends = interval(
+    ends = terminal_interval(
         100 * row["excludes_zero"], 100 * row["excludes_zero_ci_low"], 100 * row["excludes_zero_ci_high"], 0
     )
     return f"{ends.removeprefix('+')} %"

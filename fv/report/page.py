@@ -1,4 +1,4 @@
-"""The page of a run: one file that opens from disk and asks nothing of any server, and the figures beside it."""
+"""Page of a run: one HTML file that opens from disk without any server, and files of its figures."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,54 +17,54 @@ from fv.config import Config
 from fv.config.report import check_formats
 from fv.evaluation.summary import records
 from fv.files import reading, write_text, write_whole
-from fv.report.about import command_of, hashes_of, made_with, settings_of
 from fv.report.analysis_figures import analysis_figures
-from fv.report.facts import Facts
 from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
 from fv.report.page_tables import tables_of
 from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
+from fv.report.provenance import command_of, hashes_of, made_with, settings_of
+from fv.report.results import RunResults
 from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import FIGURES, PAGE, RunPaths
 from fv.runs.run import Run, opened
 
 MOST_FINDINGS = 60
-"""Relations with sentences of their own."""
+"""Largest number of relations with sentences of their own."""
 
 
 def report_page(config: Config) -> Path:
     """Write the page of `config`'s run, under its tag, with figures in `report.formats`; returns its path.
 
     Raises:
-        ArtifactError: there is no finished StepD, or a file is missing or was changed.
+        ArtifactError: StepD has not finished, or a file is missing or was changed.
     """
     return write_page(opened(RunPaths.of(config)), config.report.formats)
 
 
 def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
-    """Write `report/index.html` and `report/figures/` into a run's folder, those of a tag into `report/<tag>/`.
+    """Write `index.html` and `figures/` into the run's folder `report/`, or for a tag into `report/<tag>/`.
 
-    The same run gives the same bytes, on the same versions of this project, matplotlib, Jinja2 and itables. What has
-    not run is said and left out. A run that is too large for one page is cut, with a notice.
+    The same run gives the same bytes, with the same versions of this project, matplotlib, Jinja2 and itables. Steps
+    that have not run are named and left out. A run that is too large for one page is cut, with a notice.
 
     Args:
         run: the run.
-        formats: of the figures' files: svg, pdf, png. In PDF and PNG a letter that DejaVu Sans lacks (Korean, some
-            Arabic) is an empty box.
+        formats: formats of the figures' files: svg, pdf, png. In PDF and PNG, a letter that DejaVu Sans lacks (Korean,
+            some Arabic) is an empty box.
 
     Returns:
         the page.
 
     Raises:
-        ConfigError: a format is none of these.
+        ConfigError: a format is not one of these.
         ArtifactError: a file is missing or was changed.
     """
     check_formats("formats", formats)
     with reading(run.paths.root):
-        facts = Facts(run)
-        pictures = pictures_of(facts)
-        html = rendered("page.html", pictures, **_content(facts))
+        results = RunResults(run)
+        pictures = pictures_of(results)
+        html = rendered("page.html", pictures, **_content(results))
     return write_files(run.paths.report, html, pictures, formats)
 
 
@@ -80,7 +80,7 @@ def write_files(folder: Path, html: str, pictures: Sequence[Picture], formats: S
 
 
 def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
-    """A page as HTML. All text of data and models is escaped; figures and the two scripts are ours."""
+    """Render a page as HTML. All text of data and models is escaped; figures and the two scripts are our own."""
     loader = PackageLoader("fv.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -93,21 +93,21 @@ def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
     )
 
 
-def _content(facts: Facts) -> dict[str, Any]:
-    run, own = facts.run, records(facts.own)
+def _content(results: RunResults) -> dict[str, Any]:
+    run, own = results.run, records(results.own)
     return {
         "title": f"{run.config.model.name}: {run.config.data.name}, seed {run.config.seed}",
         "tag": run.paths.tag,
-        "done": what_was_done(facts),
-        "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
+        "done": what_was_done(results),
+        "findings": [(row["eval_qid"], finding_of(results, row)) for row in own[:MOST_FINDINGS]],
         "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
-        "mind": what_to_mind(facts),
+        "mind": what_to_mind(results),
         "drawn": list(analysis_figures(run)),
-        "n_relations": len(facts.q_ids),
+        "n_relations": len(results.q_ids),
         "most_relations": MOST_RELATIONS,
         "most_names": MOST_NAMES,
-        "tables": tables_of(facts),
-        "browser": trial_list(facts),
+        "tables": tables_of(results),
+        "browser": trial_list(results),
         "answers": list(ANSWERS.values()),
         "command": command_of(run),
         "settings": settings_of(run),
@@ -119,6 +119,6 @@ def _content(facts: Facts) -> dict[str, Any]:
 def save_picture(picture: Picture, path: Path, form: str) -> None:
     """Write a figure of the page into a file: svg, pdf or png."""
     with warnings.catch_warnings():
-        # Documented: letters that the font lacks are empty boxes in PDF and PNG.
+        # As documented, letters that the font lacks become empty boxes in PDF and PNG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         write_whole(path, lambda unfinished: picture.figure.savefig(unfinished, format=form))

@@ -1,4 +1,4 @@
-"""Tables of a run's page: what is shown rounded, what it is exactly, and the CSV that downloads it."""
+"""Tables of a run's page: rounded numbers to read, the exact numbers for sorting, and a CSV to download."""
 
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -8,13 +8,13 @@ import pandas as pd
 from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
-from fv.report.facts import LEAD_CONTRASTS, Facts
-from fv.report.screened import screen_table
+from fv.report.results import LEAD_CONTRASTS, RunResults
+from fv.report.screen import screen_table
 from fv.report.words import called, number
 from fv.statistics.grouped import SPREAD
 
 MOST_ROWS = 400
-"""Rows of a table on the page; the run's folder has all of them."""
+"""Largest number of rows of a table on the page; the run's folder has all of them."""
 _CONTRASTED = ("logprob", "logit_difference", "top1", "exact_match")
 _MADE = (
     *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
@@ -22,21 +22,21 @@ _MADE = (
     *("held_out_trials", "head_stability", "injection_cost", "transfer", "transfer_matrix", "trial_metrics"),
     "screen_scores",
 )
-"""Tables of the three steps: the page shows them by its own tables and figures."""
+"""Tables of the three steps; the page shows their contents in its own tables and figures."""
 _HEADLINE = {
     "Δ logit difference": "delta_logit_difference",
     "log p minus corrupted": "minus_corrupted",
     "logit difference minus corrupted": "minus_corrupted_logit_difference",
 }
-"""Columns of the headline with intervals, and what the table of results calls them."""
+"""{column of the table of results: the column of the headline}, for columns with intervals."""
 
 
-class Cell(NamedTuple):
-    """One cell.
+class TableCell(NamedTuple):
+    """Cell of a table.
 
     Attributes:
-        text: what is read.
-        exact: the number that the text rounds, as the run's table has it; empty where there is none.
+        text: the shown text.
+        exact: the exact number behind a rounded text, as in the run's table; empty if it is not a number.
     """
 
     text: str
@@ -44,29 +44,29 @@ class Cell(NamedTuple):
 
 
 class PageTable(NamedTuple):
-    """A table of the page.
+    """Table of the page.
 
     Attributes:
-        name: of the file that it downloads as, without the suffix.
-        title: what stands above it.
-        note: what its columns are.
+        name: name of its CSV file, without the suffix.
+        title: heading above the table.
+        note: explanation of its columns.
         header: names of columns.
         rows: its cells.
-        csv: the same with exact numbers, as an address of the page's own.
-        cut: how many rows there are in all, where the page has fewer; else 0.
+        csv: the table as CSV with exact numbers, as a data address within the page.
+        cut: total number of rows if the page shows fewer; else 0.
     """
 
     name: str
     title: str
     note: str
     header: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[TableCell]]
     csv: str
     cut: int
 
 
 def page_table(name: str, title: str, note: str, table: pd.DataFrame) -> PageTable:
-    """A DataFrame as a table of the page, cut to `MOST_ROWS` rows."""
+    """Convert a DataFrame to a table of the page, cut to `MOST_ROWS` rows."""
     kept = table.head(MOST_ROWS)
     rows = [[_cell(value) for value in row] for row in kept.itertuples(index=False)]
     address = "data:text/csv;charset=utf-8," + quote(kept.to_csv(index=False, lineterminator="\n"))
@@ -74,69 +74,69 @@ def page_table(name: str, title: str, note: str, table: pd.DataFrame) -> PageTab
     return PageTable(name, title, note, [str(column) for column in table.columns], rows, address, cut)
 
 
-def tables_of(facts: Facts) -> list[PageTable]:
-    """The page's tables: results, every condition, contrasts, transfer, cost, heads, and those of analyses."""
+def tables_of(results: RunResults) -> list[PageTable]:
+    """Build the page's tables: results, conditions, contrasts, transfer, cost, heads, and the tables of analyses."""
     found = []
-    if len(facts.own):
+    if len(results.own):
         note = (
-            "One row a relation, its own vector. Each number is of the test trials; n is how many there are. The norm "
-            "is the vector's over the residual stream's."
+            "One row per relation, for its own vector. All numbers are from the n test trials. The norm is the "
+            "vector's norm divided by the residual stream's."
         )
-        if exact := [q_id for q_id in facts.own["eval_qid"] if facts.closing.lead(q_id) != "top1"]:
-            note += f" Accuracy is exact match in {', '.join(exact)}, where first tokens collide."
-        found.append(page_table("results", "Results", note, _results(facts)))
-    if len(facts.held_out):
-        rows = facts.of_own(facts.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
+        if exact := [q_id for q_id in results.own["eval_qid"] if results.closing.lead(q_id) != "top1"]:
+            note += f" Accuracy is exact match in {', '.join(exact)}, since first tokens collide there."
+        found.append(page_table("results", "Results", note, _results(results)))
+    if len(results.held_out):
+        rows = results.of_own(results.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
         note = (
-            "Every way to run a relation's test prompts, draws averaged (docs/methods.md, Conditions). fv_minus is the "
-            "vector's log p minus the condition's."
+            "Every way to run a relation's test prompts, averaged over draws (docs/methods.md, Conditions). fv_minus "
+            "is the vector's log p minus the condition's."
         )
         found.append(page_table("conditions", "Every condition", note, rows.drop(columns="fv")))
-    if len(facts.contrasts):
+    if len(results.contrasts):
         columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", *SPREAD]
         note = (
-            "One condition minus another, trial by trial. The last columns: how many draws of the other there are, and "
-            "how the difference spreads over them; draw_min is that from the best draw."
+            "One condition minus another, trial by trial. The last columns give the number of draws of the other "
+            "condition, and the spread of the difference over them; draw_min is the difference from the best draw."
         )
-        rows = facts.contrasts[facts.contrasts["metric"].isin(_CONTRASTED)]
+        rows = results.contrasts[results.contrasts["metric"].isin(_CONTRASTED)]
         found.append(page_table("contrasts", "Contrasts", note, rows[columns]))
-    if len(transfer := facts.table("transfer")):
+    if len(transfer := results.table("transfer")):
         note = "Each vector on each relation's test trials, at the cell chosen for the pair."
         found.append(page_table("transfer", "Transfer", note, transfer))
-    if len(cost := facts.of_own(facts.table("injection_cost"), unpaired=True)):
+    if len(cost := results.of_own(results.table("injection_cost"), unpaired=True)):
         columns = ["eval_qid", "condition", "draw", "n", "mean", "ci_low", "ci_high", "layer", "alpha", "norm"]
         note = "KL divergence of next-token probabilities on unrelated texts, in nats; n is the number of texts."
         found.append(page_table("injection_cost", "Cost", note, cost[columns]))
-    if len(facts.heads):
-        note = "The best heads of each ranking, and how often each is among the top k when trials are drawn again."
-        found.append(page_table("heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")))
-    if facts.screen:
+    if len(results.heads):
+        note = "The best heads of each ranking, and how often each is among the top k when trials are resampled."
+        found.append(page_table("heads", "Heads", note, results.heads[results.heads["chosen"]].drop(columns="chosen")))
+    if results.screen:
         note = (
-            "How estimated and measured effects agree over the heads that were measured, and over those of them that "
-            "were drawn at random; at most which share of the heads left may belong to the top k. "
-            f"{facts.screen['what_the_bound_does_not_say']}"
+            "Agreement of estimated and measured effects over all measured heads, and over the randomly drawn ones; "
+            "and an upper bound on the share of the other heads that belong to the top k. "
+            f"{results.screen['what_the_bound_does_not_say']}"
         )
-        found.append(page_table("screen", "Screen", note, screen_table(facts.screen)))
-    others = [name for name in facts.run.tables if name not in _MADE]
-    return found + [_further(facts, name) for name in others]
+        found.append(page_table("screen", "Screen", note, screen_table(results.screen)))
+    others = [name for name in results.run.tables if name not in _MADE]
+    return found + [_further(results, name) for name in others]
 
 
-def _further(facts: Facts, name: str) -> PageTable:
-    """A table that the page knows nothing of, such as an analysis' own."""
-    makers = [analysis for analysis, made in facts.run.analyses.items() if name in made.table_names]
+def _further(results: RunResults, name: str) -> PageTable:
+    """Any other table of the run, such as an analysis' own."""
+    makers = [analysis for analysis, made in results.run.analyses.items() if name in made.table_names]
     maker = name.rpartition("/")[0] or next(iter(makers), "")
     note = f"Made by the analysis {called(maker)}." if maker else "A further table."
-    return page_table(name.replace("/", "_"), called(name), note, facts.table(name))
+    return page_table(name.replace("/", "_"), called(name), note, results.table(name))
 
 
-def _results(facts: Facts) -> pd.DataFrame:
+def _results(results: RunResults) -> pd.DataFrame:
     rows = []
-    for row in records(facts.own):
+    for row in records(results.own):
         q_id = row["eval_qid"]
-        few_shot = facts.measured(q_id, "few_shot", facts.closing.lead(q_id), NO_VECTOR)
-        before, after = facts.closing.answered(row)
-        cost, headline = facts.cost(q_id), _of_headline(facts, q_id)
-        # Results of an older version have no headline, and yet the contrasts.
+        few_shot = results.measured(q_id, "few_shot", results.closing.lead(q_id), NO_VECTOR)
+        before, after = results.closing.answered(row)
+        cost, headline = results.cost(q_id), _of_headline(results, q_id)
+        # Results of older versions have contrasts but no headline.
         others = [minus for minus in LEAD_CONTRASTS if not headline or minus != DECLARED[1]]
         rows.append(
             {
@@ -153,7 +153,7 @@ def _results(facts: Facts) -> pd.DataFrame:
                 "high": row["mean_delta_logprob_ci_high"],
                 **headline,
                 **{
-                    f"minus {called(minus)}": found["mean"] if (found := facts.difference(q_id, minus)) else None
+                    f"minus {called(minus)}": found["mean"] if (found := results.difference(q_id, minus)) else None
                     for minus in others
                 },
                 "harm rate": row["harm_rate"],
@@ -164,12 +164,12 @@ def _results(facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def _of_headline(facts: Facts, q_id: str) -> dict[str, Any]:
-    """The headline's columns that the results do not have already."""
-    row = facts.headline.get(q_id)
+def _of_headline(results: RunResults, q_id: str) -> dict[str, Any]:
+    """Columns of the headline that the results lack."""
+    row = results.headline.get(q_id)
     if row is None:
         return {}
-    null = facts.null.get((row["fv"], q_id))
+    null = results.null.get((row["fv"], q_id))
     found: dict[str, Any] = {}
     for name, column in _HEADLINE.items():
         found[name] = row[column]
@@ -187,11 +187,11 @@ def _of_headline(facts: Facts, q_id: str) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: Any) -> TableCell:
     if isinstance(value, str):
-        return Cell(value)
+        return TableCell(value)
     if value is None or pd.isna(value):
-        return Cell("–")
+        return TableCell("–")
     if isinstance(value, bool):
-        return Cell("yes" if value else "no")
-    return Cell(number(value), repr(value.item() if hasattr(value, "item") else value))
+        return TableCell("yes" if value else "no")
+    return TableCell(number(value), repr(value.item() if hasattr(value, "item") else value))

@@ -1,4 +1,4 @@
-"""The page's scripts: DataTables, as the package itables brings it, and the few lines that use it."""
+"""Scripts of the page: DataTables from the package itables, and a few lines of our own that use it."""
 
 import base64
 import hashlib
@@ -10,11 +10,11 @@ from fv.errors import FvError
 
 
 class Script(NamedTuple):
-    """An inline module of the page.
+    """Inline JavaScript module of the page.
 
     Attributes:
-        text: JavaScript that may stand between the tags of a script.
-        sha256: by which the page's policy knows it, in base64: no other one runs.
+        text: JavaScript that is safe between script tags.
+        sha256: its hash in base64; the page's security policy allows only scripts with such a hash.
     """
 
     text: str
@@ -22,10 +22,10 @@ class Script(NamedTuple):
 
 
 def scripts() -> list[Script]:
-    """DataTables 2 with its jQuery, which carry their own notices, and the page's own script, in the order they run.
+    """Scripts in the order they run: DataTables 2 with jQuery, including their licence notices, then the page's own.
 
     Raises:
-        FvError: the installed itables has no DataTables in the form that is known.
+        FvError: the installed itables contains DataTables in an unknown form.
     """
     bundle = resources.files("itables").joinpath("html", "dt_bundle.js").read_text(encoding="utf-8")
     own = resources.files("fv.report").joinpath("static", "page.js").read_text(encoding="utf-8")
@@ -33,23 +33,25 @@ def scripts() -> list[Script]:
 
 
 def licence() -> str:
-    """What the package that brings DataTables is called, its version and its licence."""
+    """Name, version and licence of the package that contains DataTables."""
     found = metadata.distribution("itables")
     text = found.read_text("licenses/LICENSE") or found.metadata["License"]
     return f"itables {found.version}\n\n{text.strip()}"
 
 
 def _with_global(bundle: str) -> str:
-    """The bundle with a global `DataTable` in place of its exports, for an inline module has none."""
+    """Replace the bundle's exports by a global `DataTable`, since an inline module cannot export."""
     inside, n_found = re.subn(
         r"export\s*\{[^}]*?([\w$]+) as default[^}]*\};?", lambda match: f"window.DataTable={match[1]};", bundle
     )
     if n_found != 1:
-        raise FvError(f"itables {metadata.version('itables')} brings another form of DataTables; install another one.")
+        raise FvError(
+            f"itables {metadata.version('itables')} contains DataTables in an unknown form; install another version."
+        )
     return inside
 
 
 def _script(text: str) -> Script:
-    # As the HTML standard advises: the parser of a page reads these letters before any script does.
+    # As the HTML standard advises, since the HTML parser would interpret these characters inside a script.
     text = re.sub(r"<(?=!--|/?script)", r"\\x3C", text.strip(), flags=re.IGNORECASE)
     return Script(text, base64.b64encode(hashlib.sha256(text.encode()).digest()).decode())

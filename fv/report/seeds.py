@@ -1,4 +1,4 @@
-"""The closing table of runs that were gathered over their seeds."""
+"""Closing table of runs that were gathered over their seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,20 @@ from fv.display import print_table, print_text
 from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
-from fv.report.numbers import interval
+from fv.report.words import terminal_interval
 from fv.runs.outputs import verify_outputs
 from fv.runs.records import SeedsRecord, read_record
 from fv.runs.table_files import read_table
 
 OVER_SEEDS = "over_seeds.json"
-"""The file that tells a folder of tables over seeds."""
+"""Name of the file that marks a folder of tables over seeds."""
 
 
 def print_over_seeds(folder: Path) -> None:
     """Print each vector's effect on each relation, as mean and interval over seeds.
 
     Args:
-        folder: of the gathered tables.
+        folder: the folder of the gathered tables.
     """
     gathered = read_record(folder / OVER_SEEDS, SeedsRecord)
     verify_outputs(folder, gathered.outputs, "The gathering")
@@ -45,9 +45,9 @@ def print_over_seeds(folder: Path) -> None:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    return interval(row["mean"], row["ci_low"], row["ci_high"])
+    return terminal_interval(row["mean"], row["ci_low"], row["ci_high"])
 
 
 def _of_vectors(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of injected vectors on all test trials."""
+    """Rows of injected vectors on all test trials."""
     return table[(table["condition"] == "fv") & (table["subset"] == ALL) & (table["fv"] != NO_VECTOR)]

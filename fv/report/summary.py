@@ -1,4 +1,4 @@
-"""`eval_summary.json`, looked up by what a table asks for."""
+"""Summary: look-ups in `eval_summary.json` for the closing tables."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,40 +17,43 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Summary:
-    """`eval_summary.json`.
+    """Contents of `eval_summary.json`, with look-ups.
 
     Attributes:
-        values: the summary.
+        values: the contents.
     """
 
     values: EvalSummary
 
     @property
     def has_held_out(self) -> bool:
-        """Whether controls and baselines were run."""
+        """Tell whether controls and baselines were run."""
         return bool(self.values.held_out)
 
     @cached_property
     def chosen(self) -> list[Row]:
-        """The chosen cell of each vector and relation, vectors of several numbers of heads from the smallest on."""
+        """Chosen cell of each vector and relation; vectors of several k in ascending order of k."""
         return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
 
     @cached_property
     def compared(self) -> list[Row]:
-        """Of `chosen`, those set beside baselines: vectors of no relation, and each relation's own on it, that of the
-        AIE's heads only where there is no other."""
+        """Rows of `chosen` that are compared with baselines.
+
+        These are vectors of no relation, and each relation's own vector on this relation. A vector of the AIE's heads
+        counts only if the relation has no other.
+        """
         own = [row for row in self.chosen if row["fv_kind"] not in KINDS_OF_RELATION or is_in_domain(row)]
         by_own_heads = {row["eval_qid"] for row in own if row["fv_kind"] == "qid"}
         return [row for row in own if row["fv_kind"] != "aie_qid" or row["eval_qid"] not in by_own_heads]
 
     def name_of(self, row: Row) -> str:
-        """The relation of a row of `compared`, with its vector where there are several."""
+        """Name of the relation of a row of `compared`, with its vector if there are several."""
         there = [other for other in self.compared if other["eval_qid"] == row["eval_qid"]]
         return row["eval_qid"] if len(there) == 1 else vector_name_of(row)
 
     @property
     def n_cells(self) -> int:
-        """Layers and alphas that were to be chosen from."""
+        """Number of cells to choose from."""
         return len(self.values.layers) * len(self.values.alphas)
 
     @cached_property
@@ -75,15 +78,15 @@ class Summary:
 
     @cached_property
     def headline(self) -> dict[tuple[str, str], Row]:
-        """{(vector, relation): its row of `headline.csv`}; empty where no conditions were run."""
+        """{(vector, relation): its row of `headline.csv`}; empty if no conditions were run."""
         return {(str(row["fv"]), str(row["eval_qid"])): row for row in self.values.headline}
 
     def lead(self, q_id: str) -> str:
-        """What a relation's answers are counted by: `top1`, or `exact_match` where first tokens say nothing."""
+        """Metric that counts a relation's right answers: `top1`, or `exact_match` if first tokens collide."""
         return self._leads.get(q_id, "top1")
 
     def answered(self, row: Row) -> tuple[float, float]:
-        """Shares of test trials answered right without and with a chosen vector, counted by `lead`."""
+        """Shares of test trials that are answered right without and with a chosen vector, counted by `lead`."""
         q_id = row["eval_qid"]
         if (metric := self.lead(q_id)) == "top1":
             return row["baseline_accuracy"], row["injected_accuracy"]
@@ -92,20 +95,20 @@ class Summary:
         return before, after
 
     def metrics(self, condition: str, q_id: str, fv: str = NO_VECTOR) -> list[Mapping[str, Estimate]]:
-        """The metrics of each draw of a condition."""
+        """Metrics of each draw of a condition."""
         return self._held_out.get((condition, q_id, fv), [])
 
     def minus(self, row: Row, control: str, metric: str = "logprob") -> Difference | None:
-        """A chosen vector's effect minus a control's."""
+        """Effect of a chosen vector minus a control's; None if it is missing."""
         found = self._contrasts.get((row["eval_qid"], row["fv"], control))
         return found.metrics[metric] if found else None
 
 
 def is_in_domain(row: Row) -> bool:
-    """Whether a relation's own vector is evaluated on it."""
+    """Tell whether the row's vector is evaluated on its own relation."""
     return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in KINDS_OF_RELATION)
 
 
 def vector_name_of(row: Row) -> str:
-    """A vector, with the relation it is evaluated on where that is not its own."""
+    """Name of a row's vector, with the relation that it is evaluated on if this is not its own."""
     return row["fv"] if is_in_domain(row) else f"{row['fv']} → {row['eval_qid']}"

@@ -1,4 +1,4 @@
-"""What a finished run found, printed for people."""
+"""Terminal output: the results of a finished run, printed as tables and sentences."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,12 +7,12 @@ from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
 from fv.files import reading
-from fv.report.closing import print_answers, print_baselines, print_effects
+from fv.report.closing_notes import closing_notes, top_heads
+from fv.report.closing_tables import print_answers, print_baselines, print_effects
 from fv.report.headline import null_ps
 from fv.report.null import null_sentence, print_null
 from fv.report.rankings import print_stepd, print_stepe
-from fv.report.remarks import remarks, top_heads
-from fv.report.screened import screen_report_of, screen_sentences
+from fv.report.screen import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
 from fv.report.summary import Row, Summary
 from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
@@ -21,7 +21,7 @@ from fv.vectors.names import source_name
 
 
 def print_report(step6: Path) -> None:
-    """Print, per vector and relation, what its chosen injection changed on the test trials.
+    """Print the effects of the chosen injections on the test trials, per vector and relation.
 
     Args:
         step6: the folder of Step6's artifacts.
@@ -34,7 +34,7 @@ def _print_step6(run: Run) -> None:
     if run.summary.chosen and "mean_delta_logprob" in run.summary.chosen[0]:
         title = f"Zero-shot answers of {run.step('Step6').record.config.model.name} with function vectors injected"
         print_effects(title, summary, null_ps(run))
-        how, *winners = remarks(summary)
+        how, *winners = closing_notes(summary)
         print_text(how)
         if summary.headline:
             print_answers(summary)
@@ -54,7 +54,7 @@ def _print_step6(run: Run) -> None:
 
 
 def print_gathered(folder: Path) -> None:
-    """Print what was gathered into `folder`: the cells of a sweep, or runs over their seeds."""
+    """Print the results gathered into `folder`: the cells of a sweep, or runs over their seeds."""
     if (folder / OVER_SEEDS).exists():
         print_over_seeds(folder)
     else:
@@ -62,7 +62,7 @@ def print_gathered(folder: Path) -> None:
 
 
 def print_analyses(analyses: Path) -> None:
-    """Print which analyses a run has, and their tables; `analyses` is the folder that they are in."""
+    """Print the names and tables of a run's analyses; `analyses` is their folder."""
     run = open_run(run_folder(analyses))
     rows = [(name, ", ".join(each.table_names) or "none") for name, each in run.analyses.items()]
     print_table("Analyses", ("name", "tables"), rows, n_text=2)
@@ -71,13 +71,13 @@ def print_analyses(analyses: Path) -> None:
 
 
 def print_heads(run: Path) -> None:
-    """Print what StepD found in the run's folder `run`."""
+    """Print the results of StepD in the run's folder `run`."""
     print_stepd(open_run(run))
     print_text(f"Run: {run}", in_one_piece=True)
 
 
 def print_vectors(stepe: Path) -> None:
-    """Print what StepE found; `stepe` is the folder of its artifacts."""
+    """Print the results of StepE; `stepe` is the folder of its artifacts."""
     run = run_folder(stepe / FV_META)
     print_stepe(open_run(run, None if stepe.name == "artifacts" else stepe.name))
     print_text(f"Run: {run}", in_one_piece=True)
@@ -111,7 +111,7 @@ def report(config: Config) -> Path:
 
 def _ranked(run: Run) -> dict[str, list[Row]]:
     """{source of a vector: its heads, best first}, from the `top_heads.json` the vectors were made with."""
-    if TOP_HEADS not in run.files:  # the vectors are all of a file of one's own
+    if TOP_HEADS not in run.files:  # all vectors come from files of the user
         return {}
     ranked = run.record("top_heads")
     named = {source_name("global", None): ranked["global"]}

@@ -1,30 +1,30 @@
-"""The browser of trials: prompts as the model saw them, its answers, and log probabilities, dev and test."""
+"""List of trials on the page: prompts as the model saw them, its answers, and log probabilities, dev and test."""
 
 from typing import Any, NamedTuple
 
 from fv.data.snapshot import Trial
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
-from fv.report.facts import Facts
-from fv.report.page_tables import Cell
+from fv.report.page_tables import TableCell
+from fv.report.results import RunResults
 from fv.report.words import number
 
 MOST_TRIALS, MOST_LETTERS = 800, 1500
-"""Trials on the page, evenly over relations; letters of one text."""
+"""Largest number of trials on the page, spread evenly over relations, and of characters of one text."""
 ANSWERS = {"zero_shot": "without", "fv": "with vector", "few_shot": "with examples"}
-"""{condition: how the page calls its answer}."""
+"""{condition: name of its answers on the page}."""
 
 
 class ShownTrial(NamedTuple):
-    """One held-out trial.
+    """Held-out trial on the page.
 
     Attributes:
         q_id: the relation.
-        part: dev, test, or empty where nothing was injected.
+        part: dev, test, or empty if nothing was injected.
         query: the query's input.
         answer: the right output.
         prompts: {name: the prompt's text}.
-        answers: {name of `ANSWERS`: what the model says}, of test trials.
+        answers: {name from `ANSWERS`: the model's answer}, for test trials.
         logprobs: log p of the right answer's first token, in the order of `ANSWERS`; in brackets for dev trials.
     """
 
@@ -34,48 +34,48 @@ class ShownTrial(NamedTuple):
     answer: str
     prompts: dict[str, str]
     answers: dict[str, str]
-    logprobs: list[Cell]
+    logprobs: list[TableCell]
 
 
 class TrialList(NamedTuple):
-    """The trials shown, and how many there are."""
+    """Shown trials, and the number of all trials."""
 
     trials: list[ShownTrial]
     n_all: int
     has_answers: bool
 
 
-def trial_list(facts: Facts) -> TrialList:
-    """The held-out trials of all relations, or as many of each as the page has room for."""
-    snapshot = facts.run.trials.snapshot
+def trial_list(results: RunResults) -> TrialList:
+    """Held-out trials of all relations, or as many of each as the page has room for."""
+    snapshot = results.run.trials.snapshot
     trials = [trial for q_id in snapshot.qids for trial in snapshot.evaluated(q_id)]
-    most = max(1, MOST_TRIALS // max(1, len(facts.q_ids)))
-    kept = [trial for q_id in facts.q_ids for trial in [t for t in trials if t.q_id == q_id][:most]]
-    grid, answers = _grid(facts), _answers(facts)
+    most = max(1, MOST_TRIALS // max(1, len(results.q_ids)))
+    kept = [trial for q_id in results.q_ids for trial in [t for t in trials if t.q_id == q_id][:most]]
+    grid, answers = _grid(results), _answers(results)
     shown = [_shown(trial, grid.get(trial.trial_id, {}), answers.get(trial.trial_id, {})) for trial in kept]
     return TrialList(shown[:MOST_TRIALS], len(trials), bool(answers))
 
 
 def cut(text: str) -> str:
-    """A text, or its beginning with a note where it is longer than the page has room for."""
+    """Cut a text that is too long for the page, and add a note."""
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}… [cut: {len(text):,} letters]"
 
 
-def _grid(facts: Facts) -> dict[str, dict[str, Any]]:
-    """{trial: its row of the grid at the chosen cell of its relation's own vector}."""
-    rows = facts.table("eval_trials")
-    if rows.empty or facts.own.empty:
+def _grid(results: RunResults) -> dict[str, dict[str, Any]]:
+    """{trial: its row of the grid, at the chosen cell of its relation's own vector}."""
+    rows = results.table("eval_trials")
+    if rows.empty or results.own.empty:
         return {}
-    cells = facts.own[["fv", "eval_qid", "layer", "alpha"]]
+    cells = results.own[["fv", "eval_qid", "layer", "alpha"]]
     return {row["trial_id"]: row for row in records(rows.merge(cells, on=list(cells)))}
 
 
-def _answers(facts: Facts) -> dict[str, dict[str, dict[str, Any]]]:
-    """{trial: {condition: its row}}, of test trials."""
-    rows = facts.table("held_out_trials")
+def _answers(results: RunResults) -> dict[str, dict[str, dict[str, Any]]]:
+    """{trial: {condition: its row}}, for test trials."""
+    rows = results.table("held_out_trials")
     if rows.empty:
         return {}
-    own = facts.of_own(rows[rows["condition"].isin(ANSWERS) & (rows["draw"] == 0)], unpaired=True)
+    own = results.of_own(rows[rows["condition"].isin(ANSWERS) & (rows["draw"] == 0)], unpaired=True)
     own = own[(own["condition"] == "fv") | (own["fv"] == NO_VECTOR)]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in records(own):
@@ -93,5 +93,5 @@ def _shown(trial: Trial, grid: dict[str, Any], answers: dict[str, dict[str, Any]
     return ShownTrial(trial.q_id, grid.get("part", ""), query, answer, prompts, said, logprobs)
 
 
-def _logprob(value: float | None) -> Cell:
-    return Cell("–") if value is None else Cell(number(value), repr(float(value)))
+def _logprob(value: float | None) -> TableCell:
+    return TableCell("–") if value is None else TableCell(number(value), repr(float(value)))

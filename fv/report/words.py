@@ -1,13 +1,13 @@
-"""Numbers, names and places as the page's sentences say them."""
+"""Words of the page and the terminal: numbers, intervals, names and paths as text."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 
 def number(value: float, sign: bool = False) -> str:
-    """A number with two digits behind the point, whole ones and large ones without."""
+    """Text of a number with two decimal places; whole numbers have none."""
     if isinstance(value, int) or (float(value).is_integer() and not sign) or not math.isfinite(value):
         text = f"{value:+g}" if sign else f"{value:g}"
     else:
@@ -15,20 +15,31 @@ def number(value: float, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def interval(mean: float, low: float | None = None, high: float | None = None) -> str:
-    """`+4.36 [+3.30, +5.20]`, or the mean alone where there is no interval."""
+def page_interval(mean: float, low: float | None = None, high: float | None = None) -> str:
+    """Text for the page, such as `+4.36 [+3.30, +5.20]`, or the mean alone if there is no interval."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return number(mean, sign=True)
     return f"{number(mean, sign=True)} [{number(low, sign=True)}, {number(high, sign=True)}]"
 
 
+def terminal_interval(mean: float, low: float | None, high: float | None, digits: int = 1) -> str:
+    """Text for the terminal, such as `+4.4 [3.3, 5.2]`, or the mean alone if there is no interval."""
+    shown = f"{mean:+.{digits}f}"
+    return shown if low is None or high is None else f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def head_names(ranked: Iterable[dict[str, Any]]) -> str:
+    """Text of heads, each as layer.head."""
+    return " ".join(f"{head['layer']}.{head['head']}" for head in ranked) or "–"
+
+
 def called(name: str) -> str:
-    """A condition or table as a reader says it: `few_shot` is few-shot."""
+    """Name of a condition or table in words: `few_shot` becomes few-shot."""
     return "vector" if name == "fv" else name.replace("_shot", "-shot").replace("_", " ")
 
 
 def without_folders(value: Any) -> Any:
-    """A setting without the place of files on the machine that ran it: of an absolute path, the last part."""
+    """Cut absolute paths in a setting to their last part, since folders differ between machines."""
     if isinstance(value, Mapping):
         return {key: without_folders(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -18,9 +18,9 @@ from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import read_global, read_relation_vectors
 from fv.vectors.file import read_vector
-from fv.vectors.made_of import vector_of
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import vector_of
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from fv.runs.paths import AIE_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, Hashes
 from fv.runs.step import Place, step_fields
 from fv.runs.vector_files import FILES
-from fv.vectors.ranked import subset_vector
+from fv.vectors.rankings import subset_vector
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from fv.data.snapshot import Snapshot
 from fv.errors import ModelError
 from fv.evaluation.cells import grid
 from fv.evaluation.cost import encoded_alike
-from fv.evaluation.unrelated import read_unrelated
+from fv.evaluation.unrelated_texts import read_unrelated
 from fv.models.language_model import LanguageModel
+from fv.pricing.priced_model import PricedModel, priced_model, priced_model_of
 from fv.pricing.pricing import Processor, priced
-from fv.pricing.ready import ready_shapes
 from fv.pricing.shape import Shape
-from fv.pricing.shaped import Shaped, shaped, shaped_as
+from fv.pricing.shape_facts import ready_shapes
 from fv.pricing.stand_in import StandIn, StandInEffects, stand_in_values
 from fv.pricing.stepd import screened_score
 from fv.pricing.workload import Workload
@@ -49,16 +49,16 @@ def run_plan(config: Config) -> None:
     print_price(priced(load, processor, notes, config.injection.quick_eval))
 
 
-def model_of(plan: PlanConfig, model: ModelConfig, compute: ComputeConfig) -> Shaped:
+def model_of(plan: PlanConfig, model: ModelConfig, compute: ComputeConfig) -> PricedModel:
     """The shape that is priced.
 
     Raises:
         ModelError: nothing is known of it here.
     """
     if plan.shape is not None:
-        return shaped_as(plan.shape, compute, plan.called("shape"))
+        return priced_model_of(plan.shape, compute, plan.called("shape"))
     try:
-        return shaped(model, compute)
+        return priced_model(model, compute)
     except ModelError as error:
         raise ModelError(
             f"{error} A plan needs no more than its config.json, in the folder model.path; or take one of the ready "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fv.errors import ArtifactError
-from fv.evaluation.over_seeds import head_counts, means_over_seeds
+from fv.evaluation.seeds import head_counts, means_over_seeds
 from fv.evaluation.summary import records
 from fv.files import digest_of
 from fv.runs.locks import locked

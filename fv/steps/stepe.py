@@ -27,7 +27,7 @@ from fv.steps.analyses import analyse_after
 from fv.steps.holder import ModelHolder
 from fv.steps.summary import grid_summary
 from fv.vectors.names import source_name
-from fv.vectors.ranked import TopHeads, with_vectors
+from fv.vectors.rankings import TopHeads, with_vectors
 from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow

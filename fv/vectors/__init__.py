@@ -1,4 +1,4 @@
-"""Function vectors: what they are made of, what they are called, their controls, their files."""
+"""Function vectors: their heads, names, controls, refits and files."""
 
 from fv.vectors.controls import isotropic_vectors, mean_vector, random_head_sets, vectors_of_random_outputs
 from fv.vectors.file import load_vector, read_vector

@@ -1,6 +1,6 @@
-"""What controls of a function vector are made of: vectors and heads that should not carry the relation.
+"""Controls of a function vector: vectors and sets of heads that should not carry the relation.
 
-Definitions and sources: docs/methods.md, "Controls". Every draw is seeded by the run's seed and by what it is for.
+Definitions and sources: docs/methods.md, "Controls". Every draw is seeded by the run's seed and its own purpose.
 """
 
 from collections import Counter, defaultdict
@@ -18,40 +18,40 @@ from fv.seeding import generator_for
 from fv.vectors.vector import Vector
 
 MOST_REPEATS = 200
-"""Draws in a row that were drawn before, after which there are no new ones."""
+"""Number of repeated draws in a row after which no new ones are expected."""
 
 
 def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[Tensor]:
-    """Gaussian vectors of uniform direction and of the norm of `vector`."""
+    """Draw vectors of uniformly random direction and of the norm of `vector`."""
     drawn = torch.from_numpy(rng.standard_normal((count, len(vector))))
     scaled = drawn / drawn.norm(dim=1, keepdim=True) * vector.double().norm()
     return list(scaled.to(vector.dtype))
 
 
 def isotropic_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
-    """The first `count` draws of random vectors of a function vector's norm, each (d_model,)."""
+    """Draw `count` vectors of random direction and of a function vector's norm, each (d_model,)."""
     return norm_matched(vector.values, count, generator_for(seed, "random_vector", vector.name))
 
 
 def vectors_of_random_outputs(
     lm: LanguageModel, vector: Vector, made_of: VectorHeads, count: int, seed: int
 ) -> list[Tensor]:
-    """The first `count` draws of what random outputs of a vector's heads add to the residual stream, each (d_model,).
+    """Draw `count` vectors that random outputs of a vector's heads would add to the residual stream, each (d_model,).
 
-    Each head's mean output is replaced by a Gaussian direction of the same norm and goes through the same output
-    projection. Such vectors lie where heads write. Isotropic ones of the vector's norm need not act at all: on models
-    whose stream has a few dimensions of great norm they do nothing but harm.
+    Each head's mean output is replaced by a random direction of the same norm, and goes through the same output
+    projection. So these vectors lie in the subspace that the heads write to. Isotropic vectors of the same norm may be
+    too weak a control: in models whose residual stream has a few dimensions of very large norm, they only do harm.
 
     Args:
         lm: the model.
         vector: the function vector.
         made_of: its heads and means.
-        count: how many.
+        count: number of vectors; a larger number keeps the first ones.
         seed: the run's seed.
     """
     rng, clean = generator_for(seed, "random_outputs", vector.name), made_of.means.clean
     outputs = torch.zeros(count, *clean.shape, dtype=torch.float64)  # (count, n_layers, n_heads, head_dim)
-    # Draw by draw, so that more draws keep the first.
+    # One draw after the other, so that a larger count keeps the first draws.
     for drawn in outputs:
         for layer, head in sorted(made_of.heads):
             drawn[layer, head] = norm_matched(clean[layer, head].double(), 1, rng)[0]
@@ -63,7 +63,7 @@ def vectors_of_random_outputs(
 
 
 def heads_outside(heads: Sequence[Head], every: Sequence[Head]) -> dict[int, list[Head]]:
-    """{layer: those of `every` that are not in `heads`, in order}, by layer."""
+    """Group the heads of `every` that are not in `heads` by layer: {layer: its heads in order}."""
     inside, outside = set(heads), defaultdict(list)
     for head in sorted(every):
         if head not in inside:
@@ -74,15 +74,15 @@ def heads_outside(heads: Sequence[Head], every: Sequence[Head]) -> dict[int, lis
 def layer_matched_heads(
     heads: Sequence[Head], outside: Mapping[int, Sequence[Head]], rng: np.random.Generator
 ) -> tuple[Head, ...] | None:
-    """Random heads outside `heads`, as many in each layer.
+    """Draw random heads outside `heads`, as many in each layer as `heads` has there.
 
-    Where a layer has too few others, the rest come from the layers nearest to it, the lower of two first. None where
-    there are fewer heads outside than inside.
+    If a layer has too few other heads, the rest come from the nearest layers, the lower one first. None if there are
+    fewer heads outside than inside.
 
     Args:
-        heads: the heads.
-        outside: the others, as `heads_outside` has them.
-        rng: the generator.
+        heads: the heads to match.
+        outside: all other heads by layer, from `heads_outside`.
+        rng: the random generator.
     """
     left = {layer: list(others) for layer, others in outside.items()}
     if sum(map(len, left.values())) < len(heads):
@@ -98,19 +98,19 @@ def layer_matched_heads(
 
 
 class HeadSets(NamedTuple):
-    """Distinct draws of random heads, and whether there are no others."""
+    """Distinct random sets of heads, and whether these are all that can be drawn."""
 
     sets: list[tuple[Head, ...]]
     all_draws: bool
 
 
 def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int) -> HeadSets:
-    """At most `count` distinct draws of layer-matched random heads; none where there are too few heads outside."""
+    """Draw at most `count` distinct sets of layer-matched random heads; none if too few heads are outside."""
     rng = generator_for(seed, "random_heads", vector.name)
     outside = heads_outside(made_of.heads, made_of.every)
     sets: list[tuple[Head, ...]] = []
     repeats = 0
-    # One more than asked for, which tells whether there are others.
+    # One more than requested, to find out whether there are others.
     while len(sets) <= count and repeats < MOST_REPEATS:
         heads = layer_matched_heads(made_of.heads, outside, rng)
         if heads is None:
@@ -124,6 +124,6 @@ def random_head_sets(vector: Vector, made_of: VectorHeads, count: int, seed: int
 
 
 def mean_vector(vectors: Sequence[Tensor]) -> Tensor:
-    """The mean of vectors of one type, each (d_model,), taken in float64."""
+    """Mean of vectors of one dtype, each (d_model,), computed in float64."""
     stacked = torch.stack(list(vectors))  # (n_vectors, d_model)
     return stacked.double().mean(0).to(stacked.dtype)

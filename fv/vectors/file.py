@@ -1,4 +1,4 @@
-"""Vectors in files: a bare tensor as `torch.save` writes it, or safetensors with what the vector is made of."""
+"""Files of vectors: a bare tensor written by `torch.save`, or safetensors with metadata on the vector's heads."""
 
 import json
 from os import PathLike
@@ -17,7 +17,7 @@ from fv.vectors.vector import FORM, Vector
 
 
 class _MadeOf(BaseModel):
-    """What a vector's file says of it."""
+    """Metadata of a vector's file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -31,15 +31,15 @@ class _MadeOf(BaseModel):
 
 
 def read_vector(path: Path, lm: LanguageModel) -> Vector:
-    """Read one (d_model,) vector of either form, for a model.
+    """Read one (d_model,) vector for a model, from either kind of file.
 
     Raises:
-        ArtifactError: the file is missing or truncated, or holds no such vector.
+        ArtifactError: the file is missing or truncated, or does not hold such a vector.
     """
     loaded = load_vector(path) if path.suffix == ".safetensors" else None
     values = read_torch(path) if loaded is None else loaded.values
     if flaw := flaw_of(values, lm.d_model):
-        raise ArtifactError(f"{path} holds {flaw}, where a ({lm.d_model},) vector of {lm.name} is due.")
+        raise ArtifactError(f"{path} holds {flaw}; {lm.name} needs a ({lm.d_model},) vector.")
     return Vector.of(values) if loaded is None else loaded
 
 
@@ -47,7 +47,7 @@ def load_vector(path: str | PathLike[str]) -> Vector:
     """Read a vector that `Vector.save` wrote.
 
     Raises:
-        ArtifactError: the file is missing or truncated, or holds no such vector.
+        ArtifactError: the file is missing or truncated, or does not hold such a vector.
 
     Example:
         >>> vector.save(folder / "antonym.safetensors")
@@ -61,11 +61,11 @@ def load_vector(path: str | PathLike[str]) -> Vector:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{file} does not say what its vector is made of ({where}: {first['msg']}).") from None
+        raise ArtifactError(f"{file} has no valid metadata of a vector ({where}: {first['msg']}).") from None
     if others := sorted({*tensors} - {"vector"}):
         raise ArtifactError(f"{file} holds more than a vector: {shorten(others)}.")
     if flaw := flaw_of(tensors.get("vector")):
-        raise ArtifactError(f"{file} holds {flaw}, and no vector of finite numbers.")
+        raise ArtifactError(f"{file} holds {flaw} instead of a vector of finite numbers.")
     with reading(file):
         origin = None if made_of.origin is None else Origin.parse(made_of.origin)
     heads = tuple(Head(*head) for head in made_of.heads)

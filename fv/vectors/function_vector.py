@@ -1,8 +1,8 @@
-"""Function vectors: what the chosen heads add to the residual stream on average (spec section 1).
+"""Function vectors: the average contribution of the chosen heads to the residual stream (spec section 1).
 
 FV = sum over the top-k heads of W_O[layer][:, slice of head] @ clean_mean[layer, head]. The projection's bias is
-not added: it belongs to the layer, not to a head. Families that scale or normalise the attention output before they
-add it are followed there, with the norm's scale at the clean mean (`LanguageModel.added_by`).
+not added: it belongs to the layer, not to a head. For families that scale or normalise the attention output before
+adding it, the same is done here, with the norm's scale taken at the clean mean (`LanguageModel.added_by`).
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 
 OTHER_MODEL = (
-    "Measure effects with this model (fv.indirect_effects); to try the other's heads here, name them with these: "
-    "heads=other.top(10)."
+    "Measure effects with this model (fv.indirect_effects); to try the other model's heads here, pass them beside "
+    "these effects: heads=other.top(10)."
 )
-"""What to do with effects of another model, whose means would go through this model's projections."""
+"""Advice for effects of another model, whose means must not go through this model's projections."""
 
 
 def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
-    """The function vector split by the layer its heads are in.
+    """Function vector, split by the layers of its heads.
 
     Args:
         lm: the model whose output projections are used.
-        clean_mean: (n_layers, n_heads, head_dim).
+        clean_mean: mean head outputs, (n_layers, n_heads, head_dim).
         heads: the chosen heads.
 
     Returns:
         (n_layers, d_model) on the CPU; its sum over layers is the function vector.
 
     Raises:
-        ModelError: the clean mean is of a model of another shape.
+        ModelError: the clean mean comes from a model of another shape.
     """
     if clean_mean.shape != (lm.n_layers, lm.n_heads, lm.head_dim):
         raise ModelError(
             f"The clean mean is {tuple(clean_mean.shape)}, and {lm.name} has (n_layers, n_heads, head_dim) = "
-            f"{(lm.n_layers, lm.n_heads, lm.head_dim)}: they are of different models."
+            f"{(lm.n_layers, lm.n_heads, lm.head_dim)}: they belong to different models."
         )
     parts = torch.zeros(lm.n_layers, lm.d_model, dtype=torch.float64)
     for layer in {head.layer for head in heads}:
@@ -52,7 +52,7 @@ def vector_by_layer(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]
 
 
 def vector_of_heads(lm: LanguageModel, clean_mean: Tensor, heads: Sequence[Head]) -> Tensor:
-    """The function vector (d_model,) of `heads`."""
+    """Function vector of `heads`, (d_model,)."""
     return vector_by_layer(lm, clean_mean, heads).sum(0)
 
 
@@ -64,26 +64,27 @@ def function_vector(
     heads: Sequence[Head] | None = None,
     key: str = KEYS[0],
 ) -> Vector:
-    """The function vector of a relation: what its best heads add to the residual stream on average.
+    """Build the function vector of a relation: the average contribution of its best heads to the residual stream.
 
     Args:
         lm: the model whose output projections are used.
-        effects: of one relation, `effects["antonym"]`, or of several, `effects.mean()`; its clean means are used.
-        k: how many of its own ranking's best heads; 10 unless `heads` are given.
-        heads: these heads, (layer, head) each, instead; of the average over relations, say, as in the paper:
-            `effects.mean().top(10)`.
+        effects: effects of one relation, `effects["antonym"]`, or of several, `effects.mean()`; their clean means are
+            used.
+        k: number of best heads of these effects' own ranking; 10 unless `heads` are given.
+        heads: heads to use instead, (layer, head) each; for example the best on average over relations, as in the
+            paper: `effects.mean().top(10)`.
         key: the column that ranks heads.
 
     Returns:
         the vector; `vector.values` is (d_model,).
 
     Raises:
-        ConfigError: both `k` and `heads`, a head twice or out of range, or more heads than were measured.
-            Or the effects are of another model: heads may be another's, means of activations may not.
-        ModelError: the effects are of a model of another shape.
+        ConfigError: both `k` and `heads` are given, a head is given twice or is out of range, or `k` is more than the
+            measured heads. Also if the effects come from another model: its heads may be used here, its means not.
+        ModelError: the effects come from a model of another shape.
 
     Warns:
-        FvWarning: they are of another tokenizer, or it cannot be told whether they are of this model.
+        FvWarning: the effects come from another tokenizer, or from a model that may not be this one.
 
     Example:
         >>> vector = fv.function_vector(lm, effects["antonym"], k=10)
@@ -92,8 +93,8 @@ def function_vector(
     """
     if not isinstance(effects, HeadEffects):
         raise ConfigError(
-            f"effects is a {type(effects).__name__}, where those of one relation are due, effects['…'], or their "
-            "average, effects.mean()."
+            f"effects is a {type(effects).__name__}; pass the effects of one relation, effects['…'], or their average, "
+            "effects.mean()."
         )
     if k is not None and heads is not None:
         raise ConfigError("k takes a ranking's best heads, and heads names them; give one.")
@@ -111,7 +112,7 @@ def function_vector(
 
 
 def _kind(effects: HeadEffects, heads: Sequence[Head], key: str) -> str:
-    """What a vector of these heads is: the same as a run calls it, whichever way the heads were named."""
+    """Kind of a vector of these heads, named as in a run, whether the heads were given or chosen by `k`."""
     ways = {"global": effects} if effects.q_id is None else {"qid": effects, "aie_qid": effects.measured.mean()}
     for kind, by in ways.items():
         if len(heads) <= len(by.table) and by.top(len(heads), key) == list(heads):
@@ -120,10 +121,10 @@ def _kind(effects: HeadEffects, heads: Sequence[Head], key: str) -> str:
 
 
 def checked_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> list[Head]:
-    """Heads that a model has, each once.
+    """Return the given heads if the model has them, each once.
 
     Raises:
-        ConfigError: naming the one that is not, or is there twice.
+        ConfigError: a head is out of range or given twice, or none is given; the message names the head.
     """
     found = []
     for head in heads:
@@ -137,5 +138,5 @@ def checked_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> list[He
             raise ConfigError(f"heads names {tuple(pair)} twice.")
         found.append(Head(*pair))
     if not found:
-        raise ConfigError("heads names no head.")
+        raise ConfigError("heads is empty; name at least one head.")
     return found

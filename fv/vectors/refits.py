@@ -1,8 +1,8 @@
-"""Refits: a function vector made again from resampled fit trials (docs/methods.md, "Refits").
+"""Refits: function vectors rebuilt from resampled fit trials (docs/methods.md, "Refits").
 
-Fit trials that happened to be drawn choose the heads and make the means. A refit draws them again with replacement, by
-their queries, ranks the heads by the effects of the trials drawn, and takes the means over their prompts. Nothing is
-run for it. Its spread reproduces how vectors of other fit trials differ.
+A vector depends on the fit trials that happened to be drawn: they rank the heads and give the means. A refit resamples
+their queries with replacement, ranks the heads by the effects of the drawn trials, and averages over their prompts. It
+needs no run of the model. The spread of refits estimates how much vectors from other fit trials would differ.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,11 @@ from fv.vectors.function_vector import vector_of_heads
 from fv.vectors.vector import Vector
 
 MOST_DRAWS = 1000
-"""Draws in a row without any patched trial among them, after which there are too few trials to resample."""
+"""Number of failed draws in a row after which resampling is given up, since too few trials are patched."""
 
 
 class Refit(NamedTuple):
-    """One refit: the vector, and what the same heads make of corrupted prompts, (d_model,) each."""
+    """One refit: its heads, its vector, and the vector of the same heads over corrupted prompts, (d_model,) each."""
 
     heads: tuple[Head, ...]
     vector: Tensor
@@ -36,22 +36,27 @@ class Refit(NamedTuple):
 
 @dataclass(frozen=True)
 class _FitTrials:
-    """A relation's fit trials: how heads act on those that are patched, and the outputs of those that are averaged;
-    both are the first so many of all."""
+    """A relation's fit trials: effects on the patched trials, and head outputs on the averaged trials.
+
+    Patched trials and averaged trials are each the first of all fit trials, so one set contains the other.
+    """
 
     effects: TrialEffects
     outputs: PromptOutputs
 
     @property
     def queries(self) -> np.ndarray:
-        """The number of each trial's query, (n_trials,)."""
+        """Number of each trial's query, (n_trials,) int."""
         patched, n_averaged = self.effects.query_numbers, len(self.outputs.clean)
-        # Numbers are below that of the trials: averaged trials beyond the patched ones count as queries of their own.
+        # Query numbers are below the number of patched trials. Averaged trials beyond the patched ones count as
+        # queries of their own.
         return np.concatenate([patched, np.arange(len(patched), max(n_averaged, len(patched)))])
 
     def drawn(self, rng: np.random.Generator) -> np.ndarray | None:
-        """How often each trial is drawn, (n_trials,), where queries are drawn with replacement; None where no draw has
-        both a patched and an averaged trial."""
+        """Draw queries with replacement; returns each trial's number of draws, (n_trials,) int.
+
+        None if no draw contains both a patched and an averaged trial.
+        """
         _, numbers = np.unique(self.queries, return_inverse=True)
         n = numbers.max() + 1
         for _ in range(MOST_DRAWS):
@@ -61,7 +66,7 @@ class _FitTrials:
         return None
 
     def scores(self, key: str, times: np.ndarray) -> np.ndarray:
-        """The mean effect of each head over the trials drawn, (n_layers, n_heads); NaN where it was not measured."""
+        """Mean effect of each head over the drawn trials, (n_layers, n_heads); NaN for heads not measured."""
         values = self.effects.delta_p if key == "mean_delta_p" else self.effects.delta_logprob
         weights = times[: len(values)]
         return np.tensordot(weights / weights.sum(), values, axes=1)
@@ -70,17 +75,17 @@ class _FitTrials:
 def refits(
     lm: LanguageModel, effects: Effects, vector: Vector, ranking: Ranking, count: int, seed: int
 ) -> Iterator[Refit]:
-    """Make a vector again from resampled fit trials; none where it is not known what it was made of.
+    """Rebuild a vector from resampled fit trials; yields nothing if the vector's heads or prompts are not known.
 
-    A vector of its relation's own best heads takes the best heads of the trials drawn. One of the AIE's heads draws the
-    trials of every relation. One whose heads were named keeps them.
+    A vector of its relation's own best heads is rebuilt from the best heads of the drawn trials. For a vector of the
+    AIE's heads, trials of every relation are drawn. A vector of named heads keeps them.
 
     Args:
         lm: the model.
-        effects: of all relations, with the head outputs of their prompts.
+        effects: effects of all relations, with the head outputs of their prompts.
         vector: the vector.
-        ranking: how its heads were ranked.
-        count: how many.
+        ranking: the ranking that chose its heads.
+        count: number of refits.
         seed: the run's seed.
     """
     k, q_id, kind = vector.k or ranking.k, vector.source_qid, vector.kind
@@ -111,21 +116,25 @@ def refits(
 
 
 def best_heads(score: np.ndarray, k: int) -> list[Head]:
-    """The `k` heads of the highest score, (n_layers, n_heads), best first, ties to the lower layer and head; those that
-    have none (NaN) are left out."""
+    """The `k` heads with the highest score, best first, ties to the lower layer and head.
+
+    Args:
+        score: (n_layers, n_heads); heads with NaN are left out.
+        k: number of heads.
+    """
     order = np.argsort(-score, axis=None, kind="stable")[: min(k, int((~np.isnan(score)).sum()))]  # NaN is last
     layers, heads = np.unravel_index(order, score.shape)
     return [Head(layer, head) for layer, head in zip(layers.tolist(), heads.tolist(), strict=True)]
 
 
 def _fit_trials(effects: Effects, q_id: str) -> _FitTrials | None:
-    """None where head outputs were not kept, or nothing was measured of the relation."""
+    """Fit trials of a relation; None if its head outputs were not kept, or its effects not measured."""
     outputs = effects.means[q_id].prompts
     return None if outputs is None or q_id not in effects.effects else _FitTrials(effects.effects[q_id], outputs)
 
 
 def _mean(name: str, drawn: Iterable[tuple[_FitTrials, np.ndarray]]) -> Tensor:
-    """The unweighted mean over relations of the mean outputs of the trials drawn, (n_layers, n_heads, head_dim)."""
+    """Unweighted mean over relations of the drawn trials' mean head outputs, (n_layers, n_heads, head_dim)."""
     means = []
     for own, times in drawn:
         outputs: Tensor = getattr(own.outputs, name)

@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""The number formats that a vector may have: complex numbers, float8 and integers cannot be added to a
-residual stream."""
+"""Number formats that a vector may have; complex numbers, float8 and integers cannot be added to a residual stream."""
 
 
 def flaw_of(values: Any, d_model: int | None = None) -> str:
-    """A few words if `values` are no (d_model,) tensor of finite real numbers, on what they are; else empty.
+    """Describe `values` in a few words if they are not a (d_model,) tensor of finite real numbers; else "".
 
     Args:
-        values: whatever was given or read.
-        d_model: how wide they are to be; None for any width above 0.
+        values: any object that was given or read.
+        d_model: required width; None for any width above 0.
     """
     if not isinstance(values, Tensor):
         return type(values).__name__

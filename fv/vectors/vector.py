@@ -1,4 +1,4 @@
-"""A vector to inject: its values, what it is made of, and how strong it is at a cell (spec sections 1 and 2)."""
+"""Vector to inject: its values, its heads, and its strength at a cell (spec sections 1 and 2)."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -17,23 +17,24 @@ from fv.vectors.names import FILE, vector_name
 from fv.vectors.values import flaw_of
 
 FORM = "function_vector"
-"""What a file of one says that it is."""
+"""Name of the file format, stored in the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    r"""A vector to inject.
+    r"""Vector to inject into the residual stream.
 
     Attributes:
         source: its name without its k, `fv.vectors.names.source_name`.
-        kind: `qid`, of a relation's own best heads; `aie_qid`, of the AIE's; `heads`, of heads that were named;
-            `global`, of the AIE's heads and the mean over relations; `file`.
-        source_qid: the relation it stands for, if any; its in-domain relation.
+        kind: origin of its heads and means: `qid`, a relation's own best heads and means; `aie_qid`, the AIE's heads
+            and a relation's means; `heads`, heads named by the caller; `global`, the AIE's heads and the mean over
+            relations; `file`, a vector of unknown origin.
+        source_qid: the relation it represents, its in-domain relation; None if there is none.
         values: (d_model,).
-        k: how many heads it is made of; None where that is not known.
-        of_several: whether there are vectors of other k from the same source, which names must tell apart.
-        heads: what it is made of, best first; empty where that is not known.
-        origin: the model and the prompts it was measured with; None where they are not known.
+        k: number of its heads; None if not known.
+        of_several: whether the same source has vectors of other k, so that the name must contain k.
+        heads: its heads, best first; empty if not known.
+        origin: the model and the prompts it was measured with; None if not known.
 
     Example:
         >>> vector = fv.function_vector(lm, effects["antonym"], k=10)
@@ -51,36 +52,36 @@ class Vector:
 
     @classmethod
     def of(cls, values: Tensor, name: str = FILE) -> "Vector":
-        """A vector of one's own.
+        """Wrap values of your own as a vector.
 
         Args:
             values: (d_model,).
-            name: what tables call it.
+            name: its name in tables.
 
         Raises:
-            ConfigError: it is no vector of finite numbers.
+            ConfigError: `values` is not a (d_model,) tensor of finite numbers.
         """
         if flaw := flaw_of(values):
-            raise ConfigError(f"values is {flaw}, where a (d_model,) tensor of finite numbers is due.")
+            raise ConfigError(f"values is {flaw}; it must be a (d_model,) tensor of finite numbers.")
         return cls(name, FILE, None, values)
 
     @property
     def name(self) -> str:
-        """What tells the vector from every other one of the run."""
+        """Name of the vector, unique within a run."""
         return vector_name(self.source, self.k if self.of_several else None)
 
     @property
     def norm(self) -> float:
-        """Its length."""
+        """Euclidean norm of the values."""
         return norm_of(self.values)
 
     def at(self, cell: Cell | None = None, *, layer: int | None = None, alpha: float = 1.0) -> AddVector:
-        """The edit that adds the vector, `alpha` times, to the residual stream behind a block.
+        """Edit that adds `alpha` times the vector to the residual stream after a block.
 
         Args:
             cell: layer and alpha, such as the `cell` that `fv.evaluate` chose.
-            layer: the block, where no cell is given.
-            alpha: the factor, where no cell is given.
+            layer: the block, if no cell is given.
+            alpha: the factor, if no cell is given.
 
         Raises:
             ConfigError: neither a cell nor a layer is given, or both; a layer is below 0, or alpha is not finite.
@@ -94,7 +95,7 @@ class Vector:
         return AddVector(at_layer, factor * self.values, ending, made_by)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it as safetensors, with what it is made of as metadata; `fv.load_vector` reads it back."""
+        """Write the vector as safetensors, with its heads and origin as metadata; `fv.load_vector` reads it back."""
         made_of = {
             "form": FORM,
             **{name: getattr(self, name) for name in ("source", "kind", "source_qid", "k")},
@@ -115,13 +116,13 @@ class Vector:
 
 
 def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
-    """The factor on `vector` at a cell.
+    """Factor by which `vector` is multiplied at a cell.
 
     Args:
         vector: (d_model,).
         cell: layer and alpha.
-        residual_norm: the mean norm of the residual stream behind each block, (n_layers,), where alpha is a multiple of
-            it (`AlphaUnit.residual`); None where alpha is a factor on the vector as it is.
+        residual_norm: mean norm of the residual stream after each block, (n_layers,), if alpha is relative to it
+            (`AlphaUnit.residual`); None if alpha itself is the factor.
     """
     if residual_norm is None:
         return cell.alpha
@@ -130,5 +131,5 @@ def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
 
 
 def norm_of(vector: Tensor) -> float:
-    """A vector's length."""
+    """Euclidean norm of a vector."""
     return float(vector.double().norm())

@@ -8,9 +8,9 @@ from conftest import MakeConfig
 from fv.evaluation.caveats import says_nothing
 from fv.evaluation.summary import records
 from fv.files import read_json
-from fv.report.facts import Facts
 from fv.report.findings import finding_of
 from fv.report.page_tables import tables_of
+from fv.report.results import RunResults
 from fv.report.summary import Summary
 from fv.report.terminal import print_report
 from fv.runs.paths import RunPaths
@@ -38,7 +38,7 @@ def test_trials_that_chose_the_heads_are_not_called_held_out(
     assert any("chose the heads" in line for line in summary["warnings"])
     print_report(step6)
     said = " ".join(capsys.readouterr().out.split())
-    assert "all of them chose the heads and made the vectors" in said and "their test trials" not in said
+    assert "all of them chose the heads and gave the vectors" in said and "trials, the test trials" not in said
     apart = run_pipeline(make_config(*tiny_overrides, "run_id=apart"))
     assert read_json(apart / "eval_summary.json")["eval_split"] == "eval"
     assert not any("chose the heads" in line for line in read_json(apart / "eval_summary.json")["warnings"])
@@ -64,12 +64,12 @@ def test_relations_whose_first_tokens_collide_are_led_by_exact_match(
     assert any("same_start: 100% of its outputs share their first token" in line for line in summary["warnings"])
     print_report(step6)
     said = " ".join(capsys.readouterr().out.split())
-    facts = Facts(open_run(RunPaths.of(config).root))
-    (row,) = records(facts.own)
-    assert "exact match goes from 0.00 to 0.00" in finding_of(facts, row)[0]
-    results = tables_of(facts)[0]
-    assert "Accuracy is exact match in same_start" in results.note and "norm" in results.header
-    assert "→ 0.00 exact" in said and "Beside it: accuracy (exact match of same_start) and Δ log p" in said
+    results = RunResults(open_run(RunPaths.of(config).root))
+    (row,) = records(results.own)
+    assert "exact match goes from 0.00 to 0.00" in finding_of(results, row)[0]
+    shown = tables_of(results)[0]
+    assert "Accuracy is exact match in same_start" in shown.note and "norm" in shown.header
+    assert "→ 0.00 exact" in said and "For comparison: accuracy (exact match of same_start) and Δ log p" in said
 
 
 @pytest.mark.parametrize(("lead", "due"), [("top1", (0.5, 1.0)), ("exact_match", (0.0, 0.25))])

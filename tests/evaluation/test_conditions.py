@@ -18,7 +18,7 @@ from fv.errors import ConfigError
 from fv.evaluation import Candidate, Injected, condition_providers, only
 from fv.evaluation.candidate import LayerVectors
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
-from fv.evaluation.settled import Stream, settled
+from fv.evaluation.condition import Stream, settled
 from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects
@@ -27,9 +27,9 @@ from fv.interventions.edits import SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.controls import isotropic_vectors, random_head_sets, vectors_of_random_outputs
-from fv.vectors.made_of import vector_of as made_vector
 from fv.vectors.refits import refits
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import vector_of as made_vector
 
 NAMES = list(condition_providers())
 ALWAYS = {"zero_shot", "few_shot", "fv"}
@@ -138,7 +138,7 @@ def test_a_provider_that_needs_effects_is_refused_by_name_without_them_and_anoth
 ) -> None:
     vector = vector_of(lm, measured)
     if condition_providers()[name].needs_effects:
-        with pytest.raises(ConfigError, match=rf"^The conditions {name} are made of effects and means"):
+        with pytest.raises(ConfigError, match=rf"^The conditions {name} need effects and means"):
             candidates_of(lm, None, [vector], dict(only([name])))
     else:
         found, whole = (candidates_of(lm, what, [vector], dict(only([name]))) for what in (None, measured))

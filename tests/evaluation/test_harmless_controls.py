@@ -51,7 +51,7 @@ def trials(lm: LanguageModel) -> fv.Trials:
 def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
     lm: LanguageModel, along: Tensor, trials: fv.Trials
 ) -> None:
-    effects, vector = fv.indirect_effects(lm, trials, progress=False), fv.Vector.of(NORM * along[1])
+    effects, vector = fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False)), fv.Vector.of(NORM * along[1])
     result = fv.evaluate(
         lm, vector, trials, alphas=ALPHAS, controls=["random_vector", "layer_mean"], effects=effects, n_unrelated=0
     )

@@ -12,7 +12,7 @@ from fv.data.prompts import prompt_of
 from fv.data.trials import Trials
 from fv.errors import NotFiniteError
 from fv.evaluation.grid import eval_parts
-from fv.evaluation.unrelated import read_unrelated
+from fv.evaluation.unrelated_texts import read_unrelated
 from fv.heads.effects import Effects
 from fv.interventions.editable import EditableModel
 from fv.models.prompt import Prompt
@@ -33,7 +33,7 @@ def trials(lm: EditableModel) -> Trials:
 
 @pytest.fixture(scope="module")
 def effects(lm: EditableModel, trials: Trials) -> Effects:
-    return fv.indirect_effects(lm, trials, progress=False)
+    return fv.indirect_effects(lm, trials, compute=fv.Compute(progress=False))
 
 
 def prompts(lm: EditableModel, trials: Trials, split: str, kind: str) -> list[Prompt]:
@@ -51,7 +51,7 @@ def test_effects_of_a_prompt_without_numbers_are_refused_by_its_name(
     if kind == "zero_shot":  # a few-shot prompt may begin as it does
         said = rf"behind the (clean|zero-shot) prompt of the trial {Q}:fit:"
     with not_finite(lm, bad.token_ids), pytest.raises(NotFiniteError, match=said):
-        fv.indirect_effects(lm, trials, screen=screen, verify=2, progress=False)
+        fv.indirect_effects(lm, trials, screen=screen, verify=2, compute=fv.Compute(progress=False))
 
 
 @pytest.mark.parametrize("engine", ["naive", "expanded", "shared_prefix"])

@@ -16,7 +16,7 @@ def test_other_relations_vectors_are_of_heads_ranked_by_the_same_column(tiny_lla
     words = random.Random(11).sample(LETTERS, len(LETTERS))
     relations = {"one": list(zip(LETTERS, words, strict=True)), "two": list(zip(words, LETTERS, strict=True))}
     trials = fv.sample_trials(relations, tiny_llama, demos=2, fit=4, held_out=6, seed=11)
-    effects = fv.indirect_effects(tiny_llama, trials, progress=False)
+    effects = fv.indirect_effects(tiny_llama, trials, compute=fv.Compute(progress=False))
     assert len({frozenset(effects["two"].top(5, column)) for column in ("mean_delta_logprob", "mean_delta_p")}) == 2
     one, two = (fv.function_vector(tiny_llama, effects[q_id], k=5, key=key) for q_id in relations)
     result = fv.evaluate(

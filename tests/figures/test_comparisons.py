@@ -106,8 +106,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "no trial": (lambda: before_and_after(trial_rows().drop(columns="trial_id")), "No column trial_id"),
     "draws": (lambda: before_and_after(pd.concat([trial_rows()] * 2)), "Two rows for trial t0, condition zero_shot"),
-    "one condition": (lambda: before_and_after(trial_rows().query("condition == 'fv'")), "Two conditions are needed"),
-    "no trial left": (lambda: before_and_after(trial_rows().drop_duplicates("trial_id")), "Two conditions are needed"),
+    "one condition": (lambda: before_and_after(trial_rows().query("condition == 'fv'")), "Needed: two or more of"),
+    "no trial left": (lambda: before_and_after(trial_rows().drop_duplicates("trial_id")), "Needed: two or more of"),
     "infinite": (lambda: before_and_after(trial_rows().assign(logprob=-np.inf)), "infinite"),
 }
 

@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "other value": (lambda: ranking_convergence(curves(), 5, "gap"), "one of overlap_apart"),
     "no inclusion": (lambda: inclusion_probabilities(head_stability().drop(columns="inclusion"), 5, 9), "No column"),
     "two rankings": (lambda: inclusion_probabilities(pd.concat([head_stability()] * 2), 5, 9), "one ranking"),
-    "no share": (lambda: inclusion_probabilities(head_stability().assign(inclusion=1.5), 5, 9), "no probability"),
+    "no share": (lambda: inclusion_probabilities(head_stability().assign(inclusion=1.5), 5, 9), "not a probability"),
     "no heads": (lambda: inclusion_probabilities(head_stability(0), 5, 9), "No rows"),
 }
 

@@ -273,8 +273,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unknown unit": (lambda: head_heatmap(head_scores().assign(x=1.0), "x"), "unit='…'.*mean_delta_logprob"),
     "a head twice": (lambda: head_heatmap(pd.concat([head_scores()] * 2)), "Two rows for layer 0, head 0"),
     "small shape": (lambda: head_heatmap(head_scores(), shape=(4, 2)), "too small: the table goes to layer 3, head 2"),
-    "half a layer": (lambda: head_heatmap(head_scores(1).assign(layer=0.5)), "`layer` holds 0.5: whole numbers"),
-    "no layer": (lambda: head_heatmap(head_scores().replace({"layer": {2: np.nan}})), "`layer` holds nan: whole"),
+    "half a layer": (lambda: head_heatmap(head_scores(1).assign(layer=0.5)), "`layer` holds 0.5; it needs whole"),
+    "no layer": (lambda: head_heatmap(head_scores().replace({"layer": {2: np.nan}})), "`layer` holds nan; it needs"),
     "infinite": (lambda: head_heatmap(head_scores().replace(head_scores()[VALUE][0], np.inf)), "infinite at layer 0"),
     "whose interval": (
         lambda: head_heatmap(head_scores().assign(mean_delta_p=0.1), "mean_delta_p"),

@@ -94,7 +94,7 @@ def test_overlap_is_the_share_of_heads_that_two_relations_have_in_common(n: int,
     for row in figure.table.itertuples(index=False):
         assert row.shared == len(heads[row[0]] & heads[row[1]]) and row.value == row.shared / k
     assert (np.diag(image_of(figure)) == 1).all()
-    assert f"n = {k} heads a relation" in words(figure)
+    assert f"n = {k} heads per relation" in words(figure)
 
 
 def test_only_chosen_heads_are_compared() -> None:

@@ -22,7 +22,7 @@ from fv.heads.ranking import Ranking, heads_to_sweep
 from fv.heads.relations import effects_flow
 from fv.heads.screen import Screen as Screening
 from fv.heads.screen_report import screen_report
-from fv.heads.verified import Chosen
+from fv.heads.verification import Chosen
 from fv.interventions.editable import EditableModel
 from fv.interventions.engine import Head, PatchScores
 from fv.interventions.engines import make_engine
@@ -31,6 +31,8 @@ from fv.interventions.prompt_batch import PromptBatch
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.prompt import Prompt
 from fv.work.driver import SERIAL
+
+QUIET = fv.Compute(progress=False)
 
 N_LAYERS, N_HEADS, N_TRIALS = 3, 8, 5
 ALL = heads_to_sweep("all", "all", N_LAYERS, N_HEADS)
@@ -53,7 +55,7 @@ def trials(lm: EditableModel) -> fv.Trials:
 
 @pytest.fixture(scope="module")
 def exact(lm: EditableModel, trials: fv.Trials) -> Effects:
-    return fv.indirect_effects(lm, trials, progress=False)
+    return fv.indirect_effects(lm, trials, compute=QUIET)
 
 
 def score_of(**settings: Any) -> ScoreConfig:
@@ -113,7 +115,7 @@ def test_verified_heads_have_their_exact_effects_and_others_none(
     lm: EditableModel, trials: fv.Trials, exact: Effects, method: str, engine: str
 ) -> None:
     found = fv.indirect_effects(
-        lm, trials, screen=method, verify=2, verify_random=3, engine=engine, max_rows=80, progress=False
+        lm, trials, screen=method, verify=2, verify_random=3, compute=fv.Compute(engine=engine, max_rows=80)
     )
     verified = screen_of(found).verified
     assert 0 < len(verified) < len(ALL)
@@ -238,7 +240,14 @@ def test_no_more_is_verified_than_the_bound_allows(
 
 def test_only_heads_that_may_be_swept_are_screened_and_verified(lm: EditableModel, trials: fv.Trials) -> None:
     found = fv.indirect_effects(
-        lm, trials, layers=[1], heads=[0, 2, 3, 5], screen="gradient", verify=1, verify_random=0, progress=False
+        lm,
+        trials,
+        layers=[1],
+        heads=[0, 2, 3, 5],
+        screen="gradient",
+        verify=1,
+        verify_random=0,
+        compute=QUIET,
     )
     assert screen_of(found).candidates == [Head(1, 0), Head(1, 2), Head(1, 3), Head(1, 5)]
     assert {*screen_of(found).verified} <= {*screen_of(found).candidates}

@@ -21,7 +21,7 @@ from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, TrialError
 from fv.evaluation.cost import encoded_alike
 from fv.evaluation.questions import RelationQuestions
-from fv.evaluation.unrelated import read_unrelated
+from fv.evaluation.unrelated_texts import read_unrelated
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import added_tokens, adds_special_tokens, special_tokens_warning, used_tokens

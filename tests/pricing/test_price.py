@@ -17,11 +17,10 @@ from fv.errors import FvError
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
 from fv.pricing.ledger import StagePrice
-from fv.pricing.pricing import Processor, priced
+from fv.pricing.operations import Operations, PromptPass
+from fv.pricing.pricing import SELFCHECK_PASSES, SELFCHECK_TOKENS, Processor, priced
 from fv.pricing.shape import Shape
-from fv.pricing.start_up import SELFCHECK_PASSES, SELFCHECK_TOKENS
-from fv.pricing.throughput import Named
-from fv.pricing.work import PromptPass, Work
+from fv.pricing.throughput import GivenThroughput
 from fv.steps.pipeline import run_pipeline
 from fv.steps.plan import model_of, run_plan, workload_of
 
@@ -146,8 +145,8 @@ def test_the_self_check_runs_as_many_passes_as_it_is_priced_at(tiny_llama: Langu
 
 def test_small_passes_wait_for_the_weights_and_large_ones_for_the_arithmetic(tiny_llama: LanguageModel) -> None:
     shape = Shape.of(tiny_llama)
-    processor = Named(flops=1e9, bytes_per_second=1e8)
-    one, many = Work(), Work()
+    processor = GivenThroughput(flops=1e9, bytes_per_second=1e8)
+    one, many = Operations(), Operations()
     one.run_rows(1, 1)
     many.run_prompts(PromptPass(10, 100), 1)
     assert processor.seconds(one, shape) == pytest.approx(shape.block_weights * 4 / 1e8)

@@ -8,15 +8,15 @@ from fv.config import ComputeConfig, Dtype
 from fv.interventions.memory import TOKENS, bytes_a_row, rows_that_fit
 from fv.models.language_model import LanguageModel
 from fv.pricing.memory import prefix_bytes, token_bytes
+from fv.pricing.operations import PromptPass
+from fv.pricing.priced_model import priced_model_of
 from fv.pricing.shape import Shape
-from fv.pricing.shaped import shaped_as
-from fv.pricing.work import PromptPass
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama32_1b", "llama31_405b"])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     """Shapes without weights."""
-    return shaped_as(request.param, ComputeConfig(dtype=Dtype.bf16, strict=False)).lm
+    return priced_model_of(request.param, ComputeConfig(dtype=Dtype.bf16, strict=False)).lm
 
 
 @pytest.fixture(scope="module")

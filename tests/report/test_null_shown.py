@@ -9,9 +9,9 @@ from analysed import asked, tiny_settings
 from conftest import MakeConfig
 
 from fv.evaluation.null import NullDraws
-from fv.report.facts import Facts
 from fv.report.findings import finding_of
 from fv.report.page_tables import tables_of
+from fv.report.results import RunResults
 from fv.report.terminal import print_report
 from fv.runs.run import open_run
 from fv.steps.analyse import run_analyse
@@ -61,9 +61,9 @@ def root(finished: Path, tmp_path: Path) -> Path:
 def shown(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str, list[str]]:
     """What terminal and page say: the tables, the findings, and the header of the table of results."""
     print_report(root / "artifacts" / "step6")
-    facts = Facts(open_run(root))
-    findings = " ".join(line for row in facts.own.to_dict("records") for line in finding_of(facts, row))
-    return capsys.readouterr().out, findings, tables_of(facts)[0].header
+    results = RunResults(open_run(root))
+    findings = " ".join(line for row in results.own.to_dict("records") for line in finding_of(results, row))
+    return capsys.readouterr().out, findings, tables_of(results)[0].header
 
 
 @pytest.mark.slow

@@ -23,9 +23,9 @@ from page_reader import Page
 
 from fv.errors import ArtifactError, FvError
 from fv.report import page_tables, pictures, trial_list
-from fv.report.facts import Facts
 from fv.report.findings import what_was_done
 from fv.report.page import write_page
+from fv.report.results import RunResults
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
@@ -107,7 +107,7 @@ def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page
 
 
 def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_run: Run) -> None:
-    (shown,) = [table for table in page_tables.tables_of(Facts(hostile_run)) if table.name == "contrasts"]
+    (shown,) = [table for table in page_tables.tables_of(RunResults(hostile_run)) if table.name == "contrasts"]
     at = {name: shown.header.index(name) for name in ("minus", "n_draws", "draw_sd", "draw_min", "draw_max")}
     random = [row for row in shown.rows if row[at["minus"]].text == "random_vector"]
     assert random and {row[at["n_draws"]].exact for row in random} == {"20"}
@@ -194,7 +194,7 @@ def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refus
         f"{kind}_0{n}" for kind in ("layers", "trials") for n in (2, 3)
     }
     assert {"heads", "contrasts", "transfer", "cosines", "cost", "head_count", "layers_01", "trials_01"} <= svg
-    with pytest.raises(FvError, match=r"^formats='gif' must be one of svg, pdf, png\.$"):
+    with pytest.raises(FvError, match=r"'gif' is not one of svg, pdf, png\."):
         write_page(hostile_run, ("gif",))
 
 
@@ -205,7 +205,7 @@ def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: p
     monkeypatch.setattr(trial_list, "MOST_LETTERS", 10)
     monkeypatch.setattr(pictures, "MOST_RELATIONS", 2)
     monkeypatch.setattr(pictures, "MOST_NAMES", 2)
-    sizes = {each.name: len(each.figure.table) for each in pictures.pictures_of(Facts(hostile_run))}
+    sizes = {each.name: len(each.figure.table) for each in pictures.pictures_of(RunResults(hostile_run))}
     assert sizes["transfer"] == sizes["cosines"] == sizes["shared_heads"] == 4
     html = write_page(hostile_run).read_text(encoding="utf-8")
     cut = Page(html)
@@ -221,7 +221,7 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
     shutil.copytree(hostile_run.paths.root, root)
     shutil.rmtree(root / "artifacts" / "step6")
     html = write_page(open_run(root)).read_text(encoding="utf-8")
-    assert "Step6 has not run" in html and "No answers were taken" in html and 'id="figure-heads"' in html
+    assert "Step6 has not run" in html and "This run recorded no answers" in html and 'id="figure-heads"' in html
     (root / "artifacts" / "fv_global_resid_meta.json").unlink()
     html = write_page(open_run(root)).read_text(encoding="utf-8")
     assert "StepE has not run" in html and 'id="figure-heads"' in html
@@ -232,17 +232,21 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
     config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
     run_pipeline(config)
     html = write_page(open_run(RunPaths.of(config).root)).read_text(encoding="utf-8")
-    assert "No answers were taken" in html and "Step6 ran its grid alone" in html
+    assert "This run recorded no answers" in html and "Step6 ran only its grid" in html
     assert len(Page(html).cells["results"]) == 3
 
 
 @pytest.mark.parametrize(
     ("settings", "told", "untold"),
     [
-        ([], "Dev trials chose layer and strength among 3 cells; the numbers are of other trials", "fit trials"),
-        (["injection.layer=1"], "Layer 1 and α = 1 were given, not chosen; the numbers are of all test", "Dev trials"),
+        ([], "Dev trials chose layer and strength among 3 cells; the numbers are from other trials", "fit trials"),
+        (
+            ["injection.layer=1"],
+            "Layer 1 and α = 1 were given, not chosen; the numbers are from all",
+            "Dev trials",
+        ),
         (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),
-        (["data.split=shared"], "All of them are fit trials, which chose the heads and made the vectors", "given"),
+        (["data.split=shared"], "All of them are fit trials, which chose the heads and gave the vectors", "given"),
     ],
 )
 def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(
@@ -250,7 +254,7 @@ def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of
 ) -> None:
     config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", *settings)
     run_pipeline(config)
-    said = " ".join(what_was_done(Facts(open_run(RunPaths.of(config).root))))
+    said = " ".join(what_was_done(RunResults(open_run(RunPaths.of(config).root))))
     assert told in said and untold not in said
 
 

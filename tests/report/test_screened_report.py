@@ -7,10 +7,10 @@ import pytest
 from conftest import MakeConfig
 from page_reader import Page
 
-from fv.report.facts import Facts
 from fv.report.page import write_page
 from fv.report.pictures import pictures_of
-from fv.report.screened import screen_sentences, screen_table
+from fv.report.results import RunResults
+from fv.report.screen import screen_sentences, screen_table
 from fv.report.terminal import print_heads, print_report
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
@@ -59,8 +59,8 @@ def report(n_random: int, *rounds: tuple[int, int, int]) -> dict[str, object]:
         ),
         (
             report(30, (40, 90, 1), (80, 130, 2)),
-            "Screened by gradient: effects of 130 of 270 heads were measured, the best 80 by estimate after the best "
-            "40 missed some. Of the 30 drawn at random 2 are in a top 10.",
+            "Screened by gradient: effects of 130 of 270 heads were measured: the 80 best by estimate, after the "
+            "40 best had missed some. Of the 30 drawn at random 2 are in a top 10.",
         ),
         (
             report(0, (40, 60, 0)),
@@ -85,14 +85,14 @@ def test_the_page_says_so_and_shows_how_far_the_choice_can_be_trusted(run: Run) 
     record = run.record("screen_report")
     assert f"{record['n_verified']['all']} of 12 attention heads were each tried" in html
     assert "every attention head was tried" not in html
-    assert "Screened by gradient" in html and "does not say that none would" in html
+    assert "Screened by gradient" in html and "does not say that there are none" in html
     shown = {float(exact) for row in Page(html).cells["screen"] for _, exact in row if exact is not None}
     numbers = screen_table(record).select_dtypes("number").to_numpy().ravel()
     assert shown == {number for number in numbers.tolist() if not np.isnan(number)}
 
 
 def test_the_heat_map_hatches_what_was_not_measured(run: Run) -> None:
-    (heads,) = (picture for picture in pictures_of(Facts(run)) if picture.name == "heads")
+    (heads,) = (picture for picture in pictures_of(RunResults(run)) if picture.name == "heads")
     assert "Hatched" in heads.caption
     verified = {(layer, head) for layer, head, _ in run.record("screen_report")["verified"]}
     for axes in heads.figure.axes[:4]:

@@ -61,7 +61,7 @@ def test_the_closing_tables_fit_the_terminal_with_all_their_numbers(
 def test_controls_and_baselines_that_were_run_are_shown(step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_report(step6)
     words = said(capsys)
-    for told in ("log p minus", "corrupted", "Holm", "few-shot", "Beside it", "@aie: the heads of the AIE"):
+    for told in ("log p minus", "corrupted", "Holm", "few-shot", "For comparison", "@aie: with the heads of the AIE"):
         assert told in words
     assert "among 3 cells on 1 dev trials" in words
 
@@ -71,7 +71,7 @@ def test_the_table_of_right_answers_is_one_table_on_120_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     print_report(step6)
-    table = capsys.readouterr().out.partition("The right answer")[2].partition("Beside it")[0]
+    table = capsys.readouterr().out.partition("The right answer")[2].partition("For comparison")[0]
     (header,) = [before for before, line in itertools.pairwise(table.splitlines()) if "───" in line]
     assert header.split()[0] == "vector" and header.split()[-1] == "answers"
     for row in read_json(step6 / "eval_summary.json")["headline"]:
@@ -99,7 +99,7 @@ def test_a_grid_alone_points_to_no_control(
     assert step6
     print_report(run_step6(make_config(*settings, "evaluation=grid", "injection.fv=all_qids", "tag=grid")))
     words = said(capsys)
-    assert "Δ log p" in words and "Every cell: eval_summary.json" in words
+    assert "Δ log p" in words and "Results for every cell: eval_summary.json" in words
     assert not [word for word in ("minus", "random", "Beside", "condition", "@aie") if word in words]
 
 

@@ -48,8 +48,6 @@ def test_where_all_tokens_tie_nothing_is_right_and_the_summary_counts_it(
     rows = pd.DataFrame(read_jsonl(RunPaths.of(config).step6 / "eval_trials.jsonl"))
     assert rows["injected_tied"].all() and not rows[["baseline_correct", "injected_correct"]].any(axis=None)
     n = len(rows)
-    said = (
-        f"behind 3 of 3 few-shot prompts of fit trials, {n} of {n} zero-shot prompts, {n} of {n} injections into them"
-    )
+    said = f"after 3 of 3 few-shot prompts of fit trials, {n} of {n} zero-shot prompts, {n} of {n} injections into them"
     assert any(f"{said}: a tie counts as wrong." in line for line in summary["warnings"])
     assert all(row["accuracy_delta"] == 0 for row in summary["rows"])

@@ -18,11 +18,13 @@ from fv.errors import ArtifactError
 from fv.evaluation import condition_providers
 from fv.files import read_json
 from fv.models.language_model import LanguageModel
-from fv.report.about import command_of
+from fv.report.provenance import command_of
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
+
+QUIET = fv.Compute(progress=False)
 
 CONDITION = '''
 from dataclasses import dataclass, replace
@@ -104,7 +106,13 @@ def test_a_notebook_asks_for_them_by_name(tiny_llama: LanguageModel, small_csv: 
     trials = fv.sample_trials(relations, tiny_llama, demos=2, fit=2, held_out=4)
     vector = fv.Vector.of(torch.ones(tiny_llama.d_model))
     result = fv.evaluate(
-        tiny_llama, vector, trials, layers=[0, 1], controls=["reversed"], n_unrelated=0, progress=False
+        tiny_llama,
+        vector,
+        trials,
+        layers=[0, 1],
+        controls=["reversed"],
+        n_unrelated=0,
+        compute=QUIET,
     )
     assert set(result.trials["condition"]) == {"zero_shot", "few_shot", "fv", "reversed_vector"}
     contrasts = result.tables["contrasts"]

@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
     whole = run_of(make_config(*overrides, "run_id=whole"))
     rounds = whole.record("screen_report")["rounds"]
     assert len(rounds) > 1 and rounds[0]["entered"]
-    assert "Heads verified by chance are among the top 1" in caplog.text
+    assert "Randomly verified heads are among the top 1" in caplog.text
     config, swept = make_config(*overrides), set()
 
     def are_others(heads: Sequence[Head]) -> bool:

@@ -73,7 +73,7 @@ def test_odd_numbers_are_no_vector_in_any_form_of_file(
     kind: str, vector: Path, tmp_path: Path, tiny_llama: LanguageModel
 ) -> None:
     torch.save(ODD[kind], tmp_path / "v.pt")
-    with pytest.raises(ArtifactError, match=r"v\.pt holds .* where a \(40,\) vector"):
+    with pytest.raises(ArtifactError, match=r"v\.pt holds .* needs a \(40,\) vector"):
         read_vector(tmp_path / "v.pt", tiny_llama)
     with pytest.raises(FvError, match="values is"):
         fv.Vector.of(ODD[kind])
@@ -81,7 +81,7 @@ def test_odd_numbers_are_no_vector_in_any_form_of_file(
         return
     write(vector, {"vector": ODD[kind]}, saved(vector)[1])
     for read in (load_vector, lambda path: read_vector(path, tiny_llama)):
-        with pytest.raises(ArtifactError, match=r"v\.safetensors holds .* no vector of finite numbers"):
+        with pytest.raises(ArtifactError, match=r"v\.safetensors holds .* instead of a vector of finite numbers"):
             read(vector)
 
 
@@ -91,7 +91,7 @@ def test_a_vector_file_that_holds_more_is_refused(vector: Path) -> None:
     with pytest.raises(ArtifactError, match="more than a vector: more"):
         load_vector(vector)
     write(vector, tensors, {**about, "more": 1})
-    with pytest.raises(ArtifactError, match=r"does not say what its vector is made of \(more"):
+    with pytest.raises(ArtifactError, match=r"has no valid metadata of a vector \(more"):
         load_vector(vector)
 
 

@@ -46,7 +46,7 @@ def two(tiny_llama_folder: Path) -> Two:
         fv.wrap(each, tokenizer, name=name, selfcheck=False) for each, name in ((model, "base"), (other, "tuned"))
     )
     trials = trials_of(base)
-    effects = fv.indirect_effects(base, trials, progress=False)
+    effects = fv.indirect_effects(base, trials, compute=fv.Compute(progress=False))
     return Two(base, tuned, trials, effects, fv.function_vector(base, effects["r"], k=3))
 
 
@@ -70,7 +70,7 @@ def test_effects_of_another_model_make_no_vector_and_no_controls(foreign: Two) -
 
 
 def test_heads_of_another_model_may_be_named(foreign: Two) -> None:
-    own = fv.indirect_effects(foreign.tuned, foreign.trials, progress=False)
+    own = fv.indirect_effects(foreign.tuned, foreign.trials, compute=fv.Compute(progress=False))
     heads = foreign.effects["r"].top(3)
     assert fv.function_vector(foreign.tuned, own["r"], heads=heads).heads == tuple(heads)
 

@@ -19,9 +19,9 @@ from fv.heads.indirect_effect import TrialEffects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
-from fv.vectors.made_of import vector_of as made_vector
 from fv.vectors.refits import Refit, refits
 from fv.vectors.vector import Vector
+from fv.vectors.vector_heads import vector_of as made_vector
 
 N = 10
 """Trials: no more than a head output is wide, so that a clean mean tells how often each trial was drawn."""

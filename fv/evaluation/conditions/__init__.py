@@ -1,11 +1,11 @@
-"""Conditions: what is run on test trials beside the vector, one provider a file (docs/methods.md).
+"""Conditions that are run on test trials beside the vector, one provider per file (docs/methods.md).
 
 To add one, write a file here, or in a package of your own that names the class in its entry points:
 
     [project.entry-points."function_vectors.conditions"]
     doubled = "my_package.doubled:Doubled"
 
-Its settings then stand under its name in the settings of the evaluation, and its conditions in every table.
+Its settings then appear under its name in the settings of the evaluation, and its conditions in every table.
 """
 
 import functools
@@ -18,9 +18,9 @@ from fv.registry import plugged_in, refuse_unknown
 
 __all__ = ["RENAMED", "ConditionProvider", "condition_providers", "is_ours", "only", "providers_of"]
 GROUP = "function_vectors.conditions"
-"""The entry points of installed packages."""
+"""Group of entry points by which installed packages add conditions."""
 RENAMED = {"random_vectors": "random_vector"}
-"""{name that a condition went by: its name}: the old one is read in records, and where conditions are named in code."""
+"""{old name of a condition: its present name}; old names are accepted in records and in code."""
 
 
 @functools.cache
@@ -28,25 +28,25 @@ def condition_providers() -> dict[str, type[ConditionProvider]]:
     """All providers: {name: class}, in the order of their conditions.
 
     Raises:
-        PluginError: two go by one name.
+        PluginError: two providers have the same name.
     """
     found = plugged_in(ConditionProvider, __name__, GROUP)
     return dict(sorted(found.items(), key=lambda named: named[1].place))
 
 
 def is_ours(provider: type[ConditionProvider]) -> bool:
-    """Whether a provider is of this package, and not of one that was installed beside it."""
+    """Tell whether a provider belongs to this package, not to another installed package."""
     return provider.__module__.startswith(f"{__name__}.")
 
 
 def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:
-    """All providers, {name: provider}, with the settings given, and with their defaults where none are.
+    """Build all providers, {name: provider}, with the given settings, or else with their defaults.
 
     Args:
         given: {name: provider, or its settings as plain values}.
 
     Raises:
-        ConfigError: there is no provider or no setting of a name, or a value is not possible.
+        ConfigError: the name of a provider or of a setting is unknown, or a value is out of range.
     """
     classes = condition_providers()
     for name in given:
@@ -55,10 +55,10 @@ def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:
 
 
 def only(names: Iterable[str]) -> dict[str, ConditionProvider]:
-    """All providers with their default settings, of which those named, by today's name or an older one, are enabled.
+    """Build all providers with default settings, and enable only those named, by their present or old names.
 
     Raises:
-        ConfigError: there is no provider of a name.
+        ConfigError: the name of a provider is unknown.
     """
     enabled = {RENAMED.get(name, name) for name in names}
     return providers_of({name: {"enabled": name in enabled} for name in {*condition_providers(), *enabled}})

@@ -1,4 +1,4 @@
-"""Heads without what right examples give them: whether the model needs them."""
+"""Ablation of the vector's heads in the clean prompt: it shows whether the model needs them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class AblatedHeads(ConditionProvider):
-    """The vector's heads in the clean prompt, set to their mean over corrupted prompts, beside random ones in the same
-    layers."""
+    """Clean prompts with the vector's heads set to their mean over corrupted prompts, and the same with random heads.
+
+    The random heads are in the same layers.
+    """
 
     draws: Annotated[int, Ge(0)] = 10
-    """How many distinct sets of random heads, where there are so many; 0 for none."""
+    """Number of distinct sets of random heads, fewer if there are not so many; 0 for none."""
 
     place: ClassVar[int] = 80
     needs_effects: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The vector of the heads that rank last in the vector's place."""
+"""Vector of the lowest-ranked heads, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class BottomHeads(ConditionProvider):
-    """The vector of as many heads that rank last, none of them the vector's own: whether the ranking matters."""
+    """Vector of the lowest-ranked heads, as many as the function vector has: it shows whether the ranking matters.
+
+    The function vector's own heads are left out.
+    """
 
     place: ClassVar[int] = 40
     needs_effects: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What the same heads make of wrong examples in the vector's place."""
+"""Vector of the same heads over corrupted prompts, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class CorruptedPrompts(ConditionProvider):
-    """The vector that the same heads make from corrupted prompts: what format and outputs alone give."""
+    """Vector of the same heads over corrupted prompts: it shows the effect of prompt format and outputs alone."""
 
     place: ClassVar[int] = 50
     needs_effects: ClassVar[bool] = True

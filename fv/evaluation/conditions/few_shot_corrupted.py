@@ -1,4 +1,4 @@
-"""Prompts of wrong examples, with the vector and without."""
+"""Corrupted few-shot prompts, with and without the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class FewShotCorrupted(ConditionProvider):
-    """The corrupted prompt, and the vector added to it at the best cell there: whether it mends wrong examples."""
+    """Corrupted prompt, without and with the vector at its best cell there: it shows whether the vector corrects it."""
 
     place: ClassVar[int] = 90
 

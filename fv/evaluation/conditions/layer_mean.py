@@ -1,4 +1,5 @@
-"""A layer's mean residual stream in the vector's place: differences of means, and the task vector of Hendel et al."""
+"""Means of the residual stream, injected in place of the function vector: their difference, and Hendel et al.'s task
+vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class LayerMean(ConditionProvider):
-    """A layer's mean residual stream over clean prompts minus that over zero-shot prompts, added; and that over clean
-    prompts put in the zero-shot prompt's place; each at its own best layer."""
+    """Two baselines from a layer's mean residual stream, each at its own best layer.
+
+    `layer_mean_added` adds the mean over clean prompts minus the mean over zero-shot prompts. `layer_mean_replaced`
+    replaces the residual stream by the mean over clean prompts.
+    """
 
     place: ClassVar[int] = 10
     needs_effects: ClassVar[bool] = True
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
         first = at.cells[0]
-        # Runs of older versions have no means of zero-shot prompts.
+        # Runs of older versions did not measure the means over zero-shot prompts.
         if (difference := at.means.difference) is not None:
             yield Candidate("layer_mean_added", edit=LayerVectors(difference, first), control_of=("fv",))
         replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), replaces=True)

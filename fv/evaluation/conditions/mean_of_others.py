@@ -1,4 +1,4 @@
-"""The mean of other relations' vectors in the vector's place."""
+"""Mean of the other relations' vectors, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class MeanOfOthers(ConditionProvider):
-    """The mean of all other relations' vectors: what the relations have in common."""
+    """Mean of all other relations' vectors: it shows the effect of the relations' common part."""
 
     place: ClassVar[int] = 70
     needs_effects: ClassVar[bool] = True

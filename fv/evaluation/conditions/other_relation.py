@@ -1,4 +1,4 @@
-"""Other relations' vectors in the vector's place."""
+"""Other relations' vectors, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class OtherRelation(ConditionProvider):
-    """The vector of every other relation of the run: whether it is this relation that the vector carries."""
+    """Vectors of all other relations of the run: they show whether the effect is specific to this relation."""
 
     place: ClassVar[int] = 60
     needs_effects: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The vector of random heads in the vector's place."""
+"""Vectors of random heads, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class RandomHeads(ConditionProvider):
-    """Vectors of as many random heads in the same layers: what any heads carry."""
+    """Vectors of equally many random heads in the same layers: they show the effect of any such heads."""
 
     draws: Annotated[int, Ge(1)] = 10
-    """How many distinct sets of heads, where there are so many."""
+    """Number of distinct sets of heads, fewer if there are not so many."""
 
     place: ClassVar[int] = 30
     needs_effects: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Random vectors in the vector's place."""
+"""Random vectors, injected in place of the function vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from fv.evaluation.provider import ConditionProvider
 
 
 class RandomForm(StrEnum):
-    """What a random vector is."""
+    """Kind of random vector."""
 
     head_outputs = "head_outputs"
-    """A sum of random outputs of the vector's heads, each of its mean output's norm, through their projections."""
+    """The sum of random outputs of the vector's heads, through their projections; each output has its head's norm."""
     isotropic = "isotropic"
-    """A Gaussian direction of the vector's norm, as all are of a vector whose heads are not known."""
+    """A uniformly random direction with the vector's norm; always used if the vector's heads are not known."""
 
 
 @dataclass
 class RandomVector(ConditionProvider):
-    """Random vectors of the vector's class: what any vector does."""
+    """Random vectors comparable to the function vector: they show the effect of any such vector."""
 
     draws: Annotated[int, Ge(1)] = 20
-    """How many are drawn."""
+    """Number of random vectors."""
     form: RandomForm = RandomForm.head_outputs
-    """`head_outputs`: what random outputs of the vector's heads add to the stream; `isotropic`: Gaussian directions."""
+    """`head_outputs`: the sum of random outputs of the vector's heads; `isotropic`: uniformly random directions."""
 
     place: ClassVar[int] = 20
     away_too: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The vector made again from resampled fit trials: how far it depends on those that happened to be drawn."""
+"""Refits of the function vector from resampled fit trials: they show how much it depends on the drawn trials."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from fv.evaluation.provider import ConditionProvider
 
 @dataclass
 class Refits(ConditionProvider):
-    """Vectors of heads and means from resampled fit trials, and what these heads make of wrong examples; their spread
-    widens intervals."""
+    """Refits: vectors whose heads and means come from resampled fit trials. Their spread widens intervals.
+
+    Each refit comes with the vector of the same heads over corrupted prompts.
+    """
 
     draws: Annotated[int, Ge(2)] = 20
-    """How many times fit trials are resampled."""
+    """Number of times that fit trials are resampled."""
 
     place: ClassVar[int] = 15
     needs_effects: ClassVar[bool] = True

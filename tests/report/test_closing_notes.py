@@ -7,8 +7,8 @@ import pytest
 from conftest import MakeConfig
 
 from fv.files import read_json
+from fv.report.closing_notes import baselines_that_win, effects_in_words
 from fv.report.headline import p_shown, specific_sentence, verb_of
-from fv.report.remarks import baselines_that_win, effects_in_words
 from fv.report.summary import Summary
 from fv.steps.pipeline import run_pipeline
 
@@ -80,7 +80,7 @@ def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
 def test_a_baseline_that_wins_is_named() -> None:
     assert baselines_that_win(summary_of({"layer_mean_replaced": (1.0, 2.0), "few_shot": (0.5, 0.9)}, 0.7)) == []
     (line,) = baselines_that_win(summary_of({"layer_mean_replaced": (-1.0, 0.3), "few_shot": (0.5, 0.9)}, 0.7))
-    assert line == "The layer mean put in the residual stream's place gives a higher log p than the vector in q."
+    assert line == "Replacing the residual stream by its layer mean gives a higher log p than the vector in q."
     (line,) = baselines_that_win(summary_of({"few_shot": (-1.0, -0.5)}, 0.7))
     assert line == "The few-shot prompt gives a higher log p than the vector in q; beyond its interval in q."
 

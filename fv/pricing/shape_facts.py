@@ -1,4 +1,4 @@
-"""Ready shapes: facts of models that are on no disk, `fv/pricing/shapes/<name>.yaml`."""
+"""Ready shapes: configurations of models for prices without their files, `fv/pricing/shapes/<name>.yaml`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ SHAPES = Path(__file__).parent / "shapes"
 
 
 def ready_shapes() -> list[str]:
-    """Their names, sorted.
+    """Names of the ready shapes, sorted.
 
     Example:
         >>> "llama31_70b" in ready_shapes()
@@ -21,15 +21,15 @@ def ready_shapes() -> list[str]:
 
 
 def facts_of(name: str, called: str = "name") -> dict[str, Any]:
-    """What the `config.json` of a ready shape would say, as far as a price depends on it.
+    """Contents of the model's `config.json` that a price depends on, for a ready shape.
 
     Args:
-        name: of the shape.
-        called: what a message calls `name`.
+        name: name of the shape.
+        called: name of the argument `name` in error messages.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is no ready shape of this name.
     """
     if name not in (names := ready_shapes()):
-        raise ConfigError(f"{called}={name!r} is no ready shape; there are {', '.join(names)}.")
+        raise ConfigError(f"{called}={name!r} is not a ready shape; there are {', '.join(names)}.")
     return yaml.safe_load((SHAPES / f"{name}.yaml").read_text(encoding="utf-8"))

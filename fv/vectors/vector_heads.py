@@ -1,4 +1,4 @@
-"""The vectors that measured effects make, and the heads that a vector was made of."""
+"""Vectors built from measured effects, and the heads that a given vector was built from."""
 
 from dataclasses import replace
 
@@ -20,20 +20,20 @@ def vector_of(
     aie: bool = False,
     name: str = "k",
 ) -> Tensor:
-    """The function vector of a relation, or the global one: (d_model,). Arguments as for `Effects.heads_of`."""
+    """Function vector of a relation, or the global one, (d_model,). Arguments as in `Effects.heads_of`."""
     made_of = effects.heads_of(q_id, ranking, k, aie, name)
     return vector_of_heads(lm, made_of.means.clean, made_of.heads)
 
 
 def heads_of_vector(effects: Effects, vector: Vector, ranking: Ranking) -> VectorHeads | None:
-    """The heads a vector was made of: those that it names, or else the best of the ranking.
+    """Heads that a vector was built from: the heads it names, or else the best of the ranking.
 
-    None for a vector from a file, or of a relation that was not measured.
+    None for a vector from a file, or if its relation was not measured.
     """
     if vector.kind == "file" or vector.k is None:
         return None
     if vector.source_qid is not None and vector.source_qid not in effects:
         return None
     found = effects.heads_of(vector.source_qid, ranking, vector.k, aie=vector.kind == "aie_qid")
-    # It may have been ranked by another column, or by other effects.
+    # The vector's heads may have been ranked by another column, or by other effects.
     return replace(found, heads=vector.heads) if vector.heads else found

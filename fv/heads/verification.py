@@ -1,6 +1,6 @@
-"""Which heads a screened run verifies, which is to say measures (docs/methods.md, "Screening").
+"""Verification: the heads of a screened run whose effects are measured exactly (docs/methods.md, "Screening").
 
-One set for the run: every relation's ranking, and the mean over relations, then have effects of the same heads.
+All relations share one set of verified heads, so every relation's ranking and the AIE's are over the same heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,35 @@ from fv.interventions.engine import Head
 from fv.seeding import generator_for
 
 NEGATIVE_SHARE = 4
-"""At the low end of each ranking, so many times fewer heads are verified than at the high end."""
+"""Heads verified at the top of each ranking per head verified at its bottom."""
 
 
 class Chosen(StrEnum):
-    """Why a head is verified; of several reasons the first."""
+    """Reason why a head is verified; if several hold, the first of them."""
 
     best = "best"
-    """It is among the best of a ranking by estimate."""
+    """The head is among the best of a ranking by estimate."""
     negative = "negative"
-    """It is among the most negative of one."""
+    """The head is among the most negative of a ranking by estimate."""
     random = "random"
-    """It was drawn from all others."""
+    """The head was drawn at random from all others."""
 
 
 Scores = Mapping[str, np.ndarray]
-"""{q_id: the estimated effect of each head, mean over trials, (n_layers, n_heads)}; NaN where heads are left out."""
+"""{q_id: the estimated effect of each head, mean over trials, (n_layers, n_heads); NaN for excluded heads}."""
 
 
 def verified_heads(scores: Scores, verify: int, n_random: int, seed: int) -> dict[Head, Chosen]:
-    """The heads to verify, by layer and head, each with why.
+    """Choose the heads to verify: {head: the reason}, ordered by layer and head.
 
-    Random heads are the first, in one shuffled order of all heads, of those that no score chooses. So a greater
-    `verify` or `n_random` gives a set that holds the smaller one's.
+    All heads are shuffled once; the random heads are the first of them that no ranking chooses. So a larger `verify` or
+    `n_random` only adds heads.
 
     Args:
         scores: the estimates of each relation.
-        verify: heads from the top of each ranking: each relation's, and that of the mean over relations.
-        n_random: others, drawn once for all rankings.
-        seed: of the order that they are drawn in.
+        verify: number of heads from the top of each ranking, by a relation's estimates or by their mean.
+        n_random: number of other heads, drawn once for all rankings.
+        seed: seed of the shuffled order.
     """
     rankings = [estimated_ranking(own) for own in (*scores.values(), mean_score(scores))]
     n_negative = -(-verify // NEGATIVE_SHARE)
@@ -55,22 +55,22 @@ def verified_heads(scores: Scores, verify: int, n_random: int, seed: int) -> dic
 
 
 def fewest_verified(n_heads: int, verify: int, n_random: int) -> int:
-    """How many heads of so many are verified where all rankings agree."""
+    """Number of verified heads out of `n_heads` if all rankings agree."""
     return min(n_heads, verify - (-verify // NEGATIVE_SHARE) + n_random)
 
 
 def mean_score(scores: Scores) -> np.ndarray:
-    """The unweighted mean over relations, (n_layers, n_heads): the estimate of the AIE."""
+    """Estimate of the AIE: the unweighted mean over relations, (n_layers, n_heads)."""
     return np.mean([*scores.values()], axis=0)
 
 
 def estimated_ranking(score: np.ndarray) -> list[Head]:
-    """Heads that have a score, (n_layers, n_heads), best first, ties to the lower layer and head."""
+    """All heads with a finite score, best first, ties to the lower layer and head; `score` is (n_layers, n_heads)."""
     order = np.argsort(-score, axis=None, kind="stable")
     layers, heads = np.unravel_index(order[: np.isfinite(score).sum()], score.shape)
     return [Head(layer, head) for layer, head in zip(layers.tolist(), heads.tolist(), strict=True)]
 
 
 def random_in_top(verified: Mapping[Head, Chosen], top: Sequence[Head]) -> list[Head]:
-    """Heads of a ranking's top that are verified by chance alone: what the estimates did not find."""
+    """Randomly verified heads among the top of a ranking: the estimates did not find them."""
     return [head for head in top if verified[head] is Chosen.random]

@@ -1,4 +1,4 @@
-"""Over several runs that differ in their seed only: means, and how often a head is at the top."""
+"""Seeds: means over runs that differ only in their seed, and counts of the runs that have a head at the top."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from fv.vectors.names import ranking_name
 
 
 def means_over_seeds(tables: Mapping[int, pd.DataFrame], by: Sequence[str], stats: StatsConfig) -> pd.DataFrame:
-    """One table over runs: a row for each (what it is, metric) that every run has.
+    """Means over runs: one row for each mean and metric that every run has.
 
     Args:
         tables: {seed: the run's table of means}, with the columns of `by`, `metric` and `mean`.
-        by: the columns that say what a row is of.
-        stats: of the intervals over seeds.
+        by: the columns that identify a mean.
+        stats: level, resamples and method of the intervals over seeds.
 
     Returns:
         the columns of `by`, `metric`, `n_seeds`, and the mean over seeds with its interval.
@@ -30,10 +30,10 @@ def means_over_seeds(tables: Mapping[int, pd.DataFrame], by: Sequence[str], stat
 
 
 def head_counts(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """In how many runs a head is among the top k of each ranking.
+    """Count the runs in which a head is among the top k of each ranking.
 
     Args:
-        runs: each run's top heads, `fv.vectors.ranked.TopHeads.described`.
+        runs: each run's top heads, `fv.vectors.rankings.TopHeads.described`.
 
     Returns:
         ranking, layer, head, n_runs; the most frequent heads of a ranking first.

@@ -1,4 +1,4 @@
-"""Conditions: candidates at their cells, as the test trials compare them."""
+"""Condition: a candidate at its settled cell, ready to run on test trials."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ class Condition:
     """One way to run a relation's prompts.
 
     Attributes:
-        name: what it is.
-        edit: what it does to the last prompt token.
-        fv: the function vector it belongs to; empty where it belongs to none.
-        draw: which of several of its kind.
-        cell: layer and alpha, where there is one.
-        norm: of what is added or put in place, before alpha.
-        relative_norm: the same against the residual stream's norm there; None where that was not measured.
-        of: the other relation it is made of.
+        name: its name.
+        edit: edit of the last prompt token; None for no edit.
+        fv: the function vector that it belongs to; empty if it belongs to none.
+        draw: number of the random draw, if there are several.
+        cell: layer and alpha of an injection; None without one.
+        norm: norm of the injected vector, before alpha.
+        relative_norm: this norm divided by the residual stream's at the layer; None if that was not measured.
+        of: the other relation that it is made from.
         compared_with: the vector whose controls a vector is compared with.
-        all_draws: whether there are no other draws of its kind than those that are run.
-        refit_of: the condition whose intervals it widens; empty for none.
+        all_draws: whether all possible draws are run.
+        refit_of: the condition that it is a refit of, whose intervals it widens; empty for none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Condition:
     refit_of: str = ""
 
     def where(self, eval_qid: str) -> dict[str, Any]:
-        """The columns that say which condition a row is of."""
+        """Columns that identify the condition in a table."""
         layer, alpha = self.cell or (None, None)
         names = ("norm", "relative_norm", "of", "compared_with", "all_draws")
         own = {name: getattr(self, name) for name in names} | {"refit_of": self.refit_of or None}
@@ -57,11 +57,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Stream:
-    """The residual stream of a relation's zero-shot prompts, which strengths are told against.
+    """Residual stream of a relation's zero-shot prompts; strengths of injections are relative to it.
 
     Attributes:
-        norm: its mean norm behind each block, (n_layers,); None where it was not measured.
-        is_unit: whether alpha is a multiple of it (`AlphaUnit.residual`).
+        norm: its mean norm after each block, (n_layers,); None if it was not measured.
+        is_unit: whether this norm is the unit of alpha (`AlphaUnit.residual`).
     """
 
     norm: Tensor | None
@@ -69,16 +69,16 @@ class Stream:
 
     @property
     def unit(self) -> Tensor | None:
-        """What alpha is a multiple of, (n_layers,); None where it is a factor on the vector as it is."""
+        """Unit of alpha at each layer, (n_layers,); None if alpha itself is the factor on the vector."""
         return self.norm if self.is_unit else None
 
     def injected(self, name: str, vector: Tensor, cell: Cell, **more: Any) -> Condition:
-        """The condition `name`: a vector, (d_model,), added at a cell; `more` are fields of `Condition`."""
+        """Make the condition `name`: a vector, (d_model,), added at a cell. `more` are fields of `Condition`."""
         edit = AddVector(cell.layer, strength(vector, cell, self.unit) * vector)
         return Condition(name, edit, cell=cell, **more, **self._norms(vector, cell.layer))
 
     def replaced(self, name: str, vector: Tensor, cell: Cell, **more: Any) -> Condition:
-        """The condition `name`: the residual stream moved by the share `cell.alpha` towards a vector, (d_model,)."""
+        """Make the condition `name`: the residual stream, moved by the fraction `cell.alpha` to a (d_model,) vector."""
         edit = ReplaceResidual(cell.layer, vector, cell.alpha)
         return Condition(name, edit, cell=cell, **more, **self._norms(vector, cell.layer))
 
@@ -88,12 +88,12 @@ class Stream:
 
 
 def settled(candidates: Sequence[Candidate], best: Mapping[int, Cell], stream: Stream) -> list[Condition]:
-    """Each candidate at its cell.
+    """Settle each candidate at its cell.
 
     Args:
         candidates: the candidates of a relation.
-        best: {index of a candidate: the cell that is chosen for it}; where there is none, it has its own.
-        stream: what strengths are told against.
+        best: {index of a candidate: the cell that was chosen for it}; others keep the cell that they have.
+        stream: the residual stream, to which strengths are relative.
     """
     conditions: list[Condition] = []
     refitted = {
@@ -118,7 +118,7 @@ def settled(candidates: Sequence[Candidate], best: Mapping[int, Cell], stream: S
 
 
 def recorded_cells(candidates: Sequence[Candidate], rows: pd.DataFrame) -> dict[int, Cell]:
-    """{index of a candidate that is injected: the cell it was run at}.
+    """Cells at which candidates were run: {index of an injected candidate: its cell}.
 
     Args:
         candidates: the candidates of a relation.
@@ -132,7 +132,10 @@ def recorded_cells(candidates: Sequence[Candidate], rows: pd.DataFrame) -> dict[
 
 
 def best_cells(candidates: Sequence[Candidate], choice: DevChoice) -> dict[int, Cell]:
-    """{index of a candidate that is at its own best cell: that cell}; one search for all in one kind of prompt."""
+    """Choose cells for the candidates that have a choice: {index of the candidate: its best cell}.
+
+    All vectors in one kind of prompt share one search.
+    """
     found: dict[int, Cell] = {}
     together: dict[str, dict[int, Tensor]] = defaultdict(dict)
     for i, candidate in enumerate(candidates):

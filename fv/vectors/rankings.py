@@ -1,4 +1,4 @@
-"""Rankings of heads, the vectors of their top k, and how stable each ranking is."""
+"""Rankings of heads: the top k of each, the vectors of these heads, and the stability of each ranking."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from fv.vectors.names import ranking_name
 
 @dataclass(frozen=True)
 class TopHeads:
-    """The heads at the top of every ranking of a run.
+    """Top k heads of every ranking of a run.
 
     Attributes:
-        ranking: how heads are ranked, and how many are taken.
-        overall: of the AIE over all relations.
-        own: {q_id: of the relation's own CIE}.
-        of_aie: {q_id: of the AIE, with the relation's own means}.
+        ranking: the settings of the rankings.
+        overall: top heads of the AIE over all relations.
+        own: {q_id: top heads by the relation's own CIE}.
+        of_aie: {q_id: top heads of the AIE, with the relation's own means}.
     """
 
     ranking: Ranking
@@ -37,10 +37,10 @@ class TopHeads:
 
     @classmethod
     def of(cls, measured: Effects, ranking: Ranking, name: str = "k") -> "TopHeads":
-        """Rank the heads that were measured.
+        """Rank the measured heads. Error messages call `k` `name`.
 
         Raises:
-            ConfigError: there are fewer than k, or no other relation to leave one out of.
+            ConfigError: fewer than k heads were measured, or leaving a relation out of its AIE leaves none.
         """
         overall = measured.heads_of(None, ranking, ranking.k, name=name)
         own = {q_id: measured.heads_of(q_id, ranking, ranking.k, name=name) for q_id in measured.qids}
@@ -48,7 +48,7 @@ class TopHeads:
         return cls(ranking, overall, own, of_aie)
 
     def described(self, measured: Effects) -> dict[str, Any]:
-        """Every ranking's top heads with their scores, as JSON: `top_heads.json`."""
+        """Top heads of every ranking with their scores, as JSON: `top_heads.json`."""
         key, leave_out = self.ranking.key, self.ranking.leave_one_out
         return {
             "score_key": key,
@@ -63,12 +63,12 @@ class TopHeads:
         }
 
     def global_by_layer(self, lm: LanguageModel) -> Tensor:
-        """The global vector split by the layer its heads are in: (n_layers, d_model)."""
+        """Global vector, split by the layers of its heads: (n_layers, d_model)."""
         return vector_by_layer(lm, self.overall.means.clean, self.overall.heads)
 
 
 def with_vectors(lm: LanguageModel, made_of: dict[str, VectorHeads]) -> dict[str, dict[str, Any]]:
-    """Each relation's vector, (d_model,), with its heads, as the files of vectors hold them."""
+    """Compute each relation's vector, (d_model,), and return it with its heads, in the form that files hold."""
     return {
         q_id: {
             "vector": vector_of_heads(lm, own.means.clean, own.heads),
@@ -80,8 +80,7 @@ def with_vectors(lm: LanguageModel, made_of: dict[str, VectorHeads]) -> dict[str
 
 
 class SubsetVector(NamedTuple):
-    """The AIE over some relations, as rows of `aie_scores.csv`, its top heads, and what they make of these relations'
-    unweighted mean: (d_model,)."""
+    """AIE over some relations, in the columns of `aie_scores.csv`, its top heads, and their vector, (d_model,)."""
 
     aie: pd.DataFrame
     heads: list[Head]
@@ -91,10 +90,10 @@ class SubsetVector(NamedTuple):
 def subset_vector(
     lm: LanguageModel, measured: Effects, qids: Sequence[str], ranking: Ranking, with_vector: bool = True
 ) -> SubsetVector:
-    """What is found when the AIE is over `qids` only.
+    """Compute the AIE over `qids` only, its top heads, and their vector from these relations' unweighted mean.
 
     Raises:
-        ConfigError: there are fewer than k heads.
+        ConfigError: fewer than k heads were measured.
     """
     aie = aie_table(measured.cie, qids)
     heads = top_heads(aie, ranking.key, ranking.k)
@@ -104,34 +103,34 @@ def subset_vector(
     return SubsetVector(aie, heads, vector_of_heads(lm, mean, heads))
 
 
-class RankingStability(NamedTuple):
-    """How stable the rankings of a run are.
+class StabilityReports(NamedTuple):
+    """Stability of the rankings of a run.
 
     Attributes:
         reports: {name of the ranking: `fv.heads.stability.stability_report`}, as JSON.
-        heads: every ranking whole, one row a head: ranking, rank, layer, head, its score, and `inclusion`, the
-            probability that it is among the top k.
+        heads: all ranked heads of every ranking, one row per head: ranking, rank, layer, head, its score, and
+            `inclusion`, the probability that the head is among the top k.
     """
 
     reports: dict[str, dict[str, Any]]
     heads: pd.DataFrame
 
 
-def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> RankingStability:
-    """How stable the ranking over all relations is, and each relation's own."""
+def ranking_stability(measured: Effects, ranking: Ranking, stats: StatsConfig, seed: int) -> StabilityReports:
+    """Measure the stability of the AIE's ranking and of each relation's own."""
     every = [stability_of(measured, of, ranking, stats, seed) for of in (None, *measured.qids)]
     reports = {name: report for one in every for name, report in one.reports.items()}
-    return RankingStability(reports, pd.concat([one.heads for one in every], ignore_index=True))
+    return StabilityReports(reports, pd.concat([one.heads for one in every], ignore_index=True))
 
 
 def stability_of(
     measured: Effects, q_id: str | None, ranking: Ranking, stats: StatsConfig, seed: int
-) -> RankingStability:
-    """How stable one ranking is: a relation's own, or that over all relations where `q_id` is None."""
+) -> StabilityReports:
+    """Measure the stability of one ranking: a relation's own, or the AIE's if `q_id` is None."""
     key, name = ranking.key, ranking_name(q_id)
     effects = [effects_of(measured.effects[own], key) for own in (measured.qids if q_id is None else [q_id])]
     report, chances = stability_report(effects, ranking.k, stats, seed, name)
     ranked = rank_heads(measured.scores_of(q_id).assign(inclusion=chances), key)
     heads = ranked.assign(ranking=name, rank=range(1, len(ranked) + 1))
     columns = ["ranking", "rank", "layer", "head", key, "inclusion"]
-    return RankingStability({name: report}, heads[columns].reset_index(drop=True))
+    return StabilityReports({name: report}, heads[columns].reset_index(drop=True))

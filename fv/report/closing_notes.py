@@ -1,33 +1,33 @@
-"""The sentences under the closing table, which keep it from being misread."""
+"""Notes under the closing tables: sentences that help to read them correctly."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import specific_sentence, verb_of
-from fv.report.numbers import heads
 from fv.report.summary import Row, Summary
+from fv.report.words import head_names
 
 CONTROLS = {
-    "layer_mean_replaced": "The layer mean put in the residual stream's place",
-    "layer_mean_added": "The difference of means added",
+    "layer_mean_replaced": "Replacing the residual stream by its layer mean",
+    "layer_mean_added": "Adding the difference of means",
     "random_vector": "The mean of the random vectors",
     "random_heads": "The mean over random heads' vectors",
-    "bottom_heads": "The vector of the heads that rank last",
-    "corrupted_prompts": "The same heads' vector of corrupted prompts",
+    "bottom_heads": "The vector of the lowest-ranked heads",
+    "corrupted_prompts": "The same heads' vector over corrupted prompts",
     "other_relation": "The mean over the other relations' vectors",
     "mean_of_others": "The mean vector of the other relations",
     "few_shot": "The few-shot prompt",
 }
 MOST_HEADS = 3
-"""Heads of a vector that a sentence names."""
+"""Largest number of a vector's heads that a sentence names."""
 
 
-def remarks(summary: Summary) -> list[str]:
-    """Whose trials the numbers are of, how cells were chosen, what the columns are, and where baselines win."""
+def closing_notes(summary: Summary) -> list[str]:
+    """Sentences on the trials, the choice of cells, the columns, and the baselines that do better."""
     held_out = summary.has_held_out
     draws = _draws(summary) if held_out else ""
-    intervals = f"intervals are of {summary.values.confidence:.0%}{draws}."
+    intervals = f"intervals have level {summary.values.confidence:.0%}{draws}."
     how = f"{_how_chosen(summary)}; {intervals} {_columns(summary)}"
     if not held_out:
         return [how]
@@ -36,22 +36,23 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def top_heads(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> str:
-    """A sentence on the best heads of each vector; empty where no ranking made one.
+    """Sentence on the best heads of each vector; empty if no vector comes from a ranking.
 
     Args:
-        summary: Step6's.
+        summary: Step6's summary.
         ranked: {source of a vector: its heads, best first}.
     """
     sources = {row["fv_source"]: ranked.get(row["fv_source"], ()) for row in summary.chosen}
     k = max((row.get("k") or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
-    named = [f"{source} {heads(own[: min(MOST_HEADS, k)])}" for source, own in sources.items() if own]
+    named = [f"{source} {head_names(own[: min(MOST_HEADS, k)])}" for source, own in sources.items() if own]
     return f"The top heads (layer.head), best first: {'; '.join(named)}." if named else ""
 
 
 def effects_in_words(summary: Summary) -> list[str]:
-    """A sentence on which vectors lower the right answer's log probability or do not change it measurably, if any."""
+    """Sentence on the vectors that lower the right answer's log probability or do not change it measurably, if any."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in summary.compared:
+        # Results of older versions have no headline.
         own = summary.headline.get((row["fv"], row["eval_qid"]))
         if own is None:
             continue
@@ -62,18 +63,18 @@ def effects_in_words(summary: Summary) -> list[str]:
 
 
 def _draws(summary: Summary) -> str:
-    """What intervals hold beside the trials."""
+    """Part of a sentence on refits, which intervals include; empty without refits."""
     n_refits = {row["n_refits"] for row in summary.headline.values()} - {0}
-    return f" and hold the spread of {max(n_refits)} refits to resampled fit trials" if n_refits else ""
+    return f" and include the spread of {max(n_refits)} refits to resampled fit trials" if n_refits else ""
 
 
 def baselines_that_win(summary: Summary) -> list[str]:
-    """A sentence for each baseline that does better than the vector somewhere, naming the relations."""
+    """One sentence for each baseline that does better than the vector in some relations, with their names."""
     lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, control, words))]
     if reached := [row["eval_qid"] for row in summary.compared if _reaches_few_shot(summary, row)]:
         lines.append(
-            f"In the corrupted prompt the vector reaches few-shot accuracy, which the prompt alone does not, in "
-            f"{_named(reached)}."
+            f"In the corrupted prompt, the vector reaches few-shot accuracy in {_named(reached)}; "
+            "the prompt alone does not."
         )
     return lines
 
@@ -101,12 +102,12 @@ def _reaches_few_shot(summary: Summary, row: Row) -> bool:
 def _how_chosen(summary: Summary) -> str:
     n_dev = [row["n_dev"] for row in summary.chosen]
     shared = summary.values.eval_split == "fit"
-    fit = "chose the heads and made the vectors (data.split=shared)" if shared else ""
+    fit = "chose the heads and gave the vectors (data.split=shared)" if shared else ""
     given = f"Layer {summary.values.layers[0]} and alpha {summary.values.alphas[0]:g} were given, not chosen"
     if not any(n_dev):
-        return f"{given}; all numbers are of n trials{f', which {fit}' if fit else ''}"
-    others = f"all numbers are of n other trials, {f'but all of them {fit}' if fit else 'their test trials'}"
-    trials = f"on {_range(n_dev)} dev trials a relation"
+        return f"{given}; all numbers are from n trials{f', which {fit}' if fit else ''}"
+    others = f"all numbers are from n other trials, {f'but all of them {fit}' if fit else 'the test trials'}"
+    trials = f"on {_range(n_dev)} dev trials per relation"
     if summary.n_cells == 1:
         return f"{given}; numbers of heads (k) were compared {trials}; {others}"
     return f"Layer and alpha were chosen among {summary.n_cells} cells {trials}; {others}"
@@ -115,15 +116,16 @@ def _how_chosen(summary: Summary) -> str:
 def _columns(summary: Summary) -> str:
     unit = "the residual stream's norm" if summary.values.alpha_unit == "residual" else "the vector"
     aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
-    own_heads = " @aie: the heads of the AIE, as in Todd et al." if aie else ""
+    own_heads = " @aie: with the heads of the AIE, as in Todd et al." if aie else ""
     every = "condition and cell" if summary.has_held_out else "cell"
     corrupted = ""
     if summary.headline:
         corrupted = (
-            " Corrupted: what the same heads make of wrong examples. Constant, repeat: accuracy of the best constant "
-            "answer, and of repeating the query. New answers: Δ log p where no fit prompt shows the right answer (n)."
+            " Corrupted: the same heads' vector over wrong examples. Constant, repeat: accuracy of the best constant "
+            "answer, and of repeating the query. New answers: Δ log p on the n trials whose right answer is in no fit "
+            "prompt."
         )
-    return f"α multiplies {unit}.{corrupted}{own_heads} Every {every}: eval_summary.json."
+    return f"α multiplies {unit}.{corrupted}{own_heads} Results for every {every}: eval_summary.json."
 
 
 def _named(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fv.heads.verified import Chosen, estimated_ranking, mean_score, random_in_top, verified_heads
+from fv.heads.verification import Chosen, estimated_ranking, mean_score, random_in_top, verified_heads
 from fv.interventions.engine import Head
 
 N_LAYERS, N_HEADS = 4, 5

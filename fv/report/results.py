@@ -1,4 +1,4 @@
-"""What the page tells of a run, looked up in its tables: each relation's own vector and what it did."""
+"""Results of a run for its page: look-ups in its tables, mostly on each relation's own vector."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,18 +10,18 @@ from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.report.headline import null_ps
-from fv.report.screened import screen_report_of
+from fv.report.screen import screen_report_of
 from fv.report.summary import Summary
 from fv.runs.run import Run
 from fv.vectors.names import ranking_name, source_name
 
 LEAD_CONTRASTS = ("corrupted_prompts", "layer_mean_added", "layer_mean_replaced", "few_shot")
-"""What a relation's vector is set beside in a table of one row a relation."""
+"""Conditions that the table of results compares a relation's vector with."""
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
-    """A run's tables, cut to what is reported: all test trials, and each relation's own vector.
+class RunResults:
+    """Tables of a run, restricted to the subset of all test trials, and mostly to each relation's own vector.
 
     Attributes:
         run: the run.
@@ -31,49 +31,49 @@ class Facts:
 
     @cached_property
     def q_ids(self) -> list[str]:
-        """Its relations, in the order of the trials."""
+        """Relations of the run, in the order of the trials."""
         return list(self.run.trials)
 
     @cached_property
     def summary(self) -> EvalSummary | None:
-        """`eval_summary.json`; None where there is none."""
+        """`eval_summary.json`; None if there is none."""
         return self.run.summary if "eval_trials" in self.run.tables else None
 
     @cached_property
     def closing(self) -> Summary:
-        """`summary`, looked up as the closing table does."""
+        """Look-ups in `summary`, as for the closing table."""
         assert self.summary
         return Summary(self.summary)
 
     @cached_property
     def stability(self) -> dict[str, Any]:
-        """`ranking_stability.json`; empty where there is none."""
+        """`ranking_stability.json`; empty if there is none."""
         return self.run.record("ranking_stability") if "head_stability" in self.run.tables else {}
 
     @cached_property
     def screen(self) -> dict[str, Any]:
-        """`screen_report.json`; empty where all heads were measured."""
+        """`screen_report.json`; empty if all heads were measured."""
         return screen_report_of(self.run)
 
     @cached_property
     def shape(self) -> tuple[int, int] | None:
-        """Layers and heads that were screened, in a screened run: more than tables of effects may reach to."""
+        """Numbers of layers and heads of a screened run, as its tables of effects may lack the last ones; else None."""
         screened = self.table("screen_scores")
         return (int(screened["layer"].max()) + 1, int(screened["head"].max()) + 1) if len(screened) else None
 
     @property
     def confidence(self) -> float:
-        """The level of all intervals."""
+        """Level of all intervals."""
         return self.run.config.stats.confidence
 
     @property
     def k(self) -> int:
-        """How many heads a vector is made of, unless `injection.k` says several numbers."""
+        """Number of heads of a vector, unless `injection.k` gives several numbers."""
         return int(self.stability["k"]) if self.stability else self.run.config.score.k
 
     @property
     def missing(self) -> list[str]:
-        """The steps that have not run or are stale, as a sentence each."""
+        """Sentences on steps that have not run or are stale."""
         found = [*self.run.stale]
         if "StepE" not in self.run.steps:
             found.append("StepE has not run: there are no vectors.")
@@ -82,17 +82,17 @@ class Facts:
         if not self.summary:
             found.append("Step6 has not run: nothing was injected.")
         elif "held_out" not in self.run.tables:
-            found.append("Step6 ran its grid alone: there are no controls, no baselines and no answers.")
+            found.append("Step6 ran only its grid: there are no controls, no baselines and no answers.")
         return found
 
     @cached_property
     def chosen(self) -> pd.DataFrame:
-        """The chosen cell of each (vector, relation), with what it changes on test trials; empty before Step6."""
+        """Chosen cell of each (vector, relation), with its effects on test trials; empty before Step6."""
         return pd.DataFrame(self.summary.chosen if self.summary else [])
 
     @cached_property
     def of_each_k(self) -> pd.DataFrame:
-        """Of `chosen`, the rows of each relation's own vector on it, of every number of heads."""
+        """Rows of `chosen` for each relation's own vectors of every k."""
         if self.chosen.empty or "mean_delta_logprob" not in self.chosen:
             return self.chosen.head(0)
         own = self.chosen["eval_qid"].map(lambda q_id: source_name("qid", q_id)) == self.chosen["fv_source"]
@@ -100,14 +100,14 @@ class Facts:
 
     @cached_property
     def own(self) -> pd.DataFrame:
-        """One row a relation: its own vector, of the number of heads that dev trials choose; n is of test trials."""
+        """Rows of `chosen` for each relation's own vector with the k that dev trials choose, one row per relation."""
         rows = self.of_each_k
         if "best_k" in rows and rows["best_k"].notna().any():
             rows = rows[rows["best_k"].eq(True)]
         return rows.drop_duplicates("eval_qid").reset_index(drop=True) if len(rows) else rows
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of the run, over all test trials where it has subsets; empty where there is none."""
+        """Table of the run, restricted to the subset of all test trials; empty if there is no such table."""
         if name not in self._tables:
             table = self.run.table(name) if name in self.run.tables else pd.DataFrame()
             self._tables[name] = table[table["subset"] == ALL].drop(columns="subset") if "subset" in table else table
@@ -115,28 +115,28 @@ class Facts:
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        """What `table` has read so far."""
+        """Tables that `table` has read so far."""
         return {}
 
     @cached_property
     def held_out(self) -> pd.DataFrame:
-        """`held_out.csv` of all test trials."""
+        """`held_out.csv` for all test trials."""
         return self.table("held_out")
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """`contrasts.csv` of all test trials, of each relation's own vector."""
+        """`contrasts.csv` for all test trials and each relation's own vector."""
         return self.of_own(self.table("contrasts"))
 
     @cached_property
     def heads(self) -> pd.DataFrame:
-        """`head_stability.csv` with `chosen`: whether a head is among the ranking's top k."""
+        """`head_stability.csv` with a column `chosen`, true for heads among the ranking's top k."""
         table = self.table("head_stability")
         return table.assign(chosen=table["rank"] <= self.k) if len(table) else table
 
     @cached_property
     def relation_of_vector(self) -> dict[str, str]:
-        """{name of a relation's own vector: the relation}, of `own`."""
+        """{name of a relation's own vector: the relation}, for the rows of `own`."""
         return dict(zip(self.own["fv"], self.own["eval_qid"], strict=True)) if len(self.own) else {}
 
     @cached_property
@@ -145,7 +145,7 @@ class Facts:
         return {ranking_name(q_id): q_id for q_id in self.q_ids}
 
     def of_own(self, table: pd.DataFrame, unpaired: bool = False) -> pd.DataFrame:
-        """The rows of each relation's own vector on it; with `unpaired`, also those without a vector."""
+        """Select the rows of each relation's own vector on it; with `unpaired`, also the rows without a vector."""
         if table.empty or self.own.empty:
             return table.head(0)
         pairs = set(zip(self.own["fv"], self.own["eval_qid"], strict=True))
@@ -153,7 +153,7 @@ class Facts:
         return table[found].reset_index(drop=True)
 
     def measured(self, q_id: str, condition: str, metric: str, fv: str = NO_VECTOR) -> dict[str, Any] | None:
-        """A metric of a condition on a relation's test trials: mean, ci_low, ci_high; of draws, their mean."""
+        """Metric of a condition on a relation's test trials: mean, ci_low, ci_high; for several draws, their mean."""
         rows = self._measured.get((q_id, condition, metric, fv))
         if rows is None:
             return None
@@ -162,12 +162,12 @@ class Facts:
         return {"mean": sum(row["mean"] for row in rows) / len(rows), "ci_low": None, "ci_high": None}
 
     def difference(self, q_id: str, minus: str) -> dict[str, Any] | None:
-        """The own vector's log p minus another condition's: mean, ci_low, ci_high, n, n_draws; None if not there."""
+        """Own vector's log p minus a condition's: mean, ci_low, ci_high, n, n_draws; None if it is missing."""
         return self._differences.get((q_id, minus))
 
     @cached_property
     def headline(self) -> dict[str, dict[str, Any]]:
-        """{relation: the row of `headline.csv` of its own vector}; empty where no conditions were run."""
+        """{relation: the row of `headline.csv` of its own vector}; empty if no conditions were run."""
         if "headline" not in self.run.tables:
             return {}
         rows = records(self.run.table("headline"))
@@ -175,11 +175,11 @@ class Facts:
 
     @cached_property
     def null(self) -> dict[tuple[str, str], tuple[float, int]]:
-        """{(vector, relation): the declared contrast's p under the null, and of how many draws}."""
+        """{(vector, relation): (p of the declared contrast under the null, number of draws)}."""
         return null_ps(self.run)
 
     def cost(self, q_id: str) -> dict[str, Any] | None:
-        """The own vector's KL divergence on unrelated texts at its chosen cell: mean, n; None if not there."""
+        """Own vector's KL divergence on unrelated texts at its chosen cell: mean, n; None if it is missing."""
         return self._costs.get(q_id)
 
     @cached_property

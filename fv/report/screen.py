@@ -1,4 +1,4 @@
-"""What is said of a run whose heads were screened."""
+"""Screen of a run, in sentences and as a table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,19 @@ from fv.runs.screen_files import REPORT
 
 
 def screen_report_of(run: Run) -> dict[str, Any]:
-    """`screen_report.json` of a run; empty where all heads were measured."""
+    """`screen_report.json` of a run; empty if all heads were measured."""
     return run.record(REPORT.removesuffix(".json")) if REPORT in run.files else {}
 
 
 def screen_sentences(report: Mapping[str, Any]) -> str:
-    """How many heads were verified, how often the choice was widened, and what chance found; empty without a screen."""
+    """Sentences on the numbers of verified heads, of rounds, and of random heads in a top k; empty without a screen."""
     if not report:
         return ""
     counts, (*wider, last) = report["n_verified"], report["rounds"]
     method = report["settings"]["method"]
     said = f"Screened by {method}: effects of {counts['all']} of {report['n_heads']} heads were measured"
     if wider:
-        said += f", the best {last['verify']} by estimate after the best {wider[0]['verify']} missed some"
+        said += f": the {last['verify']} best by estimate, after the {wider[0]['verify']} best had missed some"
     chance, k = counts["random"], report["settings"]["k"]
     if not chance:
         return f"{said}, none of them drawn at random."
@@ -32,6 +32,6 @@ def screen_sentences(report: Mapping[str, Any]) -> str:
 
 
 def screen_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a ranking: how estimates and effects agree, and what share of the other heads may have been missed."""
+    """Agreement of estimates and effects, and a bound on the share of missed heads, one row per ranking."""
     rankings = {"AIE": report["global"], **report["per_qid"]}
     return pd.DataFrame([{"ranking": name, **own} for name, own in rankings.items()])

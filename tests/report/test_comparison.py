@@ -11,7 +11,7 @@ from page_reader import Page
 
 from fv.config import Config
 from fv.errors import ArtifactError
-from fv.report.compared_page import compared_page
+from fv.report.comparison_page import comparison_page
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
 
@@ -33,7 +33,7 @@ def several(make_config: MakeConfig, tiny_overrides: list[str], hostile_run: Run
 
 @pytest.mark.slow
 def test_each_number_is_its_runs_and_what_is_missing_is_said(several: Config, tmp_path: Path) -> None:
-    path = compared_page(several)
+    path = comparison_page(several)
     assert path == tmp_path / "side" / "index.html"
     page = Page(path.read_text(encoding="utf-8"))
     shown = {
@@ -53,12 +53,12 @@ def test_each_number_is_its_runs_and_what_is_missing_is_said(several: Config, tm
     assert all(row["no_step6"] == ("–", None) for row in shown.values())
     said = " ".join(page.texts["li"])
     assert "begun: StepD has not finished" in said and "no_step6: Step6 has not run" in said
-    assert "seed1: Step6 ran its grid alone" in said and "other pairs" in said
+    assert "seed1: Step6 ran only its grid" in said and "different pairs" in said
 
 
 @pytest.mark.slow
 def test_contrasts_figures_and_differing_settings_are_shown(several: Config, tmp_path: Path) -> None:
-    page = Page(compared_page(several).read_text(encoding="utf-8"))
+    page = Page(comparison_page(several).read_text(encoding="utf-8"))
     table = open_run(tmp_path / "relation" / "full").table("contrasts")
     contrasts = {row[2][0] for row in page.cells["contrasts"]}
     assert {"corrupted_prompts", "layer_mean_added"} <= contrasts
@@ -75,8 +75,8 @@ def test_contrasts_figures_and_differing_settings_are_shown(several: Config, tmp
 
 @pytest.mark.slow
 def test_the_same_runs_are_the_same_bytes(several: Config) -> None:
-    first = compared_page(several).read_bytes()
-    assert compared_page(several).read_bytes() == first
+    first = comparison_page(several).read_bytes()
+    assert comparison_page(several).read_bytes() == first
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_the_command_prints_a_table_and_writes_into_the_results_unless_told(host
 
 def test_a_run_that_is_not_there_is_refused_by_name(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="there is no run 'nope'"):
-        compared_page(make_config("runs=[nope]", f"results_dir={tmp_path}"))
+        comparison_page(make_config("runs=[nope]", f"results_dir={tmp_path}"))
     (tmp_path / "relation" / "begun").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match="none of them has finished its StepD"):
-        compared_page(make_config("runs=[begun]", f"results_dir={tmp_path}"))
+    with pytest.raises(ArtifactError, match="none of these runs has finished StepD"):
+        comparison_page(make_config("runs=[begun]", f"results_dir={tmp_path}"))

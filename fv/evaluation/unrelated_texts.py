@@ -1,4 +1,4 @@
-"""Unrelated texts, in which an injection should change nothing."""
+"""Unrelated texts, which an injection should not affect."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from fv.errors import ConfigError
 
 N_TEXTS = 12
-"""How many there are, unless another number is asked for."""
+"""Number of texts, by default."""
 
 
 def read_unrelated(count: int, path: str | None = None, names: tuple[str, str] = ("count", "path")) -> list[str]:
-    """The first unrelated texts of a file, one a line.
+    """Read the first unrelated texts of a file, one per line.
 
     Args:
-        count: how many.
+        count: number of texts.
         path: the file, in UTF-8; None for the project's own.
-        names: what messages call the two.
+        names: names of the two arguments in error messages.
 
     Raises:
         ConfigError: the file cannot be read as UTF-8, or holds fewer texts.

@@ -1,4 +1,4 @@
-"""What a run is made of, for its page: settings, versions, hashes, and the command that repeats it."""
+"""Provenance of a run for its page: settings, versions, hashes, and the command that repeats it."""
 
 import shlex
 
@@ -11,17 +11,17 @@ from fv.runs.identity import flat, with_defaults
 from fv.runs.run import Run
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
-"""Settings that say where a run is put and how it is shown, not what it is."""
+"""Settings that decide where a run is stored and how it is shown, not its results."""
 
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
-    """Every setting by its key, as text; of an absolute path, the last part."""
+    """Every setting by its key, as text; absolute paths are cut to their last part."""
     values = flat(without_folders(run.config.resolved()))
     return [(key, shown_value(key, value)) for key, value in values.items() if key not in _OF_THE_PLACE]
 
 
 def command_of(run: Run) -> str:
-    """The command that repeats the run: the settings that are not the defaults. A path is where the file was called."""
+    """Command that repeats the run, with all settings that are not the defaults; absolute paths are cut."""
     default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
     defaults = flat(default)
     given = with_defaults(flat(without_folders(run.config.resolved())), defaults)
@@ -31,7 +31,7 @@ def command_of(run: Run) -> str:
 
 
 def made_with(run: Run) -> list[tuple[str, str]]:
-    """Versions of what ran, and SHA-256 of weights, tokenizer and relation data."""
+    """Versions of software, and SHA-256 of weights, tokenizer and relation data."""
     meta = run.meta
     found = {
         **meta.versions,

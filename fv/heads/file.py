@@ -1,4 +1,4 @@
-"""Effects read back from the file that `Effects.save` writes."""
+"""File of effects, read back: `Effects.save` writes it."""
 
 from os import PathLike
 from pathlib import Path
@@ -19,14 +19,14 @@ from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
 
 KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
-"""The number formats of effects, means and the numbers of queries."""
+"""Number formats that effects, means and numbers of queries may have."""
 
 
 def load_effects(path: str | PathLike[str]) -> Effects:
-    """Read what `Effects.save` wrote.
+    """Read effects from a file that `Effects.save` wrote.
 
     Raises:
-        ArtifactError: the file is missing, truncated, or holds no effects.
+        ArtifactError: the file is missing, truncated, or does not hold effects.
 
     Example:
         >>> effects.save(folder / "effects.safetensors")
@@ -41,10 +41,10 @@ def load_effects(path: str | PathLike[str]) -> Effects:
 
 
 def _refuse_odd(tensors: dict[str, Tensor], file: Path) -> None:
-    """Refuse numbers that no effect or mean can be.
+    """Refuse tensors that cannot be effects or means.
 
     Raises:
-        ArtifactError: they are of another format than real numbers and counts, or infinite.
+        ArtifactError: a tensor has a number format not in `KINDS`, or infinite values.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in KINDS or tensor.isinf().any():
@@ -71,10 +71,10 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
 
 
 def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:
-    """Refuse effects and means of a relation that are of different heads.
+    """Refuse a relation whose effects and means belong to models of different shapes.
 
     Raises:
-        ValueError: their shapes differ.
+        ValueError: the shapes do not match.
     """
     clean = tuple(tensors[f"{number}.clean"].shape)
     corrupted, residual = (tuple(tensors[f"{number}.{name}"].shape) for name in ("corrupted", "residual"))

@@ -1,12 +1,12 @@
-"""The closing tables of Step6: what the chosen injections changed, and what else one might have done."""
+"""Closing tables of Step6: the effects of the chosen injections, and of alternatives to them."""
 
 from collections.abc import Mapping
 
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import p_shown, shown
-from fv.report.numbers import interval
 from fv.report.summary import Row, Summary, vector_name_of
+from fv.report.words import terminal_interval
 
 BASELINES = {
     "few_shot": "few-shot prompt",
@@ -16,17 +16,17 @@ BASELINES = {
     "layer_mean_added": "difference of means",
     "random_vector": "best random vector",
 }
-"""Conditions that the second table sets beside the vector, and what it calls them."""
+"""{condition that the table of baselines compares with the vector: its name there}."""
 WITHOUT_VECTOR = ("few_shot", "few_shot_corrupted", "layer_mean_replaced", "layer_mean_added")
 
 
 def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], tuple[float, int]]) -> None:
-    """Print a row a vector and relation: its chosen cell, and what the injection changed on test trials.
+    """Print one row per vector and relation: its chosen cell, and the effects of the injection on test trials.
 
     Args:
-        title: of the table.
-        summary: Step6's.
-        null: {(vector, relation): p under the null, and of how many draws}, where it was run.
+        title: title of the table.
+        summary: Step6's summary.
+        null: {(vector, relation): (p under the null, number of draws)}; empty without a null.
     """
     if not summary.headline:
         return _print_grid(title, summary)
@@ -53,10 +53,12 @@ def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], t
 
 
 def print_answers(summary: Summary) -> None:
-    """Print, a row a vector and relation, where the right answer stands after injection, and what could be had without.
+    """Print the right answer's accuracy, p and rank before and after injection, and the accuracy of simple baselines.
+
+    There is one row per vector and relation.
 
     Args:
-        summary: Step6's, with a headline.
+        summary: Step6's summary, which must have a headline.
     """
     names = ("vector", "accuracy", "p", "rank", "of few-shot gain", "constant, repeat", "new answers")
     rows = []
@@ -73,11 +75,11 @@ def print_answers(summary: Summary) -> None:
                 f"{row['delta_logprob_answer_new']:+.1f} ({row['n_answer_new']})" if row["n_answer_new"] else "none",
             )
         )
-    print_table("The right answer: accuracy, probability and mean rank, and what else gives it", names, rows)
+    print_table("The right answer: accuracy, probability and mean rank, and simple baselines", names, rows)
 
 
 def _share(row: Row) -> str:
-    """The share of the few-shot prompt's gain, in per cent: `45% [35, 55]`; a dash where there is no gain."""
+    """Text of the share of the few-shot prompt's gain, in per cent: `45% [35, 55]`; a dash if there is no gain."""
     mean, low, high = (row[f"share_of_few_shot{end}"] for end in ("", "_ci_low", "_ci_high"))
     if mean is None:
         return "–"
@@ -86,7 +88,7 @@ def _share(row: Row) -> str:
 
 
 def _print_grid(title: str, summary: Summary) -> None:
-    """The same of a grid alone, whose numbers hold no refits."""
+    """Print the effects of a grid without conditions, whose intervals include no refits."""
     rows = []
     for row in summary.chosen:
         found = (row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high"))
@@ -96,7 +98,7 @@ def _print_grid(title: str, summary: Summary) -> None:
                 row["layer"],
                 f"{row['alpha']:g}",
                 _accuracy(row, summary),
-                interval(*found),
+                terminal_interval(*found),
                 row["n_test"],
             )
         )
@@ -104,10 +106,10 @@ def _print_grid(title: str, summary: Summary) -> None:
 
 
 def print_baselines(summary: Summary) -> None:
-    """Print accuracy and Δ log p of what else one might do, a row of `Summary.compared` each."""
+    """Print accuracy and Δ log p of the alternatives to the vector, one line per row of `Summary.compared`."""
     rows = []
     for row in summary.compared:
-        # A baseline's change is relative to the zero-shot prompt, whatever prompt it edits.
+        # Changes are relative to the zero-shot prompt here, also for baselines that edit another prompt.
         unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"].mean
         rows.append(
             (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES)))
@@ -115,12 +117,12 @@ def print_baselines(summary: Summary) -> None:
     if rows:
         exact = dict.fromkeys(q for row in summary.compared if summary.lead(q := row["eval_qid"]) != "top1")
         counted = f"accuracy (exact match of {', '.join(exact)})" if exact else "accuracy"
-        title = f"Beside it: {counted} and Δ log p relative to the zero-shot prompt"
+        title = f"For comparison: {counted} and Δ log p relative to the zero-shot prompt"
         print_table(title, ("relation", "vector", *BASELINES.values()), rows)
 
 
 def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
-    """Accuracy and change of log p of a condition, of its best draw."""
+    """Text of a condition's accuracy and change in log p, for its best draw."""
     q_id = row["eval_qid"]
     draws = summary.metrics(condition, q_id, NO_VECTOR if condition in WITHOUT_VECTOR else row["fv"])
     if not draws:
@@ -130,6 +132,6 @@ def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
 
 
 def _accuracy(row: Row, summary: Summary) -> str:
-    """Without and with the vector, by exact match where first tokens say nothing."""
+    """Text of the accuracies without and with the vector, by exact match if first tokens collide."""
     before, after = summary.answered(row)
     return f"{before:.2f} → {after:.2f}{'' if summary.lead(row['eval_qid']) == 'top1' else ' exact'}"
