@@ -1,18 +1,20 @@
-"""Price of the null: StepD and Step6 of one relation, once per draw (`fv.evaluation.null`)."""
+"""What the null has to do: StepD and Step6 of one relation, again and again (`fv.evaluation.null`)."""
 
 from dataclasses import replace
 
+from fv.config import Screen
 from fv.evaluation.grid import qids_of
-from fv.pricing.ledger import StagePrice, UnitPrice
+from fv.evaluation.null import NullDraws
+from fv.pricing.evaluation import evaluation_of
+from fv.pricing.ledger import Pricing, StagePrice, UnitPrice
+from fv.pricing.stepd import n_verified, verifying
 from fv.pricing.operations import total
-from fv.pricing.step6 import grid_stage, held_out_stages
-from fv.pricing.stepd import EXACT, SCREENED, stepd_stages
 from fv.pricing.workload import Workload
 
 
 def null_stage(load: Workload) -> StagePrice:
-    """Price every draw of the null, one unit each."""
-    stage = StagePrice("Step6", "null")
+    """Every draw of the null; each is a unit."""
+    stage = StagePrice("null", "units")
     qids = qids_of(load.vectors)
     drawn = [qids[i % len(qids)] for i in range(load.null_draws)]
     prices = {q_id: _draw(load, q_id) for q_id in dict.fromkeys(drawn)}
@@ -22,11 +24,19 @@ def null_stage(load: Workload) -> StagePrice:
 
 
 def _draw(load: Workload, q_id: str) -> UnitPrice:
-    """Price one draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
-    on = [vector for vector, on in load.vectors if q_id in on]
-    own = next((vector for vector in on if vector.source_qid == q_id), on[0])
-    one = replace(load, snapshot=load.snapshot.only([q_id]), vectors=[(own, [q_id])], texts=(), null_draws=0)
-    way = SCREENED if load.null_screened else EXACT
-    stages = [stage for stage in stepd_stages(one) if stage.only in ("", way)]
-    stages += [grid_stage(one, one.vectors), *held_out_stages(one).all]
-    return UnitPrice(total([stage.work for stage in stages]), max(stage.peak for stage in stages))
+    """One draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
+    one = replace(load, snapshot=load.snapshot.only([q_id]))
+    pricing = Pricing(load.engine())
+    evaluation = evaluation_of(load, pricing.engine)
+    parts = evaluation.parts(load.vectors, load.cells, load.n_eval)
+    # `NullDraws.flow` screens by gradient where it screens; how many heads it verifies is what a run would.
+    score = (
+        verifying(one, n_verified(one))
+        if load.null_screened
+        else replace(load.score, screen=Screen.none, adaptive=False)
+    )
+    draws = NullDraws(
+        evaluation, load.cells, parts, load.heads, score, load.n_eval, load.n_mean_trials, load.null_screened
+    )
+    pricing.run(draws.flow(q_id, 0), "null")
+    return UnitPrice(total([stage.work for stage in pricing.stages]), max(stage.peak for stage in pricing.stages))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from fv.pricing.calibration import calibrated
 from fv.pricing.disk import disk_of
+from fv.pricing.evaluation import evaluation_stages, grid_stages
 from fv.pricing.ledger import StagePrice
 from fv.pricing.null import null_stage
 from fv.pricing.operations import Operations
 from fv.pricing.price import Price
 from fv.pricing.shape import Shape
-from fv.pricing.step6 import grid_stage, held_out_stages
 from fv.pricing.stepd import n_verified, stepd_stages
 from fv.pricing.throughput import GivenThroughput, Throughput
 from fv.pricing.workload import Workload
@@ -66,12 +66,9 @@ def stages_of(load: Workload, quick_eval: bool = False) -> list[StagePrice]:
     stages = stepd_stages(load)
     if quick_eval:
         overall = [(vector, load.snapshot.qids) for vector, _ in load.vectors[:1]]
-        stages.append(grid_stage(load, overall, "StepE"))
-    stages.append(grid_stage(load, load.vectors))
-    if not load.evaluation.held_out:
-        return stages
-    null = [null_stage(load)] if load.null_draws else []
-    return [*stages, *held_out_stages(load).all, *null]
+        stages += grid_stages(load, overall, "StepE")
+    null = [null_stage(load)] if load.null_draws and load.evaluation.held_out else []
+    return [*stages, *evaluation_stages(load), *null]
 
 
 def throughput_of(

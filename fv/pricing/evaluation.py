@@ -1,0 +1,54 @@
+"""Price of an evaluation: its flow, on an engine that only counts.
+
+The engine's scores are random, so the chosen cells are spread evenly over the grid.
+"""
+
+import pandas as pd
+
+from fv.evaluation.cost import conditions_as_run, injection_cost
+from fv.evaluation.evaluation import Evaluation
+from fv.evaluation.grid import Scopes
+from fv.heads.ranking import Ranking
+from fv.pricing.ledger import Pricing, StagePrice
+from fv.pricing.priced_engine import PricedEngine
+from fv.pricing.stand_in import StandInEffects
+from fv.pricing.workload import Workload
+
+
+def evaluation_of(load: Workload, engine: PricedEngine) -> Evaluation:
+    """Evaluation of a workload."""
+    return Evaluation(
+        lm=load.lm,
+        engine=engine,
+        snapshot=load.snapshot,
+        settings=load.evaluation,
+        ranking=Ranking(load.score.key.value, load.score.k, load.score.aie_leave_one_out),
+        effects=StandInEffects.of_heads(load.lm, load.snapshot, load.heads),
+        alpha_unit=load.alpha_unit,
+        seed=load.seed,
+    )
+
+
+def grid_stages(load: Workload, vectors: Scopes, step: str) -> list[StagePrice]:
+    """Price vectors at every cell, and nothing else."""
+    pricing = Pricing(load.engine())
+    flow = evaluation_of(load, pricing.engine).flow(vectors, load.cells, load.n_eval, held_out=False)
+    pricing.run(flow, step)
+    return pricing.stages
+
+
+def evaluation_stages(load: Workload) -> list[StagePrice]:
+    """Price the grid, the choice of cells, the conditions on test trials, and their cost on unrelated texts."""
+    pricing = Pricing(load.engine())
+    evaluation = evaluation_of(load, pricing.engine)
+    flow = evaluation.flow(load.vectors, load.cells, load.n_eval, held_out=load.evaluation.held_out)
+    found, rows = pricing.run(flow, "Step6")
+    if rows is None or not load.texts:
+        return pricing.stages
+    cost, candidates, trials = StagePrice("cost", "units"), evaluation.candidates(found.cells), pd.concat(rows.trials)
+    for q_id in sorted(trials["eval_qid"].unique()):
+        for conditions in conditions_as_run(candidates, q_id, found.vectors, trials):
+            if conditions:
+                injection_cost(pricing.engine, conditions, load.texts, q_id)
+        cost.take(pricing.engine, len(load.texts))
+    return [*pricing.stages, *([cost] if cost.units else [])]
