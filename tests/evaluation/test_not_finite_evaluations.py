@@ -47,9 +47,9 @@ def test_effects_of_a_prompt_without_numbers_are_refused_by_its_name(
     lm: EditableModel, trials: Trials, kind: str, screen: str
 ) -> None:
     bad = prompts(lm, trials, "fit", kind)[1]
-    said = rf"behind the {kind} prompt of the trial {trials.snapshot.trials[1].trial_id} of {Q} "
+    said = rf"after the {kind} prompt of the trial {trials.snapshot.trials[1].trial_id} of {Q} "
     if kind == "zero_shot":  # a few-shot prompt may begin as it does
-        said = rf"behind the (clean|zero-shot) prompt of the trial {Q}:fit:"
+        said = rf"after the (clean|zero-shot) prompt of the trial {Q}:fit:"
     with not_finite(lm, bad.token_ids), pytest.raises(NotFiniteError, match=said):
         fv.indirect_effects(lm, trials, screen=screen, verify=2, compute=fv.Compute(progress=False))
 
