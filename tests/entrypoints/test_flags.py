@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - one case a line reads better than a wrapped one
 """The flag-style scripts: every flag of the source, its section 9 word for word, and honest refusals."""
 
+import json
 import shlex
 import subprocess
 import sys
