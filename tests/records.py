@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fv.config import Config
 from fv.files import digest_of, read_json, write_json
-from fv.runs.records import DIGEST
+from fv.models.spec import SPECS
+from fv.runs.records import DIGEST, MadeWith, StepDRecord, write_record
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -14,3 +16,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     del values[DIGEST]
     change(values)
     write_json(path, {**values, DIGEST: digest_of(values)})
+
+
+def write_begun(path: Path, config: Config) -> None:
+    """Write the record of a StepD of a configuration that has only begun."""
+    made_with = MadeWith(source="", relations=None)
+    known = {"seed": config.seed, "canonical": config.canonical, "config": config, "made_with": made_with}
+    of_model = {"model": {}, "selfcheck": {}, "spec": SPECS[0]}
+    write_record(path, StepDRecord(**known, **of_model, compute={}, versions={}, started=""))

@@ -12,6 +12,7 @@ from commands import ROOT, run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import write_begun
 
 from entrypoints.flags import SCRIPTS, main, translate
 from fv.config import Config, DataConfig
@@ -105,8 +106,7 @@ def test_later_scripts_keep_the_number_of_fit_trials_of_their_run(tmp_path: Path
     folder = tmp_path / "relation" / "r" / "artifacts"
     folder.mkdir(parents=True)
     for count in (12, 36):
-        recorded = Config(data=DataConfig(n_trials_per_q=count)).resolved()
-        (folder / "stepD_meta.json").write_text(json.dumps({"config": recorded}), encoding="utf-8")
+        write_begun(folder / "stepD_meta.json", Config(data=DataConfig(n_trials_per_q=count)))
         for step in ("stepe", "step6"):
             said = translate(step, {"--sampled_trials_path": str(folder / "sampled_trials.json")})
             # What is the default need not be said.
@@ -160,7 +160,7 @@ def test_any_text_of_a_flag_or_of_the_runs_settings_survives_the_override_gramma
     finished_stepd: Path, items: list[str]
 ) -> None:
     meta = finished_stepd / "artifacts" / "stepD_meta.json"
-    meta.write_text(json.dumps({"config": Config(data=DataConfig(qids=items)).resolved()}), encoding="utf-8")
+    write_begun(meta, Config(data=DataConfig(qids=items)))
     flags = {"--sampled_trials_path": str(meta.with_name("sampled_trials.json")), "--fv_source_qid": items[0]}
     overrides = OverridesParser.create().parse_overrides(translate("step6", flags))
     values = {override.key_or_group: override.value() for override in overrides}

@@ -47,9 +47,9 @@ def test_effects_of_a_prompt_without_numbers_are_refused_by_its_name(
     lm: EditableModel, trials: Trials, kind: str, screen: str
 ) -> None:
     bad = prompts(lm, trials, "fit", kind)[1]
-    said = rf"behind the {kind} prompt of the trial {trials.snapshot.trials[1].trial_id} of {Q} "
+    said = rf"after the {kind} prompt of the trial {trials.snapshot.trials[1].trial_id} of {Q} "
     if kind == "zero_shot":  # a few-shot prompt may begin as it does
-        said = rf"behind the (clean|zero-shot) prompt of the trial {Q}:fit:"
+        said = rf"after the (clean|zero-shot) prompt of the trial {Q}:fit:"
     with not_finite(lm, bad.token_ids), pytest.raises(NotFiniteError, match=said):
         fv.indirect_effects(lm, trials, screen=screen, verify=2, compute=fv.Compute(progress=False))
 
@@ -60,7 +60,11 @@ def test_an_evaluation_on_a_prompt_without_numbers_is_refused_by_its_name(
     lm: EditableModel, trials: Trials, effects: Effects, part: str, engine: str
 ) -> None:
     vector = fv.function_vector(lm, effects[Q], k=2)
-    settings: dict[str, Any] = {"layers": [0, 1], "engine": engine, "progress": False, "n_unrelated": 2}
+    settings: dict[str, Any] = {
+        "layers": [0, 1],
+        "compute": fv.Compute(engine=engine, progress=False),
+        "n_unrelated": 2,
+    }
     parts = eval_parts(trials.snapshot, [Q], None, 0.3, trials.snapshot.meta.seed)
     held_out = [trial for trial in trials.snapshot.trials if trial.split == "eval"]
     meant = next(trial for trial in held_out if parts[trial.trial_id] == ("dev" if part == "dev" else "test"))

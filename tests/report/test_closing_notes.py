@@ -85,7 +85,7 @@ def test_a_baseline_that_wins_is_named() -> None:
     assert line == "The few-shot prompt gives a higher log p than the vector in q; beyond its interval in q."
 
 
-REACHED = "In the corrupted prompt the vector reaches few-shot accuracy, which the prompt alone does not, in q."
+REACHED = "In the corrupted prompt, the vector reaches few-shot accuracy in q; the prompt alone does not."
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ DECLARED = "The one declared contrast, log p minus corrupted, calls the vector s
         (
             [row_of("a", 0.01), row_of("b", 0.01, of_logits=-0.1), row_of("c", 0.01, of_logits=None)],
             f"{DECLARED} a, b, c (p adjusted over relations, Holm, level 0.05). In b, c the logit difference minus "
-            "corrupted is not: other answers rise alike. All other numbers are descriptive.",
+            "corrupted is not specific: other answers rise alike. All other numbers are descriptive.",
         ),
         # Off the diagonal of a matrix nothing is tested.
         ([row_of("a", 0.01), row_of("c", None), row_of("d", math.nan)], f"{DECLARED} a {DESCRIPTIVE}"),

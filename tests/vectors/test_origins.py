@@ -19,7 +19,7 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 
 PAIRS = [("hot", "cold"), ("up", "down"), ("big", "small"), ("old", "new"), ("wet", "dry"), ("in", "out")]
-QUICK: dict[str, Any] = {"n_unrelated": 0, "progress": False}
+QUICK: dict[str, Any] = {"n_unrelated": 0, "compute": fv.Compute(progress=False)}
 
 
 def trials_of(lm: fv.EditableModel, template: str = "qa") -> fv.Trials:
