@@ -85,9 +85,9 @@ def units_of(shape: str, n_trials: int) -> Units:
         for stage in price.stages
         if stage.only != SCREENED
     }
-    clean, zero_shot, effects, grid, choice, own, others, cost = seconds.values()
-    # A task of the test trials chooses its own cells: those of a relation's own conditions, then of others.
-    tests = [*map(sum, zip(choice[::2], own, strict=True)), *map(sum, zip(choice[1::2], others, strict=True))]
+    clean, zero_shot, effects, grid, tests, choice, cost = seconds.values()
+    # A task of the test trials makes its own choice of cells.
+    tests = [*map(sum, zip(tests, choice, strict=True))]
     before = {what: each or 0.0 for what, each in price.start_up.items()}
     proof = before.pop("self-check")
     return Units([[*clean, *zero_shot], effects, grid, tests, cost], sum(before.values()), proof)

@@ -59,7 +59,7 @@ PHASES = {
     "StepD, exact": (("prompts, clean", "prompts, zero shot", "effects"), "screened"),
     "StepD, screened": (("prompts, clean", "prompts, zero shot", "screen", "effects"), "exact"),
     "grid": (("grid",), ""),
-    "second half": (("choice of cells", "test trials, own conditions", "test trials, of other relations"), ""),
+    "second half": (("choice of cells", "test trials, held out"), ""),
 }
 """What is measured: the stages that it is priced by, and the way that they are not of."""
 

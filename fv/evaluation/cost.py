@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from fv.evaluation.candidate import Candidate
@@ -10,6 +11,7 @@ from fv.evaluation.condition import Condition, recorded_cells, settled
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.tables import stacked
 from fv.vectors.vector import Vector
 
 
@@ -71,8 +73,5 @@ def injection_cost(
     prompts = [Prompt(tuple(ids), (ids[-1],), name=f"the unrelated text {i}") for i, ids in enumerate(texts, 1)]
     # (n_texts, n_conditions)
     costs = engine.divergences(prompts, [condition.edit for condition in conditions]).numpy()
-    by_condition = [
-        pd.DataFrame({**condition.where(q_id), "text": range(len(costs)), "kl": costs[:, i]})
-        for i, condition in enumerate(conditions)
-    ]
-    return pd.concat(by_condition, ignore_index=True)
+    blocks = [{"text": np.arange(len(costs)), "kl": costs[:, i]} for i in range(len(conditions))]
+    return stacked([condition.where(q_id) for condition in conditions], blocks)

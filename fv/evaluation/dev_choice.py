@@ -1,6 +1,6 @@
 """Choice of each control's own best cell on the dev trials (docs/methods.md)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -39,7 +39,7 @@ class DevChoice:
     def of_vectors(self, vectors: Tensor, kind: str = "zero_shot") -> list[Cell]:
         """Best cell of each vector, (n_vectors, d_model), in one kind of prompt; alpha 0 if every cell does harm."""
         cells = self.cells
-        edits = [self._added(vector, cell) for vector in vectors for cell in cells]
+        edits = [edit for vector in vectors for edit in self._added(vector, cells)]
         unedited, *means = self._means(kind, [None, *edits])
         each = (means[start : start + len(cells)] for start in range(0, len(means), len(cells)))
         return [best_cell(cells, own, unedited) for own in each]
@@ -57,15 +57,20 @@ class DevChoice:
         if replaces:
             shares = sorted({1.0, *self.weaker})
             cells = [Cell(layer, share) for layer in sorted({cell.layer for cell in self.grid}) for share in shares]
-        edits: list[LastTokenEdit] = [None]
-        for cell in cells:
-            vector = vectors[cell.layer]
-            edits.append(ReplaceResidual(cell.layer, vector, cell.alpha) if replaces else self._added(vector, cell))
-        unedited, *means = self._means(kind, edits)
+            edits: list[LastTokenEdit] = [ReplaceResidual(c.layer, vectors[c.layer], c.alpha) for c in cells]
+        else:
+            edits = [edit for cell in cells for edit in self._added(vectors[cell.layer], [cell])]
+        unedited, *means = self._means(kind, [None, *edits])
         return best_cell(cells, means, unedited)
 
-    def _added(self, vector: Tensor, cell: Cell) -> AddVector:
-        return AddVector(cell.layer, strength(vector, cell, self.unit) * vector)
+    def _added(self, vector: Tensor, cells: Sequence[Cell]) -> Iterator[AddVector]:
+        """The vector added at each cell; cells of equal strength share one tensor."""
+        scaled: dict[float, Tensor] = {}
+        for cell in cells:
+            factor = strength(vector, cell, self.unit)
+            if factor not in scaled:
+                scaled[factor] = factor * vector
+            yield AddVector(cell.layer, scaled[factor])
 
     def _means(self, kind: str, edits: Sequence[LastTokenEdit]) -> list[float]:
         """Mean log probability of the target under each edit."""

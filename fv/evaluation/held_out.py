@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fv.data.snapshot import Snapshot
@@ -22,7 +23,7 @@ from fv.evaluation.tables import rated
 from fv.interventions.answers import score_answers, score_columns
 from fv.interventions.engine import Cell, Engine
 from fv.progress import Advance
-from fv.tables import Tables, arrays_of, tables_of
+from fv.tables import Tables, arrays_of, stacked, tables_of
 from fv.vectors.vector import Vector
 from fv.work.flow import Flow, Job, Stage, Unit
 from fv.work.store import Arrays, UnitName
@@ -145,15 +146,18 @@ class HeldOutRun:
         prompts, choice, stream = relation.prompts, relation.choice, relation.stream
         conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
         q_id = prompts.questions.q_id
-        scored: dict[int, pd.DataFrame] = {}
+        n, scored = len(prompts.trials), dict[int, dict[str, np.ndarray]]()
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
             which = [i for i, candidate in enumerate(candidates) if candidate.prompt == kind]
             edits = [conditions[i].edit for i in which]
             scores = score_answers(self.engine, prompts.test[kind], edits, prompts.questions.ending, advance)
             for column, i in enumerate(which):
-                where = {**conditions[i].where(q_id), "prompt": kind, "trial": range(len(prompts.trials))}
-                scored[i] = pd.DataFrame({**where, **score_columns(scores, column)})
-        return {"scores": pd.concat([scored[i] for i in sorted(scored)], ignore_index=True)}
+                scored[i] = {"trial": np.arange(n), **score_columns(scores, column)}
+        shared = [
+            {**condition.where(q_id), "prompt": candidate.prompt}
+            for condition, candidate in zip(conditions, candidates, strict=True)
+        ]
+        return {"scores": stacked(shared, [scored[i] for i in range(len(candidates))])}
 
     def _choice(self, prompts: RelationPrompts, stream: Stream) -> DevChoice | None:
         if not prompts.n_dev:

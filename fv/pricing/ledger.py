@@ -10,6 +10,8 @@ from fv.progress import ignore_progress
 from fv.work.flow import Flow, Job, finished
 from fv.work.store import NO_UNITS, Arrays, UnitStore
 
+CHOICE = "choice of cells"
+"""The stage that choices on dev trials are shown as; the units that need them make them."""
 T = TypeVar("T")
 
 
@@ -50,11 +52,10 @@ class StagePrice:
 
     def take(self, engine: PricedEngine, n_trials: int = 0) -> None:
         """Add everything that an engine counted since the last time, as one unit."""
+        self.n_trials += n_trials
         work, peak = engine.taken()
         if work.n_prompts or work.rows:
-            self.add(UnitPrice(work, peak + BESIDE), n_trials)
-        else:
-            self.n_trials += n_trials
+            self.units.append(UnitPrice(work, peak + BESIDE))
 
     def add(self, unit: UnitPrice, n_trials: int) -> None:
         """Add a unit."""
@@ -95,6 +96,9 @@ class Pricing:
         for stage, unit, arrays in zip(
             kinds, job.units, job.compute(range(len(job.units)), ignore_progress), strict=True
         ):
+            choices, peak = self.engine.taken_choices(), self.engine.peak
+            if choices.n_prompts or choices.rows:
+                self._stage(title, CHOICE, CHOICE).add(UnitPrice(choices, peak + BESIDE), unit.n_trials)
             stage.take(self.engine, unit.n_trials)
             found.append(arrays)
         if job.units[0].like is not None and self.engine.prices_by_length and not self.engine.keeps:

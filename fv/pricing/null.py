@@ -7,8 +7,8 @@ from fv.evaluation.grid import qids_of
 from fv.evaluation.null import NullDraws
 from fv.pricing.evaluation import evaluation_of
 from fv.pricing.ledger import Pricing, StagePrice, UnitPrice
-from fv.pricing.stepd import n_verified, verifying
 from fv.pricing.operations import total
+from fv.pricing.stepd import n_verified, verifying
 from fv.pricing.workload import Workload
 
 

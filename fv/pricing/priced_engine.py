@@ -54,6 +54,7 @@ class PricedEngine(ABC):
         self.shape = shape
         self.max_rows = max_rows
         self.work, self.peak = Operations(), 0
+        self._choosing = Operations()
         self._kept: KeptPrompts[PricedBatch] = KeptPrompts(quiet=True)
         self._held = 0
         self._random = torch.Generator().manual_seed(0)
@@ -127,8 +128,15 @@ class PricedEngine(ABC):
         self.price_grid(prompts, vectors, cells)
         return self._scores(len(prompts)), self._scores(len(prompts), vectors.shape[1], len(cells))
 
+    def taken_choices(self) -> Operations:
+        """Return the operations of choices among edits (`target_logprobs`) since the last call, which `taken` lacks."""
+        found, self._choosing = self._choosing, Operations()
+        return found
+
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+        self.work, self._choosing = self._choosing, self.work
         self.price_targets(prompts, entries_of(edits))
+        self.work, self._choosing = self._choosing, self.work
         return self._logprobs(len(prompts), len(edits))
 
     def answers(

@@ -16,6 +16,7 @@ from fv.interventions.engines import make_engine
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.pricing.operations import total
 from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.shape import Shape
 from fv.pricing.stand_in import StandIn
@@ -54,7 +55,8 @@ def counted(lm: LanguageModel, mode: str, max_rows: int, ask: Ask, prompts: list
     """Floating-point operations, as priced and as PyTorch counts them."""
     engine = priced_engine(lm, mode, max_rows)
     ask(engine, prompts)  # type: ignore[arg-type]
-    work, peak = engine.taken()
+    (work, peak), choices = engine.taken(), engine.taken_choices()
+    work = total([work, choices])
     assert peak > 0
     with CountedFlops() as counter:
         ask(make_engine(lm, mode, max_rows), prompts)

@@ -65,11 +65,11 @@ def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(ma
     without = stages()
     asked = ("analysis=['null',cost]", "analysis.null.screen=run")
     twenty, forty = (stages(*asked, f"analysis.null.draws={n}") for n in (20, 40))
-    assert {*twenty} - {*without} == {"Step6, null"}
-    assert (len(twenty["Step6, null"].units), len(forty["Step6, null"].units)) == (20, 40)
-    assert forty["Step6, null"].work.flops(shape) == pytest.approx(2 * twenty["Step6, null"].work.flops(shape))
+    assert {*twenty} - {*without} == {"null, units"}
+    assert (len(twenty["null, units"].units), len(forty["null, units"].units)) == (20, 40)
+    assert forty["null, units"].work.flops(shape) == pytest.approx(2 * twenty["null, units"].work.flops(shape))
     once = sum(one.work.flops(shape) for one in without.values())
-    assert twenty["Step6, null"].work.flops(shape) == pytest.approx(20 * once, rel=0.1)
+    assert twenty["null, units"].work.flops(shape) == pytest.approx(20 * once, rel=0.1)
 
 
 def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
