@@ -1,4 +1,4 @@
-"""The AIE subset package that StepE writes when `score.aie_qids` names one (spec sections 2 and 4.1)."""
+"""Package of an AIE subset, which StepE writes if `score.aie_qids` names one (spec sections 2 and 4.1)."""
 
 import logging
 from pathlib import Path
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def subset_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path | None:
-    """The folder of the AIE subset's package; None when no subset is named.
+    """The folder of the AIE subset's package; None if no subset is named.
 
     Args:
         score: the settings.
-        paths: the run's.
-        stepd: {file: SHA-256} of what StepD wrote.
+        paths: the paths of the run.
+        stepd: {file: SHA-256} of StepD's outputs.
 
     Raises:
-        ConfigError: the subset names a relation that has no trials.
+        ConfigError: the subset names a relation without trials.
     """
     if score.aie_qids is None:
         return None
@@ -40,7 +40,7 @@ def subset_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path | 
 
 
 def write_subset(run: LiveRun, folder: Path) -> None:
-    """Write `artifacts/aie/<aie_id>/` (spec sections 2 and 4.1): AIE over the subset, its ranking, its vector."""
+    """Write `artifacts/aie/<aie_id>/` (spec sections 2 and 4.1): the subset's AIE, ranking and vector."""
     score, lm = run.settings.score, run.lm
     qids, key, k = score.aie_qids or [], score.key.value, score.k
     fields = step_fields(run.settings, lm, run.snapshot.meta.add_special_tokens)

@@ -1,4 +1,4 @@
-"""Analyses of a finished run, under the settings that its own record says."""
+"""Analyses of a finished run, with the settings in its record."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,29 +25,29 @@ from fv.steps.holder import ModelHolder
 from fv.work.driver import SERIAL, Driver
 
 OWN = ("analysis", "cluster", "run_id", "results_dir", "tag", "overwrite", "runs", "out", "report", "hydra")
-"""Settings of the analyses themselves, and those that say which run is meant and how runs are shown."""
+"""Settings of the analyses, settings that name the run, and settings of how runs are shown."""
 FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", "compute.unit_trials")
-"""Settings that may be others than the run's: where the same model is, and what this machine computes with."""
+"""Settings that may differ from the run's: the source of the same model, and the settings of this machine."""
 
 
 @with_settings()
 def run_analyse(
     config: Config, models: ModelHolder | None = None, given: Iterable[str] = (), driver: Driver = SERIAL
 ) -> Path:
-    """Run the analyses that are named on a finished run; nothing else of the run is written.
+    """Run the named analyses on a finished run; the other files of the run stay unchanged.
 
     Args:
-        config: the configuration: which run, which analyses.
-        models: gives the model, if one is needed; None loads it for this alone.
-        given: the keys of the settings that were given, and not left at their defaults.
-        driver: has the units computed.
+        config: the configuration, which names the run and the analyses.
+        models: loads the model, if it is needed; None loads it for this call only.
+        given: the keys of the settings that the user gave.
+        driver: computes the units, or lets workers compute them.
 
     Returns:
         the folder of the run's analyses.
 
     Raises:
-        ConfigError: no analysis is named, or one cannot be made as it is set.
-        ArtifactError: a step that one reads has not finished, or a setting was given that is not the run's.
+        ConfigError: no analysis is named, or the settings of one are not possible.
+        ArtifactError: a step that an analysis reads has not finished, or a given setting differs from the run's.
         FvError: as the analyses do.
     """
     paths, models = RunPaths.of(config), models or ModelHolder()
@@ -59,10 +59,10 @@ def run_analyse(
 
 
 def requested_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, Analysis, Config]]:
-    """The analyses that are named, each with its name and the settings that its run was made with.
+    """Build the named analyses, each with its name and the recorded settings of its run.
 
     Raises:
-        FvError: none is named, a value is not possible, a step has not finished, or a setting is not the run's.
+        FvError: none is named, a value is not possible, a step has not finished, or a setting differs from the run's.
     """
     analyses, paths = analyses_of(config.analysis), RunPaths.of(config)
     if not analyses:
@@ -74,7 +74,7 @@ def requested_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, 
 
 
 def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
-    """A step's recorded settings, with those of `config` that do not decide what the run is."""
+    """A step's recorded settings, with the settings in `config` that do not decide results."""
     recorded = _finished(paths, step).config
     there, here = flat(recorded.resolved()), flat(config.resolved())
     requested: dict[str, Any] = {}
@@ -97,10 +97,10 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
 
 
 def _finished(paths: RunPaths, step: str) -> StepRecord:
-    """The record of a step that has finished, as all before it have.
+    """Read the record of a finished step; all steps before it must have finished, too.
 
     Raises:
-        ArtifactError: naming the one that has not.
+        ArtifactError: a step has not finished; the message names it.
         ConfigError: there is no such step.
     """
     steps: dict[str, tuple[Path, type[StepRecord]]] = {

@@ -1,4 +1,4 @@
-"""The analyses that a step runs by itself, once it has its results."""
+"""Analyses that a step runs by itself after it has its results."""
 
 import logging
 from typing import Any
@@ -12,14 +12,14 @@ log = logging.getLogger(__name__)
 
 
 def analyse_after(step: str, run: LiveRun) -> dict[str, Any]:
-    """Run the analyses of a step; one that reads what this run has not is left out, and the log says so.
+    """Run the analyses of a step; leave out and log an analysis whose inputs the run does not have.
 
     Args:
         step: `StepD`, `StepE` or `Step6`.
         run: the run.
 
     Returns:
-        {key of the summary: what the analysis found}.
+        {key in the summary: the analysis's summary}.
 
     Raises:
         FvError: as the analyses do.

@@ -1,4 +1,4 @@
-"""Proves one model by its self-check."""
+"""Self-check of one model."""
 
 import logging
 from dataclasses import replace
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 @with_settings()
 def check_model(config: Config, models: ModelHolder | None = None) -> Path:
-    """Load the model of `config`, prove its spec, and print what was measured.
+    """Load the model of `config`, run its self-check, and print the measurements.
 
     Args:
         config: the configuration.
-        models: gives the model; None loads it for this alone.
+        models: loads the model; None loads it for this call only.
 
     Returns:
-        the folder that runs would go to; nothing is written.
+        the folder of runs; nothing is written.
 
     Raises:
         ModelError: the model cannot be found or fails its self-check.
