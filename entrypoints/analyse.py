@@ -1,4 +1,4 @@
-"""Analyses of a finished run: 'analysis=[transfer,cost]' run_id=<run_id>. `list` alone says which there are."""
+"""Analyses of a finished run: 'analysis=[transfer,cost]' run_id=<run_id>. The word `list` alone lists all analyses."""
 
 import sys
 

@@ -117,8 +117,8 @@ class Workers:
         first, logs = failed[0], self.paths.logs / "workers"
         count = f"{len(failed)} of {n_tasks} tasks failed ({step}, {name}). " if n_tasks > 1 else ""
         raise ClusterError(
-            f"{count}{first.task} on {first.host}: {first.error[0]} (Logs are in {logs}.) What was finished is kept; "
-            "the same command goes on from there."
+            f"{count}{first.task} on {first.host}: {first.error[0]} (Logs are in {logs}.) Finished work is kept; "
+            "the same command continues from there."
         )
 
 
