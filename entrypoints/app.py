@@ -28,7 +28,7 @@ from fv.display import print_line
 from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.registry import refuse_unknown
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 
 from .command_line import is_answered, multirun_first, with_null_named
 from .errors import UserError, traceback_wanted, user_errors
@@ -131,7 +131,7 @@ def run(
         config = typed(cfg)
         _listen(config.quiet, HydraConfig.initialized() and bool(HydraConfig.get().verbose), launched_job())
         if config.cluster.elsewhere:
-            module = _distributed(config, module)
+            module = _distributed(config, function)
         with activity("Loading the libraries") if with_model else contextlib.nullcontext():
             step = getattr(loaded(module), function)
         if in_sweep() and function in ("run_step6", "run_pipeline"):
@@ -150,14 +150,14 @@ def run(
     return None
 
 
-def _distributed(config: Config, module: str) -> str:
+def _distributed(config: Config, function: str) -> str:
     """The module of steps whose units a cluster computes.
 
     Raises:
         ConfigError: the command computes in this process only, or this is one job of a sweep.
     """
     name = type(config.cluster).__name__.lower()
-    if module.rpartition(".")[2] not in WITH_CLUSTER:
+    if function.removeprefix("run_") not in WITH_CLUSTER:
         commands = ", ".join(sorted(WITH_CLUSTER))
         raise ConfigError(f"cluster={name} is for {commands}; this command computes in this process: leave it out.")
     if in_sweep():

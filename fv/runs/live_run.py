@@ -15,7 +15,7 @@ from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of, with_rows_of
-from fv.runs.injected import stored_vectors_of, vectors_of
+from fv.runs.injected_vectors import stored_vectors_of, vectors_of
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.refusals import refuse_other_model

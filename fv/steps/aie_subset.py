@@ -8,11 +8,11 @@ from fv.data.snapshot import read_snapshot
 from fv.errors import ConfigError, shorten
 from fv.heads.ranking import Ranking, describe_heads
 from fv.runs.live_run import LiveRun
-from fv.runs.made_with import aie_folder, aie_settings
 from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, Hashes
 from fv.runs.step import Place, step_fields
+from fv.runs.step_settings import aie_folder, aie_settings
 from fv.runs.vector_files import FILES
 from fv.vectors.rankings import subset_vector
 

@@ -18,11 +18,11 @@ from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
 from fv.steps import stepd
-from fv.steps.advice import with_settings
-from fv.steps.analyse import requested_analyses
-from fv.steps.holder import ModelHolder
+from fv.steps.analyses import requested_analyses
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.worker import STEPS
-from fv.steps.workers import workers_of
+from fv.steps.worker_pool import worker_pool
 from fv.work.driver import UnitsMissing, UntilMissing
 
 
@@ -49,9 +49,9 @@ def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
     return _run(config, ("stepe", "step6") if kept else ("stepd", "stepe", "step6"))
 
 
-@with_settings()
+@with_remedies()
 def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
-    """Run `fv.steps.analyse.run_analyse` with units computed by workers."""
+    """Run `fv.steps.analyses.run_analyse` with units computed by workers."""
     paths = RunPaths.of(config)
     with run_lock(paths.root):
         for name, analysis, settings in requested_analyses(config, given):
@@ -61,12 +61,12 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
                 run = LiveRun(paths, settings, partial(NoModels().of, settings), UntilMissing())
                 run_analysis(name, analysis, run)
             except (ModelNeeded, UnitsMissing):
-                with workers_of(settings) as workers:
+                with worker_pool(settings) as workers:
                     workers.run_steps({name: settings.overwrite})
     return paths.analyses
 
 
-@with_settings()
+@with_remedies()
 def _run(config: Config, steps: Sequence[str]) -> Path:
     """Run the steps that are not complete, in their order, with one set of workers."""
     start_job(config.seed, config.compute)
@@ -80,7 +80,7 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
         except (ModelNeeded, UnitsMissing):
             if "stepd" in due:
                 _refuse_impossible(config)
-            with workers_of(config) as workers:
+            with worker_pool(config) as workers:
                 workers.run_steps(dict.fromkeys(due, config.overwrite))
     return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
 

@@ -13,7 +13,7 @@ from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.units import unit_store
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.step6 import injections_flow
 from fv.steps.stepd import StepDDue, flow_of
 from fv.steps.stepe import quick_flow

@@ -20,17 +20,17 @@ from fv.interventions.engine import Cell
 from fv.runs.commands import command
 from fv.runs.completeness import finished_stepd
 from fv.runs.identity import flat
-from fv.runs.injected import outlines_of, vectors_of
+from fv.runs.injected_vectors import outlines_of, vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.machine import start_job
-from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.paths import FV_META, RunPaths, paths_of_step6, refuse_links, run_folder
 from fv.runs.records import Step6Record, StepDRecord, read_record
 from fv.runs.refusals import REMEDY, refuse_other_settings
 from fv.runs.step import Place, forget_pages
 from fv.runs.step6_files import META, SWEPT, grown_settings
+from fv.runs.step_settings import step6_inputs, step6_settings
 from fv.runs.sweep_cells import (
     current_cells,
     finished_cells,
@@ -40,9 +40,9 @@ from fv.runs.sweep_cells import (
     read_rows,
     without_swept,
 )
-from fv.steps.advice import with_settings
-from fv.steps.choice import refuse_unfit_evaluation
-from fv.steps.holder import ModelHolder
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import write_results
 
@@ -175,7 +175,7 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
             refuse_other_settings(there, settings, f"Step6 in {folder}", kept)
 
 
-@with_settings()
+@with_remedies()
 def _write(run: LiveRun, rows: pd.DataFrame, fields: dict[str, Any]) -> None:
     """Write the summary. Conditions on test trials are run here, because a single cell cannot choose among cells.
 

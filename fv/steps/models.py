@@ -7,13 +7,13 @@ from typing import Any
 
 from fv.config import Config
 from fv.display import print_table
-from fv.steps.advice import with_settings
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 
 log = logging.getLogger(__name__)
 
 
-@with_settings()
+@with_remedies()
 def check_model(config: Config, models: ModelHolder | None = None) -> Path:
     """Load the model of `config`, run its self-check, and print the measurements.
 

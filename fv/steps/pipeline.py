@@ -9,7 +9,7 @@ from fv.runs.commands import command
 from fv.runs.completeness import stepd_is_complete
 from fv.runs.locks import run_lock
 from fv.runs.paths import RunPaths
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe

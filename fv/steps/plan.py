@@ -24,17 +24,17 @@ from fv.pricing.stand_in import StandIn, StandInEffects, stand_in_values
 from fv.pricing.stepd import screened_score
 from fv.pricing.workload import Workload
 from fv.runs.completeness import requested_relations
-from fv.runs.injected import outlines_of, plan_of
+from fv.runs.injected_vectors import outlines_of, plan_of
 from fv.runs.results import named_ranking
-from fv.steps.advice import with_settings
-from fv.steps.choice import refuse_unfit_evaluation
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
 from fv.steps.price_tables import print_price
+from fv.steps.remedies import with_remedies
 from fv.steps.stepd import heads_of, trials_of
 from fv.vectors.file import read_vector
 from fv.vectors.vector import Vector
 
 
-@with_settings()
+@with_remedies()
 def run_plan(config: Config) -> None:
     """Print the price of running the pipeline with these settings.
 

@@ -20,20 +20,20 @@ from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
 from fv.files import digest_of
 from fv.runs.completeness import finished_stepd, is_complete
-from fv.runs.injected import plan_of, vectors_of
+from fv.runs.injected_vectors import plan_of, vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
-from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.paths import RunPaths
 from fv.runs.records import Step6Record
 from fv.runs.step import Place, step, step_fields
 from fv.runs.step6_files import META, rows_to_grow_from
+from fv.runs.step_settings import step6_inputs, step6_settings
 from fv.runs.units import disk_use
-from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
-from fv.steps.choice import refuse_unfit_evaluation
-from fv.steps.holder import ModelHolder
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.summary import write_results
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow
@@ -47,7 +47,7 @@ class Step6Due(NamedTuple):
     known: pd.DataFrame | None
 
 
-@with_settings()
+@with_remedies()
 def run_step6(
     config: Config, models: ModelHolder | None = None, as_cell: bool = False, driver: Driver = SERIAL
 ) -> Path:

@@ -33,9 +33,9 @@ from fv.runs.screen_files import write_screen
 from fv.runs.step import Place, clear_run, forget_pages, step, step_fields
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, memory_warnings, unit_store
-from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow
 from fv.work.store import UnitStore
@@ -59,7 +59,7 @@ class StepDDue(NamedTuple):
     file: Relations | None = None
 
 
-@with_settings()
+@with_remedies()
 def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
     """Run StepD, or its missing part.
 

@@ -14,17 +14,17 @@ from fv.evaluation.held_out import HeldOutRows
 from fv.runs.completeness import finished_stepd, is_complete
 from fv.runs.live_run import LiveRun
 from fv.runs.machine import start_job
-from fv.runs.made_with import aie_settings, stepe_settings
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, StepERecord
 from fv.runs.results import named_ranking
 from fv.runs.step import Place, step, step_fields
+from fv.runs.step_settings import aie_settings, stepe_settings
 from fv.runs.vector_files import FILES
-from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.analyses import analyse_after
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.summary import grid_summary
 from fv.vectors.names import source_name
 from fv.vectors.rankings import TopHeads, with_vectors
@@ -49,7 +49,7 @@ class StepEDue(NamedTuple):
     subset: Path | None
 
 
-@with_settings()
+@with_remedies()
 def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
     """Run StepE, and make the package of an AIE subset if `score.aie_qids` names one.
 

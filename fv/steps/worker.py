@@ -19,9 +19,9 @@ from fv.runs.locks import has_run
 from fv.runs.logs import keep_log
 from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
-from fv.steps.advice import with_settings
 from fv.steps.flows import replayed
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
@@ -42,7 +42,7 @@ class Worker:
         show_bars(False)
         keep_log(self.paths.logs / "workers" / f"{here()}-{os.getpid()}.log")
 
-    @with_settings()
+    @with_remedies()
     def __call__(self, ask: Mapping[str, Any]) -> Any:
         start_job(self.config.seed, self.config.compute)
         arguments = dict(ask)

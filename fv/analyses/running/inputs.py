@@ -6,9 +6,9 @@ from fv.errors import ArtifactError, shorten
 from fv.files import digest_of
 from fv.runs.analysis_files import SETTINGS
 from fv.runs.live_run import LiveRun
-from fv.runs.made_with import stats_settings, step6_inputs
 from fv.runs.paths import SNAPSHOT
 from fv.runs.records import STEPD
+from fv.runs.step_settings import stats_settings, step6_inputs
 from fv.runs.vector_files import vector_hashes
 
 PARTS: Mapping[str, Callable[[LiveRun], dict[str, str]]] = {

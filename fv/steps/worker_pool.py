@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Workers:
+class WorkerPool:
     """The workers of a run. This process loads no weights.
 
     Attributes:
@@ -123,7 +123,7 @@ class Workers:
 
 
 @contextmanager
-def workers_of(config: Config) -> Iterator[Workers]:
+def worker_pool(config: Config) -> Iterator[WorkerPool]:
     """Run the workers of a run while the block lasts; a second command on this machine waits.
 
     Raises:
@@ -144,7 +144,7 @@ def workers_of(config: Config) -> Iterator[Workers]:
         kind = type(cluster).__name__.lower()
         log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
         with cluster.running(spec) as run_tasks:
-            yield Workers(settings, RunPaths(root, paths.tag), run_tasks)
+            yield WorkerPool(settings, RunPaths(root, paths.tag), run_tasks)
 
 
 def tasks_of(missing: Mapping[str, Any]) -> list[Task]:

@@ -14,7 +14,7 @@ from fv.errors import (
     SpecError,
 )
 
-ADVICE: Mapping[type[FvError], str] = {
+REMEDIES: Mapping[type[FvError], str] = {
     DevTrialsError: (
         "Trials are sampled by data.n_eval_trials_per_q and cut by injection.n_eval, relations are named by data.qids, "
         "the share is evaluation.dev_fraction."
@@ -41,9 +41,9 @@ ADVICE: Mapping[type[FvError], str] = {
 
 
 @contextmanager
-def with_settings() -> Iterator[None]:
+def with_remedies() -> Iterator[None]:
     """Add its remedy to an error of the library; also a decorator."""
     try:
         yield
-    except tuple(ADVICE) as error:
-        raise type(error)(f"{error} {ADVICE[type(error)]}") from error
+    except tuple(REMEDIES) as error:
+        raise type(error)(f"{error} {REMEDIES[type(error)]}") from error
