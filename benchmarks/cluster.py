@@ -1,7 +1,7 @@
-"""Workers: what two of them take beside one process, and how busy many are kept.
+"""Measure workers: the time of two workers relative to one process, and the share of time that many workers are busy.
 
-python -m benchmarks.cluster ratio       # the demo: two workers with a thread each, one process with two threads
-python -m benchmarks.cluster busy        # many workers, from times of units of a shape: timed passes, and a start-up
+python -m benchmarks.cluster ratio       # the demo: two workers with one thread each, one process with two threads
+python -m benchmarks.cluster busy        # many workers, simulated from timed passes of a shape and a start-up
 """
 
 import argparse
@@ -25,22 +25,23 @@ from fv.steps.plan import model_of, workload_of
 
 ENOUGH = 0.85
 ALONE = {"tables": 18.0, "Step6's tables": 5.5, "summary": 8.0}
-"""Seconds of what one worker does while the others wait (`fv.steps.distributed`), beside the proof of the model. They
-were measured in a run of 31 relations and 50 trials on one core of an AMD EPYC, of a narrow model of 16 layers x 32
-heads: they depend on how many heads there are, and not on how wide these are."""
+"""Seconds of one worker's work while the others wait (`fv.steps.distributed`), without the model's self-check.
+
+They were measured in a run of 31 relations and 50 trials on one core of an AMD EPYC, with a narrow model of 16 layers x
+32 heads: they depend on the number of heads, and not on their width."""
 LIBRARIES = "from fv.collector import loaded; loaded('fv.steps.worker')"
-"""What a worker's process does first."""
+"""Code that a worker's process runs first."""
 DISK = 2.0
-"""GB/s at which weights in float32 are read, of files that hold them in bfloat16, as those of the shape do: 1 GB/s."""
+"""GB/s at which float32 weights are read from files in bfloat16, like those of the shape, which are read at 1 GB/s."""
 
 
 class Units(NamedTuple):
-    """Seconds of everything that a run takes of workers.
+    """The seconds that the parts of a run take a worker.
 
     Attributes:
-        stages: of each task of each stage.
-        start_up: of a worker, before its first task.
-        proof: of the self-check, once a run.
+        stages: seconds of each task of each stage.
+        start_up: seconds of a worker's start-up, before its first task.
+        proof: seconds of the self-check, once per run.
     """
 
     stages: list[list[float]]
@@ -70,7 +71,7 @@ def ratio(words: Sequence[str]) -> None:
 
 
 def units_of(shape: str, n_trials: int) -> Units:
-    """Those of an exact run of all relations, on one thread here."""
+    """Predict the seconds of an exact run of all relations, on one thread of this machine."""
     trials = [f"data.n_trials_per_q={n_trials}", "data.n_eval_trials_per_q=14"]
     vectors = ["injection.fv=all_qids", "eval_scope=in_domain", "compute.threads=1"]
     config = configured(f"plan.shape={shape}", *trials, *vectors)
@@ -94,7 +95,7 @@ def units_of(shape: str, n_trials: int) -> Units:
 
 
 def seconds_of_libraries() -> float:
-    """CPU time that a worker takes to load its libraries."""
+    """CPU seconds that a worker takes to load its libraries."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -102,14 +103,14 @@ def seconds_of_libraries() -> float:
 
 
 def busy(units: Units, n_workers: int, stays: bool) -> tuple[float, float]:
-    """Share of the workers' time that is spent on units, and the hours of it all.
+    """Compute the share of the workers' time that is spent on units, and the hours of the run.
 
     Args:
-        units: the run.
-        n_workers: how many workers.
-        stays: whether workers live on from stage to stage, as Ray's do; Slurm's start up at each.
+        units: the seconds of the run.
+        n_workers: the number of workers.
+        stays: True if workers stay from stage to stage, as Ray's do; Slurm's start up at each stage.
     """
-    # Before each stage, and at the end, one worker goes on with the steps.
+    # Before each stage, and at the end, one worker runs the steps.
     starts = 1 if stays else 2 * len(units.stages) + 1
     took = sum(makespan(stage, n_workers) for stage in units.stages)
     took += starts * units.start_up + units.proof + sum(ALONE.values())
@@ -117,7 +118,7 @@ def busy(units: Units, n_workers: int, stays: bool) -> tuple[float, float]:
 
 
 def simulate(shape: str, n_trials: int, workers: Sequence[int]) -> None:
-    """Print how busy workers are, and for the most of them the least work that keeps them busy enough."""
+    """Print how busy workers are, and the least work that keeps the largest number of them busy enough."""
     units = units_of(shape, n_trials)
     total = sum(map(sum, units.stages)) / 3600
     print(
@@ -133,23 +134,23 @@ def simulate(shape: str, n_trials: int, workers: Sequence[int]) -> None:
 
 
 def least(units: Units, n_trials: int, n_workers: int, stays: bool) -> str:
-    """The least work, in trials a relation, that keeps so many workers busy enough: more of them are more of StepD."""
+    """Find the least work, in trials per relation, that keeps so many workers busy enough; trials add to StepD only."""
     prompts, effects, *others = units.stages
     for times in range(1, 500):
         more = units._replace(stages=[prompts * times, effects * times, *others])
         share, hours = busy(more, n_workers, stays)
         if share >= ENOUGH:
             return (
-                f"{n_workers} workers are {share:.0%} busy from {n_trials * times} trials a relation on ({hours:.2f} h)"
+                f"{n_workers} workers are {share:.0%} busy with {n_trials * times} trials per relation ({hours:.2f} h)"
             )
     return f"{n_workers} workers are never {ENOUGH:.0%} busy."
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure or simulate, as requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["ratio", "busy"])
-    parser.add_argument("settings", nargs="*", help="of the demo, such as data.qids=[antonym]")
+    parser.add_argument("settings", nargs="*", help="settings of the demo, such as data.qids=[antonym]")
     parser.add_argument("--shape", default="llama32_1b")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 32, 256])

@@ -1,7 +1,7 @@
-"""How often the intervals of `fv.statistics` hold the truth, as the table of docs/methods.md.
+"""Measure the coverage of the intervals of `fv.statistics`, for the table of docs/methods.md.
 
-Normal, heavy-tailed and skewed values, crossed draws and repeated queries are simulated; proportions and their paired
-differences are enumerated over every outcome, and the smallest coverage over a grid of probabilities is told.
+Normal, heavy-tailed and skewed values, crossed draws and repeated queries are simulated. Proportions and their paired
+differences are enumerated over all outcomes; their coverage is the smallest over a grid of probabilities.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from fv.statistics.intervals import Kind, adjusted_wald, clopper_pearson, estima
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 14, 20, 30)
 DRAWS = (2, 3, 5, 20)
 EFFECTS = {"trials = draws": (1.0, 1.0, 0.5), "mostly trials": (1.0, 0.2, 0.5), "mostly draws": (0.2, 1.0, 0.5)}
-"""Standard deviations of the effects of trials, of draws, and of the two together."""
+"""Standard deviations of the effects of trials, of draws, and of their interaction."""
 QUERIES = (4, 6, 8, 12, 20)
 REPEATS = {"3 trials each": (3,), "1 to 5 trials": (1, 2, 3, 4, 5)}
-"""Trials of each query, repeated in this order."""
+"""Numbers of trials of each query, repeated in this order."""
 LEVEL = 0.95
 STATS = StatsConfig(confidence=LEVEL)
 Ends = tuple[np.ndarray, np.ndarray]
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the repetitions")
     n_times = 500 if parser.parse_args().quick else 10_000
-    print(f"Coverage where {LEVEL:.0%} is written, in per cent; {n_times:,} repetitions where it is simulated.\n")
+    print(f"Coverage of {LEVEL:.0%} intervals, in per cent; simulations have {n_times:,} repetitions.\n")
     print_table(["n", *ROWS], ([n, *(cover(n, n_times) for cover in ROWS.values())] for n in SIZES))
     print()
     names = [f"{draws} draws" for draws in DRAWS]
@@ -52,56 +52,56 @@ def main() -> None:
 
 
 def simulated(draw: Callable[..., np.ndarray], truth: float, n: int, n_times: int) -> float:
-    """Coverage of the interval of `n` values."""
+    """Simulate the coverage of the interval of `n` values."""
     found = estimate_means(draw(np.random.default_rng(n), n_times, n), STATS, 0)
     return covered((found.ci_low, found.ci_high), truth)
 
 
 def students(draw: Callable[..., np.ndarray], truth: float, n: int, n_times: int) -> float:
-    """Coverage of Student's t on the same values."""
+    """Simulate the coverage of Student's t interval of the same values."""
     ends = ttest_1samp(draw(np.random.default_rng(n), n_times, n), 0, axis=1).confidence_interval(LEVEL)
     return covered((ends.low, ends.high), truth)
 
 
 def covered(ends: Ends, truth: float) -> float:
-    """Share of intervals that hold the truth."""
+    """Share of intervals that contain the truth."""
     return float(((ends[0] <= truth) & (truth <= ends[1])).mean())
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Values with a mean of 0."""
+    """Draw normal values with a mean of 0."""
     return rng.normal(size=shape)
 
 
 def students_three(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Values with a mean of 0 and heavy tails: Student's t with 3 degrees of freedom."""
+    """Draw values with a mean of 0 and heavy tails: Student's t with 3 degrees of freedom."""
     return rng.standard_t(3, size=shape)
 
 
 def contaminated(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Normal values with a mean of 0, of which one in ten has ten times the standard deviation."""
+    """Draw normal values with a mean of 0; one in ten has ten times the standard deviation."""
     return rng.normal(size=shape) * np.where(rng.random(shape) < 0.1, 10.0, 1.0)
 
 
 def exponential(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Skewed values with a mean of 1."""
+    """Draw skewed values with a mean of 1."""
     return rng.exponential(size=shape)
 
 
 def proportions(n: int, _times: int) -> float:
-    """The smallest coverage over all probabilities."""
+    """Smallest coverage of a proportion over all probabilities."""
     p = np.linspace(0.001, 0.999, 999)[:, None]
     low, high = clopper_pearson(np.arange(n + 1), n, LEVEL)
     return float((binom.pmf(np.arange(n + 1), n, p) * ((low <= p) & (p <= high))).sum(1).min())
 
 
 def paired(n: int, _times: int) -> float:
-    """The smallest coverage of a paired difference over all probabilities of better and worse."""
+    """Smallest coverage of a paired difference over all probabilities of better and worse."""
     return _smallest(n, adjusted_wald)
 
 
 def bonett_price(n: int, _times: int) -> float:
-    """The same of Bonett and Price's own interval: one trial a sign, a normal quantile."""
+    """Smallest coverage of Bonett and Price's own interval, with one added trial per sign and a normal quantile."""
 
     def interval(differences: np.ndarray, level: float) -> Ends:
         total = n + 2
@@ -132,7 +132,7 @@ def _probabilities() -> Iterator[tuple[float, float]]:
 
 
 def crossed(n_trials: int, n_draws: int, sd: tuple[float, float, float], n_times: int) -> float:
-    """Coverage of a mean over trials and draws."""
+    """Simulate the coverage of a mean over trials and draws."""
     rng = np.random.default_rng([n_trials, n_draws])
     shapes = (n_times, 1, n_trials), (n_times, n_draws, 1), (n_times, n_draws, n_trials)
     x = sum(scale * rng.normal(size=shape) for scale, shape in zip(sd, shapes, strict=True))
@@ -143,7 +143,10 @@ def crossed(n_trials: int, n_draws: int, sd: tuple[float, float, float], n_times
 
 
 def repeated(n_queries: int, repeats: tuple[int, ...], n_times: int) -> tuple[float, float]:
-    """Coverage of a mean over trials that share queries, by trial and by query; half of the variance is the query's."""
+    """Simulate the coverage of a mean over trials that share queries, by trial and by query.
+
+    Half of the variance is the query's.
+    """
     rng = np.random.default_rng([n_queries, *repeats])
     queries = np.repeat(np.arange(n_queries), np.resize(repeats, n_queries))
     values = rng.normal(size=(n_times, n_queries))[:, queries] + rng.normal(size=(n_times, len(queries)))

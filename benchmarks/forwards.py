@@ -1,10 +1,10 @@
-"""Count what a head sweep costs at the shapes of larger models: `python -m benchmarks.forwards`.
+"""Count the cost of a head sweep at the shapes of larger models: `python -m benchmarks.forwards`.
 
-In units of one full forward of the prompt, a trial, for three manners: one forward a head, as the public reference
-does; the exact sweep on a shared prefix; and the screened one, which scores all heads by gradient and sweeps some.
-Nothing is run: the models have a shape and no weights. What is counted is in `fv/pricing/flops.py`. The screened sweep
-is counted with prefixes that are kept between scores and sweep; where they are run twice, it costs one forward more.
-With `--measure`, shapes that fit into memory are run with random weights, in seconds a trial.
+The unit is one full forward of the prompt, per trial. There are three methods: one forward per head, as in the public
+reference; the exact sweep on a shared prefix; and the screened sweep, which scores all heads by gradient and sweeps
+some of them. Nothing is run: the models have a shape and no weights, and `fv/pricing/flops.py` counts their arithmetic.
+The screened sweep is counted with prefixes that are kept between scores and sweep; if they are run twice, it costs one
+forward more. With `--measure`, shapes that fit into memory are run with random weights, in seconds per trial.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SHAPES = {
 
 
 def shaped(name: str, device: str = "meta") -> LanguageModel:
-    """A model of a shape: without weights, or on a real device with random ones."""
+    """Make a model of a shape: without weights, or on a real device with random weights."""
     layers, heads, kv_heads, width, mlp, vocabulary = SHAPES[name]
     config = LlamaConfig(
         num_hidden_layers=layers,
@@ -52,12 +52,12 @@ def shaped(name: str, device: str = "meta") -> LanguageModel:
 
 
 def spread(heads: Sequence[Head], count: int) -> list[Head]:
-    """So many heads, spread over the layers."""
+    """Choose `count` heads, spread over the layers."""
     return [heads[i * len(heads) // count] for i in range(min(count, len(heads)))]
 
 
 def measured(name: str, n_tokens: int, n_verified: int, n_trials: int, max_rows: int) -> dict[str, float | str]:
-    """Seconds a trial of a shape with random weights; of one forward a head, one is timed."""
+    """Measure the seconds per trial of a shape with random weights; the method of one forward per head times one."""
     torch.manual_seed(0)
     lm = shaped(name, "cpu")
     ids = torch.randint(0, lm.vocabulary, (n_trials, n_tokens + 1)).tolist()
@@ -86,7 +86,7 @@ def measured(name: str, n_tokens: int, n_verified: int, n_trials: int, max_rows:
 
 
 def counted(name: str, n_tokens: int, n_verified: int, points: int) -> dict[str, float | str]:
-    """One row of the table; the verified heads are spread over the layers."""
+    """Count one row of the table; the verified heads are spread over the layers."""
     lm = shaped(name)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)
     some, shape = spread(heads, n_verified), Shape.of(lm)
@@ -109,14 +109,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=90, help="tokens of a prompt: ten shots of short words")
     parser.add_argument("--verified", type=int, default=82, help="heads swept: 40 best, 10 negative, 32 random")
-    parser.add_argument("--points", type=int, default=0, help="points a layer of `integrated`; 0 for `gradient`")
+    parser.add_argument("--points", type=int, default=0, help="points per layer of `integrated`; 0 for `gradient`")
     parser.add_argument("--measure", nargs="*", choices=[*SHAPES], help="shapes to run, such as Llama-3.2-1B")
-    parser.add_argument("--trials", type=int, default=12, help="trials that are run of each")
+    parser.add_argument("--trials", type=int, default=12, help="number of trials to run at each shape")
     parser.add_argument("--max-rows", type=int, default=4096, help="compute.max_rows")
     args = parser.parse_args()
     rows = [counted(name, args.tokens, args.verified, args.points) for name in SHAPES]
     console = Console(width=160)
-    console.print(f"Forward-equivalents a trial of {args.tokens} tokens; {args.verified} heads verified.")
+    console.print(f"Forward-equivalents per trial of {args.tokens} tokens; {args.verified} heads verified.")
     show(console, rows)
     if args.measure:
         show(console, [measured(name, args.tokens, args.verified, args.trials, args.max_rows) for name in args.measure])

@@ -1,4 +1,4 @@
-"""Seconds, matrix-product speed and memory of this process, and of a CUDA device that it uses."""
+"""Measurements of time, matrix-product speed and memory, of this process or of the CUDA device that it uses."""
 
 import ctypes
 import platform
@@ -14,7 +14,7 @@ from fv.models.language_model import LanguageModel
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """The shortest of `repeats` timings: the one least disturbed."""
+    """Measure the shortest of `repeats` timings, which is the least disturbed one."""
     times = []
     for _ in range(repeats):
         _finish()
@@ -26,15 +26,15 @@ def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def _finish() -> None:
-    """Wait for a device that goes on by itself."""
+    """Wait until a CUDA device has finished its work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def product_speed(lm: LanguageModel, for_seconds: float = 0.5) -> float:
-    """Sustained speed of square matrix products where a model is and in its number format, in FLOP/s.
+    """Measure the sustained speed of square matrix products on a model's device in its number format, in FLOP/s.
 
-    Sustained, because a single product may run in a burst of the clock that no longer work gets.
+    It is sustained, because a single product may run at a burst of the clock that longer work does not get.
     """
     size = 2048 if lm.device.type == "cpu" else 8192
     a, b, into = (torch.randn(size, size, device=lm.device, dtype=lm.dtype) for _ in range(3))
@@ -49,7 +49,7 @@ def product_speed(lm: LanguageModel, for_seconds: float = 0.5) -> float:
 
 
 def seconds_and_speed(lm: LanguageModel, work: Callable[[], Any], repeats: int = 3) -> tuple[float, float]:
-    """The shortest timing of `work`, and the best matrix-product speed of those measured between the timings."""
+    """Measure the shortest timing of `work`, and the best of the matrix-product speeds between the timings."""
     speeds, times = [product_speed(lm)], []
     for _ in range(repeats):
         times.append(seconds(work, 1))
@@ -58,15 +58,17 @@ def seconds_and_speed(lm: LanguageModel, work: Callable[[], Any], repeats: int =
 
 
 def extra_memory(lm: LanguageModel, work: Callable[[], Any]) -> float:
-    """Most memory during `work` above what there was before it, in MB, where a model is: what torch has allocated on a
-    CUDA device, or what is resident, sampled every 2 ms."""
+    """Measure the peak memory during `work` above the memory before it, in MB, on a model's device.
+
+    This is the memory that torch has allocated on a CUDA device, or else resident memory, sampled every 2 ms.
+    """
     if lm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(lm.device)
         allocated = torch.cuda.memory_allocated(lm.device)
         work()
         return (torch.cuda.max_memory_allocated(lm.device) - allocated) / 1e6
     if platform.system() == "Linux":
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier work freed must not hide what this one takes
+        ctypes.CDLL(None).malloc_trim(0)  # memory that earlier work freed must not hide this work's memory
     process, done = psutil.Process(), threading.Event()
     before = process.memory_info().rss
     highest = [before]

@@ -1,19 +1,19 @@
-"""How often intervals hold the truth where there is nothing to find: `python -m benchmarks.null_relations`.
+"""Measure the coverage of intervals on relations without a function: `python -m benchmarks.null_relations`.
 
-In a shuffled relation no input says anything about its output. Heads are measured, a vector is made, cells are chosen
-and every condition is run on test trials, as in any run. Zero is not quite the truth there: a vector has a small effect
-of its own on any words. So it is counted how often the interval of a contrast holds
+In a shuffled relation, inputs do not determine outputs. Heads are measured, a vector is made, cells are chosen and all
+conditions are run on test trials, as in any run. Zero is not exactly the truth there, because a vector has a small
+effect of its own on any words. So these shares of a contrast's intervals are counted:
 
-- the truth: the contrast on many fresh trials of the same relation, with the vector and the cells of the run, and over
-  fresh random vectors and all sets of random heads, each at its own best cell;
-- the truth, if it were Student's t of the same mean and standard error;
-- zero;
-- zero where a fair coin says, trial by trial, which side is subtracted from which: there zero is the truth.
+- intervals that contain the truth: the contrast on many fresh trials of the same relation, with the vector and the
+  cells of the run, and over fresh random vectors and all sets of random heads, each at its own best cell;
+- Student's t intervals of the same mean and standard error that contain the truth;
+- intervals that contain zero;
+- intervals that contain zero after a fair coin chose for each trial which side is subtracted; there zero is the truth.
 
-One run a relation says little of it. So the fresh trials are cut into disjoint blocks as well, each as large as a run's
-test trials, and it is counted how often the interval over one block holds the mean over all other blocks, and zero.
-Random ones are redrawn there, and their mean is taken, so that the interval is over trials alone. The other blocks'
-mean has an error of its own: of 25 blocks, it adds a twenty-fourth to the variance, half a point of coverage.
+One run per relation shows little. So the fresh trials are also cut into disjoint blocks, each as large as a run's test
+trials, and the shares of intervals over one block that contain the mean over all other blocks, and zero, are counted.
+There, random vectors and heads are redrawn and averaged, so that the interval is over trials alone. The mean of the
+other blocks has an error of its own: with 25 blocks, it adds a twenty-fourth to the variance, half a point of coverage.
 """
 
 import argparse
@@ -58,15 +58,15 @@ from fv.vectors.function_vector import function_vector
 from fv.work.driver import SERIAL
 
 NULL = "null"
-"""The name of every shuffled relation."""
+"""Name of every shuffled relation."""
 N_EVAL, N_OTHERS = 28, 120
-"""Eval trials of a run, and pairs for the fit trials and all demonstrations."""
+"""Numbers of eval trials of a run, and of pairs for the fit trials and all demonstrations."""
 SETTINGS = ("data.n_trials_per_q=8", "data.n_demos=3", "score.k=4", f"injection.n_eval={N_EVAL}", "compute.threads=1")
 MORE_DRAWS, ALL_SETS = 20, 1_000
-"""Fresh random vectors, and more sets of random heads than there are."""
+"""Number of fresh random vectors, and a number of sets of random heads that is larger than there are."""
 CONTRAST = ["condition", "minus"]
 SCORED = ("logprob", "p")
-"""The metrics whose truth is measured."""
+"""Metrics whose truth is measured."""
 SHOWN = {"logprob": "log p", "p": "p", "answer_logprob": "whole answer"}
 HOLDS_IN_BLOCKS = {"holds_others": "the other blocks' mean", "holds_zero": "zero"}
 HOLDS = {
@@ -78,15 +78,15 @@ HOLDS = {
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("relations", nargs="?", type=int, default=200, help="how many relations are shuffled")
-    parser.add_argument("--seed", type=int, default=0, help="of the first one")
-    parser.add_argument("--fresh", type=int, default=500, help="fresh trials that tell the truth")
-    parser.add_argument("--block", type=int, default=20, help="trials of a block of them")
+    parser.add_argument("relations", nargs="?", type=int, default=200, help="number of shuffled relations")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first relation")
+    parser.add_argument("--fresh", type=int, default=500, help="number of fresh trials, which give the truth")
+    parser.add_argument("--block", type=int, default=20, help="number of fresh trials in a block")
     args = parser.parse_args()
     if args.block < 2 or args.fresh < 2 * args.block:
-        parser.error("--fresh must hold two blocks or more, of two trials or more")
+        parser.error("--fresh must be two blocks or more, each of two trials or more")
     torch.set_num_threads(1)
     config, lm = configured(*SETTINGS, f"data.n_eval_trials_per_q={N_EVAL + args.fresh}"), tiny_llama(smollm2())
     seeds = range(args.seed, args.seed + args.relations)
@@ -97,7 +97,7 @@ def main() -> None:
         fresh = fresh_differences(run)
         by_run.append(held(run, fresh))
         by_block.append(held_in_blocks(fresh, args.block, config.stats, seed))
-    print(f"{args.relations} shuffled relations, {args.fresh} fresh trials each. Intervals that hold, in per cent:\n")
+    print(f"{args.relations} shuffled relations, {args.fresh} fresh trials each. Shares of intervals, in per cent:\n")
     print_table(*as_table(pd.concat(by_run, ignore_index=True)))
     blocks = pd.concat(by_block, ignore_index=True)
     print(f"\nOver {args.fresh // args.block} disjoint blocks of {args.block} fresh trials of each relation:\n")
@@ -105,14 +105,14 @@ def main() -> None:
 
 
 def words() -> list[str]:
-    """The lower-case words of the relations that ship with the project, sorted."""
+    """The lower-case words of the project's relations, sorted."""
     with shipped("datasets/relation/default.csv").open(encoding="utf-8", newline="") as file:
         every = {word for row in csv.DictReader(file) for word in (row["exA"], row["exB"])}
     return sorted(word for word in every if word.isascii() and word.isalpha() and word.islower())
 
 
 def shuffled_relation(n_pairs: int, seed: int) -> Relations:
-    """Words paired at random: no input says anything about its output."""
+    """Pair words at random, so that inputs do not determine outputs."""
     rng, every = np.random.default_rng(seed), words()
     drawn = (rng.permutation(every)[:n_pairs].tolist() for _ in range(2))
     pairs = tuple(Pair(*pair) for pair in zip(*drawn, strict=True))
@@ -121,13 +121,13 @@ def shuffled_relation(n_pairs: int, seed: int) -> Relations:
 
 @dataclass(frozen=True)
 class NullRun:
-    """The pipeline on a shuffled relation, without files.
+    """Results of the pipeline on a shuffled relation, without files.
 
     Attributes:
-        evaluation: what its vector is evaluated by.
-        grid: the vector at every cell.
+        evaluation: the evaluation of its vector.
+        grid: results of the vector at every cell.
         rows: trial rows of every condition on the test trials.
-        contrasts: the comparisons that are made: (condition, what is subtracted from it).
+        contrasts: the contrasts: (condition, the condition that is subtracted from it).
     """
 
     evaluation: Evaluation
@@ -137,7 +137,7 @@ class NullRun:
 
 
 def null_run(lm: LanguageModel, config: Config, seed: int) -> NullRun:
-    """Measure heads on the shuffled relation of a seed, and run its vector beside all that it is compared with."""
+    """Measure heads on the shuffled relation of a seed, and evaluate its vector with all conditions."""
     relation = shuffled_relation(config.data.n_eval_trials_per_q + N_OTHERS, seed)
     snapshot = sample_snapshot(relation, config.data, seed, lm)
     engine, ranking = make_engine(lm, "auto", config.compute.max_rows), Ranking("mean_delta_logprob", config.score.k)
@@ -154,7 +154,7 @@ def null_run(lm: LanguageModel, config: Config, seed: int) -> NullRun:
 
 
 def held(run: NullRun, fresh: pd.DataFrame) -> pd.DataFrame:
-    """One row a (contrast, metric): its interval, the truth where it is known, and what the interval holds.
+    """Make one row per (contrast, metric): its interval, the truth if it is known, and the values that it contains.
 
     Args:
         run: the run.
@@ -189,12 +189,12 @@ def _holds(found: pd.DataFrame, value: pd.Series | float) -> pd.Series:
 
 
 def held_in_blocks(fresh: pd.DataFrame, size: int, stats: StatsConfig, seed: int) -> pd.DataFrame:
-    """One row a (contrast, metric, block): the interval over the block's trials, and what it holds.
+    """Make one row per (contrast, metric, block): the interval over the block's trials, and the values it contains.
 
     Args:
-        fresh: `fresh_differences`.
-        size: trials of a block; those that fill none are left out.
-        stats: level, resamples and method.
+        fresh: the run's `fresh_differences`.
+        size: number of trials in a block; the rest is left out.
+        stats: level, resamples and method of intervals.
         seed: the run's seed.
     """
     number = fresh["trial"] // size
@@ -207,7 +207,7 @@ def held_in_blocks(fresh: pd.DataFrame, size: int, stats: StatsConfig, seed: int
 
 
 def fresh_differences(run: NullRun) -> pd.DataFrame:
-    """Each contrast on the trials that the run has not seen: condition, minus, trial (its number), logprob, p."""
+    """Compute each contrast on the trials that the run has not seen: condition, minus, trial number, logprob, p."""
     fresh = eval_trials(run.evaluation.snapshot, NULL, None)[len(run.grid.parts) :]
     of = dict(iter(scored(run, fresh).groupby("condition")))
     of = {name: rows.set_index("trial")[list(SCORED)] for name, rows in of.items()}
@@ -216,7 +216,7 @@ def fresh_differences(run: NullRun) -> pd.DataFrame:
 
 
 def scored(run: NullRun, fresh: Sequence[Trial]) -> pd.DataFrame:
-    """Scores on fresh trials of every condition of a run, redrawn ones averaged: condition, trial, logprob, p."""
+    """Score every condition of a run on fresh trials, averaged over draws: condition, trial, logprob, p."""
     evaluation = run.evaluation
     parts = []
     for kind, conditions in by_prompt(redrawn(run)).items():
@@ -230,7 +230,7 @@ def scored(run: NullRun, fresh: Sequence[Trial]) -> pd.DataFrame:
 
 
 def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
-    """The conditions of a run at their cells, with fresh random vectors and all sets of random heads."""
+    """Make the conditions of a run at their cells, with fresh random vectors and all sets of random heads."""
     evaluation, cells = run.evaluation, sorted({*run.grid.cells})
     n_drawn = int((run.rows.drop_duplicates(["condition", "draw"])["condition"] == "random_vector").sum())
     draws = {"random_vector": n_drawn + MORE_DRAWS, "random_heads": ALL_SETS, "ablated_heads": ALL_SETS}
@@ -247,7 +247,7 @@ def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
 
 
 def by_prompt(conditions: Iterator[tuple[Candidate, Condition]]) -> Mapping[str, list[Condition]]:
-    """{kind of prompt: its conditions}."""
+    """Group conditions: {kind of prompt: its conditions}."""
     found: dict[str, list[Condition]] = {}
     for candidate, condition in conditions:
         found.setdefault(candidate.prompt, []).append(condition)
@@ -255,9 +255,9 @@ def by_prompt(conditions: Iterator[tuple[Candidate, Condition]]) -> Mapping[str,
 
 
 def as_table(found: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
-    """Column names and rows: a contrast each, with shares of its intervals.
+    """Make column names and rows, one per contrast, with shares of its intervals.
 
-    The first column is how far zero is from the truth of log p, in standard errors (root mean squares of both).
+    The first column is the distance of zero from the truth of log p, in standard errors (root mean squares of both).
     """
     of = found.assign(contrast=found["condition"] + " − " + found["minus"])
     by_metric = {metric: own.groupby("contrast") for metric, own in of.groupby("metric")}
@@ -274,7 +274,7 @@ def as_table(found: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
 
 
 def as_table_of_blocks(found: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
-    """Column names and rows: a contrast each, with shares of its blocks' intervals, and all of them last."""
+    """Make column names and rows, one per contrast, with shares of its blocks' intervals; the last row is the mean."""
     of = found.assign(contrast=found["condition"] + " − " + found["minus"])
     columns = {
         f"{SHOWN[metric]}: {words}": of[of["metric"] == metric].groupby("contrast")[column].mean()

@@ -1,10 +1,10 @@
-"""Compare what a plan predicts with what runs take: `python -m benchmarks.price`.
+"""Compare a plan's predictions with measurements of runs: `python -m benchmarks.price`.
 
-StepD (exact and screened), the grid and the second half of Step6, on SmolLM2 and on the shape of GPT-2 small with
-random weights; two relations, some trials. Each phase runs in two fresh processes. The first measures time, and the
-highest resident memory above what there was before. The second measures memory again, with freed memory given back at
-once (MALLOC_MMAP_THRESHOLD_): that is what tensors need, which a plan predicts; glibc's malloc holds back more. Nothing
-else may run on the machine meanwhile; where something does, CPU time says more than time.
+It runs StepD (exact and screened), the grid and the second half of Step6, on SmolLM2 and on the shape of GPT-2 small
+with random weights, with two relations and some trials. Each phase runs in two fresh processes. The first measures
+time, and the peak resident memory above the memory before. The second measures memory again, with freed memory returned
+at once (MALLOC_MMAP_THRESHOLD_): this is the memory of tensors, which a plan predicts; glibc's malloc keeps more.
+Nothing else may run on the machine meanwhile; if something does, CPU time is more reliable than time.
 """
 
 import argparse
@@ -53,7 +53,7 @@ SETTINGS = (
 )
 K = 10
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""Has glibc give memory back as soon as it is freed; by default it raises these thresholds as a program goes on."""
+"""Environment in which glibc returns memory as soon as it is freed; by default it raises these thresholds with time."""
 SUBJECTS: dict[str, Callable[[LanguageModel], LanguageModel]] = {"smollm2": lambda lm: lm, "gpt2": gpt2_shape}
 PHASES = {
     "StepD, exact": (("prompts, clean", "prompts, zero shot", "effects"), "screened"),
@@ -61,21 +61,21 @@ PHASES = {
     "grid": (("grid",), ""),
     "second half": (("choice of cells", "test trials, held out"), ""),
 }
-"""What is measured: the stages that it is priced by, and the way that they are not of."""
+"""{phase: the stages of its price, and the way (exact or screened) whose stages are left out}."""
 
 
 def prepared(config: Config, lm: LanguageModel, phase: str) -> Callable[[], Any]:
-    """What a phase does, ready to be done."""
+    """Prepare a phase, and return the function that runs it."""
     trials = Trials(sample_snapshot(read_configured(config.data), config.data, config.seed, lm))
     engine = make_engine(lm, "auto", config.compute.max_rows)
     load = workload_of(config, lm)
     if phase.startswith("StepD"):
         screen = Screen.gradient if "screened" in phase else Screen.none
-        # As many verified heads as were priced, none of them again.
+        # As many verified heads as are priced, without a second round.
         score = replace(config.score, screen=screen, verify=K, verify_random=0, verify_max=K)
         how = Measurement(lm, trials.snapshot, load.heads, engine, score, config.seed)
         return lambda: SERIAL.run(effects_flow(how, StatsConfig()), "")
-    # Which heads make the vectors does not change what it costs to inject them.
+    # The cost of injection does not depend on the heads of the vectors.
     middle = [lm.n_layers // 2 + i for i in range(-(-3 * K // lm.n_heads))]
     effects = indirect_effects(lm, trials, layers=middle, n_trials=2, compute=Compute(progress=False))
     vectors = [(function_vector(lm, effects[q_id], k=K), [q_id]) for q_id in effects]
@@ -110,14 +110,14 @@ def run_phase(subject: str, phase: str) -> None:
 
 
 def measured(subject: str, phase: str, environment: dict[str, str]) -> dict[str, float]:
-    """A phase in a fresh process."""
+    """Measure a phase in a fresh process."""
     words = [sys.executable, "-m", "benchmarks.price", "--phase", phase, "--subject", subject]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **environment})
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def row(subject: str, phase: str, stages: list[StagePrice], load: Workload, throughput: Throughput) -> dict[str, Any]:
-    """Predicted and measured."""
+    """Make the row of a phase, with predictions and measurements."""
     names, other = PHASES[phase]
     here = [stage for stage in stages if stage.name in names and (not other or stage.only != other)]
     seconds = sum(throughput.seconds(stage.work, load.shape) for stage in here)
@@ -140,7 +140,7 @@ def row(subject: str, phase: str, stages: list[StagePrice], load: Workload, thro
 def main() -> None:
     """Predict, measure, print, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--phase", choices=[*PHASES], help="run one phase in this process, and print what it took")
+    parser.add_argument("--phase", choices=[*PHASES], help="run one phase in this process, and print what it takes")
     parser.add_argument("--subject", choices=[*SUBJECTS], help="only this model")
     args = parser.parse_args()
     if args.phase:

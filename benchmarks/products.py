@@ -1,4 +1,4 @@
-"""How fast a model's own matrix products are by the number of rows: the floor that small passes set."""
+"""Measure the speed of a model's matrix products by the number of rows: a limit for the speed of small passes."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ROWS = (8, 16, 32, 64, 128, 256, 1024)
 
 @torch.no_grad()
 def measure_products(lm: LanguageModel) -> list[dict[str, Any]]:
-    """Speed of the linear maps of all blocks, one after the other as in a pass, and of the unembedding in tiles."""
+    """Measure the linear maps of all blocks, one after the other as in a pass, and the unembedding in tiles."""
     maps = [module for block in lm.blocks for module in block.modules() if isinstance(module, nn.Linear)]
     rows = []
     for n in ROWS:

@@ -1,12 +1,12 @@
-"""Refits compared with other fit trials: `python -m benchmarks.refits`.
+"""Compare refits with other fit trials: `python -m benchmarks.refits`.
 
-A relation's eval queries are set aside once. Fit trials are drawn from all other pairs with several seeds, each makes a
-vector, and all are injected into the same test trials at the cell that the first seed's dev trials choose. The standard
-deviation of their mean effects is what refits of one seed's fit trials are to reproduce. Seeds draw from the same pairs
-and share a part of them, which makes their spread a little smaller.
+A relation's eval queries are set aside once. Fit trials are drawn from all other pairs with several seeds. Each seed
+gives a vector, and all vectors are injected into the same test trials, at the cell that the first seed's dev trials
+choose. Refits of one seed's fit trials should reproduce the standard deviation of the vectors' mean effects. Seeds draw
+from the same pairs and share some of them, which makes their spread slightly smaller.
 
-With `--whole`, every seed is a run of its own, test trials and cells too, and it is counted how often the interval of
-one holds the mean of the others.
+With `--whole`, every seed is a run of its own, with its own test trials and cells, and the intervals that contain the
+mean of the other runs are counted.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--relations", nargs="+", default=list(RELATIONS))
-    parser.add_argument("--seeds", type=int, default=6, help="how many draws of fit trials")
+    parser.add_argument("--seeds", type=int, default=6, help="number of draws of fit trials")
     parser.add_argument("--ks", nargs="+", type=int, default=[10, 20], help="numbers of heads")
     parser.add_argument("--whole", action="store_true", help="a run of its own for every seed")
     args = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
 def spreads(
     lm: LanguageModel, relations: Sequence[str], seeds: Sequence[int], ks: Sequence[int]
 ) -> tuple[list[str], list[list[object]]]:
-    """The spread over seeds and that of refits, of the effect and of the effect minus corrupted."""
+    """Measure the spread over seeds and over refits, of the effect and of the effect minus corrupted."""
     header = [
         "relation",
         "k",
@@ -84,7 +84,7 @@ def spreads(
 
 
 def measured(lm: LanguageModel, name: str, seeds: Sequence[int]) -> tuple[list[Effects], RelationPrompts]:
-    """Effects of each seed's fit trials, and eval trials that none of them has seen."""
+    """Measure the effects of each seed's fit trials, and make eval trials that none of the seeds has seen."""
     pairs = list(fv.read_relations(names=[name])[name].pairs)
     held_out = fv.sample_trials({name: pairs}, lm, demos=DEMOS, fit=FIT, held_out=N_EVAL, seed=0)
     aside = {trial.query for trial in held_out[name].held_out}
@@ -123,7 +123,7 @@ def _spread(
 def whole_runs(
     lm: LanguageModel, relations: Sequence[str], seeds: Sequence[int], k: int
 ) -> tuple[list[str], list[list[object]]]:
-    """Intervals of whole runs, and how many hold the mean of the other seeds."""
+    """Make the intervals of whole runs, and count those that contain the mean of the other seeds."""
     rows: list[list[object]] = []
     for name in relations:
         found = []

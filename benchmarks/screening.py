@@ -1,8 +1,8 @@
-"""Measure what screening misses: `python -m benchmarks.screening`.
+"""Measure the heads that screening misses: `python -m benchmarks.screening`.
 
-Scores from gradients (`fv.interventions.gradient_scores`) against the exact sweep of all heads, on the same trials of
-shipped relations: how many of the best heads, and of the most negative ones, are among those that screening would
-verify. The exact sweep takes SmolLM2 minutes and is kept in results_fv/screening/.
+Scores from gradients (`fv.interventions.gradient_scores`) are compared with the exact sweep of all heads, on the same
+trials of the project's relations. The recall is the share of the best heads, or of the most negative heads, that
+screening would verify. The exact sweep takes minutes on SmolLM2, and its results are kept in results_fv/screening/.
 """
 
 import argparse
@@ -28,7 +28,7 @@ METHODS = {"gradient": ("gradient", 1), **{f"integrated, {n}": ("integrated", n)
 
 
 def exact_effects(lm: LanguageModel, trials: fv.Trials) -> Effects:
-    """Effects of all heads on one relation, measured or found."""
+    """Measure the effects of all heads on one relation, or read them if they are measured already."""
     path = FOLDER / f"{trials.snapshot.qids[0]}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,12 +37,12 @@ def exact_effects(lm: LanguageModel, trials: fv.Trials) -> Effects:
 
 
 def highest(values: np.ndarray, n: int) -> list[int]:
-    """The n heads of highest value; `values` is (n_heads,)."""
+    """The n heads with the highest values; `values` is (n_heads,)."""
     return np.argsort(-values, kind="stable")[:n].tolist()
 
 
 def verified(scores: np.ndarray, sign: int, k: int) -> dict[str, set[int]]:
-    """Which heads are swept: a share of all from one end, or at the defaults for k both ends together."""
+    """The heads that are swept: a share of all heads from one end, or both ends as with the defaults for k."""
     both = {*highest(scores, 4 * k), *highest(-scores, k)}
     return {f"{share:.0%}": {*highest(sign * scores, round(share * len(scores)))} for share in SHARES} | {
         "4k + k": both
@@ -50,7 +50,7 @@ def verified(scores: np.ndarray, sign: int, k: int) -> dict[str, set[int]]:
 
 
 def rows_of(method: str, relation: str, effects: np.ndarray, scores: np.ndarray) -> list[dict[str, object]]:
-    """What a method misses of one relation, or of the mean over all: a row for each end, k and choice of heads."""
+    """Compute the recall of a method on one relation, or on the mean over all: a row for each end, k and choice."""
     about = {"method": method, "relation": relation, "spearman": float(spearmanr(effects, scores).statistic)}
     rows: list[dict[str, object]] = []
     for end, sign in (("best", 1), ("negative", -1)):
@@ -65,7 +65,7 @@ def rows_of(method: str, relation: str, effects: np.ndarray, scores: np.ndarray)
 
 
 def measured(lm: LanguageModel, relations: Sequence[str], methods: Sequence[str], console: Console) -> pd.DataFrame:
-    """Rows of every method, for each relation and for the mean over them."""
+    """Measure the rows of every method, for each relation and for the mean over relations."""
     exact: dict[str, np.ndarray] = {}
     scored: dict[str, dict[str, np.ndarray]] = {method: {} for method in methods}
     for q_id in relations:
@@ -88,17 +88,17 @@ def measured(lm: LanguageModel, relations: Sequence[str], methods: Sequence[str]
 
 
 def recalls(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean recall over relations, and in how many of them nothing is missed: a row for each method, end and k."""
+    """Average recall over relations, and count those without a miss: a row for each method, end and k."""
 
-    def told(found: pd.Series) -> str:
+    def shown(found: pd.Series) -> str:
         return f"{found.mean():.3f} ({(found == 1).sum()}/{len(found)})"
 
-    grouped = rows.groupby(["method", "end", "k", "heads"], sort=False)["recall"].agg(told)
+    grouped = rows.groupby(["method", "end", "k", "heads"], sort=False)["recall"].agg(shown)
     return grouped.unstack("heads", "").reset_index()
 
 
 def markdown(console: Console, table: pd.DataFrame) -> None:
-    """Print a table."""
+    """Print a table as Markdown."""
     console.print(" | ".join(["", *table.columns, ""]).strip(), soft_wrap=True, markup=False)
     console.print("|---" * table.shape[1] + "|", soft_wrap=True)
     for row in table.itertuples(index=False):
@@ -118,10 +118,10 @@ def main() -> None:
     rows.to_csv(FOLDER / "recall.csv", index=False)
     single = rows[rows["relation"] != "AIE"]
     console.print(
-        f"\nRecall over {len(relations)} relations (of how many nothing is missed), by share of heads verified"
+        f"\nRecall over {len(relations)} relations (and relations without a miss), by share of verified heads"
     )
     markdown(console, recalls(single))
-    console.print("\nThe same of the mean over relations")
+    console.print("\nRecall on the mean over relations")
     markdown(console, recalls(rows[rows["relation"] == "AIE"]))
     console.print("\nRank correlation with the effects")
     spearman = single.groupby(["method", "relation"], sort=False)["spearman"].first().groupby("method", sort=False)

@@ -1,4 +1,5 @@
-"""Step6's second half (controls, ablations, baselines, whole answers) against its arithmetic and plain forwards."""
+"""Measure Step6's second half (controls, ablations, baselines, whole answers), relative to its arithmetic and to plain
+forwards."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,11 +28,11 @@ from fv.work.driver import SERIAL
 
 K = 10
 SAMPLED = 5
-"""Plain forwards that are timed of each kind of prompt."""
+"""Number of plain forwards that are timed per kind of prompt."""
 
 
 class RecordedEngine:
-    """An engine that notes what each call of the second half asks for, and how long it takes."""
+    """An engine that records the size and time of each call of the second half."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.lm, self.shape = engine, engine.lm, Shape.of(engine.lm)
@@ -42,17 +43,17 @@ class RecordedEngine:
         return getattr(self.engine, name)
 
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> torch.Tensor:
-        """`Engine.target_logprobs`."""
-        return self._noted("search for cells", prompts, edits, 0, lambda: self.engine.target_logprobs(prompts, edits))
+        """Record a call of `Engine.target_logprobs`."""
+        return self._timed("search for cells", prompts, edits, 0, lambda: self.engine.target_logprobs(prompts, edits))
 
     def answers(
         self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], advance: Advance = ignore_progress
     ) -> list[AnswerReads]:
-        """`Engine.answers`."""
-        return self._noted("answers", prompts, edits, 1, lambda: self.engine.answers(prompts, edits, advance))
+        """Record a call of `Engine.answers`."""
+        return self._timed("answers", prompts, edits, 1, lambda: self.engine.answers(prompts, edits, advance))
 
-    def _noted(
-        self, what: str, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], behind: int, run: Callable[[], Any]
+    def _timed(
+        self, what: str, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit], answers: int, run: Callable[[], Any]
     ) -> Any:
         start = time.perf_counter()
         found = run()
@@ -60,27 +61,27 @@ class RecordedEngine:
         new = [prompt for prompt in prompts if prompt not in self._seen]
         self._seen.update(new)
         flops = sum(prefix_flops(self.shape, len(prompt.token_ids) - 1) for prompt in new)
-        flops += sum(edit_flops(self.shape, prompt, edit, behind) for prompt in prompts for edit in edits)
+        flops += sum(edit_flops(self.shape, prompt, edit, answers) for prompt in prompts for edit in edits)
         tokens = sum(len(prompt.token_ids) for prompt in prompts) / len(prompts)
         call = {"what": what, "tokens": tokens, "prompts": len(prompts), "edits": len(edits)}
         self.calls.append({**call, "seconds": took, "flops": flops, "prompt": prompts[0]})
         return found
 
 
-def edit_flops(shape: Shape, prompt: Prompt, edit: LastTokenEdit, behind: int) -> int:
-    """A row under an edit, and where its answer stands behind it, the answer's tokens; each but the last is read."""
+def edit_flops(shape: Shape, prompt: Prompt, edit: LastTokenEdit, answers: int) -> int:
+    """FLOP of a row under an edit, with `answers=1` followed by its answer's tokens, whose last one is not read out."""
     first = shape.n_layers if edit is None else first_block(edit)
-    n_prefix, n_answer = len(prompt.token_ids) - 1, behind * len(prompt.answer)
+    n_prefix, n_answer = len(prompt.token_ids) - 1, answers * len(prompt.answer)
     readout = 2 * shape.readout_weights
-    return (1 + n_answer) * row_flops(shape, n_prefix, first) - (readout if behind else 0)
+    return (1 + n_answer) * row_flops(shape, n_prefix, first) - (readout if answers else 0)
 
 
 def measure_second_half(
     lm: LanguageModel, cells: Sequence[Cell], max_rows: int, repeats: int = 2
 ) -> list[dict[str, Any]]:
-    """One relation of the demo with one vector and every condition: a row a call of the engine, and one for all."""
+    """Measure one relation of the demo with one vector and all conditions: one row per call, and a row of the total."""
     trials = demo_trials(lm)
-    # Which heads make the vectors does not change what it costs to compare them.
+    # The cost of comparing vectors does not depend on their heads.
     middle = [lm.n_layers // 2 + i for i in range(-(-2 * K // lm.n_heads))]
     effects = indirect_effects(lm, trials, layers=middle, n_trials=2, compute=Compute(progress=False))
     q_id = EIGHT_RELATIONS[0]
@@ -112,7 +113,7 @@ def _row(call: dict[str, Any], took: float, peak: float) -> dict[str, Any]:
 
 
 def _plain_seconds(lm: LanguageModel, call: dict[str, Any]) -> float:
-    """One full forward for each (prompt, edit) of a call, from a few that are timed on one prompt."""
+    """Seconds of one full forward for each (prompt, edit) of a call, estimated from a few forwards of one prompt."""
     prompt, naive = call["prompt"], NaiveEngine(lm)
     edits: list[LastTokenEdit] = [None] * SAMPLED
     run = naive.answers if call["what"] == "answers" else naive.target_logprobs

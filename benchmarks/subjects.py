@@ -1,4 +1,4 @@
-"""What is measured: four models, and prompts for them."""
+"""Subjects of the benchmarks: models, and prompts for them."""
 
 from collections.abc import Sequence
 
@@ -32,19 +32,19 @@ EIGHT_RELATIONS = (
 
 
 def configured(*overrides: str) -> Config:
-    """A configuration, composed as the entrypoints do."""
+    """Compose a configuration as the entrypoints do."""
     with initialize(version_base="1.3", config_path="../conf"):
         return typed(compose("pipeline", overrides=list(overrides)))
 
 
 def smollm2(device: str = "cpu", dtype: str = "fp32") -> LanguageModel:
-    """The embedded model, 30 layers x 9 heads."""
+    """Load the embedded model, 30 layers x 9 heads."""
     config = configured(f"compute.device={device}", f"compute.dtype={dtype}", "compute.strict=false")
     return load_configured(config.model, config.compute)
 
 
 def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:
-    """GPT-2 small with random weights, 12 layers x 12 heads; it borrows a tokenizer, whose ids fit, and a device."""
+    """Make GPT-2 small with random weights, 12 layers x 12 heads; it borrows a fitting tokenizer, and a device."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel._from_config(GPT2Config(), attn_implementation="eager").eval().requires_grad_(False)
     model.to(tokenizer_of.device, tokenizer_of.dtype)
@@ -52,7 +52,7 @@ def gpt2_shape(tokenizer_of: LanguageModel) -> LanguageModel:
 
 
 def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
-    """Gemma-3-270m with random weights, 18 layers x 4 heads, 262k tokens of vocabulary; it borrows both, too."""
+    """Make Gemma-3-270m with random weights, 18 layers x 4 heads, 262k tokens; it borrows tokenizer and device, too."""
     torch.manual_seed(0)
     config = Gemma3TextConfig(
         vocab_size=262_144,
@@ -70,7 +70,7 @@ def gemma_shape(tokenizer_of: LanguageModel) -> LanguageModel:
 
 
 def tiny_llama_weights() -> LlamaForCausalLM:
-    """A random Llama of 3 layers x 4 heads, grouped-query, with head_dim != hidden / heads, for SmolLM2's tokenizer."""
+    """Make a random Llama for SmolLM2's tokenizer: 3 layers x 4 heads, grouped-query, head_dim != hidden / heads."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49152,
@@ -90,7 +90,7 @@ def tiny_llama_weights() -> LlamaForCausalLM:
 
 
 def randomise_biases(model: torch.nn.Module) -> None:
-    """Biases start at zero, where forgetting one would go unseen."""
+    """Set biases to random values: they start at zero, where a forgotten bias would not be noticed."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -98,14 +98,14 @@ def randomise_biases(model: torch.nn.Module) -> None:
 
 
 def tiny_llama(tokenizer_of: LanguageModel) -> LanguageModel:
-    """The tiny random Llama with the tokenizer of SmolLM2, which it borrows."""
+    """Make the tiny random Llama with a borrowed tokenizer of SmolLM2."""
     model = tiny_llama_weights().eval().requires_grad_(False)
     model.set_attn_implementation("eager")
     return LanguageModel(model, tokenizer_of.tokenizer, find_spec("llama"), "tiny llama", tokenizer_of.fingerprint)
 
 
 def demo_trials(lm: LanguageModel) -> Trials:
-    """The trials of `make demo`."""
+    """Sample the trials of `make demo`."""
     config = configured("experiment=demo")
     return Trials(sample_snapshot(read_configured(config.data), config.data, config.seed, lm))
 
@@ -113,7 +113,7 @@ def demo_trials(lm: LanguageModel) -> Trials:
 def prompts(
     lm: LanguageModel, n_demos: int, n_trials: int, relations: Sequence[str] = ONE_RELATION
 ) -> tuple[list[Prompt], list[Prompt]]:
-    """Corrupted few-shot prompts and zero-shot prompts of real trials, `n_trials` a relation."""
+    """Make corrupted few-shot prompts and zero-shot prompts of real trials, `n_trials` per relation."""
     qids = f"data.qids=[{','.join(relations)}]"
     config = configured(qids, f"data.n_demos={n_demos}", f"data.n_trials_per_q={n_trials}", "data.split=shared")
     snapshot = sample_snapshot(read_configured(config.data), config.data, config.seed, lm)

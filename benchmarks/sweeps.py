@@ -1,8 +1,8 @@
 """Measure the engines: `make bench`, or `python -m benchmarks.sweeps --help`.
 
-Everything is measured in one process on one machine, so ratios can be compared where seconds cannot. The naive side
-is sampled: some heads or cells are timed and scaled to all of them, and the table says so. Nothing else may run on the
-machine meanwhile.
+Everything is measured in one process on one machine, so ratios can be compared between machines, and seconds cannot.
+Naive methods are sampled: some heads or cells are timed and scaled to all, as the output says. Nothing else may run on
+the machine meanwhile.
 """
 
 import argparse
@@ -41,8 +41,8 @@ ALPHAS = (0.5, 1.0, 2.0)
 
 
 @torch.no_grad()
-def reference_manner(lm: LanguageModel, prompt: Prompt, heads: list[Head], values: Tensor) -> None:
-    """One full forward a head with logits at every position, as the public reference does."""
+def reference_sweep(lm: LanguageModel, prompt: Prompt, heads: list[Head], values: Tensor) -> None:
+    """Run one full forward per head with logits at every position, as the public reference does."""
     ids, naive = torch.tensor([prompt.token_ids], device=lm.device), NaiveEngine(lm)
     for head in heads:
         with edit_head_outputs(lm, head.layer, naive.patch(head, values)):
@@ -52,7 +52,7 @@ def reference_manner(lm: LanguageModel, prompt: Prompt, heads: list[Head], value
 def measure_cie(
     lm: LanguageModel, n_demos: int, n_trials: int, max_rows: int, every: int = 1, naive: bool = True
 ) -> dict[str, Any]:
-    """Our head sweep (of every so-manieth head) against the arithmetic limit, and against both naive manners."""
+    """Measure the head sweep, of one head in `every`, relative to the arithmetic limit and to both naive methods."""
     corrupted, _ = prompts(lm, n_demos, n_trials)
     heads = heads_to_sweep("all", "all", lm.n_layers, lm.n_heads)[::every]
     engine = SharedPrefixEngine(lm, max_rows)
@@ -76,8 +76,8 @@ def measure_cie(
     if not naive:
         return row
     sampled = heads[:: max(1, len(heads) // SAMPLED)][:SAMPLED]
-    full = seconds(lambda: reference_manner(lm, corrupted[0], sampled, values), repeats=2) / len(sampled)
-    # The naive engine runs one unpatched forward more than it has heads.
+    full = seconds(lambda: reference_sweep(lm, corrupted[0], sampled, values), repeats=2) / len(sampled)
+    # The naive engine runs one forward per head, and one unpatched forward.
     last = seconds(lambda: NaiveEngine(lm).patch_heads(corrupted[:1], values, sampled), repeats=2) / (len(sampled) + 1)
     reference, last_position = full * (len(heads) + 1), last * (len(heads) + 1)
     return row | {
@@ -91,7 +91,7 @@ def measure_cie(
 def measure_injection(
     lm: LanguageModel, n_vectors: int, max_rows: int, relations: Sequence[str] = ONE_RELATION, naive: bool = True
 ) -> dict[str, Any]:
-    """Our injection grid, 16 trials a relation x all layers x 3 alphas, against one forward a cell."""
+    """Measure the injection grid, 16 trials per relation x all layers x 3 alphas, relative to one forward per cell."""
     _, zero_shot = prompts(lm, 5, 16, relations)
     n_trials = len(zero_shot)
     cells = [Cell(layer, alpha) for layer in range(lm.n_layers) for alpha in ALPHAS]
@@ -120,12 +120,12 @@ def measure_injection(
 
 
 def demo_cells(lm: LanguageModel) -> list[Cell]:
-    """The demo's cells: every third layer at two strengths."""
+    """Cells as in the demo: every third layer at two strengths."""
     return [Cell(layer, alpha) for layer in range(2, lm.n_layers, 3) for alpha in (1.0, 2.0)]
 
 
 def measure_startup() -> list[dict[str, Any]]:
-    """Seconds of whole processes: two that stop before a model is loaded, and one of a single trial."""
+    """Measure the seconds of whole processes: two that stop before a model is loaded, and one with a single trial."""
     one_trial = ["data.qids=[country_capital]", "data.n_trials_per_q=1", "data.n_demos=5", "data.split=shared"]
     commands = {
         "--help": ["--help"],
@@ -146,7 +146,7 @@ def measure_startup() -> list[dict[str, Any]]:
 
 
 def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    """Print measurements as a table, a column a key."""
+    """Print measurements as a table, with one column per key."""
     table = Table(title=title)
     for key in rows[0]:
         table.add_column(key.replace("_", " "), justify="right" if key != "model" else "left")
@@ -161,8 +161,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="SmolLM2 at 10 shots, and 1 and 8 vectors, only")
     parser.add_argument("--trials", type=int, default=12, help="trials of the head sweep")
     parser.add_argument("--max-rows", type=int, default=4096, help="compute.max_rows")
-    parser.add_argument("--device", default="cpu", help="where the models are, such as cuda")
-    parser.add_argument("--dtype", default="fp32", choices=[*Dtype], help="their number format")
+    parser.add_argument("--device", default="cpu", help="device of the models, such as cuda")
+    parser.add_argument("--dtype", default="fp32", choices=[*Dtype], help="number format of the models")
     args = parser.parse_args()
     console, rows = Console(width=170), args.max_rows
     small = smollm2(args.device, args.dtype)
@@ -171,7 +171,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": {"cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu, "dtype": args.dtype},
         "torch": torch.__version__,
-        "sampled": f"the naive side is timed on {SAMPLED} heads or {SAMPLED} cells of one trial and scaled to all",
+        "sampled": f"naive methods are timed on {SAMPLED} heads or {SAMPLED} cells of one trial and scaled to all",
     }
     where = gpu or f"{torch.get_num_threads()} threads"
     console.print(f"{where}, {args.dtype}; {result['sampled']}; sgemm is measured between the timings, in that format.")

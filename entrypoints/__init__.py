@@ -1,1 +1,1 @@
-"""The commands: each turns settings into a checked `fv.config.Config` and calls a step. Hydra is here only."""
+"""Commands: each turns settings into a checked `fv.config.Config` and calls a step. Only this room imports Hydra."""

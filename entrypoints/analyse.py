@@ -1,4 +1,4 @@
-"""Analyses of a finished run: 'analysis=[transfer,cost]' run_id=<run_id>. `list` alone says which there are."""
+"""Analyses of a finished run: 'analysis=[transfer,cost]' run_id=<run_id>. The word `list` alone lists all analyses."""
 
 import sys
 
@@ -13,7 +13,7 @@ from .output import take_any_text
 def analyse(cfg: DictConfig) -> None:
     # An override is `key=value`, `group=choice` or `group/inner=choice`.
     given = [one.lstrip("+~").partition("=")[0].replace("/", ".") for one in HydraConfig.get().overrides.task]
-    run(cfg, "fv.steps.analyse", "run_analyse", given=given, show="print_analyses")
+    run(cfg, "fv.steps.analyses", "run_analyse", given=given, show="print_analyses")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the entrypoints share: the schema's registration, one way to run a step, and one way to show an error."""
+"""Base of all commands: it registers the schema, runs steps, and shows errors."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ from fv.display import print_line
 from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.registry import refuse_unknown
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 
 from .command_line import is_answered, multirun_first, with_null_named
 from .errors import UserError, traceback_wanted, user_errors
@@ -40,16 +40,16 @@ from .sweeps import RecordJobs, in_sweep, launched_job, watched_jobs
 from .words import refuse_unknown_words
 
 WITH_CLUSTER = {"pipeline", "stepd", "stepe", "step6", "analyse"}
-"""The commands whose units a cluster can compute."""
+"""Commands whose units a cluster can compute."""
 OmegaConf.register_new_resolver("name_after", name_after, replace=True)
 _schema = OmegaConf.structured(Config)
-# The class and not the default model: a model file that leaves a setting out gets the class' value.
+# The class, not the default model: if a model file leaves a setting out, the class's default holds.
 _schema.model = ModelConfig
 add_conditions(_schema)
 add_analyses()
 add_clusters()
 ConfigStore.instance().store(name="config_schema", node=_schema)
-# Not in conf/: this module's name in an installed package is not its name in a clone.
+# Not in conf/, because this module has another name in an installed package than in a clone.
 ConfigStore.instance().store(
     group="hydra/callbacks", name="record", node={"record": {"_target_": f"{RecordJobs.__module__}.RecordJobs"}}
 )
@@ -59,7 +59,7 @@ _holder: ContextVar[ModelHolder] = ContextVar("_holder")
 
 
 def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
-    """`hydra.main` for a function of this package; all jobs of one call share one model, which goes with the call."""
+    """Decorate a function of this package as `hydra.main` does; all jobs of one call share one model."""
 
     def decorate(task: Task) -> Callable[[], None]:
         start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)
@@ -87,7 +87,7 @@ def entrypoint(config_name: str) -> Callable[[Task], Callable[[], None]]:
             except KeyboardInterrupt:
                 if traceback_wanted():
                     raise
-                print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+                print("Interrupted. Finished work is kept; the same command continues from there.", file=sys.stderr)
                 sys.exit(130)
             finally:
                 _holder.reset(before)
@@ -106,33 +106,40 @@ def run(
     page: str | None = None,
     **more: Any,
 ) -> Path | None:
-    """Check the configuration, then import and call the step: torch is not loaded for a wrong setting.
+    """Check the configuration, then import and call the step, so that torch is not loaded for a wrong setting.
 
-    A step `with_model` gets the holder of this call of the entrypoint, and `more` as it is. In a sweep, jobs of Step6
-    write to cells of their own, which the process that swept gathers. What a step found is shown by the function `show`
-    of `fv.report.terminal`, which takes the folder that the step gives; in a sweep, what was gathered is. The page that
-    `page` of `fv.report` writes comes last.
+    In a sweep, each job of Step6 writes into a cell of its own, and the command's process gathers the cells.
+
+    Args:
+        cfg: the configuration, as Hydra composed it.
+        module: the module of the step.
+        function: the function of the step.
+        with_model: pass the step the model holder of this call.
+        show: a function of `fv.report.terminal` that shows the folder which the step returns; not in a sweep, where the
+            gathered results are shown.
+        page: `<module>.<function>` of `fv.report` that writes a page.
+        more: further arguments of the step.
 
     Returns:
-        the cell that a job of a sweep wrote, from whatever process it runs in; None where there is none to gather.
+        the cell that a job of a sweep wrote; None if there is nothing to gather.
 
     Raises:
-        UserError: whatever went wrong.
+        UserError: the step failed.
     """
-    take_any_text()  # a launcher's worker process runs jobs, and no entrypoint
+    take_any_text()  # a launcher's worker process runs jobs without an entrypoint
     with user_errors():
         config = typed(cfg)
         _listen(config.quiet, HydraConfig.initialized() and bool(HydraConfig.get().verbose), launched_job())
         if config.cluster.elsewhere:
-            module = _distributed(config, module)
+            module = _distributed(config, function)
         with activity("Loading the libraries") if with_model else contextlib.nullcontext():
             step = getattr(loaded(module), function)
         if in_sweep() and function in ("run_step6", "run_pipeline"):
             return step(config, _models(), as_cell=True).absolute()
         try:
             folder = step(config, _models(), **more) if with_model else step(config, **more)
-        except StillAtWork as told:
-            print_line(str(told))
+        except StillAtWork as message:
+            print_line(str(message))
             return None
         if show and not config.quiet and not in_sweep():
             from fv.report import terminal
@@ -143,26 +150,26 @@ def run(
     return None
 
 
-def _distributed(config: Config, module: str) -> str:
-    """The module of the steps whose units a cluster computes.
+def _distributed(config: Config, function: str) -> str:
+    """The module of steps whose units a cluster computes.
 
     Raises:
-        ConfigError: the step computes in this process only, or this is one job of a sweep.
+        ConfigError: the command computes in this process only, or this is one job of a sweep.
     """
     name = type(config.cluster).__name__.lower()
-    if module.rpartition(".")[2] not in WITH_CLUSTER:
+    if function.removeprefix("run_") not in WITH_CLUSTER:
         commands = ", ".join(sorted(WITH_CLUSTER))
         raise ConfigError(f"cluster={name} is for {commands}; this command computes in this process: leave it out.")
     if in_sweep():
         raise ConfigError(
-            f"cluster={name} is not for the jobs of a sweep (-m): spread the jobs themselves (hydra/launcher=…), or "
-            "give the commands one after the other."
+            f"cluster={name} is not for the jobs of a sweep (-m): use a launcher for the jobs (hydra/launcher=…), or "
+            "run the commands one after the other."
         )
     return "fv.steps.distributed"
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The configuration as checked dataclasses, its template read as it was typed.
+    """Convert a configuration to checked dataclasses, with its typed template read.
 
     Raises:
         FvError: a value or a combination of values is not possible.
@@ -182,10 +189,10 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def _refuse_added(cfg: DictConfig, prefix: str = "") -> None:
-    """Refuse keys that the schema has not: `+key=…` would add them, and nothing read them.
+    """Refuse keys that are not in the schema: `+key=…` would add them, and nothing would read them.
 
     Raises:
-        ConfigError: names the key, and what is near it.
+        ConfigError: there is such a key; the message names it and similar keys.
     """
     kind = OmegaConf.get_type(cfg)
     names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
@@ -198,9 +205,9 @@ def _refuse_added(cfg: DictConfig, prefix: str = "") -> None:
 
 
 def _listen(quiet: bool, verbose: bool, job: int | None = None) -> None:
-    """Log lines and bars on the terminal, as many as `quiet` and Hydra's `hydra.verbose` ask for.
+    """Show log lines and progress bars on the terminal, according to `quiet` and Hydra's `hydra.verbose`.
 
-    Jobs that run beside others draw no bars, and their lines begin with their number.
+    Jobs that run in parallel draw no bars, and their lines begin with their number.
     """
     from fv.runs.logs import log_to_terminal
 
@@ -210,13 +217,13 @@ def _listen(quiet: bool, verbose: bool, job: int | None = None) -> None:
 
 def _models() -> ModelHolder:
     if _holder.get(None) is None:
-        # A launcher's worker process runs jobs, and no entrypoint.
+        # A launcher's worker process runs jobs without an entrypoint.
         _holder.set(ModelHolder())
     return _holder.get()
 
 
 def _gather(jobs: Sequence[JobReturn]) -> None:
-    """Gather the Step6 cells of a sweep's jobs into one summary a run and tag, and runs over seeds."""
+    """Gather the Step6 cells of a sweep's jobs into one summary per run and tag, and average runs over seeds."""
     groups: dict[Path, list[Path]] = defaultdict(list)
     for job in jobs:
         if isinstance(cell := job.return_value, Path):
@@ -234,7 +241,7 @@ def _gather(jobs: Sequence[JobReturn]) -> None:
     for place, cells in ((p, c) for folder, own in groups.items() for p, c in cells_by_place(folder, own).items()):
         gathered.append(gather_cells(place, cells, overwrite, _models()))
     for folders in seeds_of_one_setting(gathered):
-        # What was gathered further is shown in place of its parts.
+        # Averages over seeds are shown in place of their runs.
         gathered = [gather_seeds(folders), *(folder for folder in gathered if folder not in folders)]
     if not quiet:
         from fv.report.terminal import print_gathered

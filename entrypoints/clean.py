@@ -1,4 +1,4 @@
-"""Throws away the units of the run run_id=<run_id>: they take room, and can be made again."""
+"""Deletes the units of the run run_id=<run_id> to free disk space; they can be computed again."""
 
 from omegaconf import DictConfig
 

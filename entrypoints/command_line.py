@@ -1,4 +1,4 @@
-"""What a command makes of its words before Hydra sees them: `--help` and `--version` are ours, and `-m` goes first."""
+"""Words of a command, before Hydra sees them: answers to `--help` and `--version`, and `-m` moved to the front."""
 
 import dataclasses
 import inspect
@@ -32,34 +32,34 @@ GROUPS_OF = {
     "report": ("report",),
     "plan": tuple(GROUPS),
 }
-"""The groups that concern a command, where they are not all but `plan`."""
+"""{command: groups of its settings}; other commands have all groups but `plan`."""
 SWITCHES = {
     "-m": "run one job for each combination of values: -m seed=1,2 injection.layer=8,12",
-    "--cfg job": "print the settings and stop; with --resolve, as they come to be",
+    "--cfg job": "print the settings and stop; with --resolve, with references resolved",
     "--version": "print the version",
-    "--hydra-help": "print what else Hydra takes",
-    "hydra.verbose=true": "say more on the terminal",
+    "--hydra-help": "print Hydra's own help",
+    "hydra.verbose=true": "print debug lines too",
 }
 
 _NULL = re.compile(r"(?<=[\[,=])null(?=[,\]]|$)")
-"""The bare word, alone or in a list."""
+"""Bare word `null`, alone or in a list."""
 
 
 def plugged_in() -> dict[str, dict[str, type]]:
-    """{key that holds settings of plug-ins: {name of one: the class of its settings}}."""
+    """{key that holds settings of plug-ins: {name of a plug-in: the class of its settings}}."""
     return {"evaluation.conditions": dict(condition_providers()), "analysis": dict(known_analyses())}
 
 
 def is_answered(words: Sequence[str], name: str, purpose: str | None) -> bool:
-    """Print what `--help` or `--version` asks for.
+    """Print the answer to `--help` or `--version`.
 
     Args:
-        words: the command's.
-        name: of the command.
-        purpose: what it does; None where Python left docstrings out (`-OO`).
+        words: the words of the command.
+        name: the command's name.
+        purpose: the docstring of its module; None if Python runs without docstrings (`-OO`).
 
     Returns:
-        whether one of them was asked for, and nothing is left to do.
+        True if one of them was given, so that nothing is left to do.
     """
     if "--version" in words:
         print(f"function-vectors {__version__}")
@@ -71,34 +71,34 @@ def is_answered(words: Sequence[str], name: str, purpose: str | None) -> bool:
 
 
 def multirun_first(words: Sequence[str]) -> list[str]:
-    """The words with `-m` in front: Hydra takes no settings on both sides of it."""
+    """Move `-m` to the front, because Hydra takes settings on one side of it only."""
     return [word for word in words if word in MULTIRUN] + [word for word in words if word not in MULTIRUN]
 
 
 def with_null_named(words: Sequence[str]) -> list[str]:
-    """The words with the analysis `null` in quotes: a bare `null` is nothing to Hydra."""
+    """Put the name of the analysis `null` in quotes, because Hydra reads a bare `null` as no value."""
     return [_NULL.sub("'null'", word) if word.startswith("analysis=") else word for word in words]
 
 
 def print_help(name: str, purpose: str) -> None:
-    """Print what a command does, its settings, each with a line, and its switches."""
+    """Print the purpose of a command, its settings with their meanings, and its switches."""
     console = standard_output()
     console.print(f"{command(name)} [key=value …]\n\n{inspect.cleandoc(purpose)}\n")
-    told = explanations(plugged_in=plugged_in())
+    settings = explanations(plugged_in=plugged_in())
     for group in GROUPS_OF.get(name, tuple(group for group in GROUPS if group != "plan")):
         console.print(f"{group}: {first_sentence(inspect.getdoc(GROUPS[group]) or '')}")
-        own = [setting for setting in told if setting.key.startswith(f"{group}.")]
-        console.print(_rows({**_choices_of(group), **{setting.key: _told(setting) for setting in own}}))
+        own = [setting for setting in settings if setting.key.startswith(f"{group}.")]
+        console.print(_rows({**_choices_of(group), **{setting.key: _shown(setting) for setting in own}}))
         for name, cluster in known_clusters().items() if group == "cluster" else ():
-            settings = {f"cluster.{own.key}": _told(own) for own in explanations(cluster)}
-            console.print(_rows({f"cluster={name}": first_sentence(inspect.getdoc(cluster) or ""), **settings}))
+            of_cluster = {f"cluster.{own.key}": _shown(own) for own in explanations(cluster)}
+            console.print(_rows({f"cluster={name}": first_sentence(inspect.getdoc(cluster) or ""), **of_cluster}))
     console.print("All commands:")
-    top = {setting.key: _told(setting) for setting in told if "." not in setting.key}
+    top = {setting.key: _shown(setting) for setting in settings if "." not in setting.key}
     console.print(_rows({**_choices_of("experiment"), **top, **SWITCHES, **_choices_of("hydra/launcher")}))
 
 
 def _choices_of(group: str) -> dict[str, str]:
-    """The ready files of a group, and of those in it: {`<group>=`: their names}."""
+    """The ready files of a group and of the groups in it: {`<group>=`: their names}."""
     if group == "analysis":
         return {"analysis=": f"some of [{','.join(known_analyses())}]"}
     if group == "cluster":
@@ -111,18 +111,18 @@ def _choices_of(group: str) -> dict[str, str]:
     return found
 
 
-def _told(setting: Explanation) -> str:
+def _shown(setting: Explanation) -> str:
     choices = f" One of {', '.join(setting.choices)}." if setting.choices else ""
     within = f"; {setting.range}" if setting.range else ""
     return f"{setting.meaning.replace('`', '')}{choices} [{setting.default}{within}]"
 
 
-def _rows(told: dict[str, str]) -> Table:
-    """Keys on the left, what they do on the right."""
+def _rows(meanings: dict[str, str]) -> Table:
+    """Make a table with keys on the left and their meanings on the right."""
     rows = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
     rows.add_column(no_wrap=True, min_width=36)
     rows.add_column()
-    for key, text in told.items():
+    for key, text in meanings.items():
         rows.add_row(key, text)
     rows.add_row("")
     return rows

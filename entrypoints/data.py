@@ -1,8 +1,8 @@
-"""Looks at relation data, without a model's weights. The first word says how; settings follow it:
+"""Shows and checks relation data, without a model's weights. The first word is one of these; settings follow it:
 
-list     every relation with its counts
-check    every flaw with its lines; fails if StepD would refuse the data
-sample   each relation's first prompts, as the model's tokenizer sees them
+list     show all relations with their counts
+check    show all flaws with their lines; it fails if StepD would refuse the data
+sample   show each relation's first prompts with the tokens of the model's tokenizer
 """
 
 import sys

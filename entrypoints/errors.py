@@ -1,4 +1,4 @@
-"""How a command ends in an error: with one line, unless a traceback is asked for."""
+"""Errors of a command: it ends with one line, unless a traceback is requested."""
 
 import os
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from fv.errors import FvError
 
 
 class UserError(CompactHydraException):
-    """Hydra prints this kind without a traceback, unless HYDRA_FULL_ERROR=1."""
+    """An error that Hydra prints without a traceback, unless HYDRA_FULL_ERROR=1."""
 
 
 def traceback_wanted() -> bool:
-    """Whether HYDRA_FULL_ERROR=1 asks for tracebacks."""
+    """True if HYDRA_FULL_ERROR=1 requests tracebacks."""
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Whatever goes wrong inside becomes a `UserError`."""
+    """Turn every error inside this context into a `UserError`."""
     try:
         yield
     except CompactHydraException:
@@ -29,7 +29,7 @@ def user_errors() -> Iterator[None]:
     except FvError as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        told = f"{error.strerror or error}: {error.filename or ''}. What was finished is kept."
-        raise UserError(visible(told)) from error
+        message = f"{error.strerror or error}: {error.filename or ''}. Finished work is kept."
+        raise UserError(visible(message)) from error
     except Exception as error:
         raise UserError(visible(f"Unexpected {type(error).__name__}: {error}")) from error

@@ -1,7 +1,7 @@
-"""The flag-style scripts of the source (its sections 5.1 and 9): flags in, Hydra overrides out, the same code run.
+"""Flag-style scripts of the source (its sections 5.1 and 9): they turn flags into Hydra overrides and run the commands.
 
-Each script is one table. A flag without a meaning here is refused by argparse; two flags that contradict each
-other are refused by name.
+Each script is one table. Flags that are not in the table are refused by argparse; two flags that contradict each other
+are refused with their names.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MODEL_FLAGS = {
     "--quant": "model.quant",
     "--seed": "seed",
 }
-"""Flags that every script takes, with the key each sets."""
+"""{flag of all scripts: the key that it sets}."""
 
 STEPD_FLAGS = {
     **MODEL_FLAGS,
@@ -86,22 +86,22 @@ ADOPTED: dict[str, tuple[str, ...]] = {
     "score": ("layers", "heads", "n_trials"),
     "compute": ("device", "dtype"),
 }
-"""Settings of StepD's run that the scripts of later steps take over; no keys: the whole group."""
+"""{group: the settings of StepD's run that the scripts of later steps adopt}; empty for the whole group."""
 SOURCE_FIT_TRIALS = 12
-"""Fit trials of StepD's script where `--relation_n_trials_per_q` is not given: fewer than the commands' own default."""
+"""Default of `--relation_n_trials_per_q` in StepD's script; the default of the commands is higher."""
 SCRIPTS = {"stepd": STEPD_FLAGS, "stepe": STEPE_FLAGS, "step6": STEP6_FLAGS}
 MEANINGS = {
-    "data.n_trials_per_q": "sets data.n_trials_per_q: trials a relation for finding heads, "
-    f"{SOURCE_FIT_TRIALS} if it is not given",
+    "data.n_trials_per_q": "sets data.n_trials_per_q: trials per relation for finding heads; default "
+    f"{SOURCE_FIT_TRIALS}",
     "base": "the run: its folder <results_dir>/relation/<run_id>, the artifacts in it, or its sampled_trials.json",
-    "out": "where outputs go: the step's own folder in the run, or a folder in that, whose name is then the tag",
+    "out": "folder of outputs: the step's folder in the run, or a folder in it, whose name is then the tag",
     "run_id": "name of the run",
     "model": "a ready model (model=<name>), a folder, or a hub id",
-    "fv_path": "the .pt file of the vector; the run's own global one, or any",
-    "fv_meta": "the metadata beside it",
-    "eval_scope": f"which relations are evaluated on: {', '.join(ScopeMode)}",
+    "fv_path": "the .pt file of the vector: the run's global vector, or any other",
+    "fv_meta": "the vector's metadata, in the same folder",
+    "eval_scope": f"relations that a vector is evaluated on: {', '.join(ScopeMode)}",
 }
-"""What flags mean that do not set one key of that name, or have a default of their own."""
+"""Meanings of flags that do not set one key of that name, or have another default."""
 LISTS = ("score.layers", "score.heads", "injection.layer", "injection.alpha", "eval_scope.qids")
 
 
@@ -122,17 +122,17 @@ def main(step: str) -> None:
 
 
 def _help(key: str) -> str:
-    """What a flag does, with the signs that argparse would fill in doubled."""
-    told = {setting.key: setting.meaning for setting in explanations()}
-    said = MEANINGS[key] if key in MEANINGS else f"sets {key}: {told[key]}"
-    return said.replace("%", "%%")
+    """The meaning of a flag, with `%` doubled, because argparse formats it."""
+    meanings = {setting.key: setting.meaning for setting in explanations()}
+    text = MEANINGS[key] if key in MEANINGS else f"sets {key}: {meanings[key]}"
+    return text.replace("%", "%%")
 
 
 def translate(step: str, flags: dict[str, str]) -> list[str]:
-    """Hydra overrides that say what `flags` ({flag: value}) say.
+    """Translate flags ({flag: value}) into Hydra overrides.
 
     Raises:
-        ConfigError: two flags contradict each other, or a path is not one of a run's own.
+        ConfigError: two flags contradict each other, or a path does not belong to a run.
     """
     values = _by_key(SCRIPTS[step], flags)
     overrides: dict[str, str] = {}
@@ -143,7 +143,7 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
     if step == "stepd":
         overrides["data.split"] = "shared"
         overrides["data.n_trials_per_q"] = str(SOURCE_FIT_TRIALS)
-        overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns where the tokenizer would
+        overrides["model.add_special_tokens"] = "false"  # the source adds none; StepD warns if the tokenizer would
         if csv := values.get("data.relation_csv_path"):
             overrides["data.name"] = _quoted(name_after(csv, DataConfig.name))
     if step == "stepe" and any(key.startswith("injection.") for key in values):
@@ -161,7 +161,7 @@ def translate(step: str, flags: dict[str, str]) -> list[str]:
 
 
 def _by_key(table: dict[str, str], flags: dict[str, str]) -> dict[str, str]:
-    """{key: value}; several flags of one key must say the same."""
+    """Convert {flag: value} to {key: value}; several flags of one key must have the same value."""
     found: dict[str, tuple[str, str]] = {}
     for flag, value in flags.items():
         key = table[flag]
@@ -174,7 +174,7 @@ def _by_key(table: dict[str, str], flags: dict[str, str]) -> dict[str, str]:
 
 
 def _base(flag: str, value: str) -> Path:
-    """The run's folder, from itself, its artifacts folder, or its snapshot."""
+    """Find the run's folder from its own path, or from the path of its artifacts or its snapshot."""
     path = Path(value)
     if path.name == "sampled_trials.json":
         path = path.parent
@@ -188,14 +188,14 @@ def _base(flag: str, value: str) -> Path:
 
 
 def _run_of(step: str, values: dict[str, str]) -> dict[str, str]:
-    """`results_dir`, `run_id` and `tag`, from the flags that name folders (which are taken out of `values`)."""
+    """Find `results_dir`, `run_id` and `tag` from the flags that name folders, and remove these from `values`."""
     base = Path(values.pop("base")) if "base" in values else None
     if step == "step6" and base is None and "fv_path" in values:
         base = _base("--fv_global_path", str(Path(values["fv_path"]).parent))
     run_id = values.pop("run_id", base.name if base else None)
     if run_id is None:
         raise ConfigError(
-            "Say which run: " + " or ".join(f for f, key in SCRIPTS[step].items() if key in ("base", "run_id"))
+            "Name the run: " + " or ".join(f for f, key in SCRIPTS[step].items() if key in ("base", "run_id"))
         )
     if base is None:
         base = Path(Config.results_dir) / "relation" / run_id
@@ -212,12 +212,12 @@ def _run_of(step: str, values: dict[str, str]) -> dict[str, str]:
 
 
 def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
-    """Which vector Step6 injects, from `--fv_global_path`, its metadata's path, and `--fv_source_qid`."""
+    """Find Step6's vector from `--fv_global_path`, its metadata's path, and `--fv_source_qid`."""
     path, meta = values.pop("fv_path", None), values.pop("fv_meta", None)
     if meta is not None and (
         path is None or Path(meta) not in [Path(path).parent / name for name in (FV_META, AIE_META)]
     ):
-        raise ConfigError(f"--fv_global_meta_path {meta}: it must be the metadata beside --fv_global_path {path}.")
+        raise ConfigError(f"--fv_global_meta_path {meta}: it must be the metadata next to --fv_global_path {path}.")
     if path is None:
         return {"injection.fv": "qid" if "injection.fv_source_qid" in values else "global"}  # the source's own default
     artifacts = Path(run["results_dir"]) / "relation" / run["run_id"] / "artifacts"
@@ -229,7 +229,7 @@ def _vector(values: dict[str, str], run: dict[str, str]) -> dict[str, str]:
 
 
 def _model(value: str) -> dict[str, str]:
-    """`--model`: a configured name, a folder, or a hub id."""
+    """Translate `--model`: a ready model, a folder, or a hub id."""
     if value in (*model_presets(), "local"):
         return {"model": value}
     name = Path(value).name
@@ -238,10 +238,10 @@ def _model(value: str) -> dict[str, str]:
 
 
 def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    """The settings that StepD's run was made with and the flags do not name, where they are not the defaults."""
+    """The settings of StepD's run that differ from the defaults and are not given by flags."""
     path = RunPaths(Path(run["results_dir"]) / "relation" / run["run_id"]).stepd_meta
     if not path.exists():
-        return {}  # the step itself says which one to run first
+        return {}  # the step itself names the step to run first
     defaults, recorded = Config().resolved(), read_record(path, StepDRecord).config.resolved()
     stored = {"seed": recorded["seed"]} | {
         f"{group}.{key}": recorded[group][key] for group, keys in ADOPTED.items() for key in keys or defaults[group]
@@ -250,7 +250,7 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
     for key, value in stored.items():
         group, _, name = key.partition(".")
         default = defaults[group][name] if name else defaults[group]
-        # A configured model says all of its group but this, which StepD's script sets for every model.
+        # A ready model has all settings of its group but this one, which StepD's script sets for every model.
         named = group == "model" and "model" in given and name != "add_special_tokens"
         if value != default and key not in given and not named:
             adopted[key] = shown_value(key, value)
@@ -258,7 +258,7 @@ def _settings_of_run(run: dict[str, str], given: dict[str, str]) -> dict[str, st
 
 
 def _quoted(value: str) -> str:
-    """A string in Hydra's override grammar, quoted unless it can only be read as itself."""
+    """Quote a string for Hydra's override grammar, unless it can only be read as itself."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./+-]*|0|[1-9][0-9]*", value)
     if plain and value.lower() not in ("null", "true", "false", "nan", "inf"):
         return value
@@ -266,7 +266,7 @@ def _quoted(value: str) -> str:
 
 
 def _list(key: str, value: str) -> str:
-    """A comma-separated flag as a list; `all` stays `all`."""
+    """Convert a comma-separated flag to a list; `all` stays `all`."""
     if value == "all":
         return value
     items = value.split(",")

@@ -1,4 +1,4 @@
-"""Gather the finished cells of a sweep into one summary, when the sweep itself could not."""
+"""Gathers the finished cells of a sweep into one summary, if the sweep itself could not."""
 
 from omegaconf import DictConfig
 

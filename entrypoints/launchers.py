@@ -1,4 +1,4 @@
-"""The ready launchers of conf/hydra/launcher/: which plugin each builds on, and whether it is installed."""
+"""Launchers of conf/hydra/launcher/, and their Hydra plugins."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 from fv.cluster.local import cores
 
 IN_PROCESS = "basic"
-"""Hydra's own launcher: one job after the other, in this process."""
+"""Name of Hydra's own launcher, which runs jobs one after the other in this process."""
 PLUGINS = {"processes": "joblib", "slurm": "submitit", "ray_tasks": "ray"}
 GROUP = "hydra/launcher"
 
 
 def missing_plugin(words: Sequence[str]) -> str | None:
-    """What to install for the launcher that a command's words choose; None where nothing is missing."""
+    """Message on the missing plugin of the launcher in a command's words; None if nothing is missing."""
     for word in words:
         key, _, choice = word.partition("=")
         if key == GROUP and choice in PLUGINS and not _installed(f"hydra_{PLUGINS[choice]}_launcher"):
@@ -30,16 +30,16 @@ def _installed(plugin: str) -> bool:
 
 
 def cores_of_a_job(threads: int | None) -> int:
-    """How many cores a launched job of so many threads is given; None, torch's own default, is one."""
+    """Number of cores for a launched job of `threads` threads; one if `threads` is None."""
     return threads or 1
 
 
 def jobs_at_once(threads: int | None) -> int:
-    """How many jobs of so many threads the cores take that this process may use; one at least."""
+    """Number of jobs of `threads` threads that fit on this process's cores, at least one."""
     return max(1, cores() // cores_of_a_job(threads))
 
 
 def add_resolvers() -> None:
-    """Let the launchers' files refer to them."""
+    """Register the functions that the launchers' files refer to."""
     for function in (cores_of_a_job, jobs_at_once):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -1,7 +1,7 @@
-"""The models there are. The first word says what to do; settings follow it:
+"""Lists or checks models. The first word is one of these; settings follow it:
 
-list     the ready models and the families; so does no word at all
-check    prove that edits of model=<name> act, and print what was measured
+list     list the ready models and the families; this is the default
+check    check that edits of model=<name> act, and print the measurements
 """
 
 import sys
@@ -31,7 +31,7 @@ def main() -> None:
             del sys.argv[1]
             check()
         case [word, *_]:
-            sys.exit(f"There is nothing called {word!r} to do; say list or check.\n\n{__doc__ or ''}")
+            sys.exit(f"There is nothing called {word!r} to do; give list or check.\n\n{__doc__ or ''}")
 
 
 if __name__ == "__main__":

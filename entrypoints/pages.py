@@ -1,4 +1,4 @@
-"""The page of a finished run: written where it is wanted and can be."""
+"""Pages of finished runs: written if the settings request one and the extra `report` is installed."""
 
 import importlib
 
@@ -8,7 +8,7 @@ from fv.progress import activity
 
 
 def write_page(config: Config, writer: str) -> None:
-    """Write a page and print its path, last of all; a line says where the extra is missing.
+    """Write a page, and print its path or a line on the missing extra.
 
     Args:
         config: the settings.
@@ -19,8 +19,8 @@ def write_page(config: Config, writer: str) -> None:
     try:
         with activity("Writing the page"):
             module, _, function = writer.partition(".")
-            said = f"Page: {getattr(importlib.import_module(f'fv.report.{module}'), function)(config)}"
+            message = f"Page: {getattr(importlib.import_module(f'fv.report.{module}'), function)(config)}"
     except ImportError as error:
-        said = f"No page was written. {error}"
+        message = f"No page was written. {error}"
     if not config.quiet:
-        print_text(said, in_one_piece=True)
+        print_text(message, in_one_piece=True)

@@ -1,4 +1,4 @@
-"""StepD, StepE and Step6 with one model load, then a table of what was found, and a page of the run."""
+"""Runs StepD, StepE and Step6 with the model loaded once, prints a table of results, and writes a page of the run."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""Places of a sweep's jobs: no two jobs that differ write to one place, and the same sweep finds its places again.
+"""Places of a sweep's jobs: different jobs write to different places, and the same sweep finds its places again.
 
-| what is swept | its place |
+| swept settings | place |
 | --- | --- |
 | layer and alpha | cells of one Step6, gathered into one summary |
-| other settings of Step6 alone | the same, a summary each (`fv.steps.gather.places_of`) |
-| what StepE makes vectors of, and analyses | a tag each: StepD is shared |
-| anything else | a run each |
+| other settings of Step6 only | cells of one Step6, with a summary per value (`fv.steps.gather.places_of`) |
+| settings of StepE's vectors, and of analyses | a tag per value; StepD is shared |
+| all others | a run per value |
 """
 
 import hashlib
@@ -20,15 +20,15 @@ from fv.config import Config, Screen
 from fv.config.checks import LONGEST_NAME
 
 PLACED = ("pipeline", "stepd", "stepe", "step6")
-"""The commands that write into runs."""
+"""Commands that write into runs."""
 NO_PLACE = ("run_id", "results_dir", "tag", "quiet", "overwrite", "report", "cluster", "plan", "out", "runs", "hydra")
-"""Settings and groups that say where a run is, who computes it or how it is shown."""
+"""Settings and groups of a run's folder, of its computation and of its page: they need no place of their own."""
 OF_STEP6 = ("injection", "eval_scope", "evaluation")
 OF_STEPE = (
     *("score.k", "score.key", "score.aie_qids", "score.aie_fv", "score.aie_leave_one_out"),
     *("injection.fv_path", "injection.quick_eval", "analysis"),
 )
-"""Settings of StepE, and those whose outputs Step6 would not tell apart by its own."""
+"""Settings of StepE, and settings that Step6 does not record, so that it cannot distinguish their outputs."""
 _PLAIN = re.compile(r"[A-Za-z0-9._]+")
 
 
@@ -43,12 +43,15 @@ class Place(Enum):
 def placed(
     jobs: Sequence[Sequence[str]], configs: Sequence[Config], swept: Collection[str] | None
 ) -> tuple[list[list[str]], list[Config]]:
-    """The overrides of a sweep's jobs with a `run_id` or a `tag` for those that need one, and what they come to.
+    """Add a `run_id` or a `tag` to the overrides and configurations of the jobs that need one.
 
     Args:
-        jobs: the overrides of each.
-        configs: what they come to.
-        swept: the keys that are swept; None where all jobs are there to be compared.
+        jobs: the overrides of each job.
+        configs: the configuration of each job.
+        swept: the swept keys; None to find them by comparing the jobs, if all jobs are known.
+
+    Returns:
+        the overrides and the configuration of each job.
     """
     words = words_of(jobs)
     together: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -72,17 +75,17 @@ def placed(
 
 
 def key_of(word: str) -> str:
-    """The setting or group of an override: `data/template=qa` is of `data.template`."""
+    """The setting or group of an override: `data.template` for `data/template=qa`."""
     return word.partition("=")[0].lstrip("+~").replace("/", ".")
 
 
 def words_of(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """The overrides of each job by their keys."""
+    """{key: override} of each job."""
     return [{key_of(word): word for word in job} for job in jobs]
 
 
 def varying(jobs: Sequence[dict[str, str]]) -> list[str]:
-    """The keys that jobs have different words for, in the order of the command."""
+    """The keys whose overrides differ between jobs, in the order of the command."""
     keys = dict.fromkeys(key for words in jobs for key in words)
     return [key for key in keys if len({words.get(key) for words in jobs}) > 1]
 
@@ -91,7 +94,7 @@ def _place_of(key: str, configs: Sequence[Config]) -> Place:
     def is_among(names: Collection[str]) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in names)
 
-    # What else decides StepD's own heads, or StepE's quick evaluation, is no longer of later steps alone.
+    # With these settings, scores decide StepD too, and the injection decides StepE too.
     ranks = any(config.score.adaptive or config.score.screen is not Screen.none for config in configs)
     quick = any(config.injection.quick_eval for config in configs)
     if is_among(NO_PLACE):
@@ -104,7 +107,7 @@ def _place_of(key: str, configs: Sequence[Config]) -> Place:
 
 
 def _named(before: str | None, words: Sequence[str]) -> str:
-    """A name with a job's own words behind it: `run-data.n_demos-2`."""
+    """A name followed by a job's own overrides: `run-data.n_demos-2`."""
     own = "+".join(map(_label, words))
     start = f"{before}-" if before else ""
     named = f"{start}{own}"
@@ -112,7 +115,7 @@ def _named(before: str | None, words: Sequence[str]) -> str:
 
 
 def _label(word: str) -> str:
-    """An override where it can be part of a folder's name; a value of other characters is told by a digest."""
+    """An override as a part of a folder's name; a value with other characters is replaced by a digest."""
     value = word.partition("=")[2]
     return f"{key_of(word)}-{value if _PLAIN.fullmatch(value) else _digest(word)}"
 

@@ -1,4 +1,4 @@
-"""What a run of these settings would cost, stage by stage, told without its weights: arithmetic, memory, disk, time."""
+"""Prints the price of a run with these settings, stage by stage, without weights: arithmetic, memory, disk, time."""
 
 from omegaconf import DictConfig
 

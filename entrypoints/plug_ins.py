@@ -1,7 +1,7 @@
-"""The settings of plug-ins, the project's own and those of installed packages, as Hydra knows them.
+"""Settings of plug-ins, of this project and of installed packages, registered in Hydra.
 
-Whatever plugs in is a dataclass of settings. Where two of a kind have one name, or settings are of a type that no
-command line could give, the command ends with a line.
+A plug-in is a dataclass of settings. If two plug-ins of a kind have the same name, or a setting has a type that cannot
+be given on a command line, the command ends with one line.
 """
 
 import sys
@@ -19,9 +19,9 @@ from fv.errors import PluginError
 from fv.evaluation.conditions import condition_providers
 
 DEFAULT = "default"
-"""The choice of the analyses that are run unless others are named."""
+"""Choice of the analyses that are run by default."""
 NONE = "none"
-"""The choice of no cluster: this process."""
+"""Choice of no cluster: units are computed in this process."""
 T = TypeVar("T")
 
 
@@ -32,8 +32,7 @@ def add_conditions(schema: DictConfig) -> None:
 
 
 def add_analyses() -> None:
-    """Store the settings of every analysis as a choice of the group `analysis`, each in a place of its own, so that
-    several can be chosen."""
+    """Store the settings of every analysis as a choice of the group `analysis`; several may be chosen together."""
     store, analyses = ConfigStore.instance(), _checked("analysis", known_analyses)
     for name, analysis in analyses.items():
         store.store(group="analysis", name=name, node=analysis, package=f"analysis.{name}")
@@ -50,7 +49,7 @@ def add_clusters() -> None:
 
 
 def _checked(kind: str, known: Callable[[], dict[str, type[T]]]) -> dict[str, type[T]]:
-    """The plug-ins of a kind, whose settings can be typed; ends the command where that is not so."""
+    """The plug-ins of a kind, after a check that Hydra can take their settings; else the command ends."""
     try:
         found = known()
     except PluginError as error:
@@ -59,5 +58,5 @@ def _checked(kind: str, known: Callable[[], dict[str, type[T]]]) -> dict[str, ty
         try:
             OmegaConf.structured(own)
         except OmegaConfBaseException as error:
-            sys.exit(f"The {kind} {name} ({own.__module__}:{own.__name__}) has unfit settings: {error}")
+            sys.exit(f"The {kind} {name} ({own.__module__}:{own.__name__}) has impossible settings: {error}")
     return found

@@ -1,7 +1,7 @@
-"""Prints the tables of a finished run, run_id=<run_id>, and writes a page of it, one HTML file with its figures.
+"""Prints the tables of a finished run, run_id=<run_id>, and writes its page, one HTML file with figures.
 
-With a tag, of that set of outputs; report=none leaves the page out. 'runs=[a,b]' shows runs of other models or seeds
-side by side, in a page that goes to out=<folder>.
+tag=<tag> shows the outputs of that tag; report=none leaves the page out. 'runs=[a,b]' compares runs of different
+models or seeds, on a page in out=<folder>.
 """
 
 from omegaconf import DictConfig

@@ -1,4 +1,4 @@
-"""Prints how far the run run_id=<run_id> is, from its folder alone, while it is at work and after a crash."""
+"""Prints the progress of the run run_id=<run_id> from its folder alone, during the run or after a crash."""
 
 from omegaconf import DictConfig
 

@@ -1,4 +1,4 @@
-"""Step6: what injecting a function vector does to zero-shot prompts."""
+"""Step6: injects function vectors into zero-shot prompts, and measures their effects."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""StepD: which heads carry each relation, from the effect of every head on wrong prompts (CIE)."""
+"""StepD: finds the heads that carry each relation, by the effect of every head on corrupted prompts (CIE)."""
 
 from omegaconf import DictConfig
 

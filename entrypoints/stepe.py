@@ -1,4 +1,4 @@
-"""StepE: function vectors of the best heads."""
+"""StepE: makes function vectors from the best heads."""
 
 from omegaconf import DictConfig
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, wherever a launcher runs them: how each ended, and a line for each that failed."""
+"""Jobs of a sweep with any launcher: their places, their results, and one line per failed job."""
 
 import json
 import logging
@@ -28,32 +28,32 @@ from .launchers import GROUP, IN_PROCESS
 from .places import PLACED, key_of, placed, varying, words_of
 
 Placing = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[str]]]
-"""Overrides of jobs, in and out."""
+"""Function that adds their places to the overrides of jobs."""
 RECORD = "job.json"
-UNKNOWN = "no end of it is known: it was killed, or is still at work."
+UNKNOWN = "its end is not known: it was killed, or is still running."
 
 
 def in_sweep() -> bool:
-    """Whether this is a job of a sweep."""
+    """True if this is a job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def launched_job() -> int | None:
-    """The number of this job where a launcher runs it beside others; None in the command's own process."""
+    """The number of this job, if a launcher runs it in a process of its own; None in the command's process."""
     if not in_sweep() or HydraConfig.get().runtime.choices[GROUP] == IN_PROCESS:
         return None
     return int(HydraConfig.get().job.num)
 
 
 class RecordJobs(Callback):
-    """Lets each job of a sweep leave in its folder how it ended; one that was killed leaves nothing."""
+    """Records how each job of a sweep ended, in the job's folder; a killed job leaves no record."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         del kwargs
         if not in_sweep():
             return
         if launched_job() is not None and traceback_wanted() and job_return.status == JobStatus.FAILED:
-            traceback.print_exception(job_return._return_value)  # it does not travel to the process that names it
+            traceback.print_exception(job_return._return_value)  # the traceback is not sent to the command's process
         record = {"overrides": list(config.hydra.overrides.task), "error": _error_of(job_return)}
         path = Path(config.hydra.runtime.output_dir) / RECORD
         path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -61,16 +61,17 @@ class RecordJobs(Callback):
 
 @contextmanager
 def watched_jobs(words: Sequence[str], read: Callable[[DictConfig], Config]) -> Iterator[list[JobReturn]]:
-    """While it lasts, every launcher that Hydra makes gives each job a place of its own, and names all that failed.
+    """Make every launcher in this context give each job a place of its own, and name all failed jobs.
 
-    Hydra names the first one, shows a launcher's own failure as a traceback, and has no hook around a launcher.
+    Hydra itself names only the first failed job, shows a launcher's own failure as a traceback, and has no hook around
+    a launcher.
 
     Args:
-        words: of the command, without its name.
-        read: makes the checked configuration of a job's.
+        words: the words of the command, without its name.
+        read: turns a job's configuration into a checked one.
 
     Yields:
-        the jobs that ended well, each once its launcher has come to an end.
+        a list, to which the jobs of each launcher are added when all of them have ended without error.
     """
     plugins = Plugins.instance()
     make = plugins.instantiate_launcher
@@ -96,18 +97,18 @@ def watched_jobs(words: Sequence[str], read: Callable[[DictConfig], Config]) -> 
 def _placing(
     context: HydraContext, config: DictConfig, words: Sequence[str], read: Callable[[DictConfig], Config]
 ) -> Placing:
-    """The function that gives the jobs of a command their places.
+    """Make the function that gives the jobs of a command their places.
 
     Args:
-        context: Hydra's.
-        config: of the command as a whole.
-        words: of the command.
-        read: makes the checked configuration of a job's.
+        context: Hydra's context.
+        config: the configuration of the whole command.
+        words: the words of the command.
+        read: turns a job's configuration into a checked one.
     """
     command, sweeper = config.hydra.job.config_name, config.hydra.sweeper
     swept = None
     if sweeper.get("max_batch_size") or not sweeper._target_.endswith(".BasicSweeper"):
-        # Jobs are not all there to be compared, so whatever is swept tells their places apart.
+        # Not all jobs are known yet, so they cannot be compared, and every swept key gets places.
         parsed = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
         swept = [key_of(each.get_key_element()) for each in parsed if each.is_sweep_override()]
         swept += map(key_of, sweeper.get("params") or ())
@@ -133,10 +134,10 @@ def _read_job(
     read: Callable[[DictConfig], Config],
     differing: Collection[str],
 ) -> Config:
-    """The configuration of a job.
+    """Compose and check the configuration of a job.
 
     Raises:
-        UserError: it is none; names what the job is given.
+        UserError: it is not possible; the message has the job's own overrides.
     """
     own = context.config_loader.load_sweep_config(config, list(job))
     with open_dict(own):
@@ -145,17 +146,17 @@ def _read_job(
         return read(own)
     except (FvError, UserError) as error:
         words = " ".join(word for word in job if key_of(word) in differing)
-        raise UserError(f"No job was begun, for one of them is not possible: {words}\n{error}") from error
+        raise UserError(f"No job was begun, because one of them is not possible: {words}\n{error}") from error
 
 
 class WatchedLauncher(Launcher):
-    """Any launcher, whose jobs' failures end in one error with a line for each.
+    """A launcher that reports all failed jobs in one error, with one line per job.
 
     Args:
-        launcher: the one that runs the jobs.
-        folder: of the sweep, with a folder for each job.
-        done: takes the jobs that ended well.
-        placing: gives the overrides of jobs those of their places.
+        launcher: the launcher that runs the jobs.
+        folder: the folder of the sweep, with one folder per job.
+        done: a list that the jobs are added to when all have ended without error.
+        placing: adds their places to the overrides of jobs.
     """
 
     def __init__(self, launcher: Launcher, folder: Path, done: list[JobReturn], placing: Placing) -> None:
@@ -165,13 +166,13 @@ class WatchedLauncher(Launcher):
         self.placing = placing
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing: the launcher was set up when it was made."""
+        """Do nothing: the launcher was set up when it was made."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs, each given by its overrides; they are numbered from `initial_job_idx`.
 
         Raises:
-            UserError: what jobs would write could not be gathered, jobs failed, or the launcher did.
+            UserError: results of the jobs could not be gathered, jobs failed, or the launcher itself failed.
         """
         with user_errors():
             places = self.placing(job_overrides)
@@ -181,8 +182,8 @@ class WatchedLauncher(Launcher):
             raise
         except Exception as error:
             found = [self._recorded(initial_job_idx + place) for place in range(len(job_overrides))]
-            said = f"The launcher said: {type(error).__name__}: {_first_line(error)}"
-            raise _failure(found, job_overrides, initial_job_idx, said) from error
+            message = f"The launcher failed: {type(error).__name__}: {_first_line(error)}"
+            raise _failure(found, job_overrides, initial_job_idx, message) from error
         errors = [_error_of(job) for job in jobs]
         if any(errors):
             first = next(job for job in jobs if job.status == JobStatus.FAILED)
@@ -191,7 +192,7 @@ class WatchedLauncher(Launcher):
         return jobs
 
     def _recorded(self, number: int) -> str | None:
-        """The error that a job's record holds; None where it ended well."""
+        """The error in a job's record; None if the job ended without error."""
         try:
             return json.loads((self.folder / str(number) / RECORD).read_text(encoding="utf-8"))["error"]
         except FileNotFoundError:
@@ -199,12 +200,13 @@ class WatchedLauncher(Launcher):
 
 
 def _error_of(job: JobReturn) -> str | None:
-    """What a job failed of. Its `return_value` would print it, and raise it."""
+    """The error of a job; None if it ended without error. (`return_value` would print and raise the error.)"""
     return str(job._return_value) if job.status == JobStatus.FAILED else None
 
 
 def _failure(errors: Sequence[str | None], job_overrides: Sequence[Sequence[str]], first: int, *more: str) -> UserError:
-    """All jobs that failed: the number of each, the settings that not all jobs have, and its error."""
+    """Make the error of failed jobs: one line per job, with its number, the overrides that not all jobs have, and its
+    error."""
     shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
     failed = [
         f"#{number} {' '.join(word for word in filter_overrides(own) if word not in shared)}: {error}"
@@ -212,7 +214,7 @@ def _failure(errors: Sequence[str | None], job_overrides: Sequence[Sequence[str]
         if error is not None
     ]
     count = f"{len(failed)} of {len(job_overrides)} jobs failed; nothing was gathered."
-    remedy = "What was finished is kept; the same command goes on from there."
+    remedy = "Finished work is kept; the same command continues from there."
     return UserError("\n".join([count, *failed, *more, remedy]))
 
 

@@ -1,4 +1,4 @@
-"""Words of a command that name no setting and no choice: refused before Hydra sees them, with what is near."""
+"""Refusal of a command's words that name no setting and no choice, with similar names, before Hydra sees them."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -17,16 +17,16 @@ from .command_line import plugged_in
 from .plug_ins import DEFAULT, NONE
 
 OWN_FILES = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
-"""Switches behind which settings come from somebody's own files, and choices may have any name."""
+"""Switches of Hydra with which settings come from the user's own files, so that choices may have any name."""
 FREE = ("model.device_map.", "model.max_memory.")
-"""Beginnings of settings whose last part is no setting's name."""
+"""Beginnings of keys whose last part may be any name."""
 
 
 def refuse_unknown_words(words: Sequence[str]) -> None:
-    """Refuse a setting, a group or a choice that there is not.
+    """Refuse unknown settings, groups and choices.
 
     Raises:
-        ConfigError: says which are near it, or which there are.
+        ConfigError: one is unknown; the message lists similar names, or all.
     """
     own_files = any(word.startswith(OWN_FILES) or word.startswith("hydra.searchpath") for word in words)
     parser = OverridesParser.create()
@@ -34,7 +34,7 @@ def refuse_unknown_words(words: Sequence[str]) -> None:
         try:
             (override,) = parser.parse_overrides([word])
         except (HydraException, ValueError):
-            continue  # a switch, or Hydra will say what is wrong with it
+            continue  # a switch, or a word that Hydra itself refuses
         key = override.key_or_group.replace("/", ".")
         if key.startswith("hydra.") or key == "hydra":
             continue
@@ -51,7 +51,7 @@ def refuse_unknown_words(words: Sequence[str]) -> None:
 
 @functools.cache
 def _settings() -> list[str]:
-    """The keys of all settings and groups of them."""
+    """The keys of all settings and groups."""
     keys = [setting.key for setting in settings_of(plugged_in=plugged_in())]
     keys += [own.key for cluster in known_clusters().values() for own in settings_of(cluster, "cluster.")]
     groups = (".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1))
@@ -59,7 +59,7 @@ def _settings() -> list[str]:
 
 
 def _choices_of(group: str) -> list[str]:
-    """The names of a group's ready files; none of what is no group."""
+    """The names of a group's ready files; empty if it is not a group."""
     if group == "cluster":
         return [NONE, *known_clusters()]
     folder = CONF / group
@@ -67,7 +67,7 @@ def _choices_of(group: str) -> list[str]:
 
 
 def _chosen(override: Override) -> Iterable[str]:
-    """The names that an override chooses; none where it gives settings and no name, or takes the group away."""
+    """The names that an override chooses; empty if it gives settings, or deletes the group."""
     if override.is_delete():
         return []
     if override.is_sweep_override():

@@ -1,10 +1,10 @@
-"""The rooms of the code: what each may import, which imports run up, and the picture in docs/architecture.md.
+"""Rooms of the code: the imports that each room may have, the imports that run up, and docs/architecture.md's picture.
 
     python scripts/architecture.py            # draw the picture and the table of rooms into the page
-    python scripts/architecture.py --check    # change nothing; exit 1 if the page is not what would be drawn
-    python scripts/architecture.py --count    # rooms, files, arrows, floors, climbs
+    python scripts/architecture.py --check    # change nothing; exit 1 if the page is out of date
+    python scripts/architecture.py --count    # print the numbers of rooms, files, arrows, floors and climbs
 
-What counts as an import: see `imports.py`. What a climb is: see `climbs.py`.
+`imports.py` defines an import, and `climbs.py` defines a climb.
 """
 
 import argparse
@@ -55,7 +55,7 @@ ROOMS = (
     "fv",
     "entrypoints",
 )
-"""Every room, lowest first: the folders and files of `fv/`; `fv` itself, the public face; and `entrypoints`."""
+"""All rooms, lowest first: the folders and files of `fv/`; `fv` itself, the public face; and `entrypoints`."""
 
 
 def _below(room: str) -> frozenset[str]:
@@ -84,11 +84,11 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "fv": _below("fv"),
     "entrypoints": _below("entrypoints") | {HYDRA},
 }
-"""What each room may import: nothing above it."""
+"""{room: the rooms that it may import}; all of them are below it."""
 
 
 def room_of(name: str) -> str:
-    """The room of a module: the first level under `fv`, or the package beside it. `conf` is what entrypoints read."""
+    """The room of a module: the first level under `fv`, or another package. `conf` belongs to `entrypoints`."""
     top, *rest = name.split(".")
     if top == "fv":
         return rest[0] if rest else "fv"
@@ -96,7 +96,7 @@ def room_of(name: str) -> str:
 
 
 def violations(found: Iterable[Import]) -> list[Import]:
-    """The imports that run up: from a room into one that its row of `MAY_IMPORT` does not name.
+    """Find the imports that run up: from a room into a room that its row of `MAY_IMPORT` does not name.
 
     A room that is not in the table may import nothing, and no room may import it; `unplaced` names such rooms.
     """
@@ -105,12 +105,12 @@ def violations(found: Iterable[Import]) -> list[Import]:
 
 
 def unplaced(root: Path) -> list[str]:
-    """The rooms of the code that are not in `ROOMS`."""
+    """Find the rooms of the code that are not in `ROOMS`."""
     return sorted({room_of(name) for name in read_modules(root)} - {*ROOMS})
 
 
 def drawing(root: Path) -> str:
-    """The picture, in Mermaid, and the table of the rooms that there are, in Markdown."""
+    """Draw the picture in Mermaid, and the table of the rooms in Markdown."""
     modules = read_modules(root)
     rooms = [room for room in ROOMS if room in {room_of(name) for name in modules}]
     leaves = [room for room in rooms if room in LEAVES]
@@ -132,10 +132,10 @@ def drawing(root: Path) -> str:
 
 
 def drawn(page: str, picture: str) -> str:
-    """The page with the picture between its two markers.
+    """Put the picture between the page's two markers.
 
     Raises:
-        ValueError: the page has not both markers, each once.
+        ValueError: the page does not have both markers exactly once.
     """
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError(f"{PAGE.as_posix()} needs one line `{BEGIN}` and, below it, one line `{END}`.")
@@ -143,7 +143,7 @@ def drawn(page: str, picture: str) -> str:
 
 
 def counts(root: Path) -> dict[str, int]:
-    """{what is counted: how many}. A leaf is a room here, and `arrows` counts pairs, whatever runs between them."""
+    """Count {what: number}. Each leaf counts as a room, and an arrow is a pair with one import or more."""
     modules, found = read_modules(root), read_imports(root)
     files, rooms = graph_of(found, modules), graph_of(found, modules, room_of)
     up = {(room_of(each.importer), room_of(each.imported)) for each in violations(found)}
@@ -172,8 +172,8 @@ def main() -> None:
     """Draw, check or count."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--check", action="store_true", help="exit 1 if the page is not what would be drawn")
-    which.add_argument("--count", action="store_true", help="print how many rooms, files, arrows, floors and climbs")
+    which.add_argument("--check", action="store_true", help="exit 1 if the page is out of date")
+    which.add_argument("--count", action="store_true", help="print the numbers of rooms, files, arrows and climbs")
     arguments = parser.parse_args()
     if arguments.count:
         for what, number in counts(ROOT).items():
@@ -184,7 +184,7 @@ def main() -> None:
     if not arguments.check:
         (ROOT / PAGE).write_text(after, encoding="utf-8")
     elif after != before:
-        raise SystemExit(f"{PAGE.as_posix()} is not what the code is: run python scripts/architecture.py.")
+        raise SystemExit(f"{PAGE.as_posix()} is out of date: run python scripts/architecture.py.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a function's settings go: the calls that hand them on, which a reader of the code has to follow."""
+"""Climbs of settings: the calls that pass a function's settings on, which a reader of the code has to follow."""
 
 import ast
 import re
@@ -18,16 +18,16 @@ class Function(NamedTuple):
 
 
 class Code:
-    """The functions and classes of a project, to be found by how they are called."""
+    """The functions and classes of a project, found by their dotted paths and by calls."""
 
     def __init__(self, modules: Mapping[str, Module]) -> None:
         self.modules = modules
         self.names = {name: {local: path for _, local, path in imported_names(m)} for name, m in modules.items()}
         self.functions: dict[str, Function] = {}
         self.classes: dict[str, str] = {}
-        """{dotted path: module}"""
+        """{dotted path of a class: its module}"""
         self.methods: dict[str, list[str]] = defaultdict(list)
-        """{name: dotted paths of the methods of that name}"""
+        """{name of a method: the dotted paths of all methods of that name}"""
         for name, module in modules.items():
             for node in module.tree.body:
                 if isinstance(node, ast.FunctionDef):
@@ -40,7 +40,7 @@ class Code:
                         self.methods[method.name].append(path)
 
     def find(self, path: str) -> str | None:
-        """Where the function or class is defined that a dotted path leads to, through re-exports."""
+        """Find the definition of the function or class at a dotted path, through re-exports; None if there is none."""
         if path in self.functions or path in self.classes:
             return path
         module = module_in(path, self.modules)
@@ -50,7 +50,7 @@ class Code:
         return self.find(".".join(filter(None, [self.names[module][first], rest])))
 
     def called(self, call: ast.Call, by: Function) -> str | None:
-        """The function or class that a call is of; a method of an object, if the project has one of its name only."""
+        """Find the function or class that a call calls; a method of an object is found if its name is unique."""
         written = ast.unparse(call.func)
         if by.owner and written.startswith("self."):
             written = written.replace("self", by.owner.name, 1)
@@ -59,14 +59,17 @@ class Code:
 
 
 def settings_calls(modules: Mapping[str, Module], start: str) -> list[tuple[str, str]]:
-    """The calls that hand settings on, from a function down: (module of the caller, module of the called).
+    """Find the calls that pass settings on, from a function down.
 
-    Settings are what a parameter or a field annotated `Config` or `…Config` holds, and any `name = config.group`. A
-    call hands them on as an argument or as what its method is called on: whole, or as a value of theirs (`config`,
-    `config.score.k`). The walk enters every function that is called so, once, and of a class that is called so every
-    method: its objects may keep the settings (`self.config`).
+    Settings are parameters and fields annotated `Config` or `…Config`, and any `name = config.group`. A call passes
+    them on if they, or a value in them (`config`, `config.score.k`), are an argument or the object of a method. The
+    walk enters every function called in this way once, and all methods of a class called in this way, because its
+    objects may keep the settings (`self.config`).
 
-    One *climb* is a call whose two ends are on different floors: whoever follows the settings there has to come back.
+    A *climb* is a call whose two ends are on different floors: a reader who follows the settings there must come back.
+
+    Returns:
+        (module of the caller, module of the called function) of each call.
 
     Raises:
         KeyError: there is no function `start`.
@@ -75,7 +78,7 @@ def settings_calls(modules: Mapping[str, Module], start: str) -> list[tuple[str,
     found, ahead, seen = [], [start], {start}
     while ahead:
         function = code.functions[ahead.pop()]
-        for call in _handing_on(function):
+        for call in _passing_on(function):
             if (path := code.called(call, function)) is None:
                 continue
             found.append((function.module, code.classes.get(path) or code.functions[path].module))
@@ -85,7 +88,7 @@ def settings_calls(modules: Mapping[str, Module], start: str) -> list[tuple[str,
     return found
 
 
-def _handing_on(function: Function) -> Iterator[ast.Call]:
+def _passing_on(function: Function) -> Iterator[ast.Call]:
     settings = _settings_in(function)
     for call in (node for node in ast.walk(function.code) if isinstance(node, ast.Call)):
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -95,7 +98,7 @@ def _handing_on(function: Function) -> Iterator[ast.Call]:
 
 
 def _settings_in(function: Function) -> set[str]:
-    """What holds settings in a function, as it is written there: `config`, `self.stats`."""
+    """The expressions that hold settings in a function, as they are written there: `config`, `self.stats`."""
     owner, code = function.owner, function.code
     annotated = [(node.arg, node.annotation) for node in ast.walk(code) if isinstance(node, ast.arg)]
     if owner:
@@ -111,7 +114,7 @@ def _settings_in(function: Function) -> set[str]:
 
 
 def _is_of(value: ast.expr, settings: set[str]) -> bool:
-    """Whether an expression is settings or a value of theirs."""
+    """True if an expression is settings or a value in them."""
     inner = value.value if isinstance(value, ast.Starred) else value
     while isinstance(inner, ast.Attribute) and ast.unparse(inner) not in settings:
         inner = inner.value

@@ -1,4 +1,4 @@
-"""Draws the README's pictures into docs/figures/, from the run that `make demo` leaves.
+"""Draw the README's pictures into docs/figures/, from the run of `make demo`.
 
 python scripts/docs_figures.py [run folder] [folder of the pictures]
 """
@@ -14,11 +14,11 @@ from fv.runs.run import open_run
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "results_fv" / "relation" / "demo"
 NAMES = ("heads", "contrasts")
-"""The pictures, by the names that the run's page has for them."""
+"""Names of the pictures on the run's page."""
 
 
 def draw(run: Path, into: Path) -> list[Path]:
-    """Draw those of `NAMES` that the run has tables for, as PNG; returns their paths."""
+    """Draw the pictures in `NAMES` whose tables the run has, as PNG, and return their paths."""
     into.mkdir(parents=True, exist_ok=True)
     drawn = []
     for picture in pictures_of(RunResults(open_run(run))):
@@ -29,7 +29,7 @@ def draw(run: Path, into: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Draw, and print what was drawn."""
+    """Draw the pictures, and print their paths."""
     given = [Path(word) for word in sys.argv[1:]]
     run, into = [*given, *(DEMO, ROOT / "docs" / "figures")[len(given) :]]
     if not (run / "artifacts").exists():

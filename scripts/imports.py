@@ -1,8 +1,8 @@
-"""Which module of the project imports which, read from the code without running it; and what follows from that alone.
+"""Imports between the project's modules, read from the code without running it, and the graph of these imports.
 
-What counts as an import: the statement wherever it stands (in functions and under `if TYPE_CHECKING` too), relative or
-not; a string that is the dotted path of a module or of something in it ("fv.steps.step6", "fv.x:name", the start of an
-f-string); `import_module(".x", ...)`; and `_target_` in `conf/`. Docstrings do not count.
+An import is one of: an import statement, relative or not, also in functions and under `if TYPE_CHECKING`; a string that
+is the dotted path of a module or of a name in it ("fv.steps.step6", "fv.x:name", the start of an f-string);
+`import_module(".x", ...)`; and `_target_` in `conf/`. Docstrings do not count.
 """
 
 import ast
@@ -32,7 +32,7 @@ class Module(NamedTuple):
 
     @property
     def package(self) -> str:
-        """What its relative imports start from."""
+        """The package that its relative imports start from."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
 
@@ -50,7 +50,7 @@ class Import(NamedTuple):
 
 
 def read_modules(root: Path) -> dict[str, Module]:
-    """The files of the project's packages under `root`, by module name."""
+    """Read the files of the project's packages under `root`: {module name: module}."""
     modules = {}
     for path in sorted(file for package in PACKAGES for file in (root / package).rglob("*.py")):
         short, text = path.relative_to(root), path.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def read_modules(root: Path) -> dict[str, Module]:
 
 
 def read_imports(root: Path) -> list[Import]:
-    """Every import of a module of the project, or of hydra, by file and line. Files of `conf/` import as `conf.…`."""
+    """Read all imports of the project's modules and of hydra, by file and line. Files of `conf/` import as `conf.…`."""
     modules = read_modules(root)
     found = []
     for module in modules.values():
@@ -79,7 +79,7 @@ def read_imports(root: Path) -> list[Import]:
 
 
 def module_in(path: str, modules: Collection[str]) -> str | None:
-    """The module that a dotted path starts with, the longest; `hydra` for anything of hydra."""
+    """The longest module name that a dotted path starts with; `hydra` for every path in hydra."""
     if path.split(".")[0] == HYDRA:
         return HYDRA
     while path and path not in modules:
@@ -88,7 +88,7 @@ def module_in(path: str, modules: Collection[str]) -> str | None:
 
 
 def imported_names(module: Module) -> Iterator[tuple[int, str, str]]:
-    """(line, local name, dotted path) of each name that the import statements of a module bring."""
+    """Iterate over (line, local name, dotted path) of all names in a module's import statements."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -100,7 +100,7 @@ def imported_names(module: Module) -> Iterator[tuple[int, str, str]]:
 
 
 def _strings(module: Module) -> Iterator[tuple[int, str]]:
-    """(line, text) of each string that is no docstring; relative ones for `import_module` are made absolute."""
+    """Iterate over (line, text) of all strings but docstrings; relative paths in `import_module` become absolute."""
     nodes = list(ast.walk(module.tree))
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     for node in nodes:
@@ -122,7 +122,7 @@ def _module_of_string(text: str, modules: Collection[str]) -> str | None:
 
 
 def graph_of(found: Iterable[Import], modules: Iterable[str], node_of: Callable[[str], str] = str) -> Graph:
-    """Who imports whom, among nodes that hold modules; `node_of` gives a module's node, for example its room."""
+    """Make the graph of imports between nodes; `node_of` gives the node of a module, for example its room."""
     graph: dict[str, set[str]] = {node_of(name): set() for name in modules}
     for each in found:
         own, other = node_of(each.importer), node_of(each.imported)
@@ -132,7 +132,7 @@ def graph_of(found: Iterable[Import], modules: Iterable[str], node_of: Callable[
 
 
 def reach(graph: Graph) -> Graph:
-    """{node: every node that it imports, directly or through others}; a node in a circle reaches itself."""
+    """Compute {node: all nodes that it imports, directly or through others}; a node in a circle reaches itself."""
     found = {}
     for node in graph:
         seen: set[str] = set()
@@ -146,7 +146,7 @@ def reach(graph: Graph) -> Graph:
 
 
 def floors(graph: Graph) -> dict[str, int]:
-    """{node: its floor, from 1}: one above the highest that it imports. The nodes of a circle share a floor."""
+    """Compute {node: its floor, from 1}, one above the highest floor that it imports. A circle shares one floor."""
     reached = reach(graph)
 
     @functools.cache
@@ -157,7 +157,7 @@ def floors(graph: Graph) -> dict[str, int]:
 
 
 def reduced(graph: Graph) -> Graph:
-    """The graph without the arrows that a longer way gives anyway."""
+    """Remove the arrows of a graph whose ends are also connected by a longer path."""
     reached, at = reach(graph), floors(graph)
 
     def spared(node: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""Flag-style step6: the source's own command line (`--help` lists the flags)."""
+"""Flag-style Step6: the source's own command line (`--help` lists the flags)."""
 
 import sys
 from pathlib import Path

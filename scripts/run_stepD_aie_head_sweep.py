@@ -1,4 +1,4 @@
-"""Flag-style stepd: the source's own command line (`--help` lists the flags)."""
+"""Flag-style StepD: the source's own command line (`--help` lists the flags)."""
 
 import sys
 from pathlib import Path

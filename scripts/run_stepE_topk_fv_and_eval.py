@@ -1,4 +1,4 @@
-"""Flag-style stepe: the source's own command line (`--help` lists the flags)."""
+"""Flag-style StepE: the source's own command line (`--help` lists the flags)."""
 
 import sys
 from pathlib import Path

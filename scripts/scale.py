@@ -1,7 +1,7 @@
-"""The tables of docs/scale.md: what a run would cost at the shapes of larger models, each number by `fv.plan`.
+"""Tables of docs/scale.md: prices of a run at the shapes of larger models, computed by `fv.plan`.
 
 python scripts/scale.py            # draw the tables into the page
-python scripts/scale.py --check    # change nothing; exit 1 if the page is not what would be drawn
+python scripts/scale.py --check    # change nothing; exit 1 if the page is out of date
 """
 
 import argparse
@@ -18,28 +18,28 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 BEGIN, END = "<!-- drawn by scripts/scale.py -->", "<!-- end of the drawing -->"
 SHAPES = ("llama32_1b", "llama2_7b", "llama31_70b", "llama31_405b")
 TFLOPS, GB_PER_S = 400, 2700
-"""An H100 in bf16: 40 % of 989 TFLOP/s, 80 % of 3,350 GB/s."""
+"""Speed of an H100 in bf16: 40 % of 989 TFLOP/s, 80 % of 3,350 GB/s."""
 DEVICE = 80e9
-"""Bytes of its memory."""
+"""Memory of an H100 in bytes."""
 ALPHAS = (1.0, 2.0)
 WORKERS = (1, 8, 64)
 
 
 def prices(shapes: Sequence[str] = SHAPES) -> list[Price]:
-    """The price of the page's workload at each shape."""
+    """Price the page's workload at each shape."""
     trials = fv.sample_trials(fv.read_relations(), load_tokenizer(embedded_model()), fit=12)
     known = {"alphas": ALPHAS, "dtype": "bf16", "tflops": TFLOPS, "gb_per_s": GB_PER_S, "workers": WORKERS}
     return [fv.plan(shape, trials, **known) for shape in shapes]  # type: ignore[arg-type]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def sizes(found: Sequence[Price]) -> str:
-    """Memory, arithmetic and disk."""
+    """Make the table of memory, arithmetic and disk."""
     rows = []
     for price in found:
         shape, totals = price.shape, [price.total(way) for way in WAYS]
@@ -53,7 +53,7 @@ def sizes(found: Sequence[Price]) -> str:
 
 
 def times(found: Sequence[Price]) -> str:
-    """Time of each way on each number of workers, start-up among it."""
+    """Make the table of the times of both ways for each number of workers, including start-up."""
     rows = []
     for price in found:
         each = [seconds_shown(seconds) for way in WAYS for seconds in price.total(way).seconds.values()]
@@ -62,7 +62,7 @@ def times(found: Sequence[Price]) -> str:
 
 
 def stages(price: Price) -> str:
-    """Where the time of one worker goes."""
+    """Make the table of one worker's time by stage."""
     columns = ["step", "stage", "only", "forwards", "flops", "seconds_1"]
     rows = [
         [step, stage, only, f"{forwards:,.0f}", scaled(flops), seconds_shown(seconds)]
@@ -72,28 +72,28 @@ def stages(price: Price) -> str:
 
 
 def drawing() -> str:
-    """All tables."""
+    """Make all tables."""
     found = prices()
     largest = next(price for price in found if price.shape.name == "llama31_70b")
     return f"{sizes(found)}\n\n{times(found)}\n\nStage by stage, {largest.shape.name}:\n\n{stages(largest)}"
 
 
 def drawn(page: str, tables: str) -> str:
-    """The page with the tables between its two markers."""
+    """Put the tables between the page's two markers."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.split(END)[1]}"
 
 
 def main() -> None:
-    """Draw, or check."""
+    """Draw or check the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="exit 1 if the page is not what would be drawn")
+    parser.add_argument("--check", action="store_true", help="exit 1 if the page is out of date")
     before = PAGE.read_text(encoding="utf-8")
     after = drawn(before, drawing())
     if not parser.parse_args().check:
         PAGE.write_text(after, encoding="utf-8")
     elif after != before:
-        raise SystemExit("docs/scale.md is not what would be drawn: run python scripts/scale.py.")
+        raise SystemExit("docs/scale.md is out of date: run python scripts/scale.py.")
 
 
 if __name__ == "__main__":

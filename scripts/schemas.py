@@ -1,7 +1,7 @@
-"""The JSON Schemas of what a run's files say, in docs/schemas/: drawn from the classes that write and read them.
+"""JSON Schemas of a run's files, written into docs/schemas/ from the classes that read and write these files.
 
-python scripts/schemas.py            # write them
-python scripts/schemas.py --check    # change nothing; exit 1 if a file is not what would be written
+python scripts/schemas.py            # write the schemas
+python scripts/schemas.py --check    # change nothing; exit 1 if a schema is out of date
 """
 
 import argparse
@@ -28,11 +28,11 @@ FILES: dict[str, type] = {
     "analysis_meta": AnalysisRecord,
     "over_seeds": SeedsRecord,
 }
-"""{file of a run without its suffix, and the settings that every record holds: the class}."""
+"""{file of a run without its suffix, or `config` for the settings in all records: its class}."""
 
 
 def schemas() -> dict[Path, str]:
-    """{file: the schema that belongs in it, as text}."""
+    """Make {file: its schema as text}."""
     return {
         FOLDER / f"{name}.schema.json": json.dumps(TypeAdapter(kind).json_schema(), indent=2, ensure_ascii=False) + "\n"
         for name, kind in FILES.items()
@@ -40,9 +40,9 @@ def schemas() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write or check all of them."""
+    """Write or check all schemas."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a schema is out of date")
     if parser.parse_args().check:
         old = [path.name for path, text in schemas().items() if not path.exists() or path.read_text("utf-8") != text]
         print(f"Out of date: {', '.join(old)}. `make schemas` writes them." if old else "All schemas are up to date.")

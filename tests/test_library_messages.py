@@ -18,7 +18,7 @@ from fv.data.relations import read_configured
 from fv.errors import ConfigError, FvError, RelationError
 from fv.evaluation.cells import grid
 from fv.heads.ranking import heads_to_sweep, top_heads
-from fv.steps.advice import ADVICE, with_settings
+from fv.steps.remedies import REMEDIES, with_remedies
 
 FV = Path(__file__).parent.parent / "fv"
 ROOMS = ("work", "models", "data", "interventions", "heads", "vectors", "evaluation", "statistics")
@@ -177,9 +177,9 @@ def test_other_ways_to_a_model_are_settings_of_a_run_or_arguments() -> None:
 # What steps add
 
 
-@pytest.mark.parametrize("kind", ADVICE)
+@pytest.mark.parametrize("kind", REMEDIES)
 def test_a_step_adds_the_settings_that_mend_an_error(kind: type[FvError]) -> None:
-    with pytest.raises(kind) as error, with_settings():
+    with pytest.raises(kind) as error, with_remedies():
         raise kind("It does not do.")
     named = re.findall(rf"\b(?:{'|'.join(GROUPS)})\.\w+", str(error.value))
     assert str(error.value).startswith("It does not do. ") and named
@@ -187,6 +187,6 @@ def test_a_step_adds_the_settings_that_mend_an_error(kind: type[FvError]) -> Non
 
 
 def test_a_step_leaves_other_errors_as_they_are() -> None:
-    with pytest.raises(FvError) as error, with_settings():
+    with pytest.raises(FvError) as error, with_remedies():
         raise ConfigError("k=3 is too many.")
     assert str(error.value) == "k=3 is too many."

@@ -1,8 +1,9 @@
-"""Typed configuration of every step. Plain dataclasses: no Hydra, no torch, so a mistake is found in a second.
+"""Typed configuration of all steps: plain dataclasses without Hydra and torch, so a mistake is found in a second.
 
-Each group is one class, in the file of its name, and the class owns the defaults; under `conf/`, `default.yaml` shows
-them and the other files say what differs. A number's range is in the type of its field (`fv.config.ranges`), other
-checks of a group are in its `validate`, checks across groups in `Config.__post_init__`.
+Each group is one class, in the file of its name, and the class owns the defaults. Under `conf/`, `default.yaml` shows
+the defaults, and the other files have only what differs. A number's range is in the type of its field
+(`fv.config.ranges`); other checks of a group are in its `validate`, and checks across groups are in
+`Config.__post_init__`.
 """
 
 from dataclasses import dataclass, field
@@ -84,17 +85,17 @@ RESERVED_TAGS = (
     "stepD_units",
 )
 FILES = (".json", ".csv", ".pt", ".npz", ".jsonl", ".log", ".png", ".svg")
-"""How the files of a run end."""
+"""Suffixes of a run's files."""
 
 
 def embedded_model() -> ModelConfig:
-    """The model that is taken unless another is named: SmolLM2-135M, which comes with the installation."""
+    """Settings of the default model: SmolLM2-135M, which comes with the installation."""
     return model_preset("smollm2")
 
 
 @dataclass
 class Config:
-    """Everything a step is told."""
+    """All settings of a step."""
 
     model: ModelConfig = field(default_factory=embedded_model)
     data: DataConfig = field(default_factory=DataConfig)
@@ -104,7 +105,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     analysis: dict[str, Any] = field(default_factory=dict)
-    """What is made of the results: {name of an analysis: its settings}, each run after the step that it reads."""
+    """Analyses of the results: {name: settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -112,23 +113,23 @@ class Config:
     seed: Annotated[int, Ge(0), Lt(2**64)] = 42
     """Seed of every draw."""
     run_id: str = "run"
-    """Name of the run's folder; made of model, data and seed unless given."""
+    """Name of the run's folder; by default made of model, data and seed."""
     results_dir: str = "results_fv"
-    """Where runs' folders are."""
+    """Folder that holds the runs' folders."""
     quiet: bool = False
-    """Print warnings and errors only: no log lines, no progress, no tables; files are written all the same."""
+    """Print warnings and errors only, without log lines, progress and tables; files are still written."""
     overwrite: bool = False
-    """Throw away what is in the way of this configuration."""
+    """Replace existing results, complete ones or ones made with other settings."""
     tag: str | None = None
-    """A further set of StepE and Step6 outputs beside the untagged one."""
+    """Name of a further set of StepE and Step6 outputs; null means the untagged set."""
     runs: list[str] | None = None
-    """Several run_ids: `gather` averages their Step6 results over their seeds, `report` shows them side by side."""
+    """Several run_ids: `gather` averages their Step6 results over seeds, and `report` compares them on one page."""
     out: str | None = None
-    """The folder that `report` writes the page of several runs into; null names one in `results_dir`."""
+    """Folder that `report` writes the page of several runs into; null means a folder in `results_dir`."""
 
     @property
     def canonical(self) -> bool:
-        """Whether numbers are those of a canonical run: cpu, fp32, weights as they are and all in one place."""
+        """True if the settings are canonical: cpu, fp32, and weights neither quantised nor spread over devices."""
         whole = self.model.quant is Quant.none and self.model.device_map is None
         return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
 
@@ -141,7 +142,7 @@ class Config:
                 f"compute.device={self.compute.device} compute.dtype={self.compute.dtype.value} "
                 f"model.device_map={shown_map(self.model.device_map)} "
                 f"model.quant={self.model.quant.value} is not canonical (cpu, fp32, null, none). "
-                "Say compute.strict=false to run it all the same; the metadata will say so."
+                "Set compute.strict=false to run it anyway; the metadata will record it."
             )
         check_one_placement(self.model, self.compute)
         check_name("run_id", self.run_id)
@@ -157,11 +158,11 @@ class Config:
             check_at_most("score.n_trials", self.score.n_trials, "data.n_trials_per_q", self.data.n_trials_per_q)
 
     def _check_heads_verified(self, most: int) -> None:
-        """Refuse vectors of more heads than a screened run is sure to verify."""
+        """Refuse vectors of more heads than a screened run verifies for certain."""
         if most > (verify := self.score.n_verify):
             raise ConfigError(
                 f"injection.k={self.injection.k}: score.screen={self.score.screen.value} measures the best {verify} of "
-                f"each ranking; say score.verify={most} or more."
+                f"each ranking; set score.verify={most} or more."
             )
 
     def resolved(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks on single settings, each with a message that names the key and what is allowed."""
+"""Checks of single settings; each message names the key and the allowed values."""
 
 import math
 import numbers
@@ -10,10 +10,10 @@ from typing import Any
 from fv.errors import ConfigError
 
 AUTO = "auto"
-"""A number that is left to the machine at hand."""
+"""Value of a setting whose number this machine decides."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 LONGEST_NAME = 120
-"""Characters that a folder's name may have."""
+"""Maximal number of characters in a folder's name."""
 
 
 def check_name(key: str, value: str) -> None:
@@ -26,12 +26,12 @@ def check_name(key: str, value: str) -> None:
 
 
 def safe_name(name: str, otherwise: str) -> str:
-    """A name where it can be part of a run's name; else another one."""
+    """A name, if it can be part of a run's name; else `otherwise`."""
     return name if SAFE_NAME.fullmatch(name) and len(name) <= 60 else otherwise
 
 
 def name_after(path: str | None, otherwise: str) -> str:
-    """A file's or folder's name without its suffix, where it can be part of a run's name; else another name."""
+    """A file's or folder's name without its suffix, if it can be part of a run's name; else `otherwise`."""
     return safe_name(Path(path or "").stem, otherwise)
 
 
@@ -42,19 +42,19 @@ def check_at_least(key: str, value: int, least: int) -> None:
 
 
 def check_max_rows(key: str, value: Any) -> None:
-    """Refuse what is no number of token rows in a pass."""
+    """Refuse a value that is not a possible number of token rows in a pass."""
     if value != AUTO and (isinstance(value, bool) or not isinstance(value, int) or value < 2):
         raise ConfigError(f"{key}={value!r} must be a whole number of 2 or more, or auto: what fits the free memory.")
 
 
 def check_at_most(key: str, value: int, other_key: str, other: int) -> None:
-    """Refuse a number above another setting's."""
+    """Refuse a number above another setting's number."""
     if value > other:
         raise ConfigError(f"{key}={value} is more than {other_key}={other}.")
 
 
 def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
-    """Sorted, so that the order of naming changes nothing."""
+    """Check and sort relations, so that their order in the setting changes nothing."""
     if qids is None:
         return None
     twice = sorted({q for q in qids if qids.count(q) > 1})
@@ -65,7 +65,7 @@ def check_qids(key: str, qids: list[str] | None) -> list[str] | None:
 
 
 def check_index(key: str, value: Any) -> int:
-    """A layer or head: a whole number from 0, of whatever library."""
+    """Convert a layer or head to int: any library's whole number from 0."""
     try:
         index = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -76,13 +76,13 @@ def check_index(key: str, value: Any) -> int:
 
 
 def check_strength(key: str, value: Any) -> None:
-    """Refuse what is no finite number."""
+    """Refuse a value that is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ConfigError(f"{key}={value!r} must be a finite number, such as 2.0.")
 
 
 def parse_indices(key: str, value: Any) -> str | list[int]:
-    """`all`, one index or a list of them, to `all` or a sorted list."""
+    """Convert `all`, one index or a list of indices to `all` or a sorted list."""
     if value == "all":
         return "all"
     items = list(value) if isinstance(value, list | tuple | range) else [value]
@@ -94,7 +94,7 @@ def parse_indices(key: str, value: Any) -> str | list[int]:
 
 
 def parse_ks(key: str, value: Any) -> list[int] | None:
-    """One number from 1, or a list of them, to a sorted list; null passes."""
+    """Convert one number from 1, or a list of them, to a sorted list; null stays null."""
     if value is None:
         return None
     items = list(value) if isinstance(value, list | tuple) else [value]
@@ -106,7 +106,7 @@ def parse_ks(key: str, value: Any) -> list[int] | None:
 
 
 def parse_alphas(key: str, value: Any) -> list[float]:
-    """One finite number or a list of them, to a sorted list."""
+    """Convert one finite number or a list of them to a sorted list."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     try:
         alphas = [float(i) for i in items if isinstance(i, int | float) and not isinstance(i, bool)]

@@ -1,4 +1,4 @@
-"""Where the units of a run are computed. What there is beside this process is in `fv.cluster`, one a file."""
+"""Settings of the group `cluster`: the place where units are computed. `fv.cluster` has the clusters, one per file."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +8,7 @@ from fv.config.group import Group
 
 @dataclass
 class ClusterConfig(Group):
-    """Where units are computed: in this process, or by the workers of a `cluster`, which has settings of its own."""
+    """Place where units are computed: this process, or the workers of a cluster, a class with further settings."""
 
     elsewhere: ClassVar[bool] = False
-    """Whether other processes compute them."""
+    """True if other processes compute them."""

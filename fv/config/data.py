@@ -1,4 +1,4 @@
-"""Settings of the group `data`: which relations, and how trials are sampled from them."""
+"""Settings of the group `data`: the relations, and the sampling of trials."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,35 +12,37 @@ from fv.errors import ConfigError
 
 
 class Split(StrEnum):
-    """Whether Step6's queries are held out from StepD."""
+    """Queries that Step6 evaluates on."""
 
     held_out = "held_out"
+    """Queries that are held out from StepD."""
     shared = "shared"
+    """Queries of StepD's own trials."""
 
 
 class Corruption(StrEnum):
-    """How the demonstrations of a corrupted prompt get their outputs."""
+    """Assignment of outputs to the demonstrations of a corrupted prompt."""
 
     derange = "derange"
     """No demonstration keeps an output that is right for its input."""
     permute = "permute"
-    """A plain permutation of the demonstrations' outputs, as in the function-vectors paper's code; some stay right."""
+    """A permutation of the demonstrations' outputs, as in the function-vectors paper's code; some may stay right."""
 
 
 class HoldOut(StrEnum):
-    """The part of an eval query that is kept out of all fit prompts."""
+    """Part of an eval query that no fit prompt shows."""
 
     queries = "queries"
-    """Its pair, with all pairs of the same input and reversed ones; another query's equal answer may be shown."""
+    """Its pair, with reversed pairs and pairs of the same input; a fit prompt may show the same answer elsewhere."""
     outputs = "outputs"
-    """Its answer too: all pairs that have this output are set aside."""
+    """Its pair and its answer: all pairs with this output are set aside, too."""
 
 
 class Form(StrEnum):
-    """What `data.path` holds."""
+    """Form of the data in `data.path`."""
 
     auto = "auto"
-    """Each file as its suffix or its beginning says."""
+    """The form that each file's suffix or beginning shows."""
     csv = "csv"
     tsv = "tsv"
     function_vectors = "function_vectors"
@@ -50,7 +52,7 @@ class Form(StrEnum):
     jsonl = "jsonl"
     parquet = "parquet"
     folder = "folder"
-    """A folder of files, each as `auto` takes it."""
+    """A folder of files, each read with `auto`."""
 
 
 @dataclass
@@ -58,11 +60,11 @@ class ColumnsConfig(Group):
     """Names of the CSV's columns."""
 
     q_id: str = "q_id"
-    """Column of the relation's name."""
+    """Column of relations."""
     exA: str = "exA"  # noqa: N815 - the contract's own column name
-    """Column of the input."""
+    """Column of inputs."""
     exB: str = "exB"  # noqa: N815
-    """Column of the output."""
+    """Column of outputs."""
 
     def validate(self) -> None:
         super().validate()
@@ -73,14 +75,14 @@ class ColumnsConfig(Group):
 
 @dataclass
 class TemplateConfig(Group):
-    """How pairs become text."""
+    """Texts that pairs become in prompts."""
 
     demo: str = "Q: {exA}\nA: {exB}\n\n"
     """One demonstration."""
     query: str = "Q: {exA}\nA:"
     """The query; a prompt ends here."""
     target: str = " {exB}"
-    """The right answer, as it follows the prompt."""
+    """The right answer; it follows the prompt directly."""
 
     def validate(self) -> None:
         super().validate()
@@ -97,45 +99,46 @@ class TemplateConfig(Group):
 
 @dataclass
 class DataConfig(Group):
-    """Which relations, and how trials are sampled from them."""
+    """Relations, and the sampling of trials from them."""
 
     name: str = "default"
     """Short name: part of `run_id`."""
     relation_csv_path: str = "datasets/relation/default.csv"
-    """CSV of (q_id, exA, exB) rows; a relative path is tried here, then among the files that are shipped."""
+    """CSV of (q_id, exA, exB) rows; a relative path is looked up here, and then in the installed package."""
     path: str | None = None
-    """A file or folder of any form that `fv.data.importers` knows, instead of `relation_csv_path`."""
+    """File or folder in any known form (`fv.data.importers`), instead of `relation_csv_path`."""
     form: Form = Form.auto
-    """What `path` must be, file or folder of files; `auto` finds out."""
+    """Form of the data in `path`, a file or a folder of files; `auto` detects it."""
     include: list[str] | None = None
-    """Files of a folder that are read: patterns such as `*.csv`, and `!notes.json` for one that is not; null means all
-    of a known suffix."""
+    """Patterns of the files to read in a folder, such as `*.csv`, or `!notes.json` to leave one out; null means all
+    files with a known suffix."""
     clusters_path: str | None = None
-    """CSV of (q_id, cluster) rows: relations about the same words; null means `clusters.csv` beside the relations."""
+    """CSV of (q_id, cluster) rows that group relations about the same words; null means `clusters.csv` in the folder of
+    the relations."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
     qids: list[str] | None = None
-    """Relations to use; null means all in the file."""
+    """Relations to use; null means all."""
     n_trials_per_q: Annotated[int, Ge(1)] = 36
-    """Trials a relation for finding heads (`split=fit`); a relation of fewer queries uses them again."""
+    """Trials per relation for finding heads (`split=fit`); if a relation has fewer queries, queries are used again."""
     n_demos: Annotated[int, Ge(1)] = 10
     """Demonstrations in a few-shot prompt."""
     n_mean_trials: Annotated[int, Ge(1)] | None = None
-    """Fit trials whose prompts are averaged, clean ones and corrupted ones; null means all."""
+    """Fit trials whose clean and corrupted prompts are averaged; null means all."""
     n_eval_trials_per_q: Annotated[int, Ge(0)] = 16
-    """Held-out trials a relation for Step6 (`split=eval`); unused when `split=shared`."""
+    """Held-out trials per relation for Step6 (`split=eval`); unused with `split=shared`."""
     split: Split = Split.held_out
     """`held_out`: Step6 evaluates on queries that StepD never saw; `shared`: on StepD's own trials."""
     hold_out: HoldOut = HoldOut.queries
-    """The part of an eval query that fit prompts do not show: its pair, or every pair with its answer."""
+    """Part of an eval query that no fit prompt shows: `queries`, its pair; `outputs`, its answer too."""
     corruption: Corruption = Corruption.derange
-    """What a corrupted prompt's outputs are (spec section 5)."""
+    """Outputs in corrupted prompts: `derange`, all wrong; `permute`, permuted, so that some may stay right."""
     allow_drop: bool = False
-    """Go on with fewer trials where a relation cannot give all, and record it."""
+    """Continue with fewer trials if a relation has too few pairs, and record it."""
     strict: bool = False
-    """Refuse duplicate pairs and inputs with several outputs, instead of warning."""
+    """Refuse duplicate pairs and inputs with several outputs instead of warning of them."""
     fixed_trials_path: str | None = None
-    """A snapshot to replay instead of sampling from the CSV (debugging only)."""
+    """Snapshot of trials to replay instead of sampling (debugging only)."""
 
     def validate(self) -> None:
         super().validate()
@@ -145,18 +148,18 @@ class DataConfig(Group):
         self._check_source()
 
     def _check_counts(self) -> None:
-        """Refuse numbers of trials, and what is held out of them, that contradict each other."""
+        """Refuse numbers of trials and settings of the split that contradict each other."""
         split, n_eval, n_fit = map(self.called, ("split", "n_eval_trials_per_q", "n_trials_per_q"))
         if self.split is Split.held_out and self.n_eval_trials_per_q == 0:
-            raise ConfigError(f"{split}=held_out needs {n_eval} of 1 or more, or say {split}=shared.")
+            raise ConfigError(f"{split}=held_out needs {n_eval} of 1 or more, or set {split}=shared.")
         if self.split is Split.shared and self.hold_out is HoldOut.outputs:
             hold_out = self.called("hold_out")
-            raise ConfigError(f"{hold_out}=outputs says nothing about {split}=shared, where nothing is held out.")
+            raise ConfigError(f"{hold_out}=outputs has no effect with {split}=shared, where nothing is held out.")
         if self.n_mean_trials is not None and self.fixed_trials_path is None:
             check_at_most(self.called("n_mean_trials"), self.n_mean_trials, n_fit, self.n_trials_per_q)
 
     def _check_source(self) -> None:
-        """Refuse a form of nothing, and relations from two places."""
+        """Refuse a form without a path, and relations from two places."""
         path = self.called("path")
         if self.path is None and self.form is not Form.auto:
             raise ConfigError(f"{self.called('form')}={self.form.value} needs {path}=<file or folder>.")
@@ -169,5 +172,5 @@ class DataConfig(Group):
 
     @property
     def source(self) -> str:
-        """Where relations are read from."""
+        """Path of the relations."""
         return self.path or self.relation_csv_path

@@ -1,4 +1,4 @@
-"""Settings of the groups `evaluation` and `stats`: what Step6 compares with what, and how sure it is of a mean."""
+"""Settings of the groups `evaluation` and `stats`: comparisons of Step6, and intervals."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +10,7 @@ from fv.config.group import Group
 
 
 class BootstrapMethod(StrEnum):
-    """How an interval is read off a bootstrap distribution (`scipy.stats.bootstrap`)."""
+    """Method of an interval from a bootstrap distribution (`scipy.stats.bootstrap`)."""
 
     BCa = "BCa"
     percentile = "percentile"
@@ -24,12 +24,12 @@ class StatsConfig(Group):
     confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     """Level of the two-sided intervals."""
     n_resamples: Annotated[int, Ge(100)] = 10_000
-    """Resamples a bootstrap."""
+    """Resamples per bootstrap."""
     method: BootstrapMethod = BootstrapMethod.BCa
 
 
 class ControlCell(StrEnum):
-    """At which layer and alpha a control is injected."""
+    """Layer and alpha of a control."""
 
     own = "own"
     same = "same"
@@ -37,26 +37,26 @@ class ControlCell(StrEnum):
 
 @dataclass
 class ControlsConfig(Group):
-    """Where what is injected in the function vector's place is injected."""
+    """Cells of controls and baselines, which are injected in place of the function vector."""
 
     cell: ControlCell = ControlCell.own
-    """`own`: the cell that the dev trials choose for the control, as they do for the vector, which favours the control;
-    `same`: the vector's cell, which costs less."""
+    """Layer and alpha of a control: `own`, chosen for it on dev trials, which favours the control; `same`, those of the
+    vector, which costs less."""
     weaker: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=lambda: [0.25, 0.0625])
-    """Controls and baselines may also choose these shares of the grid's weakest alpha, or not to be injected at all:
-    what is compared with the vector must not do harm. [] for none."""
+    """Shares of the grid's weakest alpha that controls and baselines may choose, too, besides no injection: they must
+    not do harm. [] for none."""
 
 
 @dataclass
 class EvaluationConfig(Group):
-    """How Step6 chooses a layer and an alpha, and what it reports on the trials it kept aside."""
+    """Choice of layer, alpha and k on dev trials, and the conditions on test trials."""
 
     dev_fraction: Annotated[float, Ge(0), Lt(1)] = 0.3
-    """Share of a relation's eval trials that choose layer, alpha and k; what is reported is of the others. With 0
-    nothing is chosen, so there may be one layer, one alpha and one k only."""
+    """Share of a relation's eval trials that choose layer, alpha and k; results are reported on the others. With 0,
+    there is no choice: give one layer, one alpha and one k."""
     held_out: bool = True
-    """Whether to run the chosen cells again on the others, with everything below."""
+    """Run the chosen cells on the test trials, with controls, baselines and all other conditions."""
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     conditions: dict[str, Any] = field(default_factory=dict)
-    """What is run beside the vector: {name of a provider: its settings, with the switch `enabled`}; one that is not
-    named has its defaults."""
+    """Conditions compared with the vector: {name: settings, with the switch `enabled`}; a condition that is not named
+    has its defaults."""

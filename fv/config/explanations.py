@@ -1,4 +1,4 @@
-"""What every setting does, in a line: read from the classes, each of which says it under its fields."""
+"""Explanations of settings, in one sentence each, read from the docstrings under the fields of their classes."""
 
 import ast
 import dataclasses
@@ -17,7 +17,7 @@ from fv.config.ranges import ranges_of
 
 
 class Explanation(NamedTuple):
-    """A setting: its dotted key, its default, what it does in a sentence, and its choices and range, if any."""
+    """A setting's dotted key, default, meaning in one sentence, choices and range, if any."""
 
     key: str
     default: str
@@ -27,7 +27,7 @@ class Explanation(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A setting: its dotted key, the class that has it, and its field there."""
+    """A setting's dotted key, class and field."""
 
     key: str
     schema: type
@@ -37,12 +37,12 @@ class Setting(NamedTuple):
 def settings_of(
     schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
 ) -> Iterator[Setting]:
-    """Every setting of a class and of the classes inside it, in their order.
+    """Iterate over the settings of a class and of the classes inside it, in their order.
 
     Args:
         schema: the class.
-        prefix: what its keys begin with.
-        plugged_in: {key of a setting that holds settings of plug-ins: {name of one: its class}}.
+        prefix: the beginning of its keys.
+        plugged_in: {key of a setting that holds settings of plug-ins: {name of a plug-in: its class}}.
     """
     plug_ins = plugged_in or {}
     for field in dataclasses.fields(schema):
@@ -51,7 +51,7 @@ def settings_of(
             for name, own in plug_ins[key].items():
                 yield from settings_of(own, f"{key}.{name}.")
         elif dataclasses.is_dataclass(kind):
-            yield from settings_of(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not one of it
+            yield from settings_of(kind, f"{key}.", plug_ins)  # type: ignore[arg-type]  # a class, not an instance
         else:
             yield Setting(key, schema, field)
 
@@ -59,35 +59,35 @@ def settings_of(
 def explanations(
     schema: type = Config, prefix: str = "", plugged_in: Mapping[str, Mapping[str, type]] | None = None
 ) -> list[Explanation]:
-    """Every setting of `settings_of`, which has these arguments, with what it does."""
+    """Explain every setting of `settings_of`, which takes the same arguments."""
     found: list[Explanation] = []
     for key, own, field in settings_of(schema, prefix, plugged_in):
         kind: Any = field.type
         is_choice = isinstance(kind, type) and issubclass(kind, Enum)
-        meaning = _every_told(own).get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
+        meaning = _all_texts(own).get(field.name) or (inspect.getdoc(kind) if is_choice else None) or ""
         choices = tuple(str(member.value) for member in kind) if is_choice else ()
         default = field.default
         if default is dataclasses.MISSING:
             default = field.default_factory()  # type: ignore[operator]  # a field has one of the two
         within = ranges_of(own).get(field.name)
-        told = within.words if within else ""
-        found.append(Explanation(key, shown_value(key, default), first_sentence(meaning), choices, told))
+        words = within.words if within else ""
+        found.append(Explanation(key, shown_value(key, default), first_sentence(meaning), choices, words))
     return found
 
 
 def first_sentence(text: str) -> str:
-    """Text up to the first full stop that a space follows, on one line."""
+    """Text up to the first full stop before a space, on one line."""
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
 
 
 @functools.cache
-def _every_told(schema: type) -> dict[str, str]:
-    """{field: the text under it}, of a class and those it is made from."""
-    return {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _told(own).items()}
+def _all_texts(schema: type) -> dict[str, str]:
+    """{field: the text under it} of a class and its base classes."""
+    return {name: text for own in reversed(schema.__mro__[:-1]) for name, text in _own_texts(own).items()}
 
 
-def _told(schema: type) -> dict[str, str]:
-    """{field: the text under it}. Python itself keeps none of these texts, so the source is read."""
+def _own_texts(schema: type) -> dict[str, str]:
+    """{field: the text under it} of a class alone, read from its source, because Python does not keep these texts."""
     (own,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
     assert isinstance(own, ast.ClassDef)
     return {

@@ -1,7 +1,7 @@
-"""Groups of settings: each checks its values, and names a setting as whoever gave it knows it.
+"""Groups of settings: each checks its values, and its messages name settings as their user knows them.
 
-Settings made by hand go by the names of their fields, and are checked as they are made. Settings of a run go by their
-keys, which they get after they are made, so `named_later` leaves the check until then.
+Settings made in Python have the names of their fields, and are checked when they are made. Settings of a run have
+keys, which they get after they are made; `named_later` defers their check until then.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ _named_later = ContextVar("_named_later", default=False)
 
 
 class Group:
-    """A group of settings, checked as it is made."""
+    """A group of settings, checked when it is made."""
 
     group = ""
-    """The group's key in a `Config`, such as `data` or `data.columns`; empty for settings made by hand."""
+    """Key of the group in a `Config`, such as `data` or `data.columns`; empty for settings made in Python."""
 
     def __post_init__(self) -> None:
         if not _named_later.get():
@@ -38,7 +38,7 @@ class Group:
         A class with further checks extends this method, and names settings by `called`. It may run several times.
 
         Raises:
-            ConfigError: names the setting and what it may be.
+            ConfigError: a value is not possible; the message names the setting and the possible values.
         """
         schema: type = type(self)
         for name, kind in _enums_of(schema).items():
@@ -46,11 +46,11 @@ class Group:
         check_ranges(self, self.called)
 
     def called(self, name: str) -> str:
-        """What a message calls the setting `name`: `k` of a `ScoreConfig` made by hand, `score.k` of a run's."""
+        """Name of a setting in messages: `k` for a `ScoreConfig` made in Python, `score.k` for one of a run."""
         return f"{self.group}.{name}" if self.group else name
 
     def become(self, group: str) -> None:
-        """Name these settings by the key `group`, and the groups inside them by theirs, and check them all.
+        """Name these settings by the key `group`, name the groups inside them by their keys, and check all of them.
 
         Raises:
             ConfigError: a value is not possible.
@@ -66,7 +66,7 @@ G = TypeVar("G", bound=Group)
 
 @contextmanager
 def named_later() -> Iterator[None]:
-    """While it lasts, groups are made without a check: `Group.become` gives them their keys and checks them."""
+    """Make groups without a check inside this context: `Group.become` gives them their keys and checks them."""
     before = _named_later.set(True)
     try:
         yield
@@ -75,7 +75,7 @@ def named_later() -> Iterator[None]:
 
 
 def groups_in(settings: Any) -> Iterator[tuple[str, Group]]:
-    """The groups in the fields of a dataclass, each with its key there, such as `columns` or `conditions.refits`."""
+    """Iterate over the groups in the fields of a dataclass, each with its key, such as `conditions.refits`."""
     for own in dataclasses.fields(settings):
         value = getattr(settings, own.name)
         if isinstance(value, Group):
@@ -85,15 +85,15 @@ def groups_in(settings: Any) -> Iterator[tuple[str, Group]]:
 
 
 def with_values(name: str, of: type[G], given: Any) -> G:
-    """A group of settings with the values given, and with its defaults where none are.
+    """Build a group of settings with the given values, and with defaults for the others.
 
     Args:
-        name: what messages call it.
+        name: its name in messages.
         of: its class.
-        given: one of it, which is given back, or plain values: {name of a field: value}.
+        given: an instance of the class, which is returned as it is, or plain values: {name of a field: value}.
 
     Raises:
-        ConfigError: there is no setting of a name, or a value is not possible.
+        ConfigError: the name of a setting is unknown, or a value is not possible.
     """
     if isinstance(given, of):
         return given
@@ -109,7 +109,7 @@ def with_values(name: str, of: type[G], given: Any) -> G:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings, and those inside it, as plain JSON values."""
+    """Convert a dataclass of settings, and the dataclasses inside it, to plain JSON values."""
     return dataclasses.asdict(settings, dict_factory=_plain)
 
 
@@ -118,10 +118,10 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _typed(key: str, value: Any, kind: Any) -> Any:
-    """A plain value as one of a type.
+    """Convert a plain value to a type.
 
     Raises:
-        ConfigError: it cannot be one.
+        ConfigError: this is not possible.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
@@ -133,6 +133,6 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
 
 @functools.cache
 def _enums_of(schema: type) -> dict[str, type[Enum]]:
-    """{setting: its enum}, of the settings that have one."""
+    """{setting: its enum} of the settings that have an enum."""
     kinds = typing.get_type_hints(schema)
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Enum)}

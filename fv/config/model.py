@@ -1,4 +1,4 @@
-"""Settings of the groups `model` and `compute`: which model, and how exactly it is run."""
+"""Settings of the groups `model` and `compute`: the model, and its device, number format and engine."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ AUTOMATIC_MAPS = ("auto", "balanced", "sequential")
 
 
 class Quant(StrEnum):
-    """How weights are quantised at load."""
+    """Quantisation of weights at load."""
 
     none = "none"
     nf4 = "nf4"
@@ -40,7 +40,7 @@ class SweepMode(StrEnum):
 
 
 class Ways(NamedTuple):
-    """How a local folder, the embedded model and one of the hub are named."""
+    """Settings that name a local folder, the embedded model, or a model of the hub; for messages."""
 
     folder: str
     embedded: str
@@ -49,9 +49,9 @@ class Ways(NamedTuple):
 
 @dataclass
 class ModelConfig(Group):
-    """Which language model, and how its tokenizer is used.
+    """Language model, and the use of its tokenizer.
 
-    The defaults name no model, so that one never has a setting of another; `fv.config.presets` holds the ready ones.
+    The defaults name no model, so that no model gets a setting of another; `fv.config.presets` has the ready models.
     """
 
     name: str = "local"
@@ -59,28 +59,28 @@ class ModelConfig(Group):
     id: str | None = None
     """Hub id such as `openai-community/gpt2`, or `package://<package>/<file>.gguf`."""
     path: str | None = None
-    """A local folder in Hugging Face format, or a GGUF file; instead of `id`."""
+    """Local folder in Hugging Face format, or a GGUF file; instead of `id`."""
     revision: str | None = None
     """Hub revision; null means `main`."""
     sha256: str | None = None
     """Expected SHA-256 of a GGUF file."""
     spec: str = "auto"
-    """Family in `fv.models.spec`; `auto` finds it from the model's own config."""
+    """Family in `fv.models.spec`; `auto` finds it from the model's config."""
     spec_file: str | None = None
-    """A family of one's own, described in a YAML file (docs/models.md); instead of `spec`."""
+    """YAML file that describes a family of your own (docs/models.md); instead of `spec`."""
     allow_pickle: bool = False
-    """Load pickled weights where there are no safetensors; a pickle can run any code, so only from those you trust."""
+    """Load pickled weights if there are no safetensors; a pickle can run any code, so only if you trust its source."""
     quant: Quant = Quant.none
     """Quantisation at load: `nf4` keeps weights in 4 bits (needs the extra `quant`); never canonical."""
     device_map: Any = None
-    """For a model larger than one device: `auto`, `balanced`, `sequential`, or {module path: device number, `cpu` or
-    `disk`}; null: all of it on `compute.device`. Never canonical (docs/models.md)."""
+    """Placement of a model larger than one device: `auto`, `balanced`, `sequential`, or {module path: device number,
+    `cpu` or `disk`}; null means all on `compute.device`. Never canonical (docs/models.md)."""
     max_memory: Any = None
-    """What `auto`, `balanced` and `sequential` may use: {device number or `cpu`: size such as `10GiB`}; null: all."""
+    """Memory for `auto`, `balanced`, `sequential`: {device number or `cpu`: size such as `10GiB`}; null means all."""
     offload_folder: str | None = None
-    """Where weights of `disk` modules are written that cannot be read from the model's own files as they are there."""
+    """Folder for the weights of `disk` modules that cannot be read directly from the model's files."""
     add_special_tokens: Any = "auto"
-    """Special tokens (BOS) around prompts: `auto` or true, those the tokenizer adds by itself; false, none."""
+    """Special tokens (BOS) around prompts: `auto` or true, those that the tokenizer adds by itself; false, none."""
 
     def validate(self) -> None:
         super().validate()
@@ -104,13 +104,13 @@ class ModelConfig(Group):
 
     @property
     def ways(self) -> Ways:
-        """How one names another model, for a message."""
+        """Settings that name another model, for messages."""
         member = f"{self.group}=" if self.group else ""
         return Ways(f"{self._local}=<folder>", f"{member}smollm2", f"{self.called('id')}=<hub id>")
 
     @property
     def _local(self) -> str:
-        """How one names a local folder, up to the folder."""
+        """Settings that name a local folder, without the folder itself."""
         return f"{self.group}=local {self.called('path')}" if self.group else self.called("path")
 
     def _check_placement(self) -> None:
@@ -118,7 +118,7 @@ class ModelConfig(Group):
         if self.max_memory is not None and not isinstance(self.device_map, str):
             raise ConfigError(
                 f"{self.called('max_memory')} is what {device_map}=auto, balanced or sequential may use; "
-                f"it says nothing about {device_map}={shown_map(self.device_map)}."
+                f"it has no effect with {device_map}={shown_map(self.device_map)}."
             )
         if self.offload_folder is not None and self.device_map is None:
             raise ConfigError(f"{self.called('offload_folder')} is for modules on disk; give a {device_map} as well.")
@@ -131,35 +131,33 @@ class ModelConfig(Group):
 
 @dataclass
 class ComputeConfig(Group):
-    """Where and how exactly numbers are computed."""
+    """Device, number format and engine of the computation."""
 
     device: str = "cpu"
     """torch's name of the device; any but `cpu` needs `strict=false`."""
     dtype: Dtype = Dtype.fp32
     threads: Annotated[int, Ge(1)] | None = None
-    """CPU threads; null means torch's own default. Recorded, because it changes the last bits."""
+    """CPU threads; null means torch's default. Recorded, because it changes the last bits."""
     strict: bool = True
-    """Canonical runs only: cpu and fp32. False allows others and marks the run non-canonical."""
+    """Allow only canonical runs: cpu and fp32. False allows others, and marks the run non-canonical."""
     sweep: SweepMode = SweepMode.auto
-    """The engine: `shared_prefix` (fastest), `expanded` (any family), `naive` (one forward an edit), or `auto`: the
+    """Engine: `shared_prefix` (fastest), `expanded` (any family), `naive` (one forward per edit), or `auto`, the
     fastest that the family allows."""
     max_rows: Any = 4096
-    """Most token rows in one pass: bounds memory; `auto`: what fits half of the free memory, or what the run was begun
-    with. The number is recorded, because it changes the last bits."""
+    """Maximal number of token rows in one pass, which bounds memory; `auto`: as many as fit half of the free memory, or
+    the recorded number of a run that is continued. It changes the last bits."""
     unit_trials: Annotated[int, Ge(1)] | None = None
-    """About how many trials a unit of work holds, in whole passes: what a killed run may lose, and what workers share;
-    null means 64, and one pass where workers of a cluster share them. It changes no byte."""
+    """Approximate number of trials in a unit, the work that a kill may lose or a worker gets; null means 64, or one
+    pass on a cluster. It changes no byte."""
     keep_mb: Annotated[int, Ge(0)] = 2048
-    """With `score.screen`, up to so many megabytes of prompts that were run stay in memory until heads are verified in
-    them; the others run twice. It changes no byte."""
+    """Megabytes of prompts that `score.screen` keeps in memory between estimate and verification; other prompts run
+    twice. It changes no byte."""
     selfcheck: bool = True
-    """Prove at load that edits act and that the engine equals the naive loop; for a model that was proved before, the
-    record of it in the cache will do."""
+    """Check at load that edits act and that the engine equals the naive loop; the cache keeps passed checks."""
     tf32: bool = False
-    """Let a CUDA device multiply float32 matrices in TF32, with ten bits of mantissa: faster, and off by 1e-3."""
+    """Multiply float32 matrices in TF32 on CUDA, with ten bits of mantissa: faster, with errors of 1e-3."""
     deterministic: bool = False
-    """Take algorithms only that give the same bits each time, where a device has faster ones that do not; what has none
-    is refused."""
+    """Use only algorithms that give the same bits each time, even if they are slower; refuse operations without one."""
 
     def validate(self) -> None:
         super().validate()
@@ -167,7 +165,7 @@ class ComputeConfig(Group):
 
 
 def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:
-    """Refuse a device for the whole model beside a map of it."""
+    """Refuse a device for the whole model together with a device map."""
     if model.device_map is not None and compute.device != "cpu":
         raise ConfigError(
             f"model.device_map={shown_map(model.device_map)} places the model, and so does "
@@ -176,7 +174,7 @@ def check_one_placement(model: ModelConfig, compute: ComputeConfig) -> None:
 
 
 def parse_device_map(key: str, value: Any) -> str | dict[str, int | str] | None:
-    """`auto`, `balanced` or `sequential`, or {module path: device}, with device numbers as numbers; null passes."""
+    """Check a device map: `auto`, `balanced` or `sequential`, or {module path: device}; numbers become int."""
     if value is None or value in AUTOMATIC_MAPS:
         return value
     allowed = (
@@ -197,7 +195,7 @@ def parse_device_map(key: str, value: Any) -> str | dict[str, int | str] | None:
 
 
 def parse_max_memory(key: str, value: Any) -> dict[str, int | str] | None:
-    """{device number or `cpu`: bytes, or a size such as `10GiB`}, with devices as text, as JSON has them."""
+    """Check {device number or `cpu`: bytes, or a size such as `10GiB`}; devices become text, as in JSON."""
     if value is None:
         return None
     example = "a mapping from a device number or cpu to a size, like {0: 10GiB, cpu: 30GiB}"
@@ -223,7 +221,7 @@ def shown_map(device_map: str | dict[str, int | str] | None) -> str:
 
 
 def _device_name(device: Any) -> str | None:
-    """`cpu`, `disk` or a number as text; None if it is no such device."""
+    """The name of a device: `cpu`, `disk` or a number as text; None if it is not one of these."""
     if isinstance(device, bool) or not isinstance(device, int | str):
         return None
     name = str(device)

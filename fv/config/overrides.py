@@ -1,7 +1,7 @@
-"""Overrides: how a setting's value is typed on a command line, and how a template that was typed is read.
+"""Overrides: values of settings, as they are typed on a command line, and templates read from a command line.
 
-In a template `\\n` is a line break, `\\t` a tab, `\\r` a carriage return, and `\\\\` a backslash: a command line has no
-other way to say them that every shell takes. A template that is given in Python is text as it stands.
+In a typed template `\\n` is a line break, `\\t` a tab, `\\r` a carriage return, and `\\\\` a backslash, because no
+other notation works in every shell. Templates given in Python have no such notation.
 """
 
 import json
@@ -23,10 +23,10 @@ _READ_AS_ANOTHER = ("true", "false", "null", "nan", "inf")
 
 
 def typed_template(template: TemplateConfig) -> TemplateConfig:
-    """The template that is meant by one as it was typed.
+    """Convert a typed template to the template that it means.
 
     Raises:
-        ConfigError: a backslash stands before something else than `ESCAPES` has, or a part lacks what it must have.
+        ConfigError: a backslash stands before a character that is not in `ESCAPES`, or a part lacks a placeholder.
     """
     texts = {field.name: getattr(template, field.name) for field in fields(TemplateConfig)}
     with named_later():
@@ -36,7 +36,7 @@ def typed_template(template: TemplateConfig) -> TemplateConfig:
 
 
 def shown_value(key: str, value: Any) -> str:
-    """A setting's value as the command line takes it, quoted if it is no plain word."""
+    """A setting's value as it is typed on a command line, quoted if it is not a plain word."""
     if isinstance(value, Enum):
         return shown_value(key, value.value)
     if isinstance(value, list):

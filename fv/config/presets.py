@@ -1,4 +1,4 @@
-"""The ready models and templates: what `conf/model/` and `conf/data/template/` hold, read without Hydra."""
+"""Presets: the ready models and templates in `conf/model/` and `conf/data/template/`, read without Hydra."""
 
 import difflib
 import functools
@@ -16,16 +16,16 @@ CONF = shipped("conf")
 
 
 def model_preset(name: str) -> ModelConfig:
-    """The settings of the model `conf/model/<name>.yaml`; what the file does not say has its default.
+    """Read the settings of the model `conf/model/<name>.yaml`; settings that are not in the file have their defaults.
 
     Raises:
-        ConfigError: there is none of this name; names those that are near, or all.
+        ConfigError: there is no model of this name; the message lists similar names, or all.
     """
     return ModelConfig(**_values("model", name))
 
 
 def model_presets() -> list[str]:
-    """Names of the ready models, sorted; `local`, which needs a path, is none of them.
+    """Names of the ready models, sorted, without `local`, which needs a path.
 
     Example:
         >>> "smollm2" in fv.model_presets()
@@ -35,10 +35,10 @@ def model_presets() -> list[str]:
 
 
 def template_preset(name: str) -> TemplateConfig:
-    """The template `conf/data/template/<name>.yaml`; what the file does not say has its default.
+    """Read the template `conf/data/template/<name>.yaml`; parts that are not in the file have their defaults.
 
     Raises:
-        ConfigError: there is none of this name; names those that are near, or all.
+        ConfigError: there is no template of this name; the message lists similar names, or all.
     """
     return TemplateConfig(**_values("data/template", name))
 
@@ -59,10 +59,10 @@ def _names(group: str) -> list[str]:
 
 @functools.cache
 def _values(group: str, name: str) -> dict[str, Any]:
-    """What a file says; not to be changed."""
+    """Read a file's settings; the result is cached and must not be changed."""
     names = model_presets() if group == "model" else _names(group)
     if name not in names:
         kind, near = group.rpartition("/")[2], difflib.get_close_matches(name, names)
-        told = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(names)}"
-        raise ConfigError(f"There is no {kind} called {name!r}. {told}.")
+        known = f"Near it: {', '.join(near)}" if near else f"There are {', '.join(names)}"
+        raise ConfigError(f"There is no {kind} called {name!r}. {known}.")
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8"))

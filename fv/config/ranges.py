@@ -1,12 +1,12 @@
-"""Ranges of settings: read from the types of the fields, told in words, and checked.
+"""Ranges of settings: read from the types of the fields, shown in words, and checked.
 
-The type of a setting says its range by markers of `annotated_types`:
+The type of a setting has its range as markers of `annotated_types`:
 
     k: Annotated[int, Ge(1)] = 10                                 # 1 or more
     n_trials: Annotated[int, Ge(1)] | None = None                 # 1 or more, or null
     workers: list[Annotated[int, Ge(1)]] = field(...)             # each number 1 or more
 
-A class that gives a setting of its base class another default, and no range, keeps the range.
+A subclass that changes only the default of a setting keeps the range of its base class.
 """
 
 import functools
@@ -25,7 +25,7 @@ Bound = Ge | Gt | Le | Lt
 
 
 class Meaning(NamedTuple):
-    """A kind of bound: the attribute that holds its number, how a value compares with it, and its words."""
+    """A kind of bound: the attribute of its number, its comparison, and its words."""
 
     attribute: str
     holds: Callable[[Any, Any], bool]
@@ -41,7 +41,7 @@ MEANINGS: dict[type[Bound], Meaning] = {
 
 
 class Range(NamedTuple):
-    """Numbers that a setting may be, or that each number in its list may be."""
+    """The range of a number, or of each number in a list."""
 
     bounds: tuple[Bound, ...]
     of_each: bool = False
@@ -54,7 +54,7 @@ class Range(NamedTuple):
         return f"each {words}" if self.of_each else words
 
     def takes(self, value: Any) -> bool:
-        """Whether a value is in the range."""
+        """True if a value is in the range."""
         if value is None:
             return self.or_null
         if self.of_each:
@@ -73,7 +73,7 @@ class Range(NamedTuple):
 
 @functools.cache
 def ranges_of(schema: type) -> dict[str, Range]:
-    """{setting: its range}, of the settings of a class that have one."""
+    """{setting: its range} of the settings of a class that have a range."""
     found: dict[str, Range] = {}
     for own in reversed(schema.__mro__):
         for name, kind in typing.get_type_hints(own, include_extras=True).items():
@@ -87,10 +87,10 @@ def check_ranges(settings: Any, called: Callable[[str], str] = str) -> None:
 
     Args:
         settings: a dataclass of settings.
-        called: gives the name of a setting in a message.
+        called: gives the name of a setting in messages.
 
     Raises:
-        ConfigError: names the setting and its range.
+        ConfigError: a number is outside its range; the message names the setting and the range.
     """
     schema: type = type(settings)
     for name, own in ranges_of(schema).items():
@@ -101,7 +101,7 @@ def check_ranges(settings: Any, called: Callable[[str], str] = str) -> None:
 
 
 def _range_of(kind: Any) -> Range | None:
-    """The range that a type says; None where it says none."""
+    """The range in a type; None if it has none."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated and (bounds := tuple(_bounds(kind.__metadata__))):
         return Range(bounds)
@@ -114,7 +114,7 @@ def _range_of(kind: Any) -> Range | None:
 
 
 def _bounds(markers: Iterable[Any]) -> Iterator[Bound]:
-    """The bounds among markers, those in an `Interval` too."""
+    """Iterate over the bounds among markers, including those in an `Interval`."""
     for marker in markers:
         if isinstance(marker, GroupedMetadata):
             yield from _bounds(marker)
@@ -123,6 +123,6 @@ def _bounds(markers: Iterable[Any]) -> Iterator[Bound]:
 
 
 def _shown(number: Any) -> str:
-    """A number as one writes it: `2**64` for a large power of two."""
+    """A number as text: `2**64` for a large power of two."""
     is_power = isinstance(number, int) and number >= 2**32 and number.bit_count() == 1
     return f"2**{number.bit_length() - 1}" if is_power else str(number)

@@ -1,4 +1,4 @@
-"""Settings of the group `report`: what a finished run is shown as. No part of what a run is."""
+"""Settings of the group `report`: the page and figures of a finished run. They are not part of a run's identity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ FORMATS = ("svg", "pdf", "png")
 
 
 class PageForm(StrEnum):
-    """What the page of a run is."""
+    """Form of a run's page."""
 
     html = "html"
     none = "none"
@@ -19,12 +19,12 @@ class PageForm(StrEnum):
 
 @dataclass
 class ReportConfig(Group):
-    """What a finished run is shown as, beside its tables."""
+    """Page and figures of a finished run."""
 
     page: PageForm = PageForm.html
-    """Whether `pipeline` and `report` write a page of the run, one HTML file; needs the extra `report`."""
+    """Page of the run that `pipeline` and `report` write: `html`, one file (needs the extra `report`); or `none`."""
     formats: list[str] = field(default_factory=lambda: ["svg"])
-    """Files of the page's figures: of svg, pdf, png; [] for none beside the page."""
+    """Formats of the page's figures as files: svg, pdf, png; [] for no files."""
 
     def validate(self) -> None:
         super().validate()

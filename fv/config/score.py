@@ -1,4 +1,4 @@
-"""Settings of the group `score`: how heads are scored, ranked and chosen."""
+"""Settings of the group `score`: scores, ranking and choice of heads."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,67 +12,67 @@ from fv.errors import ConfigError
 
 
 class ScoreKey(StrEnum):
-    """The column that ranks heads."""
+    """Column that ranks heads."""
 
     mean_delta_logprob = "mean_delta_logprob"
     mean_delta_p = "mean_delta_p"
 
 
 class Screen(StrEnum):
-    """Whether all heads are measured, or those that a first-order estimate of their effects picks."""
+    """First-order estimate of effects that selects the heads to measure, or none."""
 
     none = "none"
     """All heads are measured."""
     gradient = "gradient"
-    """By the gradient at the prompt as it is."""
+    """An estimate by the gradient at the prompt itself."""
     integrated = "integrated"
-    """By the mean gradient on the way from the heads' own outputs to the values that are patched in."""
+    """An estimate by the mean gradient on the path from the heads' outputs to the patched values."""
 
 
 VERIFY_EACH = 4
-"""Heads that are verified for each head of a vector, where `verify` does not say how many."""
+"""Number of verified heads per head of a vector, if `verify` is null."""
 
 
 @dataclass
 class ScoreConfig(Group):
-    """How heads are scored and chosen."""
+    """Scores, ranking and choice of heads."""
 
     key: ScoreKey = ScoreKey.mean_delta_logprob
     """Column that ranks heads."""
     k: Annotated[int, Ge(1)] = 10
-    """Heads that make a function vector."""
+    """Number of heads of a function vector."""
     layers: Any = "all"
-    """Layers StepD sweeps: `all`, one, or a list."""
+    """Layers that StepD sweeps: `all`, one, or a list."""
     heads: Any = "all"
-    """Heads StepD sweeps in those layers: `all`, one, or a list."""
+    """Heads that StepD sweeps in these layers: `all`, one, or a list."""
     n_trials: Annotated[int, Ge(1)] | None = None
-    """Fit trials a relation that are patched; null means all. With `adaptive`, at most so many."""
+    """Fit trials per relation that are patched, or with `adaptive` at most; null means all."""
     adaptive: bool = False
     """Patch trials, `adaptive_step` at a time, until the top-k heads are stable or `n_trials` are done."""
     adaptive_step: Annotated[int, Ge(2)] = 6
-    """Trials between two looks at the ranking."""
+    """Trials between two checks of the ranking."""
     adaptive_inclusion: Annotated[float, Gt(0), Lt(1)] = 0.9
-    """Stable means: the k heads that a bootstrap of the trials most often ranks among the top k are there, on average,
-    this often."""
+    """Share that makes a ranking stable: in a bootstrap of the trials, the k most frequent top-k heads are in the top k
+    this often on average."""
     screen: Screen = Screen.none
-    """Estimate all heads' effects first, and measure the best by estimate only; none measures all."""
+    """Estimate the effects of all heads first, and measure only the best by estimate; `none` measures all heads."""
     screen_points: Annotated[int, Ge(1)] = 2
-    """Points on the way of `screen=integrated`; on SmolLM2 four find no more of the ten best heads (docs/engine.md)."""
+    """Points on the path of `screen=integrated`; on SmolLM2, four points find no more of the ten best heads than two
+    (docs/engine.md)."""
     verify: Annotated[int, Ge(1)] | None = None
-    """With `screen`, heads that are measured of each ranking by estimate; null means 4 times `k`. A quarter as many of
-    the most negative are measured, too."""
+    """With `screen`, number of best heads by estimate to measure per ranking; null means 4 times `k`. A quarter as many
+    of the most negative heads are measured, too."""
     verify_random: Annotated[int, Ge(0)] = 32
-    """With `screen`, other heads that are measured, drawn at random: what says how many the estimates may have missed.
-    """
+    """With `screen`, number of other heads to measure, drawn at random; they show how many heads estimates may miss."""
     verify_max: int | None = None
-    """With `screen`, the most that `verify` is doubled to where a random head enters the top k; null means all heads,
-    for more than the sweep of all heads it never takes."""
+    """With `screen`, upper limit of `verify`, which doubles as long as a random head enters the top k; null means all
+    heads."""
     aie_qids: list[str] | None = None
-    """When given, StepE also averages CIE over this subset into `artifacts/aie/<aie_id>/`."""
+    """Subset of relations over which StepE also averages CIE, into `artifacts/aie/<aie_id>/`; null means none."""
     aie_fv: bool = True
-    """Whether the subset's package holds its function vector too."""
+    """Include the function vector in the package of the AIE subset."""
     aie_leave_one_out: bool = False
-    """Whether the AIE whose heads make a relation's `aie_qid` vector is over the other relations only."""
+    """Choose the heads of a relation's `aie_qid` vector by the AIE over the other relations only."""
 
     def validate(self) -> None:
         super().validate()
@@ -83,16 +83,16 @@ class ScoreConfig(Group):
 
     @property
     def n_verify(self) -> int:
-        """How many heads of each ranking by estimate are measured at first."""
+        """Number of best heads by estimate that are measured first, per ranking."""
         return VERIFY_EACH * self.k if self.verify is None else self.verify
 
     @property
     def points(self) -> int | None:
-        """Points on the way along which gradients are integrated; None where they are not."""
+        """Number of points on the path of integrated gradients; None if gradients are not integrated."""
         return self.screen_points if self.screen is Screen.integrated else None
 
     def _check_verified(self) -> None:
-        """Refuse fewer verified heads than a vector is made of, or a bound below them."""
+        """Refuse fewer verified heads than a vector has, or an upper limit below the verified heads."""
         if self.screen is Screen.none:
             return
         if self.verify is not None and self.verify < self.k:

@@ -93,7 +93,7 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     kind_of_corruption = one_of("corruption", corruption, Corruption, TrialError)
     part_held_out = one_of("hold_out", hold_out, HoldOut, TrialError)
     if part_held_out is HoldOut.outputs and not held_out:
-        raise TrialError("hold_out='outputs' says nothing about held_out=0, where nothing is held out.")
+        raise TrialError("hold_out='outputs' has no effect with held_out=0, where nothing is held out.")
     if clusters is not None:
         if unknown := sorted(set(clusters) - set(given)):
             raise TrialError(f"clusters names {shorten(unknown)}; the relations are {shorten(list(given), 40)}.")

@@ -89,7 +89,7 @@ class Contrast(_Strict):
 
 
 class EvalSummary(BaseModel):
-    """What an evaluation found; what analyses add stands under keys of their own.
+    """The summary of an evaluation; analyses add their results under keys of their own.
 
     Attributes:
         schema_version: the version of this schema.
@@ -104,9 +104,10 @@ class EvalSummary(BaseModel):
         matrix: {vector: {relation: its cells, in order of layer and alpha}}.
         alpha_unit: what alpha multiplies.
         eval_split: the trials that were evaluated on, `eval` or `fit`.
-        warnings: sentences on what the numbers do not show.
+        warnings: sentences on limits of the numbers.
         headline: rows of `headline.csv`; like the next three, only where test trials were run.
-        relations: a row a relation: its lead metric, and the accuracy of a constant answer and of repeating the query.
+        relations: one row per relation: its lead metric, and the accuracy of a constant answer and of repeating the
+            query.
         held_out: means of every condition.
         contrasts: differences between conditions.
     """

@@ -1,1 +1,1 @@
-"""Run folders: paths, identity, metadata, units; the files of every step, written and read back."""
+"""Run folders: paths, identity, records, units, and the files of every step, written and read."""

@@ -1,4 +1,4 @@
-"""The outputs of a run's analyses: each in a folder of its own, with a record that names its files (spec section 4)."""
+"""Outputs of a run's analyses: each analysis has its own folder, with a record of its files (spec section 4)."""
 
 import logging
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from fv.runs.records import FOREIGN, AnalysisRecord, read_record
 
 META = "analysis_meta.json"
 SETTINGS = "seed and stats"
-"""The input of every analysis that stands for settings and is no file."""
+"""Input of every analysis that stands for settings, not for a file."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class AnalysisOutputs:
-    """An analysis that was made.
+    """The outputs of a finished analysis.
 
     Attributes:
-        folder: where its files are.
-        record: what it says of itself.
+        folder: the folder of its files.
+        record: its record.
     """
 
     folder: Path
@@ -29,20 +29,24 @@ class AnalysisOutputs:
 
     @property
     def table_names(self) -> list[str]:
-        """What its tables are called."""
+        """The names of its tables."""
         return [Path(name).stem for name in self.record.outputs if name.endswith(".csv")]
 
     def is_of(self, digests: Mapping[str, str]) -> bool:
-        """Whether what it read is still there, as {what may be read: its digest} says."""
+        """True if its inputs are unchanged.
+
+        Args:
+            digests: {input: its digest now}.
+        """
         inputs = self.record.inputs.items()
         return all(digests.get(name) == there for name, there in inputs if name not in (*FOREIGN, SETTINGS))
 
 
 def read_analyses(paths: RunPaths) -> dict[str, AnalysisOutputs]:
-    """{name: what it wrote} of each analysis of a run, sorted; under a tag those of the tag, and those of earlier steps
-    that the tag has in common with the run.
+    """Read {name: outputs} of all analyses of a run, sorted by name.
 
-    One whose metadata are damaged is left out with a warning: it can be made again, and the others are as they were.
+    Under a tag these are the tag's analyses, and the untagged analyses of steps that did not run under the tag. An
+    analysis whose record is damaged is left out with a warning: it can be made again.
     """
     names = sorted(path.name for path in paths.analyses.glob("*") if path.is_dir())
     found = {name: _read(paths.analysis(name)) or _shared(name, paths) for name in names}
@@ -61,7 +65,7 @@ def _read(folder: Path) -> AnalysisOutputs | None:
 
 
 def _shared(name: str, paths: RunPaths) -> AnalysisOutputs | None:
-    """The untagged one, where the step it reads did not run under the tag."""
+    """Read the untagged analysis, if the step that it reads did not run under the tag; else None."""
     made = _read(replace(paths, tag=None, place="").analysis(name)) if paths.tag or paths.place else None
     has_own_vectors = paths.stepe_to_read != paths.artifacts
     steps = ("StepD",) if has_own_vectors else ("StepD", "StepE")

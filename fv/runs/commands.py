@@ -1,8 +1,8 @@
-"""How the commands are called."""
+"""Command lines, as a user types them."""
 
 from fv.shipped import IN_CLONE
 
 
 def command(name: str, *words: str) -> str:
-    """What one types for a command: `python -m entrypoints.<name>` in a clone, `fv-<name>` where it is installed."""
+    """The command line of a command: `python -m entrypoints.<name>` in a clone, `fv-<name>` after installation."""
     return " ".join((f"python -m entrypoints.{name}" if IN_CLONE else f"fv-{name}", *words))

@@ -1,4 +1,4 @@
-"""Completeness: whether the requested outputs of a step are there, and unchanged (spec sections 4 and 6)."""
+"""Completeness of a step: its requested outputs exist and are unchanged (spec sections 4 and 6)."""
 
 import logging
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def requested_relations(data: DataConfig) -> Relations | None:
-    """The relations that trials are sampled from; None where trials are replayed.
+    """Read the relations that trials are sampled from; None if trials are replayed.
 
     Raises:
         RelationError: they cannot be read.
@@ -37,14 +37,14 @@ def requested_relations(data: DataConfig) -> Relations | None:
 
 
 def stepd_made_with(data: DataConfig, file: Relations | None) -> MadeWith:
-    """The data that StepD's outputs are made with.
+    """The data that decide StepD's outputs.
 
     Args:
         data: the settings.
-        file: the relations; None where trials are replayed.
+        file: the relations; None if trials are replayed.
 
     Raises:
-        ArtifactError: there are no trials to replay.
+        ArtifactError: the file of trials to replay does not exist.
     """
     if file:
         return MadeWith(source=file.sha256, relations=relation_digests(file))
@@ -55,7 +55,7 @@ def stepd_made_with(data: DataConfig, file: Relations | None) -> MadeWith:
 
 
 def stepd_is_complete(config: Config) -> bool:
-    """Whether a run's StepD is the requested one, and complete; not so where the run is of another configuration."""
+    """True if the requested StepD is complete; False also if the run belongs to another configuration."""
     file = requested_relations(config.data)
     try:
         return has_stepd(config, file)
@@ -64,14 +64,15 @@ def stepd_is_complete(config: Config) -> bool:
 
 
 def has_stepd(config: Config, file: Relations | None) -> bool:
-    """Whether a run's StepD is the requested one, and complete.
+    """True if the requested StepD is complete.
 
     Args:
         config: the configuration.
-        file: the relations; None where trials are replayed.
+        file: the relations; None if trials are replayed.
 
     Raises:
-        ArtifactError: the run is of another configuration, or of other pairs; there are no trials to replay.
+        ArtifactError: the run belongs to another configuration or has other pairs, or the file of trials to replay
+            does not exist.
     """
     paths, made_with = RunPaths.of(config), stepd_made_with(config.data, file)
     if not paths.stepd_meta.exists():
@@ -84,7 +85,7 @@ def has_stepd(config: Config, file: Relations | None) -> bool:
         is_same = there.relations == made_with.relations
     else:
         is_same = there.source == made_with.source and record.config.data.qids == config.data.qids
-    # What decides results is the run's, or was refused above; but more of it may be requested.
+    # Settings that decide results equal the run's: others were refused above. But more trials may be requested.
     grown = record.config.data.n_trials_per_q != config.data.n_trials_per_q
     if not (record.is_finished and is_same) or grown or record.config.stats != config.stats:
         return False
@@ -95,10 +96,10 @@ def has_stepd(config: Config, file: Relations | None) -> bool:
 
 
 def finished_stepd(config: Config) -> StepDRecord:
-    """StepD's record, for a later step of the same run.
+    """Read StepD's record, for a later step of the same run.
 
     Raises:
-        ArtifactError: StepD has not finished, or the run is of another configuration.
+        ArtifactError: StepD has not finished, or the run belongs to another configuration.
     """
     paths = RunPaths.of(config)
     stepd = command("stepd", f"run_id={config.run_id} (with this command's other settings)")
@@ -116,7 +117,7 @@ def finished_stepd(config: Config) -> StepDRecord:
 
 
 def kept_trials(paths: RunPaths) -> Snapshot | None:
-    """The trials that a run keeps; None where it has none yet, or their file is not the one that StepD wrote.
+    """Read the trials of a run; None if it has none yet, or if their file is not the one that StepD wrote.
 
     Raises:
         ArtifactError: StepD has not finished, and the file cannot be read.
@@ -143,21 +144,21 @@ def is_complete(
     inputs: Mapping[str, str],
     defaults: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Whether the outputs beside a record were made with these settings and inputs, and are unchanged.
+    """True if the outputs in a record's folder were made with these settings and inputs, and are unchanged.
 
-    Outputs of other inputs are stale: the run has grown, or an earlier step was made again. The log says so, and they
-    are to be made again.
+    Outputs made with other inputs are stale: the run has grown, or an earlier step was made again. Then the result is
+    False, and the log says so.
 
     Args:
-        step: what messages call the step or analysis.
+        step: the name of the step or analysis in messages.
         path: the file of its record.
         kind: the class of the record.
         settings: the settings that decide the outputs, nested or dotted.
-        inputs: {file: SHA-256} of what is read.
-        defaults: defaults of settings that are in no `Config`.
+        inputs: {file: SHA-256} of the files that it reads.
+        defaults: defaults of settings that are not in `Config`.
 
     Raises:
-        ArtifactError: they are of other settings, of another file that is none of the run's, or were changed.
+        ArtifactError: the outputs were made with other settings or with another vector file, or were changed.
     """
     if not path.exists():
         return False

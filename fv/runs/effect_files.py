@@ -1,4 +1,4 @@
-"""Files of what StepD measured trial by trial: `cie_trials.npz` and `trial_metrics.jsonl` (spec section 4)."""
+"""Files of StepD's measurements of each trial: `cie_trials.npz` and `trial_metrics.jsonl` (spec section 4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from fv.statistics.clusters import numbered
 
 
 def read_prompt_scores(path: Path) -> pd.DataFrame:
-    """Read `trial_metrics.jsonl`: one row a fit trial, `fv.heads.relations.prompt_scores`.
+    """Read `trial_metrics.jsonl`: one row per fit trial (`fv.heads.relations.prompt_scores`).
 
     Raises:
         ArtifactError: the file is missing or damaged.
@@ -24,7 +24,7 @@ def read_prompt_scores(path: Path) -> pd.DataFrame:
 def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[str], effects: TrialEffects) -> None:
     """Write `cie_trials.npz` (spec section 4); strings are stored as fixed-width Unicode, never pickled.
 
-    Its array `query` numbers the queries of all relations.
+    Its array `query` gives each trial the number of its query, counted over all relations.
     """
     swept = effects.swept
     write_npz(
@@ -42,7 +42,7 @@ def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[st
 def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
     """Read `cie_trials.npz`: {q_id: effects of its trials, in their order}.
 
-    In a file from before queries were numbered, each trial has one of its own.
+    Files of older versions have no numbers of queries; there, each trial counts as a query of its own.
 
     Raises:
         ArtifactError: the file is missing or damaged.

@@ -17,15 +17,15 @@ ROWS = "compute.max_rows"
 
 
 def engine_of(compute: ComputeConfig, lm: LanguageModel, units: UnitStore) -> HalvingEngine:
-    """The engine that the settings name.
+    """Make the engine that the settings name.
 
     Args:
         compute: the settings.
         lm: the model.
-        units: where its numbers are kept, each with what it was computed with, smaller passes included.
+        units: the store of its results; it records when passes were made smaller.
 
     Raises:
-        ConfigError: the spec of the model's family does not allow it.
+        ConfigError: the spec of the model's family does not allow this engine.
     """
     engine = make_engine(lm, compute.sweep.value, compute.max_rows, compute.called("sweep"))
     most = engine.max_rows
@@ -34,15 +34,15 @@ def engine_of(compute: ComputeConfig, lm: LanguageModel, units: UnitStore) -> Ha
 
 
 def with_rows_of(compute: ComputeConfig, record: StepDRecord) -> ComputeConfig:
-    """Replaces `max_rows=auto` by the value recorded in the run.
+    """Replace `max_rows=auto` by the value recorded in the run.
 
-    So a run has one size of passes, whichever step and process continues it, and the batches that follow from it.
+    So all steps and processes that continue a run make passes and batches of the same size.
     """
     return replace(compute, max_rows=int(str(record.compute[ROWS]))) if compute.max_rows == AUTO else compute
 
 
 def with_rows_for(compute: ComputeConfig, lm: LanguageModel, cluster: ClusterConfig) -> ComputeConfig:
-    """Replaces `max_rows=auto` by as many rows as fit the memory that is free beside the model.
+    """Replace `max_rows=auto` by the number of rows that fit into the memory that the model leaves free.
 
     Workers of a cluster that share a device share its memory.
     """

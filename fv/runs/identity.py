@@ -1,6 +1,6 @@
-"""The identity of a run: the settings that decide its results (spec section 4).
+"""Identity of a run: the settings that decide its results (spec section 4).
 
-Names of models, data and files are no part of it, nor is what the machine is told (threads, device, batch limits).
+It does not include names of models, data and files, nor settings of the machine (threads, device, batch limits).
 """
 
 from collections.abc import Mapping
@@ -18,22 +18,25 @@ DECISIVE = (
     *("score.layers", "score.heads", "score.n_trials", "score.adaptive", "score.screen"),
 )
 ADAPTIVE = ("score.adaptive_step", "score.adaptive_inclusion", "score.key", "score.k")
-"""With `score.adaptive` the ranking says how many trials are patched, and these decide it."""
+"""Further decisive settings with `score.adaptive`: they decide the ranking, and so the number of patched trials."""
 SCREENED = ("score.verify", "score.verify_random", "score.verify_max", "score.key", "score.k")
-"""With `score.screen` these decide which heads are measured; `score.screen_points` does if gradients are integrated."""
+"""Further decisive settings with `score.screen`: they decide which heads are measured.
+
+`score.screen_points` is decisive too, if gradients are integrated.
+"""
 MACHINE = (
     *("compute.device", "compute.threads", "compute.max_rows", "compute.sweep"),
     *("compute.deterministic", "model.device_map"),
 )
-"""What changes the last bits of a number, and no more."""
+"""Settings that change only the last bits of a number."""
 SOURCE = ("model.id", "model.path", "model.revision", "model.sha256", "model.spec", "model.spec_file")
-"""Where a model comes from: another source of the same weights, tokenizer and spec is the same model."""
+"""Settings that name the source of a model: two sources of the same weights, tokenizer and spec are the same model."""
 CONDITIONS = "evaluation.conditions."
-"""How the keys of conditions' settings begin."""
+"""Prefix of the keys of conditions' settings."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted keys."""
+    """Flatten nested settings to {dotted key: value}."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -46,15 +49,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def with_defaults(
     there: Mapping[str, Any], here: Mapping[str, Any], more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The values that a record has for today's settings.
+    """The recorded value of each present setting.
 
     Args:
         there: the recorded settings, {dotted key: value}.
-        here: today's settings, {dotted key: value}.
-        more: defaults of settings that are in no `Config`, {dotted key: value}.
+        here: the present settings, {dotted key: value}.
+        more: defaults of settings that are not in `Config`, {dotted key: value}.
 
     Returns:
-        {key of `here`: its recorded value}; a setting that came after the record has its default.
+        {key of `here`: its recorded value}; a setting that is newer than the record has its default.
     """
     every = EvaluationConfig(conditions=dict(providers_of({})))
     defaults = {**flat(Config(evaluation=every).resolved()), **_conditions_not_there(there, here), **(more or {})}
@@ -62,10 +65,10 @@ def with_defaults(
 
 
 def _conditions_not_there(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """The switches of conditions that came after a record, which count as off in it.
+    """The switches, all off, of conditions that are newer than a record.
 
-    A condition of a package that was installed since then counts as it is set now, unless its settings are not its
-    defaults: nobody decided that the record lacks it.
+    A condition of another package is left out if its settings are its defaults, and so counts as unchanged: the
+    package was installed later, and the user did not request the difference.
     """
     known = {key.split(".")[2] for key in there if key.startswith(CONDITIONS)}
     absent = {name: own for name, own in providers_of({}).items() if known and name not in known}
@@ -86,7 +89,7 @@ def identity(config: Config) -> dict[str, Any]:
     values = flat(config.resolved())
     values["score.verify"] = config.score.n_verify
     keys = DECISIVE + (ADAPTIVE if config.score.adaptive else ()) + _screened(config.score.screen)
-    # Nothing is set aside where Step6 evaluates on StepD's own trials.
+    # With this split Step6 evaluates on StepD's own trials, and nothing is set aside.
     unused = {"data.n_eval_trials_per_q", "data.hold_out"} if config.data.split is Split.shared else set()
     return {key: values[key] for key in keys if key not in unused}
 
@@ -99,11 +102,11 @@ def _screened(screen: Screen) -> tuple[str, ...]:
 
 
 def relation_digests(file: Relations) -> dict[str, str]:
-    """{q_id: digest of its pairs, in order}."""
+    """Compute {q_id: digest of its pairs, in their order}."""
     return {relation.q_id: digest_of([list(pair) for pair in relation.pairs]) for relation in file.relations}
 
 
 def is_same_source(there: ModelConfig, here: ModelConfig) -> bool:
-    """Whether two settings take their model from the same place: then no file needs to be looked at."""
+    """True if two settings name the same source of the model; then no file needs to be read to compare them."""
     names = [key.removeprefix("model.") for key in SOURCE]
     return all(getattr(there, name) == getattr(here, name) for name in names)

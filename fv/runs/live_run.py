@@ -1,4 +1,4 @@
-"""A live run: a run with the settings, the model and the driver that compute more of it."""
+"""Live runs: runs with the settings, the model and the driver that compute more of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of, with_rows_of
-from fv.runs.injected import stored_vectors_of, vectors_of
+from fv.runs.injected_vectors import stored_vectors_of, vectors_of
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.refusals import refuse_other_model
@@ -29,16 +29,16 @@ from fv.work.store import UnitStore
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LiveRun(Run):
-    """A run whose StepD has finished, with all that computes more of it.
+    """A run whose StepD has finished, with the settings, the model and the driver that compute more of it.
 
-    Tables, trials, effects and vectors are those of `Run`.
+    It has the tables, trials, effects and vectors of `Run`.
 
     Attributes:
-        settings: the settings that it is continued with, with the run's own size of passes.
-        load: gives the model.
-        driver: has units computed.
-        unfinished: {file: SHA-256} of what a Step6 has written that is at work; None where all steps are finished.
-        found: StepD's results, where they are at hand.
+        settings: the settings that continue the run; `max_rows` is the run's.
+        load: loads the model.
+        driver: computes units, or lets workers compute them.
+        unfinished: {file: SHA-256} of the files that an unfinished Step6 has written; None if all steps are finished.
+        found: StepD's results, if they are read already.
     """
 
     settings: Config
@@ -50,12 +50,12 @@ class LiveRun(Run):
 
     @classmethod
     def of(cls, config: Config, load: Callable[[Config], LanguageModel], driver: Driver = SERIAL) -> "LiveRun":
-        """The run of a configuration, whose StepD has finished (`fv.runs.completeness.finished_stepd`).
+        """Open the run of a configuration; its StepD must have finished (`fv.runs.completeness.finished_stepd`).
 
         Args:
             config: the configuration.
-            load: gives the model of a configuration.
-            driver: has units computed.
+            load: loads the model of a configuration.
+            driver: computes units, or lets workers compute them.
         """
         paths = RunPaths.of(config)
         compute = with_rows_of(config.compute, read_record(paths.stepd_meta, StepDRecord))
@@ -63,10 +63,10 @@ class LiveRun(Run):
         return cls(paths, settings, partial(load, settings), driver)
 
     def read_anew(self, unfinished: Hashes | None = None) -> "LiveRun":
-        """The run after a step has written into it; StepD's results stay at hand.
+        """Open the run again after a step has written into it; StepD's results are not read again.
 
         Args:
-            unfinished: {file: SHA-256} of what a Step6 has written that is at work.
+            unfinished: {file: SHA-256} of the files that an unfinished Step6 has written.
         """
         return replace(self, unfinished=unfinished, found=self.stepd, _read={})
 
@@ -82,7 +82,7 @@ class LiveRun(Run):
         return lm
 
     def units(self) -> UnitStore:
-        """The finished units of the run, in a store that names the machines of those it has given since."""
+        """The store of the run's finished units; it records the machines of the units that are read from it."""
         return replace(self._units, machines=[])
 
     @cached_property
@@ -91,7 +91,7 @@ class LiveRun(Run):
 
     @cached_property
     def engine(self) -> Engine:
-        """The run's engine, on `lm`; units say when it had to make passes smaller."""
+        """The run's engine, on `lm`; units record when it had to make passes smaller."""
         return engine_of(self.settings.compute, self.lm, self._units)
 
     @property
@@ -101,22 +101,22 @@ class LiveRun(Run):
 
     @property
     def stats(self) -> StatsConfig:
-        """Level, resamples and method of intervals."""
+        """The level, resamples and method of intervals."""
         return self.settings.stats
 
     @cached_property
     def stepd(self) -> StepdResults:
-        """Trials, effects and means, verified."""
+        """The trials, effects and means, verified."""
         return self.found or StepdResults.read(self.paths, self.meta)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The trials with all that is known of them."""
+        """The snapshot of trials."""
         return self.stepd.snapshot
 
     @cached_property
     def effects(self) -> Effects:
-        """Effects and means of every relation."""
+        """The effects and means of all relations."""
         return self.stepd.effects
 
     @cached_property
@@ -126,7 +126,7 @@ class LiveRun(Run):
 
     @cached_property
     def injected(self) -> list[Vector]:
-        """The vectors that Step6 injected; the model is loaded only where they are in no file of the run."""
+        """The vectors that Step6 injected; the model is loaded only if they are not in files of the run."""
         injection = self.settings.injection
         if injection.k is None and "file" not in injection.fvs:
             return stored_vectors_of(injection, self.vectors, self.trials.snapshot)
@@ -134,17 +134,17 @@ class LiveRun(Run):
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Layers and alphas of the grid of Step6."""
+        """The layers and alphas of Step6's grid."""
         every = self.table("eval_trials")[["layer", "alpha"]].drop_duplicates().itertuples(index=False)
         return sorted(Cell(int(layer), float(alpha)) for layer, alpha in every)
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The evaluation of vectors on the run's trials, with heads ranked as StepE ranked them."""
+        """The evaluation of vectors on the run's trials, with StepE's ranking of heads."""
         return self.evaluation_by(self.ranking)
 
     def evaluation_by(self, ranking: Ranking) -> Evaluation:
-        """The evaluation of vectors on the run's trials, with heads ranked by `ranking`."""
+        """Make the evaluation of vectors on the run's trials, with the given ranking of heads."""
         settings = self.settings
         return Evaluation(
             lm=self.lm,
@@ -160,14 +160,14 @@ class LiveRun(Run):
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Path, Hashes]]:
-        """Each step that has run: its folder, and the SHA-256 of each of its files."""
+        """{step: its folder, and the SHA-256 of each of its files} of the steps that have run."""
         finished = super().outputs
         if self.unfinished is None:
             return finished
         return {**finished, "Step6": (self.paths.step6, self.unfinished)}
 
     def table(self, name: str) -> pd.DataFrame:
-        """`Run.table`; a table is read once."""
+        """Read a table as `Run.table` does, but only once."""
         if name not in self._read:
             self._read[name] = super().table(name)
         return self._read[name].copy()

@@ -1,4 +1,4 @@
-"""Who may write into a run: one process at a time, and several jobs that share it in folders of their own."""
+"""Locks: one process at a time writes into a run; several jobs may share it, each writing into a folder of its own."""
 
 import fcntl
 import logging
@@ -13,28 +13,29 @@ from fv.files import remove_leftovers, safe_name
 from fv.runs.paths import refuse_links
 
 _held: ContextVar[dict[Path, bool]] = ContextVar("_held")
-"""{run that this process has: whether others may be at work in it, too}."""
+"""{run that this process has locked: True if it shares the run}."""
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def run_lock(root: Path, shared: bool = False) -> Iterator[None]:
-    """Keep the other processes of this machine out of a run while this one writes there; a second one waits.
+    """Lock a run while this process writes there; other processes of this machine wait.
 
-    Steps inside a pipeline, which has the run already, do not wait for it. Another machine that sees the folder is not
-    kept out, for locks are unreliable on network file systems: it writes the same files, each of them whole.
+    Steps inside a pipeline do not wait, because the pipeline holds the lock already. Other machines that see the
+    folder are not kept out, because locks are unreliable on network file systems: they would write the same files,
+    each of them whole.
 
     Args:
         root: the run's folder.
-        shared: let in who shares it, too: whatever only reads what earlier steps wrote, and writes into a folder that
-            it locks for itself (`locked`).
+        shared: share the run with other processes that share it. Such a process only reads the files of earlier steps,
+            and writes into a folder that it locks for itself (`locked`).
 
     Raises:
         ArtifactError: something in the folder is a link.
     """
     run, held = root.resolve(), _held.get({})
     if run in held:
-        assert shared or not held[run], "Who shares a run cannot have it alone."
+        assert shared or not held[run], "A process that shares a run cannot lock it alone."
         yield
         return
     refuse_links(root)
@@ -48,7 +49,7 @@ def run_lock(root: Path, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def has_run(root: Path) -> Iterator[None]:
-    """Let a worker go on in a run that the process which started it has."""
+    """Let a worker write into a run that is locked by the process that started the worker."""
     token = _held.set({**_held.get({}), root.resolve(): False})
     try:
         yield
@@ -58,9 +59,9 @@ def has_run(root: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[None]:
-    """Keep the other processes of this machine out of one folder, but for those that share it, too.
+    """Lock one folder against other processes of this machine; with `shared`, processes that share it may enter.
 
-    A folder that was made for this, and into which nothing was written, is removed again.
+    A folder that was made for the lock is removed again if nothing was written into it.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     path = folder / f".lock-{safe_name(platform.node())}"
@@ -69,16 +70,16 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
         remove_leftovers(folder)
         yield
     finally:
-        with suppress(OSError):  # somebody else has put something there
+        with suppress(OSError):  # another process has written into it
             if made and not shared and [*folder.iterdir()] == [path]:
                 path.unlink()
                 for each in made:
                     each.rmdir()
-        os.close(handle)  # which gives the lock back
+        os.close(handle)  # this also releases the lock
 
 
 def _locked_file(path: Path, kind: int) -> int:
-    """A lock's file, locked; one that its last owner has removed meanwhile is made again."""
+    """Open and lock a lock's file; make it again if its last owner has removed it meanwhile."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -99,6 +100,6 @@ def _acquire(handle: int, kind: int, folder: Path) -> None:
     except BlockingIOError:
         log.info("Another process is at work in %s; waiting for it.", folder)
     except OSError as error:  # the file system has no locks at all
-        log.info("%s cannot be locked (%s); going on without.", folder, error)
+        log.info("%s cannot be locked (%s); going on without a lock.", folder, error)
         return
     fcntl.flock(handle, kind)

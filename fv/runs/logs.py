@@ -15,19 +15,19 @@ TERMINAL = "fv-terminal"
 
 
 class _Formatter(logging.Formatter):
-    """Lines in which characters of data that act on a terminal are shown."""
+    """Formats lines so that control characters from data are shown and do not act on the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
 
 
 def log_to_terminal(quiet: bool = False, verbose: bool = False, job: int | None = None) -> None:
-    """Show the package's log lines on standard error, each once however often this is called.
+    """Show the package's log lines on standard error; each line is shown once, even if this is called again.
 
     Args:
-        quiet: warnings and errors only; files of logs get the other lines all the same.
-        verbose: lines for those who look for a fault, too, unless `quiet`.
-        job: which of several jobs on one terminal this is; lines begin with it.
+        quiet: show warnings and errors only; log files still get all lines.
+        verbose: show debug lines too, unless `quiet`.
+        job: the number of this job among several on one terminal; lines begin with it.
     """
     LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
     LOGGER.propagate = False  # Hydra's own handler on the root logger would show every line twice
@@ -51,7 +51,7 @@ def _terminal_handler(may_draw: bool) -> logging.Handler:
 
 
 def keep_log(path: Path) -> None:
-    """Append the package's log lines to `path` for as long as this process lives, and show none of them."""
+    """Append the package's log lines to `path` until this process ends, and show none on the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -62,7 +62,7 @@ def keep_log(path: Path) -> None:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Let the package say nothing below warnings."""
+    """Silence the package's log lines below warnings."""
     before = LOGGER.level
     LOGGER.setLevel(logging.WARNING)
     try:
@@ -73,7 +73,7 @@ def muted() -> Iterator[None]:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Append the package's log lines to `path`, an error that ends the step included."""
+    """Append the package's log lines to `path`, including an error that ends the step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

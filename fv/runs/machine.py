@@ -1,4 +1,4 @@
-"""The machine that a process computes with: its switches, and what records say of it (spec sections 3 and 6)."""
+"""The machine that a process computes with: its switches, and its description in records (spec sections 3 and 6)."""
 
 import importlib.metadata
 import platform
@@ -14,11 +14,11 @@ from fv.models.switches import set_switches
 from fv.runs.identity import MACHINE
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "scipy", "hydra-core", "omegaconf")
-"""The packages whose versions decide numbers."""
+"""Packages whose versions can change numbers."""
 
 
 def start_job(seed: int, compute: ComputeConfig) -> None:
-    """Seed every generator, fix the thread count and set torch's switches; a sweep's jobs share one process."""
+    """Seed every generator, fix the thread count and set torch's switches: the jobs of a sweep share one process."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -28,7 +28,7 @@ def start_job(seed: int, compute: ComputeConfig) -> None:
 
 
 def machine_settings(compute: ComputeConfig, model: ModelConfig) -> dict[str, Any]:
-    """What this process computes with, by the keys of `fv.runs.identity.MACHINE`: recorded, and never refused."""
+    """The settings of this machine, by the keys of `fv.runs.identity.MACHINE`; they are recorded, and never refused."""
     values = {f"compute.{key}": value for key, value in plain(compute).items()}
     return {
         **{key: values[key] for key in MACHINE if key in values},
@@ -38,7 +38,7 @@ def machine_settings(compute: ComputeConfig, model: ModelConfig) -> dict[str, An
 
 
 def versions() -> dict[str, str]:
-    """The versions of this project, Python and the packages that decide numbers."""
+    """The versions of this project, of Python, and of the packages that can change numbers."""
     return {
         "fv": importlib.metadata.version("function-vectors"),
         "python": platform.python_version(),

@@ -16,9 +16,9 @@ OTHERS = {
     "zero_shot": "zero_shot_mean",
     "zero_shot_residual": "zero_shot_residual_mean",
 }
-"""Fields of `RelationMeans`, and what `stepD_other_means/` calls them; what was not measured is left out."""
+"""{field of `RelationMeans`: its key in `stepD_other_means/`}; fields that were not measured are left out."""
 LAST_SLOT = 0
-"""The clean mean has one slot, the last prompt token."""
+"""Slot of the clean mean: it has one, the last prompt token."""
 
 
 def write_clean_mean(path: Path, clean_mean: Tensor, d_model: int) -> None:
@@ -38,7 +38,7 @@ def read_clean_mean(path: Path) -> Tensor:
     """Read one clean mean, (n_layers, n_heads, head_dim).
 
     Raises:
-        ArtifactError: the file is missing, truncated, or of another shape than it says.
+        ArtifactError: the file is missing, truncated, or has another shape than it states.
     """
     value = read_torch(path)
     mean = value.get("clean_mean") if isinstance(value, dict) else None
@@ -52,7 +52,7 @@ def read_clean_mean(path: Path) -> Tensor:
 
 
 def write_other_means(path: Path, means: RelationMeans) -> None:
-    """Write what a relation's clean mean is compared with: `stepD_other_means/qid_<QID>.pt`."""
+    """Write a relation's means other than the clean mean: `stepD_other_means/qid_<QID>.pt`."""
     values = {key: getattr(means, name) for name, key in OTHERS.items()}
     write_torch(path, {key: value for key, value in values.items() if value is not None})
 
@@ -63,17 +63,17 @@ def write_prompt_outputs(path: Path, prompts: PromptOutputs) -> None:
 
 
 def read_relation_means(clean: Path, others: Path, prompts: Path) -> RelationMeans:
-    """Read a relation's means from its files; those of older versions have no `prompts`.
+    """Read a relation's means from its files; runs of older versions have no file of `prompts`.
 
     Raises:
-        ArtifactError: a file is missing, truncated or of another shape.
+        ArtifactError: a file is missing, truncated or has another shape.
     """
     mean, value = read_clean_mean(clean), read_torch(others)
     found: dict[str, Any] = {}
     if isinstance(value, dict):
         found = {name: value.get(key) for name, key in OTHERS.items()}
     heads, layers = tuple(mean.shape), tuple(mean.shape[:1])
-    # `residual` says how wide the stream is.
+    # The width of the stream is known from `residual`.
     stream = (*layers, *getattr(found.get("residual"), "shape", ())[1:2])
     due = {"corrupted": heads, "residual": stream, "residual_norm": layers, "zero_shot": heads}
     due["zero_shot_residual"] = stream

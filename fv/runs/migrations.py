@@ -1,4 +1,4 @@
-"""Migrations of records: what turns the record of a released version into one of the version after it."""
+"""Migrations of records: functions that turn a record of one schema version into a record of the next version."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -6,24 +6,24 @@ from typing import Any, Literal
 from fv.errors import ArtifactError
 
 SCHEMA: Literal[2] = 2
-"""The schema version of the records that are written now."""
+"""Schema version of the records that are written now."""
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 MIGRATIONS: Mapping[int, Migration] = {}
-"""{schema version: turns a record of it into one of the next version}. Version 1 was never released."""
+"""{schema version: its migration, to the next version}. Version 1 was never released."""
 
 
 def migrated(
     record: dict[str, Any], migrations: Mapping[int, Migration] = MIGRATIONS, schema: int = SCHEMA
 ) -> dict[str, Any]:
-    """Bring a record to the schema version of today, one version at a time.
+    """Migrate a record to the present schema version, one version at a time.
 
     Args:
         record: the record as it was written.
-        migrations: {schema version: turns a record of it into one of the next version}.
-        schema: the version of today.
+        migrations: {schema version: its migration, to the next version}.
+        schema: the present version.
 
     Raises:
-        ArtifactError: the record is of a newer version, or of one that was never released.
+        ArtifactError: the record has a newer version, or one that was never released.
     """
     version = record.get("schema_version")
     while version != schema:

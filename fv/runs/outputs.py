@@ -1,4 +1,4 @@
-"""What a step wrote, by its SHA-256: mixed or changed files are refused (spec section 4)."""
+"""Outputs of a step, identified by their SHA-256: mixed or changed files are refused (spec section 4)."""
 
 import logging
 import shutil
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class Outputs:
-    """Writes a step's files into a folder, and remembers them for the metadata, which goes last.
+    """Writes a step's files into a folder, and remembers their names for the step's record, which is written last.
 
     Args:
-        folder: where to.
+        folder: the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Outputs:
         self._names: dict[str, None] = {}  # an ordered set
 
     def add(self, path: Path) -> Path:
-        """Remember a file in the folder that the caller writes; gives its path back."""
+        """Remember a file in the folder that the caller writes, and return its path."""
         self._names[path.relative_to(self.folder).as_posix()] = None
         log.debug("Writing %s", path)
         return path
@@ -34,7 +34,7 @@ class Outputs:
         write_json(self.add(self.folder / name), value)
 
     def jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Write one JSON value a line."""
+        """Write one JSON value per line."""
         write_jsonl(self.add(self.folder / name), rows)
 
     def csv(self, name: str, table: Any) -> None:
@@ -46,24 +46,24 @@ class Outputs:
         write_torch(self.add(self.folder / name), value)
 
     def copy(self, name: str, of: str) -> None:
-        """Give a file that was written before a second name."""
+        """Write a copy of a written file under a second name."""
         source = self.folder / of
         write_whole(self.add(self.folder / name), lambda temporary: shutil.copyfile(source, temporary))
 
     def hashes(self) -> dict[str, str]:
-        """{relative name: SHA-256} of all files so far, in the order in which they were written first."""
+        """Compute {relative name: SHA-256} of all files so far, in the order of their first writing."""
         return {name: sha256_of(self.folder / name) for name in self._names}
 
 
 class Flaw(NamedTuple):
-    """A file that is not the one its metadata names: what is wrong (without a full stop), and what helps."""
+    """A flaw of a file: a sentence without its full stop, and the remedy."""
 
     what: str
     remedy: str
 
 
 def find_flaw(folder: Path, hashes: Mapping[str, str], made_by: str) -> Flaw | None:
-    """The first file that is missing or whose SHA-256 differs; None where all are as they were written."""
+    """Find the first file that is missing or whose SHA-256 differs; None if all are unchanged."""
     for name, recorded in hashes.items():
         path = folder / name
         if not path.exists():
@@ -78,10 +78,10 @@ def find_flaw(folder: Path, hashes: Mapping[str, str], made_by: str) -> Flaw | N
 
 
 def read_verified(folder: Path, name: str, hashes: Mapping[str, str], made_by: str) -> Any:
-    """What a JSON file among a step's outputs holds.
+    """Read a JSON file of a step's outputs, verified.
 
     Raises:
-        ArtifactError: the step did not write it, it is missing, or it was changed.
+        ArtifactError: the step did not write the file, or it is missing or was changed.
     """
     if name not in hashes:
         raise ArtifactError(f"{folder} has no {name} that {made_by} wrote. Run {made_by} again with overwrite=true.")
@@ -90,10 +90,10 @@ def read_verified(folder: Path, name: str, hashes: Mapping[str, str], made_by: s
 
 
 def verify_outputs(folder: Path, hashes: Mapping[str, str], made_by: str) -> None:
-    """Refuse files that are not the ones their metadata names.
+    """Refuse files that a record does not name with this SHA-256.
 
     Raises:
-        ArtifactError: a file is missing or its SHA-256 differs; names both hashes.
+        ArtifactError: a file is missing, or its SHA-256 differs; the message gives both hashes.
     """
     if flaw := find_flaw(folder, hashes, made_by):
         raise ArtifactError(f"{flaw.what}. {flaw.remedy}")

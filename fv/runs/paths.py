@@ -1,4 +1,4 @@
-"""Places of the files of a run, and names in records and links in folders that lead elsewhere (spec sections 4, 7)."""
+"""Paths of a run's files, and refusals of names and links that lead out of the run's folder (spec sections 4, 7)."""
 
 import os
 import stat
@@ -18,17 +18,18 @@ AIE_META = "fv_meta.json"
 STEP6_META = "eval_meta.json"
 TOP_HEADS = "top_heads.json"
 PAGE, FIGURES = "index.html", "figures"
-"""A page of a run and its folder of figures."""
+"""Names of a run's page and of its folder of figures."""
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The folders of one run.
+    """The paths of one run.
 
     Attributes:
-        root: `results_fv/relation/<run_id>`.
-        tag: the tag StepE and Step6 write under, if any.
-        place: of a sweep over more than layer and alpha, the part of Step6's folder that is meant; else empty.
+        root: the run's folder, `results_fv/relation/<run_id>`.
+        tag: the tag that StepE and Step6 write under, if any.
+        place: a folder in Step6's folder, for a job of a sweep or for a sweep over more than layer and alpha; else
+            empty.
     """
 
     root: Path
@@ -61,38 +62,38 @@ class RunPaths:
 
     @property
     def units(self) -> Path:
-        """Finished pieces of all steps (`fv.work`)."""
+        """The folder of finished units of all steps (`fv.work`)."""
         return self.artifacts / "units"
 
     @property
     def cluster(self) -> Path:
-        """What the workers of a cluster are told and tell."""
+        """The folder of files that a cluster's workers and the command exchange."""
         return self.root / "cluster"
 
     @property
     def stages(self) -> Path:
-        """The records of what they did (`fv.cluster.base.records`), a folder a stage."""
+        """The folder of records of workers' tasks (`fv.cluster.base.records`), with one folder per stage."""
         return self.cluster / "stages"
 
     def qid_mean(self, qid: str) -> Path:
         return self.mean_acts / f"qid_{safe_name(qid)}_clean_mean.pt"
 
     def qid_other_means(self, qid: str) -> Path:
-        """What Step6's controls and baselines need beside the clean mean."""
+        """The file of a relation's other means, for Step6's controls and baselines."""
         return self.artifacts / "stepD_other_means" / f"qid_{safe_name(qid)}.pt"
 
     def qid_prompt_outputs(self, qid: str) -> Path:
-        """Head outputs of each fit prompt, of which refits of the vector are made."""
+        """The file of head outputs of each fit prompt, from which refits of the vector are made."""
         return self.artifacts / "stepD_prompt_outputs" / f"qid_{safe_name(qid)}.pt"
 
     @property
     def stepe(self) -> Path:
-        """Where StepE writes: `artifacts/`, or `artifacts/<tag>/`."""
+        """The folder that StepE writes into: `artifacts/`, or `artifacts/<tag>/`."""
         return self.artifacts / self.tag if self.tag else self.artifacts
 
     @property
     def stepe_to_read(self) -> Path:
-        """Where Step6 finds vectors: under its own tag if StepE ran with it, else untagged."""
+        """The folder of the vectors for Step6: the tag's if StepE ran under the tag, else the untagged one."""
         return self.stepe if (self.stepe / FV_META).exists() else self.artifacts
 
     @property
@@ -102,25 +103,25 @@ class RunPaths:
 
     @property
     def report(self) -> Path:
-        """The folder of the page, a tag's in one of its own."""
+        """The folder of the page; each tag has its own."""
         return self.root / "report" / (self.tag or "")
 
     @property
     def analyses(self) -> Path:
-        """Where every analysis has a folder of its name."""
+        """The folder that holds one folder per analysis."""
         return self.artifacts / "analyses"
 
     def analysis(self, name: str) -> Path:
-        """Where an analysis of what StepE and Step6 wrote under the tag writes, and nowhere else."""
+        """The folder that an analysis writes into, under the tag if there is one."""
         base = self.analyses / name
         return (base / self.tag if self.tag else base) / self.place
 
 
 def paths_of_step6(folder: Path, tag: str | None) -> RunPaths:
-    """The paths of the run and tag whose Step6 wrote into a folder, which may be a part of that of a sweep.
+    """The paths of the run whose Step6 wrote into a folder, with the tag and with the place inside Step6's folder.
 
     Raises:
-        ArtifactError: it is no folder of that tag.
+        ArtifactError: the folder is not inside Step6's folder of that tag.
     """
     paths = RunPaths(run_folder(folder), tag)
     if paths.step6 not in (folder, *folder.parents):
@@ -130,15 +131,15 @@ def paths_of_step6(folder: Path, tag: str | None) -> RunPaths:
 
 
 def run_folder(step6: Path) -> Path:
-    """The run that a Step6 folder belongs to; the folder itself where it is in none."""
+    """The folder of the run that a Step6 folder belongs to; the Step6 folder itself if it is in no run."""
     return next((parent.parent for parent in step6.parents if parent.name == "artifacts"), step6)
 
 
 def refuse_one_file(folder: Path, names: Iterable[str]) -> None:
-    """Refuse names that differ in case only, where the file system of `folder` would keep them in one file.
+    """Refuse names that differ in case only, if the file system of `folder` would keep them in one file.
 
     Raises:
-        ArtifactError: naming them.
+        ArtifactError: there are such names; the message lists them.
     """
     of_form: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -153,20 +154,20 @@ def refuse_one_file(folder: Path, names: Iterable[str]) -> None:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of `folder`, which must exist, takes names that differ in case only for one."""
+    """True if the file system of `folder`, which must exist, ignores the case of names."""
     with tempfile.NamedTemporaryFile(prefix=".case", dir=folder) as file:
         path = Path(file.name)
         return path.with_name(path.name.upper()).exists()
 
 
 def refuse_links(root: Path) -> None:
-    """Refuse a run's folder in which anything is a link, or neither a file nor a folder.
+    """Refuse a run's folder that holds a link, or anything else that is neither a file nor a folder.
 
-    Through a link a step would read, overwrite, append to or delete what is no part of the run. The folder itself may
-    be one, for its user made it.
+    Through a link, a step could read, overwrite or delete files outside the run. The run's folder itself may be a
+    link, because its user made it.
 
     Raises:
-        ArtifactError: naming the first.
+        ArtifactError: there is one; the message names the first.
     """
     for folder, folders, files in os.walk(root):
         for path in sorted(Path(folder, name) for name in (*folders, *files)):
@@ -183,6 +184,6 @@ def refuse_links(root: Path) -> None:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a recorded name of a file is relative to its folder and stays inside it."""
+    """True if a recorded name of a file is relative to its folder and stays inside it."""
     parts = name.split("/")
     return "\0" not in name and not any(part in ("", ".", "..") for part in parts)

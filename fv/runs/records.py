@@ -1,4 +1,4 @@
-"""Records: what a step or an analysis says of itself beside the files it wrote (spec section 4).
+"""Records: descriptions of steps and analyses, written into the folders of their files (spec section 4).
 
 Imports no torch: `status` reads records while a run is at work.
 """
@@ -30,11 +30,11 @@ from fv.runs.migrations import SCHEMA, migrated
 from fv.runs.paths import SNAPSHOT, TOP_HEADS, is_inside
 
 DIGEST = "digest"
-"""The key under which a record has the SHA-256 of all its other values."""
+"""Key of the SHA-256 of all other values of a record."""
 STEPD = "stepD"
-"""The input that stands for all of StepD's files."""
+"""Input that stands for all of StepD's files."""
 FOREIGN = ("fv_file",)
-"""Inputs that no step of the run makes: another one is another setting, and not a run that has grown."""
+"""Inputs that no step of the run makes: if one differs, a setting differs, and the run has not grown."""
 REMEDY = "Remove the file, and the command that wrote it makes it again from finished units."
 Values = dict[str, JsonValue]
 """{dotted key of a setting: its plain value}."""
@@ -49,9 +49,9 @@ def _inside(name: str) -> str:
 
 
 def _config(value: Any) -> Config:
-    """A configuration from plain values; an error of its own checks becomes one that pydantic collects.
+    """Build a configuration from plain values; turn an error of its checks into one that pydantic collects.
 
-    The settings of a cluster are those of a class that records do not name, and are left out.
+    Settings of a cluster are left out, because records do not name their class.
     """
     try:
         return _CONFIG.validate_python(value)
@@ -63,30 +63,30 @@ _CONFIG = TypeAdapter(Config)
 
 
 FileName = Annotated[str, AfterValidator(_inside)]
-"""The name of a file, relative to the folder that it is in."""
+"""Name of a file, relative to its folder."""
 RecordedConfig = Annotated[
     Config,
     BeforeValidator(_config),
     PlainSerializer(Config.resolved, return_type=dict[str, Any]),
     WithJsonSchema({"type": "object", "description": "All settings: config.schema.json."}),
 ]
-"""A configuration, written as plain values; a setting that the record lacks has its default."""
+"""Configuration, written as plain values; a setting that the record lacks has its default."""
 
 
 class Record(BaseModel):
-    """The part that all records have.
+    """The fields that all records have.
 
     Attributes:
         schema_version: the version of the schema.
-        status: `running`, or `ok` once all files are there.
-        finished: when the files were all there, in UTC.
-        outputs: {file: SHA-256} of what was written.
-        warnings: sentences on what the numbers do not show.
+        status: `running`, or `ok` when all files are written.
+        finished: the time when all files were written, in UTC.
+        outputs: {file: SHA-256} of the written files.
+        warnings: sentences on limits of the numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     due: ClassVar[tuple[str, ...]] = ()
-    """The files without which a record that says `ok` is damaged."""
+    """Files that a finished record must name; without them it is damaged."""
 
     schema_version: Literal[2] = SCHEMA
     status: Literal["running", "ok"] = "running"
@@ -102,23 +102,23 @@ class Record(BaseModel):
 
     @property
     def is_finished(self) -> bool:
-        """Whether all files are there."""
+        """True if all files are written."""
         return self.status == "ok"
 
 
 class ComputedRecord(Record):
-    """The record of what was computed in a run.
+    """The record of a computation in a run.
 
     Attributes:
         seed: the seed of every draw.
         config: all settings.
         settings: the settings that decide the outputs.
-        inputs: {file: SHA-256} of what was read.
+        inputs: {file: SHA-256} of the files that were read.
         model: the fingerprint of the model (`LanguageModel.fingerprint`).
-        compute: what the process computed with, by the keys of `fv.runs.identity.MACHINE`.
-        computed_with: the same of every process that computed units.
+        compute: the machine's settings, by the keys of `fv.runs.identity.MACHINE`.
+        computed_with: the machine's settings of every process that computed units.
         versions: {package: version}.
-        started: when it was begun, in UTC.
+        started: the time of its beginning, in UTC.
     """
 
     seed: int
@@ -137,10 +137,10 @@ class StepRecord(ComputedRecord):
 
     Attributes:
         step: the step.
-        canonical: whether numbers are those of a canonical run (`Config.canonical`).
-        selfcheck: what the model's self-check measured.
+        canonical: true if the numbers are those of a canonical run (`Config.canonical`).
+        selfcheck: the measurements of the model's self-check.
         spec: the spec of the model's family.
-        special_tokens: the special tokens that the tokenizer puts around a prompt.
+        special_tokens: the special tokens that the tokenizer adds to a prompt.
     """
 
     step: str
@@ -151,11 +151,11 @@ class StepRecord(ComputedRecord):
 
 
 class MadeWith(BaseModel):
-    """The data that StepD's outputs are made with.
+    """The data that decide StepD's outputs.
 
     Attributes:
         source: SHA-256 of the relation data, or of the trials that are replayed.
-        relations: {relation: digest of its pairs}; null where trials are replayed.
+        relations: {relation: digest of its pairs}; null if trials are replayed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -177,7 +177,7 @@ class StepERecord(StepRecord):
 
     Attributes:
         d_model: the width of the residual stream.
-        k: how many heads each vector is made of.
+        k: the number of heads of each vector.
         score_key: the column that ranked the heads.
         heads: the heads of the global vector with rank, layer, head and score, the best one first.
         norm: the norm of the global vector.
@@ -193,7 +193,7 @@ class StepERecord(StepRecord):
 
 
 class AieRecord(StepRecord):
-    """`fv_meta.json` of an AIE subset's package, whose folder is called `aie_id`."""
+    """`fv_meta.json` of an AIE subset's package; `aie_id` is the name of its folder."""
 
     step: Literal["stepE-aie"] = "stepE-aie"
     aie_id: str
@@ -203,14 +203,14 @@ class Step6Record(StepRecord):
     """`eval_meta.json` (spec sections 4 and 7.2).
 
     Attributes:
-        eval_scope: the mode that says which relations are evaluated on.
-        eval_qids: the relations that were evaluated on.
-        eval_split: the trials that were evaluated on, `eval` or `fit`.
+        eval_scope: the mode that chose the relations of the evaluation.
+        eval_qids: the relations of the evaluation.
+        eval_split: the trials of the evaluation, `eval` or `fit`.
         fv: the kinds of vectors, as `injection.fv` names them.
-        fv_source_qid: the relation of the vector, where one is named.
+        fv_source_qid: the relation of the vector, if one is named.
         trials_per_qid: {relation: number of its trials}.
         dropped_qids: the relations that had too few pairs.
-        counts: {relation: trials that were requested, and that there are}.
+        counts: {relation: numbers of requested trials and of existing trials}.
         n_eval_trials: the number of all trials.
         gathered_cells: the jobs of a sweep that were gathered; null for a single job.
     """
@@ -230,18 +230,23 @@ class Step6Record(StepRecord):
 
 
 class AnalysisRecord(ComputedRecord):
-    """`analysis_meta.json`: of the analysis called `analysis`, which reads what the step `after` wrote."""
+    """`analysis_meta.json`.
+
+    Attributes:
+        analysis: the name of the analysis.
+        after: the step whose outputs it reads.
+    """
 
     analysis: str
     after: str
 
 
 class SeedsRecord(Record):
-    """`over_seeds.json`: Step6 results of runs that differ in their seed, averaged.
+    """`over_seeds.json`: averages of the Step6 results of runs that differ in their seed.
 
     Attributes:
         seeds: the seeds.
-        runs: {folder of a Step6: SHA-256 of its summary}.
+        runs: {Step6 folder: SHA-256 of its summary}.
         held_out: rows of `held_out.csv`.
         contrasts: rows of `contrasts.csv`.
     """
@@ -256,7 +261,7 @@ R = TypeVar("R", bound=Record)
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record, with the digest of what it says."""
+    """Write a record, with the digest of its values."""
     plain = json.loads(json.dumps(record.model_dump(mode="json"), allow_nan=False))
     write_json(path, {**plain, DIGEST: digest_of(plain)})
 
@@ -269,8 +274,8 @@ def read_record(path: Path, kind: type[R]) -> R:
         kind: the class of the record.
 
     Raises:
-        ArtifactError: the file is missing, damaged, was changed since it was written, is of another schema version or
-            of another kind, or names a file outside its folder.
+        ArtifactError: the file is missing, damaged or was changed; it has another schema version or another kind; or
+            it names a file outside its folder.
     """
     try:
         values = read_json(path)

@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 
 def refuse_difference(there: Mapping[str, Any], here: Mapping[str, Any], what: str, remedy: str) -> None:
-    """Refuse values that differ from those that something was made with.
+    """Refuse requested values that differ from recorded ones.
 
     Args:
-        there: the values it was made with.
-        here: the values that are requested.
-        what: what the message calls it.
-        remedy: what the message recommends.
+        there: the recorded values.
+        here: the requested values.
+        what: the subject of the message.
+        remedy: the remedy in the message.
 
     Raises:
-        ArtifactError: naming each differing key with both values.
+        ArtifactError: they differ; the message names each differing key with both values.
     """
     keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
     if keys:
@@ -47,39 +47,39 @@ def refuse_other_settings(
     """Refuse settings that differ from the recorded ones.
 
     Args:
-        there: the recorded settings, {dotted key: value}; one that came later has its default.
-        here: the settings that are requested, nested or dotted.
-        what: what the message calls the place.
-        remedy: what the message recommends.
-        more: defaults of settings that are in no `Config`, {dotted key: value}.
+        there: the recorded settings, {dotted key: value}; a setting newer than the record has its default.
+        here: the requested settings, nested or dotted.
+        what: the subject of the message.
+        remedy: the remedy in the message.
+        more: defaults of settings that are not in `Config`, {dotted key: value}.
 
     Raises:
-        ArtifactError: naming each differing key with both values.
+        ArtifactError: they differ; the message names each differing key with both values.
     """
     requested = flat(here)
     refuse_difference(with_defaults(flat(there), requested, more), requested, what, remedy)
 
 
 def refuse_other_run(paths: RunPaths, record: StepDRecord, config: Config, may_grow: bool) -> None:
-    """Refuse a run directory whose results other values decide.
+    """Refuse a run whose decisive settings or whose model differ from the requested ones.
 
-    The model may be taken from elsewhere, and its special tokens spelled otherwise, if it is the same and they come to
-    the same; only where that is in question are the model's files read, and never its weights loaded.
+    The same model may have another source, and the same special tokens another spelling. The model's files are read
+    only if this is in question; its weights are never loaded.
 
     Args:
-        paths: the run's.
-        record: StepD's.
+        paths: the paths of the run.
+        record: StepD's record.
         config: the requested configuration.
-        may_grow: whether more fit trials than the run has may be requested: by StepD itself.
+        may_grow: True if more fit trials may be requested than the run has; StepD alone may add trials.
 
     Raises:
-        ArtifactError: naming each differing value.
+        ArtifactError: they differ; the message names each differing value.
     """
     what = f"The run in {paths.root}"
     there, here = identity(record.config), identity(config)
     if may_grow and here[TRIALS] >= there[TRIALS]:
         there[TRIALS] = here[TRIALS]
-    # The rest first: only where nothing else differs is the tokenizer looked at.
+    # The tokenizer is read only if no other setting differs.
     refuse_difference({**there, SPECIAL_TOKENS: None}, {**here, SPECIAL_TOKENS: None}, what, OTHER_RUN)
     spelled = there[SPECIAL_TOKENS], here[SPECIAL_TOKENS]
     if spelled[0] != spelled[1] and not _same_special_tokens(*spelled, config.model):
@@ -91,7 +91,7 @@ def refuse_other_run(paths: RunPaths, record: StepDRecord, config: Config, may_g
 
 
 def _warn_of_other_machine(record: StepDRecord, here: dict[str, Any]) -> None:
-    """Say in a line that last bits may differ, where a run was begun with other threads, batches, device or engine."""
+    """Warn that last bits may differ if the run was begun with other threads, batches, another device or engine."""
     device_map = record.config.model.device_map
     there = {
         **{key: value for key, value in record.compute.items() if key in MACHINE},
@@ -107,10 +107,10 @@ def _warn_of_other_machine(record: StepDRecord, here: dict[str, Any]) -> None:
 
 
 def refuse_other_trials(there: Snapshot, here: Snapshot, paths: RunPaths) -> None:
-    """Refuse trials under which one that the run has drawn would be another, or gone.
+    """Refuse new trials that change or drop a trial of the run.
 
     Raises:
-        ArtifactError: naming the first such trial and what of it differs.
+        ArtifactError: a trial would change or be dropped; the message names the first and its differing fields.
     """
     new = {trial.trial_id: trial for trial in here.trials}
     for trial in there.trials:
@@ -125,10 +125,10 @@ def refuse_other_trials(there: Snapshot, here: Snapshot, paths: RunPaths) -> Non
 
 
 def refuse_other_model(record: StepRecord, lm: LanguageModel, paths: RunPaths) -> None:
-    """Refuse a model whose weights or tokenizer are not those of a recorded step.
+    """Refuse a model whose weights or tokenizer differ from the recorded ones.
 
     Raises:
-        ArtifactError: naming both.
+        ArtifactError: they differ; the message names both.
     """
     refuse_difference(
         weights_of(record.model),
@@ -139,15 +139,15 @@ def refuse_other_model(record: StepRecord, lm: LanguageModel, paths: RunPaths) -
 
 
 def refuse_changed_relations(there: Mapping[str, str], here: Mapping[str, str], paths: RunPaths) -> None:
-    """Refuse pairs of a relation that are not the run's, or relations of the run that are left out.
+    """Refuse relations whose pairs differ from the run's, and requests that leave out a relation of the run.
 
     Args:
         there: {relation: digest of its pairs} of the run.
-        here: the same of what is requested.
-        paths: the run's.
+        here: {relation: digest of its pairs} of the request.
+        paths: the paths of the run.
 
     Raises:
-        ArtifactError: naming the relations.
+        ArtifactError: there are such relations; the message names them.
     """
     what = f"The run in {paths.root}"
     if changed := sorted(q for q in there if q in here and there[q] != here[q]):

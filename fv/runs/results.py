@@ -1,4 +1,4 @@
-"""StepD's artifacts as the later steps read them, verified."""
+"""Results of StepD, as the later steps read them, verified."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ from fv.runs.screen_files import SCORES, read_screen
 
 @dataclass(frozen=True)
 class StepdResults:
-    """StepD's artifacts.
+    """The results of StepD.
 
     Attributes:
         snapshot: the trials.
-        effects: effects and means of every relation.
-        hashes: SHA-256 of every StepD file, by name.
-        warnings: what StepD warned of that concerns every number of the run.
+        effects: effects and means of all relations.
+        hashes: {name of a StepD file: its SHA-256}.
+        warnings: StepD's warnings, which concern all numbers of the run.
     """
 
     snapshot: Snapshot
@@ -34,7 +34,7 @@ class StepdResults:
 
     @classmethod
     def read(cls, paths: RunPaths, record: StepDRecord) -> "StepdResults":
-        """Read what StepD's record names.
+        """Read the files that StepD's record names.
 
         Raises:
             ArtifactError: a file is missing, changed or damaged.
@@ -63,7 +63,7 @@ class StepdResults:
 
 
 def ranking_of(score: ScoreConfig, injection: InjectionConfig, paths: RunPaths) -> Ranking:
-    """The ranking of heads that StepE made; where the vector is from a file, the one that the settings name."""
+    """Read the ranking of heads that StepE used; if the only vector is a file's, take it from the settings."""
     if injection.fvs == ["file"]:
         return named_ranking(score)
     folder = paths.stepe_to_read
@@ -73,5 +73,5 @@ def ranking_of(score: ScoreConfig, injection: InjectionConfig, paths: RunPaths) 
 
 
 def named_ranking(score: ScoreConfig) -> Ranking:
-    """The ranking of heads that the settings name."""
+    """Make the ranking of heads that the settings name."""
     return Ranking(score.key.value, score.k, score.aie_leave_one_out)

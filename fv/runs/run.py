@@ -1,4 +1,4 @@
-"""A finished run, opened to look at: its tables, trials, effects, vectors and results, verified as they are read."""
+"""Finished runs: their tables, trials, effects, vectors and results, each verified when it is read."""
 
 import logging
 from collections.abc import Mapping
@@ -40,10 +40,10 @@ HELD_OUT_TRIALS = "held_out_trials.jsonl"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run; what a step has not made is not there. Nothing is written.
+    """A finished run, opened for reading; it has only the results of the steps that have finished.
 
     Attributes:
-        paths: where its files are.
+        paths: the paths of its files.
 
     Example:
         >>> run = fv.open_run("results_fv/relation/demo")
@@ -55,16 +55,16 @@ class Run:
 
     @cached_property
     def steps(self) -> dict[str, StepOutputs]:
-        """{step: its outputs} of the steps that have begun, those out of date included.
+        """{step: its outputs} of the steps that have begun, including stale ones.
 
         Raises:
-            ArtifactError: metadata are damaged.
+            ArtifactError: a record is damaged.
         """
         return read_steps(self.paths)
 
     @cached_property
     def stale(self) -> list[str]:
-        """A sentence for each step and analysis that is not of the files the run has now; none of them is shown."""
+        """One sentence per stale step and analysis, which was made from older files and is not shown."""
         analyses = [
             f"The analysis {name} is stale: what it read has changed since; {command('analyse', f'analysis=[{name}]')}"
             f" run_id={self.paths.root.name} makes it again."
@@ -75,16 +75,16 @@ class Run:
 
     @cached_property
     def meta(self) -> StepDRecord:
-        """The record of StepD: settings, model, machine, versions."""
+        """The record of StepD: its settings, model, machine and versions."""
         record = self.step("StepD").record
         assert isinstance(record, StepDRecord)
         return record
 
     def step(self, name: str) -> StepOutputs:
-        """The outputs of a step that has finished: `StepD`, `StepE` or `Step6`.
+        """The outputs of a finished step: `StepD`, `StepE` or `Step6`.
 
         Raises:
-            ArtifactError: it has not, its metadata are damaged, or it is stale.
+            ArtifactError: the step has not finished, its record is damaged, or it is stale.
         """
         found = self.steps.get(name)
         if found is None or not found.record.is_finished:
@@ -95,12 +95,12 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The settings that its last step was given, under its tag if it has one."""
+        """The settings of its last step, under its tag if it has one."""
         return self.step([*self._current][-1] if self._current else "StepD").record.config
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Path, Hashes]]:
-        """Each step that has finished and is not stale: its folder, and the SHA-256 of each of its files."""
+        """{step: its folder, and the SHA-256 of each of its files} of the finished steps that are not stale."""
         return {name: (step.folder, step.hashes) for name, step in self._current.items()}
 
     @property
@@ -109,7 +109,7 @@ class Run:
 
     @cached_property
     def analyses(self) -> dict[str, AnalysisOutputs]:
-        """Each analysis of it that was made, and not of results that the run has no more."""
+        """{analysis: its outputs} of the finished analyses that are not stale."""
         digests = self._digests
         return {name: made for name, made in self._every_analysis.items() if made.is_of(digests)}
 
@@ -119,9 +119,10 @@ class Run:
 
     @cached_property
     def table_files(self) -> dict[str, tuple[Path, str]]:
-        """{name of a table: its file and the SHA-256 that was recorded of it}.
+        """{name of a table: its file and its recorded SHA-256}.
 
-        Of two of one name, it is the later step's; that of an analysis then goes by `<analysis>/<name>`.
+        If two tables have the same name, the later step's table has it; an analysis's table is then called
+        `<analysis>/<name>`.
         """
         found = dict(self._tables_of_steps)
         for analysis, made in self.analyses.items():
@@ -131,8 +132,10 @@ class Run:
 
     @cached_property
     def files(self) -> dict[str, tuple[Path, str]]:
-        """{name of a file: where it is and the SHA-256 that was recorded}, of its steps and analyses; of two of one
-        name, a step's and the later step's."""
+        """{name of a file: its path and its recorded SHA-256} of all steps and analyses.
+
+        If two files have the same name, the later step's file has it, and a step's file precedes an analysis's.
+        """
         found: dict[str, tuple[Path, str]] = {}
         made = [(each.folder, each.record.outputs) for each in self.analyses.values()]
         for folder, hashes in [*made, *self.outputs.values()]:
@@ -141,7 +144,7 @@ class Run:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """{name of a file that its steps and analyses wrote: the SHA-256 that they recorded}."""
+        """{name of a file: its recorded SHA-256} of all steps and analyses."""
         return {name: digest for name, (_, digest) in self.files.items()}
 
     @cached_property
@@ -151,7 +154,7 @@ class Run:
 
     @property
     def _digests(self) -> dict[str, str]:
-        """{what an analysis may have read: its digest}."""
+        """{possible input of an analysis: its digest}."""
         of_analyses = [_tables_in(made.folder, made.record.outputs) for made in self._every_analysis.values()]
         tables = {name: digest for own in (*of_analyses, self._tables_of_steps) for name, (_, digest) in own.items()}
         files = [hashes for _, hashes in self.outputs.values()]
@@ -167,10 +170,10 @@ class Run:
         return sorted(self.table_files)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table, of a step or of an analysis, numbers exactly as they were written.
+        """Read a table of a step or an analysis; numbers are exactly as they were written.
 
         Raises:
-            ArtifactError: there is none of this name, or its file is missing or was changed.
+            ArtifactError: there is no table of this name, or its file is missing or was changed.
         """
         if name not in self.table_files:
             told = "".join(f" {line}" for line in self.stale)
@@ -180,10 +183,10 @@ class Run:
         return read_table(path) if path.suffix == ".csv" else pd.DataFrame(read_jsonl(path))
 
     def record(self, name: str) -> Any:
-        """What one JSON file holds: `top_heads`, `ranking_stability`, `eval_summary`.
+        """Read a JSON file, such as `top_heads`, `ranking_stability` or `eval_summary`.
 
         Raises:
-            ArtifactError: there is none of this name, or its file is missing or was changed.
+            ArtifactError: there is no file of this name, or it is missing or was changed.
         """
         if f"{name}.json" not in self.files:
             told = "".join(f" {line}" for line in self.stale)
@@ -196,7 +199,7 @@ class Run:
 
     @cached_property
     def summary(self) -> EvalSummary:
-        """`eval_summary.json`.
+        """The summary of Step6, `eval_summary.json`.
 
         Raises:
             ArtifactError: Step6 has not run, or the file is missing, damaged or was changed.
@@ -217,7 +220,7 @@ class Run:
 
     @property
     def origin(self) -> Origin:
-        """The model and the prompts that everything in it was measured with."""
+        """The model and the prompts of all its measurements."""
         return Origin.named(self.config.model.name, self.meta.model, self.trials.snapshot)
 
     @cached_property
@@ -231,7 +234,7 @@ class Run:
 
     @cached_property
     def vectors(self) -> dict[str, Vector]:
-        """Its vectors by name: `antonym`, by the relation's own heads; `antonym@aie`, by the AIE's; `global`.
+        """Its vectors by name: `antonym` has the relation's own heads, `antonym@aie` those of the AIE; or `global`.
 
         Raises:
             ArtifactError: StepE has not run, or a file is missing or was changed.
@@ -244,10 +247,10 @@ class Run:
 
     @cached_property
     def result(self) -> Result:
-        """What Step6 found on its trials.
+        """The results of Step6.
 
         Raises:
-            ArtifactError: Step6 has not run, or ran its grid only, or a file is missing or was changed.
+            ArtifactError: Step6 has not run or has run its grid only, or a file is missing or was changed.
         """
         made = self.step("Step6")
         folder, hashes, config = made.folder, made.hashes, made.record.config
@@ -283,11 +286,10 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
         path: the folder.
         tag: the tag that StepE and Step6 ran under, if any.
 
-    A step or analysis that was made from other files than the run has now is stale: it is left out, and `run.stale`
-    says so.
+    A step or analysis is stale if its input files have changed since. It is left out, and `run.stale` names it.
 
     Raises:
-        ArtifactError: there is no finished StepD in it, its metadata are damaged, or something in it is a link.
+        ArtifactError: StepD has not finished, a record is damaged, or the folder holds a link.
 
     Example:
         >>> run = fv.open_run("results_fv/relation/demo")
@@ -301,29 +303,29 @@ def open_run(path: str | PathLike[str], tag: str | None = None) -> Run:
 
 
 def has_finished_stepd(paths: RunPaths) -> bool:
-    """Whether there is a run whose StepD has finished.
+    """True if StepD has finished.
 
     Raises:
-        ArtifactError: its record is damaged.
+        ArtifactError: StepD's record is damaged.
     """
     return paths.stepd_meta.exists() and read_record(paths.stepd_meta, StepDRecord).is_finished
 
 
 def opened_step6(folder: Path) -> Run:
-    """The run, with its tag and the place of a sweep, that a Step6 folder is of.
+    """Open the run of a Step6 folder, with its tag and its place in a sweep.
 
     Raises:
-        ArtifactError: there is no Step6 in the folder, or as `opened`.
+        ArtifactError: there is no Step6 in the folder, or as in `opened`.
     """
     refuse_links(run_folder(folder))
     return opened(paths_of_step6(folder, read_record(folder / META, Step6Record).config.tag))
 
 
 def opened(paths: RunPaths) -> Run:
-    """A run whose StepD has finished, safe to read: every reader of a run comes by here.
+    """Open a run whose StepD has finished, after the checks that make it safe to read. All readers of runs call this.
 
     Raises:
-        ArtifactError: StepD has not finished, metadata are damaged, or something in the folder is a link.
+        ArtifactError: StepD has not finished, a record is damaged, or the folder holds a link.
     """
     refuse_links(paths.root)
     if not paths.stepd_meta.exists():

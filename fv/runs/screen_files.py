@@ -1,4 +1,4 @@
-"""A screened run's files: `screen_scores.csv` and `screen_report.json` (spec section 4)."""
+"""Files of a screened run: `screen_scores.csv` and `screen_report.json` (spec section 4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ SCORES, REPORT = "screen_scores.csv", "screen_report.json"
 
 
 def write_screen(outputs: Outputs, effects: Effects) -> None:
-    """Write what was estimated, which heads were verified for it, and how the two agree; nothing of another run.
+    """Write the estimates, the verified heads, and their agreement; write nothing if the run is not screened.
 
     Args:
-        outputs: StepD's.
-        effects: of all its relations.
+        outputs: StepD's outputs.
+        effects: the effects of all relations.
     """
     if (screen := effects.screen) is None:
         return
@@ -35,12 +35,12 @@ def write_screen(outputs: Outputs, effects: Effects) -> None:
 
 
 def read_screen(folder: Path, q_ids: Sequence[str], shape: tuple[int, int]) -> Screen:
-    """Read back what `write_screen` wrote.
+    """Read the files that `write_screen` wrote.
 
     Args:
-        folder: where the files are.
+        folder: the folder of the files.
         q_ids: the relations.
-        shape: n_layers and n_heads.
+        shape: (n_layers, n_heads).
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -54,4 +54,4 @@ def read_screen(folder: Path, q_ids: Sequence[str], shape: tuple[int, int]) -> S
     try:
         return Screen.of(about, scores)
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder / REPORT} lacks a part of what it is to hold ({error!r}).") from None
+        raise ArtifactError(f"{folder / REPORT} is incomplete ({error!r}).") from None

@@ -1,4 +1,4 @@
-"""The tables and settings of runs that are gathered over their seeds."""
+"""Tables and settings of runs that are averaged over their seeds."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,18 +14,18 @@ from fv.runs.run import Run, opened_step6
 from fv.runs.step6_files import META
 
 TABLES = {"held_out.csv": MEANS_KEY, "contrasts.csv": CONTRASTS_KEY}
-"""The tables of a run that are averaged over runs, and what names their rows."""
+"""{table that is averaged over runs: the columns that identify its rows}."""
 NO_TABLES = (
-    "What is averaged are the held-out tables, and Step6 writes none with evaluation.held_out=false (evaluation=grid). "
-    "Run it with evaluation=full under another tag, or with overwrite=true."
+    "Averages over seeds are of held-out tables, and Step6 writes none with evaluation.held_out=false "
+    "(evaluation=grid). Run it with evaluation=full under another tag, or with overwrite=true."
 )
 
 
 def run_of_step6(step6: Path) -> Run:
-    """The run of a Step6, which is of the run as it is.
+    """Open the run of a Step6 folder.
 
     Raises:
-        ArtifactError: there is no such Step6, or it is stale.
+        ArtifactError: there is no finished Step6 in the folder, or it is stale.
     """
     if not (step6 / META).exists():
         raise ArtifactError(f"There is no Step6 in {step6}. Run it for each seed first.")
@@ -35,10 +35,10 @@ def run_of_step6(step6: Path) -> Run:
 
 
 def run_with_tables(step6: Path) -> Run:
-    """The run of a Step6 that has held-out tables, unchanged.
+    """Open the run of a Step6 folder, and verify its held-out tables.
 
     Raises:
-        ArtifactError: it has none, or they were changed.
+        ArtifactError: there are no held-out tables, or they were changed.
     """
     run = run_of_step6(step6)
     if missing := missing_tables(run):
@@ -48,19 +48,19 @@ def run_with_tables(step6: Path) -> Run:
 
 
 def missing_tables(run: Run) -> list[str]:
-    """The tables that are due and that a Step6 has not written."""
+    """The tables for averages over seeds that a Step6 has not written."""
     return sorted(set(TABLES) - set(run.step("Step6").hashes))
 
 
 def settings_but_seed(run: Run) -> dict[str, Any]:
-    """The settings that runs of different seeds have in common."""
+    """The settings that must be equal in runs of different seeds."""
     record = run.step("Step6").record
     values = flat({group: plain(getattr(record.config, group)) for group in ("model", "data", "score")})
-    # What the setting came to: runs may spell it differently and have the same tokens.
+    # The resolved value: runs may spell the setting differently and have the same tokens.
     values[SPECIAL_TOKENS] = run.trials.snapshot.meta.add_special_tokens
     return {**record.settings, **values, "tag": record.config.tag}
 
 
 def warnings_of(runs: Iterable[Run]) -> list[str]:
-    """What the summaries of several Step6 warn of, each line once."""
+    """The warnings in the summaries of several runs, each once."""
     return [*dict.fromkeys(line for run in runs for line in run.summary.warnings)]

@@ -1,4 +1,4 @@
-"""Admission of a step or an analysis to a run's folder: complete or due, locks, and the record, which is written last.
+"""Admission of a step or an analysis to a run: it checks what is due, locks the folder, and writes the record last.
 
 Spec sections 4 and 6.
 """
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step or an analysis writes.
+    """The place that a step or an analysis writes into.
 
     Attributes:
-        title: what messages call it.
-        paths: the run's.
-        record: the file of its record; its other files are beside it.
-        log: the file of its log; None where it opens one itself.
-        alone: whether nobody else may be at work in the run meanwhile; else it locks its own folder only.
-        on_all_pages: whether the pages of all tags show what it writes.
+        title: its name in messages.
+        paths: the paths of the run.
+        record: the file of its record; its other files are in the same folder.
+        log: the file of its log; None if it opens its log itself.
+        alone: True if it locks the whole run; else it locks its own folder only.
+        on_all_pages: True if the pages of all tags show its results.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Place:
         return self.record.parent
 
     def begin(self) -> None:
-        """Remove its record, so that what is there is of no step, and the pages that show it."""
+        """Remove its record, so that its files count as unfinished, and the pages that show its results."""
         self.record.unlink(missing_ok=True)
         if not self.paths.place:
             forget_pages(self.paths, self.on_all_pages)
@@ -61,14 +61,14 @@ class Place:
     def finish(
         self, kind: type[Record], fields: Mapping[str, Any], outputs: Outputs, copy: str | None = None, **more: Any
     ) -> None:
-        """Write its record, which says that all files are there.
+        """Write its record, which marks it as finished.
 
         Args:
             kind: the class of the record.
-            fields: what was known of it at the beginning.
-            outputs: the files.
+            fields: the fields that were known at the beginning.
+            outputs: the written files.
             copy: the name of a second file with the record, if any.
-            more: what only the end knows.
+            more: the fields that are known only at the end.
         """
         done = {"status": "ok", "finished": now(), "outputs": outputs.hashes()}
         record = kind(**{**fields, **more, **done})
@@ -77,29 +77,29 @@ class Place:
         write_record(self.record, record)
 
     def _content(self) -> list[bytes | None]:
-        """The records that decide whether it is due, as bytes."""
+        """The bytes of StepD's record and of its own, which decide together if it is due."""
         return [path.read_bytes() if path.exists() else None for path in (self.paths.stepd_meta, self.record)]
 
 
 @contextmanager
 def step(place: Place, due: Callable[[], T | None]) -> Iterator[T | None]:
-    """Admit a step or an analysis to its run, and keep others out for as long as it writes there.
+    """Admit a step or an analysis to its run, and keep others out while it writes.
 
     Args:
-        place: where it writes.
-        due: says what is to be done; None where all of it is there. It refuses what cannot be done there.
+        place: the place that it writes into.
+        due: finds the work that is left; None if there is none. It raises an error if the work is not possible.
 
     Yields:
-        what is to be done; None where all of it is there, which the log says.
+        the work that is left; None if there is none, which is logged.
 
     Raises:
-        ArtifactError: something in the run's folder is a link.
+        ArtifactError: the run's folder holds a link.
         FvError: as `due` does.
     """
     seen, found = place._content(), None
     is_known = place.alone and place.record.exists()
     if is_known:
-        with run_lock(place.paths.root, shared=True):  # whoever finds all of it there keeps nobody out
+        with run_lock(place.paths.root, shared=True):  # a complete step needs no lock of its own
             found = due()
             if found is None:
                 _say_complete(place)
@@ -108,7 +108,7 @@ def step(place: Place, due: Callable[[], T | None]) -> Iterator[T | None]:
     own = nullcontext() if place.alone else locked(place.folder)
     logged = log_to_file(place.log) if place.log else nullcontext()
     with run_lock(place.paths.root, shared=not place.alone), own, logged:
-        # Another command may have come first.
+        # Another command may have done the work while this one waited for the lock.
         if not is_known or place._content() != seen:
             found = due()
         if found is None:
@@ -121,12 +121,12 @@ def _say_complete(place: Place) -> None:
 
 
 def step_fields(config: Config, lm: LanguageModel, special: bool) -> dict[str, Any]:
-    """The fields of a step's record that are known when it begins: settings, model, machine, versions.
+    """Make the fields of a step's record that are known when it begins: settings, model, machine, versions.
 
     Args:
         config: the configuration.
         lm: the model.
-        special: whether prompts have the tokenizer's special tokens, as the snapshot of trials records it.
+        special: True if prompts have the tokenizer's special tokens, as recorded in the snapshot of trials.
     """
     return {
         "canonical": config.canonical,
@@ -147,14 +147,14 @@ def step_fields(config: Config, lm: LanguageModel, special: bool) -> dict[str, A
 
 
 def clear_run(paths: RunPaths) -> None:
-    """Throw a run's artifacts, logs, records of workers and pages away."""
+    """Delete a run's artifacts, logs, records of workers, and pages."""
     forget_pages(paths, of_all_tags=True)
     for folder in (paths.artifacts, paths.logs, paths.stages):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_pages(paths: RunPaths, of_all_tags: bool = False) -> None:
-    """Remove the page that shows results which are about to change: that of the tag, or those of all tags."""
+    """Delete the tag's page, or the pages of all tags, because the results that they show are about to change."""
     untagged = replace(paths, tag=None).report
     for folder in [untagged, *untagged.glob("*")] if of_all_tags else [paths.report]:
         (folder / PAGE).unlink(missing_ok=True)

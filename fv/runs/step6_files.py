@@ -1,4 +1,4 @@
-"""Step6's files: written by a single job and by a gathered sweep alike, and read where a run grows (spec section 4)."""
+"""Files of Step6: written by a single job or a gathered sweep, and read when a run grows (spec section 4)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ from fv.runs.records import Hashes, Step6Record, read_record
 META = STEP6_META
 TRIALS = "eval_trials.jsonl"
 SWEPT = ("injection.layer", "injection.alpha")
-"""The settings that a Step6 may grow by, and that the jobs of a sweep differ in."""
+"""Settings in which a Step6 may grow, and in which the jobs of a sweep differ."""
 
 
 def write_rows(folder: Path, rows: pd.DataFrame, held_out: HeldOutResults | None) -> Outputs:
-    """Write what a Step6 measured.
+    """Write the measurements of a Step6.
 
     Args:
-        folder: where to.
+        folder: the folder to write into.
         rows: trial rows of the grid.
         held_out: results on the test trials, if there are any.
     """
@@ -41,13 +41,13 @@ def write_rows(folder: Path, rows: pd.DataFrame, held_out: HeldOutResults | None
 
 
 def write_summary(outputs: Outputs, model: str, summary: EvalSummary, n_trials: int) -> str:
-    """Write the summary of what was measured, under both names of spec section 4.
+    """Write the summary under both of its names (spec section 4).
 
     Args:
-        outputs: what `write_rows` wrote.
+        outputs: the outputs of `write_rows`.
         model: the model's short name.
         summary: the summary.
-        n_trials: the number of trials that were evaluated on.
+        n_trials: the number of trials of the evaluation.
 
     Returns:
         the label of the second name, `step6_results_<label>.json`.
@@ -59,7 +59,7 @@ def write_summary(outputs: Outputs, model: str, summary: EvalSummary, n_trials: 
 
 
 def read_trial_rows(folder: Path) -> pd.DataFrame:
-    """The trial rows of a Step6, floats exactly as written.
+    """Read the trial rows of a Step6; floats are exactly as they were written.
 
     Raises:
         ArtifactError: the file is missing or damaged.
@@ -68,14 +68,14 @@ def read_trial_rows(folder: Path) -> pd.DataFrame:
 
 
 class Known(NamedTuple):
-    """The trial rows that a finished Step6 has of the requested one, and the settings that have grown since."""
+    """The trial rows of a finished Step6 that the requested one can keep, and the settings that have grown."""
 
     rows: pd.DataFrame
     grown: list[str]
 
 
 def rows_to_grow_from(folder: Path, settings: Mapping[str, Any], inputs: Hashes) -> Known | None:
-    """The rows of a finished Step6 that differs from this one in having fewer layers or alphas; None without one.
+    """Read the rows of a finished Step6 that differs only in having fewer layers or alphas; None if there is none.
 
     Raises:
         ArtifactError: its files were changed.
@@ -91,11 +91,11 @@ def rows_to_grow_from(folder: Path, settings: Mapping[str, Any], inputs: Hashes)
 
 
 def grown_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """The settings that have grown since a Step6 was made; none where any other differs, or none at all.
+    """The settings that have grown since a Step6 finished; empty if any other setting differs, too.
 
     Args:
-        there: the settings of the finished one.
-        here: those that are requested.
+        there: the settings of the finished Step6.
+        here: the requested settings.
     """
     now = flat(here)
     before = with_defaults(flat(there), now)
@@ -104,14 +104,14 @@ def grown_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[st
 
 
 def _has_grown(key: str, there: Any, here: Any) -> bool:
-    """Whether a setting names all layers or alphas that it named before, and more."""
+    """True if a setting names all layers or alphas that it named before, and more."""
     if key not in SWEPT:
         return False
     return here == "all" or (there != "all" and set(there) < set(here))
 
 
 def _label(layers: Sequence[int]) -> str:
-    """Layers in a file name: runs of neighbours as `0-29`, many scattered ones by their hash."""
+    """Label of layers in a file name: consecutive layers as `0-29`, and a hash if the label would be long."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:
@@ -125,13 +125,13 @@ def _label(layers: Sequence[int]) -> str:
 def scope_fields(
     scope: EvalScopeConfig, injection: InjectionConfig, snapshot: Snapshot, qids: Sequence[str]
 ) -> dict[str, Any]:
-    """The fields of `eval_meta.json` on what was evaluated (spec sections 4 and 7.2).
+    """Make the fields of `eval_meta.json` that describe the evaluation (spec sections 4 and 7.2).
 
     Args:
-        scope: the settings.
+        scope: the settings of the scope.
         injection: the settings of the whole grid.
         snapshot: the trials.
-        qids: the relations that were evaluated on.
+        qids: the relations of the evaluation.
     """
     return {
         "eval_scope": scope.mode.value,

@@ -1,4 +1,4 @@
-"""The outputs of the steps that have begun in a run, and whether they were made from the files that it has now.
+"""Outputs of the steps that have begun in a run, with the inputs that have changed since.
 
 Imports no torch: `status` reads them while a run is at work.
 """
@@ -19,9 +19,9 @@ class StepOutputs:
 
     Attributes:
         step: `StepD`, `StepE` or `Step6`.
-        folder: where its files are.
-        record: what it says of itself.
-        changed: the files it was made from that are others now, or gone; empty where it is up to date.
+        folder: the folder of its files.
+        record: its record.
+        changed: the input files that have changed since, or are gone; empty if it is up to date.
     """
 
     step: str
@@ -31,17 +31,17 @@ class StepOutputs:
 
     @property
     def is_current(self) -> bool:
-        """Whether it has finished and is up to date."""
+        """True if it has finished and is up to date."""
         return self.record.is_finished and not self.changed
 
     @property
     def hashes(self) -> Hashes:
-        """{file: SHA-256} of what it wrote."""
+        """{file: SHA-256} of its outputs."""
         return self.record.outputs
 
     @property
     def stale(self) -> str:
-        """A sentence if it is out of date; else empty."""
+        """A sentence if it is stale; else empty."""
         if not self.changed:
             return ""
         again = command(self.step.lower(), "(with the run's settings)")
@@ -52,7 +52,7 @@ class StepOutputs:
 
 
 def read_steps(paths: RunPaths) -> dict[str, StepOutputs]:
-    """{step: its outputs} of the steps that have begun, in their order; under a tag those of the tag.
+    """Read {step: its outputs} of the steps that have begun, in their order; under a tag, the tag's outputs.
 
     Raises:
         ArtifactError: a record is damaged or was changed.
@@ -69,7 +69,7 @@ def read_steps(paths: RunPaths) -> dict[str, StepOutputs]:
             continue
         record = read_record(path, kind)
         names = {*record.inputs} - {*FOREIGN}
-        if step == "StepE":  # which reads all that StepD wrote
+        if step == "StepE":  # StepE reads all of StepD's files
             names |= {*made} - {STEPD}
         changed = sorted(name for name in names if made.get(name) != record.inputs.get(name))
         found[step] = StepOutputs(step, path.parent, record, tuple(changed))

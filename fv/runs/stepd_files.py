@@ -1,4 +1,4 @@
-"""StepD's files beside the snapshot, as they are written (spec section 4); `fv.runs.results` reads them."""
+"""Writers of StepD's files other than the snapshot (spec section 4); `fv.runs.results` reads them."""
 
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import mean_of_means
@@ -12,12 +12,12 @@ from fv.runs.paths import RunPaths
 
 
 def write_effects(outputs: Outputs, snapshot: Snapshot, effects: Effects) -> None:
-    """Write what was measured trial by trial, and its tables.
+    """Write the effects of each trial, and their tables.
 
     Args:
-        outputs: the step's.
+        outputs: the step's outputs.
         snapshot: the trials.
-        effects: of all its relations.
+        effects: the effects of all relations.
     """
     for name, table in effect_tables(effects)._asdict().items():
         outputs.csv(f"{name}.csv", table)
@@ -36,12 +36,12 @@ def write_effects(outputs: Outputs, snapshot: Snapshot, effects: Effects) -> Non
 
 
 def write_means(outputs: Outputs, paths: RunPaths, effects: Effects, d_model: int) -> None:
-    """Write the means of each relation, and their own mean.
+    """Write the means of each relation, and the mean of these means.
 
     Args:
-        outputs: the step's.
-        paths: the run's.
-        effects: of all relations.
+        outputs: the step's outputs.
+        paths: the paths of the run.
+        effects: the effects of all relations.
         d_model: the width of the residual stream.
     """
     for q_id, own in effects.means.items():

@@ -1,4 +1,4 @@
-"""The folders of a sweep's Step6 jobs, which differ in layer and alpha only."""
+"""Cells of a sweep: the folders of its Step6 jobs, which differ in layer and alpha only."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def finished_cells(step6: Path) -> list[Path]:
-    """The jobs of sweeps that have finished in a Step6 folder."""
+    """Find the folders of finished jobs in a Step6 folder."""
     return sorted(path.parent for path in (step6 / "cells").glob(f"*/{META}"))
 
 
@@ -29,14 +29,14 @@ def without_swept(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_cells(cells: Sequence[Path], inputs: Mapping[str, str]) -> list[Path]:
-    """The jobs that were made from the run as it is; a line in the log names how many are older.
+    """The jobs that are not stale; the number of stale jobs is logged.
 
     Args:
-        cells: finished jobs, one or more.
-        inputs: {file: SHA-256} of what Step6 reads now.
+        cells: folders of finished jobs, at least one.
+        inputs: {file: SHA-256} of the present inputs of Step6.
 
     Raises:
-        ArtifactError: all are older: the run has grown since, or an earlier step was made again.
+        ArtifactError: all jobs are stale: the run has grown since, or an earlier step was made again.
     """
     found = {cell: read_record(cell / META, Step6Record).inputs for cell in cells}
     current = [cell for cell in cells if found[cell] == inputs]
@@ -53,10 +53,10 @@ def current_cells(cells: Sequence[Path], inputs: Mapping[str, str]) -> list[Path
 
 
 def read_cells(cells: Iterable[Path]) -> dict[Path, Step6Record]:
-    """The records of a sweep's jobs, each with its files unchanged.
+    """Read the records of a sweep's jobs, and verify their files.
 
     Raises:
-        ArtifactError: jobs differ in more than layer and alpha, or a job's files changed.
+        ArtifactError: jobs differ in more than layer and alpha, or a job's files were changed.
     """
     found = {cell: read_record(cell / META, Step6Record) for cell in sorted(set(cells))}
     first = next(iter(found.values()))
@@ -69,13 +69,13 @@ def read_cells(cells: Iterable[Path]) -> dict[Path, Step6Record]:
 
 
 def read_rows(cells: Iterable[Path]) -> pd.DataFrame:
-    """The trial rows of all jobs, as one job over all of their layers and alphas gives them."""
+    """Read the trial rows of all jobs, in the order of a single job over all their layers and alphas."""
     rows = pd.concat([read_trial_rows(cell) for cell in cells], ignore_index=True)
     return sort_trials(rows.drop_duplicates(["trial_id", "fv", "layer", "alpha"]))
 
 
 def gathered_record(records: Mapping[Path, Step6Record]) -> Step6Record:
-    """The record of one job over all layers and alphas of several, which it names."""
+    """Make the record of a single job over the layers and alphas of several jobs; it lists these jobs."""
     first = next(iter(records.values()))
     settings = gathered_settings([record.settings for record in records.values()])
     swept = {key.removeprefix("injection."): settings[key] for key in SWEPT}
@@ -85,10 +85,10 @@ def gathered_record(records: Mapping[Path, Step6Record]) -> Step6Record:
 
 
 def gathered_settings(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings of one job over all layers and alphas of several, which differ in nothing else."""
+    """Make the settings of a single job over the layers and alphas of several, which differ in nothing else."""
     return {**several[0], **{key: _union([settings[key] for settings in several]) for key in SWEPT}}
 
 
 def _union(values: Sequence[Any]) -> Any:
-    """All values that the jobs have for a swept key, sorted; `all` stays `all`."""
+    """Union of the jobs' values of a swept key, sorted; `all` if any job has `all`."""
     return "all" if "all" in values else sorted({item for value in values for item in value})

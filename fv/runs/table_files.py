@@ -1,4 +1,4 @@
-"""Tables of a run, read exactly as they were written."""
+"""Tables of a run, read exactly as they were written, to the last bit."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ import pandas as pd
 from fv.errors import ArtifactError
 
 TEXT = ("q_id", "trial_id", "fv", "eval_qid", "fv_source", "fv_kind", "condition", "minus", "of", "compared_with")
-"""Columns of names: a relation may be called `NA` or `007`."""
+"""Columns that hold names, read as text: a relation may be called `NA` or `007`."""
 OPTIONAL = ("of", "compared_with")
-"""Those of them that may have none; the `fv` of a condition without a vector is an empty name."""
+"""Columns of names whose empty cells are missing values. An empty `fv` is a name: the condition has no vector."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read one CSV file of a run; a name that is not there is None, a number that is not there NaN.
+    """Read one CSV file of a run; a missing name is None, and a missing number is NaN.
 
     Raises:
-        ArtifactError: the file is missing, or no table.
+        ArtifactError: the file is missing, or is not a table.
     """
     try:
         header = pd.read_csv(path, nrows=0).columns

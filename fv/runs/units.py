@@ -1,4 +1,4 @@
-"""The store of a run's units (docs/engine.md)."""
+"""Store of a run's units (docs/engine.md)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,20 +14,20 @@ from fv.runs.records import StepDRecord
 from fv.work.store import UnitStore
 
 UNIT_SCHEMA = 8
-"""Part of a unit's key: units of an older layout are computed again."""
+"""Version of the units' layout, a part of their keys: units of an older layout are computed again."""
 MEMORY_RAN_OUT = "memory_ran_out_at"
-"""Where a unit says that its passes were made smaller: {this: the token rows that were asked for}."""
+"""Key of a unit whose passes were made smaller; its value is the requested number of token rows."""
 
 
 def unit_store(paths: RunPaths, record: StepDRecord, config: Config) -> UnitStore:
-    """The units of a run. Each depends on the weights, the precision, the family's spec and the engine's revision.
+    """Open the store of a run's units. Units depend on the weights, the precision, the spec and the engine's revision.
 
-    With `overwrite=true` only those are found that the process at hand makes; on a cluster, those of its workers too.
+    With `overwrite=true`, the store has only units that this process makes; on a cluster, also those of its workers.
 
     Args:
-        paths: the run's.
-        record: StepD's.
-        config: the settings that the run is continued with.
+        paths: the paths of the run.
+        record: StepD's record.
+        config: the settings that continue the run.
     """
     remove_leftovers(paths.units)
     compute, quant = config.compute, config.model.quant.value
@@ -38,10 +38,13 @@ def unit_store(paths: RunPaths, record: StepDRecord, config: Config) -> UnitStor
 
 
 def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence if units were computed in smaller passes than asked for, because memory ran out; else none.
+    """Warn in one sentence if memory ran out and units were computed in smaller passes than requested.
 
     Args:
-        machines: what units were computed with: `UnitStore.machines`.
+        machines: the machines of the units (`UnitStore.machines`).
+
+    Returns:
+        the sentence in a list; an empty list if memory did not run out.
     """
     smaller = [machine for machine in machines if MEMORY_RAN_OUT in machine]
     if not smaller:
@@ -55,10 +58,10 @@ def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def disk_use(units: UnitStore, run_id: str) -> str:
-    """A line on what all units in a folder take, and how to be rid of them."""
+    """Line on the disk use of all units of a run, and on the command that deletes them."""
     files = list(units.folder.glob("*.npz")) if units.folder else []
     size = sum(path.stat().st_size for path in files) / 1e6
     return (
         f"{len(files)} units ({size:.1f} MB) are kept in {units.folder} for the run to grow from; "
-        f"{command('clean', f'run_id={run_id}')} throws them away."
+        f"{command('clean', f'run_id={run_id}')} deletes them."
     )

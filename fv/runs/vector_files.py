@@ -1,4 +1,4 @@
-"""Files of vectors: StepE's, read back or written, and those that `injection.fv_path` names (spec section 4)."""
+"""Files of vectors: those that StepE wrote, and the one that `injection.fv_path` names (spec section 4)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,26 +24,26 @@ from fv.vectors.values import flaw_of
 from fv.vectors.vector import Vector
 
 FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
-"""Where StepE writes the vectors of each `injection.fv`."""
+"""{`injection.fv`: the file of its vectors, written by StepE}."""
 
 
 class StoredVector(NamedTuple):
-    """A vector, (d_model,), and of how many heads it is made."""
+    """A vector, (d_model,), and its number of heads."""
 
     values: Tensor
     k: int
 
 
 def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[str, str]) -> dict[str, str]:
-    """{file: SHA-256} of the vectors' files, after refusing one that StepE did not make from this run's trials.
+    """Compute {file: SHA-256} of the vectors' files; refuse files that StepE made from another run's trials.
 
     Args:
         injection: the settings.
-        paths: the run's.
+        paths: the paths of the run.
         snapshot: {`sampled_trials.json`: its SHA-256}.
 
     Raises:
-        ArtifactError: a file is missing, was changed, or is of another run.
+        ArtifactError: a file is missing, was changed, or belongs to another run.
     """
     hashes = {}
     if "file" in injection.fvs:
@@ -70,13 +70,13 @@ def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[st
 
 
 def vector_hashes(outputs: Mapping[str, str]) -> dict[str, str]:
-    """{file: SHA-256} of StepE's vectors and of what they are made of, from all of its outputs."""
+    """{file: SHA-256} of the files of StepE's vectors and of their heads, selected from all its outputs."""
     names = [*dict.fromkeys(FILES.values()), TOP_HEADS]
     return {name: outputs[name] for name in names}
 
 
 def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
-    """The vector that StepE made of the AIE over all relations.
+    """Read StepE's global vector, whose heads rank best by the AIE over all relations.
 
     Raises:
         ArtifactError: a file is missing or damaged.
@@ -85,7 +85,7 @@ def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
 
 
 def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:
-    """{q_id: its vector} as StepE made them for `injection.fv`, in the model's precision or float32.
+    """Read {q_id: its vector}, StepE's vectors for `injection.fv`, in float32 or in the model's precision if higher.
 
     Raises:
         ArtifactError: the file is missing or damaged.
@@ -96,12 +96,12 @@ def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str,
 
 
 def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> dict[str, Vector]:
-    """Every vector of a StepE by its name, as it was stored.
+    """Read all vectors of a StepE by their names, as they were stored.
 
     Args:
-        folder: where StepE wrote.
-        outputs: {file: SHA-256} of its metadata.
-        origin: the model and prompts they were measured with.
+        folder: StepE's folder.
+        outputs: {file: SHA-256} in its record.
+        origin: the model and the prompts of their measurement.
 
     Raises:
         ArtifactError: a file is missing or was changed.
@@ -123,10 +123,10 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
 
 
 def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str, Any]]:
-    """{q_id: its vector, heads and k} of a file of vectors.
+    """Read {q_id: its vector, heads and k} from a file of vectors.
 
     Raises:
-        ArtifactError: the file is missing or damaged, or holds no vectors of this width.
+        ArtifactError: the file is missing or damaged, or its vectors have another width than `d_model`.
     """
     stored = read_torch(path)
     with reading(path):
@@ -137,10 +137,10 @@ def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str,
 
 
 def _verify_beside(path: Path, snapshot: dict[str, str]) -> None:
-    """Refuse a vector's file that changed or is of another run's trials, where its record is beside it.
+    """Refuse a vector's file that was changed or belongs to another run, if a record is in the same folder.
 
     Raises:
-        ArtifactError: naming both hashes.
+        ArtifactError: it was changed or belongs to another run; the message gives both hashes.
     """
     for name, kind in ((FV_META, StepERecord), (AIE_META, AieRecord)):
         if not (path.parent / name).exists():

@@ -1,4 +1,4 @@
-"""The AIE subset package that StepE writes when `score.aie_qids` names one (spec sections 2 and 4.1)."""
+"""Package of an AIE subset, which StepE writes if `score.aie_qids` names one (spec sections 2 and 4.1)."""
 
 import logging
 from pathlib import Path
@@ -8,11 +8,11 @@ from fv.data.snapshot import read_snapshot
 from fv.errors import ConfigError, shorten
 from fv.heads.ranking import Ranking, describe_heads
 from fv.runs.live_run import LiveRun
-from fv.runs.made_with import aie_folder, aie_settings
 from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, Hashes
 from fv.runs.step import Place, step_fields
+from fv.runs.step_settings import aie_folder, aie_settings
 from fv.runs.vector_files import FILES
 from fv.vectors.rankings import subset_vector
 
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def subset_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path | None:
-    """The folder of the AIE subset's package; None when no subset is named.
+    """The folder of the AIE subset's package; None if no subset is named.
 
     Args:
         score: the settings.
-        paths: the run's.
-        stepd: {file: SHA-256} of what StepD wrote.
+        paths: the paths of the run.
+        stepd: {file: SHA-256} of StepD's outputs.
 
     Raises:
-        ConfigError: the subset names a relation that has no trials.
+        ConfigError: the subset names a relation without trials.
     """
     if score.aie_qids is None:
         return None
@@ -40,7 +40,7 @@ def subset_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path | 
 
 
 def write_subset(run: LiveRun, folder: Path) -> None:
-    """Write `artifacts/aie/<aie_id>/` (spec sections 2 and 4.1): AIE over the subset, its ranking, its vector."""
+    """Write `artifacts/aie/<aie_id>/` (spec sections 2 and 4.1): the subset's AIE, ranking and vector."""
     score, lm = run.settings.score, run.lm
     qids, key, k = score.aie_qids or [], score.key.value, score.k
     fields = step_fields(run.settings, lm, run.snapshot.meta.add_special_tokens)

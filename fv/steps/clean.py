@@ -1,4 +1,4 @@
-"""Throw away what a run can make again: its units."""
+"""Deletion of a run's units, which can be computed again."""
 
 import logging
 import shutil
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def run_clean(config: Config) -> Path:
-    """Remove a run's units, and those that older versions left beside their steps' files.
+    """Delete a run's units, including units that older versions wrote elsewhere in the run.
 
-    Results stay. A run that grows afterwards computes everything again.
+    Results stay. If the run grows afterwards, all units are computed again.
 
     Returns:
         the run's folder.
@@ -33,6 +33,6 @@ def run_clean(config: Config) -> Path:
         size = sum(path.stat().st_size for path in files) / 1e6
         for folder in folders:
             shutil.rmtree(folder)
-        shutil.rmtree(paths.stages, ignore_errors=True)  # which say that these units are there
-    log.info("%d units (%.1f MB) thrown away in %s; its results stay.", len(files), size, paths.root)
+        shutil.rmtree(paths.stages, ignore_errors=True)  # these records say that the units exist
+    log.info("%d units (%.1f MB) deleted in %s; its results stay.", len(files), size, paths.root)
     return paths.root

@@ -1,4 +1,4 @@
-"""Looking at relation data: list it, check it against a tokenizer, show prompts. Prints; writes no artifact."""
+"""Commands on relation data: list it, check it with a tokenizer, show prompts. They print, and write no files."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -31,10 +31,10 @@ def run_list(config: Config) -> None:
 
 
 def run_check(config: Config) -> None:
-    """Print everything suspicious in the data, as text and to the model's tokenizer.
+    """Print all findings in the data, as text and as tokens of the model's tokenizer.
 
     Raises:
-        RelationError: StepD would refuse the data as configured.
+        RelationError: StepD would refuse the data with these settings.
     """
     _refuse_replay(config.data)
     table = read_rows(config.data)
@@ -48,7 +48,7 @@ def run_check(config: Config) -> None:
         refusals.append(str(error))
     wanted = {relation.q_id for relation in file.relations}
     rows = [row for row in table.rows if row.q_id in wanted]
-    # Here and not above: torch comes with these, and a table that cannot be read needs none.
+    # Imported here because these import torch, which is not needed to refuse a damaged table.
     from fv.data.encoder import Encoder
     from fv.data.token_report import token_report
     from fv.models.tokenizer import load_tokenizer
@@ -72,10 +72,10 @@ def run_check(config: Config) -> None:
 
 @paused_collector()
 def run_sample(config: Config) -> None:
-    """Print each relation's first clean, corrupted and zero-shot prompt, its tokens marked.
+    """Print each relation's first clean, corrupted and zero-shot prompt with their tokens marked.
 
     Raises:
-        TrialError: relations that cannot give their trials, named after the others were printed.
+        TrialError: relations lack pairs for their trials; raised after the other relations are printed.
     """
     _refuse_replay(config.data)
     file = read_configured(config.data)
@@ -105,7 +105,7 @@ def run_sample(config: Config) -> None:
 
 
 def _special_tokens(lm: "HasTokenizer", model: ModelConfig) -> bool:
-    """Whether prompts get special tokens; warns where the tokenizer would have it otherwise."""
+    """True if prompts get special tokens; warns if the setting differs from the tokenizer's default."""
     from fv.models.special_tokens import adds_special_tokens, special_tokens_warning
 
     used = adds_special_tokens(lm.tokenizer, model.add_special_tokens)

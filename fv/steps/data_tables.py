@@ -1,4 +1,4 @@
-"""What the data commands print."""
+"""Tables that the data commands print."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from fv.data.token_report import TokenReport
 
 MAX_SHOWN = 20
-"""Findings of one kind that are shown for a relation; the others are counted."""
+"""Number of findings of one kind that are shown for a relation; the others are counted."""
 
 
 def print_relations(file: Relations) -> None:
-    """Every relation with its counts."""
+    """Print every relation with its counts."""
     columns = ("relation", "pairs", "distinct inputs", "distinct outputs", "duplicates", "ambiguous inputs")
     rows = [
         (
@@ -35,7 +35,7 @@ def print_relations(file: Relations) -> None:
 
 
 def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
-    """What each relation is to a tokenizer."""
+    """Print the properties of each relation for a tokenizer."""
     tokens = ("majority", "answer tokens", "colliding")
     columns = ("relation", "pairs", "outputs", *tokens, "max demos", "fit queries", "max eval")
     rows = [
@@ -59,7 +59,7 @@ def print_reports(title: str, reports: "Sequence[TokenReport]") -> None:
 
 
 def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:
-    """What the corrupted prompts of each relation show."""
+    """Print how the corrupted prompts of each relation were corrupted."""
     how = ("deranged", "from the relation", "permuted")
     columns = ("relation", "prompts", *how, "outputs right", "answer visible")
     rows = [
@@ -81,7 +81,7 @@ def print_corruption(reports: "Sequence[CorruptionReport]", name: str) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """What is suspicious, relation by relation and kind by kind."""
+    """Print findings, grouped by relation and by kind."""
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.q_id, finding.kind].append(finding)

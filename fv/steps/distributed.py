@@ -1,7 +1,7 @@
-"""The steps, with their units computed by the workers of a cluster: they end in the same files with the same bytes.
+"""Steps whose units are computed by the workers of a cluster; they write the same files with the same bytes.
 
-This process only finds out what is finished. One worker goes on with the steps until units are missing, all workers
-compute these, one goes on, until the steps are at their end.
+This process only finds out what is finished. One worker runs the steps until units are missing, and all workers
+compute these units. This repeats until the steps have finished.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,23 +18,23 @@ from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
 from fv.steps import stepd
-from fv.steps.advice import with_settings
-from fv.steps.analyse import requested_analyses
-from fv.steps.holder import ModelHolder
+from fv.steps.analyses import requested_analyses
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.worker import STEPS
-from fv.steps.workers import workers_of
+from fv.steps.worker_pool import worker_pool
 from fv.work.driver import UnitsMissing, UntilMissing
 
 
 class ModelNeeded(BaseException):
-    """Something is left to be made, and the model is needed for it. It is no error."""
+    """Raised if work is left that needs the model. It is not an error."""
 
 
 class NoModels(ModelHolder):
-    """Stands for a holder where no model is to be loaded."""
+    """Stands for a model holder where no model may be loaded."""
 
     def of(self, config: Config, fresh: bool = False) -> LanguageModel:
-        """Load none.
+        """Load no model.
 
         Raises:
             ModelNeeded: always.
@@ -43,32 +43,32 @@ class NoModels(ModelHolder):
 
 
 def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
-    """`fv.steps.pipeline.run_pipeline`, its units computed elsewhere."""
-    # As there: with overwrite, what of the run is in the way goes, and a StepD of these very settings is not.
+    """Run `fv.steps.pipeline.run_pipeline` with units computed by workers."""
+    # As in that function: overwrite=true keeps a StepD that has the same settings and is complete.
     kept = config.overwrite and stepd_is_complete(config)
     return _run(config, ("stepe", "step6") if kept else ("stepd", "stepe", "step6"))
 
 
-@with_settings()
+@with_remedies()
 def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterable[str] = ()) -> Path:
-    """`fv.steps.analyse.run_analyse`, its units computed elsewhere."""
+    """Run `fv.steps.analyses.run_analyse` with units computed by workers."""
     paths = RunPaths.of(config)
     with run_lock(paths.root):
         for name, analysis, settings in requested_analyses(config, given):
             try:
                 if settings.overwrite:
-                    raise ModelNeeded  # units, too, are made again
+                    raise ModelNeeded  # overwrite=true computes units again, too
                 run = LiveRun(paths, settings, partial(NoModels().of, settings), UntilMissing())
                 run_analysis(name, analysis, run)
             except (ModelNeeded, UnitsMissing):
-                with workers_of(settings) as workers:
+                with worker_pool(settings) as workers:
                     workers.run_steps({name: settings.overwrite})
     return paths.analyses
 
 
-@with_settings()
+@with_remedies()
 def _run(config: Config, steps: Sequence[str]) -> Path:
-    """Run steps that follow one another, as far as they are not complete, with one set of workers."""
+    """Run the steps that are not complete, in their order, with one set of workers."""
     start_job(config.seed, config.compute)
     paths = RunPaths.of(config)
     with run_lock(paths.root):
@@ -80,13 +80,13 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
         except (ModelNeeded, UnitsMissing):
             if "stepd" in due:
                 _refuse_impossible(config)
-            with workers_of(config) as workers:
+            with worker_pool(config) as workers:
                 workers.run_steps(dict.fromkeys(due, config.overwrite))
     return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
 
 
 def _elsewhere(step: str) -> Callable[..., Path]:
-    """A step of the module of its name, its units computed elsewhere."""
+    """Make the function that runs a step with units computed by workers."""
 
     def run(config: Config, models: ModelHolder | None = None) -> Path:
         return _run(config, (step,))
@@ -98,7 +98,7 @@ run_stepd, run_stepe, run_step6 = (_elsewhere(step) for step in ("stepd", "stepe
 
 
 def _refuse_impossible(config: Config) -> None:
-    """Refuse, before a job waits in any queue, trials or heads that there are not; needs no weights.
+    """Refuse impossible trials and heads before a job waits in a queue; this needs no weights.
 
     Raises:
         FvError: as StepD does.

@@ -1,4 +1,4 @@
-"""The flow of each step and analysis of a run, made anew: what a worker computes units of."""
+"""Flows of a run's steps and analyses, replayed by workers to compute their units."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.units import unit_store
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.step6 import injections_flow
 from fv.steps.stepd import StepDDue, flow_of
 from fv.steps.stepe import quick_flow
@@ -22,13 +22,13 @@ from fv.work.flow import Flow
 
 
 def replayed(title: str, written: Hashes | None, config: Config, models: ModelHolder) -> Replay:
-    """The flow of a step or an analysis, from its beginning.
+    """Replay the flow of a step or an analysis from its beginning.
 
     Args:
         title: `StepD`, `StepE`, `Step6`, or the name of an analysis.
-        written: {file: SHA-256} of what a Step6 has written that is at work, for an analysis of it.
+        written: {file: SHA-256} of the files that an unfinished Step6 has written, for an analysis of it.
         config: the settings of the run.
-        models: gives the model.
+        models: loads the model.
     """
     if title == "StepD":
         paths = RunPaths.of(config)
@@ -48,4 +48,4 @@ def replayed(title: str, written: Hashes | None, config: Config, models: ModelHo
 
 
 FLOWS: Mapping[str, Callable[[LiveRun], Flow[object]]] = {"StepE": quick_flow, "Step6": injections_flow}
-"""The flows of steps that continue a run."""
+"""{step that continues a run: its flow}."""

@@ -1,4 +1,4 @@
-"""From a sweep's cells to the one summary that a single job over the same layers and alphas writes."""
+"""Gathering of a sweep: from its cells to the summary of a single job over the same layers and alphas."""
 
 import logging
 from collections import defaultdict
@@ -20,17 +20,17 @@ from fv.interventions.engine import Cell
 from fv.runs.commands import command
 from fv.runs.completeness import finished_stepd
 from fv.runs.identity import flat
-from fv.runs.injected import outlines_of, vectors_of
+from fv.runs.injected_vectors import outlines_of, vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.machine import start_job
-from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.paths import FV_META, RunPaths, paths_of_step6, refuse_links, run_folder
 from fv.runs.records import Step6Record, StepDRecord, read_record
 from fv.runs.refusals import REMEDY, refuse_other_settings
 from fv.runs.step import Place, forget_pages
 from fv.runs.step6_files import META, SWEPT, grown_settings
+from fv.runs.step_settings import step6_inputs, step6_settings
 from fv.runs.sweep_cells import (
     current_cells,
     finished_cells,
@@ -40,9 +40,9 @@ from fv.runs.sweep_cells import (
     read_rows,
     without_swept,
 )
-from fv.steps.advice import with_settings
-from fv.steps.choice import refuse_unfit_evaluation
-from fv.steps.holder import ModelHolder
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.seeds import run_seeds
 from fv.steps.summary import write_results
 
@@ -50,15 +50,14 @@ log = logging.getLogger(__name__)
 
 
 def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
-    """Gather all finished cells of `config`'s run and tag that differ in layer and alpha only; or the runs of
-    `config.runs` over their seeds.
+    """Gather the finished cells of a run and tag that differ in layer and alpha only; or average runs over seeds.
 
     Args:
-        config: the configuration.
-        models: gives the model, if one is needed; None loads it for this alone.
+        config: the configuration; it averages the runs of `config.runs` if this is given.
+        models: loads the model, if it is needed; None loads it for this call only.
 
     Raises:
-        ArtifactError: there are none, or another summary is in the way.
+        ArtifactError: there are no such cells, or another summary is in the way.
     """
     if config.runs is not None:
         return run_seeds(Path(config.results_dir), config.runs, config.tag)
@@ -76,17 +75,17 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
 
 
 def cells_by_place(folder: Path, cells: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Where the cells of a sweep are gathered (`places_of`), each place with its cells."""
+    """Group the cells of a sweep: {folder that they are gathered into (`places_of`): its cells}."""
     every = sorted(set(cells))
     found = places_of(folder, [_record(cell).settings for cell in every])
     return {place: [every[i] for i in numbers] for place, numbers in found.items()}
 
 
 def places_of(folder: Path, settings: Sequence[Mapping[str, Any]]) -> dict[Path, list[int]]:
-    """Where jobs of these settings are gathered, each place with the numbers of its jobs.
+    """Group jobs by their settings: {folder that they are gathered into: the numbers of its jobs}.
 
-    That is `folder`, or, if they differ in more than layer and alpha, a folder in it for each combination of the
-    others, named after them.
+    If the jobs differ in layer and alpha only, the folder is `folder`. Else each combination of the other differing
+    settings has a folder in it, named after their values.
     """
     bases = [without_swept(flat(own)) for own in settings]
     differing = sorted(key for key in bases[0] if any(base[key] != bases[0][key] for base in bases))
@@ -101,12 +100,12 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
     """Refuse, before anything is computed, jobs whose results could not be gathered.
 
     Args:
-        configs: of the jobs, each in its place.
-        own_vectors: whether the jobs ask for vectors of their own that they do not make themselves.
+        configs: the configurations of the jobs.
+        own_vectors: True if each job needs vectors of its own and does not make them itself.
 
     Raises:
-        FvError: a choice among the cells of all jobs would have no trials, an analysis cannot be made as it is set,
-            another summary is in the way, or StepE has not made the vectors.
+        FvError: there are no trials to choose among the cells of all jobs on, the settings of an analysis are not
+            possible, another summary is in the way, or StepE has not made the vectors.
     """
     together: dict[Path, list[Config]] = defaultdict(list)
     for config in configs:
@@ -130,7 +129,7 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
 
 
 def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:
-    """Write the summary of `cells` into `folder`; cells of what the run was before are left out.
+    """Write the summary of `cells` into `folder`; stale cells are left out.
 
     Raises:
         ArtifactError: all cells are stale, they differ in more than layer and alpha, a cell's files changed, or another
@@ -148,7 +147,7 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
                 log.info("The summary in %s is stale: the run has grown since. Making it again.", folder)
         if not paths.place:
             forget_pages(paths)
-        # The run as it is called now and where it is: a folder may have been moved.
+        # The present name and place of the run: its folder may have been moved.
         results_dir, run_id = str(paths.root.parent.parent), paths.root.name
         config = replace(record.config, results_dir=results_dir, run_id=run_id, tag=paths.tag, overwrite=overwrite)
         start_job(config.seed, config.compute)
@@ -164,10 +163,10 @@ def _record(folder: Path) -> Step6Record:
 
 
 def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to write a summary where there is another, unless that has fewer layers or alphas and nothing else.
+    """Refuse to replace another summary, unless that differs only in having fewer layers or alphas.
 
     Raises:
-        ArtifactError: naming each setting that differs.
+        ArtifactError: there is such a summary; the message names each differing setting.
     """
     if (folder / META).exists():
         there = _record(folder).settings
@@ -176,14 +175,14 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
             refuse_other_settings(there, settings, f"Step6 in {folder}", kept)
 
 
-@with_settings()
+@with_remedies()
 def _write(run: LiveRun, rows: pd.DataFrame, fields: dict[str, Any]) -> None:
-    """Write the summary; what is due on the test trials is run here, for no single cell could choose.
+    """Write the summary. Conditions on test trials are run here, because a single cell cannot choose among cells.
 
     Args:
-        run: the run, in the place that is gathered into.
+        run: the run, in the place that the cells are gathered into.
         rows: the trial rows of all jobs.
-        fields: the record of one job over all layers and alphas.
+        fields: the fields of the record of a single job over all layers and alphas.
     """
     config, paths = run.settings, run.paths
     cells = [Cell(*cell) for cell in rows[["layer", "alpha"]].drop_duplicates().itertuples(index=False)]

@@ -1,4 +1,4 @@
-"""Prints what there is to choose from: models and families, and analyses."""
+"""Lists of the choices for settings: models and families, and analyses."""
 
 import inspect
 from typing import Any
@@ -32,7 +32,7 @@ def list_models() -> None:
 
 
 def list_analyses() -> None:
-    """Print the analyses there are, the project's own and those of installed packages, with their settings."""
+    """Print all analyses, including those of other installed packages, with their settings."""
     rows = []
     for name, analysis in known_analyses().items():
         settings = "\n".join(f"analysis.{name}.{key}={value}" for key, value in plain(analysis()).items())
@@ -44,7 +44,7 @@ def list_analyses() -> None:
 
 
 def _properties(values: dict[str, Any]) -> list[str]:
-    """The declared properties that are not the default, by name."""
+    """The properties of a family that differ from the defaults, by name."""
     flags = [name for name in ("conv1d", "tuple_output") if values[name]]
     named = ("parallel", "post_norm", "attention_multiplier", "logit_multiplier", "logit_divisor", "logit_softcap")
     return flags + [f"{name}={values[name]}" for name in named if values[name]]

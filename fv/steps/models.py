@@ -1,4 +1,4 @@
-"""Proves one model by its self-check."""
+"""Self-check of one model."""
 
 import logging
 from dataclasses import replace
@@ -7,22 +7,22 @@ from typing import Any
 
 from fv.config import Config
 from fv.display import print_table
-from fv.steps.advice import with_settings
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 
 log = logging.getLogger(__name__)
 
 
-@with_settings()
+@with_remedies()
 def check_model(config: Config, models: ModelHolder | None = None) -> Path:
-    """Load the model of `config`, prove its spec, and print what was measured.
+    """Load the model of `config`, run its self-check, and print the measurements.
 
     Args:
         config: the configuration.
-        models: gives the model; None loads it for this alone.
+        models: loads the model; None loads it for this call only.
 
     Returns:
-        the folder that runs would go to; nothing is written.
+        the folder of runs; nothing is written.
 
     Raises:
         ModelError: the model cannot be found or fails its self-check.

@@ -1,4 +1,4 @@
-"""The three steps in one process, with one model load."""
+"""Pipeline: the three steps in one process, with the model loaded once."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,7 +9,7 @@ from fv.runs.commands import command
 from fv.runs.completeness import stepd_is_complete
 from fv.runs.locks import run_lock
 from fv.runs.paths import RunPaths
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
@@ -19,16 +19,19 @@ from fv.work.driver import SERIAL, Driver
 def run_pipeline(
     config: Config, models: ModelHolder | None = None, as_cell: bool = False, driver: Driver = SERIAL
 ) -> Path:
-    """StepD, StepE, Step6, with one model load; returns Step6's folder.
+    """Run StepD, StepE and Step6, with the model loaded once.
 
     Args:
         config: the configuration.
-        models: gives the model to all three, if they need one; None loads it for these three alone.
-        as_cell: whether this is one job of a sweep (`run_step6`).
-        driver: has the units computed.
+        models: loads the model, if it is needed; None loads it for this call only.
+        as_cell: True if this is one job of a sweep (`run_step6`).
+        driver: computes the units, or lets workers compute them.
+
+    Returns:
+        Step6's folder.
 
     Raises:
-        FvError: as the steps do; also when a sweep's job would throw away what its other jobs wrote.
+        FvError: as the steps do; or a job of a sweep has `overwrite=true`, and would delete the files of other jobs.
     """
     if as_cell and config.overwrite:
         raise ConfigError(
@@ -36,9 +39,9 @@ def run_pipeline(
             f"Run {command('stepd', 'overwrite=true')} first, then the sweep without it."
         )
     models = models or ModelHolder()
-    # Over all steps, so that nobody comes between them; jobs of a sweep come between each other's.
+    # One lock over all steps, so that no other command writes between them. Jobs of a sweep share the run instead.
     with nullcontext() if as_cell else run_lock(RunPaths.of(config).root):
-        # What overwrite=true throws away is what is in the way, and a StepD of these very settings is not.
+        # overwrite=true keeps a StepD that has the same settings and is complete: it is not in the way.
         if not (config.overwrite and stepd_is_complete(config)):
             run_stepd(config, models, driver)
         run_stepe(config, models, driver)

@@ -1,4 +1,4 @@
-"""What a run would cost: reads settings, relations and a tokenizer, prints a price, and loads no weights."""
+"""Plan: prints the price of a run from its settings, relations and tokenizer, without loading weights."""
 
 import time
 from collections.abc import Mapping
@@ -24,24 +24,24 @@ from fv.pricing.stand_in import StandIn, StandInEffects, stand_in_values
 from fv.pricing.stepd import screened_score
 from fv.pricing.workload import Workload
 from fv.runs.completeness import requested_relations
-from fv.runs.injected import outlines_of, plan_of
+from fv.runs.injected_vectors import outlines_of, plan_of
 from fv.runs.results import named_ranking
-from fv.steps.advice import with_settings
-from fv.steps.choice import refuse_unfit_evaluation
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
 from fv.steps.price_tables import print_price
+from fv.steps.remedies import with_remedies
 from fv.steps.stepd import heads_of, trials_of
 from fv.vectors.file import read_vector
 from fv.vectors.vector import Vector
 
 
-@with_settings()
+@with_remedies()
 def run_plan(config: Config) -> None:
-    """Print the price of the run that the pipeline would be.
+    """Print the price of running the pipeline with these settings.
 
     Raises:
-        FvError: what the pipeline would refuse before it computes anything.
+        FvError: the pipeline would refuse the settings before it computes anything.
     """
-    libraries = time.process_time()  # what this process has done so far is load them
+    libraries = time.process_time()  # so far, this process has only loaded them
     plan = config.plan
     lm, notes = model_of(plan, config.model, config.compute)
     load = workload_of(config, lm)
@@ -50,10 +50,10 @@ def run_plan(config: Config) -> None:
 
 
 def model_of(plan: PlanConfig, model: ModelConfig, compute: ComputeConfig) -> PricedModel:
-    """The shape that is priced.
+    """Make the model to price, which has a shape and no weights.
 
     Raises:
-        ModelError: nothing is known of it here.
+        ModelError: its shape is not known on this machine.
     """
     if plan.shape is not None:
         return priced_model_of(plan.shape, compute, plan.called("shape"))
@@ -67,10 +67,10 @@ def model_of(plan: PlanConfig, model: ModelConfig, compute: ComputeConfig) -> Pr
 
 
 def workload_of(config: Config, lm: LanguageModel) -> Workload:
-    """What the pipeline would have to do; checks what it would check.
+    """Make the workload of the pipeline, with the checks that the pipeline makes.
 
     Raises:
-        FvError: what it would refuse.
+        FvError: the pipeline would refuse the settings.
     """
     snapshot = trials_of(config.data, config.model, config.seed, lm, requested_relations(config.data))
     score, injection, analyses = config.score, config.injection, analyses_of(config.analysis)
@@ -105,7 +105,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
 
 
 def _vectors(injection: InjectionConfig, k: int, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
-    """The vectors that Step6 would inject, with values that only tell them apart; StepE's are of `k` heads."""
+    """Make the vectors that Step6 would inject, with stand-in values, all different; StepE's have `k` heads."""
     if "file" in injection.fvs:
         read_vector(Path(str(injection.fv_path)), lm)
     found = []
@@ -116,7 +116,7 @@ def _vectors(injection: InjectionConfig, k: int, lm: LanguageModel, snapshot: Sn
 
 
 def _null(analyses: Mapping[str, Analysis], score: ScoreConfig, n_heads: int) -> dict[str, Any]:
-    """How often the null would be drawn, and whether its heads would be screened."""
+    """The number of the null's draws, and whether their heads are screened; empty if the null is not requested."""
     null = analyses.get("null")
     if not isinstance(null, Null):
         return {}
@@ -124,7 +124,7 @@ def _null(analyses: Mapping[str, Analysis], score: ScoreConfig, n_heads: int) ->
 
 
 def _texts(analyses: Mapping[str, Analysis], lm: LanguageModel, snapshot: Snapshot) -> list[list[int]]:
-    """The unrelated texts on which the cost of injections would be measured."""
+    """Encode the unrelated texts that the cost of injections would be measured on."""
     cost = analyses.get("cost")
     if not isinstance(cost, Cost) or not cost.n_texts:
         return []

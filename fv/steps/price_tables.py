@@ -1,4 +1,4 @@
-"""A price as tables on the terminal."""
+"""Price tables on the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ SIZES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k
 
 
 def print_price(price: Price) -> None:
-    """Print every stage, the totals of both ways, start-up, memory and disk."""
+    """Print all stages, the totals of both ways, and the start-up, memory and disk."""
     shape, console = price.shape, standard_output()
     workers = [f"{n} worker{'s' * (n > 1)}" for n in price.workers] if price.throughput else []
     names = ["step", "stage", "only", "trials", "prompts", "tokens", "forwards", "FLOP", "above weights", *workers]
@@ -31,12 +31,12 @@ def seconds_shown(seconds: float | None) -> str:
 
 
 def bytes_shown(n_bytes: float) -> str:
-    """A size with its unit, of 10³ bytes each step."""
+    """A size with its unit; units differ by factors of 10³."""
     return f"{scaled(n_bytes)}B"
 
 
 def scaled(number: float) -> str:
-    """A number with a prefix."""
+    """A number with the prefix of a unit, such as `1.5 k`."""
     for size, prefix in SIZES:
         if number >= size:
             return f"{number / size:.3g} {prefix}"

@@ -1,4 +1,4 @@
-"""Several runs that differ in their seed only -> means over seeds, with intervals over seeds."""
+"""Averages over seeds: runs that differ in their seed only -> means over seeds, with their intervals."""
 
 import logging
 from collections import defaultdict
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 
 def run_seeds(results: Path, runs: Sequence[str], tag: str | None) -> Path:
-    """Gather the Step6 results of several runs over their seeds.
+    """Average the Step6 results of several runs over their seeds.
 
     Args:
-        results: the folder of results.
+        results: the folder of runs.
         runs: their run_ids.
         tag: the tag that Step6 ran under, if any.
 
     Returns:
-        the folder of the gathered tables.
+        the folder of the averaged tables.
 
     Raises:
         ArtifactError: a run is missing or has no held-out results, or runs differ in more than their seed.
@@ -48,9 +48,9 @@ def run_seeds(results: Path, runs: Sequence[str], tag: str | None) -> Path:
 
 
 def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
-    """Step6 folders with held-out results in groups that differ in their seed only, of two seeds or more.
+    """Group Step6 folders whose settings differ in the seed only; each group has at least two seeds.
 
-    A group without such results is left out, and the log says why.
+    A group without held-out results, or with two runs of one seed, is left out, and the log says why.
     """
     groups: dict[str, list[tuple[Path, Run]]] = defaultdict(list)
     for folder in folders:
@@ -74,12 +74,12 @@ def seeds_of_one_setting(folders: Sequence[Path]) -> list[list[Path]]:
 def gather_seeds(folders: Sequence[Path]) -> Path:
     """Average the held-out tables of Step6 folders over their seeds.
 
-    Into `<results_dir>/over_seeds/<digest of the runs>/`: `held_out.csv` and `contrasts.csv` with the mean over seeds,
-    `n` seeds and the interval over them; `top_heads.csv`, in how many runs a head is among the top k; and
-    `over_seeds.json`, which names every input and what the runs warn of.
+    The results go into `<results_dir>/over_seeds/<digest of the runs>/`: `held_out.csv` and `contrasts.csv` with the
+    mean over seeds, the number `n` of seeds, and the interval over them; `top_heads.csv` with the number of runs in
+    which a head is among the top k; and `over_seeds.json` with all inputs and the warnings of the runs.
 
     Raises:
-        ArtifactError: a folder has no held-out results or files that changed, two runs have one seed, or runs differ
+        ArtifactError: a folder has no held-out results or changed files, two runs have the same seed, or runs differ
             in more than their seed.
     """
     runs = {folder: run_with_tables(folder) for folder in sorted(set(folders))}

@@ -1,6 +1,6 @@
-"""How far a run is, told by its folder alone: what its steps say, its finished units, and the records of workers.
+"""Progress of a run, read from its folder alone: its steps' records, its finished units, and its workers' records.
 
-Imports no torch: it answers at once, on any machine that sees the folder, while a run is at work and after a crash.
+Imports no torch, so it answers at once, on any machine that sees the folder, during a run and after a crash.
 """
 
 import time
@@ -19,16 +19,16 @@ from fv.runs.step_outputs import StepOutputs, read_steps
 from fv.work.store import unit_names
 
 SHOWN = 3
-"""Failed tasks whose errors are printed."""
+"""Number of failed tasks whose errors are printed."""
 
 
 class StepStatus(NamedTuple):
-    """What a step's metadata says.
+    """The status of a step, from its record.
 
     Attributes:
         step: `StepD`, `StepE` or `Step6`.
-        status: `finished`, `begun`, `not begun`; `stale` if it was made from other files than the run has now.
-        when: the time that its metadata has, in UTC; empty where there is none.
+        status: `finished`, `begun`, `not begun`; or `stale` if its input files have changed since.
+        when: the time of that, in UTC; empty if it is not begun.
     """
 
     step: str
@@ -37,18 +37,18 @@ class StepStatus(NamedTuple):
 
 
 class StageStatus(NamedTuple):
-    """How far a stage's tasks are, of one relation or of all.
+    """The progress of a stage's tasks, for one relation or for all.
 
     Attributes:
         step: the step.
         stage: the stage.
-        relation: whose tasks; empty for all.
-        done: how many are done.
-        running: how many were begun and have not ended: their worker is at it, or died.
-        failed: how many failed.
-        missing: how many were not begun.
-        per_hour: tasks done an hour since they were last given out; 0 where none was.
-        left: seconds that the rest takes at that rate, by predicted cost; None where there is no rate.
+        relation: the relation of the tasks; empty for all relations.
+        done: the number of finished tasks.
+        running: the number of tasks that have begun and not ended: their worker computes them, or died.
+        failed: the number of failed tasks.
+        missing: the number of tasks that have not begun.
+        per_hour: the number of tasks finished per hour since the stage was last begun; 0 if none has finished.
+        left: the seconds that the other tasks take at that rate, by predicted cost; None if there is no rate.
     """
 
     step: str
@@ -63,13 +63,13 @@ class StageStatus(NamedTuple):
 
 
 class UnitsStatus(NamedTuple):
-    """Which finished units a run has.
+    """The finished units of one kind.
 
     Attributes:
-        kind: what was computed, such as `clean`, `effects`, `grid` or the name of an analysis.
-        units: how many there are.
-        relations: the relations that have some.
-        lacking: the others of the run.
+        kind: the kind, such as `clean`, `effects`, `grid` or the name of an analysis.
+        units: the number of units.
+        relations: the relations that have such units.
+        lacking: the other relations of the run.
     """
 
     kind: str
@@ -79,16 +79,16 @@ class UnitsStatus(NamedTuple):
 
 
 class RunStatus(NamedTuple):
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         root: its folder.
-        steps: its steps.
-        stages: the stages that were given to workers, in the order that they were begun, with all relations together.
-        relations: the same a relation, of stages that have not ended.
-        running: records of tasks that were begun and have not ended.
-        failed: records of tasks that failed.
-        units: its finished units, by what they are of.
+        steps: the status of its steps.
+        stages: the stages that workers compute, in the order of their beginning, for all relations together.
+        relations: the stages that have not ended, for each relation.
+        running: records of tasks that have begun and not ended.
+        failed: records of failed tasks.
+        units: its finished units, by kind.
     """
 
     root: Path
@@ -101,8 +101,7 @@ class RunStatus(NamedTuple):
 
 
 def run_status(config: Config) -> RunStatus:
-    """How far the run `config.run_id` is.
-
+    """Read the progress of the run `config.run_id`.
     Raises:
         ArtifactError: there is no such run.
     """
@@ -135,7 +134,7 @@ def _step(name: str, made: StepOutputs | None) -> StepStatus:
 
 
 def _units(paths: RunPaths) -> list[UnitsStatus]:
-    """The finished units in a run's folder, by what they record that they are of."""
+    """The finished units in a run's folder, by kind."""
     relations: dict[str, list[str]] = defaultdict(list)
     for _, name in unit_names(paths.units):
         relations[name.kind].append(name.relation)
@@ -148,7 +147,7 @@ def _units(paths: RunPaths) -> list[UnitsStatus]:
 
 
 def _relations_of(paths: RunPaths) -> list[str]:
-    """The relations of the run's trials; none where they are not sampled yet."""
+    """The relations of the run's trials; empty if trials are not sampled yet."""
     if not paths.snapshot.exists():
         return []
     with reading(paths.snapshot):
@@ -164,7 +163,7 @@ def _has_ended(stage: StageRecord) -> bool:
 
 
 def _status(stage: StageRecord, relation: str | None) -> StageStatus:
-    """Of one relation's tasks, or of all."""
+    """The progress of a stage, for one relation or for all."""
     tasks = [task for task in stage.tasks if relation in (None, task.relation)]
     states = Counter(stage.state_of(task) for task in tasks)
     recent = [task for task in tasks if stage.state_of(task) == DONE and _ended(stage, task.name) >= stage.begun]
@@ -186,14 +185,13 @@ def _status(stage: StageRecord, relation: str | None) -> StageStatus:
 
 
 def _ended(stage: StageRecord, task: str) -> float:
-    """When a task ended, in seconds since 1970."""
+    """The time at which a task ended, in seconds since 1970."""
     record = stage.records[task]
     return record.started + (record.seconds or 0.0)
 
 
 def print_status(config: Config) -> None:
-    """Print how far a run is.
-
+    """Print the progress of a run.
     Raises:
         ArtifactError: there is no such run.
     """
@@ -223,7 +221,7 @@ def _row(stage: StageStatus, relation: str) -> tuple[object, ...]:
 
 
 def _named(units: UnitsStatus) -> str:
-    """The relations that some units are not of, where they are of relations at all."""
+    """The relations that lack such units; empty for kinds of units that have no relation."""
     return shorten([*units.lacking], 6) if units.relations else ""
 
 

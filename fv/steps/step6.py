@@ -1,8 +1,8 @@
 """Step6: function vectors into zero-shot prompts -> effect per (fv, eval relation, layer, alpha) (spec section 2).
 
-First every cell of the grid on all eval trials, then the cells that the dev trials choose on the test trials, beside
-controls and baselines (`fv.evaluation.held_out`). Reads the snapshot and StepD's and StepE's artifacts: never the CSV,
-never samples.
+It evaluates every cell of the grid on all eval trials. Then it evaluates the cells that the dev trials choose, with
+controls and baselines, on the test trials (`fv.evaluation.held_out`). It reads the snapshot and the files of StepD and
+StepE; it never reads the CSV or draws trials.
 """
 
 import logging
@@ -20,20 +20,20 @@ from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
 from fv.files import digest_of
 from fv.runs.completeness import finished_stepd, is_complete
-from fv.runs.injected import plan_of, vectors_of
+from fv.runs.injected_vectors import plan_of, vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
-from fv.runs.made_with import step6_inputs, step6_settings
 from fv.runs.paths import RunPaths
 from fv.runs.records import Step6Record
 from fv.runs.step import Place, step, step_fields
 from fv.runs.step6_files import META, rows_to_grow_from
+from fv.runs.step_settings import step6_inputs, step6_settings
 from fv.runs.units import disk_use
-from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
-from fv.steps.choice import refuse_unfit_evaluation
-from fv.steps.holder import ModelHolder
+from fv.steps.evaluation_checks import refuse_unfit_evaluation
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.summary import write_results
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 
 
 class Step6Due(NamedTuple):
-    """What a Step6 that is due has of its grid already: trial rows, or None."""
+    """The work of a Step6. `known` has trial rows of the grid that it need not compute; None if there are none."""
 
     known: pd.DataFrame | None
 
 
-@with_settings()
+@with_remedies()
 def run_step6(
     config: Config, models: ModelHolder | None = None, as_cell: bool = False, driver: Driver = SERIAL
 ) -> Path:
@@ -55,21 +55,21 @@ def run_step6(
 
     Args:
         config: the configuration.
-        models: gives the model, if one is needed; None loads it for this step alone.
-        as_cell: whether this is one job of a sweep. It computes its part of the grid only, into a folder of its own,
+        models: loads the model, if it is needed; None loads it for this call only.
+        as_cell: True if this is one job of a sweep. It computes its part of the grid only, into a folder of its own,
             `cells/<digest of its settings>/`, from which `fv.steps.gather` makes the sweep's summary.
-        driver: has the units computed.
+        driver: computes the units, or lets workers compute them.
 
     Returns:
-        the folder of its artifacts.
+        the folder of its files.
 
     Raises:
-        FvError: an earlier step is missing, of another configuration or changed; a q_id or layer is not possible;
-            Step6 ran here with other settings.
+        FvError: an earlier step is missing, was changed or belongs to another configuration; a q_id or layer is not
+            possible; or Step6 has run here with other settings.
     """
     start_job(config.seed, config.compute)
     paths = RunPaths.of(config)
-    with run_lock(paths.root, shared=True):  # nobody changes what it reads meanwhile
+    with run_lock(paths.root, shared=True):  # no other command changes its inputs meanwhile
         stepd = finished_stepd(config)
         made_with = {"settings": step6_settings(config), "inputs": step6_inputs(config.injection, paths, stepd)}
         if as_cell:
@@ -85,7 +85,7 @@ def run_step6(
 
 
 def _due(place: Place, overwrite: bool, settings: dict[str, Any], inputs: dict[str, str]) -> Step6Due | None:
-    """What is there of a Step6 with these settings that is due; None where all of it is."""
+    """Find the work of a Step6 with these settings; None if it is complete."""
     if overwrite:
         return Step6Due(None)
     if known := rows_to_grow_from(place.folder, settings, inputs):
@@ -95,7 +95,7 @@ def _due(place: Place, overwrite: bool, settings: dict[str, Any], inputs: dict[s
 
 
 def _inject(run: LiveRun, place: Place, known: pd.DataFrame | None, made_with: dict[str, Any]) -> None:
-    # A Step6 that workers have a part in begins more than once, and its rows are there at its first beginning only.
+    # On a cluster a Step6 begins more than once, and the files of known rows exist only at its first beginning.
     flow = injections_flow(run, known if run.driver.alone else None)
     place.begin()
     fields = step_fields(run.settings, run.lm, run.snapshot.meta.add_special_tokens) | made_with
@@ -109,15 +109,15 @@ def _inject(run: LiveRun, place: Place, known: pd.DataFrame | None, made_with: d
 
 
 def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tuple[GridResults, HeldOutRows | None]]:
-    """Injects vectors over the grid, then the chosen cells on the test trials where such results are requested.
+    """Inject vectors over the grid, and then at the chosen cells on the test trials if such results are requested.
 
     Args:
-        run: the run; the job of a sweep, in a place of its own, chooses nothing.
+        run: the run; a job of a sweep, which has a place of its own, chooses no cells.
         known: trial rows at some of the cells, which are not computed again.
 
     Raises:
-        FvError: the model is not the run's, an earlier step's files were changed, a q_id or layer is not possible, or
-            there are no trials to choose on.
+        FvError: the model differs from the run's, an earlier step's files were changed, a q_id or layer is not
+            possible, or there are no trials to choose on.
     """
     settings, lm, evaluation = run.settings, run.lm, run.evaluation
     check_tokens(run.snapshot, lm, run.paths.snapshot)
@@ -129,7 +129,7 @@ def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tup
     plan = plan_of(settings.eval_scope, run.snapshot, vectors)
     if not run.paths.place:
         return evaluation.flow(plan, cells, n_eval, known, settings.evaluation.held_out)
-    # The cells of a sweep belong to a choice that none of them sees.
+    # The choice is made among the cells of all jobs, after they are gathered.
     parts = evaluation.parts(plan, cells, n_eval, choice=True)
     return _alone(evaluation.grid_flow(plan, cells, parts, n_eval, known))
 

@@ -1,7 +1,7 @@
 """StepD: relation CSV -> trials -> clean means -> CIE of every head for every relation -> AIE (spec section 2).
 
-Each block of a relation's trials is a unit, written when done: the same command, given again after a kill, goes on with
-the units that are missing and ends with the same bytes.
+Each block of a relation's trials is a unit, which is written when it is done. After a kill, the same command computes
+the missing units and writes the same bytes.
 """
 
 import logging
@@ -33,9 +33,9 @@ from fv.runs.screen_files import write_screen
 from fv.runs.step import Place, clear_run, forget_pages, step, step_fields
 from fv.runs.stepd_files import write_effects, write_means
 from fv.runs.units import disk_use, memory_warnings, unit_store
-from fv.steps.advice import with_settings
 from fv.steps.analyses import analyse_after
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.work.driver import SERIAL, Driver
 from fv.work.flow import Flow
 from fv.work.store import UnitStore
@@ -44,13 +44,13 @@ log = logging.getLogger(__name__)
 
 
 class StepDDue(NamedTuple):
-    """What StepD has to do.
+    """The work of StepD.
 
     Attributes:
-        config: the configuration, with the run's size of passes.
+        config: the configuration, with the run's `max_rows`.
         lm: the model.
         snapshot: the trials.
-        file: the relations; None where trials are replayed.
+        file: the relations; None if trials are replayed.
     """
 
     config: Config
@@ -59,27 +59,27 @@ class StepDDue(NamedTuple):
     file: Relations | None = None
 
 
-@with_settings()
+@with_remedies()
 def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
-    """Run StepD, or what is missing of it.
+    """Run StepD, or its missing part.
 
     Args:
         config: the configuration.
-        models: gives the model, if one is needed; None loads it for this step alone.
-        driver: has the units computed.
+        models: loads the model, if it is needed; None loads it for this call only.
+        driver: computes the units, or lets workers compute them.
 
     Returns:
         the run's folder.
 
     Raises:
-        FvError: any row of spec section 7 that concerns inputs, model or run directory.
+        FvError: any error of spec section 7 that concerns inputs, model or the run's folder.
     """
     models = models or ModelHolder()
     start_job(config.seed, config.compute)
-    # StepD has no tag, and so have its analyses.
+    # StepD and its analyses have no tag.
     paths = replace(RunPaths.of(config), tag=None)
     refuse_links(paths.root)
-    # The folder may be removed again until it is clear that the trials can be drawn: the log comes after that.
+    # If the trials cannot be drawn, the folder is removed again, so the log is opened only after that check.
     place = Place("StepD", paths, paths.stepd_meta, log=None, alone=True, on_all_pages=True)
     with step(place, lambda: _due(config, models)) as due:
         if due:
@@ -92,10 +92,10 @@ def run_stepd(config: Config, models: ModelHolder | None = None, driver: Driver 
 
 
 def _due(config: Config, models: ModelHolder) -> StepDDue | None:
-    """What is to be done, given what the run has.
+    """Find the work of StepD; None if it is complete.
 
     Raises:
-        FvError: the run is of another configuration, or there are no such trials, heads or model.
+        FvError: the run belongs to another configuration, or the trials, heads or model do not exist.
     """
     paths, file = RunPaths.of(config), requested_relations(config.data)
     if not config.overwrite and has_stepd(config, file):
@@ -116,7 +116,7 @@ def _due(config: Config, models: ModelHolder) -> StepDDue | None:
 
 
 def trials_of(data: DataConfig, model: ModelConfig, seed: int, lm: LanguageModel, file: Relations | None) -> Snapshot:
-    """The trials that the settings name: sampled from a file's relations, or replayed where there is none.
+    """Sample trials from relations, or replay the trials that the settings name if there are no relations.
 
     Raises:
         TrialError: they cannot be sampled or replayed.
@@ -127,7 +127,7 @@ def trials_of(data: DataConfig, model: ModelConfig, seed: int, lm: LanguageModel
 
 
 def heads_of(score: ScoreConfig, lm: LanguageModel) -> list[Head]:
-    """The heads that are swept.
+    """The heads to sweep.
 
     Raises:
         ConfigError: the model has no such layer or head.
@@ -136,11 +136,11 @@ def heads_of(score: ScoreConfig, lm: LanguageModel) -> list[Head]:
 
 
 def flow_of(due: StepDDue, store: UnitStore) -> Flow[Effects]:
-    """Measures heads on the trials of a run.
+    """Measure heads on the trials of a run.
 
     Args:
-        due: what is to be done.
-        store: the run's units, which note when passes were made smaller.
+        due: the work.
+        store: the store of the run's units, which records when passes were made smaller.
     """
     config, lm, snapshot, _ = due
     how = Measurement(
@@ -167,7 +167,7 @@ def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
     begun = StepDRecord(**fields, warnings=warnings)
     outputs = Outputs(place.folder)
     forget_pages(paths, of_all_tags=True)
-    # Written now and at the end: trials that are drawn once are kept, and workers read the settings.
+    # Written now and again at the end: a continued run keeps its trials, and workers read the settings.
     write_record(place.record, begun)
     write_snapshot(outputs.add(paths.snapshot), snapshot)
     log_warnings(file, snapshot, config.data.called)

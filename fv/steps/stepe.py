@@ -1,6 +1,6 @@
 """StepE: StepD's scores and clean means -> top-k heads -> function vectors (spec section 2).
 
-Reads the snapshot and StepD's artifacts only: never the CSV, never samples.
+It reads the snapshot and StepD's files; it never reads the CSV or draws trials.
 """
 
 import logging
@@ -14,17 +14,17 @@ from fv.evaluation.held_out import HeldOutRows
 from fv.runs.completeness import finished_stepd, is_complete
 from fv.runs.live_run import LiveRun
 from fv.runs.machine import start_job
-from fv.runs.made_with import aie_settings, stepe_settings
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, StepERecord
 from fv.runs.results import named_ranking
 from fv.runs.step import Place, step, step_fields
+from fv.runs.step_settings import aie_settings, stepe_settings
 from fv.runs.vector_files import FILES
-from fv.steps.advice import with_settings
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.analyses import analyse_after
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.summary import grid_summary
 from fv.vectors.names import source_name
 from fv.vectors.rankings import TopHeads, with_vectors
@@ -36,32 +36,38 @@ log = logging.getLogger(__name__)
 
 
 class StepEDue(NamedTuple):
-    """What StepE has to make in a run: the vectors or not, and the package of the AIE subset in a folder or not."""
+    """The work of StepE.
+
+    Attributes:
+        run: the run.
+        vectors: True if the vectors are to be made.
+        subset: the folder of the AIE subset's package; None if it is complete or not requested.
+    """
 
     run: LiveRun
     vectors: bool
     subset: Path | None
 
 
-@with_settings()
+@with_remedies()
 def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver = SERIAL) -> Path:
-    """Run StepE, and the AIE subset package when `score.aie_qids` names one.
+    """Run StepE, and make the package of an AIE subset if `score.aie_qids` names one.
 
     Args:
         config: the configuration.
-        models: gives the model, if one is needed; None loads it for this step alone.
-        driver: has the units computed.
+        models: loads the model, if it is needed; None loads it for this call only.
+        driver: computes the units, or lets workers compute them.
 
     Returns:
-        the folder of its artifacts.
+        the folder of its files.
 
     Raises:
-        FvError: StepD has not run, is of another configuration, or its files changed; `score.k` or a q_id is not
-            possible; StepE ran here with other settings.
+        FvError: StepD has not run, was changed or belongs to another configuration; `score.k` or a q_id is not
+            possible; or StepE has run here with other settings.
     """
     start_job(config.seed, config.compute)
     paths, models = RunPaths.of(config), models or ModelHolder()
-    # Step6 of every tag may read what an untagged StepE writes, so nobody else is in the run meanwhile.
+    # Step6 of any tag may read the files of an untagged StepE, so StepE locks the whole run.
     record, stepe_log = paths.stepe / FV_META, paths.logs / "stepE.log"
     place = Place("StepE", paths, record, stepe_log, alone=True, on_all_pages=not paths.tag)
     with step(place, lambda: _due(config, models, driver)) as due:
@@ -74,10 +80,10 @@ def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver 
 
 
 def _due(config: Config, models: ModelHolder, driver: Driver) -> StepEDue | None:
-    """What is to be made, given what the run has.
+    """Find the work of StepE; None if it is complete.
 
     Raises:
-        FvError: StepE ran here with other settings, or files were changed; the subset names an unknown relation.
+        FvError: StepE has run here with other settings, files were changed, or the subset names an unknown relation.
     """
     stepd, paths = finished_stepd(config).outputs, RunPaths.of(config)
     verify_outputs(paths.artifacts, stepd, "StepD")
@@ -115,7 +121,7 @@ def _write_vectors(run: LiveRun, place: Place) -> None:
 
 
 def quick_flow(run: LiveRun) -> Flow[tuple[GridResults, HeldOutRows | None]]:
-    """Injects the global vector into all relations' eval trials: the quick evaluation."""
+    """Inject the global vector into the eval trials of all relations: the quick evaluation."""
     score, injection = run.settings.score, run.settings.injection
     ranking = named_ranking(score)
     values = TopHeads.of(run.effects, ranking, score.called("k")).global_by_layer(run.lm).sum(0)  # (d_model,)

@@ -1,6 +1,6 @@
-"""The second half of Step6: what was measured and its summary, into files.
+"""Summary of Step6: it writes the tables, runs the analyses, and writes the summary.
 
-A single job and a gathered sweep go through here, so the same rows end as the same bytes.
+A single job and a gathered sweep both use it, so the same rows give the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ def write_results(
 
     Args:
         run: the run; a job of a sweep is analysed when it is gathered.
-        place: where to.
-        fields: what is known of its record.
-        found: the grid that was run; its vectors as far as they are at hand.
+        place: the place to write into.
+        fields: the known fields of its record.
+        found: the results of the grid; they may lack vectors.
         held_out: the results on test trials; None for the grid alone.
 
     Raises:
@@ -60,13 +60,13 @@ def write_results(
 
 
 def grid_summary(run: LiveRun, found: GridResults, ranking: Ranking, warnings: Sequence[str] = ()) -> EvalSummary:
-    """The summary of a grid, with what its numbers do not show.
+    """Make the summary of a grid, with warnings about the limits of its numbers.
 
     Args:
         run: the run.
-        found: the grid that was run; its vectors as far as they are at hand.
-        ranking: how heads were ranked.
-        warnings: what else is to be said.
+        found: the results of the grid; they may lack vectors.
+        ranking: the ranking of heads.
+        warnings: further warnings.
     """
     settings, stepd = run.settings, run.stepd
     here = stepd.effects.origin
@@ -80,6 +80,6 @@ def grid_summary(run: LiveRun, found: GridResults, ranking: Ranking, warnings: S
         **summary_json(found.rows, stepd.effects.residual_norms, settings.stats, settings.seed),
         alpha_unit=settings.injection.alpha_unit.value,
         eval_split=stepd.snapshot.eval_split,
-        # Of both steps, each once.
+        # Both steps may give the same warning; it is shown once.
         warnings=[*dict.fromkeys([*stepd.warnings, *foreign, *warnings, *mind])],
     )

@@ -1,4 +1,4 @@
-"""What the workers of a cluster do: they go on with steps until units are missing, and compute units."""
+"""Worker of a cluster: it runs steps until units are missing, or computes units."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +19,9 @@ from fv.runs.locks import has_run
 from fv.runs.logs import keep_log
 from fv.runs.machine import start_job
 from fv.runs.paths import RunPaths
-from fv.steps.advice import with_settings
 from fv.steps.flows import replayed
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
+from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
@@ -32,7 +32,7 @@ STEPS: Mapping[str, Callable[..., Any]] = {"stepd": run_stepd, "stepe": run_step
 
 
 class Worker:
-    """Works on one run. What it is asked names one of the methods below, and its arguments."""
+    """Works on one run. A request names one of the methods below, with its arguments."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -42,22 +42,22 @@ class Worker:
         show_bars(False)
         keep_log(self.paths.logs / "workers" / f"{here()}-{os.getpid()}.log")
 
-    @with_settings()
+    @with_remedies()
     def __call__(self, ask: Mapping[str, Any]) -> Any:
         start_job(self.config.seed, self.config.compute)
         arguments = dict(ask)
-        with has_run(self.paths.root):  # by the command that started this worker
+        with has_run(self.paths.root):  # the command that started this worker holds the lock
             return getattr(self, arguments.pop("do"))(**arguments)
 
     def advance(self, steps: Mapping[str, bool], made_with: str) -> dict[str, Any] | None:
-        """Go on with steps until units are missing, or to their end.
+        """Run steps until units are missing, or to their end.
 
         Args:
-            steps: {step, or name of an analysis: whether to make it again whatever is there}.
-            made_with: tells this question from the same one of other settings.
+            steps: {step, or name of an analysis: True to make it again even if it is complete}.
+            made_with: a digest that distinguishes requests with other settings.
 
         Returns:
-            the step that could not go on, and what it lacks; None where all steps are finished.
+            the step that cannot continue, and its missing units; None if all steps have finished.
         """
         del made_with
         for step, overwrite in steps.items():
@@ -79,13 +79,13 @@ class Worker:
         """Compute units of a stage into the run's folder.
 
         Args:
-            title: whose flow it is.
-            about: what else says which flow.
-            number: how many of its stages come before.
-            units: number of the job, place in it, and key of each.
+            title: the step or analysis of the flow.
+            about: the files that an unfinished Step6 has written, for an analysis of it; else None.
+            number: the number of the stage in the flow, from 0.
+            units: the units, each as (number of its job, its place in the job, its key).
 
         Raises:
-            ClusterError: this worker would compute other units: it sees another run.
+            ClusterError: this worker would compute other units, because it sees another run.
         """
         replay = self._replayed(title, about, number)
         stage = replay.go_on_to(number)
@@ -99,13 +99,13 @@ class Worker:
             found_or_computed(stage.jobs[job], replay.store, places=places)
 
     def _forget(self, step: str) -> None:
-        """Throw away the units of what is made again; StepD clears its run by itself."""
+        """Delete the units of a step that is made again; StepD clears its run itself."""
         for path, name in unit_names(self.paths.units):
             if name.kind not in KINDS if step == "step6" else name.kind == step:
                 path.unlink(missing_ok=True)
 
     def _replayed(self, title: str, about: Any, number: int) -> Replay:
-        """A flow not beyond a stage; the last one is kept, with what it has found."""
+        """A flow that has not passed a stage; the flow of the last request is reused, with its results."""
         key = (title, about)
         if self._replay is None or self._replay[0] != key or self._replay[1].number > number:
             self._replay = key, replayed(title, about, self.config, self.models)

@@ -20,7 +20,7 @@ from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.dev_choice import DevChoice
 from fv.files import read_json
 from fv.runs.paths import RunPaths
-from fv.steps.analyse import run_analyse
+from fv.steps.analyses import run_analyse
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
@@ -165,7 +165,7 @@ def test_transfer_needs_no_model_where_the_vectors_are_in_the_run(
     def loaded(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("fv.steps.holder.ModelHolder.of", loaded)
+    monkeypatch.setattr("fv.steps.model_holder.ModelHolder.of", loaded)
     run_analyse(ask(["transfer", "ranking_stability"], "overwrite=true"))
 
 

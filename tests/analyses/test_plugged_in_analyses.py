@@ -17,7 +17,7 @@ from entrypoints.plug_ins import add_analyses
 from fv.analyses import known_analyses
 from fv.files import read_json
 from fv.runs.paths import RunPaths
-from fv.steps.analyse import run_analyse
+from fv.steps.analyses import run_analyse
 from fv.steps.listing import list_analyses
 from fv.steps.pipeline import run_pipeline
 

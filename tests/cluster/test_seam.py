@@ -16,7 +16,7 @@ from fv.config import Config
 from fv.errors import ArtifactError, ClusterError, ConfigError
 from fv.progress import show_bars
 from fv.runs.paths import RunPaths
-from fv.steps import analyse, distributed
+from fv.steps import analyses, distributed
 from fv.steps.pipeline import run_pipeline
 from fv.steps.status import run_status
 from fv.steps.worker import Worker
@@ -187,7 +187,7 @@ def test_an_analysis_of_a_finished_run_is_spread(make_config: MakeConfig, asked:
     run_pipeline(config)
     run_pipeline(replace(config, run_id="spread"))
     named = make_config(*words, "analysis=[cost]", "analysis.cost.n_texts=2", entrypoint="analyse")
-    analyse.run_analyse(named, given=())
+    analyses.run_analyse(named, given=())
     spread = shuffled(named)
     distributed.run_analyse(spread, given=())
     assert differing(*folders(config)) == []

@@ -50,7 +50,7 @@ REFUSED: list[tuple[str, type[Group], dict[str, Any], str]] = [
     ("data", DataConfig, {"n_mean_trials": 37}, "^<n_mean_trials>=37 is more than <n_trials_per_q>=36"),
     (
         *("data", DataConfig, {"split": SHARED, "hold_out": c.HoldOut.outputs}),
-        "^<hold_out>=outputs says nothing about <split>=shared",
+        "^<hold_out>=outputs has no effect with <split>=shared",
     ),
     ("data", DataConfig, {"qids": []}, "^<qids> is empty"),
     ("data", DataConfig, {"qids": ["a", "b", "a"]}, "^<qids> names a twice"),
@@ -73,7 +73,7 @@ REFUSED: list[tuple[str, type[Group], dict[str, Any], str]] = [
     ("injection", InjectionConfig, {"fv": ["qid", "all_qids"], "fv_source_qid": "a"}, "^<fv>=.* names a .* twice"),
     (
         *("injection", InjectionConfig, {"fv": "global", "fv_source_qid": "a"}),
-        "^<fv_source_qid>=a says nothing about <fv>=global; use <fv>=qid",
+        "^<fv_source_qid>=a has no effect with <fv>=global; use <fv>=qid",
     ),
     (
         *("eval_scope", EvalScopeConfig, {"mode": QID_LIST}),
@@ -84,8 +84,8 @@ REFUSED: list[tuple[str, type[Group], dict[str, Any], str]] = [
     ("compute", c.ComputeConfig, {"max_rows": 1}, "^<max_rows>=1 must be a whole number of 2 or more, or auto"),
     ("compute", c.ComputeConfig, {"max_rows": "all"}, "^<max_rows>='all' must be .*, or auto"),
     ("compute", c.ComputeConfig, {"max_rows": True}, "^<max_rows>=True must be a whole number"),
-    ("plan", c.PlanConfig, {"gb_per_s": 1.0}, "^<gb_per_s> is of a processor that <tflops> names"),
-    ("plan", c.PlanConfig, {"workers": []}, r"^<workers>=\[\] must name a number of workers"),
+    ("plan", c.PlanConfig, {"gb_per_s": 1.0}, "^<gb_per_s> belongs to a processor that <tflops> describes"),
+    ("plan", c.PlanConfig, {"workers": []}, r"^<workers>=\[\] must name at least one number of workers"),
     ("report", c.ReportConfig, {"formats": ["gif"]}, "^<formats>='gif' must be one of svg, pdf, png"),
     ("report", c.ReportConfig, {"formats": ["svg", "svg"]}, "^<formats>=.* names one twice"),
     ("cluster", Slurm, {"options": "x"}, "^<options>='x' must be options of sbatch"),

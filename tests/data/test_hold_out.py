@@ -140,7 +140,7 @@ def test_the_most_eval_trials_that_are_told_can_be_sampled_and_no_more(
     ("asked", "told"),
     [
         ({"hold_out": "answers"}, "hold_out='answers' must be one of queries, outputs"),
-        ({"hold_out": "outputs", "held_out": 0}, "hold_out='outputs' says nothing about held_out=0"),
+        ({"hold_out": "outputs", "held_out": 0}, "hold_out='outputs' has no effect with held_out=0"),
     ],
 )
 def test_what_cannot_be_held_out_is_refused(tiny_llama: LanguageModel, asked: dict[str, Any], told: str) -> None:

@@ -125,6 +125,6 @@ def test_a_name_that_is_taken_is_refused_in_a_line(kind: Kind, monkeypatch: pyte
 def test_settings_that_no_command_line_could_give_are_refused_in_a_line(
     kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told = rf"^The {kind.called} unfit \(outside_plug_ins\.unfit:Unfit\) has unfit settings: "
+    told = rf"^The {kind.called} unfit \(outside_plug_ins\.unfit:Unfit\) has impossible settings: "
     with pytest.raises(SystemExit, match=told):
         add(kind, monkeypatch, tmp_path, "unfit = outside_plug_ins.unfit:Unfit")

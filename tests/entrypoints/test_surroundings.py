@@ -51,7 +51,7 @@ def test_a_full_disk_names_the_file_that_was_to_be_written(tmp_path: Path, monke
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError) as told, user_errors():
         write_json(tmp_path / "table.json", {})
-    assert str(told.value) == f"No space left on device: {tmp_path / 'table.json'}. What was finished is kept."
+    assert str(told.value) == f"No space left on device: {tmp_path / 'table.json'}. Finished work is kept."
     assert not [*tmp_path.iterdir()]
 
 

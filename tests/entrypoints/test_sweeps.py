@@ -124,7 +124,7 @@ def test_a_process_that_was_killed_is_named_and_the_same_sweep_goes_on(
         return [child for child in command.children() if begun and "popen_loky_posix" in " ".join(child.cmdline())]
 
     said = killed(words, at_work)
-    assert UNKNOWN in said and "The launcher said: TerminatedWorkerError" in said and "Traceback" not in said
+    assert UNKNOWN in said and "The launcher failed: TerminatedWorkerError" in said and "Traceback" not in said
     assert "among 2 cells" in module("pipeline", "-m", *words, **ALONE).stdout
 
 
@@ -143,7 +143,7 @@ def test_a_slurm_job_that_was_killed_is_named_and_not_waited_for_for_ever(
         ]
 
     said = killed(words, at_work)
-    assert UNKNOWN in said and "The launcher said: UncompletedJobError" in said and "Traceback" not in said
+    assert UNKNOWN in said and "The launcher failed: UncompletedJobError" in said and "Traceback" not in said
     assert "among 2 cells" in module("pipeline", "-m", *words, **ALONE).stdout
 
 

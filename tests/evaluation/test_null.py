@@ -23,7 +23,7 @@ from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.null import contrasts_of, null_table, permutation_table
 from fv.runs.paths import RunPaths
 from fv.steps import distributed
-from fv.steps.analyse import run_analyse
+from fv.steps.analyses import run_analyse
 from fv.steps.pipeline import run_pipeline
 
 DRAWS = 20

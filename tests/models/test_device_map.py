@@ -221,7 +221,7 @@ MAKE: list[tuple[Callable[[], Any], str]] = [
     (lambda: ModelConfig(device_map="auto", max_memory={"gpu": "1GiB"}), r"names the device 'gpu'"),
     (lambda: ModelConfig(device_map="auto", max_memory={0: "much"}), r"gives 0 'much'.*KiB, MiB, GiB"),
     (lambda: ModelConfig(device_map="auto", max_memory="10GiB"), r"^max_memory='10GiB' must be a mapping"),
-    (lambda: ModelConfig(device_map={"model": 0}, max_memory={0: "1GiB"}), r"says nothing about device_map=\{"),
+    (lambda: ModelConfig(device_map={"model": 0}, max_memory={0: "1GiB"}), r"has no effect with device_map=\{"),
     (lambda: ModelConfig(device_map="auto", quant=Quant.nf4), r"^device_map and quant=nf4 do not go together"),
     (
         lambda: Config(model=ModelConfig(path="model", device_map="auto")),

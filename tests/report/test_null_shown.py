@@ -14,7 +14,7 @@ from fv.report.page_tables import tables_of
 from fv.report.results import RunResults
 from fv.report.terminal import print_report
 from fv.runs.run import open_run
-from fv.steps.analyse import run_analyse
+from fv.steps.analyses import run_analyse
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 

@@ -21,8 +21,8 @@ from fv.errors import ArtifactError, FvError
 from fv.files import read_json, write_json
 from fv.report.terminal import report
 from fv.runs.run import Run, open_run
-from fv.steps.analyse import run_analyse
-from fv.steps.holder import ModelHolder
+from fv.steps.analyses import run_analyse
+from fv.steps.model_holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.status import run_status
 from fv.work.flow import Unit

@@ -19,10 +19,10 @@ from fv.files import read_json
 from fv.report.terminal import print_report, report
 from fv.runs.paths import RunPaths, is_inside, paths_of_step6, refuse_links
 from fv.runs.run import open_run
-from fv.steps.analyse import run_analyse
+from fv.steps.analyses import run_analyse
 from fv.steps.clean import run_clean
 from fv.steps.gather import run_gather
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.status import run_status
 from fv.steps.step6 import run_step6

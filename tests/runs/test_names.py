@@ -26,7 +26,7 @@ from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
 from fv.progress import progress_bar
 from fv.report.terminal import print_report
-from fv.runs.injected import vectors_of
+from fv.runs.injected_vectors import vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import StepDRecord, read_record

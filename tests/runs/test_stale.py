@@ -17,7 +17,7 @@ from fv.runs.run import open_run
 from fv.runs.step_outputs import read_steps
 from fv.steps import pipeline
 from fv.steps.clean import run_clean
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.seeds import run_seeds
 from fv.steps.status import run_status

@@ -17,7 +17,7 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.gather import run_gather
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd

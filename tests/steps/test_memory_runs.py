@@ -18,7 +18,7 @@ from fv.interventions.memory import bytes_a_row
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd

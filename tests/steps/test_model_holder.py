@@ -21,7 +21,7 @@ from fv.data.encoder import Encoder
 from fv.errors import ModelError
 from fv.models.language_model import LanguageModel
 from fv.models.tokenizer import load_tokenizer
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.models import check_model
 from fv.steps.pipeline import run_pipeline
 

@@ -16,8 +16,8 @@ from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import StepDRecord, read_record
 from fv.runs.results import StepdResults
-from fv.steps.advice import with_settings
 from fv.steps.pipeline import run_pipeline
+from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
 
@@ -156,7 +156,7 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
     config = make_config(*overrides, "injection.alpha_unit=residual")
     run = replace(LiveRun.of(config, lambda _: tiny_llama), found=replace(stepd, effects=old))
-    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_settings():
+    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_remedies():
         run.evaluation.norms_of_alpha()
 
 

@@ -90,5 +90,5 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "Interrupted. What was finished is kept" in errors and "Traceback" not in errors
+    assert "Interrupted. Finished work is kept" in errors and "Traceback" not in errors
     assert "found finished" in module("stepd", *slow).stderr

@@ -14,7 +14,7 @@ from fv.files import read_json
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.completeness import finished_stepd
 from fv.runs.paths import RunPaths
-from fv.steps.holder import ModelHolder
+from fv.steps.model_holder import ModelHolder
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe

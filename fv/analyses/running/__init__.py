@@ -1,1 +1,1 @@
-"""What all analyses share: their base, the run they read, and the runner."""
+"""Base of all analyses, their inputs, and the runner."""

@@ -1,4 +1,4 @@
-"""The inputs of analyses: tables and other results of a run, each by its digest."""
+"""Inputs of analyses: tables and other results of a run, each with its digest."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -6,9 +6,9 @@ from fv.errors import ArtifactError, shorten
 from fv.files import digest_of
 from fv.runs.analysis_files import SETTINGS
 from fv.runs.live_run import LiveRun
-from fv.runs.made_with import stats_settings, step6_inputs
 from fv.runs.paths import SNAPSHOT
 from fv.runs.records import STEPD
+from fv.runs.step_settings import stats_settings, step6_inputs
 from fv.runs.vector_files import vector_hashes
 
 PARTS: Mapping[str, Callable[[LiveRun], dict[str, str]]] = {
@@ -17,7 +17,7 @@ PARTS: Mapping[str, Callable[[LiveRun], dict[str, str]]] = {
     "vectors": lambda run: vector_hashes(run.outputs["StepE"][1]),
     "injected": lambda run: step6_inputs(run.settings.injection, run.paths, run.meta),
 }
-"""{name of an input that is no table: {file, or all of a step's files: digest}}."""
+"""{input other than a table: a function that gives {file, or `stepD` for all of StepD's files: its digest}}."""
 
 
 def lacking(run: LiveRun, reads: Iterable[str]) -> list[str]:
@@ -26,10 +26,10 @@ def lacking(run: LiveRun, reads: Iterable[str]) -> list[str]:
 
 
 def inputs_of(run: LiveRun, reads: Iterable[str]) -> dict[str, str]:
-    """{input of an analysis: its digest}, with one for the settings that every number depends on.
+    """Compute {input of an analysis: its digest}; one input stands for the seed and the settings of intervals.
 
     Raises:
-        ArtifactError: the run lacks a table, or a vector's file is missing or of another run.
+        ArtifactError: the run lacks a table, or a vector's file is missing or belongs to another run.
     """
     if missing := lacking(run, reads):
         raise ArtifactError(f"{run.paths.root} has no {', '.join(missing)}; it has {shorten(run.tables, 40)}.")

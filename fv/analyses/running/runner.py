@@ -1,4 +1,4 @@
-"""Runs an analysis of a run: its flow, its files, its figures."""
+"""Runner of analyses: flow, files and figures."""
 
 import importlib.util
 import json
@@ -35,24 +35,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMS = ("png", "svg")
-"""How each figure is written."""
+"""Formats of each figure's files."""
 log = logging.getLogger(__name__)
 
 
 def run_analysis(name: str, analysis: Analysis, run: LiveRun) -> Any:
-    """Run an analysis of a run into `artifacts/analyses/<name>[/<tag>]/`, unless it is there.
+    """Run an analysis into `artifacts/analyses/<name>[/<tag>]/`, unless it is complete.
 
     Args:
-        name: its name.
-        analysis: its settings.
-        run: the run; its setting `overwrite` says whether to make the analysis again whatever is there.
+        name: the name of the analysis.
+        analysis: the analysis, with its settings.
+        run: the run; with its setting `overwrite`, the analysis is made again even if it is complete.
 
     Returns:
-        what it found, as JSON: `Analysis.summary`.
+        its summary as JSON (`Analysis.summary`).
 
     Raises:
-        ArtifactError: the run has no such results, the analysis is there with other settings, or its files were
-            changed.
+        ArtifactError: the run lacks an input, the analysis was made with other settings, or its files were changed.
         FvError: as the analysis does.
     """
     folder = run.paths.analysis(name)
@@ -65,7 +64,7 @@ def run_analysis(name: str, analysis: Analysis, run: LiveRun) -> Any:
 
 
 def _due(name: str, analysis: Analysis, run: LiveRun, place: Place) -> dict[str, str] | None:
-    """The inputs of an analysis that is to be made; None where it is there, made of the run's results."""
+    """The inputs of an analysis that is to be made; None if it is complete and up to date."""
     inputs = inputs_of(run, analysis.reads)
     settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
     if run.settings.overwrite:
@@ -99,11 +98,11 @@ def _make(name: str, analysis: Analysis, run: LiveRun, place: Place, inputs: dic
 
 
 def analysis_flow(name: str, analysis: Analysis, run: LiveRun) -> Flow[Tables]:
-    """Makes the tables of an analysis.
+    """Make the tables of an analysis.
 
     Args:
-        name: what the analysis is called.
-        analysis: its settings.
+        name: the name of the analysis.
+        analysis: the analysis, with its settings.
         run: the run.
     """
     jobs = [_job(name, analysis, run, unit) for unit in analysis.units(run)]
@@ -118,7 +117,7 @@ def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
 
 
 def _job(name: str, analysis: Analysis, run: LiveRun, unit: Any) -> Job:
-    """One piece of an analysis, a JSON value."""
+    """Make the job of one unit of an analysis."""
     of_relation = isinstance(unit, str) and unit != EVERYTHING
     called = UnitName(name, unit if of_relation else "", "" if of_relation else _label(unit))
 
@@ -145,12 +144,12 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _remove(place: Place) -> None:
-    """Remove the files of the analysis as it was made before: other settings may give other files."""
+    """Remove the old files of the analysis: with other settings it may write other files."""
     if not place.record.exists():
         return
     try:
         names = [*read_record(place.record, AnalysisRecord).outputs]
-    except ArtifactError:  # its files are not known then, and nothing that is read names them
+    except ArtifactError:  # the old files are not known, and no record names them
         names = []
     place.begin()
     for name in names:
@@ -173,6 +172,6 @@ def _save(figure: "Figure", path: Path) -> None:
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "function-vectors"}), warnings.catch_warnings():
-        # Of a letter that the font lacks, PNG shows a box; SVG holds the letter itself.
+        # If the font lacks a letter, PNG shows a box, and SVG holds the letter itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

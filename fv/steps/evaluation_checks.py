@@ -1,4 +1,4 @@
-"""The refusal of evaluations that could choose nothing."""
+"""Checks of evaluations, made before anything is computed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,16 +14,16 @@ def refuse_unfit_evaluation(
     analyses: Mapping[str, Analysis],
     cells: Sequence[Cell] | None,
 ) -> None:
-    """Refuse, before anything is computed, what could not be evaluated afterwards.
+    """Refuse an evaluation that could not be finished.
 
     Args:
-        evaluation: the settings.
-        injection: the settings.
-        analyses: {name: analysis} of those that are named.
-        cells: its layers and alphas; None for all layers of a model that is not loaded.
+        evaluation: the settings of the evaluation.
+        injection: the settings of the injection.
+        analyses: {name: analysis} of the named analyses.
+        cells: the layers and alphas; None for all layers of a model that is not loaded.
 
     Raises:
-        ConfigError: a choice would have no trials to be made on, or an analysis cannot be made as it is set.
+        ConfigError: there are no trials to choose among cells on, or the settings of an analysis are not possible.
     """
     if not evaluation.dev_fraction and (cells is None or len(cells) > 1 or len(injection.k or []) > 1):
         count = "all" if cells is None else len(cells)

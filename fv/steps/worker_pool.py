@@ -1,4 +1,4 @@
-"""A run's workers: they go on with its steps until units are missing, compute these, and go on."""
+"""Workers of a run: one runs its steps until units are missing, all compute these units, and so on."""
 
 import logging
 import time
@@ -25,18 +25,18 @@ from fv.runs.paths import RunPaths
 
 WORKER = "fv.steps.worker:Worker"
 ADVANCE = ("Run", "next units")
-"""Whose task it is to go on with steps, and what its stage is called."""
+"""Step and stage of the task of running steps, as records name them."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Workers:
+class WorkerPool:
     """The workers of a run. This process loads no weights.
 
     Attributes:
-        config: the configuration, as workers get it.
-        paths: the run's.
-        run_tasks: the cluster's workers.
+        config: the workers' configuration.
+        paths: the paths of the run.
+        run_tasks: gives tasks to the cluster's workers.
     """
 
     config: Config
@@ -47,10 +47,10 @@ class Workers:
         """Run steps to their end.
 
         Args:
-            steps: {step, or name of an analysis: whether to make it again whatever is there}.
+            steps: {step, or name of an analysis: True to make it again even if it is complete}.
 
         Raises:
-            ClusterError: tasks failed, their workers died too often, or what they computed is not there.
+            ClusterError: tasks failed, their workers died too often, or the units that they computed are not found.
         """
         before: list[str] = []
         while missing := self._advanced(steps):
@@ -62,16 +62,16 @@ class Workers:
                 )
             before = keys
             self.run(missing["title"], missing["stage"], tasks_of(missing))
-            # What was thrown away to be made again is not thrown away again.
+            # Steps that have begun again must not be cleared a second time.
             begun = [*steps].index(missing["step"])
             steps = {step: overwrite and i > begun for i, (step, overwrite) in enumerate(steps.items())}
 
     def _advanced(self, steps: Mapping[str, bool]) -> dict[str, Any] | None:
-        """Have one worker go on with steps.
+        """Let one worker run steps until units are missing.
 
         Returns:
-            the step that could not go on, and the units that it lacks; None at the end of all steps. What was said
-            before counts where all of these units are missing still.
+            the step that cannot continue, and its missing units; None at the end of all steps. The recorded answer to
+            the same request is reused if all its units are still missing.
         """
         made_with = digest_of([self.config.resolved(), files_as_they_are(self.config.model), code_digest()])
         task = Task("advance", {"do": "advance", "steps": dict(steps), "made_with": made_with})
@@ -83,10 +83,10 @@ class Workers:
         return self.run(*ADVANCE, [task])[task.name]
 
     def run(self, step: str, name: str, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Have the tasks of a stage done.
+        """Let workers do the tasks of a stage.
 
         Returns:
-            {name of a task: what its worker said of what it made}.
+            {name of a task: its result}.
 
         Raises:
             ClusterError: tasks failed, or their workers died too often.
@@ -105,7 +105,7 @@ class Workers:
         return {record.task: record.result for record in found}
 
     def folder(self, step: str, name: str) -> Path:
-        """Where the records of a stage are; those of a tag have a place of their own."""
+        """The folder of a stage's records; each tag has its own."""
         tag = self.paths.tag if step != "StepD" else None
         return self.paths.stages / safe_name("-".join([step, name, *([tag] if tag else [])]).replace(" ", "_"))
 
@@ -117,38 +117,38 @@ class Workers:
         first, logs = failed[0], self.paths.logs / "workers"
         count = f"{len(failed)} of {n_tasks} tasks failed ({step}, {name}). " if n_tasks > 1 else ""
         raise ClusterError(
-            f"{count}{first.task} on {first.host}: {first.error[0]} (Logs are in {logs}.) What was finished is kept; "
-            "the same command goes on from there."
+            f"{count}{first.task} on {first.host}: {first.error[0]} (Logs are in {logs}.) Finished work is kept; "
+            "the same command continues from there."
         )
 
 
 @contextmanager
-def workers_of(config: Config) -> Iterator[Workers]:
-    """The workers of a run, for as long as the block lasts; a second command of this machine waits for it.
+def worker_pool(config: Config) -> Iterator[WorkerPool]:
+    """Run the workers of a run while the block lasts; a second command on this machine waits.
 
     Raises:
-        ClusterError: the cluster is not to be had.
-        ConfigError: there is no such cluster.
+        ClusterError: the cluster is not available.
+        ConfigError: the settings name no cluster.
     """
     cluster, paths = config.cluster, RunPaths.of(config)
     if not isinstance(cluster, Cluster):
         raise ConfigError("cluster=none computes in this process, and has no workers.")
     threads = config.compute.threads or cluster.threads()
-    # As small as may be: a unit a pass, so that there are enough of them for all workers.
+    # Units are as small as possible, one per pass, so that there are enough for all workers.
     unit_trials = config.compute.unit_trials or 1
-    told = replace(config, compute=replace(config.compute, threads=threads, unit_trials=unit_trials))
+    settings = replace(config, compute=replace(config.compute, threads=threads, unit_trials=unit_trials))
     root = paths.root.absolute()
-    spec = WorkerSpec(WORKER, told, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
+    spec = WorkerSpec(WORKER, settings, root, code_digest(), Path.cwd(), {"FV_CACHE_DIR": str(cache_root().absolute())})
     paths.cluster.mkdir(parents=True, exist_ok=True)
     with run_lock(paths.root):
         kind = type(cluster).__name__.lower()
         log.info("%d workers (cluster=%s) compute the units of %s; this process waits.", cluster.workers, kind, root)
         with cluster.running(spec) as run_tasks:
-            yield Workers(told, RunPaths(root, paths.tag), run_tasks)
+            yield WorkerPool(settings, RunPaths(root, paths.tag), run_tasks)
 
 
 def tasks_of(missing: Mapping[str, Any]) -> list[Task]:
-    """The tasks that compute missing units: of a job, as many at once as it says."""
+    """Make the tasks that compute missing units; a task holds as many units of a job as the job computes at once."""
     common = {"do": "compute", **{name: missing[name] for name in ("title", "about", "number")}}
     found = []
     for _, own in groupby(missing["units"], lambda unit: unit["job"]):

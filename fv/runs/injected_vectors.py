@@ -1,4 +1,4 @@
-"""The vectors that Step6 injects, and the relations that each is evaluated on."""
+"""Vectors that Step6 injects, and the relations that each is evaluated on."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -28,17 +28,20 @@ log = logging.getLogger(__name__)
 def vectors_of(
     injection: InjectionConfig, ranking: Ranking, paths: RunPaths, lm: LanguageModel, stepd: StepdResults
 ) -> list[Vector]:
-    """The vectors that `injection` names, by kind, source and k: StepE's, a file's, or one for each `injection.k`.
+    """Make the vectors that `injection` names: those of StepE or of a file, or one for each `injection.k`.
 
     Args:
         injection: the settings.
-        ranking: how heads are ranked.
-        paths: the run's.
+        ranking: the ranking of heads.
+        paths: the paths of the run.
         lm: the model.
         stepd: StepD's results.
 
+    Returns:
+        the vectors, ordered by kind, source and k.
+
     Raises:
-        ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads were swept than a k.
+        ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads than a k were swept.
     """
     if injection.k is None:
         fvs, snapshot = injection.fvs, stepd.snapshot
@@ -53,7 +56,7 @@ def vectors_of(
 
 
 def outlines_of(injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
-    """The vectors of `vectors_of` without their values: neither the model nor a file is needed.
+    """Make the vectors of `vectors_of` without their values, which needs neither the model nor a file.
 
     Raises:
         ConfigError: `injection.fv_source_qid` is not in the snapshot.
@@ -72,7 +75,7 @@ def _outlines(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[V
 
 
 def stored_vectors_of(injection: InjectionConfig, stored: Mapping[str, Vector], snapshot: Snapshot) -> list[Vector]:
-    """The vectors of `vectors_of` where StepE's files hold them all: no `injection.k`, and no vector of another file.
+    """Take the vectors of `vectors_of` from StepE's: there is no `injection.k`, and no vector of another file.
 
     Args:
         injection: the settings.
@@ -85,7 +88,7 @@ def stored_vectors_of(injection: InjectionConfig, stored: Mapping[str, Vector], 
 def _stored_vectors(
     fv: str, injection: InjectionConfig, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot
 ) -> list[Vector]:
-    """The vectors of one `injection.fv` that StepE made, or the one in a file."""
+    """Read the vectors of one `injection.fv`, from StepE's files or from the file of `injection.fv_path`."""
     outlines = _outlines(fv, injection, snapshot)
     if fv == "file":
         found = read_vector(Path(str(injection.fv_path)), lm)
@@ -114,10 +117,10 @@ def _sources(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[tu
 
 
 def plan_of(scope: EvalScopeConfig, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:
-    """Each vector with the relations it is evaluated on.
+    """Pair each vector with the relations that it is evaluated on.
 
     Raises:
-        ConfigError: no relation has eval trials, or the scope names one that has none.
+        ConfigError: no relation has eval trials, or the scope names a relation without any.
     """
     known = [q_id for q_id in snapshot.qids if snapshot.of(q_id, snapshot.eval_split)]
     for q_id in sorted(set(snapshot.qids) - set(known)):

@@ -1,4 +1,7 @@
-"""Who has the model between steps and jobs. Imports no torch: an entrypoint makes a holder before it reads settings."""
+"""Model holder: keeps the model between steps and jobs.
+
+Imports no torch: an entrypoint makes a holder before it reads settings.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class ModelHolder:
-    """Keeps the last model it loaded, for whoever owns it and as long as they do.
+    """Keeps the model that it loaded last.
 
-    Give one holder to steps that follow one another, and the model is loaded once.
+    Steps that get the same holder load the model once.
     """
 
     def __init__(self) -> None:
@@ -24,21 +27,21 @@ class ModelHolder:
         self._lm: LanguageModel | None = None
 
     def of(self, config: Config, fresh: bool = False) -> LanguageModel:
-        """The model of `config`: the one at hand if its settings, device and dtype are the same, else loaded now.
+        """Load the model of `config`, unless it is loaded already with the same settings, device and dtype.
 
-        The model at hand is let go before another is loaded; a caller that still refers to it keeps it in memory.
-        A self-check that was skipped at load is made up for by the first `config` that asks for it. One that the same
-        model passed before counts (`fv.interventions.proofs`), unless a `fresh` one is asked for.
+        The old model is released before another is loaded; a caller that still refers to it keeps it in memory. If
+        the self-check was skipped at load, the first `config` that requests it runs it. A recorded pass of the same
+        model counts (`fv.interventions.proofs`), unless a `fresh` self-check is requested.
 
         Raises:
-            ModelError: it cannot be found, is of an unknown family, or fails its self-check.
+            ModelError: the model cannot be found, has an unknown family, or fails its self-check.
         """
         from fv.interventions.loading import load_configured
         from fv.interventions.proofs import proof_of
         from fv.interventions.selfcheck import SKIPPED
 
         compute = config.compute
-        # A copy: whoever changes `config` afterwards does not change what was loaded.
+        # A copy: later changes of `config` must not change the settings of the loaded model.
         wanted = {**asdict(config.model), "device": compute.device, "dtype": compute.dtype}
         if self._lm is None or self._made_of != wanted:
             if self._lm is not None:

@@ -1,6 +1,6 @@
-"""The settings and files that decide the outputs of StepE and Step6 (spec section 4).
+"""Settings and files that decide the outputs of StepE and Step6 (spec section 4).
 
-StepD's are in `fv.runs.completeness`.
+For StepD see `fv.runs.completeness`.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ def stats_settings(stats: StatsConfig) -> dict[str, Any]:
 
 
 def stepe_settings(config: Config) -> dict[str, Any]:
-    """The settings that decide what StepE writes."""
+    """The settings that decide StepE's outputs."""
     score, injection = config.score, config.injection
     settings: dict[str, Any] = {"score.key": score.key.value, "score.k": score.k}
     settings["score.aie_leave_one_out"] = score.aie_leave_one_out
@@ -36,35 +36,35 @@ def stepe_settings(config: Config) -> dict[str, Any]:
 
 
 def aie_settings(score: ScoreConfig) -> dict[str, Any]:
-    """The settings that decide an AIE subset's package."""
+    """The settings that decide the package of an AIE subset."""
     return {"qids": score.aie_qids, "score_key": score.key.value, "k": score.k, "fv": score.aie_fv}
 
 
 def aie_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path:
-    """The folder of an AIE subset's package: `artifacts/aie/<aie_id>/` (spec section 4.1)."""
+    """The folder of the package of an AIE subset: `artifacts/aie/<aie_id>/` (spec section 4.1)."""
     aie_id = digest_of([aie_settings(score), stepd["cie_scores.csv"]])[:16]
     return paths.artifacts / "aie" / aie_id
 
 
 def step6_settings(config: Config) -> dict[str, Any]:
-    """The settings that decide what Step6 writes."""
+    """The settings that decide Step6's outputs."""
     evaluation = replace(config.evaluation, conditions=dict(providers_of(config.evaluation.conditions)))
     values = replace(config, evaluation=evaluation).resolved()
-    skipped = ("quick_eval", "fv_path")  # the first is StepE's; the file itself is among the inputs, by its hash
+    skipped = ("quick_eval", "fv_path")  # the first decides StepE only; the file is among the inputs, by its hash
     settings = {f"injection.{key}": value for key, value in values["injection"].items() if key not in skipped}
     for group in ("eval_scope", "evaluation"):
         settings |= {f"{group}.{key}": value for key, value in values[group].items()}
-    # What decides results is what `auto` comes to, and not how it is said.
+    # The resolved scope decides results, not the word `auto`.
     mode, injection = settings.pop("eval_scope.mode"), config.injection
     settings["eval_scope"] = scope_of_kinds(mode, injection.fvs, injection.fv_source_qid)
     return settings | stats_settings(config.stats)
 
 
 def step6_inputs(injection: InjectionConfig, paths: RunPaths, stepd: StepDRecord) -> dict[str, str]:
-    """{file: SHA-256} of what Step6 reads.
+    """Compute {file: SHA-256} of Step6's inputs.
 
     Raises:
-        ArtifactError: a vector's file is missing, was changed, or is of another run.
+        ArtifactError: a vector's file is missing, was changed, or belongs to another run.
     """
     snapshot = {SNAPSHOT: stepd.outputs[SNAPSHOT]}
     return {**snapshot, **vector_inputs(injection, paths, snapshot), STEPD: digest_of(stepd.outputs)}

@@ -1,4 +1,4 @@
-"""Which settings mend what a library refuses, where its message cannot know how it came to be asked."""
+"""Remedies for the library's errors: the settings to change, which the library itself does not know."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ from fv.errors import (
     SpecError,
 )
 
-ADVICE: Mapping[type[FvError], str] = {
+REMEDIES: Mapping[type[FvError], str] = {
     DevTrialsError: (
         "Trials are sampled by data.n_eval_trials_per_q and cut by injection.n_eval, relations are named by data.qids, "
         "the share is evaluation.dev_fraction."
     ),
     NormsError: (
-        "A StepD of an older version did not measure them: run StepD again with overwrite=true, or say "
+        "A StepD of an older version did not measure them: run StepD again with overwrite=true, or set "
         "injection.alpha_unit=vector."
     ),
     EngineError: "The engine is compute.sweep.",
@@ -30,7 +30,7 @@ ADVICE: Mapping[type[FvError], str] = {
     ),
     MemoryLackError: (
         "Finished units are kept. Fewer examples are data.n_demos, the format is compute.dtype with "
-        "compute.strict=false, and compute=cuda_sharded takes all GPUs that there are (docs/engine.md)."
+        "compute.strict=false, and compute=cuda_sharded uses all GPUs (docs/engine.md)."
     ),
     ScopeError: (
         "A relation's own vector is injection.fv=qid injection.fv_source_qid=<q_id>; relations to evaluate on are "
@@ -41,9 +41,9 @@ ADVICE: Mapping[type[FvError], str] = {
 
 
 @contextmanager
-def with_settings() -> Iterator[None]:
-    """Add to an error of the library which settings would mend it; also a decorator."""
+def with_remedies() -> Iterator[None]:
+    """Add its remedy to an error of the library; also a decorator."""
     try:
         yield
-    except tuple(ADVICE) as error:
-        raise type(error)(f"{error} {ADVICE[type(error)]}") from error
+    except tuple(REMEDIES) as error:
+        raise type(error)(f"{error} {REMEDIES[type(error)]}") from error
