@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeConfig
+from summaries import made_summary
 
 from fv.evaluation.caveats import says_nothing
 from fv.evaluation.summary import records
@@ -11,7 +12,6 @@ from fv.files import read_json
 from fv.report.findings import finding_of
 from fv.report.page_tables import tables_of
 from fv.report.results import RunResults
-from fv.report.summary import Summary
 from fv.report.terminal import print_report
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
@@ -79,7 +79,7 @@ def test_answers_are_counted_by_the_metric_that_a_relation_is_led_by(lead: str, 
         for fv, name, share in (("", "zero_shot", 0.0), ("q", "fv", 0.25))
     ]
     row = {"fv": "q", "eval_qid": "q", "baseline_accuracy": 0.5, "injected_accuracy": 1.0}
-    summary = Summary({"relations": [{"eval_qid": "q", "lead_metric": lead}], "held_out": held_out})
+    summary = made_summary(relations=[{"eval_qid": "q", "lead_metric": lead}], held_out=held_out)
     assert summary.answered(row) == due
 
 

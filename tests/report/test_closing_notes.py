@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import MakeConfig
+from summaries import made_summary
 
 from fv.files import read_json
 from fv.report.closing_notes import baselines_that_win, effects_in_words
@@ -28,7 +29,7 @@ def summary_of(
         {**where, "condition": "few_shot_corrupted_fv", "metrics": {"top1": {"mean": corrupted_fv}}},
     ]
     chosen = [{"fv": "q", "eval_qid": "q", "fv_kind": "qid", "fv_source": "q"}]
-    return Summary({"chosen": chosen, "contrasts": contrasts, "held_out": held_out})
+    return made_summary(chosen=chosen, contrasts=contrasts, held_out=held_out)
 
 
 def chosen_rows(*rows: tuple[str, str, str, str]) -> Summary:
@@ -36,7 +37,7 @@ def chosen_rows(*rows: tuple[str, str, str, str]) -> Summary:
     chosen = [dict(zip(("fv", "fv_kind", "fv_source", "eval_qid"), row, strict=True)) for row in rows]
     metrics = {"logprob": {"mean": -1.0, "ci_high": 1.0}}
     ahead = {"condition": "fv", "minus": "few_shot", "subset": "all", "n_draws": 1, "metrics": metrics}
-    return Summary({"chosen": chosen, "contrasts": [{**row, **ahead} for row in chosen], "held_out": []})
+    return made_summary(chosen=chosen, contrasts=[{**row, **ahead} for row in chosen])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def with_headline(**ends: tuple[float | None, float | None]) -> Summary:
     """Relations' own vectors with the intervals of their Δ log p; of None, no row."""
     chosen = [{"fv": q, "eval_qid": q, "fv_kind": "qid", "fv_source": q} for q in ends]
     rows = [{"fv": q, "eval_qid": q, **dict(zip(HEADLINE, own, strict=True))} for q, own in ends.items()]
-    return Summary({"chosen": chosen, "headline": rows})
+    return made_summary(chosen=chosen, headline=rows)
 
 
 def test_vectors_that_do_not_raise_the_answer_are_named_by_what_they_do() -> None:
@@ -129,7 +130,7 @@ def test_vectors_that_do_not_raise_the_answer_are_named_by_what_they_do() -> Non
 
 def test_results_without_a_headline_have_no_such_words() -> None:
     summary = with_headline(a=(-0.4, -0.1))
-    assert effects_in_words(Summary({"chosen": summary.values["chosen"]})) == []
+    assert effects_in_words(made_summary(chosen=summary.values.chosen)) == []
 
 
 @pytest.mark.parametrize(
