@@ -75,7 +75,7 @@ def run_stepe(config: Config, models: ModelHolder | None = None, driver: Driver 
             _write_vectors(due.run, place)
         if due and due.subset:
             write_subset(due.run, due.subset)
-    analyse_after("StepE", due.run.read_anew() if due else LiveRun.of(config, models.of, driver))
+        analyse_after("StepE", due.run.read_anew() if due else LiveRun.of(config, models.of, driver))
     return paths.stepe
 
 
