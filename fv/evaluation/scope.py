@@ -40,7 +40,7 @@ def scope_of_kinds(mode: str, kinds: Sequence[str], source_qid: str | None) -> s
 
     Args:
         mode: the mode.
-        kinds: the kinds of the vectors, `injection.fv` as a list.
+        kinds: the kinds of the vectors.
         source_qid: the relation of a vector from a file, if any.
     """
     if mode != ScopeMode.auto:

@@ -15,8 +15,6 @@ from fv.models.language_model import LanguageModel
 class Compute:
     """Settings of how a model is run: speed, memory and display. Results depend on them by rounding only.
 
-    In a run, these are the settings `compute.sweep`, `compute.max_rows` and `compute.keep_mb`.
-
     Attributes:
         engine: `shared_prefix`, `expanded` (any family), `naive` (one forward per edit), or `auto`: the fastest engine
             that is exact for the model's family.
