@@ -48,13 +48,14 @@ def keys_of(settings: Any, prefix: str = "") -> Iterator[str]:
             yield from keys_of(value, f"{prefix}{own.name}.")
 
 
+GROUPS = [own.name for own in fields(Config) if is_dataclass(getattr(Config(), own.name))] + ["analysis"]
 # `compute` is an argument of the library, too.
-GROUPS = {own.name for own in fields(Config) if is_dataclass(getattr(Config(), own.name))} - {"compute"} | {"analysis"}
+GIVEN = sorted({*GROUPS, *PLANNED} - {"compute"})
 FORBIDDEN = re.compile(
     "|".join(
         (
             rf"(?<!fv\.)\b(?:{'|'.join(map(re.escape, keys_of(Config())))})\b",
-            rf"\b(?:{'|'.join(sorted({*GROUPS, *PLANNED}))})(?:\.[a-z_]+)*\s*=",
+            rf"\b(?:{'|'.join(GIVEN)})(?:\.[a-z_]+)*\s*=",
             r"StepD|StepE|Step6|entrypoint|\brun_id\b|results_dir|overwrite=|\btag=",
         )
     )
