@@ -27,8 +27,10 @@ WORDS = [name for name in NAMES if re.fullmatch(r"[a-z_0-9]{2,}", name)]
 @pytest.fixture(scope="module")
 def said_in_code() -> set[str]:
     """Every name, and every text, that stands in the library's code."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "fv").rglob("*.py")]
-    return {text for tree in trees for node in ast.walk(tree) for text in vars(node).values() if isinstance(text, str)}
+    paths = [*(ROOT / "fv").rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    texts = {text for tree in trees for node in ast.walk(tree) for text in vars(node).values() if isinstance(text, str)}
+    return texts | {path.stem for path in paths}  # a provider of conditions goes by the name of its module
 
 
 def test_there_are_names_of_every_kind() -> None:

@@ -1,4 +1,4 @@
-"""What the null has to do: StepD and Step6 of one relation, again and again (`fv.evaluation.null`)."""
+"""Price of the null: every draw measures heads and evaluates their vector (`fv.evaluation.null`)."""
 
 from dataclasses import replace
 
