@@ -23,6 +23,7 @@ from fv.runs.analysis_files import META
 from fv.runs.completeness import is_complete
 from fv.runs.identity import flat
 from fv.runs.live_run import LiveRun
+from fv.runs.locks import run_lock
 from fv.runs.machine import machine_settings, now, versions
 from fv.runs.outputs import Outputs
 from fv.runs.records import AnalysisRecord, read_record
@@ -57,19 +58,20 @@ def run_analysis(name: str, analysis: Analysis, run: LiveRun) -> Any:
     folder = run.paths.analysis(name)
     of_all_tags = not run.paths.tag and analysis.after != "Step6"
     place = Place(f"The analysis {name}", run.paths, folder / META, folder / "analysis.log", on_all_pages=of_all_tags)
-    with step(place, lambda: _due(name, analysis, run, place)) as inputs:
-        if inputs:
-            _make(name, analysis, run, place, inputs)
+    with run_lock(run.paths.root, shared=True):
+        inputs = inputs_of(run, analysis.reads)  # refused before the analysis has a folder
+        with step(place, lambda: None if _is_made(name, analysis, run, place, inputs) else inputs) as due:
+            if due:
+                _make(name, analysis, run, place, due)
     return read_json(folder / f"{name}.json")
 
 
-def _due(name: str, analysis: Analysis, run: LiveRun, place: Place) -> dict[str, str] | None:
-    """The inputs of an analysis that is to be made; None if it is complete and up to date."""
-    inputs = inputs_of(run, analysis.reads)
-    settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
+def _is_made(name: str, analysis: Analysis, run: LiveRun, place: Place, inputs: dict[str, str]) -> bool:
+    """True if the analysis is there, made from these inputs, and is not to be made again."""
     if run.settings.overwrite:
-        return inputs
-    return None if is_complete(place.title, place.record, AnalysisRecord, settings, inputs, defaults) else inputs
+        return False
+    settings, defaults = _settings(name, analysis), _settings(name, type(analysis)())
+    return is_complete(place.title, place.record, AnalysisRecord, settings, inputs, defaults)
 
 
 def _make(name: str, analysis: Analysis, run: LiveRun, place: Place, inputs: dict[str, str]) -> None:
