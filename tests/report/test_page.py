@@ -194,7 +194,7 @@ def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refus
         f"{kind}_0{n}" for kind in ("layers", "trials") for n in (2, 3)
     }
     assert {"heads", "contrasts", "transfer", "cosines", "cost", "head_count", "layers_01", "trials_01"} <= svg
-    with pytest.raises(FvError, match=r"'gif' is not one of svg, pdf, png\."):
+    with pytest.raises(FvError, match=r"formats='gif' must be one of svg, pdf, png\."):
         write_page(hostile_run, ("gif",))
 
 
