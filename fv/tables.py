@@ -53,7 +53,7 @@ def stacked(rows: Sequence[Mapping[str, Any]], blocks: Sequence[Mapping[str, np.
 
 def _repeated(values: Sequence[Any], counts: Sequence[int]) -> "pd.Series[Any]":
     """Each value as often as its count says, (sum of counts,), in the dtype that a concatenation would have."""
-    repeated = np.repeat(np.array([*values, None], dtype=object)[:-1], counts)
+    repeated = np.repeat(_objects(values), counts)
     kinds = {type(value) for value in values}
     if kinds <= {int, float} or len(kinds) == 1:
         dtype = float if float in kinds else next(iter(kinds))
@@ -102,5 +102,9 @@ def _decoded(array: np.ndarray, dtype: str) -> "pd.Series[Any]":
     if array.dtype.kind in "bif":
         return pd.Series(array, dtype=dtype)
     different, where = np.unique(array, return_inverse=True)
-    values = np.array([*(json.loads(str(value)) for value in different), None], dtype=object)[:-1]
-    return pd.Series(values[where], dtype=dtype)
+    return pd.Series(_objects([json.loads(str(value)) for value in different])[where], dtype=dtype)
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    """Values as an array of one dimension, also if they are lists of one length."""
+    return np.fromiter(values, dtype=object, count=len(values))

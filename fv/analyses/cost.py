@@ -34,8 +34,11 @@ class Cost(Analysis):
         return sorted(run.table("held_out_trials")["eval_qid"].unique()) if self.n_texts else []
 
     def compute(self, run: "LiveRun", unit: str) -> "Tables":
+        from fv.evaluation.cost import encoded_alike
+
         trials = run.table("held_out_trials")
-        return {"costs": run.evaluation.costs(unit, run.injected, run.cells, trials, self._texts())}
+        texts = encoded_alike(run.lm, self._texts(), run.snapshot.meta.add_special_tokens)
+        return {"costs": run.evaluation.costs(unit, run.injected, run.cells, trials, texts)}
 
     def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
         from fv.evaluation.tables import cost_table

@@ -15,6 +15,7 @@ from fv.data.trials import Trials
 from fv.errors import ConfigError, one_of, shorten
 from fv.evaluation.caveats import caveats
 from fv.evaluation.conditions import condition_providers, only
+from fv.evaluation.cost import encoded_alike
 from fv.evaluation.evaluation import Evaluation, GridResults, has_choice
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.result import Result
@@ -158,7 +159,8 @@ def _costs(evaluation: Evaluation, found: GridResults, held_out: HeldOutResults,
     if not texts:
         return {}
     trials, qids = held_out.trials, sorted(held_out.trials["eval_qid"].unique())
-    costs = [evaluation.costs(q_id, found.vectors, found.cells, trials, texts) for q_id in qids]
+    ids = encoded_alike(evaluation.lm, texts, evaluation.snapshot.meta.add_special_tokens)
+    costs = [evaluation.costs(q_id, found.vectors, found.cells, trials, ids) for q_id in qids]
     return {"injection_cost": cost_table(pd.concat(costs), trials, evaluation.stats, evaluation.seed)}
 
 

@@ -14,7 +14,7 @@ from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import NormsError
 from fv.evaluation.candidates import CandidatesOfRelations
-from fv.evaluation.cost import conditions_as_run, encoded_alike, injection_cost
+from fv.evaluation.cost import conditions_as_run, injection_cost
 from fv.evaluation.grid import Grid, Scopes, eval_parts, grid_flow, qids_of, trials_of
 from fv.evaluation.held_out import HeldOutRows, HeldOutRun
 from fv.evaluation.held_out_results import HeldOutResults, held_out_results
@@ -152,7 +152,12 @@ class Evaluation:
         )
 
     def costs(
-        self, q_id: str, vectors: Sequence[Vector], cells: Sequence[Cell], trials: pd.DataFrame, texts: Sequence[str]
+        self,
+        q_id: str,
+        vectors: Sequence[Vector],
+        cells: Sequence[Cell],
+        trials: pd.DataFrame,
+        texts: Sequence[Sequence[int]],
     ) -> pd.DataFrame:
         """Measure the changes that a relation's conditions cause in unrelated texts (`cost.injection_cost`).
 
@@ -161,11 +166,10 @@ class Evaluation:
             vectors: the injected vectors.
             cells: the grid's (layer, alpha) cells.
             trials: trial rows of every condition, `HeldOutResults.trials`.
-            texts: one or more texts.
+            texts: token ids of one or more texts (`cost.encoded_alike`).
         """
-        ids = encoded_alike(self.lm, texts, self.snapshot.meta.add_special_tokens)
         parts = conditions_as_run(self.candidates(cells), q_id, vectors, trials)
-        costs = [injection_cost(self.engine, conditions, ids, q_id) for conditions in parts if conditions]
+        costs = [injection_cost(self.engine, conditions, texts, q_id) for conditions in parts if conditions]
         return pd.concat(costs, ignore_index=True)
 
     def transfer(self, found: HeldOutResults, vectors: Sequence[Vector]) -> Tables:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from fv.config import ScoreConfig
 from fv.errors import ConfigError
 from fv.heads.activations import RelationMeans
 from fv.interventions.engine import Head
@@ -25,6 +26,11 @@ class Ranking:
     key: str
     k: int
     leave_one_out: bool = False
+
+    @classmethod
+    def of(cls, score: ScoreConfig) -> "Ranking":
+        """Ranking that the settings name."""
+        return cls(score.key.value, score.k, score.aie_leave_one_out)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ The engine's scores are random, so the chosen cells are spread evenly over the g
 
 import pandas as pd
 
-from fv.evaluation.cost import conditions_as_run, injection_cost
 from fv.evaluation.evaluation import Evaluation
 from fv.evaluation.grid import Scopes
 from fv.heads.ranking import Ranking
@@ -22,7 +21,7 @@ def evaluation_of(load: Workload, engine: PricedEngine) -> Evaluation:
         engine=engine,
         snapshot=load.snapshot,
         settings=load.evaluation,
-        ranking=Ranking(load.score.key.value, load.score.k, load.score.aie_leave_one_out),
+        ranking=Ranking.of(load.score),
         effects=StandInEffects.of_heads(load.lm, load.snapshot, load.heads),
         alpha_unit=load.alpha_unit,
         seed=load.seed,
@@ -45,10 +44,8 @@ def evaluation_stages(load: Workload) -> list[StagePrice]:
     found, rows = pricing.run(flow, "Step6")
     if rows is None or not load.texts:
         return pricing.stages
-    cost, candidates, trials = StagePrice("cost", "units"), evaluation.candidates(found.cells), pd.concat(rows.trials)
+    cost, trials = StagePrice("cost", "units"), pd.concat(rows.trials)
     for q_id in sorted(trials["eval_qid"].unique()):
-        for conditions in conditions_as_run(candidates, q_id, found.vectors, trials):
-            if conditions:
-                injection_cost(pricing.engine, conditions, load.texts, q_id)
+        evaluation.costs(q_id, found.vectors, found.cells, trials, load.texts)
         cost.take(pricing.engine, len(load.texts))
     return [*pricing.stages, *([cost] if cost.units else [])]

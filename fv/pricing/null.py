@@ -13,7 +13,7 @@ from fv.pricing.workload import Workload
 
 
 def null_stage(load: Workload) -> StagePrice:
-    """Every draw of the null; each is a unit."""
+    """Price every draw of the null, one unit each."""
     stage = StagePrice("null", "units")
     qids = qids_of(load.vectors)
     drawn = [qids[i % len(qids)] for i in range(load.null_draws)]
@@ -24,17 +24,14 @@ def null_stage(load: Workload) -> StagePrice:
 
 
 def _draw(load: Workload, q_id: str) -> UnitPrice:
-    """One draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
+    """Price one draw of a relation: heads, the grid of its vector, and its conditions on test trials."""
     one = replace(load, snapshot=load.snapshot.only([q_id]))
     pricing = Pricing(load.engine())
     evaluation = evaluation_of(load, pricing.engine)
     parts = evaluation.parts(load.vectors, load.cells, load.n_eval)
-    # `NullDraws.flow` screens by gradient where it screens; how many heads it verifies is what a run would.
-    score = (
-        verifying(one, n_verified(one))
-        if load.null_screened
-        else replace(load.score, screen=Screen.none, adaptive=False)
-    )
+    score = replace(load.score, screen=Screen.none, adaptive=False)
+    if load.null_screened:
+        score = verifying(one, n_verified(one))  # as many heads as a screened run
     draws = NullDraws(
         evaluation, load.cells, parts, load.heads, score, load.n_eval, load.n_mean_trials, load.null_screened
     )

@@ -143,15 +143,3 @@ def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Pric
 
 def _own_vector(q_id: str, number: int, k: int) -> Vector:
     return Vector(source_name("qid", q_id), "qid", q_id, stand_in_values(number), k)
-
-
-def _check_processor(
-    tflops: float | None, gb_per_s: float | None, disk_gb_per_s: float, workers: Sequence[int]
-) -> None:
-    for name, value in (("tflops", tflops), ("gb_per_s", gb_per_s), ("disk_gb_per_s", disk_gb_per_s)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name}={value!r} must be above 0.")
-    if gb_per_s is not None and tflops is None:
-        raise ConfigError(f"gb_per_s={gb_per_s!r} needs tflops as well: give both.")
-    if not workers or min(workers) < 1:
-        raise ConfigError(f"workers={list(workers)!r} must be numbers of 1 or more, like [1, 8].")

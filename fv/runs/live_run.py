@@ -49,16 +49,24 @@ class LiveRun(Run):
     _read: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config, load: Callable[[Config], LanguageModel], driver: Driver = SERIAL) -> "LiveRun":
-        """Open the run of a configuration; its StepD must have finished (`fv.runs.completeness.finished_stepd`).
+    def of(
+        cls,
+        config: Config,
+        load: Callable[[Config], LanguageModel],
+        driver: Driver = SERIAL,
+        record: StepDRecord | None = None,
+    ) -> "LiveRun":
+        """Open the run of a configuration; its StepD must have finished.
 
         Args:
             config: the configuration.
             load: loads the model of a configuration.
             driver: computes units, or lets workers compute them.
+            record: StepD's record, as `fv.runs.completeness.finished_stepd` checks and reads it; None to read it
+                without that check, after a step that has made it.
         """
         paths = RunPaths.of(config)
-        compute = with_rows_of(config.compute, read_record(paths.stepd_meta, StepDRecord))
+        compute = with_rows_of(config.compute, record or read_record(paths.stepd_meta, StepDRecord))
         settings = replace(config, compute=compute)
         return cls(paths, settings, partial(load, settings), driver)
 

@@ -61,17 +61,6 @@ def keep_log(path: Path) -> None:
 
 
 @contextmanager
-def muted() -> Iterator[None]:
-    """Silence the package's log lines below warnings."""
-    before = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(before)
-
-
-@contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the package's log lines to `path`, including an error that ends the step."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ FV_META = "fv_global_resid_meta.json"
 AIE_META = "fv_meta.json"
 STEP6_META = "eval_meta.json"
 TOP_HEADS = "top_heads.json"
+JOBS = "cells"
+"""Folder of the jobs of a sweep, in Step6's folder."""
 PAGE, FIGURES = "index.html", "figures"
 """Names of a run's page and of its folder of figures."""
 
@@ -39,6 +41,11 @@ class RunPaths:
     @classmethod
     def of(cls, config: Config) -> "RunPaths":
         return cls(Path(config.results_dir) / "relation" / config.run_id, config.tag)
+
+    @property
+    def is_job(self) -> bool:
+        """True if these are the paths of one job of a sweep."""
+        return self.place.partition("/")[0] == JOBS
 
     @property
     def artifacts(self) -> Path:

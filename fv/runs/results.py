@@ -65,13 +65,8 @@ class StepdResults:
 def ranking_of(score: ScoreConfig, injection: InjectionConfig, paths: RunPaths) -> Ranking:
     """Read the ranking of heads that StepE used; if the only vector is a file's, take it from the settings."""
     if injection.fvs == ["file"]:
-        return named_ranking(score)
+        return Ranking.of(score)
     folder = paths.stepe_to_read
     ranked = read_verified(folder, TOP_HEADS, read_record(folder / FV_META, StepERecord).outputs, "StepE")
     with reading(folder / TOP_HEADS):
         return Ranking(ranked["score_key"], ranked["k"], ranked["aie_leave_one_out"])
-
-
-def named_ranking(score: ScoreConfig) -> Ranking:
-    """Make the ranking of heads that the settings name."""
-    return Ranking(score.key.value, score.k, score.aie_leave_one_out)

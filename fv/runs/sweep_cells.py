@@ -11,6 +11,7 @@ import pandas as pd
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
 from fv.runs.outputs import verify_outputs
+from fv.runs.paths import JOBS
 from fv.runs.records import Step6Record, read_record
 from fv.runs.refusals import refuse_difference
 from fv.runs.step6_files import META, SWEPT, read_trial_rows
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def finished_cells(step6: Path) -> list[Path]:
     """Find the folders of finished jobs in a Step6 folder."""
-    return sorted(path.parent for path in (step6 / "cells").glob(f"*/{META}"))
+    return sorted(path.parent for path in (step6 / JOBS).glob(f"*/{META}"))
 
 
 def without_swept(settings: Mapping[str, Any]) -> dict[str, Any]:

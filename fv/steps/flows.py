@@ -34,13 +34,10 @@ def replayed(title: str, written: Hashes | None, config: Config, models: ModelHo
         paths = RunPaths.of(config)
         record = read_record(paths.stepd_meta, StepDRecord)
         config = replace(config, compute=with_rows_of(config.compute, record))
-        store, due = (
-            unit_store(paths, record, config),
-            StepDDue(config, models.of(config), read_snapshot(paths.snapshot)),
-        )
+        store = unit_store(paths, record, config)
+        due = StepDDue(config, models.of(config), read_snapshot(paths.snapshot))
         return Replay(flow_of(due, store), store)
-    finished_stepd(config)
-    run = LiveRun.of(config, models.of)
+    run = LiveRun.of(config, models.of, record=finished_stepd(config))
     if title in FLOWS:
         return Replay(FLOWS[title](run), run.units())
     run = replace(run, unfinished=written)

@@ -25,7 +25,7 @@ from fv.runs.live_run import LiveRun
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
 from fv.runs.machine import start_job
-from fv.runs.paths import FV_META, RunPaths, paths_of_step6, refuse_links, run_folder
+from fv.runs.paths import FV_META, JOBS, RunPaths, paths_of_step6, refuse_links, run_folder
 from fv.runs.records import Step6Record, StepDRecord, read_record
 from fv.runs.refusals import REMEDY, refuse_other_settings
 from fv.runs.step import Place, forget_pages
@@ -67,7 +67,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
     cells = [cell for cell in finished_cells(paths.step6) if without_swept(_record(cell).settings) == base]
     if not cells:
         raise ArtifactError(
-            f"There are no finished cells in {paths.step6 / 'cells'} with these settings. A sweep makes them: "
+            f"There are no finished cells in {paths.step6 / JOBS} with these settings. A sweep makes them: "
             + command("step6", "-m injection.layer=8,12 injection.alpha=1.0,2.0")
         )
     finished_stepd(config)
@@ -151,8 +151,8 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
         results_dir, run_id = str(paths.root.parent.parent), paths.root.name
         config = replace(record.config, results_dir=results_dir, run_id=run_id, tag=paths.tag, overwrite=overwrite)
         start_job(config.seed, config.compute)
-        finished_stepd(config)
-        run = replace(LiveRun.of(config, (models or ModelHolder()).of), paths=paths)
+        models = models or ModelHolder()
+        run = replace(LiveRun.of(config, models.of, record=finished_stepd(config)), paths=paths)
         _write(run, read_rows(found), dict(record))
         log.info("Gathered %d cells into %s", len(found), folder / "eval_summary.json")
     return folder

@@ -15,6 +15,7 @@ from fv.errors import ModelError
 from fv.evaluation.cells import grid
 from fv.evaluation.cost import encoded_alike
 from fv.evaluation.unrelated_texts import read_unrelated
+from fv.heads.ranking import Ranking
 from fv.models.language_model import LanguageModel
 from fv.pricing.priced_model import PricedModel, priced_model, priced_model_of
 from fv.pricing.pricing import Processor, priced
@@ -25,7 +26,6 @@ from fv.pricing.stepd import screened_score
 from fv.pricing.workload import Workload
 from fv.runs.completeness import requested_relations
 from fv.runs.injected_vectors import outlines_of, plan_of
-from fv.runs.results import named_ranking
 from fv.steps.evaluation_checks import refuse_unfit_evaluation
 from fv.steps.price_tables import print_price
 from fv.steps.remedies import with_remedies
@@ -80,7 +80,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         refuse_unfit_evaluation(config.evaluation, injection, analyses, cells)
     stand_in = StandIn.of(lm)
     effects = StandInEffects.of_heads(stand_in, snapshot, heads)
-    ranking = named_ranking(score)
+    ranking = Ranking.of(score)
     effects.heads_of(None, ranking, score.k, name=score.called("k"))
     for k in injection.k or []:
         effects.heads_of(None, ranking, k, name=injection.called("k"))

@@ -24,7 +24,7 @@ from fv.runs.injected_vectors import plan_of, vectors_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
-from fv.runs.paths import RunPaths
+from fv.runs.paths import JOBS, RunPaths
 from fv.runs.records import Step6Record
 from fv.runs.step import Place, step, step_fields
 from fv.runs.step6_files import META, rows_to_grow_from
@@ -73,8 +73,8 @@ def run_step6(
         stepd = finished_stepd(config)
         made_with = {"settings": step6_settings(config), "inputs": step6_inputs(config.injection, paths, stepd)}
         if as_cell:
-            paths = replace(paths, place=f"cells/{digest_of([*made_with.values()])[:16]}")
-        run = replace(LiveRun.of(config, (models or ModelHolder()).of, driver), paths=paths)
+            paths = replace(paths, place=f"{JOBS}/{digest_of([*made_with.values()])[:16]}")
+        run = replace(LiveRun.of(config, (models or ModelHolder()).of, driver, stepd), paths=paths)
         place = Place("Step6", paths, paths.step6 / META, paths.step6 / "step6.log")
         with step(place, lambda: _due(place, config.overwrite, **made_with)) as due:
             if due:
@@ -122,12 +122,12 @@ def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tup
     settings, lm, evaluation = run.settings, run.lm, run.evaluation
     check_tokens(run.snapshot, lm, run.paths.snapshot)
     cells, n_eval = grid(settings.injection, lm.n_layers), settings.injection.n_eval
-    if settings.evaluation.held_out and not run.paths.place:
+    if settings.evaluation.held_out and not run.paths.is_job:
         analyses = analyses_of(settings.analysis)
         refuse_unfit_evaluation(settings.evaluation, settings.injection, analyses, cells)
     vectors = vectors_of(settings.injection, run.ranking, run.paths, lm, run.stepd)
     plan = plan_of(settings.eval_scope, run.snapshot, vectors)
-    if not run.paths.place:
+    if not run.paths.is_job:
         return evaluation.flow(plan, cells, n_eval, known, settings.evaluation.held_out)
     # The choice is made among the cells of all jobs, after they are gathered.
     parts = evaluation.parts(plan, cells, n_eval, choice=True)

@@ -11,13 +11,13 @@ from fv.config import Config
 from fv.evaluation.cells import grid
 from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
+from fv.heads.ranking import Ranking
 from fv.runs.completeness import finished_stepd, is_complete
 from fv.runs.live_run import LiveRun
 from fv.runs.machine import start_job
 from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, StepERecord
-from fv.runs.results import named_ranking
 from fv.runs.step import Place, step, step_fields
 from fv.runs.step_settings import aie_settings, stepe_settings
 from fv.runs.vector_files import FILES
@@ -85,10 +85,11 @@ def _due(config: Config, models: ModelHolder, driver: Driver) -> StepEDue | None
     Raises:
         FvError: StepE has run here with other settings, files were changed, or the subset names an unknown relation.
     """
-    stepd, paths = finished_stepd(config).outputs, RunPaths.of(config)
+    record, paths = finished_stepd(config), RunPaths.of(config)
+    stepd = record.outputs
     verify_outputs(paths.artifacts, stepd, "StepD")
     subset = subset_folder(config.score, paths, stepd)
-    run = LiveRun.of(config, models.of, driver)
+    run = LiveRun.of(config, models.of, driver, record)
     if config.overwrite:
         return StepEDue(run, vectors=True, subset=subset)
     made = is_complete("StepE", paths.stepe / FV_META, StepERecord, stepe_settings(config), stepd)
@@ -98,7 +99,7 @@ def _due(config: Config, models: ModelHolder, driver: Driver) -> StepEDue | None
 
 
 def _write_vectors(run: LiveRun, place: Place) -> None:
-    config, lm, effects, ranking = run.settings, run.lm, run.effects, named_ranking(run.settings.score)
+    config, lm, effects, ranking = run.settings, run.lm, run.effects, Ranking.of(run.settings.score)
     fields = step_fields(config, lm, run.snapshot.meta.add_special_tokens)
     top = TopHeads.of(effects, ranking, config.score.called("k"))
     by_layer, described = top.global_by_layer(lm), top.described(effects)
@@ -123,7 +124,7 @@ def _write_vectors(run: LiveRun, place: Place) -> None:
 def quick_flow(run: LiveRun) -> Flow[tuple[GridResults, HeldOutRows | None]]:
     """Inject the global vector into the eval trials of all relations: the quick evaluation."""
     score, injection = run.settings.score, run.settings.injection
-    ranking = named_ranking(score)
+    ranking = Ranking.of(score)
     values = TopHeads.of(run.effects, ranking, score.called("k")).global_by_layer(run.lm).sum(0)  # (d_model,)
     vector = Vector(source_name("global", None), "global", None, values, score.k)
     cells, evaluation = grid(injection, run.lm.n_layers), run.evaluation_by(ranking)

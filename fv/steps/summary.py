@@ -40,8 +40,7 @@ def write_results(
         FvError: as the analyses do.
     """
     outputs = write_rows(place.folder, found.rows, held_out)
-    is_job = run.paths.place.startswith("cells/")
-    analysed = {} if is_job else analyse_after("Step6", run.read_anew(outputs.hashes()))
+    analysed = {} if run.paths.is_job else analyse_after("Step6", run.read_anew(outputs.hashes()))
     summary = grid_summary(run, found, run.ranking, memory_warnings(fields["computed_with"]))
     values = {**summary.as_json(), **(held_out.summary if held_out else {})}
     if held_out:

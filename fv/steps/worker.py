@@ -68,8 +68,7 @@ class Worker:
                 if step in STEPS:
                     STEPS[step](config, self.models, driver=UntilMissing())
                 else:
-                    finished_stepd(config)
-                    run = LiveRun.of(config, self.models.of, UntilMissing())
+                    run = LiveRun.of(config, self.models.of, UntilMissing(), finished_stepd(config))
                     run_analysis(step, analyses_of(config.analysis)[step], run)
             except UnitsMissing as error:
                 return {"step": step, **_as_json(error.missing)}

@@ -78,7 +78,7 @@ class Estimating(SharedPrefixEngine):
 
 
 def effects_by(lm: EditableModel, trials: fv.Trials, estimate: Estimate, score: ScoreConfig) -> Effects:
-    """What a screen by these estimates finds."""
+    """The effects that a screen by these estimates finds."""
     return effects_of(Measurement(lm, trials.snapshot, ALL, Estimating(lm, estimate), score, seed=3))
 
 

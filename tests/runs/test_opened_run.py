@@ -19,7 +19,7 @@ def test_the_settings_of_a_tag_are_those_that_it_was_made_with(
     run_step6(make_config(*quick, "injection.layer=[0,1]", "tag=more"))
     root = RunPaths.of(config).root
     found = {tag: fv.open_run(root, tag=tag).config for tag in (None, "more")}
-    assert {tag: (own["tag"], own["injection"]["layer"]) for tag, own in found.items()} == {
+    assert {tag: (own.tag, own.injection.layer) for tag, own in found.items()} == {
         None: (None, [0]),
         "more": ("more", [0, 1]),
     }

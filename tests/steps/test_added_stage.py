@@ -29,7 +29,7 @@ AT = {"stop": -1}
 
 
 def with_stage(self: Measurement, q_id: str) -> Flow[Measured]:
-    """What is measured of a relation, and a stage of its own that runs its prompts once more."""
+    """The measurement of a relation, with a stage that runs its prompts once more."""
     measured = yield from MEASURED(self, q_id)
     prompts = [prompt_of(self.lm, self.snapshot, trial, "corrupted") for trial in self.snapshot.of(q_id, "fit")]
 

@@ -16,7 +16,7 @@ from fv.work.flow import Flow, Job, Stage, Unit, finished, together
 from fv.work.store import Arrays, UnitName, UnitStore
 
 Told = Counter[str]
-"""How often each unit was computed."""
+"""The number of times that each unit was computed."""
 
 
 def job(names: Sequence[str], told: Told) -> Job:
