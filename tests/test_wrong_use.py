@@ -154,5 +154,5 @@ def test_a_damaged_file_is_refused_by_name(kind: str, damage: str, held: Noteboo
     held_by["vector" if kind == "effects" else "effects"].save(path) if damage == "other" else held_by[kind].save(path)
     if damage != "other":
         path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"hello")
-    with pytest.raises(fv.FvError, match="file"):
+    with pytest.raises(fv.FvError, match=re.escape(str(path))):
         loads[kind](path)
