@@ -10,9 +10,10 @@ from fv.evaluation.summary import records
 from fv.figures.contrasts import contrast_forest
 from fv.report.about import made_with
 from fv.report.compared import Compared, compare, compared_folder, effect_text
+from fv.report.limits import LIMITS
 from fv.report.page import rendered, write_files
 from fv.report.page_tables import Cell, PageTable, page_table
-from fv.report.pictures import MOST_RELATIONS, Picture
+from fv.report.pictures import Picture
 
 
 def compared_page(config: Config) -> Path:
@@ -32,7 +33,7 @@ def compared_page(config: Config) -> Path:
         mind=compared.to_mind,
         drawn=[],
         n_relations=len(compared.q_ids),
-        most_relations=MOST_RELATIONS,
+        most_relations=LIMITS.relations,
         tables=_tables(compared),
         settings=_side_by_side(compared.settings, compared).to_numpy().tolist(),
         made_with=[(run_id, made_with(facts.run)) for run_id, facts in compared.runs.items()],
@@ -91,7 +92,7 @@ def _pictures(compared: Compared) -> Iterator[Picture]:
     """Per relation, what its vector adds to the prompt without it and beyond each control, one mark a run."""
     levels = {facts.confidence for facts in compared.runs.values()}
     confidence = levels.pop() if len(levels) == 1 else None
-    for number, q_id in enumerate(compared.q_ids[:MOST_RELATIONS], start=1):
+    for number, q_id in enumerate(compared.q_ids[: LIMITS.relations], start=1):
         effects = [row for row in records(compared.effects) if row["relation"] == q_id]
         rows = [
             {"eval_qid": row["run"], "minus": "zero_shot", "mean": row["Δ log p"], "n": row["n"]}

@@ -23,15 +23,13 @@ from fv.report.analysis_figures import analysis_figures
 from fv.report.facts import Facts
 from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
+from fv.report.limits import LIMITS, Limits
 from fv.report.page_tables import tables_of
-from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
+from fv.report.pictures import Picture, pictures_of
 from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import FIGURES, PAGE, RunPaths
 from fv.runs.run import Run, opened
-
-MOST_FINDINGS = 60
-"""Relations with sentences of their own."""
 
 
 def report_page(config: Config) -> Path:
@@ -43,7 +41,7 @@ def report_page(config: Config) -> Path:
     return write_page(opened(RunPaths.of(config)), config.report.formats)
 
 
-def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
+def write_page(run: Run, formats: Sequence[str] = ("svg",), limits: Limits = LIMITS) -> Path:
     """Write `report/index.html` and `report/figures/` into a run's folder, those of a tag into `report/<tag>/`.
 
     The same run gives the same bytes, on the same versions of this project, matplotlib, Jinja2 and itables. What has
@@ -53,6 +51,7 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
         run: the run.
         formats: of the figures' files: svg, pdf, png. In PDF and PNG a letter that DejaVu Sans lacks (Korean, some
             Arabic) is an empty box.
+        limits: how much the page holds.
 
     Returns:
         the page.
@@ -66,8 +65,8 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
         raise FvError(f"formats={list(formats)}: {unknown[0]!r} is none of {', '.join(FORMATS)}.")
     with reading(run.paths.root):
         facts = Facts(run)
-        pictures = pictures_of(facts)
-        html = rendered("page.html", pictures, **_content(facts))
+        pictures = pictures_of(facts, limits)
+        html = rendered("page.html", pictures, **_content(facts, limits))
     return write_files(run.paths.report, html, pictures, formats)
 
 
@@ -96,21 +95,21 @@ def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
     )
 
 
-def _content(facts: Facts) -> dict[str, Any]:
+def _content(facts: Facts, limits: Limits) -> dict[str, Any]:
     run, own = facts.run, records(facts.own)
     return {
         "title": f"{run.config['model']['name']}: {run.config['data']['name']}, seed {run.config['seed']}",
         "tag": run.paths.tag,
         "done": what_was_done(facts),
-        "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[:MOST_FINDINGS]],
-        "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
+        "findings": [(row["eval_qid"], finding_of(facts, row)) for row in own[: limits.findings]],
+        "n_findings_cut": max(0, len(own) - limits.findings),
         "mind": what_to_mind(facts),
         "drawn": list(analysis_figures(run)),
         "n_relations": len(facts.q_ids),
-        "most_relations": MOST_RELATIONS,
-        "most_names": MOST_NAMES,
-        "tables": tables_of(facts),
-        "browser": trial_list(facts),
+        "most_relations": limits.relations,
+        "most_names": limits.names,
+        "tables": tables_of(facts, limits.rows),
+        "browser": trial_list(facts, limits),
         "answers": list(ANSWERS.values()),
         "command": command_of(run),
         "settings": settings_of(run),

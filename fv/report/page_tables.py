@@ -1,5 +1,6 @@
 """Tables of a run's page: what is shown rounded, what it is exactly, and the CSV that downloads it."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -9,12 +10,11 @@ from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.facts import LEAD_CONTRASTS, Facts
+from fv.report.limits import LIMITS
 from fv.report.screened import screen_table
 from fv.report.words import called, number
 from fv.statistics.grouped import SPREAD
 
-MOST_ROWS = 400
-"""Rows of a table on the page; the run's folder has all of them."""
 _CONTRASTED = ("logprob", "logit_difference", "top1", "exact_match")
 _MADE = (
     *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
@@ -65,18 +65,27 @@ class PageTable(NamedTuple):
     cut: int
 
 
-def page_table(name: str, title: str, note: str, table: pd.DataFrame) -> PageTable:
-    """A DataFrame as a table of the page, cut to `MOST_ROWS` rows."""
-    kept = table.head(MOST_ROWS)
+def page_table(name: str, title: str, note: str, table: pd.DataFrame, most: int = LIMITS.rows) -> PageTable:
+    """A DataFrame as a table of the page, cut to the first `most` rows; the run's folder has all of them."""
+    kept = table.head(most)
     rows = [[_cell(value) for value in row] for row in kept.itertuples(index=False)]
     address = "data:text/csv;charset=utf-8," + quote(kept.to_csv(index=False, lineterminator="\n"))
     cut = len(table) if len(table) > len(kept) else 0
     return PageTable(name, title, note, [str(column) for column in table.columns], rows, address, cut)
 
 
-def tables_of(facts: Facts) -> list[PageTable]:
-    """The page's tables: results, every condition, contrasts, transfer, cost, heads, and those of analyses."""
-    found = []
+def tables_of(facts: Facts, most: int = LIMITS.rows) -> list[PageTable]:
+    """The page's tables: results, every condition, contrasts, transfer, cost, heads, and those of analyses.
+
+    Args:
+        facts: of the run.
+        most: rows of each.
+    """
+    return [page_table(*each, most) for each in _tables(facts)]
+
+
+def _tables(facts: Facts) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Name, title, note and rows of each table."""
     if len(facts.own):
         note = (
             "One row a relation, its own vector. Each number is of the test trials; n is how many there are. The norm "
@@ -84,14 +93,14 @@ def tables_of(facts: Facts) -> list[PageTable]:
         )
         if exact := [q_id for q_id in facts.own["eval_qid"] if facts.closing.lead(q_id) != "top1"]:
             note += f" Accuracy is exact match in {', '.join(exact)}, where first tokens collide."
-        found.append(page_table("results", "Results", note, _results(facts)))
+        yield "results", "Results", note, _results(facts)
     if len(facts.held_out):
         rows = facts.of_own(facts.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
         note = (
             "Every way to run a relation's test prompts, draws averaged (docs/methods.md, Conditions). fv_minus is the "
             "vector's log p minus the condition's."
         )
-        found.append(page_table("conditions", "Every condition", note, rows.drop(columns="fv")))
+        yield "conditions", "Every condition", note, rows.drop(columns="fv")
     if len(facts.contrasts):
         columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", *SPREAD]
         note = (
@@ -99,34 +108,35 @@ def tables_of(facts: Facts) -> list[PageTable]:
             "how the difference spreads over them; draw_min is that from the best draw."
         )
         rows = facts.contrasts[facts.contrasts["metric"].isin(_CONTRASTED)]
-        found.append(page_table("contrasts", "Contrasts", note, rows[columns]))
+        yield "contrasts", "Contrasts", note, rows[columns]
     if len(transfer := facts.table("transfer")):
         note = "Each vector on each relation's test trials, at the cell chosen for the pair."
-        found.append(page_table("transfer", "Transfer", note, transfer))
+        yield "transfer", "Transfer", note, transfer
     if len(cost := facts.of_own(facts.table("injection_cost"), unpaired=True)):
         columns = ["eval_qid", "condition", "draw", "n", "mean", "ci_low", "ci_high", "layer", "alpha", "norm"]
         note = "KL divergence of next-token probabilities on unrelated texts, in nats; n is the number of texts."
-        found.append(page_table("injection_cost", "Cost", note, cost[columns]))
+        yield "injection_cost", "Cost", note, cost[columns]
     if len(facts.heads):
         note = "The best heads of each ranking, and how often each is among the top k when trials are drawn again."
-        found.append(page_table("heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")))
+        yield "heads", "Heads", note, facts.heads[facts.heads["chosen"]].drop(columns="chosen")
     if facts.screen:
         note = (
             "How estimated and measured effects agree over the heads that were measured, and over those of them that "
             "were drawn at random; at most which share of the heads left may belong to the top k. "
             f"{facts.screen['what_the_bound_does_not_say']}"
         )
-        found.append(page_table("screen", "Screen", note, screen_table(facts.screen)))
+        yield "screen", "Screen", note, screen_table(facts.screen)
     others = [name for name in facts.run.tables if name not in _MADE]
-    return found + [_further(facts, name) for name in others]
+    for name in others:
+        yield _further(facts, name)
 
 
-def _further(facts: Facts, name: str) -> PageTable:
+def _further(facts: Facts, name: str) -> tuple[str, str, str, pd.DataFrame]:
     """A table that the page knows nothing of, such as an analysis' own."""
     makers = [analysis for analysis, made in facts.run.analyses.items() if name in made.table_names]
     maker = name.rpartition("/")[0] or next(iter(makers), "")
     note = f"Made by the analysis {called(maker)}." if maker else "A further table."
-    return page_table(name.replace("/", "_"), called(name), note, facts.table(name))
+    return name.replace("/", "_"), called(name), note, facts.table(name)
 
 
 def _results(facts: Facts) -> pd.DataFrame:

@@ -21,15 +21,14 @@ from fv.figures.inclusion import inclusion_probabilities
 from fv.figures.transfer import transfer_heatmap
 from fv.figures.trials import before_and_after
 from fv.report.facts import LEAD_CONTRASTS, Facts
+from fv.report.limits import LIMITS, Limits
 from fv.vectors.names import GLOBAL
 
-MOST_RELATIONS = 12
-"""Relations with figures, panels or rows of their own."""
-MOST_NAMES = 60
-"""Relations in a matrix."""
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
 """Inches; of a figure with more names than one column has room for."""
+_IN_A_COLUMN = 12
+"""Names that one column has room for."""
 
 
 class Picture(NamedTuple):
@@ -51,11 +50,15 @@ class Picture(NamedTuple):
         return bool(self.figure.get_size_inches()[0] > COLUMN)
 
 
-def pictures_of(facts: Facts) -> list[Picture]:
-    """Every figure that the run has tables for; per relation, those of the first `MOST_RELATIONS`."""
-    shown = facts.q_ids[:MOST_RELATIONS]
-    of_heads = (_heads(facts, shown), _stability(facts), _shared_heads(facts))
-    of_vectors = (_head_counts(facts), _contrasts(facts, shown), _transfer(facts), _cosines(facts), _cost(facts, shown))
+def pictures_of(facts: Facts, limits: Limits = LIMITS) -> list[Picture]:
+    """Every figure that the run has tables for; per relation, those of the first relations within the limits."""
+    shown = facts.q_ids[: limits.relations]
+    in_matrix = dict(list(facts.relation_of_vector.items())[: limits.names])
+    of_heads = (_heads(facts, shown), _stability(facts), _shared_heads(facts, limits.names))
+    of_vectors = (
+        *(_head_counts(facts), _contrasts(facts, shown), _transfer(facts, in_matrix), _cosines(facts, in_matrix)),
+        _cost(facts, shown),
+    )
     return list(itertools.chain(*of_heads, *of_vectors, _of_relations(facts, shown)))
 
 
@@ -93,10 +96,10 @@ def _stability(facts: Facts) -> Iterator[Picture]:
         )
 
 
-def _shared_heads(facts: Facts) -> Iterator[Picture]:
+def _shared_heads(facts: Facts, most: int) -> Iterator[Picture]:
     if facts.heads.empty or len(facts.q_ids) < 2:
         return
-    rankings = list(facts.q_id_of_ranking)[:MOST_NAMES]
+    rankings = list(facts.q_id_of_ranking)[:most]
     own = facts.heads[facts.heads["ranking"].isin(rankings) & facts.heads["chosen"]]
     yield Picture(
         "shared_heads",
@@ -144,8 +147,9 @@ def _contrasts(facts: Facts, shown: list[str]) -> Iterator[Picture]:
         )
 
 
-def _transfer(facts: Facts) -> Iterator[Picture]:
-    transfer, relation = facts.table("transfer"), _in_matrix(facts)
+def _transfer(facts: Facts, relation: dict[str, str]) -> Iterator[Picture]:
+    """Of relations' own vectors: {vector's name: its relation}."""
+    transfer = facts.table("transfer")
     if transfer.empty or len(relation) < 2:
         return
     rows = transfer[transfer["fv"].isin(relation) & transfer["eval_qid"].isin(relation.values())]
@@ -160,13 +164,8 @@ def _transfer(facts: Facts) -> Iterator[Picture]:
         )
 
 
-def _in_matrix(facts: Facts) -> dict[str, str]:
-    """{name of a relation's own vector: the relation}, as many as a matrix shows."""
-    return dict(list(facts.relation_of_vector.items())[:MOST_NAMES])
-
-
-def _cosines(facts: Facts) -> Iterator[Picture]:
-    cosines, relation = facts.table("fv_cosines"), _in_matrix(facts)
+def _cosines(facts: Facts, relation: dict[str, str]) -> Iterator[Picture]:
+    cosines = facts.table("fv_cosines")
     if cosines.empty or len(relation) < 2:
         return
     # By place: a vector may be called fv, too.
@@ -224,4 +223,4 @@ def _of_relations(facts: Facts, shown: list[str]) -> Iterator[Picture]:
 
 
 def _width(n_names: int) -> float:
-    return _WIDE if n_names > MOST_RELATIONS else COLUMN
+    return _WIDE if n_names > _IN_A_COLUMN else COLUMN

@@ -22,10 +22,12 @@ from hostile_texts import ANSWERS, NAMES
 from page_reader import Page
 
 from fv.errors import ArtifactError, FvError
-from fv.report import page_tables, pictures, trial_list
 from fv.report.facts import Facts
 from fv.report.findings import what_was_done
+from fv.report.limits import Limits
 from fv.report.page import write_page
+from fv.report.page_tables import tables_of
+from fv.report.pictures import pictures_of
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
@@ -107,7 +109,7 @@ def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page
 
 
 def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_run: Run) -> None:
-    (shown,) = [table for table in page_tables.tables_of(Facts(hostile_run)) if table.name == "contrasts"]
+    (shown,) = [table for table in tables_of(Facts(hostile_run)) if table.name == "contrasts"]
     at = {name: shown.header.index(name) for name in ("minus", "n_draws", "draw_sd", "draw_min", "draw_max")}
     random = [row for row in shown.rows if row[at["minus"]].text == "random_vector"]
     assert random and {row[at["n_draws"]].exact for row in random} == {"20"}
@@ -183,13 +185,10 @@ def test_the_page_of_a_small_run_is_small(html: str) -> None:
 
 
 @pytest.mark.slow
-def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(
-    hostile_run: Run, html: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(hostile_run: Run, html: str) -> None:
     folder = hostile_run.paths.root / "report" / "figures"
     svg = {path.stem for path in folder.glob("*.svg")}
-    monkeypatch.setattr(pictures, "MOST_RELATIONS", 1)
-    write_page(hostile_run, ("png",))
+    write_page(hostile_run, ("png",), Limits(relations=1))
     assert {path.stem for path in folder.glob("*.png")} == svg - {
         f"{kind}_0{n}" for kind in ("layers", "trials") for n in (2, 3)
     }
@@ -199,20 +198,16 @@ def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refus
 
 
 @pytest.mark.slow
-def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_tables, "MOST_ROWS", 5)
-    monkeypatch.setattr(trial_list, "MOST_TRIALS", 6)
-    monkeypatch.setattr(trial_list, "MOST_LETTERS", 10)
-    monkeypatch.setattr(pictures, "MOST_RELATIONS", 2)
-    monkeypatch.setattr(pictures, "MOST_NAMES", 2)
-    sizes = {each.name: len(each.figure.table) for each in pictures.pictures_of(Facts(hostile_run))}
+def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run) -> None:
+    limits = Limits(relations=2, names=2, findings=1, rows=5, trials=6, letters=10)
+    sizes = {each.name: len(each.figure.table) for each in pictures_of(Facts(hostile_run), limits)}
     assert sizes["transfer"] == sizes["cosines"] == sizes["shared_heads"] == 4
-    html = write_page(hostile_run).read_text(encoding="utf-8")
+    html = write_page(hostile_run, limits=limits).read_text(encoding="utf-8")
     cut = Page(html)
     assert len(cut.cells["contrasts"]) == 5 and "The first 5 of" in html
     assert len(cut.cells["trials"]) == 6 and "6 of 12 trials" in html
     assert {row[0][0] for row in cut.cells["trials"]} == {*NAMES}
-    assert "… [cut:" in html
+    assert "… [cut:" in html and "2 further relations are in the tables only." in html
     assert not any(own.get("id") == "figure-layers_03" for _, own in cut.elements)
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm, t, ttest_1samp
 
-import fv.statistics.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
 from fv.seeding import generator_for
@@ -238,13 +237,10 @@ def test_a_series_estimates_do_not_depend_on_the_others_in_the_call(method: Boot
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("most", [1, 650, 5_000])
-def test_how_many_numbers_are_held_at_once_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, method: BootstrapMethod, most: int
-) -> None:
+def test_how_many_numbers_are_held_at_once_changes_nothing(method: BootstrapMethod, most: int) -> None:
     stats, values = replace(QUICK, method=method), some_values(7, 10)
     whole = bytes_of(estimate_means(values, stats, 0, "x"))
-    monkeypatch.setattr(fv.statistics.intervals, "MOST_NUMBERS", most)
-    assert bytes_of(estimate_means(values, stats, 0, "x")) == whole
+    assert bytes_of(estimate_means(values, stats, 0, "x", most_numbers=most)) == whole
 
 
 def test_the_same_seed_and_purpose_give_the_same_bytes_and_others_other_resamples() -> None:

@@ -74,19 +74,23 @@ def submit(doing: Sequence[Doing], logs: Path, parameters: Mapping[str, Any]) ->
     return names
 
 
-def alive() -> set[str]:
+def alive(tries: int = TRIES, between: float = BETWEEN_TRIES) -> set[str]:
     """The jobs of this user that wait or run. Asks Slurm, not submitit, which without accounting cannot tell.
+
+    Args:
+        tries: how often Slurm is asked until it answers.
+        between: seconds from one to the next.
 
     Raises:
         ClusterError: Slurm does not answer, for a while.
     """
     told = ""
-    for _ in range(TRIES):
+    for _ in range(tries):
         found = subprocess.run(QUEUE, capture_output=True, text=True, check=False)
         if found.returncode == 0:
             return queued(found.stdout)
         told = found.stderr.strip()
-        time.sleep(BETWEEN_TRIES)
+        time.sleep(between)
     raise ClusterError(f"Slurm does not say who is at work: {told}. The same command goes on once it does.")
 
 
