@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 from commands import ROOT
 from conftest import MakeConfig
+from tiny_runs import TinyRun
 
 import fv
 from entrypoints.command_line import plugged_in
@@ -41,9 +42,9 @@ WORDS = [name for name in NAMES if re.fullmatch(r"[a-z_0-9]{2,}", name)]
 
 
 @pytest.fixture
-def screened_run(make_config: MakeConfig, tiny_overrides: list[str]) -> Run:
+def screened_run(tiny_run: TinyRun) -> Run:
     """StepD of a run whose heads were screened."""
-    config = make_config(*tiny_overrides, "score.screen=gradient", "score.verify_random=2")
+    config = tiny_run({"score.screen": "gradient", "score.verify_random": 2})
     run_stepd(config)
     return open_run(RunPaths.of(config).root)
 
@@ -70,9 +71,10 @@ def words_of(value: Any) -> Iterator[str]:
 def words_of_run(run: Run) -> set[str]:
     """The columns of a run's tables and the keys of its records, and the texts in both."""
     tables = [run.table(name) for name in run.tables]
-    texts = [table[column] for table in tables for column in table.select_dtypes(["object", "string"])]
+    columns = {str(column) for table in tables for column in table}
+    texts = {str(text) for table in tables for text in table.select_dtypes(["object", "string"]).to_numpy().ravel()}
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (run.paths.root / "artifacts").rglob("*.json")]
-    return {*words_of(records)} | {str(each) for found in (*tables, *texts) for each in found}
+    return columns | texts | {*words_of(records)}
 
 
 def words_of_settings() -> set[str]:

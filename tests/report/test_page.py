@@ -20,6 +20,7 @@ from commands import ROOT
 from conftest import MakeConfig
 from hostile_texts import ANSWERS, NAMES
 from page_reader import Page
+from tiny_runs import Settings, TinyRun
 
 from fv.errors import ArtifactError, FvError
 from fv.report.facts import Facts
@@ -119,7 +120,7 @@ def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_
 
 
 def test_what_is_read_rounds_what_it_is_exactly(page: Page) -> None:
-    cells = [cell for rows in page.cells.values() for row in rows for cell in row if cell[1] is not None]
+    cells = [(text, exact) for rows in page.cells.values() for row in rows for text, exact in row if exact is not None]
     assert len(cells) > 100
     for text, exact in cells:
         assert abs(float(text.replace("−", "-")) - float(exact)) <= max(0.0051, 1e-5 * abs(float(exact)))
@@ -223,8 +224,8 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
+def test_a_grid_alone_says_that_it_has_no_answers(tiny_run: TinyRun) -> None:
+    config = tiny_run({"injection.fv": "all_qids", "eval_scope.mode": "all_qids", "stats.n_resamples": 100})
     run_pipeline(config)
     html = write_page(open_run(RunPaths.of(config).root)).read_text(encoding="utf-8")
     assert "No answers were taken" in html and "Step6 ran its grid alone" in html
@@ -232,18 +233,18 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
 
 
 @pytest.mark.parametrize(
-    ("settings", "told", "untold"),
+    ("changes", "told", "untold"),
     [
-        ([], "Dev trials chose layer and strength among 3 cells; the numbers are of other trials", "fit trials"),
-        (["injection.layer=1"], "Layer 1 and α = 1 were given, not chosen; the numbers are of all test", "Dev trials"),
-        (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),
-        (["data.split=shared"], "All of them are fit trials, which chose the heads and made the vectors", "given"),
+        ({}, "Dev trials chose layer and strength among 3 cells; the numbers are of other trials", "fit trials"),
+        ({"injection.layer": 1}, "Layer 1 and α = 1 were given, not chosen; the numbers are of all test", "Dev trials"),
+        ({"injection.layer": 1, "injection.k": [1, 2]}, "Dev trials chose the number of heads; the", "fit trials"),
+        ({"data.split": "shared"}, "All of them are fit trials, which chose the heads and made the vectors", "given"),
     ],
 )
 def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(
-    make_config: MakeConfig, tiny_overrides: list[str], settings: list[str], told: str, untold: str
+    tiny_run: TinyRun, changes: Settings, told: str, untold: str
 ) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", *settings)
+    config = tiny_run({"injection.fv": "all_qids", "eval_scope.mode": "all_qids"}, changes)
     run_pipeline(config)
     said = " ".join(what_was_done(Facts(open_run(RunPaths.of(config).root))))
     assert told in said and untold not in said

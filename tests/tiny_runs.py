@@ -1,0 +1,87 @@
+"""Configurations of runs that take a second, made of the settings' classes without Hydra."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from fv.analyses import analyses_of, known_analyses
+from fv.config import Config
+from fv.config.overrides import shown_value
+from fv.evaluation.conditions import providers_of
+from fv.runs.moved import nested
+
+Settings = Mapping[str, Any]
+"""{dotted key of a setting: value}; `analysis` names the analyses, in place of those that are run by default, and what
+is set of others says nothing."""
+
+QUICK: Settings = {
+    "run_id": "r",
+    "model.name": "tiny",
+    "data.name": "small",
+    "compute.selfcheck": False,
+    "compute.threads": 1,
+    "report.page": "none",
+}
+"""What every small run has: one thread, no self-check, no page."""
+GRID: Settings = {
+    "data.n_trials_per_q": 3,
+    "data.n_demos": 3,
+    "data.n_eval_trials_per_q": 3,
+    "score.k": 3,
+    "injection.fv": "global",
+    "evaluation.held_out": False,
+}
+"""Few trials, and one vector's grid of layers alone."""
+
+
+class TinyRun:
+    """The configurations of one small run, each with changes of its own.
+
+    `tiny_run({"injection.layer": [0, 1]}, tag="two")` is one of them, `tiny_run.but(…)` is another run that starts from
+    these settings, and `tiny_run.words(…)` gives the same to a command.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = dict(settings)
+
+    def __call__(self, *changes: Settings, **more: Any) -> Config:
+        return configured(self.but(*changes, **more).settings)
+
+    def but(self, *changes: Settings, **more: Any) -> "TinyRun":
+        settings = dict(self.settings)
+        for each in (*changes, more):
+            settings |= each
+        return TinyRun(settings)
+
+    def words(self, *changes: Settings, **more: Any) -> list[str]:
+        settings = self.but(*changes, **more).settings
+        analyses = [f"analysis.{name}." for name in settings.get("analysis", known_analyses())]
+        return ["model=local"] + [
+            f"{key}={shown_value(key, _plain(value))}"
+            for key, value in settings.items()
+            if not key.startswith("analysis.") or key.startswith(tuple(analyses))
+        ]
+
+
+TinyRunIn = Callable[[Path], TinyRun]
+"""A small run of `QUICK` in a folder of results."""
+
+
+def configured(settings: Settings) -> Config:
+    """The configuration with these settings; every other one has its default."""
+    given = nested({key: _plain(value) for key, value in settings.items() if key != "analysis"})
+    named = settings.get("analysis", [name for name, analysis in known_analyses().items() if analysis.default])
+    of_analyses = given.pop("analysis", {})
+    evaluation = given.get("evaluation", {})
+    conditions = providers_of(evaluation.get("conditions", {}))
+    analyses = analyses_of({name: of_analyses.get(name, {}) for name in named})
+    return TypeAdapter(Config).validate_python(
+        {**given, "evaluation": {**evaluation, "conditions": conditions}, "analysis": analyses}
+    )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else deepcopy(value)
