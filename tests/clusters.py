@@ -16,6 +16,7 @@ from fv.cluster.work.cluster import Cluster, RunStage
 from fv.cluster.work.records import Record
 from fv.cluster.work.stage import Stage, Work
 from fv.cluster.work.working import do
+from fv.config import Config
 
 
 @dataclass
@@ -42,6 +43,12 @@ class Shuffled(Cluster):
                 yield record
 
         yield run
+
+
+def seen_by(config: Config) -> list[str]:
+    """The stages that the run's `Shuffled` did."""
+    assert isinstance(config.cluster, Shuffled)
+    return config.cluster.seen
 
 
 @contextmanager

@@ -114,8 +114,9 @@ def test_a_sound_combination_is_taken_as_it_is_given(kind: type, given: dict[str
 )
 @pytest.mark.parametrize("key", ["run_id", "tag"])
 def test_a_name_that_could_leave_its_folder_is_refused(key: str, name: str) -> None:
+    given: dict[str, Any] = {key: name}
     with pytest.raises(ConfigError, match=f"^{key}="):
-        Config(**{key: name})  # type: ignore[arg-type]
+        Config(**given)
 
 
 @given(st.text(max_size=8))
@@ -136,7 +137,7 @@ def test_a_tag_cannot_be_one_of_the_runs_own_files(tag: str) -> None:
 
 # Screened heads
 
-SCREENED = {"screen": c.Screen.gradient, "k": 3}
+SCREENED: dict[str, Any] = {"screen": c.Screen.gradient, "k": 3}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from entrypoints.launchers import PLUGINS, jobs_at_once
 from entrypoints.sweeps import UNKNOWN
 
 NUMBERS = ("cie_scores.csv", "fv_by_layer.pt", "step6/eval_summary.json", "step6/eval_trials.jsonl")
-ALONE = {"OMP_NUM_THREADS": "1"}
+ALONE: dict[str, Any] = {"OMP_NUM_THREADS": "1"}
 """Starts a command as a process of its own: a forked one would wait for the processes that a launcher leaves idle."""
 
 

@@ -1,6 +1,6 @@
 """Settings that went by other keys are read as what they stood for."""
 
-from fv.config import Config, EvaluationConfig
+from fv.config import Config, EvaluationConfig, plain
 from fv.evaluation import providers_of
 from fv.runs.identity import as_recorded, flat
 from fv.runs.moved import under_todays_keys
@@ -75,4 +75,4 @@ def test_conditions_that_went_by_another_name_are_read_by_todays() -> None:
     assert as_recorded(recorded, asked) == {**asked, "evaluation.conditions.random_vector.draws": 7}
     older = Config().resolved()
     kept = config_of({"config": {**older, "evaluation": {**older["evaluation"], **recorded["evaluation"]}}})
-    assert providers_of(kept.evaluation.conditions)["random_vector"].draws == 7
+    assert plain(providers_of(kept.evaluation.conditions)["random_vector"])["draws"] == 7
