@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,8 @@ class TinyRun:
         return TinyRun(settings)
 
     def words(self, *changes: Settings, **more: Any) -> list[str]:
-        settings = self.but(*changes, **more).settings
-        analyses = [f"analysis.{name}." for name in settings.get("analysis", known_analyses())]
-        return ["model=local"] + [
-            f"{key}={shown_value(key, _plain(value))}"
-            for key, value in settings.items()
-            if not key.startswith("analysis.") or key.startswith(tuple(analyses))
-        ]
+        settings = _said(self.but(*changes, **more).settings)
+        return ["model=local", *(f"{key}={shown_value(key, value)}" for key, value in settings.items())]
 
 
 TinyRunIn = Callable[[Path], TinyRun]
@@ -71,17 +67,32 @@ TinyRunIn = Callable[[Path], TinyRun]
 
 
 def configured(settings: Settings) -> Config:
-    """The configuration with these settings; every other one has its default."""
-    given = nested({key: _plain(value) for key, value in settings.items() if key != "analysis"})
-    named = settings.get("analysis", [name for name, analysis in known_analyses().items() if analysis.default])
-    of_analyses = given.pop("analysis", {})
-    evaluation = given.get("evaluation", {})
-    conditions = providers_of(evaluation.get("conditions", {}))
-    analyses = analyses_of({name: of_analyses.get(name, {}) for name in named})
-    return TypeAdapter(Config).validate_python(
-        {**given, "evaluation": {**evaluation, "conditions": conditions}, "analysis": analyses}
-    )
+    """The configuration with these settings; every other one has its default.
+
+    Raises:
+        AttributeError: there is no setting of a key.
+    """
+    said = _said(settings)
+    given = nested({key: value for key, value in said.items() if key != "analysis"})
+    evaluation, of_analyses = given.get("evaluation", {}), given.get("analysis", {})
+    given["evaluation"] = {**evaluation, "conditions": providers_of(evaluation.get("conditions", {}))}
+    given["analysis"] = analyses_of({name: of_analyses.get(name, {}) for name in _analyses(settings)})
+    config = TypeAdapter(Config).validate_python(given)
+    for key in said:
+        reduce(_part, key.split("."), config)
+    return config
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else deepcopy(value)
+def _said(settings: Settings) -> dict[str, Any]:
+    """What the settings say, as plain values."""
+    others = tuple(f"analysis.{name}." for name in {*known_analyses()} - {*_analyses(settings)})
+    plain = {key: str(value) if isinstance(value, Path) else deepcopy(value) for key, value in settings.items()}
+    return {key: value for key, value in plain.items() if not key.startswith(others)}
+
+
+def _analyses(settings: Settings) -> list[str]:
+    return settings.get("analysis", [name for name, analysis in known_analyses().items() if analysis.default])
+
+
+def _part(owner: Any, name: str) -> Any:
+    return owner[name] if isinstance(owner, dict) and name in owner else getattr(owner, name)

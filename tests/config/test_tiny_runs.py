@@ -5,6 +5,8 @@ from analysed import ANALYSED
 from conftest import MakeConfig
 from tiny_runs import Settings, TinyRun
 
+from fv.errors import ConfigError
+
 
 @pytest.mark.parametrize(
     "changes",
@@ -24,3 +26,18 @@ def test_settings_make_what_hydra_composes_of_their_words(
     make_config: MakeConfig, tiny_run: TinyRun, changes: Settings
 ) -> None:
     assert tiny_run(changes) == make_config(*tiny_run.words(changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("n_demos", "n_demos"),
+        ("data.n_demo", "n_demo"),
+        ("evaluation.conditions.random_vectors.draws", "random_vectors"),
+        ("evaluation.conditions.random_vector.draw", "draw"),
+        ("analysis.cots.n_texts", "cots"),
+    ],
+)
+def test_a_key_of_no_setting_is_refused(tiny_run: TinyRun, key: str, told: str) -> None:
+    with pytest.raises((AttributeError, ConfigError), match=rf"\b{told}\b"):
+        tiny_run({key: 1})
