@@ -77,7 +77,7 @@ def test_nothing_is_installed_under_names_that_others_may_want(wheel: Installed)
     paths = wheel.run("python", "-m", "pip", "show", "--files", "function-vectors").partition("Files:")[2].split()
     tops = {path.split("/")[0] for path in paths if not path.startswith("..")}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"fv"}
-    assert "fv/conf/base.yaml" in paths and "fv/datasets/relation/default.csv" in paths
+    assert {"fv/conf/base.yaml", "fv/datasets/relation/default.csv", "fv/py.typed", "fv/__init__.pyi"} <= {*paths}
 
 
 def test_every_command_helps_and_knows_its_version(wheel: Installed) -> None:

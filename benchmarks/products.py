@@ -20,8 +20,8 @@ def measure_products(lm: LanguageModel) -> list[dict[str, Any]]:
     rows = []
     for n in ROWS:
         inputs = {width: _random(lm, n, width) for width in {m.in_features for m in maps}}
-        blocks = seconds(lambda inputs=inputs: [m(inputs[m.in_features]) for m in maps])  # type: ignore[misc]
-        readout = seconds(lambda n=n: _readout(lm, _random(lm, n, lm.d_model)))  # type: ignore[misc]
+        blocks = seconds(lambda inputs=inputs: [m(inputs[m.in_features]) for m in maps])  # type: ignore[misc]  # mypy infers no type of a default
+        readout = seconds(lambda n=n: _readout(lm, _random(lm, n, lm.d_model)))  # type: ignore[misc]  # mypy infers no type of a default
         peak = product_speed(lm)
         flops = 2 * n * sum(m.in_features * m.out_features for m in maps)
         vocabulary = 2 * n * lm.d_model * lm.vocabulary

@@ -136,7 +136,7 @@ def measure_startup() -> list[dict[str, Any]]:
         {
             "python -m entrypoints.stepd": name,
             "seconds": seconds(
-                lambda args=args: subprocess.run(  # type: ignore[misc]
+                lambda args=args: subprocess.run(  # type: ignore[misc]  # mypy infers no type of a default
                     [sys.executable, "-m", "entrypoints.stepd", *args], capture_output=True, check=False
                 )
             ),

@@ -39,3 +39,4 @@ from .vectors.function_vector import function_vector as function_vector
 from .vectors.vector import Vector as Vector
 
 __version__: str
+__all__: list[str]

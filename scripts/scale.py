@@ -29,7 +29,7 @@ def prices(shapes: Sequence[str] = SHAPES) -> list[Price]:
     """Price the page's workload at each shape."""
     trials = fv.sample_trials(fv.read_relations(), load_tokenizer(embedded_model()), fit=12)
     known = {"alphas": ALPHAS, "dtype": "bf16", "tflops": TFLOPS, "gb_per_s": GB_PER_S, "workers": WORKERS}
-    return [fv.plan(shape, trials, **known) for shape in shapes]  # type: ignore[arg-type]
+    return [fv.plan(shape, trials, **known) for shape in shapes]  # type: ignore[arg-type]  # each key has its own type
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,25 +3,31 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiny_runs import Settings
+
 from fv.evaluation import condition_providers
 from fv.files import sha256_of
 
-ONE_CONTROL = [
-    "evaluation.conditions.random_vector.draws=2",
-    *(f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vector"),
-]
+ONE_CONTROL: Settings = {
+    "evaluation.conditions.random_vector.draws": 2,
+    **{f"evaluation.conditions.{name}.enabled": False for name in condition_providers() if name != "random_vector"},
+}
 """Of all controls and baselines the one that costs least."""
-TINY = [
-    *("model=local", "model.name=tiny", "run_id=r", "compute.selfcheck=false", "compute.threads=1", "seed=7"),
-    *("data.qids=[antonym,verb_past]", "data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=4"),
-    *("score.k=3", "injection.fv=all_qids", "eval_scope=all_qids", "injection.layer=[0,1]", "stats.n_resamples=100"),
-    *("analysis.cost.n_texts=2", *ONE_CONTROL),
-]
-"""A run of two relations that takes a second."""
-
-
-def tiny_settings(model: Path, csv: Path, results: Path) -> list[str]:
-    return [*TINY, f"model.path={model}", f"data.relation_csv_path={csv}", f"results_dir={results}"]
+ANALYSED: Settings = {
+    "seed": 7,
+    "data.qids": ["antonym", "verb_past"],
+    "data.n_trials_per_q": 3,
+    "data.n_demos": 2,
+    "data.n_eval_trials_per_q": 4,
+    "score.k": 3,
+    "injection.fv": "all_qids",
+    "injection.layer": [0, 1],
+    "eval_scope.mode": "all_qids",
+    "stats.n_resamples": 100,
+    "analysis.cost.n_texts": 2,
+    **ONE_CONTROL,
+}
+"""A run of two relations that takes a second, with all of Step6."""
 
 
 def asked(results: Path, names: Sequence[str], *more: str) -> list[str]:

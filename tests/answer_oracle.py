@@ -1,9 +1,11 @@
 """One full forward under one edit: what scores of answers are compared with."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from fv.interventions.edits import LastTokenEdit, ReplaceResidual, SetHeads
+from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual, SetHeads
 from fv.interventions.hooks import edit_block_output, edit_head_outputs
 from fv.models.language_model import LanguageModel
 
@@ -16,7 +18,7 @@ def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastToken
         edited = residual.clone()
         if isinstance(edit, ReplaceResidual):
             edited[0, at] = (1 - edit.share) * residual[0, at] + edit.share * edit.vector
-        else:
+        elif isinstance(edit, AddVector):
             edited[0, at] = residual[0, at] + edit.vector
         return edited
 
@@ -24,22 +26,22 @@ def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastToken
         return lm.model(input_ids=torch.tensor([ids + behind]), use_cache=False).logits[0, at:]
 
     if isinstance(edit, SetHeads):
-        return set_heads(lm, edit, at, sorted({head.layer for head in edit.heads}), run)
+        return set_heads(lm, edit, at, sorted({layer for layer, _ in edit.heads}), run)
     if edit is None:
         return run()
     with edit_block_output(lm, edit.layer, change):
         return run()
 
 
-def set_heads(lm: LanguageModel, edit: SetHeads, at: int, layers: list[int], run) -> Tensor:
+def set_heads(lm: LanguageModel, edit: SetHeads, at: int, layers: list[int], run: Callable[[], Tensor]) -> Tensor:
     if not layers:
         return run()
 
     def change(head_outputs: Tensor) -> Tensor:
         edited = head_outputs.clone()
-        for head in edit.heads:
-            if head.layer == layers[0]:
-                edited[0, at, lm.head_slice(head.head)] = edit.values[head.layer, head.head]
+        for layer, head in edit.heads:
+            if layer == layers[0]:
+                edited[0, at, lm.head_slice(head)] = torch.as_tensor(edit.values)[layer, head]
         return edited
 
     with edit_head_outputs(lm, layers[0], change):

@@ -16,6 +16,7 @@ from fv.cluster.base.cluster import Cluster, RunTasks
 from fv.cluster.base.records import Record
 from fv.cluster.base.tasks import TaskSet, WorkerSpec
 from fv.cluster.base.worker_process import run_task
+from fv.config import Config
 
 
 @dataclass
@@ -42,6 +43,12 @@ class Shuffled(Cluster):
                 yield record
 
         yield run
+
+
+def seen_by(config: Config) -> list[str]:
+    """The stages that the run's `Shuffled` did."""
+    assert isinstance(config.cluster, Shuffled)
+    return config.cluster.seen
 
 
 @contextmanager

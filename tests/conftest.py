@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from analysed import tiny_settings
+from analysed import ANALYSED
 from commands import ROOT, forbid_users_results, hub
 from hostile_texts import ANSWERS, NAMES
 from hydra import compose, initialize
 from hypothesis import settings
 from shapes import check_shapes
+from tiny_runs import GRID, QUICK, TinyRun, TinyRunIn, configured
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
@@ -30,6 +31,7 @@ from fv.characters import visible
 from fv.cluster import known_clusters
 from fv.config import ComputeConfig, Config, ModelConfig, embedded_model
 from fv.evaluation.conditions import condition_providers
+from fv.interventions.editable import EditableModel
 from fv.interventions.loading import load_configured
 from fv.models import files
 from fv.models.gguf import converted_folder, find_packaged
@@ -61,7 +63,7 @@ def local(path: Path, **settings: Any) -> ModelConfig:
     return ModelConfig(**{"name": "local", "id": None, "path": str(path), "sha256": None, **settings})
 
 
-def load_local(path: Path, compute: ComputeConfig | None = None, **settings: Any) -> LanguageModel:
+def load_local(path: Path, compute: ComputeConfig | None = None, **settings: Any) -> EditableModel:
     return load_configured(local(path, **settings), compute or ComputeConfig())
 
 
@@ -204,21 +206,28 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def tiny_run_in(tiny_llama_folder: Path, small_csv: Path) -> TinyRunIn:
+    """Runs of tiny Llama and three relations, with their results in a folder of choice."""
+    return lambda results: TinyRun(
+        {**QUICK, "model.path": tiny_llama_folder, "data.relation_csv_path": small_csv, "results_dir": results}
+    )
+
+
 @pytest.fixture
-def tiny_overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: tiny Llama, three relations, few trials, one vector's grid, no page."""
-    return [
-        "evaluation=grid",
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "data.name=small", "run_id=r"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path}"),
-        *("compute.selfcheck=false", "compute.threads=1", "report.page=none"),
-        *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3", "score.k=3"),
-        "injection.fv=global",
-    ]
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path: Path) -> TinyRun:
+    """A run that takes a second, in the test's folder: few trials, one vector's grid."""
+    return tiny_run_in(tmp_path).but(GRID)
+
+
+@pytest.fixture
+def tiny_overrides(tiny_run: TinyRun) -> list[str]:
+    """The words that give `tiny_run` to a command."""
+    return tiny_run.words()
 
 
 @pytest.fixture(scope="session")
-def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def hostile_run(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of three relations whose names and answers are hostile, with all of Step6."""
     folder = tmp_path_factory.mktemp("hostile")
     with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
@@ -226,30 +235,36 @@ def hostile_run(make_config: MakeConfig, tiny_llama_folder: Path, tmp_path_facto
         writer.writerow(["q_id", "exA", "exB"])
         for name in NAMES:
             writer.writerows([name, f"<i>{n}</i> in", f"{ANSWERS[n % len(ANSWERS)]} {n}"] for n in range(16))
-    config = make_config(
-        *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
-        *(f"data.relation_csv_path={folder / 'hostile.csv'}", f"results_dir={folder}", "run_id=r"),
-        *("data.n_trials_per_q=4", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *(
-            "analysis.cost.n_texts=2",
-            "injection.fv=all_qids",
-            "eval_scope=all_qids",
-            "injection.layer=[1,2]",
-            "injection.k=[1,3]",
-        ),
-        "stats.n_resamples=100",
+    config = configured(
+        {
+            "model.name": "local",
+            "model.path": tiny_llama_folder,
+            "data.relation_csv_path": folder / "hostile.csv",
+            "data.n_trials_per_q": 4,
+            "data.n_demos": 2,
+            "data.n_eval_trials_per_q": 4,
+            "score.k": 3,
+            "injection.fv": "all_qids",
+            "injection.layer": [1, 2],
+            "injection.k": [1, 3],
+            "eval_scope.mode": "all_qids",
+            "analysis.cost.n_texts": 2,
+            "stats.n_resamples": 100,
+            "compute.selfcheck": False,
+            "compute.threads": 1,
+            "results_dir": folder,
+            "run_id": "r",
+        }
     )
     run_pipeline(config)
     return open_run(RunPaths.of(config).root)
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run with all of Step6 and its analyses, to be copied and not changed."""
     results = tmp_path_factory.mktemp("finished")
-    run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results)))
+    run_pipeline(tiny_run_in(results)(ANALYSED))
     return results / "relation" / "r"
 
 
@@ -260,9 +275,9 @@ def copied_run(finished_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings_of_copy(tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> list[str]:
+def run_of_copy(tiny_run_in: TinyRunIn, tmp_path: Path) -> TinyRun:
     """The settings of `copied_run`."""
-    return tiny_settings(tiny_llama_folder, small_csv, tmp_path)
+    return tiny_run_in(tmp_path).but(ANALYSED)
 
 
 @pytest.fixture(scope="session")

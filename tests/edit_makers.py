@@ -31,13 +31,14 @@ def edits_of(lm: EditableModel, kind: str, seed: int = 0, first: int = 0) -> lis
     added, put = AddVector(second, one), ReplaceResidual(first, other)
     set_heads = SetHeads(((first, 1), (second, 0), (second, 3)), values)
     moved = ReplaceResidual(lm.n_layers - 1, one, share=0.3)
-    return {
+    of_kind: dict[str, list[AnyEdit]] = {
         "add": [added],
         "replace": [put],
         "move": [moved],
         "heads": [set_heads],
         "several": [set_heads, added, ReplaceResidual(second, other, share=0.5), moved],
-    }[kind]
+    }
+    return of_kind[kind]
 
 
 def random_prompts(lm: EditableModel, sizes: Sequence[int], seed: int = 0) -> list[list[int]]:

@@ -41,7 +41,7 @@ def _hooks(lm: LanguageModel, edit: AnyEdit, where: list[int]) -> list[Any]:
 def _set_head(lm: LanguageModel, edit: SetHeads, where: list[int], layer: int, head: int) -> Any:
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         heads = args[0].clone()
-        heads[0, where, head * lm.head_dim : (head + 1) * lm.head_dim] = edit.values[layer, head]
+        heads[0, where, head * lm.head_dim : (head + 1) * lm.head_dim] = torch.as_tensor(edit.values)[layer, head]
         return (heads, *args[1:])
 
     return hook

@@ -18,7 +18,9 @@ class Bent(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return self.projection.weight  # type: ignore[return-value]
+        weight = self.projection.weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     def forward(self, head_outputs: Tensor) -> Tensor:
         return self.projection(self.bend(head_outputs))

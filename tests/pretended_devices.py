@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from accelerate.hooks import (  # type: ignore[import-untyped]  # it ships no types
+    AlignDevicesHook,
+    add_hook_to_module,
+)
 from families import tiny, tiny_editable
 from placement_checks import numbers_of, parts_of, whole_modules
 from torch import Tensor
@@ -53,7 +56,7 @@ class Placed(Tensor):
         return Placed(self.held.clone(), self.device)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's own stub has no `cls`
         return computed(func, args, kwargs or {})
 
 

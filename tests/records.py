@@ -20,7 +20,16 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def write_begun(path: Path, config: Config) -> None:
     """Write the record of a StepD of a configuration that has only begun."""
-    made_with = MadeWith(source="", relations=None)
-    known = {"seed": config.seed, "canonical": config.canonical, "config": config, "made_with": made_with}
-    of_model = {"model": {}, "selfcheck": {}, "spec": SPECS[0]}
-    write_record(path, StepDRecord(**known, **of_model, compute={}, versions={}, started=""))
+    record = StepDRecord(
+        seed=config.seed,
+        canonical=config.canonical,
+        config=config,
+        made_with=MadeWith(source="", relations=None),
+        model={},
+        selfcheck={},
+        spec=SPECS[0],
+        compute={},
+        versions={},
+        started="",
+    )
+    write_record(path, record)

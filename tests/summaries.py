@@ -13,7 +13,7 @@ def made_summary(held_out: Rows = (), contrasts: Rows = (), **parts: Rows) -> Su
     """A summary of rows as `eval_summary.json` has them; values that a row leaves out are not checked."""
     means = [ConditionMeans.model_construct(**{**row, "metrics": _metrics(Estimate, row)}) for row in held_out]
     differences = [Contrast.model_construct(**{**row, "metrics": _metrics(Difference, row)}) for row in contrasts]
-    given = {name: [dict(row) for row in rows] for name, rows in parts.items()}
+    given: dict[str, Any] = {name: [dict(row) for row in rows] for name, rows in parts.items()}
     return Summary(EvalSummary.model_construct(held_out=means, contrasts=differences, **given))
 
 

@@ -63,7 +63,7 @@ def test_everything_that_prints_shows_what_would_act(text: str, capsys: pytest.C
     print_line(text)
     print_text(text)
     print_table(text, (text, "n"), [(text, text)])
-    print_findings([Finding(text, text, text, (text,))])
+    print_findings([Finding(text, text, (text,), text)])
     printed = capsys.readouterr().out
     assert_tame(printed)
     assert printed.splitlines()[0] == visible(text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeConfig
+from tiny_runs import TinyRunIn
 
 import fv
 from fv.models.language_model import LanguageModel
@@ -51,14 +51,20 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def demo_run(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    config = make_config(
-        *("model=local", f"model.path={tiny_llama_folder}", "compute.selfcheck=false", "compute.threads=1"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('demo')}", "run_id=demo"),
-        *("data.n_trials_per_q=2", "data.n_demos=2", "data.n_eval_trials_per_q=3", "score.k=3"),
-        *("analysis.cost.n_texts=0", "injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[1,2]"),
+def demo_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_run_in(tmp_path_factory.mktemp("demo"))(
+        {
+            "model.name": "local",
+            "data.n_trials_per_q": 2,
+            "data.n_demos": 2,
+            "data.n_eval_trials_per_q": 3,
+            "score.k": 3,
+            "injection.fv": "all_qids",
+            "injection.alpha": [1, 2],
+            "eval_scope.mode": "all_qids",
+            "analysis.cost.n_texts": 0,
+        },
+        run_id="demo",
     )
     run_pipeline(config)
     return RunPaths.of(config).root

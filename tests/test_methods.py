@@ -1,18 +1,35 @@
 """docs/methods.md names settings, files and columns that there are, and defines every metric."""
 
 import ast
+import json
+import pkgutil
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import reduce
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from commands import ROOT
 from conftest import MakeConfig
+from tiny_runs import TinyRun
 
+import fv
+from entrypoints.command_line import plugged_in
 from fv.config import Config
-from fv.evaluation.tables import CHANGES, CONTRASTED, LEVELS
+from fv.config.explanations import explanations
+from fv.config.injection import KINDS
+from fv.data.snapshot import WrongOutputs
+from fv.evaluation.conditions import condition_providers
+from fv.evaluation.tables import ANSWER_NEW, CHANGES, CONTRASTED, LEVELS
 from fv.evaluation.trial_rows import METRICS
+from fv.interventions.engine import TargetScores
+from fv.interventions.positions import Positions
+from fv.runs.paths import RunPaths
+from fv.runs.run import Run, open_run
 from fv.statistics.grouped import SPREAD
+from fv.steps.stepd import run_stepd
 
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 NAMES = sorted(set(re.findall(r"`([^`\n]+)`", TEXT)))
@@ -24,13 +41,56 @@ LINKS = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
 WORDS = [name for name in NAMES if re.fullmatch(r"[a-z_0-9]{2,}", name)]
 
 
-@pytest.fixture(scope="module")
-def said_in_code() -> set[str]:
-    """Every name, and every text, that stands in the library's code."""
-    paths = [*(ROOT / "fv").rglob("*.py")]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
-    texts = {text for tree in trees for node in ast.walk(tree) for text in vars(node).values() if isinstance(text, str)}
-    return texts | {path.stem for path in paths}  # a provider of conditions goes by the name of its module
+@pytest.fixture
+def screened_run(tiny_run: TinyRun) -> Run:
+    """StepD of a run whose heads were screened."""
+    config = tiny_run({"score.screen": "gradient", "score.verify_random": 2})
+    run_stepd(config)
+    return open_run(RunPaths.of(config).root)
+
+
+def texts_in(module: Path) -> Iterator[str]:
+    """The texts in a module's code."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def words_of(value: Any) -> Iterator[str]:
+    """The keys of a JSON value, and its texts."""
+    if isinstance(value, dict):
+        yield from value
+        value = [*value.values()]
+    if isinstance(value, list):
+        for each in value:
+            yield from words_of(each)
+    elif isinstance(value, str):
+        yield value
+
+
+def words_of_run(run: Run) -> set[str]:
+    """The columns of a run's tables and the keys of its records, and the texts in both."""
+    tables = [run.table(name) for name in run.tables]
+    columns = {str(column) for table in tables for column in table}
+    texts = {str(text) for table in tables for text in table.select_dtypes(["object", "string"]).to_numpy().ravel()}
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (run.paths.root / "artifacts").rglob("*.json")]
+    return columns | texts | {*words_of(records)}
+
+
+def words_of_settings() -> set[str]:
+    """The parts of settings' keys, the values that one chooses from, and the conditions."""
+    told = explanations(plugged_in=plugged_in())
+    keys = {part for setting in told for part in setting.key.split(".")}
+    return keys | {choice for setting in told for choice in setting.choices} | {*condition_providers()}
+
+
+def words_of_library() -> set[str]:
+    """The names in public classes and in what the page mentions, and values that no run of the tests has."""
+    paths = [name.split(".") for name in NAMES if re.fullmatch(r"fv(\.\w+)+", name)]
+    mentioned = [pkgutil.resolve_name(".".join(path[:n])) for path in paths for n in range(2, len(path) + 1)]
+    public = [getattr(fv, name) for name in fv.__all__]
+    names = {name for each in (*mentioned, *public, TargetScores) for name in dir(each)}
+    return names | {*get_args(WrongOutputs), *Positions, *KINDS, ANSWER_NEW}
 
 
 def test_there_are_names_of_every_kind() -> None:
@@ -64,13 +124,15 @@ def test_every_path_of_the_repository_is_there(name: str) -> None:
     assert (ROOT / name).is_file()
 
 
-def test_every_file_of_a_run_is_one_that_the_code_names(said_in_code: set[str]) -> None:
-    # Tables are named without their ending.
-    assert not [name for name in FILES if not {name, name.split(".")[0]} & said_in_code]
+def test_every_file_is_one_that_a_run_has_or_an_analysis_makes(hostile_run: Run, screened_run: Run) -> None:
+    there = {path.name for run in (hostile_run, screened_run) for path in run.paths.root.rglob("*.*")}
+    made = {f"{text}.csv" for path in (ROOT / "fv" / "analyses").glob("*.py") for text in texts_in(path)}
+    assert sorted({*FILES} - there - made) == []
 
 
-def test_every_column_condition_and_value_is_a_word_of_the_code(said_in_code: set[str]) -> None:
-    assert not [name for name in WORDS if name not in said_in_code]
+def test_every_other_word_is_of_a_run_a_setting_or_the_library(hostile_run: Run, screened_run: Run) -> None:
+    of_runs = words_of_run(hostile_run) | words_of_run(screened_run)
+    assert sorted({*WORDS} - of_runs - words_of_settings() - words_of_library()) == []
 
 
 def test_every_metric_is_defined() -> None:

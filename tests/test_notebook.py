@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY_QIDS, MakeConfig, loaded
+from tiny_runs import TinyRun
 
 import fv
 from fv.config import Config
@@ -80,17 +81,25 @@ def check_result(result: fv.Result, run: fv.Run) -> None:
 
 
 @pytest.fixture
-def tiny_run(make_config: MakeConfig, tiny_overrides: list[str]) -> tuple[Config, fv.Run]:
-    full = ["analysis.cost.n_texts=2", "data.n_eval_trials_per_q=4", "injection.alpha=[1,2]"]
-    tiny = [override for override in tiny_overrides if override != "evaluation=grid"]
-    config = make_config(*tiny, *full, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=2000")
+def full_run(tiny_run: TinyRun) -> tuple[Config, fv.Run]:
+    config = tiny_run(
+        {
+            "data.n_eval_trials_per_q": 4,
+            "injection.fv": "all_qids",
+            "injection.alpha": [1, 2],
+            "eval_scope.mode": "all_qids",
+            "evaluation.held_out": True,
+            "analysis.cost.n_texts": 2,
+            "stats.n_resamples": 2000,
+        }
+    )
     run_pipeline(config)
     return config, fv.open_run(RunPaths.of(config).root)
 
 
 @pytest.mark.slow
-def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(tiny_run: tuple[Config, fv.Run], small_csv: Path) -> None:
-    config, run = tiny_run
+def test_a_notebooks_numbers_are_the_pipelines_to_the_bit(full_run: tuple[Config, fv.Run], small_csv: Path) -> None:
+    config, run = full_run
     lm = loaded(config)
     trials = sampled(config, lm, small_csv, None)
     assert trials.snapshot.trials == run.trials.snapshot.trials

@@ -1,6 +1,7 @@
 """`import fv` is light, and shows the names of its stub."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -30,9 +31,8 @@ def test_importing_loads_nothing_heavy_and_computing_no_matplotlib() -> None:
     assert names == sorted(fv.__all__)
 
 
-def test_the_stub_tells_type_checkers_every_name() -> None:
-    tree = ast.parse(STUB.read_text(encoding="utf-8"))
-    told = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert told == set(fv.__all__) and all(getattr(fv, name) is not None for name in fv.__all__)
-    assert (STUB.parent / "py.typed").exists()
-    assert 25 <= len(fv.__all__) <= 40
+def test_the_stub_tells_type_checkers_what_python_finds() -> None:
+    imports = [node for node in ast.parse(STUB.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    told = {str(alias.asname): (f"fv.{node.module}", alias.name) for node in imports for alias in node.names}
+    for name, (module, own) in told.items():
+        assert getattr(fv, name) is getattr(importlib.import_module(module), own)

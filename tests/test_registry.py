@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plug_ins import install
@@ -30,7 +31,7 @@ def add(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, names: str,
     install(monkeypatch, folder / package, package, modules, GROUP, names)
 
 
-def found(base: type) -> dict[str, str]:
+def found(base: type[Any]) -> dict[str, str]:
     return {name: of.__module__ for name, of in plugged_in(base, "own_of_tests", GROUP).items()}
 
 

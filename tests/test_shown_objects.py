@@ -40,11 +40,16 @@ def test_each_object_is_one_short_line(objects: dict[str, Any], tiny_llama: Lang
     relations = fv.read_relations(names=["antonym"])
     vector = objects["vectors"][0]
     shown = [
-        *(relations, relations["antonym"], fv.Relation("r", (("a\nb", "c" * 500),), 0, 0), fv.Relation("r", (), 0, 0)),
+        *(
+            relations,
+            relations["antonym"],
+            fv.Relation("r", (fv.Pair("a\nb", "c" * 500),), 0, 0),
+            fv.Relation("r", (), 0, 0),
+        ),
         *(objects["trials"], objects["trials"].snapshot, objects["trials"].fit[0]),
         *(objects["effects"], objects["effects"]["r"], objects["effects"].mean(), objects["effects"].origin),
         *(vector, vector.at(layer=1), fv.SetHeads(((1, 0),), torch.zeros(3, 4, 12))),
-        *(fv.ReplaceResidual(1, torch.ones(40)), fv.AddVector(1, [1.0, 2.0])),  # type: ignore[arg-type]
+        *(fv.ReplaceResidual(1, torch.ones(40)), fv.AddVector(1, [1.0, 2.0])),  # type: ignore[arg-type]  # shown, and refused where it would act
         *(fv.Cell(1, 2.0), fv.Head(1, 2), tiny_llama, Identity.of(tiny_llama)),
     ]
     for each in shown:
@@ -63,7 +68,7 @@ def test_a_result_is_a_small_table_of_its_headline(objects: dict[str, Any], monk
     printed = repr(result)
     assert printed == str(result)
     title, *lines = printed.splitlines()
-    assert title == f"Test trials of {result.origin.model}"  # type: ignore[union-attr]
+    assert result.origin is not None and title == f"Test trials of {result.origin.model}"
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines if line.count("  ") > 5][-len(result.headline) :]
     for row, (_, told) in zip(rows, result.headline.iterrows(), strict=True):
         place = [told["fv"], told["eval_qid"], str(told["layer"]), f"{told['alpha']:g}"]

@@ -23,6 +23,21 @@ TILE_LOGITS = 2**18
 """Most rows, and most logits (1 MB in float32), in one tile."""
 
 
+class Tile(NamedTuple):
+    """Size of one read; it changes only rounding.
+
+    Attributes:
+        rows: largest number of rows of one part; parts are read one after the other.
+        logits: largest number of logits in memory, of one part's rows and a range of the vocabulary.
+    """
+
+    rows: int = TILE_ROWS
+    logits: int = TILE_LOGITS
+
+
+TILE = Tile()
+
+
 class TokenReads(NamedTuple):
     """The ratings of a token for each row, and the row's best token; each (n,), on the CPU.
 
@@ -49,37 +64,37 @@ class BestTokens(NamedTuple):
     finite: Tensor
 
 
-def target_scores(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TargetScores:
+def target_scores(lm: LanguageModel, rows: Tensor, targets: Tensor, tile: Tile = TILE) -> TargetScores:
     """Log probability and rank of each row's target, (n,)."""
     with at_hand(lm.unembedding):
-        scored = [_score(lm, *part, ranked=True) for part in _tiled(rows, targets)]
+        scored = [_score(lm, *part, tile, ranked=True) for part in _tiled(rows, targets, tile)]
     return _scores_of(scored)
 
 
-def target_logprobs(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
+def target_logprobs(lm: LanguageModel, rows: Tensor, targets: Tensor, tile: Tile = TILE) -> Tensor:
     """Log probability, (n,) float64 on the CPU, of each row's target, (n,)."""
     with at_hand(lm.unembedding):
-        scored = [_score(lm, *part)[0] for part in _tiled(rows, targets)]
+        scored = [_score(lm, *part, tile)[0] for part in _tiled(rows, targets, tile)]
     return torch.cat(scored).double().cpu()
 
 
-def read_tokens(lm: LanguageModel, rows: Tensor, targets: Tensor) -> TokenReads:
+def read_tokens(lm: LanguageModel, rows: Tensor, targets: Tensor, tile: Tile = TILE) -> TokenReads:
     """Each row's target, (n,), and its best token."""
     with at_hand(lm.unembedding):
-        scored = [_score(lm, *part, ranked=True, wants_best=True) for part in _tiled(rows, targets)]
+        scored = [_score(lm, *part, tile, ranked=True, wants_best=True) for part in _tiled(rows, targets, tile)]
     return TokenReads(_scores_of(scored), torch.cat([best for *_, best in scored]).cpu())
 
 
-def best_tokens(lm: LanguageModel, rows: Tensor) -> BestTokens:
+def best_tokens(lm: LanguageModel, rows: Tensor, tile: Tile = TILE) -> BestTokens:
     """Each row's best token."""
     found = []
     with at_hand(lm.unembedding):
-        for part in _parts(rows):
+        for part in _parts(rows, tile):
             hidden = _normed(lm, part)
             best, count = _Best(hidden), hidden.new_zeros(len(part), dtype=torch.long)
-            for tile, logits in _tiles(lm, hidden):
+            for ids, logits in _tiles(lm, hidden, tile):
                 before = best.logit
-                best.update(tile.start, logits)
+                best.update(ids.start, logits)
                 # The number of tokens with the best logit so far.
                 count = torch.where(best.logit == before, count, 0) + (logits == best.logit[:, None]).sum(-1)
             found.append((best.token, count > 1, best.logit.isfinite()))
@@ -97,21 +112,22 @@ def logits_at(lm: LanguageModel, rows: Tensor, token_ids: Tensor) -> Tensor:
     return logits.to(_exact(logits))
 
 
-def divergences(lm: LanguageModel, own: Tensor, rows: Tensor) -> Tensor:
+def divergences(lm: LanguageModel, own: Tensor, rows: Tensor, tile: Tile = TILE) -> Tensor:
     """KL(own ‖ row) of next-token distributions, in nats, (n,) float64 on the CPU; `own` is one row, (1, d_model)."""
     with at_hand(lm.unembedding):
         hidden = _normed(lm, own)
-        own_total = _log_total(lm, hidden)  # (1, 1)
-        return torch.cat([_divergence(lm, hidden, own_total, part) for part in _parts(rows)]).cpu()
+        own_total = _log_total(lm, hidden, tile)  # (1, 1)
+        found = [_divergence(lm, hidden, own_total, part, tile) for part in _parts(rows, tile)]
+    return torch.cat(found).cpu()
 
 
-def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor) -> Tensor:
+def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor, tile: Tile) -> Tensor:
     hidden = _normed(lm, rows)
     # In float64, because the difference of two large sums may be small.
     total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float64)
     difference = torch.zeros_like(total)  # the mean difference of logits under p
-    for tile, logits in _tiles(lm, hidden):
-        wide, own_logits = logits.double(), lm.logits(own, tile).double()  # (n, width), (1, width)
+    for ids, logits in _tiles(lm, hidden, tile):
+        wide, own_logits = logits.double(), lm.logits(own, ids).double()  # (n, width), (1, width)
         total = torch.logaddexp(total, wide.logsumexp(-1, keepdim=True))
         p = (own_logits - own_total).exp()
         # A token of probability zero adds nothing, whatever its logits are.
@@ -120,16 +136,16 @@ def _divergence(lm: LanguageModel, own: Tensor, own_total: Tensor, rows: Tensor)
     return (difference + total - own_total).clamp_min(0)[:, 0]
 
 
-def _log_total(lm: LanguageModel, hidden: Tensor) -> Tensor:
+def _log_total(lm: LanguageModel, hidden: Tensor, tile: Tile) -> Tensor:
     """Log of the sum of exponentials of all logits, (n, 1) float64."""
     total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float64)
-    for _, logits in _tiles(lm, hidden):
+    for _, logits in _tiles(lm, hidden, tile):
         total = torch.logaddexp(total, logits.double().logsumexp(-1, keepdim=True))
     return total
 
 
 def _score(
-    lm: LanguageModel, rows: Tensor, targets: Tensor, *, ranked: bool = False, wants_best: bool = False
+    lm: LanguageModel, rows: Tensor, targets: Tensor, tile: Tile, *, ranked: bool = False, wants_best: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log probability, rank and tie of each target, and the row's best token, each (n,).
 
@@ -144,15 +160,15 @@ def _score(
     total = torch.zeros_like(target_logit)  # sum of exp(logit - highest)
     reaching = torch.zeros_like(target_logit)  # number of tokens rated as high as the target or higher, itself included
     best = _Best(hidden)
-    for tile, logits in _tiles(lm, hidden):
+    for ids, logits in _tiles(lm, hidden, tile):
         # The target's logit in this tile comes from another product and may differ in its last bit, so it is replaced.
-        inside = ((targets >= tile.start) & (targets < tile.stop)).nonzero()[:, 0]
-        logits[inside, targets[inside] - tile.start] = target_logit[inside, 0]
+        inside = ((targets >= ids.start) & (targets < ids.stop)).nonzero()[:, 0]
+        logits[inside, targets[inside] - ids.start] = target_logit[inside, 0]
         if ranked:
             # Compared into floats, because summing booleans is ten times slower on a CPU.
             reaching += torch.ge(logits, target_logit, out=torch.empty_like(logits)).sum(-1, keepdim=True)
         if wants_best:
-            best.update(tile.start, logits)
+            best.update(ids.start, logits)
         higher = torch.maximum(highest, logits.amax(-1, keepdim=True))
         total = total * (highest - higher).exp() + logits.sub_(higher).exp_().sum(-1, keepdim=True)
         highest = higher
@@ -176,13 +192,13 @@ class _Best:
         self.token = torch.where(better, start + token, self.token)
 
 
-def _tiles(lm: LanguageModel, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _tiles(lm: LanguageModel, hidden: Tensor, tile: Tile) -> Iterator[tuple[slice, Tensor]]:
     """Yield the logits, (n, width), of one range of the vocabulary after the other; the caller may change them."""
-    width = max(1, TILE_LOGITS // max(1, len(hidden)))
+    width = max(1, tile.logits // max(1, len(hidden)))
     for start in range(0, lm.vocabulary, width):
-        tile = slice(start, min(start + width, lm.vocabulary))
-        logits = lm.logits(hidden, tile)
-        yield tile, logits.to(_exact(logits))
+        ids = slice(start, min(start + width, lm.vocabulary))
+        logits = lm.logits(hidden, ids)
+        yield ids, logits.to(_exact(logits))
 
 
 def _normed(lm: LanguageModel, rows: Tensor) -> Tensor:
@@ -195,12 +211,12 @@ def _exact(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def _parts(rows: Tensor) -> tuple[Tensor, ...]:
-    return rows.chunk(-(-len(rows) // TILE_ROWS)) if len(rows) else ()
+def _parts(rows: Tensor, tile: Tile) -> tuple[Tensor, ...]:
+    return rows.chunk(-(-len(rows) // tile.rows)) if len(rows) else ()
 
 
-def _tiled(rows: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(_parts(rows), _parts(targets), strict=True))
+def _tiled(rows: Tensor, targets: Tensor, tile: Tile) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(_parts(rows, tile), _parts(targets, tile), strict=True))
 
 
 def _scores_of(scored: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> TargetScores:

@@ -9,9 +9,10 @@ from fv.config import Config
 from fv.evaluation.summary import records
 from fv.figures.contrasts import contrast_forest
 from fv.report.comparison import Comparison, compare, comparison_folder, effect_text
+from fv.report.limits import LIMITS
 from fv.report.page import rendered, write_files
 from fv.report.page_tables import PageTable, TableCell, page_table
-from fv.report.pictures import MOST_RELATIONS, Picture
+from fv.report.pictures import Picture
 from fv.report.provenance import made_with
 
 
@@ -34,7 +35,7 @@ def comparison_page(config: Config) -> Path:
         mind=comparison.to_mind,
         drawn=[],
         n_relations=len(comparison.q_ids),
-        most_relations=MOST_RELATIONS,
+        most_relations=LIMITS.relations,
         tables=_tables(comparison),
         settings=_side_by_side(comparison.settings, comparison).to_numpy().tolist(),
         made_with=[(run_id, made_with(own.run)) for run_id, own in comparison.runs.items()],
@@ -93,7 +94,7 @@ def _pictures(comparison: Comparison) -> Iterator[Picture]:
     """Figures, one per relation: its vector relative to the zero-shot prompt and to each control, one mark per run."""
     levels = {results.confidence for results in comparison.runs.values()}
     confidence = levels.pop() if len(levels) == 1 else None
-    for number, q_id in enumerate(comparison.q_ids[:MOST_RELATIONS], start=1):
+    for number, q_id in enumerate(comparison.q_ids[: LIMITS.relations], start=1):
         effects = [row for row in records(comparison.effects) if row["relation"] == q_id]
         rows = [
             {"eval_qid": row["run"], "minus": "zero_shot", "mean": row["Δ log p"], "n": row["n"]}

@@ -20,17 +20,15 @@ from fv.files import reading, write_text, write_whole
 from fv.report.analysis_figures import analysis_figures
 from fv.report.findings import finding_of, what_to_mind, what_was_done
 from fv.report.inline_svg import inline_svg
+from fv.report.limits import LIMITS, Limits
 from fv.report.page_tables import tables_of
-from fv.report.pictures import MOST_NAMES, MOST_RELATIONS, Picture, pictures_of
+from fv.report.pictures import Picture, pictures_of
 from fv.report.provenance import command_of, hashes_of, made_with, settings_of
 from fv.report.results import RunResults
 from fv.report.scripts import licence, scripts
 from fv.report.trial_list import ANSWERS, trial_list
 from fv.runs.paths import FIGURES, PAGE, RunPaths
 from fv.runs.run import Run, opened
-
-MOST_FINDINGS = 60
-"""Largest number of relations with sentences of their own."""
 
 
 def report_page(config: Config) -> Path:
@@ -42,7 +40,7 @@ def report_page(config: Config) -> Path:
     return write_page(opened(RunPaths.of(config)), config.report.formats)
 
 
-def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
+def write_page(run: Run, formats: Sequence[str] = ("svg",), limits: Limits = LIMITS) -> Path:
     """Write `index.html` and `figures/` into the run's folder `report/`, or for a tag into `report/<tag>/`.
 
     The same run gives the same bytes, with the same versions of this project, matplotlib, Jinja2 and itables. Steps
@@ -52,6 +50,7 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
         run: the run.
         formats: formats of the figures' files: svg, pdf, png. In PDF and PNG, a letter that DejaVu Sans lacks (Korean,
             some Arabic) is an empty box.
+        limits: the limits of the page.
 
     Returns:
         the page.
@@ -63,8 +62,8 @@ def write_page(run: Run, formats: Sequence[str] = ("svg",)) -> Path:
     check_formats("formats", formats)
     with reading(run.paths.root):
         results = RunResults(run)
-        pictures = pictures_of(results)
-        html = rendered("page.html", pictures, **_content(results))
+        pictures = pictures_of(results, limits)
+        html = rendered("page.html", pictures, **_content(results, limits))
     return write_files(run.paths.report, html, pictures, formats)
 
 
@@ -93,21 +92,21 @@ def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
     )
 
 
-def _content(results: RunResults) -> dict[str, Any]:
+def _content(results: RunResults, limits: Limits) -> dict[str, Any]:
     run, own = results.run, records(results.own)
     return {
         "title": f"{run.config.model.name}: {run.config.data.name}, seed {run.config.seed}",
         "tag": run.paths.tag,
         "done": what_was_done(results),
-        "findings": [(row["eval_qid"], finding_of(results, row)) for row in own[:MOST_FINDINGS]],
-        "n_findings_cut": max(0, len(own) - MOST_FINDINGS),
+        "findings": [(row["eval_qid"], finding_of(results, row)) for row in own[: limits.findings]],
+        "n_findings_cut": max(0, len(own) - limits.findings),
         "mind": what_to_mind(results),
         "drawn": list(analysis_figures(run)),
         "n_relations": len(results.q_ids),
-        "most_relations": MOST_RELATIONS,
-        "most_names": MOST_NAMES,
-        "tables": tables_of(results),
-        "browser": trial_list(results),
+        "most_relations": limits.relations,
+        "most_names": limits.names,
+        "tables": tables_of(results, limits.rows),
+        "browser": trial_list(results, limits),
         "answers": list(ANSWERS.values()),
         "command": command_of(run),
         "settings": settings_of(run),

@@ -1,5 +1,6 @@
 """Tables of a run's page: rounded numbers to read, the exact numbers for sorting, and a CSV to download."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -8,13 +9,12 @@ import pandas as pd
 from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
+from fv.report.limits import LIMITS
 from fv.report.results import LEAD_CONTRASTS, RunResults
 from fv.report.screen import screen_table
 from fv.report.words import called, number
 from fv.statistics.grouped import SPREAD
 
-MOST_ROWS = 400
-"""Largest number of rows of a table on the page; the run's folder has all of them."""
 _CONTRASTED = ("logprob", "logit_difference", "top1", "exact_match")
 _MADE = (
     *("aie_scores", "aie_stats", "cie_scores", "cie_stats", "contrasts", "eval_trials", "fv_cosines", "held_out"),
@@ -65,18 +65,27 @@ class PageTable(NamedTuple):
     cut: int
 
 
-def page_table(name: str, title: str, note: str, table: pd.DataFrame) -> PageTable:
-    """Convert a DataFrame to a table of the page, cut to `MOST_ROWS` rows."""
-    kept = table.head(MOST_ROWS)
+def page_table(name: str, title: str, note: str, table: pd.DataFrame, most: int = LIMITS.rows) -> PageTable:
+    """Convert a DataFrame to a table of the page, cut to the first `most` rows; the run's folder has all of them."""
+    kept = table.head(most)
     rows = [[_cell(value) for value in row] for row in kept.itertuples(index=False)]
     address = "data:text/csv;charset=utf-8," + quote(kept.to_csv(index=False, lineterminator="\n"))
     cut = len(table) if len(table) > len(kept) else 0
     return PageTable(name, title, note, [str(column) for column in table.columns], rows, address, cut)
 
 
-def tables_of(results: RunResults) -> list[PageTable]:
-    """Build the page's tables: results, conditions, contrasts, transfer, cost, heads, and the tables of analyses."""
-    found = []
+def tables_of(results: RunResults, most: int = LIMITS.rows) -> list[PageTable]:
+    """Build the page's tables: results, conditions, contrasts, transfer, cost, heads, and the tables of analyses.
+
+    Args:
+        results: the run's results.
+        most: largest number of rows of a table.
+    """
+    return [page_table(*each, most) for each in _tables(results)]
+
+
+def _tables(results: RunResults) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Yield each table's name, title, note and rows."""
     if len(results.own):
         note = (
             "One row per relation, for its own vector. All numbers are from the n test trials. The norm is the "
@@ -84,14 +93,14 @@ def tables_of(results: RunResults) -> list[PageTable]:
         )
         if exact := [q_id for q_id in results.own["eval_qid"] if results.closing.lead(q_id) != "top1"]:
             note += f" Accuracy is exact match in {', '.join(exact)}, since first tokens collide there."
-        found.append(page_table("results", "Results", note, _results(results)))
+        yield "results", "Results", note, _results(results)
     if len(results.held_out):
         rows = results.of_own(results.run.result.table, unpaired=True).sort_values("eval_qid", kind="stable")
         note = (
             "Every way to run a relation's test prompts, averaged over draws (docs/methods.md, Conditions). fv_minus "
             "is the vector's log p minus the condition's."
         )
-        found.append(page_table("conditions", "Every condition", note, rows.drop(columns="fv")))
+        yield "conditions", "Every condition", note, rows.drop(columns="fv")
     if len(results.contrasts):
         columns = ["eval_qid", "condition", "minus", "metric", "n", "mean", "ci_low", "ci_high", *SPREAD]
         note = (
@@ -99,34 +108,35 @@ def tables_of(results: RunResults) -> list[PageTable]:
             "condition, and the spread of the difference over them; draw_min is the difference from the best draw."
         )
         rows = results.contrasts[results.contrasts["metric"].isin(_CONTRASTED)]
-        found.append(page_table("contrasts", "Contrasts", note, rows[columns]))
+        yield "contrasts", "Contrasts", note, rows[columns]
     if len(transfer := results.table("transfer")):
         note = "Each vector on each relation's test trials, at the cell chosen for the pair."
-        found.append(page_table("transfer", "Transfer", note, transfer))
+        yield "transfer", "Transfer", note, transfer
     if len(cost := results.of_own(results.table("injection_cost"), unpaired=True)):
         columns = ["eval_qid", "condition", "draw", "n", "mean", "ci_low", "ci_high", "layer", "alpha", "norm"]
         note = "KL divergence of next-token probabilities on unrelated texts, in nats; n is the number of texts."
-        found.append(page_table("injection_cost", "Cost", note, cost[columns]))
+        yield "injection_cost", "Cost", note, cost[columns]
     if len(results.heads):
         note = "The best heads of each ranking, and how often each is among the top k when trials are resampled."
-        found.append(page_table("heads", "Heads", note, results.heads[results.heads["chosen"]].drop(columns="chosen")))
+        yield "heads", "Heads", note, results.heads[results.heads["chosen"]].drop(columns="chosen")
     if results.screen:
         note = (
             "Agreement of estimated and measured effects over all measured heads, and over the randomly drawn ones; "
             "and an upper bound on the share of the other heads that belong to the top k. "
             f"{results.screen['what_the_bound_does_not_say']}"
         )
-        found.append(page_table("screen", "Screen", note, screen_table(results.screen)))
+        yield "screen", "Screen", note, screen_table(results.screen)
     others = [name for name in results.run.tables if name not in _MADE]
-    return found + [_further(results, name) for name in others]
+    for name in others:
+        yield _further(results, name)
 
 
-def _further(results: RunResults, name: str) -> PageTable:
-    """Any other table of the run, such as an analysis' own."""
+def _further(results: RunResults, name: str) -> tuple[str, str, str, pd.DataFrame]:
+    """Name, title, note and rows of any other table of the run, such as an analysis' own."""
     makers = [analysis for analysis, made in results.run.analyses.items() if name in made.table_names]
     maker = name.rpartition("/")[0] or next(iter(makers), "")
     note = f"Made by the analysis {called(maker)}." if maker else "A further table."
-    return page_table(name.replace("/", "_"), called(name), note, results.table(name))
+    return name.replace("/", "_"), called(name), note, results.table(name)
 
 
 def _results(results: RunResults) -> pd.DataFrame:

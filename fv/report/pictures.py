@@ -20,16 +20,15 @@ from fv.figures.heads import head_heatmap
 from fv.figures.inclusion import inclusion_probabilities
 from fv.figures.transfer import transfer_heatmap
 from fv.figures.trials import before_and_after
+from fv.report.limits import LIMITS, Limits
 from fv.report.results import LEAD_CONTRASTS, RunResults
 from fv.vectors.names import GLOBAL
 
-MOST_RELATIONS = 12
-"""Largest number of relations with figures, panels or rows of their own."""
-MOST_NAMES = 60
-"""Largest number of relations in a matrix."""
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
 """Width of a figure with too many names for one column, in inches."""
+_IN_A_COLUMN = 12
+"""Largest number of names in a figure of one column."""
 
 
 class Picture(NamedTuple):
@@ -51,15 +50,16 @@ class Picture(NamedTuple):
         return bool(self.figure.get_size_inches()[0] > COLUMN)
 
 
-def pictures_of(results: RunResults) -> list[Picture]:
-    """Draw every figure that the run has tables for; figures of single relations for the first `MOST_RELATIONS`."""
-    shown = results.q_ids[:MOST_RELATIONS]
-    of_heads = (_heads(results, shown), _stability(results), _shared_heads(results))
+def pictures_of(results: RunResults, limits: Limits = LIMITS) -> list[Picture]:
+    """Draw every figure that the run has tables for; figures of single relations up to `limits.relations`."""
+    shown = results.q_ids[: limits.relations]
+    in_matrix = dict(list(results.relation_of_vector.items())[: limits.names])
+    of_heads = (_heads(results, shown), _stability(results), _shared_heads(results, limits.names))
     of_vectors = (
         _head_counts(results),
         _contrasts(results, shown),
-        _transfer(results),
-        _cosines(results),
+        _transfer(results, in_matrix),
+        _cosines(results, in_matrix),
         _cost(results, shown),
     )
     return list(itertools.chain(*of_heads, *of_vectors, _of_relations(results, shown)))
@@ -101,10 +101,10 @@ def _stability(results: RunResults) -> Iterator[Picture]:
         )
 
 
-def _shared_heads(results: RunResults) -> Iterator[Picture]:
+def _shared_heads(results: RunResults, most: int) -> Iterator[Picture]:
     if results.heads.empty or len(results.q_ids) < 2:
         return
-    rankings = list(results.q_id_of_ranking)[:MOST_NAMES]
+    rankings = list(results.q_id_of_ranking)[:most]
     own = results.heads[results.heads["ranking"].isin(rankings) & results.heads["chosen"]]
     yield Picture(
         "shared_heads",
@@ -154,8 +154,9 @@ def _contrasts(results: RunResults, shown: list[str]) -> Iterator[Picture]:
         )
 
 
-def _transfer(results: RunResults) -> Iterator[Picture]:
-    transfer, relation = results.table("transfer"), _in_matrix(results)
+def _transfer(results: RunResults, relation: dict[str, str]) -> Iterator[Picture]:
+    """Figure of the relations' own vectors, given as {name of the vector: its relation}."""
+    transfer = results.table("transfer")
     if transfer.empty or len(relation) < 2:
         return
     rows = transfer[transfer["fv"].isin(relation) & transfer["eval_qid"].isin(relation.values())]
@@ -170,13 +171,8 @@ def _transfer(results: RunResults) -> Iterator[Picture]:
         )
 
 
-def _in_matrix(results: RunResults) -> dict[str, str]:
-    """{name of a relation's own vector: the relation}, for the relations that a matrix shows."""
-    return dict(list(results.relation_of_vector.items())[:MOST_NAMES])
-
-
-def _cosines(results: RunResults) -> Iterator[Picture]:
-    cosines, relation = results.table("fv_cosines"), _in_matrix(results)
+def _cosines(results: RunResults, relation: dict[str, str]) -> Iterator[Picture]:
+    cosines = results.table("fv_cosines")
     if cosines.empty or len(relation) < 2:
         return
     # Columns are taken by position, since a vector may also be called fv.
@@ -234,4 +230,4 @@ def _of_relations(results: RunResults, shown: list[str]) -> Iterator[Picture]:
 
 
 def _width(n_names: int) -> float:
-    return _WIDE if n_names > MOST_RELATIONS else COLUMN
+    return _WIDE if n_names > _IN_A_COLUMN else COLUMN

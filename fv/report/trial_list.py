@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 from fv.data.snapshot import Trial
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
+from fv.report.limits import LIMITS, Limits
 from fv.report.page_tables import TableCell
 from fv.report.results import RunResults
 from fv.report.words import number
 
-MOST_TRIALS, MOST_LETTERS = 800, 1500
-"""Largest number of trials on the page, spread evenly over relations, and of characters of one text."""
 ANSWERS = {"zero_shot": "without", "fv": "with vector", "few_shot": "with examples"}
 """{condition: name of its answers on the page}."""
 
@@ -45,20 +44,23 @@ class TrialList(NamedTuple):
     has_answers: bool
 
 
-def trial_list(results: RunResults) -> TrialList:
+def trial_list(results: RunResults, limits: Limits = LIMITS) -> TrialList:
     """Held-out trials of all relations, or as many of each as the page has room for."""
     snapshot = results.run.trials.snapshot
     trials = [trial for q_id in snapshot.qids for trial in snapshot.evaluated(q_id)]
-    most = max(1, MOST_TRIALS // max(1, len(results.q_ids)))
+    most = max(1, limits.trials // max(1, len(results.q_ids)))
     kept = [trial for q_id in results.q_ids for trial in [t for t in trials if t.q_id == q_id][:most]]
     grid, answers = _grid(results), _answers(results)
-    shown = [_shown(trial, grid.get(trial.trial_id, {}), answers.get(trial.trial_id, {})) for trial in kept]
-    return TrialList(shown[:MOST_TRIALS], len(trials), bool(answers))
+    shown = [
+        _shown(trial, grid.get(trial.trial_id, {}), answers.get(trial.trial_id, {}), limits.letters)
+        for trial in kept[: limits.trials]
+    ]
+    return TrialList(shown, len(trials), bool(answers))
 
 
-def cut(text: str) -> str:
-    """Cut a text that is too long for the page, and add a note."""
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}… [cut: {len(text):,} letters]"
+def cut(text: str, most: int) -> str:
+    """Cut a text after `most` letters, and add a note."""
+    return text if len(text) <= most else f"{text[:most]}… [cut: {len(text):,} letters]"
 
 
 def _grid(results: RunResults) -> dict[str, dict[str, Any]]:
@@ -83,13 +85,13 @@ def _answers(results: RunResults) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
-def _shown(trial: Trial, grid: dict[str, Any], answers: dict[str, dict[str, Any]]) -> ShownTrial:
+def _shown(trial: Trial, grid: dict[str, Any], answers: dict[str, dict[str, Any]], letters: int) -> ShownTrial:
     names = {"clean": "right examples", "corrupted": "wrong examples", "zero_shot": "no examples"}
-    prompts = {words: cut(str(getattr(trial, f"{name}_prompt_str"))) for name, words in names.items()}
+    prompts = {words: cut(str(getattr(trial, f"{name}_prompt_str")), letters) for name, words in names.items()}
     of_grid = {"zero_shot": grid.get("baseline_logprob"), "fv": grid.get("injected_logprob")}
     logprobs = [_logprob(answers.get(name, {}).get("logprob", of_grid.get(name))) for name in ANSWERS]
-    said = {words: cut(str(answers[name]["text"])) for name, words in ANSWERS.items() if name in answers}
-    query, answer = (cut(text) for text in (trial.query.exA, trial.query.exB))
+    said = {words: cut(str(answers[name]["text"]), letters) for name, words in ANSWERS.items() if name in answers}
+    query, answer = (cut(text, letters) for text in (trial.query.exA, trial.query.exB))
     return ShownTrial(trial.q_id, grid.get("part", ""), query, answer, prompts, said, logprobs)
 
 

@@ -72,7 +72,12 @@ class Estimates:
 
 
 def estimate_means(
-    values: np.ndarray, stats: StatsConfig, seed: int, *purpose: object, kind: Kind = Kind.mean
+    values: np.ndarray,
+    stats: StatsConfig,
+    seed: int,
+    *purpose: object,
+    kind: Kind = Kind.mean,
+    most_numbers: int = MOST_NUMBERS,
 ) -> Estimates:
     """Mean of each series, (n_series, n_trials), with its interval over trials.
 
@@ -90,6 +95,7 @@ def estimate_means(
         seed: the run's seed.
         purpose: what the resamples are for; the same purpose draws the same resamples.
         kind: what the values are.
+        most_numbers: largest number of numbers in memory at once; it changes no result.
 
     Raises:
         ValueError: there is no trial, a value is not finite, or a value is not of the kind.
@@ -119,10 +125,10 @@ def estimate_means(
         found[:2] = mean - half, mean + half
         found[2, varied] = scipy.stats.t.cdf(mean[varied] / se[varied], n - 1)
     else:
-        step = max(1, MOST_NUMBERS // max(n * n, stats.n_resamples))
+        step = max(1, most_numbers // max(n * n, stats.n_resamples))
         for start in range(0, len(varied), step):
             part = varied[start : start + step]
-            found[:, part] = _resampled(values[part], stats, seed, purpose)
+            found[:, part] = _resampled(values[part], stats, seed, purpose, most_numbers)
         found[:2] = np.minimum(found[0], mean - half), np.maximum(found[1], mean + half)
     return Estimates(n, mean, se, *found)
 
@@ -168,7 +174,9 @@ def expanded_level(confidence: float, n: int) -> float:
     return float(min(2 * scipy.stats.norm.cdf(quantile) - 1, 1 - 1e-12))
 
 
-def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...]) -> np.ndarray:
+def _resampled(
+    values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple[object, ...], most_numbers: int
+) -> np.ndarray:
     """Interval and share above zero of several series, by the bootstrap: (3, n_series)."""
     n = values.shape[1]
     level = expanded_level(stats.confidence, n)
@@ -198,7 +206,7 @@ def _resampled(values: np.ndarray, stats: StatsConfig, seed: int, purpose: tuple
             n_resamples=stats.n_resamples,
             confidence_level=level,
             method=stats.method.value,
-            batch=max(1, MOST_NUMBERS // (len(values) + 2 * n)),
+            batch=max(1, most_numbers // (len(values) + 2 * n)),
             # Every part of the series sees the same resamples.
             rng=generator_for(seed, "bootstrap", *purpose),
         )

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
-from analysed import asked, bytes_of, rest_of, tiny_settings
+from analysed import ANALYSED, asked, bytes_of, rest_of
 from conftest import MakeConfig
 from setting_docs import explained
+from tiny_runs import TinyRunIn
 
 import fv
 from fv.analyses import Analysis, analyses_of, known_analyses
@@ -34,12 +35,10 @@ Ask = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
-def finished(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a finished run with the analyses that it makes by itself."""
     results = tmp_path_factory.mktemp("finished")
-    run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results)))
+    run_pipeline(tiny_run_in(results)(ANALYSED))
     return results
 
 
@@ -227,9 +226,7 @@ def test_an_analysis_that_was_stopped_goes_on_with_the_units_that_are_missing(
 @pytest.mark.usefixtures("_slow")
 @pytest.mark.parametrize(("step", "tag"), [("StepD", None), ("StepE", "t"), ("Step6", "t")])
 def test_each_step_runs_the_analyses_that_come_after_it_under_its_tag(
-    make_config: MakeConfig,
-    tiny_llama_folder: Path,
-    small_csv: Path,
+    tiny_run_in: TinyRunIn,
     results: Path,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
@@ -239,7 +236,7 @@ def test_each_step_runs_the_analyses_that_come_after_it_under_its_tag(
     monkeypatch.setattr(Slow, "reads", ("trials",))
     monkeypatch.setattr(Slow, "units", lambda self, run: list(run.trials))
     monkeypatch.setattr(Slow, "compute", lambda self, run, unit: {"counts": pd.DataFrame({"eval_qid": [unit]})})
-    config = make_config(*tiny_settings(tiny_llama_folder, small_csv, results), "tag=t")
+    config = tiny_run_in(results)(ANALYSED, tag="t")
     config.analysis = {"slow": {}}
     run_pipeline(config)
     assert (RunPaths(results / "relation" / "r", tag).analysis("slow") / META).exists()
@@ -258,15 +255,10 @@ def test_a_table_of_a_taken_name_goes_by_the_name_of_its_analysis_too(
 
 @pytest.mark.slow
 def test_an_analysis_of_results_that_were_made_again_is_left_out_until_it_is(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, results: Path, ask: Ask
+    tiny_run_in: TinyRunIn, results: Path, ask: Ask
 ) -> None:
     folder = results / "relation" / "r"
-    run_step6(
-        make_config(
-            *(*tiny_settings(tiny_llama_folder, small_csv, results)[:-1], f"results_dir={results}"),
-            *("overwrite=true", "injection.layer=[1,2]", "analysis=[cost]"),
-        )
-    )
+    run_step6(tiny_run_in(results)(ANALYSED, {"injection.layer": [1, 2]}, analysis=["cost"], overwrite=True))
     assert {"injection_cost", "head_stability"} <= {*fv.open_run(folder).tables}
     assert "transfer" not in fv.open_run(folder).tables
     run_analyse(ask(["transfer"]))
@@ -332,16 +324,16 @@ def test_no_analysis_is_told_which_there_are(ask: Ask) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_has_not_finished_is_refused_with_the_step(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path
+    make_config: MakeConfig, tiny_run_in: TinyRunIn, tmp_path: Path
 ) -> None:
-    settings = tiny_settings(tiny_llama_folder, small_csv, tmp_path)
+    run = tiny_run_in(tmp_path).but(ANALYSED)
     analyse = {name: make_config(*asked(tmp_path, [name]), entrypoint="analyse") for name in NAMES}
     with pytest.raises(ArtifactError, match=r"StepD in .* has not finished"):
         run_analyse(analyse["transfer"])
-    run_stepd(make_config(*settings))
+    run_stepd(run())
     with pytest.raises(ArtifactError, match=r"StepE in .* has not finished.*entrypoints\.stepe run_id=r"):
         run_analyse(analyse["ranking_stability"])
-    run_pipeline(make_config(*settings, "evaluation=grid"))
+    run_pipeline(run({"evaluation.held_out": False}))
     with pytest.raises(ArtifactError, match="has no held_out_trials, held_out, contrasts; it has"):
         run_analyse(analyse["transfer"])
     assert not paths_of(tmp_path).analysis("transfer").exists()
@@ -349,10 +341,10 @@ def test_a_run_that_has_not_finished_is_refused_with_the_step(
 
 @pytest.mark.usefixtures("_slow")
 def test_an_analysis_cannot_take_the_place_of_a_part_of_the_summary(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run_in: TinyRunIn, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Slow, "summary_key", "chosen")
-    config = make_config(*tiny_settings(tiny_llama_folder, small_csv, results), "overwrite=true")
+    config = tiny_run_in(results)(ANALYSED, overwrite=True)
     config.analysis = {"slow": {}}
     with pytest.raises(ConfigError, match="The summary has a part called chosen"):
         run_step6(config)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from analysed import asked, tiny_settings
+from analysed import ANALYSED, asked
 from commands import ROOT, module
 from conftest import MakeConfig
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from plug_ins import install
+from tiny_runs import TinyRunIn
 
 import fv
 from entrypoints.plug_ins import add_analyses
@@ -74,12 +75,11 @@ def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: ConfigStore
 @pytest.mark.usefixtures("_outside")
 def test_analyses_of_an_installed_package_are_in_tables_summary_list_and_settings(
     make_config: MakeConfig,
-    tiny_llama_folder: Path,
-    small_csv: Path,
+    tiny_run_in: TinyRunIn,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = make_config(*tiny_settings(tiny_llama_folder, small_csv, tmp_path))
+    config = tiny_run_in(tmp_path)(ANALYSED)
     paths = RunPaths.of(config)
     step6 = run_pipeline(config)
     # The one that Step6 runs by itself.
@@ -118,13 +118,12 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
 
 @pytest.mark.slow
 def test_the_command_lists_analyses_and_finds_settings_that_are_not_the_runs(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path
+    tiny_run_in: TinyRunIn, tmp_path: Path
 ) -> None:
     listed = module("analyse", "list").stdout
     assert all(name in listed for name in known_analyses()) and "analysis.cost.n_texts=12" in listed
     assert "ranking_stability" in module("analyse", "--help").stdout
-    settings = tiny_settings(tiny_llama_folder, small_csv, tmp_path)
-    run_pipeline(make_config(*(one for one in settings if not one.startswith("analysis.")), "analysis=[]"))
+    run_pipeline(tiny_run_in(tmp_path)(ANALYSED, analysis=[]))
     words = [*asked(tmp_path, ["transfer", "cost"]), "score.k=3"]
     module("analyse", *words)
     folder = tmp_path / "relation" / "r" / "artifacts" / "analyses"

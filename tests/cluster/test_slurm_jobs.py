@@ -23,17 +23,15 @@ def _squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(slurm_jobs, "BETWEEN_TRIES", 0.0)
 
 
 def test_slurm_is_asked_again_until_it_says_who_is_alive() -> None:
-    assert slurm_jobs.alive() == {"17_0", "17_3", "18"}
+    assert slurm_jobs.alive(between=0) == {"17_0", "17_3", "18"}
 
 
-def test_slurm_that_never_answers_is_told_of_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm_jobs, "TRIES", 1)
+def test_slurm_that_never_answers_is_told_of_with_what_it_said() -> None:
     with pytest.raises(ClusterError, match="which jobs are at work: Unable to contact slurm controller"):
-        slurm_jobs.alive()
+        slurm_jobs.alive(tries=1, between=0)
 
 
 def test_submitting_leaves_no_link_in_the_runs_folder(tmp_path: Path) -> None:

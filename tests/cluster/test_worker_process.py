@@ -65,7 +65,7 @@ def test_a_task_that_fails_keeps_its_error_and_the_end_of_its_traceback(tmp_path
 def test_a_worker_is_made_once_for_the_same_work(tmp_path: Path) -> None:
     one = task_set(tmp_path, "a", "b")
     before = Echo.made
-    for task in one.tasks * 2:
+    for task in (*one.tasks, *one.tasks):
         run_task(worker_spec(tmp_path), one.folder, task)
     assert Echo.made == before + 1
     run_task(worker_spec(tmp_path, "other"), one.folder, one.tasks[0])
@@ -130,7 +130,7 @@ def test_what_is_not_installed_is_named(
 
 def test_any_option_of_slurm_can_be_given(make_config: MakeConfig) -> None:
     config = make_config("cluster=slurm", "cluster.options={hold: true, nodelist: n1}", "cluster.setup=[module load x]")
-    assert config.cluster.options == {"hold": True, "nodelist": "n1"}
+    assert isinstance(config.cluster, Slurm) and config.cluster.options == {"hold": True, "nodelist": "n1"}
     with pytest.raises(ConfigError, match="by their long names"):
         make_config("cluster=slurm", "cluster.options=hold")
 

@@ -94,7 +94,7 @@ def defaults_of(schema: Any) -> dict[str, Any]:
             inner = {} if field.type in GROUPS.values() else defaults_of(field.type)
             found |= {f"{field.name}.{key}": value for key, value in inner.items()}
         else:
-            made = field.default_factory() if field.default is dataclasses.MISSING else field.default
+            made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             found[field.name] = made.value if isinstance(made, Enum) else made
     return flat(found)
 

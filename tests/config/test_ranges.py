@@ -189,7 +189,7 @@ numbers = st.integers(-3, 3) | st.floats(-3, 3)
 @given(numbers, st.dictionaries(st.sampled_from([Ge, Gt, Le, Lt]), numbers, min_size=1))
 def test_a_range_takes_the_numbers_that_pydantic_takes(value: float, bounds: dict[type, float]) -> None:
     markers = [kind(number) for kind, number in bounds.items()]
-    kind = Annotated[(float, *markers)]  # type: ignore[valid-type]
+    kind = Annotated[(float, *markers)]
     try:
         TypeAdapter(kind).validate_python(value)
         takes = True
@@ -200,13 +200,14 @@ def test_a_range_takes_the_numbers_that_pydantic_takes(value: float, bounds: dic
 
 def test_a_group_is_held_to_its_ranges_without_a_check_of_its_own() -> None:
     assert Own(depth=1.0, widths=[1, 2]).widths == [1, 2]
-    for name, value, told in [
+    cases: list[tuple[str, Any, str]] = [
         ("depth", 0, "depth=0 must be above 0 and 1 or less."),
         ("depth", math.nan, "depth=nan must be above 0 and 1 or less."),
         ("depth", "deep", "depth='deep' must be above 0 and 1 or less."),
         ("widths", [2, 0], "widths=[2, 0] must be numbers, each 1 or more."),
         ("widths", 3, "widths=3 must be numbers, each 1 or more."),
-    ]:
+    ]
+    for name, value, told in cases:
         with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
             Own(**{name: value})
 

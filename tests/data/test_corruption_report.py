@@ -9,6 +9,7 @@ from conftest import MakeConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from relation_makers import light, noisy_pairs, numbered, relation, right_outputs, sample, seeds, snapshot_of
+from tiny_runs import configured
 
 from fv.config import Corruption, Split
 from fv.data.corruption_report import corruption_report
@@ -102,12 +103,12 @@ def test_the_snapshot_names_the_policy(tiny_llama: LanguageModel, policy: Corrup
 
 
 def test_the_check_shows_how_prompts_were_corrupted_and_warns_by_name(
-    make_config: MakeConfig, tiny_llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "two.csv"
     rows = [f"truth,{pair.exA},{pair.exB}" for pair in of_outputs("yes", "no", n=60)]
     path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
-    run_check(make_config("model=local", f"model.path={tiny_llama_folder}", f"data.path={path}"))
+    run_check(configured({"model.path": tiny_llama_folder, "data.path": path}))
     printed = " ".join(capsys.readouterr().out.split())
     assert (
         {"deranged", "permuted"} <= {*printed.split()}

@@ -1,12 +1,14 @@
 """Data checks: each flaw planted in a file is found with its lines, and the verdict is StepD's."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import module
 from conftest import MakeConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_runs import TinyRun
 
 from fv.config import DataConfig, Split
 from fv.data.checks import check_rows
@@ -81,18 +83,18 @@ def numbered(n: int, kin: int = 1) -> Relation:
 def test_every_maximum_can_be_sampled_and_no_more(
     tiny_llama: LanguageModel, n: int, kin: int, split: Split, seed: int
 ) -> None:
-    counts = {"n_demos": 2, "n_trials_per_q": 2, "n_eval_trials_per_q": 1}
+    counts: dict[str, Any] = {"n_demos": 2, "n_trials_per_q": 2, "n_eval_trials_per_q": 1}
     relation = numbered(n, kin)
 
     def refused(**changed: int) -> bool:
-        data = DataConfig(split=split, **{**counts, **changed})  # type: ignore[arg-type]
+        data = DataConfig(split=split, **{**counts, **changed})
         try:
             RelationSampler(relation, data, seed, Encoder(tiny_llama, special=False)).sample()
         except TrialError:
             return True
         return False
 
-    most = token_report(relation, DataConfig(split=split, **counts), 42, Encoder(tiny_llama, special=False)).capacity  # type: ignore[arg-type]
+    most = token_report(relation, DataConfig(split=split, **counts), 42, Encoder(tiny_llama, special=False)).capacity
     asked = {"n_demos": most.demos, "n_eval_trials_per_q": most.eval}
     for key, maximum in asked.items():
         if key == "n_eval_trials_per_q" and split is Split.shared:
@@ -104,7 +106,7 @@ def test_every_maximum_can_be_sampled_and_no_more(
     # Fit trials have no such maximum: queries are used again, and the fewest that there can be are told.
     # Up to twelve, as many queries are left over as there are fit trials.
     n_fit = most.queries + 3 * (split is Split.shared or most.queries >= 12)
-    data = DataConfig(split=split, **{**counts, "n_trials_per_q": n_fit})  # type: ignore[arg-type]
+    data = DataConfig(split=split, **{**counts, "n_trials_per_q": n_fit})
     trials = RelationSampler(relation, data, seed, Encoder(tiny_llama, special=False)).sample()
     assert trials.count("fit") == n_fit
     n_queries = len({trial.query for trial in trials.trials if trial.split == "fit"})
@@ -146,7 +148,7 @@ def test_the_tokenizer_of_the_hub_cache_is_found(
 ) -> None:
     from huggingface_hub import snapshot_download
 
-    def from_cache(*args, **kwargs) -> str:
+    def from_cache(*args: Any, **kwargs: Any) -> str:
         return snapshot_download(*args, **kwargs, cache_dir=hub_cache / "hub")
 
     monkeypatch.setattr("fv.models.files.snapshot_download", from_cache)
@@ -170,19 +172,19 @@ def test_the_packaged_tokenizer_is_the_same_before_and_after_the_model_was_conve
 
 
 @pytest.fixture
-def check_overrides(tiny_llama_folder: Path) -> list[str]:
-    return ["model=local", f"model.path={tiny_llama_folder}", "data.n_trials_per_q=3", "data.n_demos=3"]
+def checked(tiny_llama_folder: Path) -> TinyRun:
+    return TinyRun({"model.path": tiny_llama_folder, "data.n_trials_per_q": 3, "data.n_demos": 3})
 
 
 def test_every_problem_of_a_file_is_reported_at_once(
-    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checked: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "flawed.csv"
     rows = [f"q,in {i},out {i}" for i in range(30)]
     rows += ["q,x", "q,,y", "q,in 1,out 1", "q,out 2,in 2", "q,in 3,other", "small,a,b", "q,in 4 ,z"]
     path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
     with pytest.raises(RelationError) as caught:
-        run_check(make_config(*check_overrides, f"data.path={path}"))
+        run_check(checked({"data.path": path}))
     refused, printed = str(caught.value), capsys.readouterr().out
     assert "line 32: 2 cells" in refused and "line 33: column exA is empty" in refused
     assert "small: 0 of 3 fit trials" in refused
@@ -192,39 +194,34 @@ def test_every_problem_of_a_file_is_reported_at_once(
 
 
 def test_a_reversed_pair_is_reported_with_both_lines(
-    make_config: MakeConfig, check_overrides: list[str], small_csv: Path, capsys: pytest.CaptureFixture[str]
+    checked: TinyRun, small_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_check(make_config(*check_overrides, f"data.path={small_csv}", "data.qids=[antonym]"))
+    run_check(checked({"data.path": small_csv, "data.qids": ["antonym"]}))
     printed = capsys.readouterr().out
     assert "antonym: reversed pair" in printed and "StepD would take these data." in printed
     assert "verb_past" not in printed
 
 
-def test_strict_makes_a_duplicate_a_refusal(
-    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path
-) -> None:
+def test_strict_makes_a_duplicate_a_refusal(checked: TinyRun, tmp_path: Path) -> None:
     path = tmp_path / "twice.csv"
     rows = [f"q,in {i},out {i}" for i in range(30)]
     path.write_text("\n".join(["q_id,exA,exB", *rows, rows[0]]), encoding="utf-8")
-    run_check(make_config(*check_overrides, f"data.path={path}"))
+    run_check(checked({"data.path": path}))
     with pytest.raises(RelationError, match=r"1 duplicate pairs.*data\.strict=true"):
-        run_check(make_config(*check_overrides, f"data.path={path}", "data.strict=true"))
+        run_check(checked({"data.path": path, "data.strict": True}))
 
 
-def test_a_relation_that_may_be_dropped_is_no_refusal(
-    make_config: MakeConfig, check_overrides: list[str], tmp_path: Path
-) -> None:
+def test_a_relation_that_may_be_dropped_is_no_refusal(checked: TinyRun, tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     rows = [*(f"q,in {i},out {i}" for i in range(30)), "small,a,b"]
     path.write_text("\n".join(["q_id,exA,exB", *rows]), encoding="utf-8")
-    run_check(make_config(*check_overrides, f"data.path={path}", "data.allow_drop=true"))
+    run_check(checked({"data.path": path, "data.allow_drop": True}))
     with pytest.raises(RelationError, match="small: "):
-        run_check(make_config(*check_overrides, f"data.path={path}", "data.allow_drop=true", "data.qids=[small]"))
+        run_check(checked({"data.path": path, "data.allow_drop": True, "data.qids": ["small"]}))
 
 
 def test_the_sample_is_what_stepd_draws_first(
-    make_config: MakeConfig,
-    check_overrides: list[str],
+    checked: TinyRun,
     small_csv: Path,
     tiny_llama: LanguageModel,
     capsys: pytest.CaptureFixture[str],
@@ -232,7 +229,7 @@ def test_the_sample_is_what_stepd_draws_first(
     from fv.data.relations import read_configured
     from fv.data.sampling import sample_snapshot
 
-    config = make_config(*check_overrides, f"data.path={small_csv}", "seed=7")
+    config = checked({"data.path": small_csv}, seed=7)
     run_sample(config)
     printed = capsys.readouterr().out
     snapshot = sample_snapshot(read_configured(config.data), config.data, config.seed, tiny_llama)

@@ -6,6 +6,7 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -36,10 +37,10 @@ def as_zip() -> bytes:
     return file.getvalue()
 
 
-def refusal(file: Path, content: bytes, **settings: object) -> str:
+def refusal(file: Path, content: bytes, **settings: Any) -> str:
     file.write_bytes(content)
     with pytest.raises(RelationError) as error:
-        read_configured(DataConfig(**settings))  # type: ignore[arg-type]
+        read_configured(DataConfig(**settings))
     return str(error.value)
 
 

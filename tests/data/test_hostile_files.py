@@ -56,8 +56,8 @@ def test_any_bytes_are_rows_with_places_or_one_refusal(name: str, content: bytes
         assert str(path) in str(error)
     else:
         n_lines = len(re.findall(rb"\r\n|\r|\n", content)) + 1
-        for row in [*table.rows, *table.bad]:
-            assert 1 <= row.line <= n_lines
+        for line in (*(row.line for row in table.rows), *(row.line for row in table.bad)):
+            assert 1 <= line <= n_lines
         for row in table.rows:
             assert all(cell.strip() and "\0" not in cell for cell in row[:3])
             "".join(row[:3]).encode()

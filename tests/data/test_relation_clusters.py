@@ -4,6 +4,7 @@ import csv
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import DEFAULT_CSV, ROOT, MakeConfig
@@ -33,8 +34,8 @@ def written(folder: Path, clusters: str | bytes | None = None, name: str = "clus
     return path
 
 
-def clusters_in(path: Path, **settings: str) -> dict[str, str | None]:
-    read = read_configured(DataConfig(path=str(path), **settings))  # type: ignore[arg-type]
+def clusters_in(path: Path, **settings: Any) -> dict[str, str | None]:
+    read = read_configured(DataConfig(path=str(path), **settings))
     return {relation.q_id: relation.cluster for relation in read.relations}
 
 
@@ -140,7 +141,7 @@ def test_clusters_that_are_given_take_the_place_of_those_that_were_read_and_chan
     tiny_llama: LanguageModel,
 ) -> None:
     relations = read_relations(names=["antonym", "verb_past"])
-    asked = {"demos": 2, "fit": 2, "held_out": 2}
+    asked: dict[str, Any] = {"demos": 2, "fit": 2, "held_out": 2}
     shipped = sample_trials(relations, tiny_llama, **asked).snapshot
     own = sample_trials(relations, tiny_llama, **asked, clusters={"antonym": "mine"}).snapshot
     assert shipped.meta.clusters == {"antonym": "adjectives", "verb_past": "verbs"}

@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -43,9 +44,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("relations") / "some.csv"
 
 
-def read(path: Path, content: str | bytes, **data: object) -> Relations:
+def read(path: Path, content: str | bytes, **data: Any) -> Relations:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_configured(DataConfig(relation_csv_path=str(path), **data))  # type: ignore[arg-type]
+    return read_configured(DataConfig(relation_csv_path=str(path), **data))
 
 
 def refusal(path: Path, content: str | bytes, **data: object) -> str:
@@ -63,7 +64,7 @@ def rows_of(file: Relations) -> list[tuple[str, str, str]]:
 @settings(deadline=None, max_examples=150)
 @given(rows=st.lists(st.tuples(cells, cells, cells), min_size=1), dialect=dialects, bom=st.booleans())
 def test_every_cell_is_read_as_it_was_written(
-    path: Path, rows: list[tuple[str, str, str]], dialect: tuple[int, str], bom: bool
+    path: Path, rows: list[tuple[str, str, str]], dialect: tuple[Literal[0, 1], str], bom: bool
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, quoting=dialect[0], lineterminator=dialect[1])

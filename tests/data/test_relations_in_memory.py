@@ -1,6 +1,7 @@
 """Relations in memory: pairs in every form that says which is the input, and a refusal of all others."""
 
 from collections import Counter, OrderedDict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,9 +61,9 @@ def test_the_items_of_a_dict_are_pairs_in_its_order(given_pairs: dict[str, str])
         (("hot", ["cold", "cool"]), "column output does not hold text"),
     ],
 )  # fmt: skip
-def test_what_does_not_say_which_is_the_input_is_refused_with_its_place(pair: object, told: str) -> None:
+def test_what_does_not_say_which_is_the_input_is_refused_with_its_place(pair: Any, told: str) -> None:
     with pytest.raises(RelationError) as refused:
-        as_relations({"antonym": [("up", "down"), pair]})  # type: ignore[list-item]
+        as_relations({"antonym": [("up", "down"), pair]})
     assert "antonym, line 2: " in str(refused.value) and told in str(refused.value)
 
 
@@ -70,6 +71,6 @@ def test_what_does_not_say_which_is_the_input_is_refused_with_its_place(pair: ob
     "pairs",
     [{("hot", "cold")}, frozenset([("hot", "cold")]), {("hot", "cold"): 1}, Counter([("a", "b")]), {"a": "b"}, "ab", 7],
 )
-def test_pairs_without_an_order_are_refused(pairs: object) -> None:
+def test_pairs_without_an_order_are_refused(pairs: Any) -> None:
     with pytest.raises(RelationError, match=r"antonym, line 1: is a \w+, where a list such as"):
-        as_relations({"antonym": pairs})  # type: ignore[dict-item]
+        as_relations({"antonym": pairs})

@@ -90,9 +90,9 @@ def test_prompts_with_a_known_border_are_not_tokenised(tiny_lm: LanguageModel, m
     expected = snapshot_of(tiny_lm, special=False)
     encoded: list[str] = []
 
-    def apart(encoder: Encoder, target: str) -> list[int]:
+    def apart(_: Encoder, target: str) -> list[int]:
         encoded.append(target)
-        return encoder.lm.encode(target, False)
+        return tiny_lm.encode(target, False)
 
     monkeypatch.setattr("fv.data.encoder.Encoder.encode_apart", apart)
     monkeypatch.setattr("fv.data.encoder.Encoder.encode", lambda _, texts: [pytest.fail(text) for text in texts])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fv.config import TemplateConfig, template_presets
 from fv.data.reading import as_relations, read_relations
-from fv.data.relations import Pair
 from fv.data.sample_trials import sample_trials
 from fv.data.trials import Trials, load_trials
 from fv.models.language_model import LanguageModel
@@ -91,7 +90,7 @@ def test_the_table_shows_each_trial_with_its_prompts(tiny_llama: LanguageModel) 
     table = trials.table
     assert table["split"].tolist() == ["fit", "fit", "eval", "eval"]
     for row, trial in zip(table.itertuples(), trials.snapshot.trials, strict=True):
-        assert Pair(row.input, row.output) == trial.query
+        assert (row.input, row.output) == (trial.query.exA, trial.query.exB)
         assert (row.clean, row.corrupted) == (trial.clean_prompt_str, trial.corrupted_prompt_str)
     assert "fit trials" in trials._repr_html_() and "2 fit, 2 held out" in repr(trials)
 

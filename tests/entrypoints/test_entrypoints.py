@@ -202,7 +202,7 @@ def test_the_version_is_our_own(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.slow
 def test_settings_may_stand_on_both_sides_of_the_sign_of_a_sweep(tiny_overrides: list[str], tmp_path: Path) -> None:
-    small = [*tiny_overrides[1:], "data.qids=[antonym]", "evaluation=grid"]
+    small = [*tiny_overrides, "data.qids=[antonym]"]
     done = module("pipeline", "injection.layer=0,1", "-m", *small)
     assert "among 2 cells" in done.stdout
     assert (tmp_path / "relation/r/artifacts/step6/eval_summary.json").exists()

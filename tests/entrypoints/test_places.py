@@ -94,7 +94,7 @@ def test_a_template_that_is_swept_is_read_as_it_is_typed(tiny_overrides: list[st
 @pytest.mark.parametrize(
     ("command", "words", "told"),
     [
-        ("pipeline", ["evaluation=full", "evaluation.dev_fraction=0", "injection.layer=0,1"], "choose one of 2 cells"),
+        ("pipeline", ["evaluation.held_out=true", "evaluation.dev_fraction=0", "injection.layer=0,1"], "of 2 cells"),
         ("pipeline", ["score.k=2,0"], "because one of them is not possible: score.k=0\nscore.k=0 must be 1 or more"),
         ("step6", ["score.k=2,3"], "score.k-2: settings of score are StepE's. Give the sweep to"),
     ],

@@ -24,7 +24,7 @@ from fv.files import remove_leftovers, write_json
 from fv.models import gguf
 from fv.registry import plugged_in
 
-FRESH = {"OMP_NUM_THREADS": "1"}
+FRESH: dict[str, Any] = {"OMP_NUM_THREADS": "1"}
 """Starts Python anew, which reads what its own variables say."""
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import ROOT
 from families import tiny
+from torch import Tensor
 
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
@@ -273,7 +274,7 @@ def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean
     edits = [c.edit for c in (*whole["ablated_top_heads"], *whole["ablated_random_heads"])]
     for edit, heads in zip(edits, [made_of.heads, *sets], strict=True):
         assert isinstance(edit, SetHeads) and edit.heads == heads
-        assert torch.equal(edit.values, measured.means["a"].corrupted)
+        assert isinstance(edit.values, Tensor) and torch.equal(edit.values, measured.means["a"].corrupted)
 
 
 def test_more_draws_keep_the_first(lm: LanguageModel, measured: Effects) -> None:

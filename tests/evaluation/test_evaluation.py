@@ -196,7 +196,7 @@ def test_evaluation_equals_one_forward_an_injection(tiny_lm: LanguageModel, mode
         for trial in trials:
             for cell in CELLS:
                 before, after = NaiveEngine(tiny_lm).inject([trial.prompt], injected.values[None, None], [cell])
-                found = table.loc[(injected.name, trial.trial_id, *cell)]
+                found: Any = table.loc[(injected.name, trial.trial_id, *cell), :]
                 assert (found["eval_qid"], found["fv_kind"]) == (trial.q_id, injected.kind)
                 assert found["baseline_logprob"] == pytest.approx(float(before.logprob), abs=2e-5)
                 assert found["injected_logprob"] == pytest.approx(float(after.logprob), abs=2e-5)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import string
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -69,10 +70,10 @@ def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
         assert mean_logprob(lm, prompts, added(conditions, "random_vector", draw, values)) >= unedited - 1e-5
     mean, difference = effects.means["planted"].residual, effects.means["planted"].difference
     assert difference is not None
-    where = conditions.loc["layer_mean_replaced", 0]
+    where: Any = conditions.loc[("layer_mean_replaced", 0), :]
     replaced = ReplaceResidual(int(where["layer"]), mean[int(where["layer"])], float(where["alpha"]))
     assert mean_logprob(lm, prompts, replaced) >= unedited - 1e-5
-    where = conditions.loc["layer_mean_added", 0]
+    where = conditions.loc[("layer_mean_added", 0), :]
     layer_mean = added(conditions, "layer_mean_added", 0, difference[int(where["layer"])])
     assert mean_logprob(lm, prompts, layer_mean) >= unedited - 1e-5
     # The vector itself gains, and beyond a control it gains no more than that; about so on test trials, too.
@@ -85,7 +86,7 @@ def test_no_control_does_harm_on_dev_trials_and_none_inflates_a_contrast(
 
 
 def added(conditions: pd.DataFrame, name: str, draw: int, values: Tensor) -> AddVector:
-    where = conditions.loc[name, draw]
+    where: Any = conditions.loc[(name, draw), :]
     return AddVector(int(where["layer"]), float(where["alpha"]) * values)
 
 

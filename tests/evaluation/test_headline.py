@@ -1,5 +1,7 @@
 """The headline: numbers of the tables it is made of, one declared test, and a share that is a ratio of means."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,19 +112,19 @@ def test_numbers_are_those_of_the_tables_of_means_and_contrasts() -> None:
     rows = rows_of("a", {"a": 1.0}, n_refits=3)
     table, means, contrasts = headline(rows, {"a": vector_of("a", "a")})
     (row,) = table.to_dict("records")
-    means = means[means["subset"] == "all"].set_index(["condition", "draw", "metric"])
-    contrasts = contrasts[contrasts["subset"] == "all"].set_index(["condition", "minus", "metric"])
-    shown = {name: means.loc["fv", 0, name] for name in ("delta_logprob", "delta_logit_difference", "p", "rank")}
-    shown |= {"accuracy": means.loc["fv", 0, "top1"]}
+    mean_at: Any = means[means["subset"] == "all"].set_index(["condition", "draw", "metric"]).loc
+    contrast_at: Any = contrasts[contrasts["subset"] == "all"].set_index(["condition", "minus", "metric"]).loc
+    shown = {name: mean_at["fv", 0, name] for name in ("delta_logprob", "delta_logit_difference", "p", "rank")}
+    shown |= {"accuracy": mean_at["fv", 0, "top1"]}
     for column, metric in (("minus_corrupted", "logprob"), ("minus_corrupted_logit_difference", "logit_difference")):
-        shown[column] = contrasts.loc["fv", "corrupted_prompts", metric]
+        shown[column] = contrast_at["fv", "corrupted_prompts", metric]
     for column, due in shown.items():
         found = [row[column], row[f"{column}_ci_low"], row[f"{column}_ci_high"]]
         assert found == due[["mean", "ci_low", "ci_high"]].tolist(), column
     before = {"accuracy_before": ("zero_shot", "top1"), "few_shot_accuracy": ("few_shot", "top1")}
     before |= {"p_before": ("zero_shot", "p"), "rank_before": ("zero_shot", "rank")}
     for column, (condition, metric) in before.items():
-        assert row[column] == means.loc[condition, 0, metric]["mean"], column
+        assert row[column] == mean_at[condition, 0, metric]["mean"], column
     assert (row["constant"], row["repeat"], row["n"], row["layer"], row["alpha"]) == (0.25, 0.125, N, 1, 2.0)
     assert (row["kind"], row["k"], row["lead_metric"]) == ("qid", 3, "top1")
 

@@ -1,6 +1,7 @@
 """Tables of the test trials: every number from trial rows, by hand, paired, and in one order."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,8 @@ def rows_of(condition: str, fv: str, eval_qid: str = "q", n_draws: int = 1, seed
 
 
 def value_of(kind: Kind, rng: np.random.Generator) -> float:
-    return float({Kind.mean: rng.normal(), Kind.proportion: rng.integers(2)}.get(kind, rng.integers(-1, 2)))
+    drawn = {Kind.mean: rng.normal(), Kind.proportion: float(rng.integers(2))}
+    return float(drawn.get(kind, rng.integers(-1, 2)))
 
 
 def many() -> pd.DataFrame:
@@ -156,13 +158,14 @@ def test_where_some_answers_are_shown_the_others_are_a_subset() -> None:
 def test_every_metric_of_every_draw_has_its_mean_in_both_subsets() -> None:
     rows = many()
     found = means_table(rows, QUICK, 0).set_index(["fv", "eval_qid", "condition", "draw", "subset", "metric"])
+    at: Any = found.loc
     n_draws = 4 * 1 + 4 * 3 + 2 + 1 + 2
     assert len(found) == n_draws * 2 * len({*LEVELS, *CHANGES}) and found.index.is_unique
     for metric in ("p", "worse"):
         values = values_of(rows, metric, "random_vector", "w", "r")[2]
         key = ("w", "r", "random_vector", 2)
-        assert found.loc[(*key, ALL, metric), ["n", "mean"]].tolist() == [5, pytest.approx(values.mean())]
-        right = found.loc[(*key, FEW_SHOT_CORRECT, metric), ["n", "mean"]].tolist()
+        assert at[(*key, ALL, metric), ["n", "mean"]].tolist() == [5, pytest.approx(values.mean())]
+        right = at[(*key, FEW_SHOT_CORRECT, metric), ["n", "mean"]].tolist()
         assert right == [3, pytest.approx(values[::2].mean())]
 
 
@@ -178,26 +181,27 @@ def test_a_control_is_subtracted_draw_by_draw() -> None:
     rows = many()
     found = contrast_rows(rows, CONTRASTS).set_index(["fv", "eval_qid", "condition", "minus", "trial_id"]).sort_index()
     assert found.groupby(level=[0, 1, 2, 3])["draw"].nunique().max() == 3
-    found = found.drop(columns=["draw", "all_draws"]).groupby(level=[0, 1, 2, 3, 4]).mean()
+    at: Any = found.drop(columns=["draw", "all_draws"]).groupby(level=[0, 1, 2, 3, 4]).mean().loc
     for metric in CONTRASTED:
         expected = values_of(rows, metric, "fv", "w", "r")[0] - values_of(rows, metric, "random_vector", "w", "r").mean(
             0
         )
-        np.testing.assert_allclose(found.loc[("w", "r", "fv", "random_vector"), metric], expected)
+        np.testing.assert_allclose(at[("w", "r", "fv", "random_vector"), metric], expected)
         ablated = values_of(rows, metric, "ablated_top_heads", "v")[0]
         others = values_of(rows, metric, "ablated_random_heads", "v").mean(0)
         np.testing.assert_allclose(
-            found.loc[("v", "q", "ablated_top_heads", "ablated_random_heads"), metric], ablated - others
+            at[("v", "q", "ablated_top_heads", "ablated_random_heads"), metric], ablated - others
         )
 
 
 def test_a_baseline_without_a_vector_is_compared_with_every_vector_of_its_relation() -> None:
     rows = many()
     found = contrast_rows(rows, CONTRASTS).set_index(["fv", "eval_qid", "condition", "minus", "trial_id"]).sort_index()
+    at: Any = found.loc
     for fv in ("v", "w"):
         for q in ("q", "r"):
             expected = values_of(rows, "p", "fv", fv, q)[0] - values_of(rows, "p", "few_shot", NO_VECTOR, q)[0]
-            np.testing.assert_allclose(found.loc[(fv, q, "fv", "few_shot"), "p"], expected)
+            np.testing.assert_allclose(at[(fv, q, "fv", "few_shot"), "p"], expected)
 
 
 def test_exactly_the_pairs_that_both_exist_are_contrasted() -> None:
@@ -229,15 +233,15 @@ def test_a_contrasts_interval_is_that_of_the_differences_trial_by_trial() -> Non
     differences = near - values_of(rows[control], "p", "random_vector", "v").mean(0)
     named = [f"q{i}" for i in range(N_TRIALS)]
     expected = estimate_means(differences[None], QUICK, 3, *named)
-    row = found.loc[("v", "q", "fv", "random_vector", ALL, "p")]
+    row: Any = found.loc[("v", "q", "fv", "random_vector", ALL, "p"), :]
     assert (row["n"], row["n_draws"]) == (N_TRIALS, 3)
     every = contrasts_table(rows.assign(all_draws=True), CONTRASTS, QUICK, 3).set_index(found.index.names)
-    paired = every.loc[("v", "q", "fv", "random_vector", ALL, "p")]
+    paired: Any = every.loc[("v", "q", "fv", "random_vector", ALL, "p"), :]
     np.testing.assert_allclose(paired[INTERVAL].to_numpy(float), [v[0] for v in expected.columns().values()], rtol=1e-6)
     assert paired["ci_high"] - paired["ci_low"] < 0.02
     # Three draws of a control that varies from draw to draw know its mean far less well.
     assert row["ci_low"] < paired["ci_low"] - row["draw_sd"] and paired["ci_high"] + row["draw_sd"] < row["ci_high"]
-    right = found.loc[("v", "q", "fv", "random_vector", FEW_SHOT_CORRECT, "p")]
+    right: Any = found.loc[("v", "q", "fv", "random_vector", FEW_SHOT_CORRECT, "p"), :]
     assert (right["n"], right["mean"]) == (3, pytest.approx(differences[::2].mean()))
 
 
@@ -250,7 +254,7 @@ def test_where_nothing_is_contrasted_the_table_is_empty(contrasts: list[tuple[st
 def run_at() -> pd.DataFrame:
     """Trial rows that say where the conditions of `cost_rows` were run."""
     rows = cost_rows().drop_duplicates(["condition", "draw"])[["fv", "eval_qid", "condition", "draw"]]
-    where = {"layer": 1, "alpha": [1.0, 2.0, 3.0], "norm": 1.0, "relative_norm": None, "of": None}
+    where: dict[str, Any] = {"layer": 1, "alpha": [1.0, 2.0, 3.0], "norm": 1.0, "relative_norm": None, "of": None}
     return rows.assign(**where, compared_with=None, all_draws=True)
 
 

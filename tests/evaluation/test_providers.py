@@ -90,10 +90,10 @@ def test_every_provider_says_what_it_provides_and_what_each_setting_does(name: s
 
 
 def test_settings_are_given_as_providers_or_as_plain_values() -> None:
-    random_vector = condition_providers()["random_vector"]
-    for given in (random_vector(draws=3), {"draws": 3}):  # type: ignore[call-arg]
+    random_vector: Any = condition_providers()["random_vector"]
+    for given in (random_vector(draws=3), {"draws": 3}):
         found = providers_of({"random_vector": given})
-        assert found == providers_of({}) | {"random_vector": random_vector(draws=3)}  # type: ignore[call-arg]
+        assert found == providers_of({}) | {"random_vector": random_vector(draws=3)}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Choosing on dev trials: nothing leaks between the parts, and test trials choose nothing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,9 @@ pairs = st.tuples(words, words)
 Shown = tuple[str, str]
 
 
-def trial(q_id: str, number: int, query: Shown, demos: Sequence[Shown] = (), split: str = "eval") -> Trial:
+def trial(
+    q_id: str, number: int, query: Shown, demos: Sequence[Shown] = (), split: Literal["fit", "eval"] = "eval"
+) -> Trial:
     return Trial(
         trial_id=f"{q_id}:{split}:{number:04d}",
         q_id=q_id,

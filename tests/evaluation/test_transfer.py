@@ -1,6 +1,7 @@
 """The transfer matrix by hand: effects, controls, cosines, and how far the diagonal stands out."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, list[Vector]]:
 
 
 def test_a_row_has_the_effect_the_effect_minus_random_vectors_and_the_cosine() -> None:
-    found = transfer_table(*tables()).set_index(["fv", "eval_qid"])
+    found: Any = transfer_table(*tables()).set_index(["fv", "eval_qid"])
     assert len(found) == 4
     assert found.loc[("b", "a")].to_dict() == {
         "n": 3.0,
@@ -125,7 +126,7 @@ def test_a_relation_without_a_vector_has_no_cosine() -> None:
 
 def test_the_matrix_has_a_row_a_vector_and_a_column_a_relation() -> None:
     table = transfer_table(*tables())
-    matrix = transfer_matrix(table.sample(frac=1, random_state=0))
+    matrix: Any = transfer_matrix(table.sample(frac=1, random_state=0))
     assert list(matrix.columns) == ["fv", "a", "b"]
     assert matrix.to_numpy().tolist() == [["a", 4.0, 1.0], ["b", 2.0, 3.0]]
     assert transfer_matrix(table, "effect_minus_control").to_numpy().tolist() == [["a", 2.0, 0.5], ["b", 1.0, 1.5]]
@@ -133,7 +134,7 @@ def test_the_matrix_has_a_row_a_vector_and_a_column_a_relation() -> None:
 
 def test_a_vector_that_was_not_tried_on_a_relation_has_an_empty_place() -> None:
     table = transfer_table(*tables())
-    matrix = transfer_matrix(table[(table["fv"] == "a") | (table["eval_qid"] == "b")]).set_index("fv")
+    matrix: Any = transfer_matrix(table[(table["fv"] == "a") | (table["eval_qid"] == "b")]).set_index("fv")
     assert matrix.loc["a"].tolist() == [4.0, 1.0]
     assert math.isnan(matrix.loc["b", "a"]) and matrix.loc["b", "b"] == 3.0
 

@@ -25,7 +25,7 @@ def test_a_forest_has_a_mark_and_an_interval_a_contrast_and_fills_those_that_exc
     for marks, wanted in ((filled, sure), (hollow, ~sure)):
         assert sorted(np.asarray(marks.get_offsets())[:, 0]) == sorted(own.loc[wanted, "mean"])
     assert 0 < sure.sum() < len(own)
-    assert filled.get_facecolors().tolist() != hollow.get_facecolors().tolist()
+    assert np.asarray(filled.get_facecolor()).tolist() != np.asarray(hollow.get_facecolor()).tolist()
 
 
 def test_each_mark_of_a_forest_stands_beside_its_own_name_and_n() -> None:
@@ -63,9 +63,7 @@ def test_an_effect_stands_over_its_own_cost() -> None:
     keys = ["condition", "fv", "eval_qid", "draw"]
     both = effects.merge(costs, on=keys)
     assert len(figure.table) == len(both) == len(costs)
-    drawn = {
-        point for line in figure.axes[0].lines[:2] for point in zip(line.get_xdata(), line.get_ydata(), strict=True)
-    }
+    drawn = {tuple(point) for line in figure.axes[0].lines[:2] for point in np.asarray(line.get_xydata()).tolist()}
     assert drawn == set(zip(both["mean_y"], both["mean_x"], strict=True))
     said = words(figure)
     assert "vector" in said and "random vector" in said and "few-shot" not in said and "32 texts" in said
@@ -76,10 +74,10 @@ def test_trials_are_lines_and_those_that_the_vector_worsens_are_dashed() -> None
     figure = before_and_after(rows)
     wide = rows.pivot(index="trial_id", columns="condition", values="logprob")[["zero_shot", "fv", "few_shot"]]
     *lines, mean = figure.axes[0].lines
-    assert sorted(tuple(line.get_ydata()) for line in lines) == sorted(map(tuple, wide.to_numpy()))
-    np.testing.assert_allclose(mean.get_ydata(), wide.mean())
+    assert sorted(tuple(np.asarray(line.get_ydata())) for line in lines) == sorted(map(tuple, wide.to_numpy()))
+    np.testing.assert_allclose(np.asarray(mean.get_ydata()), wide.mean())
     worse = {tuple(row) for row in wide[wide["fv"] < wide["zero_shot"]].to_numpy()}
-    assert worse and {tuple(line.get_ydata()) for line in lines if line.get_linestyle() != "-"} == worse
+    assert worse and {tuple(np.asarray(line.get_ydata())) for line in lines if line.get_linestyle() != "-"} == worse
     assert f"{len(worse)} worse" in words(figure) and "n = 8 trials" in words(figure)
 
 
@@ -100,7 +98,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no cost": (lambda: effect_against_cost(held_out(("a",)), injection_cost(("b",))), "both an effect and a cost"),
     "many": (
         lambda: effect_against_cost(
-            *(pd.concat([t.head(1).assign(condition=c) for c in "abcdefgh"]) for t in (held_out(), injection_cost()))
+            pd.concat([held_out().head(1).assign(condition=c) for c in "abcdefgh"]),
+            pd.concat([injection_cost().head(1).assign(condition=c) for c in "abcdefgh"]),
         ),
         "8 conditions are too many",
     ),

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import ROOT
-from conftest import MakeConfig
 from figure_samples import FIGURES, OF_NAME, VALUE, cells, drawn, head_scores, texts, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import LineCollection, PatchCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from tiny_runs import TinyRun
 
 from fv.figures.effect_by_layer import effect_by_layer
 from fv.figures.heads import head_heatmap
@@ -29,14 +30,14 @@ def marks(figure: Figure) -> tuple[int, int, int]:
     panels = [axes for axes in figure.axes if axes.images]
     dots = [each for axes in panels for each in axes.collections if isinstance(each, PathCollection)]
     frames = [each for axes in panels for each in axes.collections if isinstance(each, PatchCollection)]
-    above, below = (sum(len(each.get_offsets()) for each in dots[side::2]) for side in (0, 1))
+    above, below = (sum(len(np.asarray(each.get_offsets())) for each in dots[side::2]) for side in (0, 1))
     return above, below, sum(len(each.get_paths()) for each in frames)
 
 
 def lines_of(figure: Figure) -> dict[tuple[float, ...], tuple[float, ...]]:
     """{x: y} of each line with markers."""
     found = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", "", None)]
-    return {tuple(map(float, line.get_xdata())): tuple(map(float, line.get_ydata())) for line in found}
+    return {tuple(np.asarray(line.get_xdata(), float)): tuple(np.asarray(line.get_ydata(), float)) for line in found}
 
 
 UNIT = re.compile(r"\((nats|fraction|probability|no unit|ρ)\)")
@@ -107,7 +108,7 @@ def test_letters_are_legible_in_one_column_and_stay_inside_it(make: Any) -> None
     assert figure.get_size_inches()[0] == pytest.approx(3.3)
     outer = figure.bbox
     for text in texts(figure):
-        assert text.get_fontsize() >= 6
+        assert float(text.get_fontsize()) >= 6
         box = text.get_window_extent()
         if box.width and text.get_in_layout():
             assert outer.x0 <= box.x0 and box.x1 <= outer.x1 + 1 and outer.y0 <= box.y0 + 1 and box.y1 <= outer.y1 + 1
@@ -145,7 +146,7 @@ def test_heads_that_were_not_measured_are_hatched_and_never_marked() -> None:
     scores.loc[scores["layer"] == 2, "measured"] = False
     scores.loc[(scores["layer"] == 3) & (scores["head"] == 0), VALUE] = np.nan
     figure = head_heatmap(scores[scores["layer"] > 0], shape=(5, 3))
-    shown = np.ma.getmaskarray(figure.axes[0].images[0].get_array())
+    shown = np.ma.getmaskarray(np.ma.asarray(figure.axes[0].images[0].get_array()))
     assert shown.T.tolist() == [[True] * 3, [False] * 3, [True] * 3, [True, False, False], [True] * 3]
     assert figure.axes[0].patch.get_hatch() and "not measured" in words(figure)
     assert marks(figure)[0] == 5
@@ -165,7 +166,7 @@ def test_maps_of_any_shape_are_drawn_in_one_column(shape: tuple[int, int]) -> No
     figure = head_heatmap(scores)
     width, height = figure.get_size_inches()
     assert width == pytest.approx(3.3) and height < 5
-    assert figure.axes[0].images[0].get_array().shape == shape[::-1]
+    assert np.asarray(figure.axes[0].images[0].get_array()).shape == shape[::-1]
     assert drawn(figure)
 
 
@@ -206,8 +207,11 @@ def test_lines_are_the_tables_rows_and_bands_its_intervals() -> None:
     bands = [each for each in figure.axes[0].collections if isinstance(each, PolyCollection)]
     for line, band, (alpha, own) in zip(lines, bands, rows.groupby("alpha"), strict=True):
         own = own.sort_values("layer")
-        assert list(line.get_xdata()) == own["layer"].tolist() and list(line.get_ydata()) == own[VALUE].tolist()
-        heights = band.get_paths()[0].vertices[:, 1]
+        assert (
+            np.asarray(line.get_xdata()).tolist() == own["layer"].tolist()
+            and np.asarray(line.get_ydata()).tolist() == own[VALUE].tolist()
+        )
+        heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
         assert (heights.min(), heights.max()) == (own[f"{VALUE}_ci_low"].min(), own[f"{VALUE}_ci_high"].max())
         assert f"α = {alpha:g}" in words(figure)
 
@@ -234,9 +238,10 @@ def test_baselines_are_lines_with_bands_and_their_own_n() -> None:
     ).assign(ci_low=[3.0, 0.5], ci_high=[5.0, 1.5])
     for baselines in (table, {"few_shot": (4.0, 3.0, 5.0), "random_vector": (1.0, 0.5, 1.5)}):
         figure = effect_by_layer(cells(), baselines=baselines)
-        levels = {line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "None"}
+        levels = {np.asarray(line.get_ydata())[0] for line in figure.axes[0].lines if line.get_marker() == "None"}
         assert levels == {4.0, 1.0, 0.0}
-        bands = {(patch.get_y(), patch.get_y() + patch.get_height()) for patch in figure.axes[0].patches}
+        patches = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+        bands = {(patch.get_y(), patch.get_y() + patch.get_height()) for patch in patches}
         assert bands == {(3.0, 5.0), (0.5, 1.5)}
         kept = figure.table[figure.table["kind"] == "baseline"]
         assert kept[["condition", "value"]].values.tolist() == [["few_shot", 4.0], ["random_vector", 1.0]]
@@ -250,7 +255,10 @@ def test_baselines_are_lines_with_bands_and_their_own_n() -> None:
 def test_points_of_one_layer_stand_apart_with_their_intervals() -> None:
     rows = cells(1, alphas=(1.0, 2.0, 3.0))
     figure = effect_by_layer(rows)
-    assert len({x for line in figure.axes[0].lines if line.get_marker() != "None" for x in line.get_xdata()}) == 3
+    assert (
+        len({x for line in figure.axes[0].lines if line.get_marker() != "None" for x in np.asarray(line.get_xdata())})
+        == 3
+    )
     bars = [each for each in figure.axes[0].collections if isinstance(each, LineCollection)]
     assert sum(len(each.get_segments()) for each in bars) == 3
     (place,) = {tuple(figure.axes[0].get_xticks())}
@@ -304,13 +312,15 @@ def test_a_table_that_cannot_be_drawn_is_refused_with_what_it_needs(make: Any, s
 
 
 @pytest.mark.slow
-def test_a_runs_files_are_drawn_as_they_are(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(
-        *tiny_overrides[1:],
-        "injection.fv=all_qids",
-        "eval_scope=all_qids",
-        "analysis.cost.n_texts=0",
-        "stats.n_resamples=100",
+def test_a_runs_files_are_drawn_as_they_are(tiny_run: TinyRun) -> None:
+    config = tiny_run(
+        {
+            "evaluation.held_out": True,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+            "analysis.cost.n_texts": 0,
+            "stats.n_resamples": 100,
+        }
     )
     step6 = run_pipeline(config)
     artifacts = RunPaths.of(config).artifacts

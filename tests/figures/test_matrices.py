@@ -42,9 +42,9 @@ def test_numbers_in_cells_are_bold_where_the_interval_excludes_zero() -> None:
     figure = transfer_heatmap(table)
     shown = {each.get_text(): each.get_fontweight() for each in figure.axes[0].texts}
     assert len(figure.axes[0].texts) == len(table)
-    for row in table.itertuples():
-        bold = row.ci_low > 0 or row.ci_high < 0
-        assert shown[f"{row.effect:.1f}".replace("-", "−")] == ("bold" if bold else "normal")
+    for effect, low, high in table[["effect", "ci_low", "ci_high"]].to_numpy().tolist():
+        bold = low > 0 or high < 0
+        assert shown[f"{effect:.1f}".replace("-", "−")] == ("bold" if bold else "normal")
     assert "bold: interval excludes 0" in words(figure)
 
 
@@ -53,8 +53,8 @@ def test_where_numbers_have_no_room_dots_and_dashes_say_where_the_interval_is() 
     figure = transfer_heatmap(table)
     assert not figure.axes[0].texts
     dots, dashes = (each for each in figure.axes[0].collections if isinstance(each, PathCollection))
-    assert len(dots.get_offsets()) == (table["ci_low"] > 0).sum() > 0
-    assert len(dashes.get_offsets()) == (table["ci_high"] < 0).sum() > 0
+    assert len(np.asarray(dots.get_offsets())) == (table["ci_low"] > 0).sum() > 0
+    assert len(np.asarray(dashes.get_offsets())) == (table["ci_high"] < 0).sum() > 0
     assert "interval > 0" in words(figure) and "interval < 0" in words(figure)
 
 
@@ -91,8 +91,9 @@ def test_overlap_is_the_share_of_heads_that_two_relations_have_in_common(n: int,
     table = top_heads(names_of(n), k)
     figure = overlap_heatmap(table)
     heads = {name: set(map(tuple, own[["layer", "head"]].values)) for name, own in table.groupby("q_id")}
-    for row in figure.table.itertuples(index=False):
-        assert row.shared == len(heads[row[0]] & heads[row[1]]) and row.value == row.shared / k
+    for row in figure.table.to_dict("records"):
+        one, other = list(row.values())[:2]
+        assert row["shared"] == len(heads[one] & heads[other]) and row["value"] == row["shared"] / k
     assert (np.diag(image_of(figure)) == 1).all()
     assert f"n = {k} heads per relation" in words(figure)
 

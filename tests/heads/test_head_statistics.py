@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ def some_effects(n_trials: int, seed: int, queries: np.ndarray | None = None, sh
     """Of two layers of three heads, one head of each not swept."""
     values = np.random.default_rng(seed).normal(shift, size=(2, n_trials, 2, 3))
     values[:, :, :, 1] = np.nan
-    return TrialEffects.read(*values, queries)
+    delta_logprob, delta_p = values
+    return TrialEffects.read(delta_logprob, delta_p, queries)
 
 
 def swept_values(effects: TrialEffects, metric: str) -> np.ndarray:
@@ -94,10 +96,11 @@ def test_a_query_counts_once_in_a_rankings_stability() -> None:
 
 def test_the_stability_of_a_ranking_does_not_gain_from_repeats_of_a_query() -> None:
     effects = some_effects(6, 1)
-    parts = [getattr(effects, name).repeat(3, axis=0) for name in ("delta_logprob", "delta_p")]
+    repeated = TrialEffects.read(
+        effects.delta_logprob.repeat(3, axis=0), effects.delta_p.repeat(3, axis=0), np.repeat(np.arange(6), 3)
+    )
     for key in SCORES:
-        own = effects_of(TrialEffects.read(*parts, np.repeat(np.arange(6), 3)), key)
-        np.testing.assert_allclose(own, effects_of(effects, key))
+        np.testing.assert_allclose(effects_of(repeated, key), effects_of(effects, key))
 
 
 # Multiplicity
@@ -202,7 +205,7 @@ def snapshot(lm: EditableModel) -> Snapshot:
     return sampled.model_copy(update={"trials": trials})
 
 
-def measured(lm: EditableModel, snapshot: Snapshot, **score: object) -> Effects:
+def measured(lm: EditableModel, snapshot: Snapshot, **score: Any) -> Effects:
     settings = ScoreConfig(**{"k": 2, **score})
     engine = make_engine(lm, "auto", 256)
     how = Measurement(lm, snapshot, heads_to_sweep("all", "all", 2, 4), engine, settings, seed=3)

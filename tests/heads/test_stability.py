@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,10 +167,12 @@ def test_the_first_point_is_what_its_definition_gives() -> None:
 def test_more_signal_and_more_trials_agree_better() -> None:
     curves = [convergence([noisy(24, 20, signal)], 5, 0) for signal in (0.0, 0.1, 1.0)]
     for size in (2, 6, 12):
-        none, some, much = (next(p for p in curve if p.n_trials == size) for curve in curves)
+        points: list[Any] = [next(p for p in curve if p.n_trials == size) for curve in curves]
+        none, some, much = points
         assert none.overlap_apart < some.overlap_apart < much.overlap_apart
         assert none.spearman_apart < some.spearman_apart < much.spearman_apart
-    few, many = (next(p for p in curves[1] if p.n_trials == size) for size in (2, 12))
+    points = [next(p for p in curves[1] if p.n_trials == size) for size in (2, 12)]
+    few, many = points
     assert few.overlap_apart < many.overlap_apart and few.overlap_with_all < many.overlap_with_all
 
 
@@ -228,7 +231,7 @@ def test_each_relations_heads_have_the_other_halves_of_their_own_effects() -> No
     effects = {q_id: trial_effects(noisy(6, 4, seed=seed)) for seed, q_id in enumerate("ab")}
     found = with_other_halves(cie_stats(effects, QUICK, 0), effects, 0)
     for (q_id, metric), rows in found.groupby(["q_id", "metric"]):
-        due = other_half_means(effects_of(effects[q_id], metric), 0, q_id, metric)
+        due = other_half_means(effects_of(effects[str(q_id)], str(metric)), 0, q_id, metric)
         assert rows["other_half_mean"].tolist() == due.tolist()
         assert rows[["layer", "head"]].to_numpy().tolist() == [[0, 0], [0, 2], [1, 0], [1, 2]]
     assert len(found) == 16

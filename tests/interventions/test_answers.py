@@ -163,8 +163,8 @@ def test_an_exact_match_is_what_greedy_decoding_says_and_ends(smollm2: LanguageM
 
 def test_the_end_of_text_ends_an_answer_too(tiny_llama: LanguageModel) -> None:
     with torch.no_grad():
-        first = oracle(tiny_llama, [5, 17, 300], [], None)[0].argmax().item()
-        second = oracle(tiny_llama, [5, 17, 300], [first], None)[1].argmax().item()
+        first = int(oracle(tiny_llama, [5, 17, 300], [], None)[0].argmax())
+        second = int(oracle(tiny_llama, [5, 17, 300], [first], None)[1].argmax())
     asked = Prompt((5, 17, 300), (first,), ())
     assert not score_answers(make_engine(tiny_llama, "auto", 64), [asked], [None], "\0").exact_match[0, 0]
     model = tiny_llama.model
@@ -190,9 +190,9 @@ def test_where_all_tokens_tie_no_answer_is_right(mode: str) -> None:
 def test_an_answer_with_a_tie_on_its_way_is_no_exact_match(tied_at: int) -> None:
     lm = tiny_editable("llama")
     ids = [5, 17, 30]
-    said = [oracle(lm, ids, [], None)[0].argmax().item()]
-    said.append(oracle(lm, ids, said, None)[-1].argmax().item())
-    said.append(oracle(lm, ids, said, None)[-1].argmax().item())
+    said = [int(oracle(lm, ids, [], None)[0].argmax())]
+    said.append(int(oracle(lm, ids, said, None)[-1].argmax()))
+    said.append(int(oracle(lm, ids, said, None)[-1].argmax()))
     ending = lm.tokenizer.decode(said[2])
     asked = Prompt(tuple(ids), tuple(said[:2]))
     engine = make_engine(lm, "naive", 64)

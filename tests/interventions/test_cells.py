@@ -17,7 +17,7 @@ NO_STRENGTH = st.sampled_from([float("nan"), float("inf"), float("-inf"), "1", N
 
 @given(index=NO_INDEX, strength=NO_STRENGTH)
 def test_what_is_no_place_is_refused_by_its_name(index: Any, strength: Any) -> None:
-    vector = fv.Vector.of(torch.ones(4))
+    vector: Any = fv.Vector.of(torch.ones(4))
     for place, name in (
         (lambda: fv.Cell(index, 1.0), "Cell.layer"),
         (lambda: fv.Cell(1, strength), "Cell.alpha"),
@@ -32,10 +32,11 @@ def test_what_is_no_place_is_refused_by_its_name(index: Any, strength: Any) -> N
 
 @given(layer=st.integers(0, 200), alpha=st.floats(allow_nan=False, allow_infinity=False))
 def test_a_place_is_the_same_pair_of_numbers_whatever_library_they_are_of(layer: int, alpha: float) -> None:
-    cell = fv.Cell(np.int64(layer), np.float64(alpha))
+    of_numpy: Any = np.int64(layer), np.float64(alpha), np.int32(layer)
+    cell = fv.Cell(*of_numpy[:2])
     assert cell == (layer, alpha) == fv.Cell(layer, alpha) and type(cell.layer) is int
     assert pickle.loads(pickle.dumps(cell)) == cell
-    assert fv.Head(np.int32(layer), 3) == (layer, 3) and repr(fv.Head(layer, 3)) == f"Head(layer={layer}, head=3)"
+    assert fv.Head(of_numpy[2], 3) == (layer, 3) and repr(fv.Head(layer, 3)) == f"Head(layer={layer}, head=3)"
 
 
 @pytest.mark.parametrize("given", [7, "11", (1,), (1, 2.0, 3)])

@@ -12,6 +12,7 @@ from fv.errors import ConfigError, ModelError
 from fv.interventions.answers import score_answers
 from fv.interventions.editable import EditableModel
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
+from fv.interventions.engine import Cell, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.selfcheck import selfcheck
 from fv.interventions.wrapping import wrap
@@ -51,12 +52,12 @@ def refused(kind: type[Exception], said: str) -> Any:
         ([AddVector(1, a_vector()), None], "edits is a NoneType"),
         (AddVector(3, a_vector()), "AddVector.layer=3 must be one of 0 to 2, the layers of llama"),
         (AddVector(-1, a_vector()), "AddVector.layer=-1 must be one of 0 to 2"),
-        (AddVector(1.0, a_vector()), "AddVector.layer=1.0 must be"),  # type: ignore[arg-type]
+        (AddVector(1.0, a_vector()), "AddVector.layer=1.0 must be"),  # type: ignore[arg-type]  # refused
         (AddVector(True, a_vector()), "AddVector.layer=True must be"),
         (AddVector(1, a_vector(41)), r"AddVector.vector has the shape \(41,\), where \(40,\) is due"),
         (AddVector(1, a_vector()[None]), r"AddVector.vector has the shape \(1, 40\)"),
-        (AddVector(1, [1.0] * 40), r"AddVector.vector is a list: give a tensor, such as torch\.as_tensor"),  # type: ignore[arg-type]
-        (AddVector(1, a_vector().numpy()), "AddVector.vector is a ndarray: give a tensor"),  # type: ignore[arg-type]
+        (AddVector(1, [1.0] * 40), r"AddVector.vector is a list: give a tensor, such as torch\.as_tensor"),  # type: ignore[arg-type]  # refused
+        (AddVector(1, a_vector().numpy()), "AddVector.vector is a ndarray: give a tensor"),  # type: ignore[arg-type]  # refused
         (AddVector(1, a_vector().long()), r"AddVector.vector is of torch\.int64"),
         (AddVector(1, a_vector(value=torch.nan)), r"AddVector.vector is not finite in the model's number format"),
         (AddVector(1, a_vector().double() * 1e300), "AddVector.vector is not finite"),
@@ -67,11 +68,11 @@ def refused(kind: type[Exception], said: str) -> Any:
         (ReplaceResidual(1, a_vector(value=torch.inf)), "ReplaceResidual.vector is not finite"),
         (ReplaceResidual(1, a_vector(), share=0), "ReplaceResidual.share=0 must be a finite number other than 0"),
         (ReplaceResidual(1, a_vector(), share=torch.nan), "ReplaceResidual.share=nan must be"),
-        (ReplaceResidual(1, a_vector(), share="all"), "ReplaceResidual.share='all' must be"),  # type: ignore[arg-type]
+        (ReplaceResidual(1, a_vector(), share="all"), "ReplaceResidual.share='all' must be"),  # type: ignore[arg-type]  # refused
         (SetHeads((), values()), "SetHeads.heads is empty, so it would change nothing"),
         (SetHeads(((3, 0),), values()), "SetHeads.heads: layer=3 must be one of 0 to 2"),
         (SetHeads(((0, 4),), values()), "SetHeads.heads: head=4 must be one of 0 to 3, the heads of a layer"),
-        (SetHeads((1, 2), values()), r"SetHeads.heads names 1, which is no \(layer, head\)"),  # type: ignore[arg-type]
+        (SetHeads((1, 2), values()), r"SetHeads.heads names 1, which is no \(layer, head\)"),  # type: ignore[arg-type]  # refused
         (
             SetHeads(((0, 0), (1, 2)), values()[:2]),
             r"values has the shape \(2, 4, 12\), where a number is due, or \(2, 12\), .*, or \(3, 4, 12\), one for",
@@ -82,7 +83,7 @@ def refused(kind: type[Exception], said: str) -> Any:
         (SetHeads(((0, 0),), values(torch.nan)), r"SetHeads.values of head 0\.0 is not finite"),
         (SetHeads(((0, 0),), values(torch.nan)[0, :1]), r"SetHeads.values of head 0\.0 is not finite"),
         (SetHeads(((0, 0),), torch.inf), r"SetHeads.values of head 0\.0 is not finite"),
-        (SetHeads(((0, 0),), [1.0]), r"SetHeads.values is a list: give a tensor"),  # type: ignore[arg-type]
+        (SetHeads(((0, 0),), [1.0]), r"SetHeads.values is a list: give a tensor"),  # type: ignore[arg-type]  # refused
         (SetHeads(((0, 0),), values()[0, :1].long()), r"SetHeads.values is of torch\.int64"),
     ],
 )
@@ -253,9 +254,9 @@ def test_what_leaves_the_prompt_unknown_is_refused_in_one_line(
             lambda lm, mode=mode: make_engine(lm, mode, 64).last_token([PROMPT])
             for mode in ("naive", "auto", "expanded")
         ),
-        lambda lm: make_engine(lm, "auto", 64).patch_heads([PROMPT], values(), [(0, 0)]),
-        lambda lm: make_engine(lm, "auto", 64).inject([PROMPT], a_vector()[None, None], [(0, 1.0)]),
-        lambda lm: make_engine(lm, "expanded", 64).inject([PROMPT], a_vector()[None, None], [(0, 1.0)]),
+        lambda lm: make_engine(lm, "auto", 64).patch_heads([PROMPT], values(), [Head(0, 0)]),
+        lambda lm: make_engine(lm, "auto", 64).inject([PROMPT], a_vector()[None, None], [Cell(0, 1.0)]),
+        lambda lm: make_engine(lm, "expanded", 64).inject([PROMPT], a_vector()[None, None], [Cell(0, 1.0)]),
         lambda lm: score_answers(make_engine(lm, "auto", 64), [PROMPT], [None], "\n"),
         lambda lm: make_engine(lm, "auto", 64).target_logprobs([PROMPT], [None]),
         selfcheck,

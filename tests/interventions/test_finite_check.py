@@ -1,6 +1,5 @@
 """A number that is not finite ends in one error, whichever engine gives it and whatever is asked."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +122,6 @@ def test_a_generation_of_what_is_no_number_is_refused() -> None:
     lm = tiny_editable("llama")
     texts = ["hot", "cold"]
     lm.generate(texts, 2)
-    assert re.search("float32", str(lm.dtype))
     lm.model.get_input_embeddings().weight[lm.encode("l", False)[0]] = torch.nan
     with pytest.raises(NotFiniteError, match=r"after prompt 2 of 2 \(4 tokens\), unedited\. Its weights"):
         lm.generate(texts, 2)

@@ -149,7 +149,8 @@ def test_scores_of_a_batch_are_those_of_plain_autograd(family: str, dtype: torch
 @pytest.mark.parametrize("family", ["llama", "bloom"])
 def test_a_prompts_scores_do_not_depend_on_its_batch(family: str, lengths: list[int], max_rows: int, seed: int) -> None:
     lm = tiny(family)
-    prompts, values, done = prompts_of(lm, lengths, seed), values_of(lm, seed), []
+    prompts, values = prompts_of(lm, lengths, seed), values_of(lm, seed)
+    done: list[int] = []
     for method in ("gradient", "integrated"):
         found = head_scores(lm, prompts, values, method, points=2, max_rows=max_rows, advance=done.append)
         alone = torch.cat([head_scores(lm, [prompt], values, method, points=2) for prompt in prompts])

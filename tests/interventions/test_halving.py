@@ -89,7 +89,8 @@ def test_memory_that_runs_out_at_any_pass_changes_no_number_and_no_progress(
     tiny_llama: LanguageModel, mode: str, call: Call, refused: set[int]
 ) -> None:
     due = run(make_engine(tiny_llama, mode, ROWS), call)
-    engine, sizes = make_engine(tiny_llama, mode, ROWS), []
+    engine = make_engine(tiny_llama, mode, ROWS)
+    sizes: list[int] = []
     engine.when_halved = sizes.append
     with short_of_memory(tiny_llama, lambda number, _: number in refused) as ran_out:
         found = run(engine, call)

@@ -98,7 +98,8 @@ def test_the_selfcheck_refuses_rows_that_see_one_another(tiny_lm: LanguageModel)
         if fv_prefix.stop_after is None:
             # The last row's key and value stand for every row's own.
             key, value = key[:, :, -1:].expand_as(key), value[:, :, -1:].expand_as(value)
-        return shared_prefix_attention(module, query, key, value, *args, fv_prefix=fv_prefix, **kwargs)
+        kwargs["fv_prefix"] = fv_prefix
+        return shared_prefix_attention(module, query, key, value, *args, **kwargs)
 
     with attending(leaky):
         refuse_engine(tiny_lm)
@@ -108,7 +109,8 @@ def test_the_selfcheck_refuses_rows_that_see_padding(tiny_lm: LanguageModel) -> 
     def unmasked(*args: Any, fv_prefix: Any, **kwargs: Any) -> Any:
         seeing = copy(fv_prefix)
         seeing.visible = None
-        return shared_prefix_attention(*args, fv_prefix=seeing, **kwargs)
+        kwargs["fv_prefix"] = seeing
+        return shared_prefix_attention(*args, **kwargs)
 
     with attending(unmasked):
         refuse_engine(tiny_lm)

@@ -1,5 +1,7 @@
 """How an engine cuts its work into batches, chunks and passes moves rounding at most, and where promised no bit."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,9 +55,9 @@ def test_other_prompts_in_the_batch_do_not_matter(
     i = data.draw(st.integers(0, len(prompts) - 1))
     engine, heads, cells = SharedPrefixEngine(tiny_lm, 4096), all_heads(tiny_lm), all_cells(tiny_lm)
     together, alone = engine.patch_heads(prompts, values, heads), engine.patch_heads([prompts[i]], values, heads)
-    own = PatchScores(
-        LastToken(*(part[i : i + 1] for part in together.unedited)), *(p[i : i + 1] for p in together[1:])
-    )
+    parts: list[Any] = [part[i : i + 1] for part in (*together.unedited, *together[1:])]
+    n = len(together.unedited)
+    own = PatchScores(LastToken(*parts[:n]), *parts[n:])
     assert_patches_close(own, alone)
     assert_close(
         engine.inject(prompts, for_each(prompts, vectors), cells)[1][i : i + 1],

@@ -12,7 +12,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from fv.errors import ConfigError, EngineError, ModelError
 from fv.interventions import prefix_attention
-from fv.interventions.engine import Cell, Head
+from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.expanded_batch import ExpandedBatchEngine
 from fv.interventions.naive import NaiveEngine
@@ -40,7 +40,8 @@ DEAD = [Head(0, 0), Head(1, 3), Head(2, 1)]
 def test_zeroed_head_has_no_effect(tiny_lm: LanguageModel, dead: Head) -> None:
     copy, heads = without_head(tiny_lm, dead), all_heads(tiny_lm)
     prompts, values = prompts_of(tiny_lm, [9, 1, 5, 9]), values_of(tiny_lm)
-    for engine in (NaiveEngine(copy), *(SharedPrefixEngine(copy, max_rows) for max_rows in (2, 3, 8, 4096))):
+    engines: list[Engine] = [NaiveEngine(copy), *(SharedPrefixEngine(copy, max_rows) for max_rows in (2, 3, 8, 4096))]
+    for engine in engines:
         scores = engine.patch_heads(prompts, values, heads)
         largest = (scores.patched - scores.unpatched).abs().amax(0)
         assert largest[heads.index(dead)] < TOLERANCE
@@ -140,9 +141,7 @@ def test_attention_that_is_more_than_a_softmax_is_refused(tiny_llama: LanguageMo
     cache = prefix_attention.PrefixCache(lengths=torch.tensor([3]), stop_after=2)
     heads = torch.zeros(1, 2, 3, 12)
     with pytest.raises(ModelError, match=name):
-        shared_prefix_attention(
-            tiny_llama.blocks[0].self_attn, heads, heads, heads, None, fv_prefix=cache, **{name: 4.0}
-        )
+        shared_prefix_attention(tiny_llama.blocks[0], heads, heads, heads, None, fv_prefix=cache, **{name: 4.0})
 
 
 def test_a_prompt_longer_than_a_sliding_window_is_refused() -> None:

@@ -201,9 +201,9 @@ def test_smollm2_patched_by_its_clean_mean_equals_the_naive_loop(
     heads = [Head(layer, (5 * i) % 9) for i, layer in enumerate([0, 1, 3, 7, 10, 13, 16, 19, 22, 25, 28, 29])]
     swapped = real_prompts[::-1]
     for prompt, values in zip(swapped, found.head_outputs, strict=True):  # each prompt gets the other one's values
-        expected = naive.patch_heads([prompt], values, heads)
-        assert_patches_close(engine.patch_heads([prompt], values, heads), expected)
-        assert (expected.patched - expected.unpatched).abs().max() > 0.01
+        patched = naive.patch_heads([prompt], values, heads)
+        assert_patches_close(engine.patch_heads([prompt], values, heads), patched)
+        assert (patched.patched - patched.unpatched).abs().max() > 0.01
 
 
 @pytest.mark.slow

@@ -257,7 +257,7 @@ def test_a_model_and_its_tokenizer_swapped_are_told_apart() -> None:
         ({"spec_file": "nowhere.yaml"}, ModelError, r"spec_file=nowhere\.yaml cannot be read"),
     ],
 )
-def test_a_wrong_name_or_family_is_refused(given: dict[str, str], kind: type[FvError], said: str) -> None:
+def test_a_wrong_name_or_family_is_refused(given: dict[str, Any], kind: type[FvError], said: str) -> None:
     with pytest.raises(kind, match=said):
         wrap(tiny("llama").model, tiny_tokenizer(), **given)
 

@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from accelerate import dispatch_model
+from accelerate import dispatch_model  # type: ignore[import-untyped]  # it ships no types
 from commands import run
 from conftest import MakeConfig, load_local
 from families import tiny
 from placement_checks import numbers_of, parts_of, scores_of, whole_modules
+from tiny_runs import TinyRun
 
 from fv.config import ComputeConfig, Config, Dtype, ModelConfig, Quant
 from fv.errors import ConfigError, ModelError
@@ -129,14 +130,14 @@ def test_weights_on_disk_have_the_dtype_of_the_run(tiny_llama_folder: Path, dtyp
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "places"), [("tiny_llama_folder", LLAMA_MAP), ("tiny_gpt2_folder", GPT2_MAP)])
 def test_all_steps_with_a_map_give_the_numbers_of_the_run_without(
-    request: pytest.FixtureRequest, make_config: MakeConfig, tiny_overrides: list[str], folder: str, places: Any
+    request: pytest.FixtureRequest, tiny_run: TinyRun, folder: str, places: Any
 ) -> None:
     path = request.getfixturevalue(folder)
-    given = [*tiny_overrides, f"model.path={path}", "compute.selfcheck=true", "injection.layer=[0,2]"]
-    mapped = f"model.device_map={{{', '.join(f'{module}: {place}' for module, place in places.items())}}}"
+    given = tiny_run.but({"model.path": path, "compute.selfcheck": True, "injection.layer": [0, 2]})
+    mapped = {"compute.strict": False, "model.device_map": places}
     tables = []
-    for name, more in (("whole", []), ("mapped", [FREE, mapped])):
-        run = run_pipeline(make_config(*given, f"run_id={name}", *more))
+    for name, more in (("whole", {}), ("mapped", mapped)):
+        run = run_pipeline(given(more, run_id=name))
         root = next(path for path in [run, *run.parents] if (path / "artifacts").is_dir())
         meta = read_json(root / "artifacts" / "stepD_meta.json")
         assert meta["selfcheck"]["identity_bit_equal"] and meta["canonical"] == (name == "whole")

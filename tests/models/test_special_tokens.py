@@ -9,6 +9,7 @@ from commands import module
 from conftest import BOS, BOS_ID, MakeConfig, load_local, loaded, stepd_log, with_template
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_runs import TinyRun
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
@@ -30,13 +31,13 @@ from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
 
-SPELLINGS = ("auto", "true", "false")
+SPELLINGS: tuple[str | bool, ...] = ("auto", True, False)
 
 
 @pytest.fixture
-def bos_overrides(tiny_overrides: list[str], bos_folder: Path) -> list[str]:
+def bos_run(tiny_run: TinyRun, bos_folder: Path) -> TinyRun:
     """A run of a second on a local folder whose tokenizer adds BOS; nothing is said of special tokens."""
-    return [*tiny_overrides, f"model.path={bos_folder}"]
+    return tiny_run.but({"model.path": bos_folder})
 
 
 # The setting
@@ -86,19 +87,19 @@ def test_the_models_that_ship_have_no_special_tokens_to_add(tiny_lm: LanguageMod
 # Prompts
 
 
-def sampled(make_config: MakeConfig, overrides: list[str], spelling: str) -> tuple[LanguageModel, Snapshot]:
-    config = make_config(*overrides, f"model.add_special_tokens={spelling}")
+def sampled(run: TinyRun, spelling: str | bool) -> tuple[LanguageModel, Snapshot]:
+    config = run({"model.add_special_tokens": spelling})
     lm = loaded(config)
     return lm, sample_snapshot(
         read_configured(config.data), config.data, config.seed, lm, config.model.add_special_tokens
     )
 
 
-@pytest.mark.parametrize(("spelling", "used"), [("auto", True), ("true", True), ("false", False)])
+@pytest.mark.parametrize(("spelling", "used"), [("auto", True), (True, True), (False, False)])
 def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
-    make_config: MakeConfig, bos_overrides: list[str], spelling: str, used: bool
+    bos_run: TinyRun, spelling: str | bool, used: bool
 ) -> None:
-    lm, snapshot = sampled(make_config, bos_overrides, spelling)
+    lm, snapshot = sampled(bos_run, spelling)
     assert snapshot.meta.add_special_tokens is used
     trial = snapshot.trials[0]
     asked = RelationQuestions(lm, snapshot, trial.q_id)
@@ -114,36 +115,32 @@ def test_every_prompt_starts_with_the_tokenizers_bos_unless_it_is_left_out(
     assert all(BOS_ID not in ids[1:] for ids in prompts.values())
 
 
-def test_auto_and_true_give_one_snapshot_and_false_the_same_trials(
-    make_config: MakeConfig, bos_overrides: list[str]
-) -> None:
-    auto, true, false = (sampled(make_config, bos_overrides, spelling)[1] for spelling in SPELLINGS)
+def test_auto_and_true_give_one_snapshot_and_false_the_same_trials(bos_run: TinyRun) -> None:
+    auto, true, false = (sampled(bos_run, spelling)[1] for spelling in SPELLINGS)
     assert auto == true
     assert auto.trials == false.trials and auto.meta != false.meta
 
 
-def test_a_tokenizer_that_adds_nothing_has_one_snapshot_under_every_spelling(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    auto, true, false = (sampled(make_config, tiny_overrides, spelling)[1] for spelling in SPELLINGS)
+def test_a_tokenizer_that_adds_nothing_has_one_snapshot_under_every_spelling(tiny_run: TinyRun) -> None:
+    auto, true, false = (sampled(tiny_run, spelling)[1] for spelling in SPELLINGS)
     assert auto == true == false and auto.meta.add_special_tokens is False
 
 
 @pytest.mark.slow
 def test_a_tokenizer_that_closes_every_text_is_refused_with_the_setting_that_helps(
-    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
+    tiny_run: TinyRun, tiny_llama_folder: Path, tmp_path: Path
 ) -> None:
     folder = with_template(tmp_path / "closing", tiny_llama_folder, f"$A {BOS}")
     with pytest.raises(TrialError, match=r"boundary mismatch.*model\.add_special_tokens=false leaves it out"):
-        run_stepd(make_config(*tiny_overrides, f"model.path={folder}"))
-    run_stepd(make_config(*tiny_overrides, f"model.path={folder}", "model.add_special_tokens=false"))
+        run_stepd(tiny_run({"model.path": folder}))
+    run_stepd(tiny_run({"model.path": folder, "model.add_special_tokens": False}))
 
 
 # What is told
 
 
-def test_stepd_warns_of_a_bos_left_out_once_and_by_name(make_config: MakeConfig, bos_overrides: list[str]) -> None:
-    left_out = make_config(*bos_overrides, "model.add_special_tokens=false")
+def test_stepd_warns_of_a_bos_left_out_once_and_by_name(bos_run: TinyRun) -> None:
+    left_out = bos_run({"model.add_special_tokens": False})
     run_stepd(left_out)
     warnings = [line for line in stepd_log(left_out).splitlines() if "special_tokens" in line]
     assert len(warnings) == 1
@@ -152,14 +149,10 @@ def test_stepd_warns_of_a_bos_left_out_once_and_by_name(make_config: MakeConfig,
 
 
 @pytest.mark.slow
-def test_every_summary_warns_of_a_bos_left_out(
-    make_config: MakeConfig, bos_overrides: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_summary_warns_of_a_bos_left_out(bos_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     told = f"Prompts are encoded without {BOS}"
-    for tag, spelling in (("with", "auto"), ("without", "false")):
-        step6 = run_pipeline(
-            make_config(*bos_overrides, "data.qids=[antonym]", f"run_id={tag}", f"model.add_special_tokens={spelling}")
-        )
+    for tag, spelling in (("with", "auto"), ("without", False)):
+        step6 = run_pipeline(bos_run({"data.qids": ["antonym"], "model.add_special_tokens": spelling}, run_id=tag))
         print_report(step6)
         said = " ".join(capsys.readouterr().out.split())
         warnings = read_json(step6 / "eval_summary.json")["warnings"]
@@ -176,18 +169,16 @@ def test_a_notebooks_result_warns_of_a_bos_left_out(bos_folder: Path, small_csv:
     assert any(f"Prompts are encoded without {BOS}" in line for line in result.warnings) == (spelling is False)
 
 
-@pytest.mark.parametrize("spelling", ["auto", "true"])
-def test_stepd_is_silent_where_the_tokenizer_has_its_way(
-    make_config: MakeConfig, bos_overrides: list[str], spelling: str
-) -> None:
-    config = make_config(*bos_overrides, f"model.add_special_tokens={spelling}")
+@pytest.mark.parametrize("spelling", ["auto", True])
+def test_stepd_is_silent_where_the_tokenizer_has_its_way(bos_run: TinyRun, spelling: str | bool) -> None:
+    config = bos_run({"model.add_special_tokens": spelling})
     run_stepd(config)
     assert "special_tokens" not in stepd_log(config)
     assert read_json(RunPaths.of(config).stepd_meta)["special_tokens"] == [BOS]
 
 
-def test_a_true_that_adds_nothing_is_told(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "model.add_special_tokens=true")
+def test_a_true_that_adds_nothing_is_told(tiny_run: TinyRun) -> None:
+    config = tiny_run({"model.add_special_tokens": True})
     run_stepd(config)
     assert "model.add_special_tokens=true adds nothing" in stepd_log(config)
     assert read_json(RunPaths.of(config).stepd_meta)["special_tokens"] == []

@@ -74,7 +74,7 @@ def test_what_a_tokenizers_owner_did_with_it_changes_no_encoding_and_no_identity
 def test_trials_of_a_tokenizer_that_padded_in_between_are_still_its_own(tiny_llama_folder: Path) -> None:
     lm = load_local(tiny_llama_folder)
     lm.tokenizer.pad_token = lm.tokenizer.eos_token
-    asked = {"demos": 2, "fit": 2, "held_out": 2}
+    asked: dict[str, Any] = {"demos": 2, "fit": 2, "held_out": 2}
     first = fv.sample_trials({"r": PAIRS}, lm.tokenizer, **asked)
     lm.tokenizer(["hot", "a longer text"], padding=True, truncation=True, max_length=2)
     again = fv.sample_trials({"r": PAIRS}, lm.tokenizer, **asked)

@@ -54,7 +54,7 @@ def priced_engine(lm: LanguageModel, mode: str, max_rows: int) -> PricedEngine:
 def counted(lm: LanguageModel, mode: str, max_rows: int, ask: Ask, prompts: list[Prompt]) -> tuple[float, float]:
     """Floating-point operations, as priced and as PyTorch counts them."""
     engine = priced_engine(lm, mode, max_rows)
-    ask(engine, prompts)  # type: ignore[arg-type]
+    ask(engine, prompts)
     (work, peak), choices = engine.taken(), engine.taken_choices()
     work = total([work, choices])
     assert peak > 0
@@ -141,8 +141,8 @@ def test_a_call_that_is_priced_by_length_costs_the_same_whatever_was_asked_befor
 ) -> None:
     fresh, used = (priced_engine(lm, "auto", max_rows) for _ in range(2))
     assert fresh.prices_by_length
-    ASKS[ask](used, prompts_of(before, 2))  # type: ignore[arg-type]
+    ASKS[ask](used, prompts_of(before, 2))
     used.taken()
     for engine, first in ((fresh, 0), (used, 7)):
-        ASKS[ask](engine, [Prompt(tuple(range(first, first + n)), (1, 2)) for n in lengths])  # type: ignore[arg-type]
+        ASKS[ask](engine, [Prompt(tuple(range(first, first + n)), (1, 2)) for n in lengths])
     assert fresh.taken() == used.taken()

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import scale
 from commands import ROOT
-from conftest import MakeConfig
 from flop_oracle import CountedFlops
+from tiny_runs import Settings, TinyRun, TinyRunIn
 
 import fv
-from fv.config import Config
 from fv.errors import FvError
 from fv.interventions.selfcheck import selfcheck
 from fv.models.language_model import LanguageModel
@@ -24,25 +23,30 @@ from fv.pricing.throughput import GivenThroughput
 from fv.steps.pipeline import run_pipeline
 from fv.steps.plan import model_of, run_plan, workload_of
 
-SMALL = (
-    *("data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=4", "score.k=2", "plan.tflops=1"),
-    *("injection.fv=all_qids", "eval_scope=in_domain", "injection.alpha=[1,2]", "analysis=[cost]", "report=none"),
-    *("compute.selfcheck=false", "compute.threads=1", "analysis.cost.n_texts=2", "stats.n_resamples=100"),
-)
+SMALL: Settings = {
+    "run_id": "small",
+    "data.n_trials_per_q": 3,
+    "data.n_demos": 2,
+    "data.n_eval_trials_per_q": 4,
+    "score.k": 2,
+    "injection.fv": "all_qids",
+    "injection.alpha": [1, 2],
+    "eval_scope.mode": "in_domain",
+    "analysis": ["cost"],
+    "analysis.cost.n_texts": 2,
+    "stats.n_resamples": 100,
+    "plan.tflops": 1,
+}
 
 
 @pytest.fixture
-def make(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path: Path) -> MakeConfig:
-    def small(*more: str) -> Config:
-        model = ("model=local", f"model.path={tiny_llama_folder}", f"data.relation_csv_path={small_csv}")
-        return make_config(*model, *SMALL, f"results_dir={tmp_path}", "run_id=small", *more)
-
-    return small
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path: Path) -> TinyRun:
+    return tiny_run_in(tmp_path).but(SMALL)
 
 
 @pytest.mark.slow
-def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
-    config = make("data.qids=[antonym,verb_past]")
+def test_a_plan_is_of_what_the_pipeline_runs(tiny_run: TinyRun) -> None:
+    config = tiny_run({"data.qids": ["antonym", "verb_past"]})
     load = workload_of(config, model_of(config.plan, config.model, config.compute).lm)
     price = priced(load, Processor(tflops=1.0))
     with CountedFlops() as counter:
@@ -52,21 +56,26 @@ def test_a_plan_is_of_what_the_pipeline_runs(make: MakeConfig) -> None:
 
 
 @pytest.mark.slow
-def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(make: MakeConfig) -> None:
-    config = make()
+def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(tiny_run: TinyRun) -> None:
+    config = tiny_run()
     lm = model_of(config.plan, config.model, config.compute).lm
     shape = Shape.of(lm)
 
-    def stages(*more: str) -> dict[str, StagePrice]:
+    def stages(*changes: Settings) -> dict[str, StagePrice]:
         # A model with so few heads has few sets of random heads, more or fewer beside other top heads.
-        no_sets = ("evaluation.conditions.random_heads.enabled=false", "evaluation.conditions.ablated_heads.draws=0")
-        load = workload_of(make("data.qids=[antonym]", "analysis.cost.n_texts=0", *no_sets, *more), lm)
+        without: Settings = {
+            "data.qids": ["antonym"],
+            "analysis.cost.n_texts": 0,
+            "evaluation.conditions.random_heads.enabled": False,
+            "evaluation.conditions.ablated_heads.draws": 0,
+        }
+        load = workload_of(tiny_run(without, *changes), lm)
         every = priced(load, Processor(tflops=1.0)).stages
         return {f"{one.step}, {one.name}": one for one in every if one.only != "screened"}
 
     without = stages()
-    asked = ("analysis=['null',cost]", "analysis.null.screen=run")
-    twenty, forty = (stages(*asked, f"analysis.null.draws={n}") for n in (20, 40))
+    asked = {"analysis": ["null", "cost"], "analysis.null.screen": "run"}
+    twenty, forty = (stages(asked, {"analysis.null.draws": n}) for n in (20, 40))
     assert {*twenty} - {*without} == {"null, units"}
     assert (len(twenty["null, units"].units), len(forty["null, units"].units)) == (20, 40)
     assert forty["null, units"].work.flops(shape) == pytest.approx(2 * twenty["null, units"].work.flops(shape))
@@ -74,15 +83,15 @@ def test_the_null_is_priced_as_so_many_times_a_relations_heads_and_evaluation(ma
     assert twenty["null, units"].work.flops(shape) == pytest.approx(20 * once, rel=0.1)
 
 
-def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_needs_no_weights(tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "without"
-    shutil.copytree(Path(str(make().model.path)), folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    run_plan(make(f"model.path={folder}"))
+    shutil.copytree(Path(str(tiny_run().model.path)), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    run_plan(tiny_run({"model.path": folder}))
     assert "effects" in capsys.readouterr().out
     for file in folder.iterdir():
         if file.name != "config.json":
             file.unlink()
-    run_plan(make(f"model.path={folder}"))
+    run_plan(tiny_run({"model.path": folder}))
     assert "tokenizer of smollm2" in capsys.readouterr().out
 
 
@@ -90,22 +99,27 @@ def test_a_plan_needs_no_weights(make: MakeConfig, tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     "wrong",
     [
-        *("score.k=400", "injection.layer=[7]", "injection.k=[1,400]", "data.qids=[nothing]", "score.layers=[9]"),
-        *("evaluation.dev_fraction=0.0", "eval_scope.mode=qid_list eval_scope.qids=[nothing]"),
+        {"score.k": 400},
+        {"injection.layer": [7]},
+        {"injection.k": [1, 400]},
+        {"data.qids": ["nothing"]},
+        {"score.layers": [9]},
+        {"evaluation.dev_fraction": 0.0},
+        {"eval_scope.mode": "qid_list", "eval_scope.qids": ["nothing"]},
     ],
 )
-def test_a_plan_refuses_what_the_pipeline_refuses(make: MakeConfig, wrong: str) -> None:
+def test_a_plan_refuses_what_the_pipeline_refuses(tiny_run: TinyRun, wrong: Settings) -> None:
     said = []
     for run in (run_plan, run_pipeline):
         with pytest.raises(FvError) as error:
-            run(make(*wrong.split()))
+            run(tiny_run(wrong))
         said.append(str(error.value))
     assert said[0] == said[1]
 
 
-def test_a_shape_that_is_not_ready_is_refused_with_those_that_are(make: MakeConfig) -> None:
+def test_a_shape_that_is_not_ready_is_refused_with_those_that_are(tiny_run: TinyRun) -> None:
     with pytest.raises(FvError, match=r"plan.shape='llama9'.*llama31_70b"):
-        run_plan(make("plan.shape=llama9"))
+        run_plan(tiny_run({"plan.shape": "llama9"}))
 
 
 @pytest.mark.slow

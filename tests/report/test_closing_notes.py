@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from conftest import MakeConfig
 from summaries import made_summary
+from tiny_runs import TinyRun
 
 from fv.files import read_json
 from fv.report.closing_notes import baselines_that_win, effects_in_words
@@ -61,15 +61,19 @@ def test_whatever_vector_a_run_reports_is_set_beside_baselines(
 
 
 @pytest.mark.slow
-def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    quick = ("stats.n_resamples=100", "analysis.cost.n_texts=0", "evaluation.conditions.random_vector.draws=2")
-    few = ("evaluation.conditions.random_heads.draws=1", "evaluation.conditions.refits.enabled=false")
-    overrides = [override for override in tiny_overrides if override != "evaluation=grid"]
+def test_every_control_and_baseline_that_is_subtracted_from_a_vector_can_win(tiny_run: TinyRun) -> None:
+    quick = {"stats.n_resamples": 100, "analysis.cost.n_texts": 0, "evaluation.conditions.random_vector.draws": 2}
+    few = {"evaluation.conditions.random_heads.draws": 1, "evaluation.conditions.refits.enabled": False}
     step6 = run_pipeline(
-        make_config(
-            *overrides, *quick, *few, "data.n_eval_trials_per_q=4", "injection.fv=all_qids", "eval_scope=all_qids"
+        tiny_run(
+            quick,
+            few,
+            {
+                "evaluation.held_out": True,
+                "data.n_eval_trials_per_q": 4,
+                "injection.fv": "all_qids",
+                "eval_scope.mode": "all_qids",
+            },
         )
     )
     summary = read_json(step6 / "eval_summary.json")

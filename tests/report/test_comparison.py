@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from commands import module
-from conftest import MakeConfig
 from hostile_texts import NAMES
 from page_reader import Page
+from tiny_runs import TinyRun, configured
 
 from fv.config import Config
 from fv.errors import ArtifactError
@@ -17,18 +17,23 @@ from fv.steps.pipeline import run_pipeline
 
 
 @pytest.fixture
-def several(make_config: MakeConfig, tiny_overrides: list[str], hostile_run: Run, tmp_path: Path) -> Config:
+def several(tiny_run: TinyRun, hostile_run: Run, tmp_path: Path) -> Config:
     """Two seeds of one setting, a run with controls, the same without Step6, and one that has only begun."""
     for seed in (1, 2):
-        own = ("injection.layer=1", "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
-        run_pipeline(make_config(*tiny_overrides, *own, f"run_id=seed{seed}", f"seed={seed}"))
+        own = {
+            "injection.layer": 1,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+            "stats.n_resamples": 100,
+        }
+        run_pipeline(tiny_run(own, run_id=f"seed{seed}", seed=seed))
     runs = tmp_path / "relation"
     for name in ("full", "no_step6"):
         shutil.copytree(hostile_run.paths.root / "artifacts", runs / name / "artifacts")
     shutil.rmtree(runs / "no_step6" / "artifacts" / "step6")
     (runs / "begun").mkdir()
-    names = "[seed1,seed2,full,no_step6,begun]"
-    return make_config(f"results_dir={tmp_path}", f"runs={names}", f"out={tmp_path / 'side'}", "report.formats=[svg]")
+    names = ["seed1", "seed2", "full", "no_step6", "begun"]
+    return configured({"results_dir": tmp_path, "runs": names, "out": tmp_path / "side", "report.formats": ["svg"]})
 
 
 @pytest.mark.slow
@@ -89,9 +94,9 @@ def test_the_command_prints_a_table_and_writes_into_the_results_unless_told(host
     assert "Effect of each relation's own vector" in done.stdout
 
 
-def test_a_run_that_is_not_there_is_refused_by_name(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="there is no run 'nope'"):
-        comparison_page(make_config("runs=[nope]", f"results_dir={tmp_path}"))
+        comparison_page(configured({"runs": ["nope"], "results_dir": tmp_path}))
     (tmp_path / "relation" / "begun").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="none of these runs has finished StepD"):
-        comparison_page(make_config("runs=[begun]", f"results_dir={tmp_path}"))
+        comparison_page(configured({"runs": ["begun"], "results_dir": tmp_path}))

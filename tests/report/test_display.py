@@ -2,6 +2,7 @@
 
 import io
 import os
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -18,9 +19,10 @@ COLUMNS = st.sampled_from(["vector", "top heads", "α", "minus corrupted", "Δ l
 CELLS = st.sampled_from(["0.00 → 0.14", "+10.5 [-3.5, 15.5]", "20.5 14.1 18.6", "17", "–", "0.064", "관계"])
 
 
-def printed(width: int, capsys: pytest.CaptureFixture[str], *table: object, n_text: int = 1) -> list[str]:
+def printed(width: int, capsys: pytest.CaptureFixture[str], *table: Any, n_text: int = 1) -> list[str]:
     with mock.patch.dict(os.environ, COLUMNS=str(width)):
-        print_table(*table, n_text=n_text)  # type: ignore[arg-type]
+        title, header, rows = table
+        print_table(title, header, rows, n_text=n_text)
     return capsys.readouterr().out.splitlines()
 
 

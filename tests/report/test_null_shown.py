@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from analysed import asked, tiny_settings
+from analysed import ANALYSED, asked
 from conftest import MakeConfig
+from tiny_runs import TinyRunIn
 
 from fv.evaluation.null import NullDraws
+from fv.evaluation.summary import records
 from fv.report.findings import finding_of
 from fv.report.page_tables import tables_of
 from fv.report.results import RunResults
@@ -19,16 +21,14 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
 
 N_DRAWS = 20
-ON = "evaluation.conditions.corrupted_prompts.enabled=true"
+ON = {"evaluation.conditions.corrupted_prompts.enabled": True}
 
 
 @pytest.fixture(scope="module")
-def finished(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(make_config: MakeConfig, tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a run with the null, whose draws are planted: from far below the vector's to far above."""
     results = tmp_path_factory.mktemp("with_null")
-    run_pipeline(make_config(*tiny_settings(tiny_llama_folder, small_csv, results), ON))
+    run_pipeline(tiny_run_in(results)(ANALYSED, ON))
 
     def draw(_: NullDraws, q_id: str, number: int) -> pd.DataFrame:
         return pd.DataFrame(
@@ -62,7 +62,7 @@ def shown(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str, lis
     """What terminal and page say: the tables, the findings, and the header of the table of results."""
     print_report(root / "artifacts" / "step6")
     results = RunResults(open_run(root))
-    findings = " ".join(line for row in results.own.to_dict("records") for line in finding_of(results, row))
+    findings = " ".join(line for row in records(results.own) for line in finding_of(results, row))
     return capsys.readouterr().out, findings, tables_of(results)[0].header
 
 
@@ -83,12 +83,10 @@ def test_a_null_that_was_run_is_shown_with_its_draws(root: Path, capsys: pytest.
 @pytest.mark.slow
 def test_a_null_of_other_results_is_not_shown(
     root: Path,
-    make_config: MakeConfig,
-    tiny_llama_folder: Path,
-    small_csv: Path,
+    tiny_run_in: TinyRunIn,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_step6(make_config(*tiny_settings(tiny_llama_folder, small_csv, root.parents[1]), ON, "injection.alpha=[1,2]"))
+    run_step6(tiny_run_in(root.parents[1])(ANALYSED, ON, {"injection.alpha": [1, 2]}))
     assert (root / "artifacts" / "analyses" / "null" / "null_p.csv").exists()
     terminal, findings, header = shown(root, capsys)
     assert f"({N_DRAWS})" not in terminal and "Holm" in terminal

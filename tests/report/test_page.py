@@ -20,11 +20,14 @@ from commands import ROOT
 from conftest import MakeConfig
 from hostile_texts import ANSWERS, NAMES
 from page_reader import Page
+from tiny_runs import Settings, TinyRun
 
 from fv.errors import ArtifactError, FvError
-from fv.report import page_tables, pictures, trial_list
 from fv.report.findings import what_was_done
+from fv.report.limits import Limits
 from fv.report.page import write_page
+from fv.report.page_tables import tables_of
+from fv.report.pictures import pictures_of
 from fv.report.results import RunResults
 from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
@@ -107,7 +110,7 @@ def test_every_number_of_a_table_is_one_of_the_runs(hostile_run: Run, page: Page
 
 
 def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_run: Run) -> None:
-    (shown,) = [table for table in page_tables.tables_of(RunResults(hostile_run)) if table.name == "contrasts"]
+    (shown,) = [table for table in tables_of(RunResults(hostile_run)) if table.name == "contrasts"]
     at = {name: shown.header.index(name) for name in ("minus", "n_draws", "draw_sd", "draw_min", "draw_max")}
     random = [row for row in shown.rows if row[at["minus"]].text == "random_vector"]
     assert random and {row[at["n_draws"]].exact for row in random} == {"20"}
@@ -117,7 +120,7 @@ def test_contrasts_say_how_many_draws_a_control_has_and_how_they_spread(hostile_
 
 
 def test_what_is_read_rounds_what_it_is_exactly(page: Page) -> None:
-    cells = [cell for rows in page.cells.values() for row in rows for cell in row if cell[1] is not None]
+    cells = [(text, exact) for rows in page.cells.values() for row in rows for text, exact in row if exact is not None]
     assert len(cells) > 100
     for text, exact in cells:
         assert abs(float(text.replace("−", "-")) - float(exact)) <= max(0.0051, 1e-5 * abs(float(exact)))
@@ -183,13 +186,10 @@ def test_the_page_of_a_small_run_is_small(html: str) -> None:
 
 
 @pytest.mark.slow
-def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(
-    hostile_run: Run, html: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refused(hostile_run: Run, html: str) -> None:
     folder = hostile_run.paths.root / "report" / "figures"
     svg = {path.stem for path in folder.glob("*.svg")}
-    monkeypatch.setattr(pictures, "MOST_RELATIONS", 1)
-    write_page(hostile_run, ("png",))
+    write_page(hostile_run, ("png",), Limits(relations=1))
     assert {path.stem for path in folder.glob("*.png")} == svg - {
         f"{kind}_0{n}" for kind in ("layers", "trials") for n in (2, 3)
     }
@@ -199,20 +199,16 @@ def test_figures_are_written_in_the_forms_that_are_asked_and_unknown_forms_refus
 
 
 @pytest.mark.slow
-def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_tables, "MOST_ROWS", 5)
-    monkeypatch.setattr(trial_list, "MOST_TRIALS", 6)
-    monkeypatch.setattr(trial_list, "MOST_LETTERS", 10)
-    monkeypatch.setattr(pictures, "MOST_RELATIONS", 2)
-    monkeypatch.setattr(pictures, "MOST_NAMES", 2)
-    sizes = {each.name: len(each.figure.table) for each in pictures.pictures_of(RunResults(hostile_run))}
+def test_what_is_too_large_is_cut_with_a_notice(hostile_run: Run) -> None:
+    limits = Limits(relations=2, names=2, findings=1, rows=5, trials=6, letters=10)
+    sizes = {each.name: len(each.figure.table) for each in pictures_of(RunResults(hostile_run), limits)}
     assert sizes["transfer"] == sizes["cosines"] == sizes["shared_heads"] == 4
-    html = write_page(hostile_run).read_text(encoding="utf-8")
+    html = write_page(hostile_run, limits=limits).read_text(encoding="utf-8")
     cut = Page(html)
     assert len(cut.cells["contrasts"]) == 5 and "The first 5 of" in html
     assert len(cut.cells["trials"]) == 6 and "6 of 12 trials" in html
     assert {row[0][0] for row in cut.cells["trials"]} == {*NAMES}
-    assert "… [cut:" in html
+    assert "… [cut:" in html and "2 further relations are in the tables only." in html
     assert not any(own.get("id") == "figure-layers_03" for _, own in cut.elements)
 
 
@@ -228,8 +224,8 @@ def test_a_run_without_injections_says_what_is_missing(hostile_run: Run, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", "stats.n_resamples=100")
+def test_a_grid_alone_says_that_it_has_no_answers(tiny_run: TinyRun) -> None:
+    config = tiny_run({"injection.fv": "all_qids", "eval_scope.mode": "all_qids", "stats.n_resamples": 100})
     run_pipeline(config)
     html = write_page(open_run(RunPaths.of(config).root)).read_text(encoding="utf-8")
     assert "This run recorded no answers" in html and "Step6 ran only its grid" in html
@@ -237,22 +233,18 @@ def test_a_grid_alone_says_that_it_has_no_answers(make_config: MakeConfig, tiny_
 
 
 @pytest.mark.parametrize(
-    ("settings", "told", "untold"),
+    ("changes", "told", "untold"),
     [
-        ([], "Dev trials chose layer and strength among 3 cells; the numbers are from other trials", "fit trials"),
-        (
-            ["injection.layer=1"],
-            "Layer 1 and α = 1 were given, not chosen; the numbers are from all",
-            "Dev trials",
-        ),
-        (["injection.layer=1", "injection.k=[1,2]"], "Dev trials chose the number of heads; the", "fit trials"),
-        (["data.split=shared"], "All of them are fit trials, which chose the heads and gave the vectors", "given"),
+        ({}, "Dev trials chose layer and strength among 3 cells; the numbers are from other trials", "fit trials"),
+        ({"injection.layer": 1}, "Layer 1 and α = 1 were given, not chosen; the numbers are from all", "Dev trials"),
+        ({"injection.layer": 1, "injection.k": [1, 2]}, "Dev trials chose the number of heads; the", "fit trials"),
+        ({"data.split": "shared"}, "All of them are fit trials, which chose the heads and gave the vectors", "given"),
     ],
 )
 def test_the_page_says_how_cells_were_chosen_and_whose_trials_its_numbers_are_of(
-    make_config: MakeConfig, tiny_overrides: list[str], settings: list[str], told: str, untold: str
+    tiny_run: TinyRun, changes: Settings, told: str, untold: str
 ) -> None:
-    config = make_config(*tiny_overrides, "injection.fv=all_qids", "eval_scope=all_qids", *settings)
+    config = tiny_run({"injection.fv": "all_qids", "eval_scope.mode": "all_qids"}, changes)
     run_pipeline(config)
     said = " ".join(what_was_done(RunResults(open_run(RunPaths.of(config).root))))
     assert told in said and untold not in said

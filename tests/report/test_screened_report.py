@@ -1,11 +1,9 @@
 """What a screened run says: that it is one, how many heads were measured, and how far the choice can be trusted."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from conftest import MakeConfig
 from page_reader import Page
+from tiny_runs import GRID, TinyRunIn
 
 from fv.report.page import write_page
 from fv.report.pictures import pictures_of
@@ -18,22 +16,20 @@ from fv.steps.pipeline import run_pipeline
 
 
 @pytest.fixture(scope="module")
-def run(
-    make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Run:
+def run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A screened run of three relations, the grid alone."""
-    config = make_config(
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "evaluation=grid"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *(
-            "compute.selfcheck=false",
-            "compute.threads=1",
-            "stats.n_resamples=100",
-            "injection.fv=all_qids",
-            "eval_scope=all_qids",
-        ),
-        *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=3", "report.page=none"),
-        *("score.screen=gradient", "score.k=1", "score.verify=1", "score.verify_random=1"),
+    config = tiny_run_in(tmp_path_factory.mktemp("results"))(
+        GRID,
+        {
+            "data.n_trials_per_q": 4,
+            "score.screen": "gradient",
+            "score.k": 1,
+            "score.verify": 1,
+            "score.verify_random": 1,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+            "stats.n_resamples": 100,
+        },
     )
     run_pipeline(config)
     return open_run(RunPaths.of(config).root)
@@ -96,7 +92,7 @@ def test_the_heat_map_hatches_what_was_not_measured(run: Run) -> None:
     assert "Hatched" in heads.caption
     verified = {(layer, head) for layer, head, _ in run.record("screen_report")["verified"]}
     for axes in heads.figure.axes[:4]:
-        hatched = np.ma.getmaskarray(axes.images[0].get_array())  # (n_heads, n_layers)
+        hatched = np.ma.getmaskarray(np.ma.asarray(axes.images[0].get_array()))  # (n_heads, n_layers)
         assert hatched.shape == (4, 3)
         assert {(layer, head) for head, layer in zip(*np.nonzero(~hatched), strict=True)} == verified
     assert 0 < len(verified) < 12

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from commands import ROOT
-from conftest import MakeConfig
 from rich.cells import cell_len
+from tiny_runs import TinyRun, TinyRunIn
 
 from fv.errors import ArtifactError
 from fv.files import read_json
@@ -20,21 +20,27 @@ from fv.steps.step6 import run_step6
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("compute.selfcheck=false", "compute.threads=1", "stats.n_resamples=100", "score.k=3"),
-        *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=4"),
-        *("injection.fv=[all_qids,aie_qid]", "eval_scope=in_domain", "analysis.cost.n_texts=0"),
-        *("evaluation.conditions.random_vector.draws=2", "evaluation.conditions.random_heads.draws=1"),
-    ]
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run_in(tmp_path_factory.mktemp("results")).but(
+        {
+            "stats.n_resamples": 100,
+            "score.k": 3,
+            "data.n_trials_per_q": 4,
+            "data.n_demos": 3,
+            "data.n_eval_trials_per_q": 4,
+            "injection.fv": ["all_qids", "aie_qid"],
+            "eval_scope.mode": "in_domain",
+            "analysis.cost.n_texts": 0,
+            "evaluation.conditions.random_vector.draws": 2,
+            "evaluation.conditions.random_heads.draws": 1,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
-def step6(make_config: MakeConfig, settings: list[str]) -> Path:
+def step6(tiny_run: TinyRun) -> Path:
     """A run with controls and baselines."""
-    return run_pipeline(make_config(*settings))
+    return run_pipeline(tiny_run())
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -93,37 +99,40 @@ def test_the_best_heads_of_every_vector_are_named(step6: Path, capsys: pytest.Ca
             assert f"{q_id}{suffix} {' '.join(best)}" in words
 
 
-def test_a_grid_alone_points_to_no_control(
-    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_grid_alone_points_to_no_control(tiny_run: TinyRun, step6: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert step6
-    print_report(run_step6(make_config(*settings, "evaluation=grid", "injection.fv=all_qids", "tag=grid")))
+    print_report(run_step6(tiny_run({"evaluation.held_out": False, "injection.fv": "all_qids"}, tag="grid")))
     words = said(capsys)
     assert "Δ log p" in words and "Results for every cell: eval_summary.json" in words
     assert not [word for word in ("minus", "random", "Beside", "condition", "@aie") if word in words]
 
 
 def test_a_cell_that_was_given_was_not_chosen(
-    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: TinyRun, step6: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert step6
-    print_report(run_step6(make_config(*settings, "evaluation=grid", "injection.layer=1", "tag=one")))
+    print_report(run_step6(tiny_run({"evaluation.held_out": False, "injection.layer": 1}, tag="one")))
     words = said(capsys)
     assert "Layer 1 and alpha 1 were given, not chosen" in words
     assert "1 cells" not in words and "0 dev" not in words
 
 
 def test_vectors_of_several_numbers_of_heads_stand_in_their_order(
-    make_config: MakeConfig,
-    settings: list[str],
+    tiny_run: TinyRun,
     step6: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert step6
     monkeypatch.setenv("COLUMNS", "120")
-    several = ["evaluation=grid", "injection.fv=all_qids", "injection.k=[1,5,10]", "injection.layer=1", "tag=ks"]
-    print_report(run_step6(make_config(*settings, *several)))
+    several = {
+        "tag": "ks",
+        "evaluation.held_out": False,
+        "injection.fv": "all_qids",
+        "injection.k": [1, 5, 10],
+        "injection.layer": 1,
+    }
+    print_report(run_step6(tiny_run(several)))
     lines = capsys.readouterr().out.splitlines()
     shown = [line.split()[0] for line in lines if line.strip().startswith("antonym@")]
     assert shown == ["antonym@k1", "antonym@k5", "antonym@k10"]
@@ -155,19 +164,17 @@ def test_stepe_shows_every_ranking_and_says_in_one_line_where_k_cuts_through_tie
 
 
 def test_a_finished_run_is_shown_again_whole(
-    make_config: MakeConfig, settings: list[str], step6: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: TinyRun, step6: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(make_config(*settings)) == run_folder(step6)
+    assert report(tiny_run()) == run_folder(step6)
     words = said(capsys)
     assert "Accuracy of prompts" in words and "Rankings of heads" in words and "Zero-shot answers" in words
 
 
-def test_a_run_that_is_not_there_is_refused_with_those_that_are(
-    make_config: MakeConfig, settings: list[str], step6: Path
-) -> None:
+def test_a_run_that_is_not_there_is_refused_with_those_that_are(tiny_run: TinyRun, step6: Path) -> None:
     assert step6
     with pytest.raises(ArtifactError, match=r"No step has finished in .*nope.* There are r\."):
-        report(make_config(*settings, "run_id=nope"))
+        report(tiny_run(run_id="nope"))
 
 
 def test_everything_that_a_run_leaves_is_explained_on_the_first_page(step6: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from commands import module
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 
 from fv.files import sha256_of
 from fv.runs.paths import RunPaths
@@ -17,8 +17,8 @@ def digests(folder: Path) -> dict[Path, str]:
 
 
 @pytest.mark.slow
-def test_clean_throws_units_away_and_nothing_else(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides)
+def test_clean_throws_units_away_and_nothing_else(tiny_run: TinyRun) -> None:
+    config = tiny_run()
     run_pipeline(config)
     paths = RunPaths.of(config)
     older = paths.step6 / "units"
@@ -26,12 +26,12 @@ def test_clean_throws_units_away_and_nothing_else(make_config: MakeConfig, tiny_
     (older / "held_out.npz").write_bytes(b"of an older version")
     before, n_units = digests(paths.root), len(list(paths.units.iterdir()))
     assert n_units
-    said = module("clean", *tiny_overrides).stderr
+    said = module("clean", *tiny_run.words()).stderr
     assert f"{n_units + 1} units" in said and "its results stay" in said
     assert not paths.units.exists() and not older.exists()
     assert digests(paths.root) == before
-    assert "complete already" in module("pipeline", *tiny_overrides).stderr
-    assert "0 units" in module("clean", *tiny_overrides).stderr
+    assert "complete already" in module("pipeline", *tiny_run.words()).stderr
+    assert "0 units" in module("clean", *tiny_run.words()).stderr
 
 
 def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["stepd", "step6"])
-def test_steps_say_what_their_units_take_and_how_to_be_rid_of_them(tiny_overrides: list[str], step: str) -> None:
+def test_steps_say_what_their_units_take_and_how_to_be_rid_of_them(tiny_run: TinyRun, step: str) -> None:
     if step == "step6":
-        module("stepd", *tiny_overrides)
-        module("stepe", *tiny_overrides)
-    said = module(step, *tiny_overrides).stderr
+        module("stepd", *tiny_run.words())
+        module("stepe", *tiny_run.words())
+    said = module(step, *tiny_run.words()).stderr
     assert "MB) are kept in" in said and "entrypoints.clean run_id=r" in said

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import rewrite
+from tiny_runs import TinyRun, configured
 
 from fv.config import Config
 from fv.errors import ArtifactError, FvError
-from fv.files import read_json, write_json
+from fv.files import read_json, sha256_of, write_json
 from fv.report.terminal import report
 from fv.runs.run import Run, open_run
 from fv.steps.analyses import run_analyse
@@ -64,7 +65,7 @@ def readers(root: Path) -> dict[str, Callable[[Run], Any]]:
     tables = open_run(root).tables
     config = Config(results_dir=str(root.parents[1]), run_id="r")
     return {
-        **{f"table {name}": lambda run, name=name: run.table(name) for name in tables},
+        **{f"table {name}": partial(Run.table, name=name) for name in tables},
         "heads": lambda run: run.record("top_heads"),
         "vectors": lambda run: {name: own.values.tolist() for name, own in run.vectors.items()},
         "effects": lambda run: {q_id: own.delta_logprob.tolist() for q_id, own in run.effects.effects.items()},
@@ -132,7 +133,7 @@ def test_a_damaged_unit_is_not_finished_or_has_all_of_its_numbers(
 
 @pytest.mark.slow
 def test_a_unit_whose_directory_has_lost_an_array_is_computed_again(
-    make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], models: ModelHolder
+    copied_run: Path, run_of_copy: TinyRun, models: ModelHolder
 ) -> None:
     (unit,) = (path for path, name in unit_names(copied_run / "artifacts/units") if name[:2] == ("effects", "antonym"))
     with np.load(unit) as arrays:
@@ -140,16 +141,14 @@ def test_a_unit_whose_directory_has_lost_an_array_is_computed_again(
     scores = copied_run / "artifacts" / "cie_scores.csv"
     whole = scores.read_bytes()
     scores.unlink()
-    run_pipeline(make_config(*settings_of_copy), models)
+    run_pipeline(run_of_copy(), models)
     assert scores.read_bytes() == whole
     assert "delta_p" in np.load(unit)
 
 
 @pytest.mark.slow
 def test_a_damaged_analysis_is_left_out_and_made_again(
-    make_config: MakeConfig,
     copied_run: Path,
-    settings_of_copy: list[str],
     models: ModelHolder,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -159,10 +158,10 @@ def test_a_damaged_analysis_is_left_out_and_made_again(
     run = open_run(copied_run)
     assert "transfer" not in run.tables and "cost" in run.analyses and len(run.table("held_out"))
     assert "transfer is left out" in caplog.text and "Remove the file" in caplog.text
-    only = ["analysis=[transfer]", "run_id=r", f"results_dir={copied_run.parents[1]}"]
+    only = {"analysis": ["transfer"], "run_id": "r", "results_dir": copied_run.parents[1]}
     with pytest.raises(ArtifactError, match="Remove the file"):
-        run_analyse(make_config(*only, entrypoint="analyse"), models, ["analysis"])
-    run_analyse(make_config(*only, "overwrite=true", entrypoint="analyse"), models, ["analysis"])
+        run_analyse(configured(only), models, ["analysis"])
+    run_analyse(configured({**only, "overwrite": True}), models, ["analysis"])
     pd.testing.assert_frame_equal(open_run(copied_run).table("transfer"), table, check_exact=True)
 
 
@@ -176,9 +175,8 @@ def test_a_damaged_analysis_is_left_out_and_made_again(
     ],
 )
 def test_the_remedy_that_an_error_names_brings_a_damaged_file_back(
-    make_config: MakeConfig,
     copied_run: Path,
-    settings_of_copy: list[str],
+    run_of_copy: TinyRun,
     models: ModelHolder,
     name: str,
     change: str,
@@ -186,7 +184,7 @@ def test_the_remedy_that_an_error_names_brings_a_damaged_file_back(
     path = copied_run / "artifacts" / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-40] if change == "cut" else damaged(whole, 0.5, 0))
-    config = make_config(*settings_of_copy)
+    config = run_of_copy()
     try:
         run_pipeline(config, models)
     except ArtifactError as error:
@@ -197,7 +195,7 @@ def test_the_remedy_that_an_error_names_brings_a_damaged_file_back(
             run_pipeline(config, models)
         else:
             assert "overwrite=true" in told, told
-            run_pipeline(make_config(*settings_of_copy, "overwrite=true"), models)
+            run_pipeline(run_of_copy(overwrite=True), models)
     if name.endswith("meta.json"):
         drop = ("started", "finished", "digest", "overwrite", "computed_with")
         before, after = (
@@ -265,10 +263,7 @@ def test_a_tensor_file_of_odd_vectors_is_refused(copied_run: Path) -> None:
     stored = torch.load(path, weights_only=True)
     meta_path = copied_run / "artifacts" / "fv_global_resid_meta.json"
     for odd in (torch.full((40,), torch.nan), torch.zeros(40, dtype=torch.complex64), torch.zeros(2, 20), "text"):
-        from fv.files import sha256_of
-
         torch.save({q_id: {**own, "vector": odd} for q_id, own in stored.items()}, path)
-        digest = sha256_of(path)
-        rewrite(meta_path, lambda record, digest=digest: record["outputs"].update({"fv_qid.pt": digest}))
+        rewrite(meta_path, lambda record: record["outputs"].update({"fv_qid.pt": sha256_of(path)}))
         with pytest.raises(ArtifactError, match=r"fv_qid\.pt holds"):
             _ = open_run(copied_run).vectors

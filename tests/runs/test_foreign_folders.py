@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from analysed import tiny_settings
-from conftest import MakeConfig
+from analysed import ANALYSED
 from hypothesis import given
 from hypothesis import strategies as st
 from records import rewrite
+from tiny_runs import TinyRun, TinyRunIn, configured
 
 from fv.config import Config
 from fv.errors import ArtifactError
@@ -37,10 +37,9 @@ parts = st.sampled_from(["a", "b.csv", "..", ".", "", "a b", "~", "é"])
 
 
 @pytest.fixture(scope="module")
-def composed(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path) -> tuple[Config, Config]:
+def composed(tiny_run_in: TinyRunIn) -> tuple[Config, Config]:
     """The settings of the finished run, and those that ask for an analysis of it."""
-    own = make_config(*tiny_settings(tiny_llama_folder, small_csv, Path("results")))
-    return own, make_config("analysis=[cost]", "run_id=r", entrypoint="analyse")
+    return tiny_run_in(Path("results"))(ANALYSED), configured({"analysis": ["cost"], "run_id": "r"})
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def test_a_run_whose_own_folder_is_a_link_is_its_users_choice(copied_run: Path, 
 
 @pytest.mark.parametrize("form", ["absolute", "above", "in the middle"])
 def test_names_of_outputs_that_lead_out_are_neither_read_nor_deleted(
-    make_config: MakeConfig, copied_run: Path, outside: Path, form: str
+    copied_run: Path, outside: Path, form: str
 ) -> None:
     cost = copied_run / "artifacts" / "analyses" / "cost"
     names = {
@@ -114,9 +113,9 @@ def test_names_of_outputs_that_lead_out_are_neither_read_nor_deleted(
     digest = next(iter(read_json(record)["outputs"].values()))
     rewrite(record, lambda values: values.update(outputs={names[form]: digest}))
     assert "kept" not in open_run(copied_run).tables
-    only = ["analysis=[cost]", "analysis.cost.n_texts=2", "run_id=r", f"results_dir={copied_run.parents[1]}"]
+    only = {"analysis": ["cost"], "analysis.cost.n_texts": 2, "run_id": "r", "results_dir": copied_run.parents[1]}
     given = ["analysis", "analysis.cost.n_texts"]
-    run_analyse(make_config(*only, "overwrite=true", entrypoint="analyse"), ModelHolder(), given)
+    run_analyse(configured({**only, "overwrite": True}), ModelHolder(), given)
     assert content(outside) == {"kept.csv": b"mine\n"}
     assert len(open_run(copied_run).table("injection_cost"))
     step6 = copied_run / "artifacts" / "step6" / "eval_meta.json"
@@ -143,17 +142,15 @@ def test_a_recorded_tag_does_not_lead_to_another_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_is_gathered_where_it_is_and_not_where_its_record_says(
-    make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], tmp_path: Path
+    copied_run: Path, run_of_copy: TinyRun, tmp_path: Path
 ) -> None:
-    models = ModelHolder()
-    config = make_config(*settings_of_copy, "evaluation=grid", "tag=swept")
+    models, grid = ModelHolder(), {"evaluation.held_out": False}
+    config = run_of_copy(grid, tag="swept")
     run_step6(config, models, as_cell=True)
     moved = tmp_path / "moved" / "relation" / "mine"
     moved.parent.mkdir(parents=True)
     copied_run.rename(moved)
-    there = make_config(
-        *settings_of_copy, "evaluation=grid", "tag=swept", f"results_dir={tmp_path / 'moved'}", "run_id=mine"
-    )
+    there = run_of_copy(grid, tag="swept", results_dir=tmp_path / "moved", run_id="mine")
     folder = run_gather(there, models)
     assert folder == moved / "artifacts" / "step6" / "swept" and (folder / "eval_summary.json").exists()
     assert not copied_run.exists()

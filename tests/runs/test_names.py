@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DEFAULT_CSV, MakeConfig, loaded
+from conftest import DEFAULT_CSV, loaded
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tiny_runs import TinyRun, TinyRunIn
 
 from fv.config import Config
 from fv.errors import ArtifactError
@@ -73,7 +73,7 @@ def test_ordinary_relations_keep_their_names(q_id: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def run_in_names(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     folder = tmp_path_factory.mktemp("names")
     with DEFAULT_CSV.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -83,26 +83,28 @@ def overrides(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         writer.writerow(["q_id", "exA", "exB"])
         writer.writerows([renamed[row["q_id"]], row["exA"], row["exB"]] for row in rows if row["q_id"] in renamed)
     torch.save(torch.linspace(-1, 1, 40), folder / "some.pt")
-    return [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "analysis.cost.n_texts=0", f"score.k={K}"),
-        *(f"data.relation_csv_path={folder / 'named.csv'}", f"results_dir={folder / 'results'}", "data.name=named"),
-        *("data.n_trials_per_q=3", "data.n_demos=2", f"data.n_eval_trials_per_q={N_EVAL}"),
-        *(
-            "evaluation.conditions.random_vector.draws=2",
-            "evaluation.conditions.refits.draws=2",
-            "evaluation.conditions.random_heads.draws=1",
-        ),
-        *(
-            "evaluation.controls.weaker=[]",
-            f"injection.layer={list(LAYERS)}",
-            f"injection.fv_path={folder / 'some.pt'}",
-        ),
-    ]
+    return tiny_run_in(folder / "results").but(
+        {
+            "stats.n_resamples": 100,
+            "analysis.cost.n_texts": 0,
+            "score.k": K,
+            "data.relation_csv_path": folder / "named.csv",
+            "data.name": "named",
+            "data.n_trials_per_q": 3,
+            "data.n_demos": 2,
+            "data.n_eval_trials_per_q": N_EVAL,
+            "evaluation.conditions.random_vector.draws": 2,
+            "evaluation.conditions.refits.draws": 2,
+            "evaluation.conditions.random_heads.draws": 1,
+            "evaluation.controls.weaker": [],
+            "injection.layer": list(LAYERS),
+            "injection.fv_path": folder / "some.pt",
+        }
+    )
 
 
-def made(make_config: MakeConfig, overrides: Sequence[str], seed: int) -> Config:
-    config = make_config(*overrides, "injection.fv=[global,all_qids,aie_qid,file]", f"seed={seed}", f"run_id=s{seed}")
+def made(run: TinyRun, seed: int) -> Config:
+    config = run({"injection.fv": ["global", "all_qids", "aie_qid", "file"]}, seed=seed, run_id=f"s{seed}")
     run_stepd(config)
     run_stepe(config)
     run_step6(config)
@@ -110,8 +112,8 @@ def made(make_config: MakeConfig, overrides: Sequence[str], seed: int) -> Config
 
 
 @pytest.fixture(scope="module")
-def config(make_config: MakeConfig, overrides: list[str]) -> Config:
-    return made(make_config, overrides, 1)
+def config(run_in_names: TinyRun) -> Config:
+    return made(run_in_names, 1)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +191,7 @@ def test_every_vector_is_tested_beside_controls_of_its_own(paths: RunPaths) -> N
     summary = read_json(paths.step6 / "eval_summary.json")
     assert len(summary["relations"]) == len(NAMES)
     draws = pd.DataFrame(read_jsonl(paths.step6 / "held_out_trials.jsonl")).groupby(["fv", "eval_qid", "condition"])
-    counts = draws["draw"].nunique()
+    counts: Any = draws["draw"].nunique()
     for q_id, name in NAMES.items():
         for fv in (name, f"{name}@aie"):
             own = counts[fv, q_id]
@@ -239,12 +241,12 @@ def test_the_report_names_every_vector_with_its_own_heads(
 
 
 def test_relations_that_would_share_a_file_are_refused_before_anything_is_thrown_away(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = run_stepd(make_config(*tiny_overrides, "data.qids=[antonym]"))
+    old = run_stepd(tiny_run({"data.qids": ["antonym"]}))
     lines = [f"{q_id},in{i},out{i}" for q_id in ("Same", "same") for i in range(20)]
     (tmp_path / "case.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
-    twins = make_config(*tiny_overrides, f"data.relation_csv_path={tmp_path / 'case.csv'}", "overwrite=true")
+    twins = tiny_run({"data.relation_csv_path": tmp_path / "case.csv"}, overwrite=True)
     monkeypatch.setattr("fv.runs.paths.ignores_case", lambda _: True)
     with pytest.raises(ArtifactError, match="Same and same"):
         run_stepd(twins)
@@ -263,12 +265,12 @@ def test_a_progress_bar_shows_a_relations_name_as_it_is(q_id: str, monkeypatch: 
 
 @pytest.mark.slow
 def test_vectors_of_several_k_have_their_own_rows(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths, stepd: StepdResults, cie: pd.DataFrame
+    run_in_names: TinyRun, paths: RunPaths, stepd: StepdResults, cie: pd.DataFrame
 ) -> None:
-    own = [o for o in overrides if not o.startswith("injection.fv_path")]
-    own += ["injection.fv=[global,all_qids,aie_qid]", "injection.k=[1,2]", "seed=1", "run_id=s1", "tag=ks"]
-    own += ["eval_scope=qid_list", "eval_scope.qids=[a,'a@k1']", "evaluation.conditions.ablated_heads.enabled=false"]
-    config = make_config(*own)
+    vectors = {"injection.fv": ["global", "all_qids", "aie_qid"], "injection.fv_path": None, "injection.k": [1, 2]}
+    scope = {"eval_scope.mode": "qid_list", "eval_scope.qids": ["a", "a@k1"]}
+    fewer = {"evaluation.conditions.ablated_heads.enabled": False}
+    config = run_in_names(vectors, scope, fewer, seed=1, run_id="s1", tag="ks")
     folder = run_step6(config)
     rows = pd.DataFrame(read_jsonl(folder / "eval_trials.jsonl"))
     lm = loaded(config)
@@ -283,9 +285,9 @@ def test_vectors_of_several_k_have_their_own_rows(
 
 @pytest.mark.slow
 def test_every_relation_and_the_aie_are_averaged_over_seeds_by_themselves(
-    make_config: MakeConfig, overrides: list[str], config: Config, cie: pd.DataFrame
+    run_in_names: TinyRun, config: Config, cie: pd.DataFrame
 ) -> None:
-    other = made(make_config, overrides, 2)
+    other = made(run_in_names, 2)
     folder = gather_seeds([RunPaths.of(one).step6 for one in (config, other)])
     heads = pd.read_csv(folder / "top_heads.csv", dtype={"ranking": str})
     assert heads.groupby("ranking")["n_runs"].sum().to_dict() == dict.fromkeys(["global", *NAMES.values()], 2 * K)
@@ -298,15 +300,15 @@ def test_every_relation_and_the_aie_are_averaged_over_seeds_by_themselves(
 
 @pytest.mark.slow
 def test_relations_called_like_numbers_are_averaged_over_seeds_under_their_names(
-    make_config: MakeConfig, overrides: list[str]
+    run_in_names: TinyRun,
 ) -> None:
-    own = [o for o in overrides if not o.startswith("injection.fv_path")] + ["data.qids=['010','10']"]
-    own += ["injection.fv=all_qids", "eval_scope=all_qids", "injection.layer=0"]
+    vectors = {"injection.fv": "all_qids", "injection.fv_path": None, "injection.layer": 0}
+    scope = {"data.qids": ["010", "10"], "eval_scope.mode": "all_qids"}
     off = ("layer_mean", "few_shot_corrupted", "ablated_heads")
-    own += [f"evaluation.conditions.{name}.enabled=false" for name in off]
+    run = run_in_names.but(vectors, scope, {f"evaluation.conditions.{name}.enabled": False for name in off})
     folders = []
     for seed in (1, 2):
-        config = make_config(*own, f"seed={seed}", f"run_id=numbers{seed}")
+        config = run(seed=seed, run_id=f"numbers{seed}")
         run_stepd(config)
         run_stepe(config)
         folders.append(run_step6(config))

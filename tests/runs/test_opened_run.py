@@ -1,7 +1,7 @@
 """What an opened run says of itself."""
 
 import pytest
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 
 import fv
 from fv.runs.paths import RunPaths
@@ -10,13 +10,11 @@ from fv.steps.step6 import run_step6
 
 
 @pytest.mark.slow
-def test_the_settings_of_a_tag_are_those_that_it_was_made_with(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    quick = [*tiny_overrides, "analysis=[]", "stats.n_resamples=100"]
-    config = make_config(*quick, "injection.layer=0")
+def test_the_settings_of_a_tag_are_those_that_it_was_made_with(tiny_run: TinyRun) -> None:
+    quick = tiny_run.but({"stats.n_resamples": 100}, analysis=[])
+    config = quick({"injection.layer": 0})
     run_pipeline(config)
-    run_step6(make_config(*quick, "injection.layer=[0,1]", "tag=more"))
+    run_step6(quick({"injection.layer": [0, 1]}, tag="more"))
     root = RunPaths.of(config).root
     found = {tag: fv.open_run(root, tag=tag).config for tag in (None, "more")}
     assert {tag: (own.tag, own.injection.layer) for tag, own in found.items()} == {

@@ -4,10 +4,12 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 
+from fv.config import Config
 from fv.errors import ArtifactError
 from fv.report.page import write_page
 from fv.report.terminal import report
@@ -31,9 +33,9 @@ def models() -> ModelHolder:
     return ModelHolder()
 
 
-def refused_as_stale(root: Path, settings: list[str], make_config: MakeConfig) -> str:
+def refused_as_stale(root: Path, config: Config) -> str:
     """Every reader leaves Step6 out and says so; gives what the page says."""
-    run, config = open_run(root), make_config(*settings)
+    run = open_run(root)
     assert "contrasts" not in run.tables and "transfer" not in run.tables
     assert any("Step6" in line and "is stale" in line for line in run.stale)
     for read in (lambda: run.result, lambda: run.table("contrasts"), lambda: run.record("eval_summary")):
@@ -46,47 +48,45 @@ def refused_as_stale(root: Path, settings: list[str], make_config: MakeConfig) -
 
 
 def test_results_from_before_stepd_grew_are_stale_in_every_reader(
-    make_config: MakeConfig,
     copied_run: Path,
-    settings_of_copy: list[str],
+    run_of_copy: TinyRun,
     models: ModelHolder,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    grown = [*settings_of_copy, "data.n_trials_per_q=5"]
+    grown = run_of_copy({"data.n_trials_per_q": 5})
     assert not open_run(copied_run).stale
     old = write_page(open_run(copied_run))
-    run_stepd(make_config(*grown), models)
+    run_stepd(grown, models)
     assert not old.exists() and not (old.parent / "figures").exists()
-    refused_as_stale(copied_run, grown, make_config)
+    refused_as_stale(copied_run, grown)
     capsys.readouterr()
-    report(make_config(*grown))
+    report(grown)
     told = " ".join(capsys.readouterr().out.split())
     assert "Accuracy of prompts" in told and "Zero-shot answers" not in told and "Rankings of heads" not in told
     assert "Mind: StepE in" in told and "Mind: Step6 in" in told and told.count("is stale") >= 2
     with pytest.raises(ArtifactError, match=r"StepE in .* is stale"):
         _ = open_run(copied_run).vectors
-    run_stepe(make_config(*grown), models)
+    run_stepe(grown, models)
     assert list(open_run(copied_run).vectors)
-    run_step6(make_config(*grown), models)
+    run_step6(grown, models)
     assert not open_run(copied_run).stale and len(open_run(copied_run).result.table)
 
 
 @pytest.mark.slow
 def test_files_of_another_run_that_were_copied_in_are_stale(
-    make_config: MakeConfig,
     finished_run: Path,
     copied_run: Path,
-    settings_of_copy: list[str],
+    run_of_copy: TinyRun,
     models: ModelHolder,
     tmp_path: Path,
 ) -> None:
-    other = [*settings_of_copy, "seed=8", f"results_dir={tmp_path / 'other'}"]
-    run_pipeline(make_config(*other), models)
+    other = run_of_copy(seed=8, results_dir=tmp_path / "other")
+    run_pipeline(other, models)
     root = tmp_path / "other" / "relation" / "r"
     for name in ("step6", "analyses"):
         shutil.rmtree(root / "artifacts" / name)
         shutil.copytree(finished_run / "artifacts" / name, root / "artifacts" / name)
-    refused_as_stale(root, other, make_config)
+    refused_as_stale(root, other)
     with pytest.raises(ArtifactError, match="is stale"):
         run_seeds(tmp_path / "other", ["r"], None)
     for path in (finished_run / "artifacts").glob("fv_*"):
@@ -98,18 +98,18 @@ def test_files_of_another_run_that_were_copied_in_are_stale(
 
 @pytest.mark.slow
 def test_a_page_goes_with_the_results_that_it_shows(
-    make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], models: ModelHolder
+    copied_run: Path, run_of_copy: TinyRun, models: ModelHolder
 ) -> None:
     pages = [copied_run / "report" / name / "index.html" for name in ("", "k2")]
     for step, more, left in (
-        (run_step6, ["injection.layer=[0,1,2]", "tag=k2"], [pages[0]]),
-        (run_step6, ["injection.layer=[0,1,2]"], [pages[1]]),
-        (run_stepd, ["seed=8", "overwrite=true"], []),
+        (run_step6, {"injection.layer": [0, 1, 2], "tag": "k2"}, [pages[0]]),
+        (run_step6, {"injection.layer": [0, 1, 2]}, [pages[1]]),
+        (run_stepd, {"seed": 8, "overwrite": True}, []),
     ):
         for page in pages:
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text("old", encoding="utf-8")
-        step(make_config(*settings_of_copy, *more), models)
+        step(run_of_copy(more), models)
         assert [page for page in pages if page.exists()] == left
 
 
@@ -179,15 +179,14 @@ def test_a_lock_on_what_is_never_made_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_nobody_comes_between_the_steps_of_a_pipeline(
-    make_config: MakeConfig,
     copied_run: Path,
-    settings_of_copy: list[str],
+    run_of_copy: TinyRun,
     models: ModelHolder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config, started = make_config(*settings_of_copy), []
+    config, started = run_of_copy(), []
 
-    def watched(*given: object) -> Path:
+    def watched(*given: Any) -> Path:
         started.append(Started(lambda: run_clean(config)))
         assert started[0].waits
         return run_stepe(*given)
@@ -199,9 +198,9 @@ def test_nobody_comes_between_the_steps_of_a_pipeline(
 
 
 def test_clean_and_overwrite_wait_for_a_step6_at_work(
-    make_config: MakeConfig, copied_run: Path, settings_of_copy: list[str], models: ModelHolder
+    copied_run: Path, run_of_copy: TinyRun, models: ModelHolder
 ) -> None:
-    again = make_config(*settings_of_copy, "seed=8", "overwrite=true")
+    again = run_of_copy(seed=8, overwrite=True)
     with run_lock(copied_run, shared=True):
         waiting = [Started(lambda: run_clean(again)), Started(lambda: run_stepd(again, models))]
         assert all(each.waits for each in waiting)
@@ -210,4 +209,4 @@ def test_clean_and_overwrite_wait_for_a_step6_at_work(
         each.ends()
     # The Step6 that comes next is of a run that is another now.
     with pytest.raises(ArtifactError, match="seed: there 8, here 7"):
-        run_step6(make_config(*settings_of_copy), models)
+        run_step6(run_of_copy(), models)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm, t, ttest_1samp
 
-import fv.statistics.intervals
 from fv.config import StatsConfig
 from fv.config.evaluation import BootstrapMethod
 from fv.seeding import generator_for
@@ -91,7 +90,8 @@ def test_each_methods_interval_is_what_its_definition_gives(method: BootstrapMet
     found = estimate_means(values, stats, 5, "what", 1)
     means = resampled_means(values, 300, 5, "what", 1)
     ends = [expected_interval(series, drawn, stats) for series, drawn in zip(values, means, strict=True)]
-    expected = farther(*np.transpose(ends), values, confidence)
+    low, high = np.transpose(ends)
+    expected = farther(low, high, values, confidence)
     assert (expected == np.array(ends)).any()  # the bootstrap's are among them
     np.testing.assert_allclose(np.column_stack([found.ci_low, found.ci_high]), expected, rtol=1e-9)
     np.testing.assert_allclose(found.se, values.std(1, ddof=1) / 11**0.5, rtol=1e-12)
@@ -124,7 +124,8 @@ def test_each_end_is_the_farther_of_scipys_bootstrap_and_students_t(
         for series in values
     ]
     ends = np.array([each.confidence_interval for each in alone])
-    due = farther(*ends.T, values)
+    low, high = ends.T
+    due = farther(low, high, values)
     np.testing.assert_allclose(np.column_stack([found.ci_low, found.ci_high]), due, rtol=1e-9, atol=1e-9)
     above = [(each.bootstrap_distribution > 0).mean() for each in alone]
     np.testing.assert_allclose(found.p_positive, above, atol=1e-12)
@@ -214,7 +215,8 @@ def test_series_are_resampled_together_so_that_differences_are_paired() -> None:
     means = resampled_means(np.stack([one, other]), 300, 0, "x")
     paired = means[1] - means[0]
     ends = [quantile(paired, tail) for tail in tails_of(0.95, 12)]
-    due = farther(*np.array(ends), (other - one)[None])
+    low, high = np.array(ends)
+    due = farther(low, high, (other - one)[None])
     np.testing.assert_allclose([[found.ci_low[2], found.ci_high[2]]], due, rtol=1e-9)
     assert found.se[2] < 0.05 * found.se[0]
 
@@ -238,13 +240,10 @@ def test_a_series_estimates_do_not_depend_on_the_others_in_the_call(method: Boot
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("most", [1, 650, 5_000])
-def test_how_many_numbers_are_held_at_once_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, method: BootstrapMethod, most: int
-) -> None:
+def test_how_many_numbers_are_held_at_once_changes_nothing(method: BootstrapMethod, most: int) -> None:
     stats, values = replace(QUICK, method=method), some_values(7, 10)
     whole = bytes_of(estimate_means(values, stats, 0, "x"))
-    monkeypatch.setattr(fv.statistics.intervals, "MOST_NUMBERS", most)
-    assert bytes_of(estimate_means(values, stats, 0, "x")) == whole
+    assert bytes_of(estimate_means(values, stats, 0, "x", most_numbers=most)) == whole
 
 
 def test_the_same_seed_and_purpose_give_the_same_bytes_and_others_other_resamples() -> None:

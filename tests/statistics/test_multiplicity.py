@@ -1,5 +1,6 @@
 """p-values adjusted for many tests: by brute force, against scipy, and on data where there is nothing to find."""
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_values_without_spread_are_zero_or_certain() -> None:
 
 
 @pytest.mark.parametrize("test", [two_sided_t, lambda values: sign_flip_max_t(values, 0)])
-def test_fewer_than_two_units_have_no_p(test) -> None:
+def test_fewer_than_two_units_have_no_p(test: Callable[[np.ndarray], np.ndarray]) -> None:
     for values in (np.ones((3, 1)), np.ones((3, 0))):
         assert np.isnan(test(values)).all() and test(values).shape == (3,)
 
@@ -59,7 +60,7 @@ def test_a_larger_family_makes_less_certain_and_a_smaller_one_than_there_is_is_r
 
 
 @pytest.mark.parametrize("adjust", [q_values, holm])
-def test_a_missing_p_stays_missing_and_counts_as_a_test(adjust) -> None:
+def test_a_missing_p_stays_missing_and_counts_as_a_test(adjust: Callable[[np.ndarray], np.ndarray]) -> None:
     found = adjust(np.array([np.nan, 0.01, 0.5]))
     assert np.isnan(found).tolist() == [True, False, False]
     assert found[1:].tolist() == adjust(np.array([1.0, 0.01, 0.5]))[1:].tolist()

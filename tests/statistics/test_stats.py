@@ -1,6 +1,7 @@
 """Tables of means within groups, over trials and over draws."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,11 +50,12 @@ def test_groups_over_the_same_trials_are_resampled_together() -> None:
     both = pd.concat([rows, (pairs[1] - pairs[0]).rename("x").reset_index().assign(name="d", draw=0, y=0.0)])
     kinds = {"x": Kind.mean}
     found = grouped_means(both, ["name", "draw"], kinds, "trial_id", PERCENTILE, 3).set_index(["name", "draw"])
+    at: Any = found.loc
     due = estimate_means((pairs[1] - pairs[0]).to_numpy()[None], PERCENTILE, 3, *pairs.index)
-    assert found.loc[("d", 0), INTERVAL].tolist() == [values[0] for values in due.columns().values()]
+    assert at[("d", 0), INTERVAL].tolist() == [values[0] for values in due.columns().values()]
     # And a group's numbers are the same whatever else is in the table.
     alone = grouped_means(rows[rows["name"] == "b"], ["name", "draw"], kinds, "trial_id", PERCENTILE, 3)
-    assert alone[INTERVAL].iloc[0].tolist() == found.loc[("b", 0), INTERVAL].tolist()
+    assert alone[INTERVAL].to_numpy()[0].tolist() == at[("b", 0), INTERVAL].tolist()
 
 
 @light
@@ -100,7 +102,7 @@ def over_draws(rows: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(("n_trials", "n_draws"), [(4, 3), (14, 20), (14, 2)])
 def test_an_interval_over_trials_and_draws_adds_both_in_squares(n_trials: int, n_draws: int) -> None:
     rows = drawn_rows(n_trials, n_draws)
-    found = over_draws(rows).loc["x"]
+    found: Any = over_draws(rows).loc["x"]
     values = rows.pivot(index="draw", columns="trial_id", values="x").to_numpy()
     trials = estimate_means(values.mean(0)[None], QUICK, 0, *sorted(set(rows["trial_id"])))
     means = values.mean(1)
@@ -116,11 +118,12 @@ def test_an_interval_over_trials_and_draws_adds_both_in_squares(n_trials: int, n
 
 
 def test_draws_that_are_all_there_are_widen_nothing() -> None:
-    some, every = (over_draws(drawn_rows(9, 5, all_draws)) for all_draws in (False, True))
+    of_some, of_every = (over_draws(drawn_rows(9, 5, all_draws)) for all_draws in (False, True))
     for metric in ("x", "positive"):
-        assert some.loc[metric, "ci_low"] < every.loc[metric, "ci_low"] <= every.loc[metric, "mean"]
-        assert every.loc[metric, "ci_high"] < some.loc[metric, "ci_high"]
-        assert some.loc[metric, "draw_sd"] == every.loc[metric, "draw_sd"] > 0
+        some: Any = of_some.loc[metric]
+        every: Any = of_every.loc[metric]
+        assert some["ci_low"] < every["ci_low"] <= every["mean"] <= every["ci_high"] < some["ci_high"]
+        assert some["draw_sd"] == every["draw_sd"] > 0
 
 
 def test_one_draw_of_several_has_no_interval_and_the_only_one_has() -> None:
@@ -140,7 +143,9 @@ def test_the_order_of_draws_and_trials_does_not_matter(order: list[int]) -> None
 @pytest.mark.parametrize(
     "spoil", [lambda r: r.drop(index=4), lambda r: r.assign(trial_id=r["trial_id"].replace("t01", "t00"))]
 )
-def test_a_trial_that_lacks_a_draw_or_stands_twice_is_refused(spoil) -> None:
+def test_a_trial_that_lacks_a_draw_or_stands_twice_is_refused(
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
     with pytest.raises(ValueError, match=r"'a'\]: each trial_id is due once in every draw"):
         over_draws(spoil(drawn_rows(5, 3)))
 
@@ -154,7 +159,7 @@ def test_intervals_over_trials_and_draws_cover_what_they_say(
     rng = np.random.default_rng([n_trials, n_draws])
     n = 400
     parts = rng.normal(size=(n, 1, n_trials)), rng.normal(size=(n, n_draws, 1)), rng.normal(size=(n, n_draws, n_trials))
-    x = sum(scale * part for scale, part in zip(sd, parts, strict=True))
+    x = sd[0] * parts[0] + sd[1] * parts[1] + sd[2] * parts[2]
     group, draw, trial = (index.ravel() for index in np.indices(x.shape))
     rows = pd.DataFrame({"name": group, "draw": draw, "trial_id": trial, "all_draws": False, "x": x.ravel()})
     found = grouped_means(rows, ["name"], {"x": Kind.mean}, "trial_id", StatsConfig(), 0, draw="draw")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clusters import Shuffled
-from conftest import MakeConfig
+from clusters import Shuffled, seen_by
+from tiny_runs import TinyRun
 
 from fv.config import Config
 from fv.data.prompts import prompt_of
@@ -49,11 +49,11 @@ MEASURED = Measurement.relation
 
 
 @pytest.fixture
-def config(make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+def config(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
     monkeypatch.setattr(Measurement, "relation", with_stage)
     TIMES.clear()
     AT["stop"] = -1
-    yield make_config(*tiny_overrides, "analysis=[]")
+    yield tiny_run(analysis=[])
     show_bars(True)
 
 
@@ -72,7 +72,7 @@ def test_it_is_resumed_and_shown_by_status(config: Config) -> None:
 def test_workers_compute_it(config: Config) -> None:
     spread = replace(config, cluster=Shuffled())
     distributed.run_stepd(spread)
-    assert "StepD, more: 3" in spread.cluster.seen and set(TIMES) == {"antonym", "country_capital", "verb_past"}
+    assert "StepD, more: 3" in seen_by(spread) and set(TIMES) == {"antonym", "country_capital", "verb_past"}
     assert {stage.stage: stage.done for stage in run_status(spread).stages}["more"] == 3
     assert RunPaths.of(spread).stepd_meta.exists()
 

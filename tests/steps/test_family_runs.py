@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeConfig
 from families import tiny
+from tiny_runs import TinyRun
 
 from fv.files import read_json
 from fv.steps.pipeline import run_pipeline
@@ -27,13 +27,11 @@ def folder(request: pytest.FixtureRequest, tiny_llama_folder: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_family_runs_through_all_steps_and_equals_the_naive_run(
-    folder: Path, make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    given = [*tiny_overrides, f"model.path={folder}", "compute.selfcheck=true", "data.n_demos=2"]
+def test_a_family_runs_through_all_steps_and_equals_the_naive_run(folder: Path, tiny_run: TinyRun) -> None:
+    given = tiny_run.but({"model.path": folder, "compute.selfcheck": True, "data.n_demos": 2})
     tables, summaries = [], []
     for sweep in ("auto", "naive"):
-        run = run_pipeline(make_config(*given, f"run_id={sweep}", f"compute.sweep={sweep}", "injection.layer=[0,2]"))
+        run = run_pipeline(given({"compute.sweep": sweep, "injection.layer": [0, 2]}, run_id=sweep))
         root = next(path for path in [run, *run.parents] if (path / "artifacts").is_dir())
         meta = read_json(root / "artifacts" / "stepD_meta.json")
         assert meta["selfcheck"]["sweep_vs_naive"] < 2e-5

@@ -46,7 +46,7 @@ def test_the_demos_numbers_have_not_moved(found: dict[str, pd.DataFrame], name: 
     for column in golden:
         there, here = golden[column], found[name][column]
         if pd.api.types.is_numeric_dtype(there):
-            rtol, atol = tolerance_of(column)
+            rtol, atol = tolerance_of(str(column))
             np.testing.assert_allclose(here.astype(float), there, rtol=rtol, atol=atol, err_msg=column)
         else:
             assert here.astype(str).tolist() == there.astype(str).tolist(), column

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS
+from tiny_runs import TinyRun
 
 from fv.config import Config
 from fv.errors import ArtifactError
@@ -29,22 +30,20 @@ STEP6 = ("eval_summary.json", "eval_trials.jsonl", "held_out.csv", "contrasts.cs
 
 
 @pytest.fixture
-def overrides(tiny_overrides: list[str]) -> list[str]:
-    return [
-        *tiny_overrides[1:],
-        *(
-            "stats.n_resamples=100",
-            "analysis.cost.n_texts=0",
-            "evaluation.conditions.random_vector.draws=2",
-            "evaluation.conditions.refits.draws=2",
-        ),
-        *(
-            "evaluation.conditions.random_heads.draws=1",
-            "data.n_eval_trials_per_q=4",
-            "injection.fv=[all_qids,aie_qid]",
-        ),
-        "eval_scope=in_domain",
-    ]
+def tiny_run(tiny_run: TinyRun) -> TinyRun:
+    return tiny_run.but(
+        {
+            "evaluation.held_out": True,
+            "stats.n_resamples": 100,
+            "analysis.cost.n_texts": 0,
+            "evaluation.conditions.random_vector.draws": 2,
+            "evaluation.conditions.refits.draws": 2,
+            "evaluation.conditions.random_heads.draws": 1,
+            "data.n_eval_trials_per_q": 4,
+            "injection.fv": ["all_qids", "aie_qid"],
+            "eval_scope.mode": "in_domain",
+        }
+    )
 
 
 def bytes_of(paths: RunPaths) -> dict[str, bytes]:
@@ -55,13 +54,13 @@ def bytes_of(paths: RunPaths) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
-    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    few = make_config(*overrides, f"data.qids=[{','.join(TINY_QIDS[:2])}]")
+    few = tiny_run({"data.qids": TINY_QIDS[:2]})
     run_pipeline(few)
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        run_pipeline(make_config(*overrides))
+        run_pipeline(tiny_run())
     said = [record.getMessage() for record in caplog.records]
     assert [line for line in said if line.startswith("StepD, effects") and line.endswith("done")] == [
         f"StepD, effects: {TINY_QIDS[2]} done"
@@ -69,17 +68,17 @@ def test_a_run_that_grew_by_a_relation_is_the_run_of_all_at_once(
     assert {f"StepD, effects: {q_id} found finished" for q_id in TINY_QIDS[:2]} <= set(said)
     assert any("StepE" in line and "is stale" in line for line in said)
     assert any("Step6" in line and "is stale" in line for line in said)
-    at_once = make_config(*overrides, "run_id=at_once")
+    at_once = tiny_run(run_id="at_once")
     run_pipeline(at_once)
     assert bytes_of(RunPaths.of(few)) == bytes_of(RunPaths.of(at_once))
 
 
 @pytest.mark.slow
-def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(make_config: MakeConfig, overrides: list[str]) -> None:
-    few = make_config(*overrides)
+def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(tiny_run: TinyRun) -> None:
+    few = tiny_run()
     run_pipeline(few)
-    run_pipeline(make_config(*overrides, "data.n_trials_per_q=5"))
-    at_once = make_config(*overrides, "data.n_trials_per_q=5", "run_id=at_once")
+    run_pipeline(tiny_run({"data.n_trials_per_q": 5}))
+    at_once = tiny_run({"data.n_trials_per_q": 5}, run_id="at_once")
     run_pipeline(at_once)
     assert bytes_of(RunPaths.of(few)) == bytes_of(RunPaths.of(at_once))
     with pytest.raises(ArtifactError, match=r"data\.n_trials_per_q: there 5, here 3"):
@@ -87,67 +86,63 @@ def test_a_run_that_grew_by_fit_trials_is_the_run_of_all_at_once(make_config: Ma
 
 
 @pytest.mark.slow
-def test_a_later_step_does_not_take_the_place_of_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
-    few = [*overrides, f"data.qids=[{','.join(TINY_QIDS[:2])}]"]
-    run_pipeline(make_config(*few))
-    run_stepd(make_config(*overrides))
+def test_a_later_step_does_not_take_the_place_of_stepd(tiny_run: TinyRun) -> None:
+    few = tiny_run.but({"data.qids": TINY_QIDS[:2]})
+    run_pipeline(few())
+    run_stepd(tiny_run())
     # The vectors are still those of two relations: Step6 says which step makes them again.
     with pytest.raises(ArtifactError, match=r"(?s)fv_qid\.pt.*sampled_trials\.json"):
-        run_step6(make_config(*overrides))
-    run_stepe(make_config(*overrides))
-    run_step6(make_config(*overrides))
+        run_step6(tiny_run())
+    run_stepe(tiny_run())
+    run_step6(tiny_run())
 
 
 @pytest.mark.slow
 def test_what_would_change_a_trial_is_refused_with_the_trial(
-    make_config: MakeConfig, overrides: list[str], small_csv: Path, tmp_path: Path
+    tiny_run: TinyRun, small_csv: Path, tmp_path: Path
 ) -> None:
     csv = tmp_path / "own.csv"
     csv.write_text(small_csv.read_text(encoding="utf-8"), encoding="utf-8")
-    own = [*overrides, f"data.relation_csv_path={csv}", "run_id=own"]
-    run_stepd(make_config(*own))
+    own = tiny_run.but({"data.relation_csv_path": csv}, run_id="own")
+    run_stepd(own())
     csv.write_text(csv.read_text(encoding="utf-8") + "antonym,zig,zag\n", encoding="utf-8")
     with pytest.raises(ArtifactError, match="made from other pairs of antonym"):
-        run_stepd(make_config(*own))
+        run_stepd(own())
     # Another relation in the file is no matter.
     csv.write_text(small_csv.read_text(encoding="utf-8") + "".join(f"new,a{i},b{i}\n" for i in range(20)))
-    run_stepd(make_config(*own))
-    assert '"new"' in RunPaths.of(make_config(*own)).snapshot.read_text(encoding="utf-8")
+    run_stepd(own())
+    assert '"new"' in RunPaths.of(own()).snapshot.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_overwriting_a_later_step_keeps_stepd(make_config: MakeConfig, overrides: list[str]) -> None:
-    config = make_config(*overrides)
+def test_overwriting_a_later_step_keeps_stepd(tiny_run: TinyRun) -> None:
+    config = tiny_run()
     run_pipeline(config)
     before = RunPaths.of(config).stepd_meta.read_bytes()
-    run_pipeline(make_config(*overrides, "score.k=2", "overwrite=true"))
+    run_pipeline(tiny_run({"score.k": 2}, overwrite=True))
     assert RunPaths.of(config).stepd_meta.read_bytes() == before
 
 
 @pytest.mark.slow
-def test_a_step6_that_grew_by_layers_and_alphas_is_the_one_of_all_at_once(
-    make_config: MakeConfig, overrides: list[str]
-) -> None:
-    few = [*overrides, "injection.layer=[1]", "injection.alpha=[1.0]"]
-    run_pipeline(make_config(*few))
-    grown = [*overrides, "injection.layer=[0,1]", "injection.alpha=[1.0,2.0]"]
-    config = make_config(*grown)
+def test_a_step6_that_grew_by_layers_and_alphas_is_the_one_of_all_at_once(tiny_run: TinyRun) -> None:
+    few = tiny_run.but({"injection.layer": [1], "injection.alpha": [1.0]})
+    run_pipeline(few())
+    grown = tiny_run.but({"injection.layer": [0, 1], "injection.alpha": [1.0, 2.0]})
+    config = grown()
     run_step6(config)
-    at_once = make_config(*grown, "run_id=at_once")
+    at_once = grown(run_id="at_once")
     run_pipeline(at_once)
     assert bytes_of(RunPaths.of(config)) == bytes_of(RunPaths.of(at_once))
     # Fewer are refused, and so are others.
-    for other in ("injection.alpha=[1.0]", "injection.alpha=[1.0,3.0]"):
+    for other in ({"injection.alpha": [1.0]}, {"injection.alpha": [1.0, 3.0]}):
         with pytest.raises(ArtifactError, match=r"injection\.alpha: there \[1\.0, 2\.0\], here"):
-            run_step6(make_config(*grown, other))
+            run_step6(grown(other))
 
 
 @pytest.mark.slow
-def test_cells_that_are_there_are_not_computed_again(
-    make_config: MakeConfig, overrides: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grid = [*overrides, "evaluation=grid", "injection.alpha=[1.0,2.0]"]
-    run_pipeline(make_config(*grid, "injection.layer=[1]"))
+def test_cells_that_are_there_are_not_computed_again(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = tiny_run.but({"evaluation.held_out": False, "injection.alpha": [1.0, 2.0]})
+    run_pipeline(grid({"injection.layer": [1]}))
     asked: set[Cell] = set()
     inject = SharedPrefixEngine.inject
 
@@ -156,14 +151,14 @@ def test_cells_that_are_there_are_not_computed_again(
         return inject(self, prompts, vectors, cells, *more)
 
     monkeypatch.setattr(SharedPrefixEngine, "inject", watched)
-    run_step6(make_config(*grid, "injection.layer=[1,2]"))
+    run_step6(grid({"injection.layer": [1, 2]}))
     assert asked == {Cell(2, 1.0), Cell(2, 2.0)}
 
 
 def test_a_stepd_that_another_process_has_begun_is_waited_for_and_taken_as_it_is(
-    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config, began = make_config(*overrides), threading.Event()
+    config, began = tiny_run(), threading.Event()
     meta = RunPaths.of(config).stepd_meta
 
     class LoadsSlowly(ModelHolder):
@@ -189,23 +184,23 @@ def test_a_stepd_that_another_process_has_begun_is_waited_for_and_taken_as_it_is
 
 @pytest.mark.slow
 def test_cells_of_a_sweep_from_before_the_run_grew_are_refused_and_an_older_summary_is_made_again(
-    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    few, many = ([*overrides, *more] for more in (["data.qids=[antonym,verb_past]"], []))
-    swept = "injection.layer=[0,1]"
-    run_pipeline(make_config(*few, swept))
-    run_step6(make_config(*few, swept), as_cell=True)
-    run_gather(make_config(*few, swept, "overwrite=true"))
-    run_stepd(make_config(*many))
-    run_stepe(make_config(*many))
+    few, many = tiny_run.but({"data.qids": ["antonym", "verb_past"]}), tiny_run
+    swept = {"injection.layer": [0, 1]}
+    run_pipeline(few(swept))
+    run_step6(few(swept), as_cell=True)
+    run_gather(few(swept, overwrite=True))
+    run_stepd(many())
+    run_stepe(many())
     with pytest.raises(ArtifactError, match=r"All finished cells are stale: .*sampled_trials.json.* changed since"):
-        run_gather(make_config(*many, swept))
-    run_step6(make_config(*many, swept), as_cell=True)
+        run_gather(many(swept))
+    run_step6(many(swept), as_cell=True)
     with caplog.at_level(logging.INFO):
-        run_gather(make_config(*many, swept))
+        run_gather(many(swept))
     said = [record.getMessage() for record in caplog.records]
     assert any("1 cells are stale, and are left out" in line for line in said)
     assert any("The summary in" in line and "is stale" in line for line in said)
-    at_once = make_config(*many, swept, "run_id=at_once")
+    at_once = many(swept, run_id="at_once")
     run_pipeline(at_once)
-    assert bytes_of(RunPaths.of(make_config(*many))) == bytes_of(RunPaths.of(at_once))
+    assert bytes_of(RunPaths.of(many())) == bytes_of(RunPaths.of(at_once))

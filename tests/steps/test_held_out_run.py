@@ -5,14 +5,14 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from answer_oracle import oracle
-from conftest import TINY_QIDS, MakeConfig, loaded
+from conftest import TINY_QIDS, loaded
+from tiny_runs import TinyRun, TinyRunIn
 
 from fv.config import Config
 from fv.data.snapshot import Trial, read_snapshot
@@ -35,19 +35,25 @@ FILES = ("held_out.csv", "contrasts.csv")
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=200", "analysis.cost.n_texts=3"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("data.n_trials_per_q=5", "data.n_demos=3", "data.n_eval_trials_per_q=7", "score.k=3"),
-        *("injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[0.5,3.0]"),
-    ]
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run_in(tmp_path_factory.mktemp("results")).but(
+        {
+            "stats.n_resamples": 200,
+            "analysis.cost.n_texts": 3,
+            "data.n_trials_per_q": 5,
+            "data.n_demos": 3,
+            "data.n_eval_trials_per_q": 7,
+            "score.k": 3,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+            "injection.alpha": [0.5, 3.0],
+        }
+    )
 
 
 @pytest.fixture(scope="module")
-def config(make_config: MakeConfig, overrides: list[str]) -> Config:
-    return make_config(*overrides)
+def config(tiny_run: TinyRun) -> Config:
+    return tiny_run()
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +174,11 @@ def test_every_vector_has_all_its_controls_and_baselines(run: RunPaths, trials: 
 def test_refits_are_run_at_the_cell_of_what_they_are_refits_of(trials: pd.DataFrame) -> None:
     where = ["layer", "alpha"]
     for (_, _, draw), own in trials[trials.refit_of.notna()].groupby(["fv", "eval_qid", "draw"]):
-        assert 0 <= draw < 20 and set(own.condition) == {"fv_refit", "corrupted_prompts_refit"}
+        assert draw in range(20) and set(own.condition) == {"fv_refit", "corrupted_prompts_refit"}
         for condition, rows in own.groupby("condition"):
             (fv, q_id), *_ = rows[["fv", "eval_qid"]].itertuples(index=False, name=None)
             here = trials[(trials.fv == fv) & (trials.eval_qid == q_id)]
-            of = here[here.condition == condition.removesuffix("_refit")]
+            of = here[here.condition == str(condition).removesuffix("_refit")]
             assert set(rows.refit_of) == set(of.condition) and (rows[where].values == of[where].values[0]).all()
 
 
@@ -256,8 +262,8 @@ def check_same_analyses(one: RunPaths, other: RunPaths) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_run_writes_the_same_bytes(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    other = make_config(*overrides, "run_id=again")
+def test_a_second_run_writes_the_same_bytes(tiny_run: TinyRun, run: RunPaths) -> None:
+    other = tiny_run(run_id="again")
     again = run_pipeline(other)
     for name in ("eval_summary.json", "held_out_trials.jsonl", *FILES):
         assert (again / name).read_bytes() == (run.step6 / name).read_bytes(), name
@@ -267,14 +273,12 @@ def test_a_second_run_writes_the_same_bytes(make_config: MakeConfig, overrides: 
 
 
 @pytest.mark.slow
-def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
-    make_config: MakeConfig, overrides: list[str], run: RunPaths
-) -> None:
-    cells = [*overrides, "tag=swept"]
+def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(tiny_run: TinyRun, run: RunPaths) -> None:
+    cells = tiny_run.but(tag="swept")
     for layer in (0, 1, 2):
-        run_step6(make_config(*cells, f"injection.layer={layer}"), as_cell=True)
-    gathered = run_gather(make_config(*cells))
-    single = run_step6(make_config(*overrides, "tag=single", "injection.layer=[0,1,2]"))
+        run_step6(cells({"injection.layer": layer}), as_cell=True)
+    gathered = run_gather(cells())
+    single = run_step6(tiny_run({"injection.layer": [0, 1, 2]}, tag="single"))
     for name in ("eval_summary.json", "eval_trials.jsonl", "held_out_trials.jsonl", *FILES):
         assert (gathered / name).read_bytes() == (single / name).read_bytes(), name
     check_same_analyses(replace(run, tag="swept"), replace(run, tag="single"))
@@ -282,9 +286,9 @@ def test_cells_of_a_sweep_gather_into_the_single_jobs_bytes(
 
 @pytest.mark.slow
 def test_one_ranking_gives_vectors_of_every_k(
-    make_config: MakeConfig, overrides: list[str], run: RunPaths, stepd: StepdResults, config: Config
+    tiny_run: TinyRun, run: RunPaths, stepd: StepdResults, config: Config
 ) -> None:
-    ks = make_config(*overrides, "tag=ks", "injection.k=[1,3,5]", "eval_scope=in_domain", "analysis.cost.n_texts=0")
+    ks = tiny_run({"injection.k": [1, 3, 5], "eval_scope.mode": "in_domain", "analysis.cost.n_texts": 0}, tag="ks")
     summary = read_json(run_step6(ks) / "eval_summary.json")
     assert summary["fvs"] == sorted(f"{q_id}@k{k}" for q_id in TINY_QIDS for k in (1, 3, 5))
     assert {row["k"] for row in summary["chosen"]} == {1, 3, 5}
@@ -302,59 +306,63 @@ def test_one_ranking_gives_vectors_of_every_k(
 
 
 @pytest.mark.slow
-def test_switched_off_means_not_there(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name != "random_vector"]
-    off += ["analysis.cost.n_texts=0", "eval_scope=in_domain"]
-    step6 = run_step6(make_config(*overrides, *off, "evaluation.conditions.random_vector.draws=1", "tag=off"))
+def test_switched_off_means_not_there(tiny_run: TinyRun, run: RunPaths) -> None:
+    off = {f"evaluation.conditions.{name}.enabled": name == "random_vector" for name in condition_providers()}
+    few = {"analysis.cost.n_texts": 0, "eval_scope.mode": "in_domain"}
+    step6 = run_step6(tiny_run(off, few, {"evaluation.conditions.random_vector.draws": 1}, tag="off"))
     held_out = pd.read_csv(step6 / "held_out.csv")
     assert set(held_out["condition"]) == {"zero_shot", "few_shot", "fv", "random_vector"}
     assert not (replace(run, tag="off").analysis("cost") / "injection_cost.csv").exists()
     assert read_json(step6 / "eval_summary.json")["injection_cost"] == []
-    alone = run_step6(make_config(*overrides, "evaluation=grid", "tag=grid"))
+    alone = run_step6(tiny_run({"evaluation.held_out": False}, tag="grid"))
     assert not (alone / "held_out.csv").exists() and not replace(run, tag="grid").analysis("transfer").exists()
     assert "held_out" not in read_json(alone / "eval_summary.json") and read_json(alone / "eval_summary.json")["chosen"]
 
 
 @pytest.mark.slow
-def test_a_vector_of_a_file_has_the_controls_that_need_no_heads(
-    make_config: MakeConfig, overrides: list[str], run: RunPaths
-) -> None:
-    file = ["injection.fv=file", f"injection.fv_path={run.stepe / 'fv_global_resid.pt'}", "tag=file"]
-    held_out = pd.read_csv(run_step6(make_config(*overrides, *file)) / "held_out.csv")
+def test_a_vector_of_a_file_has_the_controls_that_need_no_heads(tiny_run: TinyRun, run: RunPaths) -> None:
+    file = {"tag": "file", "injection.fv": "file", "injection.fv_path": run.stepe / "fv_global_resid.pt"}
+    held_out = pd.read_csv(run_step6(tiny_run(file)) / "held_out.csv")
     own = set(held_out[held_out["fv"] == "file"]["condition"])
     assert own == {"fv", "random_vector", "few_shot_corrupted_fv"}
 
 
 @pytest.mark.slow
-def test_one_cell_needs_no_dev_trials(make_config: MakeConfig, overrides: list[str], run: RunPaths) -> None:
-    one_cell = ["injection.layer=1", "injection.alpha=1.0", "injection.n_eval=1", "tag=one", "analysis.cost.n_texts=0"]
-    summary = read_json(run_step6(make_config(*overrides, *one_cell)) / "eval_summary.json")
+def test_one_cell_needs_no_dev_trials(tiny_run: TinyRun, run: RunPaths) -> None:
+    one_cell = {
+        "tag": "one",
+        "injection.layer": 1,
+        "injection.alpha": 1.0,
+        "injection.n_eval": 1,
+        "analysis.cost.n_texts": 0,
+    }
+    summary = read_json(run_step6(tiny_run(one_cell)) / "eval_summary.json")
     assert {(row["n_dev"], row["n_test"]) for row in summary["chosen"]} == {(0, 1)}
     assert all(row["mean_delta_logprob_ci_low"] is None for row in summary["chosen"])
 
 
 def test_a_relation_too_small_for_two_parts_is_refused_before_anything_is_computed(
-    make_config: MakeConfig, overrides: list[str], run: RunPaths
+    tiny_run: TinyRun, run: RunPaths
 ) -> None:
     with pytest.raises(
         TrialError, match=r"antonym: its 1 eval trials .* needs 2.*data\.n_eval_trials_per_q.*injection\.n_eval"
     ):
-        run_step6(make_config(*overrides, "injection.n_eval=1", "tag=small"))
+        run_step6(tiny_run({"injection.n_eval": 1}, tag="small"))
     assert not (run.artifacts / "step6" / "small" / "eval_trials.jsonl").exists()
     with pytest.raises(ConfigError, match=r"dev_fraction=0 leaves no trials to choose one of 6 cells"):
-        run_step6(make_config(*overrides, "evaluation.dev_fraction=0", "tag=small"))
+        run_step6(tiny_run({"evaluation.dev_fraction": 0}, tag="small"))
     with pytest.raises(ConfigError, match=r"analysis\.cost\.n_texts=99, but .* holds 16 texts"):
-        run_step6(make_config(*overrides, "analysis.cost.n_texts=99", "tag=small"))
+        run_step6(tiny_run({"analysis.cost.n_texts": 99}, tag="small"))
 
 
 @pytest.mark.slow
-def test_adaptive_trials_stop_when_the_ranking_is_stable(
-    make_config: MakeConfig, overrides: list[str], run: RunPaths, stepd: StepdResults
-) -> None:
-    adaptive = [*overrides, "run_id=adaptive", "data.n_trials_per_q=12", "score.adaptive=true", "score.adaptive_step=4"]
+def test_adaptive_trials_stop_when_the_ranking_is_stable(tiny_run: TinyRun, run: RunPaths, stepd: StepdResults) -> None:
+    adaptive = tiny_run.but(
+        {"data.n_trials_per_q": 12, "score.adaptive": True, "score.adaptive_step": 4}, run_id="adaptive"
+    )
     n_trials = {}
     for wanted in (0.01, 0.9999):
-        config = make_config(*adaptive, f"score.adaptive_inclusion={wanted}", "overwrite=true")
+        config = adaptive({"score.adaptive_inclusion": wanted}, overwrite=True)
         run_stepd(config)
         paths = RunPaths.of(config)
         scores = pd.read_csv(paths.artifacts / "cie_scores.csv")
@@ -364,4 +372,4 @@ def test_adaptive_trials_stop_when_the_ranking_is_stable(
             assert {effects.n_trials} == set(scores[scores["q_id"] == q_id]["n_trials"])
     assert n_trials[0.01] == {4} and max(n_trials[0.9999]) > 4
     with pytest.raises(ArtifactError, match=r"score\.adaptive_inclusion: there 0\.9999, here 0\.5"):
-        run_stepd(make_config(*adaptive, "score.adaptive_inclusion=0.5"))
+        run_stepd(adaptive({"score.adaptive_inclusion": 0.5}))

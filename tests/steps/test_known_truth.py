@@ -2,11 +2,13 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from conftest import DEFAULT_CSV, MakeConfig
+from tiny_runs import TinyRunIn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.null_relations import N_EVAL, SETTINGS, null_run
@@ -54,22 +56,25 @@ def planted_folder(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_head_that_carries_the_relation_is_found_with_certainty(
-    make_config: MakeConfig, planted_folder: Path, tmp_path: Path
+    tiny_run_in: TinyRunIn, planted_folder: Path, tmp_path: Path
 ) -> None:
     words = words_of("exA", "antonym", "verb_past")
     answers = ["no", *["yes"] * (len(words) - 1)]  # one other answer, so that there is a wrong one to show
     lines = [f"{q},{word},{answer}" for q in ("one", "two") for word, answer in zip(words, answers, strict=True)]
     (tmp_path / "planted.csv").write_text("\n".join(["q_id,exA,exB", *lines]), encoding="utf-8")
-    config = make_config(
-        *("model=local", f"model.path={planted_folder}", "model.name=planted", "run_id=r", "compute.threads=1"),
-        *(f"data.relation_csv_path={tmp_path / 'planted.csv'}", f"results_dir={tmp_path}", "data.n_demos=5"),
-        *(
-            "score.k=1",
-            "data.n_trials_per_q=12",
-            "data.n_eval_trials_per_q=30",
-            "injection.fv=all_qids",
-            "eval_scope=all_qids",
-        ),
+    config = tiny_run_in(tmp_path)(
+        {
+            "model.path": planted_folder,
+            "model.name": "planted",
+            "data.relation_csv_path": tmp_path / "planted.csv",
+            "data.n_demos": 5,
+            "data.n_trials_per_q": 12,
+            "data.n_eval_trials_per_q": 30,
+            "score.k": 1,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+            "compute.selfcheck": True,
+        }
     )
     step6 = run_pipeline(config)
     paths = RunPaths.of(config)
@@ -87,7 +92,7 @@ def test_the_head_that_carries_the_relation_is_found_with_certainty(
     # Its vector works where random ones do not, and without it the few-shot prompt loses what it gave.
     contrasts = pd.read_csv(step6 / "contrasts.csv")
     contrasts = contrasts[(contrasts["subset"] == "all") & (contrasts["metric"] == "logprob")]
-    own = contrasts[contrasts["fv"] == contrasts["eval_qid"]].set_index(["condition", "minus"])
+    own: Any = contrasts[contrasts["fv"] == contrasts["eval_qid"]].set_index(["condition", "minus"])
     assert (own.loc[("fv", "random_vector"), "ci_low"] > 0).all()
     assert (own.loc[("fv", "corrupted_prompts"), "ci_low"] > 0).all()
     assert (own.loc[("ablated_top_heads", "ablated_random_heads"), "ci_high"] < 0).all()
@@ -106,7 +111,7 @@ def test_intervals_of_shuffled_relations_cover_zero(make_config: MakeConfig, tin
     found = pd.concat([contrasts_table(run.rows, run.contrasts, config.stats, run.evaluation.seed) for run in runs])
     found = found[(found["subset"] == "all") & found["metric"].isin(["logprob", "top1", "exact_match"])]
     covered = (found["ci_low"] <= 0) & (found["ci_high"] >= 0)
-    shares = covered.groupby([found["metric"], found["condition"] + " - " + found["minus"]]).mean()
+    shares: Any = covered.groupby([found["metric"], found["condition"] + " - " + found["minus"]]).mean()
     assert len(shares) == 3 * 11
     # Of 60, two standard errors of .95 are 5.6 points: no contrast misses zero more often than it says, none never.
     assert shares.min() >= 0.95 - 0.056, shares

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeConfig
 from short_memory import short_of_memory
+from tiny_runs import TinyRun
 
 from fv.config import Config
 from fv.errors import MemoryLackError
@@ -24,7 +24,7 @@ from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
-SETTINGS = ["injection.layer=[0,1]", "data.qids=[antonym,verb_past]", "compute.unit_trials=1", "analysis=[]"]
+SETTINGS = {"analysis": [], "injection.layer": [0, 1], "data.qids": ["antonym", "verb_past"], "compute.unit_trials": 1}
 
 
 def cie(config: Config) -> pd.DataFrame:
@@ -37,10 +37,10 @@ def step6_of(config: Config, name: str) -> dict:
 
 @pytest.mark.slow
 def test_a_run_whose_memory_runs_out_has_the_same_numbers_and_is_marked(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(*tiny_overrides, *SETTINGS)
-    whole = make_config(*tiny_overrides, *SETTINGS, f"results_dir={tmp_path / 'whole'}")
+    config = tiny_run(SETTINGS)
+    whole = tiny_run(SETTINGS, results_dir=tmp_path / "whole")
     run_pipeline(whole)
     models = ModelHolder()
     with short_of_memory(models.of(config), lambda _, rows: rows > 40) as ran_out:
@@ -62,10 +62,8 @@ def test_a_run_whose_memory_runs_out_has_the_same_numbers_and_is_marked(
 
 
 @pytest.mark.slow
-def test_what_was_finished_before_memory_ran_out_is_kept_and_the_mark_with_it(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    config, models = make_config(*tiny_overrides, *SETTINGS), ModelHolder()
+def test_what_was_finished_before_memory_ran_out_is_kept_and_the_mark_with_it(tiny_run: TinyRun) -> None:
+    config, models = tiny_run(SETTINGS), ModelHolder()
     paths, lm = RunPaths.of(config), models.of(config)
     # It runs out once, goes on in smaller passes, and then for good.
     with (
@@ -84,20 +82,19 @@ def test_what_was_finished_before_memory_ran_out_is_kept_and_the_mark_with_it(
 
 @pytest.mark.slow
 def test_a_run_keeps_the_rows_that_fitted_when_it_began(
-    make_config: MakeConfig,
-    tiny_overrides: list[str],
+    tiny_run: TinyRun,
     tiny_llama: LanguageModel,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     free = 150 * bytes_a_row(tiny_llama)
     monkeypatch.setattr("fv.interventions.memory.free_bytes", lambda _: free)
-    config = make_config(*tiny_overrides, *SETTINGS, "compute.max_rows=auto", "analysis=[ranking_stability,cost]")
+    config = tiny_run(SETTINGS, {"compute.max_rows": "auto"}, analysis=["ranking_stability", "cost"])
     run_stepd(config)
     free *= 100
     for step in (run_stepe, run_step6):
         step(config)
-    run_stepd(make_config(*tiny_overrides, *SETTINGS, "data.qids=null", "compute.max_rows=auto"))  # the run grows
+    run_stepd(tiny_run(SETTINGS, {"data.qids": None, "compute.max_rows": "auto"}))  # the run grows
     paths = RunPaths.of(config)
     metas = [read_json(path) for path in paths.artifacts.rglob("*_meta.json")]
     metas += [read_json(path) for path in paths.analyses.rglob("meta.json")]
@@ -107,18 +104,15 @@ def test_a_run_keeps_the_rows_that_fitted_when_it_began(
     assert made and {one["compute.max_rows"] for one in made} == {64}
     assert "not to the byte" not in caplog.text
     with caplog.at_level(logging.WARNING):
-        run_stepd(make_config(*tiny_overrides, *SETTINGS, "data.qids=null", "compute.max_rows=128"))
+        run_stepd(tiny_run(SETTINGS, {"data.qids": None, "compute.max_rows": 128}))
     assert "compute.max_rows 64 there, 128 here" in caplog.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False])
-def test_steps_set_the_switches_of_torch_each_time(
-    make_config: MakeConfig, tiny_overrides: list[str], asked: bool
-) -> None:
+def test_steps_set_the_switches_of_torch_each_time(tiny_run: TinyRun, asked: bool) -> None:
     before = torch.backends.cudnn.allow_tf32
-    settings = [f"compute.tf32={asked}", f"compute.deterministic={asked}", *SETTINGS]
-    config = make_config(*tiny_overrides, *settings)
+    config = tiny_run({"compute.tf32": asked, "compute.deterministic": asked}, SETTINGS)
     try:
         torch.use_deterministic_algorithms(not asked)
         torch.backends.cuda.matmul.allow_tf32 = not asked
@@ -135,7 +129,7 @@ def test_steps_set_the_switches_of_torch_each_time(
 
 
 @pytest.mark.slow
-def test_a_run_in_tf32_is_another_run_than_one_without(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    run_stepd(make_config(*tiny_overrides, *SETTINGS))
+def test_a_run_in_tf32_is_another_run_than_one_without(tiny_run: TinyRun) -> None:
+    run_stepd(tiny_run(SETTINGS))
     with pytest.raises(Exception, match=r"compute\.tf32: there False, here True"):
-        run_stepd(make_config(*tiny_overrides, *SETTINGS, "compute.tf32=true"))
+        run_stepd(tiny_run(SETTINGS, {"compute.tf32": True}))

@@ -3,16 +3,17 @@
 import gc
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
-from logging import Handler
+from collections.abc import Iterator
+from logging import Handler, LogRecord
 from pathlib import Path
 from typing import Any
 
 import families
 import pytest
 from commands import ROOT, run
-from conftest import MakeConfig, loaded
+from conftest import loaded
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from tiny_runs import Settings, TinyRun
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -25,7 +26,7 @@ from fv.steps.model_holder import ModelHolder
 from fv.steps.models import check_model
 from fv.steps.pipeline import run_pipeline
 
-MAP = "model.device_map={model: disk, lm_head: cpu}"
+MAP = {"model.device_map": {"model": "disk", "lm_head": "cpu"}}
 
 
 class Loads:
@@ -59,30 +60,34 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
 
 
 @pytest.fixture
-def tiny(make_config: MakeConfig, tiny_overrides: list[str]) -> Callable[..., Config]:
-    def make(*overrides: str) -> Config:
-        return make_config(*tiny_overrides, "compute.strict=false", *overrides)
-
-    return make
+def tiny(tiny_run: TinyRun) -> TinyRun:
+    return tiny_run.but({"compute.strict": False})
 
 
 # One load
 
 
 @pytest.mark.slow
-def test_a_holder_loads_once_for_all_configurations_of_one_model(tiny: Callable[..., Config], loads: Loads) -> None:
+def test_a_holder_loads_once_for_all_configurations_of_one_model(tiny: TinyRun, loads: Loads) -> None:
     models = ModelHolder()
     first = models.of(tiny())
-    for other in ("run_id=other", "seed=7", "score.k=1", "compute.max_rows=64", "compute.selfcheck=true", "tag=t"):
+    for other in (
+        {"run_id": "other"},
+        {"seed": 7},
+        {"score.k": 1},
+        {"compute.max_rows": 64},
+        {"compute.selfcheck": True},
+        {"tag": "t"},
+    ):
         assert models.of(tiny(other)).model is first.model
     assert len(loads) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("placed", ["model.device_map=null", MAP])
-@pytest.mark.parametrize("other", ["compute.dtype=bf16", "model.spec=llama", "model.allow_pickle=true"])
+@pytest.mark.parametrize("placed", [{"model.device_map": None}, MAP])
+@pytest.mark.parametrize("other", [{"compute.dtype": "bf16"}, {"model.spec": "llama"}, {"model.allow_pickle": True}])
 def test_a_model_of_other_settings_is_loaded_when_the_one_before_has_left_the_memory(
-    tiny: Callable[..., Config], loads: Loads, placed: str, other: str
+    tiny: TinyRun, loads: Loads, placed: Settings, other: Settings
 ) -> None:
     models = ModelHolder()
     gc.disable()  # what the holder leaves lying about stays there
@@ -92,13 +97,11 @@ def test_a_model_of_other_settings_is_loaded_when_the_one_before_has_left_the_me
         assert models.of(tiny(placed)).dtype == before
     finally:
         gc.enable()
-    assert (before != after) == other.startswith("compute.dtype")
+    assert (before != after) == ("compute.dtype" in other)
     assert loads.alive_at_start == [0, 0, 0]
 
 
-def test_a_configuration_changed_in_place_is_another_one(
-    tiny: Callable[..., Config], tiny_gpt2_folder: Path, loads: Loads
-) -> None:
+def test_a_configuration_changed_in_place_is_another_one(tiny: TinyRun, tiny_gpt2_folder: Path, loads: Loads) -> None:
     models, config = ModelHolder(), tiny()
     assert models.of(config).spec.name == "llama"
     config.model.path = str(tiny_gpt2_folder)
@@ -106,14 +109,12 @@ def test_a_configuration_changed_in_place_is_another_one(
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_loaded_leaves_nothing_of_it_in_the_holder(
-    tiny: Callable[..., Config], loads: Loads
-) -> None:
+def test_a_model_that_cannot_be_loaded_leaves_nothing_of_it_in_the_holder(tiny: TinyRun, loads: Loads) -> None:
     models = ModelHolder()
     models.of(tiny())
     for _ in range(2):
         with pytest.raises(ModelError, match="nowhere"):
-            models.of(tiny("model.path=nowhere"))
+            models.of(tiny({"model.path": "nowhere"}))
     assert loads.alive() == 0
     models.of(tiny())
     assert len(loads) == 2
@@ -122,24 +123,24 @@ def test_a_model_that_cannot_be_loaded_leaves_nothing_of_it_in_the_holder(
 # The self-check
 
 
-def test_a_skipped_selfcheck_is_made_up_for_once(tiny: Callable[..., Config], tiny_llama: LanguageModel) -> None:
+def test_a_skipped_selfcheck_is_made_up_for_once(tiny: TinyRun, tiny_llama: LanguageModel) -> None:
     models = ModelHolder()
     assert models.of(tiny()).selfcheck == {"skipped": True}
-    found = models.of(tiny("compute.selfcheck=true")).selfcheck
+    found = models.of(tiny({"compute.selfcheck": True})).selfcheck
     assert found == tiny_llama.selfcheck and found["identity_bit_equal"]
     assert models.of(tiny()).selfcheck == {"skipped": True}, "metadata says what the configuration asked for"
-    assert models.of(tiny("compute.selfcheck=true")).selfcheck is found
+    assert models.of(tiny({"compute.selfcheck": True})).selfcheck is found
 
 
-def test_a_model_loaded_unchecked_is_refused_by_the_first_who_asks(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_model_loaded_unchecked_is_refused_by_the_first_who_asks(tiny: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "name: mine\nmodel_types: [llama]\nblocks: model.layers\nout_proj: self_attn.q_proj\nfinal_norm: model.norm\n"
     )
-    models, wrong = ModelHolder(), f"model.spec_file={tmp_path / 'mine.yaml'}"
+    models, wrong = ModelHolder(), {"model.spec_file": tmp_path / "mine.yaml"}
     models.of(tiny(wrong))
     for _ in range(2):
         with pytest.raises(ModelError, match="the spec mine"):
-            models.of(tiny(wrong, "compute.selfcheck=true"))
+            models.of(tiny(wrong, {"compute.selfcheck": True}))
 
 
 # The memory
@@ -150,10 +151,10 @@ def used(models: ModelHolder, config: Config) -> None:
     assert lm.out_weight(0).shape == (lm.d_model, lm.n_heads * lm.head_dim)
 
 
-@pytest.mark.parametrize("placed", ["model.device_map=null", MAP])
-def test_nothing_keeps_a_model_when_its_holder_is_gone(tiny: Callable[..., Config], loads: Loads, placed: str) -> None:
+@pytest.mark.parametrize("placed", [{"model.device_map": None}, MAP])
+def test_nothing_keeps_a_model_when_its_holder_is_gone(tiny: TinyRun, loads: Loads, placed: Settings) -> None:
     models = ModelHolder()
-    used(models, tiny(placed, "compute.selfcheck=true"))
+    used(models, tiny(placed, {"compute.selfcheck": True}))
     assert loads.alive() == 1
     del models
     gc.collect()
@@ -161,27 +162,27 @@ def test_nothing_keeps_a_model_when_its_holder_is_gone(tiny: Callable[..., Confi
 
 
 def test_nothing_keeps_a_quantised_model_whose_weights_were_unpacked(
-    tiny: Callable[..., Config], tiny_llama_folder: Path, loads: Loads, tmp_path: Path
+    tiny: TinyRun, tiny_llama_folder: Path, loads: Loads, tmp_path: Path
 ) -> None:
     pytest.importorskip("bitsandbytes")
     families.tiny("llama", hidden_size=64, head_dim=16, intermediate_size=128).model.save_pretrained(tmp_path / "wide")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tiny_llama_folder / name, tmp_path / "wide" / name)
-    used(ModelHolder(), tiny(f"model.path={tmp_path / 'wide'}", "model.quant=nf4"))
+    used(ModelHolder(), tiny({"model.path": tmp_path / "wide"}, {"model.quant": "nf4"}))
     gc.collect()
     assert (len(loads), loads.alive()) == (1, 0)
 
 
 @pytest.mark.slow
-def test_a_function_that_was_given_no_holder_leaves_no_model(tiny: Callable[..., Config], loads: Loads) -> None:
-    run_pipeline(tiny("compute.selfcheck=true", "injection.layer=1"))
+def test_a_function_that_was_given_no_holder_leaves_no_model(tiny: TinyRun, loads: Loads) -> None:
+    run_pipeline(tiny({"compute.selfcheck": True}, {"injection.layer": 1}))
     check_model(tiny())
     gc.collect()
     assert (len(loads), loads.alive()) == (2, 0)
 
 
-def test_a_complete_run_needs_no_model(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny("injection.layer=1")
+def test_a_complete_run_needs_no_model(tiny: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny({"injection.layer": 1})
     folder = run_pipeline(config)
     monkeypatch.setattr(ModelHolder, "of", lambda *_: pytest.fail("the model was asked for"))
     assert run_pipeline(config, ModelHolder()) == folder
@@ -206,9 +207,9 @@ print("loaded", len(models), "kept", sum(model() is not None for model in models
 
 
 @pytest.mark.slow
-def test_a_sweep_with_its_gathering_loads_once_and_keeps_nothing(tiny_overrides: list[str], tmp_path: Path) -> None:
-    held_out = ["evaluation=full", "analysis=[]", "evaluation.conditions.random_vector.draws=2"]
-    overrides = [*tiny_overrides, *held_out, "stats.n_resamples=200", "injection.layer=0,1"]
+def test_a_sweep_with_its_gathering_loads_once_and_keeps_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
+    held_out = {"evaluation.held_out": True, "evaluation.conditions.random_vector.draws": 2, "stats.n_resamples": 200}
+    overrides = [*tiny_run.words(held_out, analysis=[]), "injection.layer=0,1"]
     (tmp_path / "sweep.py").write_text(SWEEP.format(root=str(ROOT), overrides=overrides))
     done = run(str(tmp_path / "sweep.py"))
     assert "loaded 1 kept 0" in done.stdout
@@ -239,7 +240,7 @@ def heard() -> tuple[int, bool, bool]:
 
 @pytest.mark.slow
 def test_transformers_is_quiet_while_it_loads_and_then_as_the_user_had_it(
-    tiny: Callable[..., Config], tiny_llama_folder: Path, loads: Loads, said: tuple[int, bool, bool], tmp_path: Path
+    tiny: TinyRun, tiny_llama_folder: Path, loads: Loads, said: tuple[int, bool, bool], tmp_path: Path
 ) -> None:
     loaded(tiny())
     assert loads.level_and_bars == [(logging.ERROR, False)]
@@ -247,19 +248,23 @@ def test_transformers_is_quiet_while_it_loads_and_then_as_the_user_had_it(
     load_tokenizer(tiny().model)
     assert heard() == said
     with pytest.raises(ModelError, match="names modle"):
-        loaded(tiny("model.device_map={modle: disk, lm_head: cpu}"))
+        loaded(tiny({"model.device_map": {"modle": "disk", "lm_head": "cpu"}}))
     assert heard() == said
     shutil.copytree(tiny_llama_folder, tmp_path / "damaged")
     (tmp_path / "damaged" / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match="no usable tokenizer"):
-        load_tokenizer(tiny(f"model.path={tmp_path / 'damaged'}").model)
+        load_tokenizer(tiny({"model.path": tmp_path / "damaged"}).model)
     assert heard() == said
 
 
-def test_a_text_beyond_the_models_positions_is_left_to_our_own_words(tiny: Callable[..., Config]) -> None:
-    records: list[Any] = []
-    handler = Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+def test_a_text_beyond_the_models_positions_is_left_to_our_own_words(tiny: TinyRun) -> None:
+    records: list[LogRecord] = []
+
+    class Noting(Handler):
+        def emit(self, record: LogRecord) -> None:
+            records.append(record)
+
+    handler = Noting()
     logging.add_handler(handler)
     try:
         lm = loaded(tiny())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fv.errors import NotFiniteError
@@ -26,10 +26,10 @@ def with_weights(folder: Path, target: Path, path: str, value: float) -> Path:
 
 
 def test_a_run_names_the_setting_that_mends_a_number_that_is_not_finite(
-    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
+    tiny_run: TinyRun, tiny_llama_folder: Path, tmp_path: Path
 ) -> None:
     folder = with_weights(tiny_llama_folder, tmp_path / "model", "model.layers.1.mlp.up_proj", 3e38)
-    config = make_config(*tiny_overrides, f"model.path={folder}")
+    config = tiny_run({"model.path": folder})
     said = r"after the clean prompt of the trial antonym:fit:0000 of antonym .*runs in float32; .*compute\.dtype"
     with pytest.raises(NotFiniteError, match=said):
         run_stepd(config)
@@ -37,10 +37,10 @@ def test_a_run_names_the_setting_that_mends_a_number_that_is_not_finite(
 
 
 def test_where_all_tokens_tie_nothing_is_right_and_the_summary_counts_it(
-    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama_folder: Path, tmp_path: Path
+    tiny_run: TinyRun, tiny_llama_folder: Path, tmp_path: Path
 ) -> None:
     folder = with_weights(tiny_llama_folder, tmp_path / "model", "lm_head", 0.0)
-    config = make_config(*tiny_overrides, f"model.path={folder}", "injection.layer=1", "data.qids=[antonym]")
+    config = tiny_run({"model.path": folder, "injection.layer": 1, "data.qids": ["antonym"]})
     summary = read_json(run_pipeline(config) / "eval_summary.json")
     prompts = pd.DataFrame(read_jsonl(RunPaths.of(config).artifacts / "trial_metrics.jsonl"))
     for kind in ("clean", "corrupted", "zero_shot"):

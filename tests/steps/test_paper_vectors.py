@@ -1,12 +1,12 @@
 """`injection.fv=aie_qid`: the heads of the AIE with each relation's own means, as in Todd et al. (ICLR 2024)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS
+from tiny_runs import TinyRun, TinyRunIn
 
 from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.caveats import caveats
@@ -25,24 +25,27 @@ K = 3
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=100", "analysis.cost.n_texts=0"),
-        *("evaluation.conditions.layer_mean.enabled=false", "evaluation.conditions.few_shot_corrupted.enabled=false"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("data.n_trials_per_q=4", "data.n_demos=3", "data.n_eval_trials_per_q=6", f"score.k={K}"),
-        *(
-            "evaluation.conditions.random_vector.draws=2",
-            "evaluation.conditions.refits.draws=2",
-            "evaluation.conditions.random_heads.draws=1",
-        ),
-    ]
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run_in(tmp_path_factory.mktemp("results")).but(
+        {
+            "stats.n_resamples": 100,
+            "analysis.cost.n_texts": 0,
+            "evaluation.conditions.layer_mean.enabled": False,
+            "evaluation.conditions.few_shot_corrupted.enabled": False,
+            "data.n_trials_per_q": 4,
+            "data.n_demos": 3,
+            "data.n_eval_trials_per_q": 6,
+            "score.k": K,
+            "evaluation.conditions.random_vector.draws": 2,
+            "evaluation.conditions.refits.draws": 2,
+            "evaluation.conditions.random_heads.draws": 1,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
-def paths(make_config: MakeConfig, overrides: list[str]) -> RunPaths:
-    config = make_config(*overrides, "injection.fv=[all_qids,aie_qid]")
+def paths(tiny_run: TinyRun) -> RunPaths:
+    config = tiny_run({"injection.fv": ["all_qids", "aie_qid"]})
     run_pipeline(config)
     return RunPaths.of(config)
 
@@ -91,26 +94,24 @@ def test_own_and_the_papers_vectors_stand_side_by_side_each_with_its_controls(pa
 
 
 @pytest.mark.slow
-def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths
-) -> None:
-    run_stepe(make_config(*overrides, "score.aie_leave_one_out=true", "tag=loo"))
+def test_a_relation_can_be_left_out_of_the_aie_that_chooses_its_heads(tiny_run: TinyRun, paths: RunPaths) -> None:
+    run_stepe(tiny_run({"score.aie_leave_one_out": True}, tag="loo"))
     cie = pd.read_csv(paths.artifacts / "cie_scores.csv")
     stored = read_torch(paths.artifacts / "loo" / "fv_aie_qid.pt")
     for q_id in TINY_QIDS:
         assert stored[q_id]["heads"] == top_of(cie[cie["q_id"] != q_id])
     with pytest.raises(ConfigError, match=r"Leaving antonym out of its own AIE leaves no relation"):
-        alone = make_config(*overrides, "data.qids=[antonym]", "run_id=alone", "score.aie_leave_one_out=true")
+        alone = tiny_run({"data.qids": ["antonym"], "score.aie_leave_one_out": True}, run_id="alone")
         run_pipeline(alone)
 
 
 @pytest.mark.slow
 def test_the_papers_vector_of_several_k_is_made_of_the_aies_ranking(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
+    tiny_run: TinyRun, paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
-    several = ["injection.fv=aie_qid", "injection.fv_source_qid=antonym", "injection.k=[1,3]", "tag=ks"]
-    run_stepe(make_config(*overrides, "tag=ks"))
-    summary = read_json(run_step6(make_config(*overrides, *several)) / "eval_summary.json")
+    several = {"tag": "ks", "injection.fv": "aie_qid", "injection.fv_source_qid": "antonym", "injection.k": [1, 3]}
+    run_stepe(tiny_run(tag="ks"))
+    summary = read_json(run_step6(tiny_run(several)) / "eval_summary.json")
     assert summary["fvs"] == ["antonym@aie@k1", "antonym@aie@k3"]
     norms = {row["fv"]: row["norm"] for row in summary["rows"]}
     mean = read_torch(paths.qid_mean("antonym"))["clean_mean"]
@@ -118,13 +119,11 @@ def test_the_papers_vector_of_several_k_is_made_of_the_aies_ranking(
     assert norms["antonym@aie@k1"] == pytest.approx(float(written(tiny_llama, mean, best).norm()), rel=1e-5)
 
 
-def test_a_stepe_of_an_older_version_says_to_run_it_again(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths
-) -> None:
-    run_stepe(make_config(*overrides, "tag=old"))
+def test_a_stepe_of_an_older_version_says_to_run_it_again(tiny_run: TinyRun, paths: RunPaths) -> None:
+    run_stepe(tiny_run(tag="old"))
     (paths.artifacts / "old" / "fv_aie_qid.pt").unlink()
     with pytest.raises(ArtifactError, match=r"fv_aie_qid\.pt is missing.*Run StepE with overwrite=true"):
-        run_step6(make_config(*overrides, "injection.fv=aie_qid", "tag=old"))
+        run_step6(tiny_run({"injection.fv": "aie_qid"}, tag="old"))
 
 
 def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama: LanguageModel) -> None:
@@ -146,7 +145,7 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
 
 
 def test_norms_that_were_not_measured_are_missing_and_said_to_be(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths, tiny_llama: LanguageModel
+    tiny_run: TinyRun, paths: RunPaths, tiny_llama: LanguageModel
 ) -> None:
     stepd = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
     means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
@@ -154,26 +153,24 @@ def test_norms_that_were_not_measured_are_missing_and_said_to_be(
     rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
     assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
     assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
-    config = make_config(*overrides, "injection.alpha_unit=residual")
+    config = tiny_run({"injection.alpha_unit": "residual"})
     run = replace(LiveRun.of(config, lambda _: tiny_llama), found=replace(stepd, effects=old))
     with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_remedies():
         run.evaluation.norms_of_alpha()
 
 
 @pytest.mark.slow
-def test_a_vector_can_be_scaled_to_the_residual_stream(
-    make_config: MakeConfig, overrides: list[str], paths: RunPaths
-) -> None:
+def test_a_vector_can_be_scaled_to_the_residual_stream(tiny_run: TinyRun, paths: RunPaths) -> None:
     """The same strengths asked for in the other unit give the same answers."""
     norms = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord)).effects.means["antonym"].residual_norm
     assert norms is not None
-    run_stepe(make_config(*overrides, "tag=unit"))
-    one = ["injection.fv=qid", "injection.fv_source_qid=antonym", "injection.layer=1", "tag=unit"]
-    unit = run_step6(make_config(*overrides, *one, "injection.alpha=[0.1,0.2]", "injection.alpha_unit=residual"))
+    run_stepe(tiny_run(tag="unit"))
+    one = {"tag": "unit", "injection.fv": "qid", "injection.fv_source_qid": "antonym", "injection.layer": 1}
+    unit = run_step6(tiny_run(one, {"injection.alpha": [0.1, 0.2], "injection.alpha_unit": "residual"}))
     rows = pd.DataFrame(read_json(unit / "eval_summary.json")["rows"])
-    run_stepe(make_config(*overrides, "tag=plain"))
+    run_stepe(tiny_run(tag="plain"))
     factors = [alpha * float(norms[1]) / float(rows["norm"].iloc[0]) for alpha in (0.1, 0.2)]
-    plain = run_step6(make_config(*overrides, *one[:-1], "tag=plain", f"injection.alpha={factors}"))
+    plain = run_step6(tiny_run(one, {"injection.alpha": factors}, tag="plain"))
     expected = pd.DataFrame(read_json(plain / "eval_summary.json")["rows"])
     assert rows["alpha"].tolist() == [0.1, 0.2]
     assert rows["mean_delta_logprob"].tolist() == pytest.approx(expected["mean_delta_logprob"].tolist(), abs=2e-5)

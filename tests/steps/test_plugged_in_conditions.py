@@ -11,6 +11,7 @@ from conftest import MakeConfig
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from plug_ins import install
+from tiny_runs import TinyRun
 
 import fv
 from entrypoints.plug_ins import add_conditions
@@ -54,12 +55,21 @@ ALL = ("multiplied", "reversed")
 
 
 @pytest.fixture
-def overrides(tiny_overrides: list[str]) -> list[str]:
-    off = [f"evaluation.conditions.{name}.enabled=false" for name in condition_providers() if name not in ALL]
-    return [
-        *(*tiny_overrides[1:], *off, "analysis.cost.n_texts=2", "stats.n_resamples=100", "data.n_eval_trials_per_q=4"),
-        *("data.qids=[antonym,verb_past]", "injection.fv=all_qids", "injection.layer=[0,1]", "eval_scope=in_domain"),
-    ]
+def tiny_run(tiny_run: TinyRun) -> TinyRun:
+    off = {f"evaluation.conditions.{name}.enabled": False for name in condition_providers() if name not in ALL}
+    return tiny_run.but(
+        {"evaluation.held_out": True},
+        off,
+        {
+            "analysis.cost.n_texts": 2,
+            "stats.n_resamples": 100,
+            "data.n_eval_trials_per_q": 4,
+            "data.qids": ["antonym", "verb_past"],
+            "injection.fv": "all_qids",
+            "injection.layer": [0, 1],
+            "eval_scope.mode": "in_domain",
+        },
+    )
 
 
 @pytest.fixture
@@ -80,9 +90,9 @@ def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_outside")
 def test_conditions_of_an_installed_package_are_in_tables_summary_and_settings(
-    make_config: MakeConfig, overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(*overrides, "evaluation.conditions.multiplied.times=3")
+    config = tiny_run({"evaluation.conditions.multiplied.times": 3})
     folder = run_pipeline(config)
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("held_out", "contrasts")}
     costs = pd.read_csv(RunPaths.of(config).analysis("cost") / "injection_cost.csv")
@@ -132,17 +142,17 @@ def test_settings_of_an_installed_package_are_checked_like_any_others(make_confi
 
 @pytest.mark.slow
 def test_a_package_that_is_installed_later_neither_refuses_a_run_nor_enters_the_command_that_repeats_it(
-    make_config: MakeConfig, overrides: list[str], request: pytest.FixtureRequest
+    tiny_run: TinyRun, request: pytest.FixtureRequest
 ) -> None:
-    config = make_config(*overrides)
+    config = tiny_run()
     folder = run_pipeline(config)
     before, repeats = (folder / "eval_meta.json").read_bytes(), command_of(open_run(RunPaths.of(config).root))
     request.getfixturevalue("_outside")
-    for asked in ([], [f"evaluation.conditions.{name}.enabled=false" for name in ALL]):
-        run_step6(make_config(*overrides, *asked))
+    for asked in ({}, {f"evaluation.conditions.{name}.enabled": False for name in ALL}):
+        run_step6(tiny_run(asked))
         assert (folder / "eval_meta.json").read_bytes() == before
     assert command_of(open_run(RunPaths.of(config).root)) == repeats
     with pytest.raises(ArtifactError, match=r"evaluation\.conditions\.multiplied\.enabled: there False, here True"):
-        run_step6(make_config(*overrides, "evaluation.conditions.multiplied.times=3"))
-    made_again = run_step6(make_config(*overrides, "overwrite=true"))
+        run_step6(tiny_run({"evaluation.conditions.multiplied.times": 3}))
+    made_again = run_step6(tiny_run(overwrite=True))
     assert {"fv_multiplied", "reversed_vector"} <= set(pd.read_csv(made_again / "held_out.csv")["condition"])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -48,11 +49,11 @@ def test_the_heads_that_carry_relations_in_smollm2_are_found(step6: Path) -> Non
 def test_vectors_beat_their_controls_on_trials_that_chose_nothing(step6: Path) -> None:
     contrasts = pd.read_csv(step6 / "contrasts.csv")
     own = contrasts[(contrasts["fv"] == contrasts["eval_qid"]) & (contrasts["subset"] == "all")]
-    own = own[own["metric"] == "logprob"].set_index(["condition", "minus"])
+    by_pair: Any = own[own["metric"] == "logprob"].set_index(["condition", "minus"])
     for control in ("random_vector", "random_heads", "bottom_heads", "corrupted_prompts"):
-        assert (own.loc[("fv", control), "ci_low"] > 0).all(), control
+        assert (by_pair.loc[("fv", control), "ci_low"] > 0).all(), control
     # The heads are used where the examples are right, too: in verb_past, at least. For the names of peoples, random
     # heads of the same layers are as necessary.
-    past = own[own["eval_qid"] == "verb_past"]
+    past = by_pair[by_pair["eval_qid"] == "verb_past"]
     assert (past.loc[("ablated_top_heads", "ablated_random_heads"), "ci_high"] < 0).all()
-    assert (own["n"] == 14).all()
+    assert (by_pair["n"] == 14).all()

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import ROOT, module
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 
 from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.runs.paths import RunPaths
@@ -17,13 +18,13 @@ from fv.steps.stepd import run_stepd
 
 @pytest.mark.slow
 def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_bytes(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
+    tiny_run: TinyRun, tmp_path: Path
 ) -> None:
     # Many trials, so that there is time to kill it between two relations; one pass a trial.
     # A forward a head: there is time to interrupt it after its first unit, however busy the machine is.
-    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.sweep=naive"]
-    command = [sys.executable, "-m", "entrypoints.stepd", *slow]
-    config = make_config(*slow)
+    slow = tiny_run.but({"data.n_trials_per_q": 12, "compute.sweep": "naive"})
+    command = [sys.executable, "-m", "entrypoints.stepd", *slow.words()]
+    config = slow()
     paths = RunPaths.of(config)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     try:
@@ -38,23 +39,21 @@ def test_a_killed_stepd_recomputes_only_what_is_missing_and_ends_with_the_same_b
     assert 1 <= len(finished) < 3
     assert not (paths.artifacts / "cie_scores.csv").exists()
 
-    module("stepd", *slow)
+    module("stepd", *slow.words())
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
-    whole = make_config(*slow, f"results_dir={tmp_path / 'whole'}")
+    whole = slow(results_dir=tmp_path / "whole")
     run_stepd(whole)
     for name in ("cie_scores.csv", "aie_scores.csv", "sampled_trials.json", "trial_metrics.jsonl"):
         assert (paths.artifacts / name).read_bytes() == (RunPaths.of(whole).artifacts / name).read_bytes(), name
     assert [path.name for path in paths.artifacts.rglob(".*") if not path.name.startswith(".lock")] == []
 
 
-def test_an_interrupted_stepd_leaves_no_half_written_file(
-    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_config(*tiny_overrides)
+def test_an_interrupted_stepd_leaves_no_half_written_file(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_run()
     patch_heads, calls = SharedPrefixEngine.patch_heads, []
 
-    def interrupted(*args):
+    def interrupted(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -75,13 +74,11 @@ def _hear_ctrl_c() -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
+def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(tiny_run: TinyRun) -> None:
     # A forward a head: there is time to interrupt it after its first unit, however busy the machine is.
-    slow = [*tiny_overrides, "data.n_trials_per_q=12", "compute.sweep=naive"]
-    command = [sys.executable, "-m", "entrypoints.stepd", *slow]
-    units = RunPaths.of(make_config(*slow)).units
+    slow = tiny_run.but({"data.n_trials_per_q": 12, "compute.sweep": "naive"})
+    command = [sys.executable, "-m", "entrypoints.stepd", *slow.words()]
+    units = RunPaths.of(slow()).units
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c)
     deadline = time.monotonic() + 120
     while not list(units.glob("effects-*.npz")):
@@ -91,4 +88,4 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_goes_on(
     _, errors = process.communicate()
     assert process.returncode == 130
     assert "Interrupted. Finished work is kept" in errors and "Traceback" not in errors
-    assert "found finished" in module("stepd", *slow).stderr
+    assert "found finished" in module("stepd", *slow.words()).stderr

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS
+from tiny_runs import Settings, TinyRun, configured
 from torch import Tensor
 
 from fv.config import Config
@@ -21,7 +22,13 @@ from fv.runs.run import Run, open_run
 from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
 
-SCREENED = ("score.screen=gradient", "score.k=1", "score.verify=1", "score.verify_random=1", "stats.n_resamples=100")
+SCREENED = {
+    "score.screen": "gradient",
+    "score.k": 1,
+    "score.verify": 1,
+    "score.verify_random": 1,
+    "stats.n_resamples": 100,
+}
 STEPD = ("cie_scores.csv", "aie_scores.csv", "cie_stats.csv", "cie_trials.npz", "screen_scores.csv")
 
 
@@ -35,11 +42,9 @@ def bytes_of(config: Config) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (*STEPD, "screen_report.json")}
 
 
-def test_a_screened_run_measures_the_verified_heads_as_the_exact_run_does(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    exact = run_of(make_config(*tiny_overrides, "run_id=exact"))
-    run = run_of(make_config(*tiny_overrides, *SCREENED))
+def test_a_screened_run_measures_the_verified_heads_as_the_exact_run_does(tiny_run: TinyRun) -> None:
+    exact = run_of(tiny_run(run_id="exact"))
+    run = run_of(tiny_run(SCREENED))
     scores = run.table("screen_scores")
     verified = scores[scores["verified"] & (scores["ranking"] == "global")][["layer", "head"]]
     cie = run.table("cie_scores")
@@ -54,10 +59,8 @@ def test_a_screened_run_measures_the_verified_heads_as_the_exact_run_does(
     assert np.isnan(run.effects.effects["antonym"].delta_logprob).any()
 
 
-def test_a_screened_run_tells_every_estimate_and_how_far_it_can_be_trusted(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    run = run_of(make_config(*tiny_overrides, *SCREENED))
+def test_a_screened_run_tells_every_estimate_and_how_far_it_can_be_trusted(tiny_run: TinyRun) -> None:
+    run = run_of(tiny_run(SCREENED))
     scores, report = run.table("screen_scores"), run.record("screen_report")
     assert list(scores.columns) == ["ranking", "layer", "head", "score", "verified", "chosen_by"]
     assert scores.groupby("ranking").size().to_dict() == dict.fromkeys(["global", *TINY_QIDS], 12)
@@ -78,8 +81,8 @@ def test_a_screened_run_tells_every_estimate_and_how_far_it_can_be_trusted(
     assert report["n_verified"]["all"] == report["rounds"][-1]["n_verified"] == len(report["verified"])
 
 
-def test_the_screen_of_a_run_is_read_back_as_it_was(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    run = run_of(make_config(*tiny_overrides, *SCREENED))
+def test_the_screen_of_a_run_is_read_back_as_it_was(tiny_run: TinyRun) -> None:
+    run = run_of(tiny_run(SCREENED))
     screen = run.effects.screen
     assert screen is not None
     scores = run.table("screen_scores")
@@ -89,23 +92,23 @@ def test_the_screen_of_a_run_is_read_back_as_it_was(make_config: MakeConfig, tin
     assert screen.about().items() <= run.record("screen_report").items()
 
 
-def test_an_exact_run_has_no_screen(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    run = run_of(make_config(*tiny_overrides))
+def test_an_exact_run_has_no_screen(tiny_run: TinyRun) -> None:
+    run = run_of(tiny_run())
     assert run.effects.screen is None
     assert not {"screen_scores.csv", "screen_report.json"} & {*run.hashes}
 
 
 @pytest.mark.slow
-def test_a_screened_pipeline_draws_its_random_heads_from_all(
-    make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    config = make_config(
-        *tiny_overrides[1:],
-        *SCREENED,
-        "data.n_eval_trials_per_q=4",
-        "analysis.cost.n_texts=0",
-        "injection.fv=all_qids",
-        "eval_scope=all_qids",
+def test_a_screened_pipeline_draws_its_random_heads_from_all(tiny_run: TinyRun) -> None:
+    config = tiny_run(
+        {"evaluation.held_out": True},
+        SCREENED,
+        {
+            "data.n_eval_trials_per_q": 4,
+            "analysis.cost.n_texts": 0,
+            "injection.fv": "all_qids",
+            "eval_scope.mode": "all_qids",
+        },
     )
     run_pipeline(config)
     run = open_run(RunPaths.of(config).root)
@@ -116,14 +119,14 @@ def test_a_screened_pipeline_draws_its_random_heads_from_all(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [[], ["score.adaptive=true", "score.adaptive_step=2"]])
+@pytest.mark.parametrize("settings", [{}, {"score.adaptive": True, "score.adaptive_step": 2}])
 def test_a_run_that_was_killed_while_heads_were_verified_ends_in_the_same_bytes(
-    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, settings: list[str]
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    overrides = [*tiny_overrides, *SCREENED, "compute.unit_trials=1", *settings]
-    whole = make_config(*overrides, "run_id=whole")
+    screened = tiny_run.but(SCREENED, {"compute.unit_trials": 1}, settings)
+    whole = screened(run_id="whole")
     run_stepd(whole)
-    config, calls = make_config(*overrides), []
+    config, calls = screened(), []
 
     def is_third(heads: Sequence[Head]) -> bool:
         calls.append(heads)
@@ -162,19 +165,18 @@ def blind_to(layers: list[int]) -> Callable[..., Tensor]:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
-    make_config: MakeConfig,
-    tiny_overrides: list[str],
+    tiny_run: TinyRun,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    overrides = [*tiny_overrides, *SCREENED, "score.verify_random=4"]
-    top = run_of(make_config(*tiny_overrides, "run_id=exact")).effects.mean().top(1)[0]
+    screened = tiny_run.but(SCREENED, {"score.verify_random": 4})
+    top = run_of(tiny_run(run_id="exact")).effects.mean().top(1)[0]
     monkeypatch.setattr("fv.interventions.halving.head_scores", blind_to([top.layer]))
-    whole = run_of(make_config(*overrides, "run_id=whole"))
+    whole = run_of(screened(run_id="whole"))
     rounds = whole.record("screen_report")["rounds"]
     assert len(rounds) > 1 and rounds[0]["entered"]
     assert "Randomly verified heads are among the top 1" in caplog.text
-    config, swept = make_config(*overrides), set()
+    config, swept = screened(), set()
 
     def are_others(heads: Sequence[Head]) -> bool:
         swept.add(tuple(heads))
@@ -182,66 +184,62 @@ def test_a_run_that_was_killed_while_it_widened_ends_in_the_same_bytes(
 
     run_killed(config, monkeypatch, are_others)
     run_stepd(config)
-    assert bytes_of(config) == bytes_of(make_config(*overrides, "run_id=whole"))
+    assert bytes_of(config) == bytes_of(screened(run_id="whole"))
     assert whole.effects.mean().top(1) == [top]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fewer", [f"data.qids=[{','.join(TINY_QIDS[:2])}]", "data.n_trials_per_q=2"])
-def test_a_screened_run_that_grew_is_the_run_of_all_at_once(
-    make_config: MakeConfig, tiny_overrides: list[str], fewer: str
-) -> None:
-    few = make_config(*tiny_overrides, *SCREENED, fewer)
+@pytest.mark.parametrize("fewer", [{"data.qids": TINY_QIDS[:2]}, {"data.n_trials_per_q": 2}])
+def test_a_screened_run_that_grew_is_the_run_of_all_at_once(tiny_run: TinyRun, fewer: Settings) -> None:
+    few = tiny_run(SCREENED, fewer)
     run_stepd(few)
-    run_stepd(make_config(*tiny_overrides, *SCREENED))
-    at_once = make_config(*tiny_overrides, *SCREENED, "run_id=at_once")
+    run_stepd(tiny_run(SCREENED))
+    at_once = tiny_run(SCREENED, run_id="at_once")
     run_stepd(at_once)
     assert bytes_of(few) == bytes_of(at_once)
 
 
-def test_points_belong_to_a_run_whose_gradients_are_integrated(make_config: MakeConfig) -> None:
-    def identity_of(*overrides: str) -> dict[str, Any]:
-        return identity(make_config(*overrides))
+def test_points_belong_to_a_run_whose_gradients_are_integrated() -> None:
+    def identity_of(settings: Settings) -> dict[str, Any]:
+        return identity(configured(settings))
 
     for method, differs in (("gradient", False), ("integrated", True)):
-        few, many = (identity_of(f"score.screen={method}", f"score.screen_points={n}") for n in (2, 3))
+        few, many = (identity_of({"score.screen": method, "score.screen_points": n}) for n in (2, 3))
         assert (few != many) is differs
-    assert identity_of("score.verify=77", "score.verify_random=1") == identity_of()  # nothing is screened
+    assert identity_of({"score.verify": 77, "score.verify_random": 1}) == identity_of({})  # nothing is screened
 
 
 @pytest.mark.slow
 def test_a_complete_screened_run_is_not_run_again_and_another_screen_is_refused(
-    make_config: MakeConfig, tiny_overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    overrides = [*tiny_overrides, *SCREENED]
-    run_stepd(make_config(*overrides))
+    screened = tiny_run.but(SCREENED)
+    run_stepd(screened())
     with caplog.at_level(logging.INFO):
-        run_stepd(make_config(*overrides, "score.screen_points=9"))  # says nothing of `gradient`
+        run_stepd(screened({"score.screen_points": 9}))  # says nothing of `gradient`
     assert "is complete already" in caplog.text
     for changed, key in (
-        ("score.verify=2", r"score\.verify: there 1, here 2"),
-        ("score.verify_random=2", r"score\.verify_random: there 1, here 2"),
-        ("score.screen=integrated", r"score\.screen: there 'gradient', here 'integrated'"),
-        ("score.screen=none", r"score\.screen: there 'gradient', here 'none'"),
+        ({"score.verify": 2}, r"score\.verify: there 1, here 2"),
+        ({"score.verify_random": 2}, r"score\.verify_random: there 1, here 2"),
+        ({"score.screen": "integrated"}, r"score\.screen: there 'gradient', here 'integrated'"),
+        ({"score.screen": "none"}, r"score\.screen: there 'gradient', here 'none'"),
     ):
         with pytest.raises(ArtifactError, match=key):
-            run_stepd(make_config(*overrides, changed))
+            run_stepd(screened(changed))
 
 
-def test_verify_may_be_spelled_out(
-    make_config: MakeConfig, tiny_overrides: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    overrides = [*tiny_overrides, "score.screen=gradient", "score.k=1", "score.verify_random=0"]
-    run_stepd(make_config(*overrides))
+def test_verify_may_be_spelled_out(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+    screened = tiny_run.but({"score.screen": "gradient", "score.k": 1, "score.verify_random": 0})
+    run_stepd(screened())
     with caplog.at_level(logging.INFO):
-        run_stepd(make_config(*overrides, "score.verify=4"))
+        run_stepd(screened({"score.verify": 4}))
     assert "is complete already" in caplog.text
 
 
 def test_a_screen_that_was_damaged_is_made_again_from_finished_pieces(
-    make_config: MakeConfig, tiny_overrides: list[str], caplog: pytest.LogCaptureFixture
+    tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(*tiny_overrides, *SCREENED)
+    config = tiny_run(SCREENED)
     run_stepd(config)
     before = bytes_of(config)
     (RunPaths.of(config).artifacts / "screen_report.json").write_text("{}")

@@ -1,10 +1,8 @@
 """Runs that differ in their seed only, averaged over their seeds."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from conftest import MakeConfig
+from tiny_runs import TinyRun, TinyRunIn
 
 from fv.config import Config
 from fv.errors import ArtifactError
@@ -21,18 +19,23 @@ SEEDS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny_llama_folder: Path, small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "compute.selfcheck=false"),
-        *("compute.threads=1", "stats.n_resamples=200", "analysis.cost.n_texts=0", "data.qids=[antonym,verb_past]"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("data.n_trials_per_q=3", "data.n_demos=2", "data.n_eval_trials_per_q=5", "score.k=2"),
-    ]
+def tiny_run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return tiny_run_in(tmp_path_factory.mktemp("results")).but(
+        {
+            "stats.n_resamples": 200,
+            "analysis.cost.n_texts": 0,
+            "data.qids": ["antonym", "verb_past"],
+            "data.n_trials_per_q": 3,
+            "data.n_demos": 2,
+            "data.n_eval_trials_per_q": 5,
+            "score.k": 2,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
-def configs(make_config: MakeConfig, overrides: list[str]) -> list[Config]:
-    made = [make_config(*overrides, f"seed={seed}", f"run_id=seed{seed}") for seed in SEEDS]
+def configs(tiny_run: TinyRun) -> list[Config]:
+    made = [tiny_run(seed=seed, run_id=f"seed{seed}") for seed in SEEDS]
     for config in made:
         run_pipeline(config)
     return made
@@ -40,9 +43,9 @@ def configs(make_config: MakeConfig, overrides: list[str]) -> list[Config]:
 
 @pytest.mark.slow
 def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
-    make_config: MakeConfig, overrides: list[str], configs: list[Config], capsys: pytest.CaptureFixture[str]
+    tiny_run: TinyRun, configs: list[Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run_gather(make_config(*overrides, "runs=[seed1,seed2,seed3]"))
+    folder = run_gather(tiny_run(runs=["seed1", "seed2", "seed3"]))
     for name, key in (("held_out.csv", ["draw"]), ("contrasts.csv", ["minus"])):
         by = ["fv", "eval_qid", "condition", *key, "subset", "metric"]
         runs = [pd.read_csv(RunPaths.of(config).step6 / name, keep_default_na=False) for config in configs]
@@ -76,13 +79,11 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs_means(
 
 
 @pytest.mark.slow
-def test_what_runs_warn_of_is_said_of_their_mean(
-    make_config: MakeConfig, overrides: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["data.qids=[antonym]", "injection.layer=1"]
+def test_what_runs_warn_of_is_said_of_their_mean(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"data.qids": ["antonym"], "injection.layer": 1}
     for seed in (1, 2):
-        run_pipeline(make_config(*overrides, f"seed={seed}", f"run_id=shared{seed}", "data.split=shared", *small))
-    folder = run_gather(make_config(*overrides, "runs=[shared1,shared2]"))
+        run_pipeline(tiny_run({"data.split": "shared"}, small, seed=seed, run_id=f"shared{seed}"))
+    folder = run_gather(tiny_run(runs=["shared1", "shared2"]))
     told = [line for line in read_json(folder / "over_seeds.json")["warnings"] if "chose the heads" in line]
     capsys.readouterr()
     print_gathered(folder)
@@ -91,30 +92,26 @@ def test_what_runs_warn_of_is_said_of_their_mean(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("configs")
-def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(
-    make_config: MakeConfig, overrides: list[str]
-) -> None:
-    run_pipeline(make_config(*overrides, "seed=5", "run_id=spelled", "model.add_special_tokens=false"))
-    folder = run_gather(make_config(*overrides, "runs=[seed1,spelled]"))
+def test_runs_of_one_tokenisation_are_averaged_however_they_spell_it(tiny_run: TinyRun) -> None:
+    run_pipeline(tiny_run({"model.add_special_tokens": False}, seed=5, run_id="spelled"))
+    folder = run_gather(tiny_run(runs=["seed1", "spelled"]))
     assert read_json(folder / "over_seeds.json")["seeds"] == [1, 5]
 
 
 @pytest.mark.slow
-def test_runs_of_other_settings_are_not_averaged(
-    make_config: MakeConfig, overrides: list[str], configs: list[Config]
-) -> None:
-    run_pipeline(make_config(*overrides, "seed=4", "run_id=other", "score.k=1"))
+def test_runs_of_other_settings_are_not_averaged(tiny_run: TinyRun, configs: list[Config]) -> None:
+    run_pipeline(tiny_run({"score.k": 1}, seed=4, run_id="other"))
     with pytest.raises(ArtifactError, match=r"score\.k: there 1, here 2|score\.k: there 2, here 1"):
-        run_gather(make_config(*overrides, "runs=[seed1,other]"))
+        run_gather(tiny_run(runs=["seed1", "other"]))
     with pytest.raises(ArtifactError, match="each of another seed"):
-        run_gather(make_config(*overrides, "runs=[seed1,seed1]"))
-    grid = [*overrides, "evaluation=grid", "tag=grid"]
+        run_gather(tiny_run(runs=["seed1", "seed1"]))
+    grid = tiny_run.but({"evaluation.held_out": False}, tag="grid")
     for config in configs[:2]:
-        run_step6(make_config(*grid, f"seed={config.seed}", f"run_id={config.run_id}"))
+        run_step6(grid(seed=config.seed, run_id=config.run_id))
     with pytest.raises(ArtifactError, match=r"seed1.*has no contrasts\.csv, held_out\.csv\. .*evaluation=full"):
-        run_gather(make_config(*grid, "runs=[seed1,seed2]"))
+        run_gather(grid(runs=["seed1", "seed2"]))
     with pytest.raises(ArtifactError, match=r"no Step6 in .*nowhere"):
-        run_gather(make_config(*overrides, "runs=[seed1,nowhere]"))
+        run_gather(tiny_run(runs=["seed1", "nowhere"]))
     folders = [RunPaths.of(config).step6 for config in configs]
     other = RunPaths(folders[0].parents[2] / "other").step6
     assert seeds_of_one_setting([*folders, other]) == [folders]

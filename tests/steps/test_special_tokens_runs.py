@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import BOS, MakeConfig, stepd_log
+from tiny_runs import GRID, TinyRun, TinyRunIn
 
 from entrypoints.flags import translate
+from fv.config import Config
 from fv.errors import ArtifactError
 from fv.files import read_json
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -19,33 +21,29 @@ from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
 
-SPELLINGS = ("auto", "true", "false")
+SPELLINGS = {"auto": "auto", "true": True, "false": False}
 
 # Runs of another spelling
 
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_config: MakeConfig,
-    tiny_llama_folder: Path,
-    bos_folder: Path,
-    small_csv: Path,
-) -> dict[str, list[str]]:
-    """Overrides of runs with a finished StepD, by tokenizer: one run a spelling, named after it."""
+    tmp_path_factory: pytest.TempPathFactory, tiny_run_in: TinyRunIn, tiny_llama_folder: Path, bos_folder: Path
+) -> dict[str, TinyRun]:
+    """Runs with a finished StepD, by tokenizer: one run a spelling, named after it."""
     results = tmp_path_factory.mktemp("finished")
-    overrides = {
-        name: [
-            *("evaluation=grid", "model=local", f"model.path={folder}", f"model.name={name}", "data.name=small"),
-            *(f"data.relation_csv_path={small_csv}", f"results_dir={results / name}", "data.qids=[antonym]"),
-            *("compute.selfcheck=false", "compute.threads=1", "score.k=3", "injection.layer=1"),
-            *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=3"),
-        ]
+    small = {"data.qids": ["antonym"], "injection.fv": "all_qids", "injection.layer": 1}
+    runs = {
+        name: tiny_run_in(results / name).but(GRID, small, {"model.path": folder, "model.name": name})
         for name, folder in (("plain", tiny_llama_folder), ("bos", bos_folder))
     }
-    for name, spelling in itertools.product(overrides, SPELLINGS):
-        run_stepd(make_config(*overrides[name], f"run_id={spelling}", f"model.add_special_tokens={spelling}"))
-    return overrides
+    for name, spelling in itertools.product(runs, SPELLINGS):
+        run_stepd(spelled(runs[name], spelling, run_id=spelling))
+    return runs
+
+
+def spelled(run: TinyRun, spelling: str, **more: Any) -> Config:
+    return run({"model.add_special_tokens": SPELLINGS[spelling]}, **more)
 
 
 @pytest.mark.slow
@@ -53,31 +51,28 @@ def finished(
 @pytest.mark.parametrize("name", ["plain", "bos"])
 def test_a_run_goes_on_under_a_spelling_exactly_where_its_tokens_are_the_same(
     make_config: MakeConfig,
-    finished: dict[str, list[str]],
+    finished: dict[str, TinyRun],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     there: str,
     here: str,
 ) -> None:
-    config = make_config(*finished[name], f"run_id={there}", f"model.add_special_tokens={here}")
+    config = spelled(finished[name], here, run_id=there)
     # Weights are not needed to tell.
     monkeypatch.setattr(ModelHolder, "of", lambda *_: pytest.fail("the model was loaded"))
     if name == "plain" or (there == "false") == (here == "false"):
         assert run_stepd(config) == RunPaths.of(config).root
         assert finished_stepd(config).is_finished
         return
-    spelled = {"auto": "'auto'", "true": "True", "false": "False"}
-    told = rf"(?s)model\.add_special_tokens: there {spelled[there]}, here {spelled[here]}\n.*another run_id"
+    told = rf"(?s)model\.add_special_tokens: there {SPELLINGS[there]!r}, here {SPELLINGS[here]!r}\n.*another run_id"
     for step in (run_stepd, run_stepe, run_step6):
         with pytest.raises(ArtifactError, match=told):
             step(config)
 
 
 @pytest.mark.slow
-def test_a_run_of_the_old_default_is_finished_under_the_new_one(
-    make_config: MakeConfig, finished: dict[str, list[str]]
-) -> None:
-    config = make_config(*finished["plain"], "run_id=false")
+def test_a_run_of_the_old_default_is_finished_under_the_new_one(finished: dict[str, TinyRun]) -> None:
+    config = finished["plain"](run_id="false")
     assert read_json(RunPaths.of(config).stepd_meta)["config"]["model"]["add_special_tokens"] is False
     run_stepe(config)
     run_step6(config)
@@ -85,10 +80,8 @@ def test_a_run_of_the_old_default_is_finished_under_the_new_one(
 
 
 @pytest.mark.slow
-def test_other_differences_are_told_without_a_look_at_the_tokenizer(
-    make_config: MakeConfig, finished: dict[str, list[str]]
-) -> None:
-    config = make_config(*finished["plain"], "run_id=false", "model.path=/nowhere", "seed=7")
+def test_other_differences_are_told_without_a_look_at_the_tokenizer(finished: dict[str, TinyRun]) -> None:
+    config = finished["plain"]({"model.path": "/nowhere"}, seed=7, run_id="false")
     with pytest.raises(ArtifactError, match=r"seed: there 42, here 7") as refused:
         run_stepd(config)
     assert "add_special_tokens" not in str(refused.value)
@@ -96,7 +89,7 @@ def test_other_differences_are_told_without_a_look_at_the_tokenizer(
 
 @pytest.mark.slow
 def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
-    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patch_heads, asked = SharedPrefixEngine.patch_heads, []
 
@@ -108,8 +101,8 @@ def test_an_interrupted_run_keeps_its_finished_relations_under_another_spelling(
 
     monkeypatch.setattr(SharedPrefixEngine, "patch_heads", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_stepd(make_config(*tiny_overrides, "model.add_special_tokens=false"))
-    run_stepd(make_config(*tiny_overrides))
+        run_stepd(tiny_run({"model.add_special_tokens": False}))
+    run_stepd(tiny_run())
     assert len(asked) == 4  # one finished, one interrupted, and the two that were missing
 
 
@@ -141,12 +134,11 @@ def test_flag_scripts_add_no_bos_warn_of_it_and_find_their_run_again(
 
 @pytest.mark.slow
 def test_flag_scripts_adopt_the_special_tokens_of_a_run_made_otherwise(
-    make_config: MakeConfig, finished: dict[str, list[str]], bos_folder: Path
+    make_config: MakeConfig, finished: dict[str, TinyRun], bos_folder: Path
 ) -> None:
     for spelling in SPELLINGS:
-        paths = RunPaths.of(make_config(*finished["bos"], f"run_id={spelling}"))
-        due = {"auto": "auto", "true": True, "false": False}[spelling]
+        paths = RunPaths.of(finished["bos"](run_id=spelling))
         overrides = translate("stepe", {"--stepd_base_dir": str(paths.root), "--model": str(bos_folder)})
         config = make_config(*overrides, "model.name=bos", entrypoint="stepe")
-        assert config.model.add_special_tokens == due
+        assert config.model.add_special_tokens == SPELLINGS[spelling]
         assert finished_stepd(config).is_finished

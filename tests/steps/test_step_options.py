@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 
 from fv.data.snapshot import read_snapshot
 from fv.files import read_json
@@ -15,8 +15,8 @@ from fv.steps.pipeline import run_pipeline
 from fv.steps.stepd import run_stepd
 
 
-def test_shared_split_evaluates_on_the_fit_trials(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "data.split=shared", "injection.quick_eval=true")
+def test_shared_split_evaluates_on_the_fit_trials(tiny_run: TinyRun) -> None:
+    config = tiny_run({"data.split": "shared", "injection.quick_eval": True})
     folder = run_pipeline(config)
     trials = {json.loads(line)["trial_id"] for line in (folder / "eval_trials.jsonl").read_text().splitlines()}
     assert trials == {trial.trial_id for trial in read_snapshot(RunPaths.of(config).snapshot).trials}
@@ -26,8 +26,8 @@ def test_shared_split_evaluates_on_the_fit_trials(make_config: MakeConfig, tiny_
         assert any("chose the heads" in line for line in summary["warnings"])
 
 
-def test_layers_and_heads_not_swept_are_nan(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    config = make_config(*tiny_overrides, "score.layers=[0,2]", "score.heads=1", "score.k=2", "score.n_trials=2")
+def test_layers_and_heads_not_swept_are_nan(tiny_run: TinyRun) -> None:
+    config = tiny_run({"score.layers": [0, 2], "score.heads": 1, "score.k": 2, "score.n_trials": 2})
     run_pipeline(config)
     arrays = np.load(RunPaths.of(config).artifacts / "cie_trials.npz")
     swept = ~np.isnan(arrays["delta_logprob"])
@@ -35,22 +35,20 @@ def test_layers_and_heads_not_swept_are_nan(make_config: MakeConfig, tiny_overri
     assert (arrays["layers"].tolist(), arrays["heads"].tolist()) == ([0, 2], [1])
 
 
-def test_n_mean_trials_averages_the_first_clean_prompts(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
-    one = make_config(*tiny_overrides, "data.n_mean_trials=1")
+def test_n_mean_trials_averages_the_first_clean_prompts(tiny_run: TinyRun) -> None:
+    one = tiny_run({"data.n_mean_trials": 1})
     run_stepd(one)
-    few = make_config(*tiny_overrides, "data.n_trials_per_q=1", "run_id=few")
+    few = tiny_run({"data.n_trials_per_q": 1}, run_id="few")
     run_stepd(few)
     means = [torch.load(RunPaths.of(c).qid_mean("antonym"), weights_only=True)["clean_mean"] for c in (one, few)]
     torch.testing.assert_close(means[0], means[1], rtol=0, atol=2e-5)
 
 
-def test_dropped_trials_are_recorded_in_snapshot_and_metadata(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path
-) -> None:
+def test_dropped_trials_are_recorded_in_snapshot_and_metadata(tiny_run: TinyRun, tmp_path: Path) -> None:
     csv = tmp_path / "short.csv"
     pairs = [f"big,in{i},out{i}" for i in range(12)] + [f"small,a{i},b{i}" for i in range(6)]
     csv.write_text("q_id,exA,exB\n" + "\n".join([*pairs, "single,x,y"]) + "\n")
-    config = make_config(*tiny_overrides, f"data.relation_csv_path={csv}", "data.allow_drop=true")
+    config = tiny_run({"data.relation_csv_path": csv, "data.allow_drop": True})
     folder = run_pipeline(config)
     meta = read_snapshot(RunPaths.of(config).snapshot).meta
     assert meta.dropped_qids == ["single"]
@@ -62,14 +60,14 @@ def test_dropped_trials_are_recorded_in_snapshot_and_metadata(
     assert (aie["n_qids"] == 2).all()
 
 
-def test_no_global_generator_decides_a_trial(make_config: MakeConfig, tiny_overrides: list[str]) -> None:
+def test_no_global_generator_decides_a_trial(tiny_run: TinyRun) -> None:
     torch.manual_seed(123)
     np.random.seed(5)
-    config = make_config(*tiny_overrides)
+    config = tiny_run()
     run_stepd(config)
     first = RunPaths.of(config).snapshot.read_bytes()
     torch.manual_seed(7)
     np.random.seed(6)
-    again = make_config(*tiny_overrides, "run_id=again")
+    again = tiny_run(run_id="again")
     run_stepd(again)
     assert RunPaths.of(again).snapshot.read_bytes() == first

@@ -3,18 +3,20 @@
 import copy
 import dataclasses
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS
+from tiny_runs import GRID, Settings, TinyRun, TinyRunIn, configured
 
 from fv.config import Config
 from fv.data.snapshot import read_snapshot
 from fv.files import sha256_of
+from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
 from fv.steps.step6 import run_step6
@@ -25,13 +27,16 @@ N_LAYERS, N_HEADS, HEAD_DIM, D_MODEL = 3, 4, 12, 40
 
 
 @pytest.fixture(scope="module")
-def config(make_config: MakeConfig, tiny_llama_folder: Path, small_csv: Path, tmp_path_factory) -> Config:
-    return make_config(
-        *("model=local", f"model.path={tiny_llama_folder}", "model.name=tiny", "run_id=r", "compute.selfcheck=false"),
-        *("compute.threads=1", "evaluation=grid"),
-        *(f"data.relation_csv_path={small_csv}", f"results_dir={tmp_path_factory.mktemp('results')}"),
-        *("data.n_trials_per_q=3", "data.n_demos=3", "data.n_eval_trials_per_q=4", "score.k=3"),
-        *("injection.fv=all_qids", "eval_scope=all_qids", "injection.alpha=[0.5,1.0]", "injection.quick_eval=true"),
+def config(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny_run_in(tmp_path_factory.mktemp("results"))(
+        GRID,
+        {
+            "data.n_eval_trials_per_q": 4,
+            "injection.fv": "all_qids",
+            "injection.alpha": [0.5, 1.0],
+            "injection.quick_eval": True,
+            "eval_scope.mode": "all_qids",
+        },
     )
 
 
@@ -42,7 +47,7 @@ def run(config: Config) -> RunPaths:
     return RunPaths.of(config)
 
 
-def load(path: Path):
+def load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -106,7 +111,7 @@ def test_tensors_are_read_with_weights_only_and_have_the_contracts_shapes(run: R
     assert set(torch.load(run.artifacts / "fv_qid.pt", weights_only=True)) == set(TINY_QIDS)
 
 
-def test_relation_vector_is_the_sum_of_its_heads_contributions(run: RunPaths, tiny_llama) -> None:
+def test_relation_vector_is_the_sum_of_its_heads_contributions(run: RunPaths, tiny_llama: LanguageModel) -> None:
     item = torch.load(run.artifacts / "fv_qid.pt", weights_only=True)["antonym"]
     mean = torch.load(run.qid_mean("antonym"), weights_only=True)["clean_mean"]
     parts = [
@@ -160,7 +165,7 @@ def test_metadata_tells_what_a_reader_needs(run: RunPaths, config: Config) -> No
         assert load(path)["config"] == config.resolved()
 
 
-def test_a_second_run_has_the_same_bytes(run: RunPaths, config: Config, make_config: MakeConfig) -> None:
+def test_a_second_run_has_the_same_bytes(run: RunPaths, config: Config) -> None:
     again = make_again(config, run_id="again")
     run_pipeline(again)
     other = RunPaths.of(again)
@@ -168,7 +173,7 @@ def test_a_second_run_has_the_same_bytes(run: RunPaths, config: Config, make_con
         assert (other.artifacts / name).read_bytes() == (run.artifacts / name).read_bytes(), name
 
 
-def make_again(config: Config, **changes) -> Config:
+def make_again(config: Config, **changes: Any) -> Config:
     """`config` with top-level settings changed."""
     return dataclasses.replace(copy.deepcopy(config), **changes)
 
@@ -248,32 +253,40 @@ def test_a_tag_keeps_both_results(config: Config, run: RunPaths) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "fvs", "eval_qids"),
+    ("changes", "fvs", "eval_qids"),
     [
-        (["injection.fv=global"], ["global"], TINY_QIDS),
-        (["injection.fv=global", "eval_scope=qid_list", "eval_scope.qids=[antonym]"], ["global"], ["antonym"]),
-        (["injection.fv=qid", "injection.fv_source_qid=antonym"], ["antonym"], ["antonym"]),
-        (["injection.fv=qid", "injection.fv_source_qid=antonym", "eval_scope=all_qids"], ["antonym"], TINY_QIDS),
-        (["injection.fv=all_qids"], TINY_QIDS, TINY_QIDS),
+        ({"injection.fv": "global"}, ["global"], TINY_QIDS),
+        (
+            {"injection.fv": "global", "eval_scope.mode": "qid_list", "eval_scope.qids": ["antonym"]},
+            ["global"],
+            ["antonym"],
+        ),
+        ({"injection.fv": "qid", "injection.fv_source_qid": "antonym"}, ["antonym"], ["antonym"]),
+        (
+            {"injection.fv": "qid", "injection.fv_source_qid": "antonym", "eval_scope.mode": "all_qids"},
+            ["antonym"],
+            TINY_QIDS,
+        ),
+        ({"injection.fv": "all_qids"}, TINY_QIDS, TINY_QIDS),
     ],
 )
 def test_scope_decides_the_relations(
-    run: RunPaths, config: Config, make_config: MakeConfig, overrides: list[str], fvs: list[str], eval_qids: list[str]
+    run: RunPaths, config: Config, changes: Settings, fvs: list[str], eval_qids: list[str]
 ) -> None:
-    scoped = make_again(config, tag=re.sub(r"[^a-z]+", "-", "".join(overrides)))
-    other = make_config(*overrides)
+    scoped = make_again(config, tag=f"scope{len(changes)}{len(fvs)}{len(eval_qids)}")
+    other = configured(changes)
     scoped.injection, scoped.eval_scope = other.injection, other.eval_scope
     scoped.injection.layer = [1]
     summary = load(run_step6(scoped) / "eval_summary.json")
     assert (summary["fvs"], summary["eval_qids"]) == (fvs, eval_qids)
 
 
-@pytest.mark.parametrize("overrides", [[], ["eval_scope=in_domain"]])
+@pytest.mark.parametrize("changes", [{}, {"eval_scope.mode": "in_domain"}])
 def test_by_default_own_vectors_go_into_their_own_prompts_the_diagonal_of_the_matrix(
-    run: RunPaths, config: Config, make_config: MakeConfig, overrides: list[str]
+    run: RunPaths, config: Config, changes: Settings
 ) -> None:
-    diagonal = make_again(config, tag=f"diagonal{len(overrides)}")
-    default = make_config(*overrides)
+    diagonal = make_again(config, tag=f"diagonal{len(changes)}")
+    default = configured(changes)
     diagonal.injection.fv, diagonal.eval_scope = default.injection.fv, default.eval_scope
     rows = load(run_step6(diagonal) / "eval_summary.json")["rows"]
     assert {(row["fv"], row["eval_qid"]) for row in rows} == {(q, q) for q in TINY_QIDS}
@@ -292,10 +305,8 @@ def test_n_eval_takes_the_first_trials_of_each_relation(run: RunPaths, config: C
     assert {row["n_trials"] for row in load(run_step6(fewer) / "eval_summary.json")["rows"]} == {2}
 
 
-def test_a_replayed_snapshot_gives_the_same_scores(
-    run: RunPaths, config: Config, make_config: MakeConfig, tiny_overrides: list[str]
-) -> None:
-    replay = make_config(*tiny_overrides, f"data.fixed_trials_path={run.snapshot}", "run_id=replay")
+def test_a_replayed_snapshot_gives_the_same_scores(run: RunPaths, config: Config, tiny_run: TinyRun) -> None:
+    replay = tiny_run({"data.fixed_trials_path": run.snapshot}, run_id="replay")
     run_stepd(replay)
     scores = RunPaths.of(replay).artifacts / "cie_scores.csv"
     assert scores.read_bytes() == (run.artifacts / "cie_scores.csv").read_bytes()

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_QIDS, MakeConfig
+from conftest import TINY_QIDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_runs import Settings, TinyRun
 
 from fv.config import Config
 from fv.evaluation import held_out
@@ -114,11 +115,9 @@ def test_processes_that_write_one_unit_at_once_harm_nothing(tmp_path: Path) -> N
     assert seen and len(list(tmp_path.iterdir())) == 1
 
 
-def test_another_relation_changes_no_bit_of_a_relations_grid(
-    make_config: MakeConfig, tiny_overrides: list[str], tiny_llama: LanguageModel
-) -> None:
+def test_another_relation_changes_no_bit_of_a_relations_grid(tiny_run: TinyRun, tiny_llama: LanguageModel) -> None:
     rng = np.random.default_rng(0)
-    config = make_config(*tiny_overrides, "injection.alpha=[0.5,2.0]")
+    config = tiny_run({"injection.alpha": [0.5, 2.0]})
     cells = grid(config.injection, tiny_llama.n_layers)
     trials = {
         q: [
@@ -134,15 +133,17 @@ def test_another_relation_changes_no_bit_of_a_relations_grid(
         pd.testing.assert_frame_equal(alone, whole[whole["eval_qid"] == q_id].reset_index(drop=True), check_exact=True)
 
 
-def full(make_config: MakeConfig, tiny_overrides: list[str], *more: str) -> Config:
-    return make_config(
-        *(*tiny_overrides, "evaluation=full", "injection.fv=[all_qids,aie_qid]", "stats.n_resamples=200"),
-        *(
-            "analysis.cost.n_texts=2",
-            "evaluation.conditions.random_vector.draws=2",
-            "evaluation.conditions.refits.draws=2",
-            *more,
-        ),
+def full(tiny_run: TinyRun, *changes: Settings) -> Config:
+    return tiny_run(
+        {
+            "evaluation.held_out": True,
+            "injection.fv": ["all_qids", "aie_qid"],
+            "stats.n_resamples": 200,
+            "analysis.cost.n_texts": 2,
+            "evaluation.conditions.random_vector.draws": 2,
+            "evaluation.conditions.refits.draws": 2,
+        },
+        *changes,
     )
 
 
@@ -173,9 +174,9 @@ class Watched:
 
 @pytest.mark.slow
 def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, whole = (full(make_config, tiny_overrides, f"results_dir={tmp_path / name}") for name in ("cut", "whole"))
+    config, whole = (full(tiny_run, {"results_dir": tmp_path / name}) for name in ("cut", "whole"))
     run_pipeline(whole)
     score_answers, calls = held_out.score_answers, []
 
@@ -203,17 +204,17 @@ def test_an_interrupted_step6_goes_on_and_ends_with_the_same_bytes(
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_order_cuts_and_growth_of_units_change_no_byte(
-    make_config: MakeConfig, tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("runs")
-    more = ("data.n_trials_per_q=5", "compute.max_rows=30")
-    whole = full(make_config, tiny_overrides, *more, f"results_dir={folder / 'whole'}")
+    more = {"data.n_trials_per_q": 5, "compute.max_rows": 30}
+    whole = full(tiny_run, more, {"results_dir": folder / "whole"})
     run_pipeline(whole)
     units = data.draw(st.sampled_from([1, 2, 3, 64]))
     first = data.draw(st.lists(st.sampled_from(TINY_QIDS), min_size=1, unique=True))
-    parts = (*more, f"results_dir={folder / 'parts'}", f"compute.unit_trials={units}")
-    run_pipeline(full(make_config, tiny_overrides, *parts, f"data.qids=[{','.join(first)}]"))
-    grown = full(make_config, tiny_overrides, *parts, f"compute.unit_trials={data.draw(st.sampled_from([1, 4]))}")
+    parts = {"results_dir": folder / "parts", **more, "compute.unit_trials": units}
+    run_pipeline(full(tiny_run, parts, {"data.qids": first}))
+    grown = full(tiny_run, parts, {"compute.unit_trials": data.draw(st.sampled_from([1, 4]))})
     run_pipeline(grown)
     # Some units are lost, and made again after all others.
     found = sorted(RunPaths.of(grown).units.iterdir())
@@ -226,10 +227,8 @@ def test_order_cuts_and_growth_of_units_change_no_byte(
 
 
 @pytest.mark.slow
-def test_overwriting_starts_over(
-    make_config: MakeConfig, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_config(*tiny_overrides, "injection.layer=1")
+def test_overwriting_starts_over(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_run({"injection.layer": 1})
     run_pipeline(config)
     watched = Watched(monkeypatch)
     config.overwrite = True

@@ -53,10 +53,11 @@ def test_the_vector_equals_a_numpy_computation_on_llama(tiny_llama: LanguageMode
 def test_all_heads_and_the_bias_make_the_projections_output(tiny_lm: LanguageModel) -> None:
     mean = mean_of(tiny_lm)
     for layer, projection in enumerate(tiny_lm.out_projs):
-        assert projection.bias.abs().min() > 0
+        bias = projection.bias
+        assert isinstance(bias, Tensor) and bias.abs().min() > 0
         heads = [Head(layer, head) for head in range(tiny_lm.n_heads)]
         output = projection(mean[layer].flatten())
-        torch.testing.assert_close(vector_of_heads(tiny_lm, mean, heads) + projection.bias, output, rtol=0, atol=2e-6)
+        torch.testing.assert_close(vector_of_heads(tiny_lm, mean, heads) + bias, output, rtol=0, atol=2e-6)
 
 
 def test_the_vector_of_zero_outputs_is_zero(tiny_lm: LanguageModel) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conftest import MakeConfig
+from tiny_runs import TinyRun
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import fv
@@ -128,17 +128,15 @@ def test_a_difference_names_the_part_of_the_template_that_differs(two: Two, part
 
 
 @pytest.mark.slow
-def test_a_run_says_that_its_vector_file_is_of_another_model(
-    make_config: MakeConfig, tiny_overrides: list[str], two: Two, tmp_path: Path
-) -> None:
-    own = make_config(*tiny_overrides, "analysis=[]", "stats.n_resamples=100")
+def test_a_run_says_that_its_vector_file_is_of_another_model(tiny_run: TinyRun, two: Two, tmp_path: Path) -> None:
+    own = tiny_run({"stats.n_resamples": 100}, analysis=[])
     run_pipeline(own)
     two.vector.save(tmp_path / "foreign.safetensors")
     fv.open_run(RunPaths.of(own).root).vectors["antonym"].save(tmp_path / "own.safetensors")
     said = {}
     for name in ("foreign", "own"):
-        of_file = ["injection.fv=file", f"injection.fv_path={tmp_path / name}.safetensors", f"tag={name}"]
-        folder = run_step6(make_config(*tiny_overrides, "analysis=[]", "injection.layer=1", *of_file))
+        of_file = {"tag": name, "injection.fv": "file", "injection.fv_path": f"{tmp_path / name}.safetensors"}
+        folder = run_step6(tiny_run({"injection.layer": 1}, of_file, analysis=[]))
         said[name] = [line for line in read_json(folder / "eval_summary.json")["warnings"] if "of the model" in line]
     assert said["own"] == [] and len(said["foreign"]) == 1
     assert said["foreign"][0].startswith("The vector file is of the model base")

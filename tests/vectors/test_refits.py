@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,8 @@ def measured_of(lm: LanguageModel, q_id: str, seed: int, queries: Sequence[int] 
     clean = torch.eye(N, lm.head_dim)[:, None, None].expand(N, *shape, lm.head_dim).contiguous()
     corrupted = torch.from_numpy(rng.normal(size=(N, *shape, lm.head_dim))).float()
     numbers = None if queries is None else np.array(queries)
-    return effects_of(lm, {q_id: TrialEffects(*rng.normal(size=(2, N, *shape)), numbers)}, {q_id: (clean, corrupted)})
+    delta_logprob, delta_p = rng.normal(size=(2, N, *shape))
+    return effects_of(lm, {q_id: TrialEffects(delta_logprob, delta_p, numbers)}, {q_id: (clean, corrupted)})
 
 
 def effects_of(
@@ -67,9 +69,9 @@ def vector_of(lm: LanguageModel, q_id: str | None = "a", kind: str = "qid", head
 
 
 def refits_of(
-    lm: LanguageModel, effects: Effects, vector: Vector, count: int = 6, seed: int = 0, **ranking: object
+    lm: LanguageModel, effects: Effects, vector: Vector, count: int = 6, seed: int = 0, **ranking: Any
 ) -> list[Refit]:
-    return list(refits(lm, effects, vector, Ranking("mean_delta_logprob", K, **ranking), count, seed))  # type: ignore[arg-type]
+    return list(refits(lm, effects, vector, Ranking("mean_delta_logprob", K, **ranking), count, seed))
 
 
 def projection(lm: LanguageModel, head: Head) -> np.ndarray:

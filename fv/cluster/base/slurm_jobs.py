@@ -74,19 +74,23 @@ def submit(elements: Sequence[ArrayElement], logs: Path, parameters: Mapping[str
     return names
 
 
-def alive() -> set[str]:
+def alive(tries: int = TRIES, between: float = BETWEEN_TRIES) -> set[str]:
     """The names of this user's waiting and running jobs, by Slurm; submitit cannot tell without accounting.
 
+    Args:
+        tries: largest number of attempts.
+        between: seconds between two attempts.
+
     Raises:
-        ClusterError: Slurm does not answer any of several attempts.
+        ClusterError: Slurm does not answer any of the attempts.
     """
     told = ""
-    for _ in range(TRIES):
+    for _ in range(tries):
         found = subprocess.run(QUEUE, capture_output=True, text=True, check=False)
         if found.returncode == 0:
             return queued(found.stdout)
         told = found.stderr.strip()
-        time.sleep(BETWEEN_TRIES)
+        time.sleep(between)
     raise ClusterError(f"Slurm does not say which jobs are at work: {told}. The same command goes on once it does.")
 
 
