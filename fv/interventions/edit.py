@@ -1,7 +1,7 @@
 """Edit: a change of a model's hidden states at one or several places (spec section 1).
 
-A kind of edit is a dataclass with its `places` and its `change`, in one file, here or in a package from outside. It acts
-in an engine, on rows of last prompt tokens (`fv.interventions.row_edits`), and in a model that its user runs
+A kind of edit is a dataclass with its `places` and its `change`, in one file, here or in a package from outside. Edits
+act in an engine, on rows of last prompt tokens (`fv.interventions.row_edits`), and in a model that its user runs
 (`fv.interventions.editing`).
 """
 
@@ -130,7 +130,8 @@ class Edit(ABC):
         raise ConfigError(f"{type(self).__name__} has no strength to be multiplied by {alpha:g}.")
 
     def __repr__(self) -> str:
-        given = {each.name: getattr(self, each.name) for each in fields(self)} if is_dataclass(self) else {}
+        names = [each.name for each in fields(self)] if is_dataclass(self) else []
+        given = {name: getattr(self, name) for name in names}
         told = ", ".join(f"{name}={_told(value)}" for name, value in given.items() if value is not None)
         return visible(f"{type(self).__name__}({told})")
 
