@@ -133,6 +133,11 @@ class Config:
         whole = self.model.quant is Quant.none and self.model.device_map is None
         return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
 
+    @property
+    def forgets_units(self) -> bool:
+        """True if units that other processes made are computed again; on a cluster, its workers share their units."""
+        return self.overwrite and not self.cluster.elsewhere
+
     def __post_init__(self) -> None:
         for key, group in groups_in(self):
             group.become(key)

@@ -2,7 +2,6 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
-from fv.files import read_safetensors, reading
+from fv.files import JsonObject, read_safetensors, reading
 from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
@@ -52,7 +51,7 @@ def _refuse_odd(tensors: dict[str, Tensor], file: Path) -> None:
             raise ArtifactError(f"{file} holds {told} as {name}, where effects and means are due.")
 
 
-def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
+def _effects(tensors: dict[str, Tensor], about: JsonObject) -> Effects:
     effects, means = {}, {}
     for number, q_id in enumerate(about["relations"]):
         _refuse_shapes(tensors, number, q_id)
@@ -84,6 +83,6 @@ def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:
         raise ValueError(f"effects {sorted(effects)} and means {clean}, {corrupted}, {residual} of {q_id}")
 
 
-def _screen(tensors: dict[str, Tensor], about: dict[str, Any]) -> Screen:
+def _screen(tensors: dict[str, Tensor], about: JsonObject) -> Screen:
     scores = {q_id: tensors[f"{number}.{SCREENED}"].numpy() for number, q_id in enumerate(about["relations"])}
     return Screen.of(about["screen"], scores)

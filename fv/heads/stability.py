@@ -6,13 +6,14 @@ relation. Trials of the same query are always drawn together: where queries repe
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import ScoreConfig, StatsConfig
+from fv.files import JsonObject
 from fv.heads.indirect_effect import TrialEffects
 from fv.seeding import generator_for
 from fv.statistics.clusters import per_cluster
@@ -62,6 +63,34 @@ class Gap:
     ci_low: float
     ci_high: float
     n_within_error: int
+
+
+class StabilityReport(TypedDict):
+    """Stability of one ranking, as JSON.
+
+    Attributes:
+        n_trials: queries of the relation that has fewest.
+        mean_inclusion: mean over the top k heads of the probability to be in a resample's top k.
+        lowest_inclusion: the lowest of these probabilities.
+        split_half: `Convergence` of the largest two disjoint subsets; None with too few trials.
+        gap: `Gap` at k; None if there is none.
+        convergence: `Convergence` at each number of trials.
+    """
+
+    n_trials: int
+    mean_inclusion: float
+    lowest_inclusion: float
+    split_half: JsonObject | None
+    gap: JsonObject | None
+    convergence: list[JsonObject]
+
+
+class StabilitySummary(TypedDict):
+    """Stability of all rankings by `score_key` at k, as JSON: `ranking_stability.json`."""
+
+    score_key: str
+    k: int
+    rankings: dict[str, StabilityReport]
 
 
 TrialScores = Sequence[np.ndarray]
@@ -210,14 +239,14 @@ def gap_at(effects: TrialScores, k: int, stats: StatsConfig, seed: int, *purpose
 
 def stability_report(
     effects: TrialScores, k: int, stats: StatsConfig, seed: int, name: str
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[StabilityReport, np.ndarray]:
     """All stability measures of one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
     chances = inclusion(effects, k, stats.n_resamples, seed, name)
     curve = convergence(effects, k, seed, name)
     gap = gap_at(effects, k, stats, seed, name)
     halves = [point for point in curve if point.overlap_apart is not None]
     top = ranked(mean_scores(effects))[:k]
-    report = {
+    report: StabilityReport = {
         "n_trials": min(len(values) for values in effects),
         "mean_inclusion": float(chances[top].mean()),
         "lowest_inclusion": float(chances[top].min()),

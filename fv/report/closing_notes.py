@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import specific_sentence, verb_of
-from fv.report.summary import Row, Summary
+from fv.report.summary import Summary
 from fv.report.words import head_names
+from fv.tables import TableRow
 
 CONTROLS = {
     "layer_mean_replaced": "Replacing the residual stream by its layer mean",
@@ -35,7 +36,7 @@ def closing_notes(summary: Summary) -> list[str]:
     return [how, *([specific] if specific else []), *effects_in_words(summary), *baselines_that_win(summary)]
 
 
-def top_heads(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> str:
+def top_heads(summary: Summary, ranked: Mapping[str, Sequence[TableRow]]) -> str:
     """Sentence on the best heads of each vector; empty if no vector comes from a ranking.
 
     Args:
@@ -89,7 +90,7 @@ def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
     return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
 
-def _reaches_few_shot(summary: Summary, row: Row) -> bool:
+def _reaches_few_shot(summary: Summary, row: TableRow) -> bool:
     q_id = row["eval_qid"]
     conditions = ("few_shot", NO_VECTOR), ("few_shot_corrupted", NO_VECTOR), ("few_shot_corrupted_fv", row["fv"])
     found = [summary.metrics(name, q_id, fv) for name, fv in conditions]

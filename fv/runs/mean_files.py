@@ -1,5 +1,6 @@
 """Files of a relation's means (spec section 4)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,8 @@ LAST_SLOT = 0
 def write_clean_mean(path: Path, clean_mean: Tensor, d_model: int) -> None:
     """Write one `..._clean_mean.pt` (spec section 4)."""
     _, n_heads, head_dim = clean_mean.shape
-    value: dict[str, Any] = {
-        "clean_mean": clean_mean,
-        "slot_q": LAST_SLOT,
-        "n_heads": n_heads,
-        "head_dim": head_dim,
-        "resid_dim": d_model,
-    }
-    write_torch(path, value)
+    shape = {"n_heads": n_heads, "head_dim": head_dim, "resid_dim": d_model}
+    write_torch(path, {"clean_mean": clean_mean, "slot_q": LAST_SLOT, **shape})
 
 
 def read_clean_mean(path: Path) -> Tensor:
@@ -69,9 +64,7 @@ def read_relation_means(clean: Path, others: Path, prompts: Path) -> RelationMea
         ArtifactError: a file is missing, truncated or has another shape.
     """
     mean, value = read_clean_mean(clean), read_torch(others)
-    found: dict[str, Any] = {}
-    if isinstance(value, dict):
-        found = {name: value.get(key) for name, key in OTHERS.items()}
+    found: Mapping[str, Any] = {name: value.get(key) for name, key in OTHERS.items()} if isinstance(value, dict) else {}
     heads, layers = tuple(mean.shape), tuple(mean.shape[:1])
     # The width of the stream is known from `residual`.
     stream = (*layers, *getattr(found.get("residual"), "shape", ())[1:2])

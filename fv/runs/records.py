@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from fv.config import Config
+from fv.config.group import Settings
 from fv.data.snapshot import QidCounts
 from fv.errors import ArtifactError, FvError
 from fv.files import digest_of, read_json, write_json
@@ -67,7 +68,7 @@ FileName = Annotated[str, AfterValidator(_inside)]
 RecordedConfig = Annotated[
     Config,
     BeforeValidator(_config),
-    PlainSerializer(Config.resolved, return_type=dict[str, Any]),
+    PlainSerializer(Config.resolved, return_type=Settings),
     WithJsonSchema({"type": "object", "description": "All settings: config.schema.json."}),
 ]
 """Configuration, written as plain values; a setting that the record lacks has its default."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class StoredVector(NamedTuple):
     """A vector, (d_model,), and its number of heads."""
 
     values: Tensor
+    k: int
+
+
+class RelationVector(TypedDict):
+    """A relation's vector in a file of StepE: (d_model,), with its heads as (layer, head), and their number."""
+
+    vector: Tensor
+    heads: list[tuple[int, int]]
     k: int
 
 
@@ -122,7 +130,7 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
     return {vector.name: vector for vector in found}
 
 
-def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str, Any]]:
+def _of_relations(path: Path, d_model: int | None = None) -> dict[str, RelationVector]:
     """Read {q_id: its vector, heads and k} from a file of vectors.
 
     Raises:

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fv.analyses import Analysis, analyses_of, known_analyses
 from fv.analyses.running.inputs import lacking
 from fv.analyses.running.runner import run_analysis
 from fv.config import Config
+from fv.config.group import Settings
 from fv.errors import ArtifactError, ConfigError, one_of
+from fv.files import JsonObject
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
@@ -33,7 +34,7 @@ FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", 
 log = logging.getLogger(__name__)
 
 
-def analyse_after(step: str, run: LiveRun) -> dict[str, Any]:
+def analyse_after(step: str, run: LiveRun) -> JsonObject:
     """Run the analyses of a step; leave out and log an analysis whose inputs the run does not have.
 
     Args:
@@ -104,7 +105,7 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
     """A step's recorded settings, with the settings in `config` that do not decide results."""
     recorded = _finished(paths, step).config
     there, here = flat(recorded.resolved()), flat(config.resolved())
-    requested: dict[str, Any] = {}
+    requested: Settings = {}
     for key in given:
         below = {one: value for one, value in here.items() if one == key or one.startswith(f"{key}.")}
         if not below and key.partition(".")[0] not in OWN:
@@ -113,7 +114,7 @@ def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) 
     fixed = {key: value for key, value in requested.items() if key.partition(".")[0] not in OWN and key not in FREE}
     remedy = "An analysis is of the run as it was made: leave these settings out."
     refuse_difference({key: there.get(key) for key in fixed}, fixed, f"The run in {paths.root}", remedy)
-    free: dict[str, dict[str, Any]] = {"model": {}, "compute": {}}
+    free: dict[str, Settings] = {"model": {}, "compute": {}}
     for key in FREE:
         if key in requested:
             group, _, name = key.partition(".")
