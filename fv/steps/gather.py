@@ -12,7 +12,6 @@ import pandas as pd
 
 from fv.analyses import analyses_of
 from fv.config import Config
-from fv.config.group import Settings
 from fv.errors import ArtifactError
 from fv.evaluation.evaluation import GridResults, has_choice
 from fv.evaluation.grid import eval_parts
@@ -64,7 +63,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
         return run_seeds(Path(config.results_dir), config.runs, config.tag)
     paths = RunPaths.of(config)
     refuse_links(paths.root)
-    base = without_swept(_settings(config))
+    base = without_swept(step6_settings(config.injection, config.eval_scope, config.evaluation, config.stats))
     cells = [cell for cell in finished_cells(paths.step6) if without_swept(_record(cell).settings) == base]
     if not cells:
         raise ArtifactError(
@@ -117,7 +116,7 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
                 f"{command('pipeline')}, or to {command('stepe')} first."
             )
     for folder, own in together.items():
-        settings = [_settings(config) for config in own]
+        settings = [step6_settings(each.injection, each.eval_scope, each.evaluation, each.stats) for each in own]
         for place, numbers in places_of(folder, settings).items():
             every, config = gathered_settings([settings[i] for i in numbers]), own[numbers[0]]
             layers, alphas = (every[key] for key in SWEPT)
@@ -157,10 +156,6 @@ def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: M
         _write(run, read_rows(found), dict(record))
         log.info("Gathered %d cells into %s", len(found), folder / "eval_summary.json")
     return folder
-
-
-def _settings(config: Config) -> Settings:
-    return step6_settings(config.injection, config.eval_scope, config.evaluation, config.stats)
 
 
 def _record(folder: Path) -> Step6Record:
