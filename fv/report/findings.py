@@ -64,7 +64,7 @@ def finding_of(results: RunResults, row: dict[str, Any]) -> list[str]:
             beyond = difference["mean"], difference["ci_low"], difference["ci_high"]
             found.append(f"It {_compared(*beyond[1:])} {words} ({page_interval(*beyond)} nats).")
     if examples := results.measured(q_id, "few_shot", "delta_logprob", NO_VECTOR):
-        gain = page_interval(examples["mean"], examples.get("ci_low"), examples.get("ci_high"))
+        gain = page_interval(examples["mean"], examples["ci_low"], examples["ci_high"])
         found.append(f"Right examples in the prompt, without the vector, change it by {gain} nats.")
     if cost := results.cost(q_id):
         found.append(f"On {cost['n']} unrelated texts it costs {number(cost['mean'])} nats of KL divergence.")
@@ -168,6 +168,6 @@ def _heads(results: RunResults, row: dict[str, Any]) -> str:
     if results.heads.empty:
         return ""
     ranked = results.heads[results.heads["ranking"].map(results.q_id_of_ranking) == row["eval_qid"]].sort_values("rank")
-    k = int(row["k"]) if row.get("k") else results.k
+    k = int(row["k"]) if row["k"] else results.k
     names = [f"{each.layer}.{each.head}" for each in ranked.head(min(k, MOST_HEADS)).itertuples()]
     return f" ({k} head{'s' if k > 1 else ''}: {', '.join(names)}{', …' if k > len(names) else ''})"

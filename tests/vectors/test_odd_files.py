@@ -62,7 +62,7 @@ def vector(tmp_path: Path) -> Path:
 @pytest.fixture
 def effects(tmp_path: Path) -> Path:
     path, shape = tmp_path / "e.safetensors", (3, 4, 5)
-    means = RelationMeans(torch.zeros(shape), torch.zeros(shape), torch.zeros(3, 40))
+    means = RelationMeans(*map(torch.zeros, (shape, shape, (3, 40), (3,), shape, (3, 40))))
     found = TrialEffects(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), np.arange(2))
     Effects({"antonym": found}, {"antonym": means}, ORIGIN, pd.DataFrame({"q_id": ["antonym"]})).save(path)
     return path
