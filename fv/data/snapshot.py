@@ -118,10 +118,6 @@ class Meta(_Strict):
     replayed_from: SourceFile | None
     clusters: dict[str, str]
 
-    def cluster_of(self, q_id: str) -> str:
-        """The cluster of a relation; a relation without one is its own cluster."""
-        return self.clusters.get(q_id, q_id)
-
 
 class Snapshot(_Strict):
     """All trials of a run, sorted by relation, split and number."""
