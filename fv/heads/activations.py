@@ -75,4 +75,6 @@ def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
 
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
     """Unweighted mean over relations."""
-    return RelationMeans(*(mean_of_means([getattr(each, name) for each in means]) for name in MEANS))
+    return RelationMeans(
+        **{name: mean_of_means([getattr(each, name) for each in means]) for name in MEANS}, prompts=None
+    )

@@ -56,7 +56,7 @@ class TrialEffects:
                 raise ValueError("an effect of a swept head is not finite")
 
     @classmethod
-    def read(cls, delta_logprob: np.ndarray, delta_p: np.ndarray, queries: np.ndarray) -> "TrialEffects":
+    def read(cls, delta_logprob: np.ndarray, delta_p: np.ndarray, queries: np.ndarray | None) -> "TrialEffects":
         """Build effects from the arrays of a file, in which a head that was not swept is NaN in every trial.
 
         Raises:
