@@ -82,7 +82,6 @@ RESERVED_TAGS = (
     "stepD_mean_acts",
     "stepD_other_means",
     "stepD_prompt_outputs",
-    "stepD_units",
 )
 FILES = (".json", ".csv", ".pt", ".npz", ".jsonl", ".log", ".png", ".svg")
 """Suffixes of a run's files."""

@@ -94,18 +94,16 @@ class Collisions(_Strict):
 class Meta(_Strict):
     """The source of the trials, and the settings that they were sampled with.
 
-    `corruption` is the requested one; null in a snapshot from before there was a choice, where one repeated output
-    among the demonstrations made all of a prompt's outputs come from the relation. `hold_out` says what fit prompts
-    hide of an eval query. `clusters` has the cluster of each relation that has one: relations about the same words,
-    which are not independent cases, share a cluster.
+    `corruption` is the requested one. `hold_out` says what fit prompts hide of an eval query. `clusters` has the
+    cluster of each relation that has one: relations about the same words, which are not independent cases, share one.
     """
 
     schema_version: Literal[1]
     seed: int
     n_demos: int
     split_policy: Literal["held_out", "shared"]
-    hold_out: Literal["queries", "outputs"] = "queries"
-    corruption: Literal["derange", "permute"] | None = None
+    hold_out: Literal["queries", "outputs"]
+    corruption: Literal["derange", "permute"]
     add_special_tokens: bool
     template: dict[str, str]
     tokenizer: dict[str, str]
@@ -118,11 +116,7 @@ class Meta(_Strict):
     one_to_many: dict[str, int]
     first_token_collisions: dict[str, Collisions]
     replayed_from: SourceFile | None
-    clusters: dict[str, str] = {}
-
-    def cluster_of(self, q_id: str) -> str:
-        """The cluster of a relation; a relation without one is its own cluster."""
-        return self.clusters.get(q_id, q_id)
+    clusters: dict[str, str]
 
 
 class Snapshot(_Strict):

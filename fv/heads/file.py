@@ -12,8 +12,8 @@ from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
 from fv.files import JsonObject, read_safetensors, reading
-from fv.heads.activations import PromptOutputs, RelationMeans
-from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
+from fv.heads.activations import MEANS, PromptOutputs, RelationMeans
+from fv.heads.effects import FORM, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
 
@@ -56,17 +56,14 @@ def _effects(tensors: dict[str, Tensor], about: JsonObject) -> Effects:
     for number, q_id in enumerate(about["relations"]):
         _refuse_shapes(tensors, number, q_id)
         logprob, p = (tensors[f"{number}.{name}"].numpy() for name in MEASURED)
-        queries = tensors.get(f"{number}.{QUERY}")
-        effects[q_id] = TrialEffects.read(logprob, p, None if queries is None else queries.numpy())
-        clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
-        others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
+        effects[q_id] = TrialEffects.read(logprob, p, tensors[f"{number}.{QUERY}"].numpy())
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
         of_prompts = PromptOutputs(*outputs) if outputs else None
-        means[q_id] = RelationMeans(clean, corrupted, residual, **others, prompts=of_prompts)
+        means[q_id] = RelationMeans(**{name: tensors[f"{number}.{name}"] for name in MEANS}, prompts=of_prompts)
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
-    screen = _screen(tensors, about) if about.get("screen") else None
-    return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about.get("clusters", {}))
+    screen = _screen(tensors, about) if about["screen"] else None
+    return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about["clusters"])
 
 
 def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:

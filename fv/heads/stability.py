@@ -36,16 +36,17 @@ class Convergence:
         overlap_apart: share of the top k that two disjoint subsets of `n_trials` trials have in common; None if a
             relation has fewer than 2 * `n_trials` trials.
         spearman_apart: rank correlation of all heads between the two subsets; None like `overlap_apart`.
-        top_mean_choosing: mean score of the top k of the first subset, in that subset, so inflated by selection.
-        top_mean_apart: mean score of the same heads in the second subset, which did not select them.
+        top_mean_choosing: mean score of the top k of the first subset, in that subset, so inflated by selection; None
+            like `overlap_apart`.
+        top_mean_apart: mean score of the same heads in the second subset, which did not select them; None likewise.
     """
 
     n_trials: int
     overlap_with_all: float
     overlap_apart: float | None
     spearman_apart: float | None
-    top_mean_choosing: float | None = None
-    top_mean_apart: float | None = None
+    top_mean_choosing: float | None
+    top_mean_apart: float | None
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
     top = _in_top(one, k)  # (N_DRAWS, n_heads)
     with_all = float((top & everything).sum(-1).mean() / k)
     if 2 * size > min(len(values) for values in effects):
-        return Convergence(size, with_all, None, None)
+        return Convergence(size, with_all, None, None, None, None)
     other = scores(slice(size, 2 * size))
     apart = float((top & _in_top(other, k)).sum(-1).mean() / k)
     top_means = (float(side[top].mean()) for side in (one, other))

@@ -44,7 +44,7 @@ def top_heads(summary: Summary, ranked: Mapping[str, Sequence[TableRow]]) -> str
         ranked: {source of a vector: its heads, best first}.
     """
     sources = {row["fv_source"]: ranked.get(row["fv_source"], ()) for row in summary.chosen}
-    k = max((row.get("k") or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
+    k = max((row["k"] or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
     named = [f"{source} {head_names(own[: min(MOST_HEADS, k)])}" for source, own in sources.items() if own]
     return f"The top heads (layer.head), best first: {'; '.join(named)}." if named else ""
 
@@ -53,10 +53,7 @@ def effects_in_words(summary: Summary) -> list[str]:
     """Sentence on the vectors that lower the right answer's log probability or do not change it measurably, if any."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in summary.compared:
-        # Results of older versions have no headline.
-        own = summary.headline.get((row["fv"], row["eval_qid"]))
-        if own is None:
-            continue
+        own = summary.headline[row["fv"], row["eval_qid"]]
         verb = verb_of(own["delta_logprob_ci_low"], own["delta_logprob_ci_high"])
         names[verb].append(summary.name_of(row))
     told = [f"{verb} the right answer's log p in {_named(own)}" for verb, own in names.items() if verb != "raises"]

@@ -168,6 +168,6 @@ def _heads(results: RunResults, row: TableRow) -> str:
     if results.heads.empty:
         return ""
     ranked = results.heads[results.heads["ranking"].map(results.q_id_of_ranking) == row["eval_qid"]].sort_values("rank")
-    k = int(row["k"]) if row.get("k") else results.k
+    k = int(row["k"]) if row["k"] else results.k
     names = [f"{each.layer}.{each.head}" for each in ranked.head(min(k, MOST_HEADS)).itertuples()]
     return f" ({k} head{'s' if k > 1 else ''}: {', '.join(names)}{', …' if k > len(names) else ''})"

@@ -87,7 +87,7 @@ def specific_sentence(rows: Iterable[TableRow], confidence: float) -> str:
     alike = [
         row["fv"]
         for row in tested
-        if is_specific(row, level) and not (row.get("minus_corrupted_logit_difference_ci_low") or 0) > 0
+        if is_specific(row, level) and not (row["minus_corrupted_logit_difference_ci_low"] or 0) > 0
     ]
     rest = (
         f" In {', '.join(alike)} the logit difference minus corrupted is not specific: other answers rise alike."

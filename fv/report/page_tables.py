@@ -147,15 +147,14 @@ def _results(results: RunResults) -> pd.DataFrame:
         few_shot = results.measured(q_id, "few_shot", results.closing.lead(q_id), NO_VECTOR)
         before, after = results.closing.answered(row)
         cost, headline = results.cost(q_id), _of_headline(results, q_id)
-        # Results of older versions have contrasts but no headline.
-        others = [minus for minus in LEAD_CONTRASTS if not headline or minus != DECLARED[1]]
+        others = [minus for minus in LEAD_CONTRASTS if minus != DECLARED[1]]  # the headline has that one
         rows.append(
             {
                 "relation": q_id,
                 "k": row["k"],
                 "layer": row["layer"],
                 "α": row["alpha"],
-                "norm": row.get("relative_norm"),
+                "norm": row["relative_norm"],
                 "accuracy without": before,
                 "accuracy with vector": after,
                 "accuracy with examples": few_shot.mean if few_shot else None,

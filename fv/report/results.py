@@ -118,7 +118,7 @@ class RunResults:
     def own(self) -> pd.DataFrame:
         """Rows of `chosen` for each relation's own vector with the k that dev trials choose, one row per relation."""
         rows = self.of_each_k
-        if "best_k" in rows and rows["best_k"].notna().any():
+        if len(rows) and rows["best_k"].notna().any():
             rows = rows[rows["best_k"].eq(True)]
         return rows.drop_duplicates("eval_qid").reset_index(drop=True) if len(rows) else rows
 

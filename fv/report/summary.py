@@ -32,7 +32,7 @@ class Summary:
     @cached_property
     def chosen(self) -> list[TableRow]:
         """Chosen cell of each vector and relation; vectors of several k in ascending order of k."""
-        return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
+        return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row["k"] or 0, row["eval_qid"]))
 
     @cached_property
     def compared(self) -> list[TableRow]:

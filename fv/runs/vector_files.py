@@ -69,9 +69,7 @@ def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[st
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
     for name in (*names, TOP_HEADS):
         if not (folder / name).exists():
-            raise ArtifactError(
-                f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
-            )
+            raise ArtifactError(f"{folder / name} is missing: it was removed. Run StepE with overwrite=true.")
         _verify_beside(folder / name, snapshot)
         hashes[name] = sha256_of(folder / name)
     return hashes
