@@ -10,8 +10,9 @@ import pandas as pd
 
 from fv.characters import visible
 from fv.config import TemplateConfig
-from fv.data.prompts import render
-from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
+from fv.data.templates import render
+from fv.data.trial import Trial
 from fv.errors import TrialError, shorten
 from fv.markup import html_table, paragraph
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fv.data.prompts import prompt_of
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.evaluation.selection import TEST, parts_of
 from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows
 from fv.interventions.engine import SCORED, Cell, Engine, TargetScores

@@ -13,10 +13,13 @@ from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
 from fv.data.encoder import Encoder
 from fv.data.kin_groups import kin_groups
-from fv.data.prompts import prompt_of, render_target, target_tokens, zero_shot_targets
+from fv.data.prompts import prompt_of
 from fv.data.relations import Pair, normalise
 from fv.data.shown_answers import answers_shown
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.targets import target_tokens, zero_shot_targets
+from fv.data.templates import render_target
+from fv.data.trial import Trial
 from fv.errors import TrialError
 from fv.evaluation.candidate import UNEDITED
 from fv.evaluation.selection import DEV, TEST

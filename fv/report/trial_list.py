@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.limits import LIMITS, Limits

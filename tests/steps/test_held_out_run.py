@@ -15,7 +15,8 @@ from conftest import TINY_QIDS, loaded
 from tiny_runs import TinyRun, TinyRunIn
 
 from fv.config import Config
-from fv.data.snapshot import Trial, read_snapshot
+from fv.data.snapshot import read_snapshot
+from fv.data.trial import Trial
 from fv.errors import ArtifactError, ConfigError, TrialError
 from fv.evaluation import condition_providers
 from fv.files import read_json, read_torch
