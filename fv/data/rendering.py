@@ -6,7 +6,7 @@ from functools import cached_property
 
 from fv.config import TemplateConfig
 from fv.data.encoder import Encoder
-from fv.data.prompt_kinds import PROMPT_KINDS, field_of
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, PROMPT_KINDS, ZERO_SHOT
 from fv.data.relations import Pair
 from fv.data.targets import TargetIds, accepted, target_tokens
 from fv.data.templates import pieces_of, render, render_target
@@ -89,7 +89,9 @@ def made_trial(draw: Draw, template: TemplateConfig, encoder: Encoder) -> Trial:
     }
     return Trial(
         **{name: getattr(draw, name) for name in Draw.model_fields},
-        **{field_of(kind): prompts[kind].text for kind in PROMPT_KINDS},
+        clean_prompt_str=prompts[CLEAN].text,
+        corrupted_prompt_str=prompts[CORRUPTED].text,
+        zero_shot_prompt_str=prompts[ZERO_SHOT].text,
         target_str=render_target(template, draw.query.exB),
         target_first_token_id=target_ids[0],
         target_token_ids=target_ids,

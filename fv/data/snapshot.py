@@ -1,6 +1,6 @@
 """The snapshot of sampled trials, `sampled_trials.json`: all later steps read trials from it (spec section 5)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fv.data.rendering import RenderedPrompt, made_trial, rendered
 from fv.data.snapshot_meta import Meta
 from fv.data.strict_model import StrictModel
 from fv.data.templates import template_of
-from fv.data.trial import Trial
+from fv.data.trial import NamedPrompt, Trial
 from fv.errors import ArtifactError, TrialError, shorten
 from fv.files import read_json, write_json
 
@@ -93,6 +93,24 @@ class Snapshot(StrictModel):
             collisions = {q: first_token_collisions(self.pairs(q), new, encoder) for q in collisions}
         meta = self.meta.model_copy(update={"template": asdict(new), "first_token_collisions": collisions})
         return self.model_copy(update={"trials": trials, "meta": meta})
+
+    def with_prompt(self, name: str, shown: Callable[[Trial], Sequence[Pair]], lm: HasTokenizer) -> "Snapshot":
+        """Give every trial one more prompt, which shows the demonstrations `shown(trial)` before its query.
+
+        Raises:
+            TrialError: the name is taken or no identifier, or as for `under`.
+        """
+        if not name.isidentifier() or any(name in trial.prompts for trial in self.trials):
+            raise TrialError(f"name={name!r} must be an identifier, and no trial may have a prompt of this name.")
+        self.meta.refuse_other_tokenizer(lm)
+
+        def with_it(trial: Trial) -> Trial:
+            added = NamedPrompt(demos=[Pair(*pair) for pair in shown(trial)], prompt_str="")
+            return trial.model_copy(update={"more_prompts": {**trial.more_prompts, name: added}})
+
+        encoder = self.encoder(lm)
+        trials = [_under(with_it(trial), self.template, encoder) for trial in self.trials]
+        return self.model_copy(update={"trials": trials})
 
     def pairs(self, q_id: str) -> list[Pair]:
         """The distinct pairs that a relation's clean prompts show."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainSerializer, WithJsonSchema, model_validator
 
-from fv.data.prompt_kinds import CLEAN, CORRUPTED, PROMPT_KINDS, ZERO_SHOT, field_of
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, PROMPT_KINDS, ZERO_SHOT
 from fv.data.relations import Pair, normalise
 from fv.data.strict_model import StrictModel
 from fv.errors import TrialError
@@ -93,7 +93,11 @@ class Trial(Draw):
     @property
     def prompts(self) -> dict[str, str]:
         """{kind: text of the prompt}: `PROMPT_KINDS`, then all others by their names."""
-        three = {kind: getattr(self, field_of(kind)) for kind in PROMPT_KINDS}
+        three = {
+            CLEAN: self.clean_prompt_str,
+            CORRUPTED: self.corrupted_prompt_str,
+            ZERO_SHOT: self.zero_shot_prompt_str,
+        }
         return three | {name: prompt.prompt_str for name, prompt in self.more_prompts.items()}
 
     def prompt(self, kind: str) -> str:

@@ -60,10 +60,10 @@ def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
         queries = tensors.get(f"{number}.{QUERY}")
         effects[q_id] = TrialEffects.read(logprob, p, None if queries is None else queries.numpy())
         clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
-        others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
+        norm, zero_shot, zero_shot_residual = (tensors.get(f"{number}.{name}") for name in MEANS[3:])
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
         of_prompts = PromptOutputs(*outputs) if outputs else None
-        means[q_id] = RelationMeans(clean, corrupted, residual, **others, prompts=of_prompts)
+        means[q_id] = RelationMeans(clean, corrupted, residual, norm, zero_shot, zero_shot_residual, of_prompts)
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
     screen = _screen(tensors, about) if about.get("screen") else None

@@ -92,7 +92,7 @@ def score(config: Config, run: RunPaths, trials: pd.DataFrame) -> Score:
 
 
 def one(lm: LanguageModel, trial: Trial, prompt: str, edit: LastTokenEdit) -> float:
-    ids = lm.encode(getattr(trial, f"{prompt}_prompt_str"), False)
+    ids = lm.encode(trial.prompt(prompt), False)
     with torch.no_grad():
         return float(oracle(lm, ids, [], edit)[0].double().log_softmax(-1)[trial.target_first_token_id])
 
