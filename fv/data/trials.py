@@ -70,7 +70,7 @@ class Trials(Mapping[str, "Trials"]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A table with one row per trial: trial_id, q_id, split, input, output, and a column for each kind of prompt."""
+        """A table with one row per trial: trial_id, q_id, split, input, output, and a column for each prompt."""
         columns = ["trial_id", "q_id", "split", "input", "output"]
         trials = self.snapshot.trials
         about = pd.DataFrame([(t.trial_id, t.q_id, t.split, *t.query) for t in trials], columns=columns)
