@@ -77,7 +77,7 @@ class Trials(Mapping[str, "Trials"]):
         return about.join(pd.DataFrame([trial.prompts for trial in trials]))
 
     def under(self, template: str | TemplateConfig, lm: Any) -> "Trials":
-        """The same queries, demonstrations and wrong outputs in another template, so that results differ by it alone.
+        """Write all prompts in another template, with the same queries, demonstrations and wrong outputs.
 
         Args:
             template: a template by name (`qa`, `arrow`, …), or one of your own.

@@ -101,7 +101,7 @@ class RelationQuestions:
 
     @cached_property
     def _pairs(self) -> list[Pair]:
-        return _shown(self.trials)
+        return self.snapshot.pairs(self.q_id)
 
     @cached_property
     def _outputs(self) -> OutputTable:
