@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fv.config import Corruption
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import WrongOutputs
+from fv.data.trial import WrongOutputs
 from fv.errors import TrialError
 
 RANDOM_ORDERS = 1000

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fv.errors import ConfigError
+from fv.models.site import Site, TokenClass
+
 
 @dataclass(frozen=True)
 class PromptOutputs:
@@ -23,7 +26,7 @@ class PromptOutputs:
 
 @dataclass(frozen=True)
 class RelationMeans:
-    """Means over a relation's fit prompts, at the last prompt token.
+    """Means over a relation's fit prompts, at one class of tokens: the last one.
 
     Attributes:
         clean: mean head outputs over the clean prompts, (n_layers, n_heads, head_dim).
@@ -34,6 +37,7 @@ class RelationMeans:
         zero_shot: mean head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
         zero_shot_residual: mean residual stream after each block over the zero-shot prompts, (n_layers, d_model).
         prompts: the head outputs that `clean` and `corrupted` average; None for a mean over relations.
+        token_class: the tokens at which they were read.
     """
 
     clean: Tensor
@@ -43,6 +47,21 @@ class RelationMeans:
     zero_shot: Tensor
     zero_shot_residual: Tensor
     prompts: PromptOutputs | None = None
+    token_class: TokenClass = TokenClass.last
+
+    def at(self, site: Site) -> Tensor:
+        """The mean of the clean prompts at one site: a head's output, (head_dim,), or the residual stream, (d_model,).
+
+        Raises:
+            ConfigError: these means were read at tokens of another class, or the model has no such layer or head.
+        """
+        values = self.residual if site.head is None else self.clean
+        place = (site.layer,) if site.head is None else (site.layer, site.head)
+        if site.token_class is not self.token_class:
+            raise ConfigError(f"These means were read at {self.token_class.value} tokens, and {site} is elsewhere.")
+        if any(at >= size for at, size in zip(place, values.shape, strict=False)):
+            raise ConfigError(f"{site} is outside the model: its means are {tuple(values.shape)}.")
+        return values[place]
 
     @property
     def difference(self) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.data.relations import normalise
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 from fv.interventions.engine import Engine, Head, LastToken
 from fv.models.prompt import Prompt
 from fv.progress import Advance

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fv.config import ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
-from fv.data.origin import Origin, refuse_other_tokenizer
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
 from fv.data.trials import Trials
 from fv.errors import ConfigError, TrialError, one_of
@@ -124,7 +124,7 @@ def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot
     if not any(trial.split == split for trial in snapshot.trials):
         held_out = "held_out=… of fv.sample_trials is 1 or more"
         raise TrialError(f"trials hold no {split} trials; sample some{f': {held_out}' if split == 'eval' else ''}.")
-    refuse_other_tokenizer(lm, snapshot)
+    snapshot.meta.refuse_other_tokenizer(lm)
     return snapshot
 
 

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from fv.data.snapshot import Trial
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, ZERO_SHOT
+from fv.data.trial import Trial
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.limits import LIMITS, Limits
@@ -11,6 +12,8 @@ from fv.report.results import RunResults
 from fv.report.words import number
 from fv.tables import TableRow
 
+PROMPT_NAMES = {CLEAN: "right examples", CORRUPTED: "wrong examples", ZERO_SHOT: "no examples"}
+"""{kind of prompt: its name on the page}."""
 ANSWERS = {"zero_shot": "without", "fv": "with vector", "few_shot": "with examples"}
 """{condition: name of its answers on the page}."""
 
@@ -87,8 +90,7 @@ def _answers(results: RunResults) -> dict[str, dict[str, TableRow]]:
 
 
 def _shown(trial: Trial, grid: TableRow, answers: dict[str, TableRow], letters: int) -> ShownTrial:
-    names = {"clean": "right examples", "corrupted": "wrong examples", "zero_shot": "no examples"}
-    prompts = {words: cut(str(getattr(trial, f"{name}_prompt_str")), letters) for name, words in names.items()}
+    prompts = {PROMPT_NAMES.get(kind, kind): cut(text, letters) for kind, text in trial.prompts.items()}
     of_grid = {"zero_shot": grid.get("baseline_logprob"), "fv": grid.get("injected_logprob")}
     logprobs = [_logprob(answers.get(name, {}).get("logprob", of_grid.get(name))) for name in ANSWERS]
     said = {words: cut(str(answers[name]["text"]), letters) for name, words in ANSWERS.items() if name in answers}

@@ -23,7 +23,7 @@ from pydantic import (
 
 from fv.config import Config
 from fv.config.group import Settings
-from fv.data.snapshot import QidCounts
+from fv.data.snapshot_meta import QidCounts
 from fv.errors import ArtifactError, FvError
 from fv.files import digest_of, read_json, write_json
 from fv.models.spec import ModelSpec

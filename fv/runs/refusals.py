@@ -7,7 +7,8 @@ from typing import Any
 from fv.config import Config, ModelConfig
 from fv.config.checks import AUTO
 from fv.config.group import Settings
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens

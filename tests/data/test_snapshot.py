@@ -2,11 +2,13 @@
 
 import copy
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from frozen_run import ARCHIVE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +43,14 @@ def test_a_snapshot_is_read_back_as_it_was_written(snapshot: Snapshot, written: 
 def test_writing_what_was_read_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
     write_snapshot(tmp_path / "again.json", read_snapshot(written))
     assert (tmp_path / "again.json").read_bytes() == written.read_bytes()
+
+
+def test_the_snapshot_of_a_released_run_is_written_again_with_the_same_bytes(tmp_path: Path) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    released = tmp_path / "frozen" / "artifacts" / "sampled_trials.json"
+    write_snapshot(tmp_path / "again.json", read_snapshot(released))
+    assert (tmp_path / "again.json").read_bytes() == released.read_bytes()
 
 
 def test_a_relations_trials_come_by_split_in_order(snapshot: Snapshot) -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import Meta, QidCounts, Snapshot, SourceFile, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.snapshot_meta import Meta, QidCounts, SourceFile
+from fv.data.trial import Trial
 from fv.errors import TrialError
 from fv.evaluation.selection import DEV, TEST, choose_cells, is_chosen, parts_of
 
