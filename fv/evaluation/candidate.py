@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, ZERO_SHOT
 from fv.errors import one_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 NO_VECTOR = ""
 """Value of `fv` for a condition that belongs to no function vector."""
-UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted": "corrupted"}
+UNEDITED = {"zero_shot": ZERO_SHOT, "few_shot": CLEAN, "few_shot_corrupted": CORRUPTED}
 """{condition without an edit: its kind of prompt}; edits of a prompt are compared with these."""
 
 
@@ -71,7 +72,7 @@ class Candidate:
     """
 
     name: str
-    prompt: str = "zero_shot"
+    prompt: str = ZERO_SHOT
     edit: Injected | LayerVectors | LastTokenEdit = None
     fv: str = NO_VECTOR
     draw: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.errors import ConfigError
 from fv.evaluation.candidate import At, Candidate, Injected
 
@@ -98,7 +99,7 @@ class VectorContext:
         The spread of all refits (numbered by `draw`) widens the intervals of `refit_of`.
         """
         edit = Injected(values, self.cell, At.refitted)
-        return Candidate(name, "zero_shot", edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
+        return Candidate(name, ZERO_SHOT, edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
         self, name: str, values: Tensor, draw: int = 0, of: str | None = None, all_draws: bool = True
@@ -113,7 +114,7 @@ class VectorContext:
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
         edit, fv = Injected(values, self.cell, self._at_own), self.vector.name
-        return Candidate(name, "zero_shot", edit, fv, draw, of, all_draws=all_draws, control_of=("fv",))
+        return Candidate(name, ZERO_SHOT, edit, fv, draw, of, all_draws=all_draws, control_of=("fv",))
 
     @property
     def _at_own(self) -> At:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.evaluation.cells import weaker_cells
 from fv.evaluation.selection import best_cell
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
@@ -36,7 +37,7 @@ class DevChoice:
         """All cells to choose from: the function vector's and weaker ones, by layer then alpha."""
         return weaker_cells(self.grid, self.weaker)
 
-    def of_vectors(self, vectors: Tensor, kind: str = "zero_shot") -> list[Cell]:
+    def of_vectors(self, vectors: Tensor, kind: str = ZERO_SHOT) -> list[Cell]:
         """Best cell of each vector, (n_vectors, d_model), in one kind of prompt; alpha 0 if every cell does harm."""
         cells = self.cells
         edits = [edit for vector in vectors for edit in self._added(vector, cells)]
@@ -44,7 +45,7 @@ class DevChoice:
         each = (means[start : start + len(cells)] for start in range(0, len(means), len(cells)))
         return [best_cell(cells, own, unedited) for own in each]
 
-    def of_layer_vectors(self, vectors: Tensor, replaces: bool, kind: str = "zero_shot") -> Cell:
+    def of_layer_vectors(self, vectors: Tensor, replaces: bool, kind: str = ZERO_SHOT) -> Cell:
         """Best cell for injecting each layer's own vector.
 
         Args:
