@@ -7,7 +7,7 @@ act in an engine, on rows of last prompt tokens (`fv.interventions.row_edits`), 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from fv.interventions.place import Part, Place
 from fv.models.language_model import LanguageModel
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Edit(ABC):
     """A change of hidden states; a kind of edit is a frozen dataclass derived from it.
 
@@ -130,8 +131,7 @@ class Edit(ABC):
         raise ConfigError(f"{type(self).__name__} has no strength to be multiplied by {alpha:g}.")
 
     def __repr__(self) -> str:
-        names = [each.name for each in fields(self)] if is_dataclass(self) else []
-        given = {name: getattr(self, name) for name in names}
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
         told = ", ".join(f"{name}={_told(value)}" for name, value in given.items() if value is not None)
         return visible(f"{type(self).__name__}({told})")
 
