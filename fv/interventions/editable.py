@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 from fv.interventions.edit import Edit
 from fv.interventions.editing import edited
 from fv.interventions.generation import Text, generate
 from fv.interventions.positions import Positions
+from fv.interventions.selfcheck_limits import Measurements
 from fv.models.language_model import LanguageModel
 
 
@@ -83,6 +84,6 @@ class EditableModel(LanguageModel):
         return generate(self, prompts, max_new_tokens)
 
 
-def editable(lm: LanguageModel, proof: dict[str, Any]) -> EditableModel:
+def editable(lm: LanguageModel, proof: Measurements) -> EditableModel:
     """Make an editable model of a model and the measurements of its self-check."""
     return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, proof)

@@ -26,6 +26,10 @@ SPAN = re.compile("window|chunk(?!.*feed_forward)")
 """Pattern of names in a configuration that give the tokens of a window or a chunk."""
 
 
+Measurements = dict[str, bool | str | float | dict[str, float] | dict[str, float | None] | None]
+"""Measurements of a self-check by name: a number, one per layer or class of modules, or whether a property holds."""
+
+
 class Limit(NamedTuple):
     """The limit of a measurement: `≤` or `>` a number, or `true`."""
 
@@ -54,6 +58,7 @@ def limits_of(lm: LanguageModel) -> dict[str, Limit]:
         "sum_of_heads_error": close,
         "context_left_without_attention": close,
         "injection_read_back_exactly": same,
+        "mlp_error": close,
         "logits_error": close,
         "sweep_vs_naive": agreeing,
         "answers_vs_naive": agreeing,
