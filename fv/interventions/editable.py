@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import overload
 
+from fv.files import JsonObject
 from fv.interventions.edit import Edit
 from fv.interventions.editing import edited
 from fv.interventions.generation import Text, generate
 from fv.interventions.positions import Positions
-from fv.interventions.selfcheck_limits import Measurements
 from fv.models.language_model import LanguageModel
 
 
@@ -84,6 +84,6 @@ class EditableModel(LanguageModel):
         return generate(self, prompts, max_new_tokens)
 
 
-def editable(lm: LanguageModel, proof: Measurements) -> EditableModel:
+def editable(lm: LanguageModel, proof: JsonObject) -> EditableModel:
     """Make an editable model of a model and the measurements of its self-check."""
     return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, proof)

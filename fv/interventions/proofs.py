@@ -16,7 +16,6 @@ from fv.errors import ArtifactError
 from fv.files import JsonObject, digest_of, read_json, write_json
 from fv.interventions.engines import ENGINE_REVISION
 from fv.interventions.selfcheck import selfcheck
-from fv.interventions.selfcheck_limits import Measurements
 from fv.models.gguf import cache_root
 from fv.models.language_model import LanguageModel, weights_of
 
@@ -24,7 +23,7 @@ PACKAGES = ("function-vectors", "torch", "transformers")
 log = logging.getLogger(__name__)
 
 
-def proof_of(lm: LanguageModel, fresh: bool = False) -> Measurements:
+def proof_of(lm: LanguageModel, fresh: bool = False) -> JsonObject:
     """The measurements of a model's self-check, which is made now unless it was passed before.
 
     Args:
@@ -61,7 +60,7 @@ def _made_from(lm: LanguageModel) -> JsonObject:
     }
 
 
-def _read(path: Path, of: JsonObject) -> Measurements | None:
+def _read(path: Path, of: JsonObject) -> JsonObject | None:
     try:
         kept = read_json(path)
         return kept["measured"] if digest_of(kept["of"]) == digest_of(of) else None

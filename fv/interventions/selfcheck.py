@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fv.errors import EngineError, MemoryLackError, NotFiniteError, SpecError
+from fv.files import JsonObject
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
@@ -22,16 +23,16 @@ from fv.interventions.halving import is_out_of_memory, lack_of_memory
 from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, edit_place, residual_of
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.place import Part, Place
-from fv.interventions.selfcheck_limits import LONGEST, Measurements, spans_of, tolerances_of
+from fv.interventions.selfcheck_limits import LONGEST, spans_of, tolerances_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
-SKIPPED: Measurements = {"skipped": True}
+SKIPPED: JsonObject = {"skipped": True}
 """The record of a self-check that was not made."""
 
 
 @in_engine_pass
-def selfcheck(lm: LanguageModel) -> Measurements:
+def selfcheck(lm: LanguageModel) -> JsonObject:
     """Prove that the spec names the right modules and that edits act there.
 
     Returns:
@@ -62,12 +63,12 @@ class _SelfCheck:
         self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
         self.tolerance, self.engines_tolerance = tolerances_of(lm)
 
-    def run(self) -> Measurements:
+    def run(self) -> JsonObject:
         """Make all checks, each of which returns its measurement."""
         self.logits = self._logits()
         FiniteCheck(self.lm, [self._asked(self.ids)]).edited(self.logits.amax().reshape(1, 1), [None])
         layers = {str(layer): layer for layer in self.layers}
-        report: Measurements = {
+        report: JsonObject = {
             "identity_bit_equal": all(self.identity(layer) for layer in self.layers),
             "zeroed_head_max_change": {key: self.zeroed_head(layer) for key, layer in layers.items()},
             "sum_of_heads_error": {key: self.sum_of_heads(layer) for key, layer in layers.items()},

@@ -26,10 +26,6 @@ SPAN = re.compile("window|chunk(?!.*feed_forward)")
 """Pattern of names in a configuration that give the tokens of a window or a chunk."""
 
 
-Measurements = dict[str, bool | str | float | dict[str, float] | dict[str, float | None] | None]
-"""Measurements of a self-check by name: a number, one per layer or class of modules, or whether a property holds."""
-
-
 class Limit(NamedTuple):
     """The limit of a measurement: `≤` or `>` a number, or `true`."""
 

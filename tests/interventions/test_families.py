@@ -248,9 +248,6 @@ def test_another_module_of_a_block_is_refused_as_its_mlp(family: str) -> None:
 
 def returns_mlp(lm: LanguageModel, name: str, module: nn.Module) -> bool:
     """True if a module may well return the MLP's output: what it is in, its last projection, and what follows it."""
-    path = lm.spec.mlp
-    inside = name.startswith(f"{path}.") and getattr(module, "out_features", getattr(module, "nf", 0)) in (
-        0,
-        lm.d_model,
-    )
+    path, width = lm.spec.mlp, getattr(module, "out_features", getattr(module, "nf", 0))
+    inside = name.startswith(f"{path}.") and width in (0, lm.d_model)
     return inside or path.startswith(name) or "dropout" in name or "post_feedforward" in name

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class HeadValues(Edit):
 
     def _check_values(self, lm: LanguageModel, name: str) -> None:
         """Check that the values are a number, or a tensor with values for all heads or for the named ones."""
-        values: object = self.values
+        values: Any = self.values
         of_named, of_all = (len(self.heads), lm.head_dim), (lm.n_layers, lm.n_heads, lm.head_dim)
         if isinstance(values, int | float) and not isinstance(values, bool):
             return
