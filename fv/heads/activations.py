@@ -1,7 +1,7 @@
 """Means over a relation's prompts: head outputs and residual stream at the last prompt token (spec section 1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class RelationMeans:
     zero_shot: Tensor
     zero_shot_residual: Tensor
     prompts: PromptOutputs | None = None
-    token_class: TokenClass = TokenClass.last
+    token_class: TokenClass = field(default=TokenClass.last, kw_only=True)
 
     def at(self, site: Site) -> Tensor:
         """The mean of the clean prompts at one site: a head's output, (head_dim,), or the residual stream, (d_model,).
@@ -69,8 +69,8 @@ class RelationMeans:
         return self.residual - self.zero_shot_residual
 
 
-MEANS = tuple(field.name for field in fields(RelationMeans) if field.name != "prompts")
-"""Fields of `RelationMeans` that are means."""
+MEANS = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
+"""Fields of `RelationMeans` that are means, in order."""
 
 
 def mean_over_prompts(values: Tensor) -> Tensor:
@@ -94,6 +94,4 @@ def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
 
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
     """Unweighted mean over relations."""
-    return RelationMeans(
-        **{name: mean_of_means([getattr(each, name) for each in means]) for name in MEANS}, prompts=None
-    )
+    return RelationMeans(*(mean_of_means([getattr(each, name) for each in means]) for name in MEANS), prompts=None)
