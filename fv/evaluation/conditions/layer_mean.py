@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fv.evaluation.candidate import Candidate, LayerVectors
+from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import RelationContext
 from fv.evaluation.provider import ConditionProvider
+from fv.vectors.options import LayerVectors
 
 
 @dataclass
@@ -25,6 +26,13 @@ class LayerMean(ConditionProvider):
         first = at.cells[0]
         # Runs of older versions did not measure the means over zero-shot prompts.
         if (difference := at.means.difference) is not None:
-            yield Candidate("layer_mean_added", edit=LayerVectors(difference, first), control_of=("fv",))
-        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), replaces=True)
-        yield Candidate("layer_mean_replaced", edit=replaced, control_of=("fv",))
+            yield Candidate(
+                "layer_mean_added", "zero_shot", LayerVectors(difference, first, at.choices), control_of=("fv",)
+            )
+        shares = [
+            first._replace(layer=layer, alpha=share)
+            for layer in sorted({cell.layer for cell in at.cells})
+            for share in at.shares
+        ]
+        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), shares, replaces=True)
+        yield Candidate("layer_mean_replaced", "zero_shot", replaced, control_of=("fv",))
