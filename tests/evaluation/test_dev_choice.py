@@ -126,10 +126,8 @@ def test_each_kind_of_prompt_has_cells_of_its_own(tiny_llama: LanguageModel) -> 
         found[kind] = [*map(cell_of, choice.best(injected(vectors, [0.25]), kind))]
         unedited = mean_logprob(tiny_llama, prompts, None)
         for vector, cell in zip(vectors, found[kind], strict=True):
-            means = [
-                mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector))
-                for c in weaker_cells(CELLS, [0.25])
-            ]
+            edits = [AddVector(c.layer, c.alpha * vector) for c in weaker_cells(CELLS, [0.25])]
+            means = [mean_logprob(tiny_llama, prompts, edit) for edit in edits]
             got = mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * vector))
             assert got == pytest.approx(max([*means, unedited]), abs=2e-5)
     assert found["zero_shot"] == [*map(cell_of, choice.best(injected(vectors, [0.25])))] != found["corrupted"]
