@@ -124,7 +124,7 @@ def test_a_notebook_chooses_shares_and_strengths_on_dev_trials(
     result.save(tmp_path / "result.npz")
     pd.testing.assert_frame_equal(fv.load_result(tmp_path / "result.npz").trials, result.trials)
     costs = result.tables["injection_cost"].set_index("condition")
-    assert costs.loc["moved", "mean"] > 0
+    assert (costs["mean"] >= 0).all() and costs["mean"]["moved"] > 0
     # With one cell and one vector there are no dev trials, so each condition is run at its default.
     alone = fv.evaluate(tiny_llama, vector, trials, layers=1, controls=["shares"], n_unrelated=0, compute=QUIET)
     alphas = alone.table.set_index("condition")["alpha"]
