@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fv.errors import ArtifactError, FvError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def safe_name(name: str) -> str:
@@ -35,6 +38,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+JsonObject = dict[str, Any]
+"""A JSON object, written to a file or read from one: {key: JSON value}."""
 ABOUT = "about"
 """The key of the JSON value in a safetensors file's metadata."""
 _WRITER = ".written-by-"
@@ -130,7 +135,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
     """Write one JSON value per line; NaN is refused."""
 
     def write(temporary: Path) -> None:
@@ -141,7 +146,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_whole(path, write)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[JsonObject]:
     """Read JSON lines, floats exactly as written.
 
     Raises:
@@ -231,7 +236,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any], about: Any) -> Non
     write_whole(path, lambda temporary: save_file(dict(tensors), temporary, metadata=metadata))
 
 
-def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_safetensors(path: Path, form: str) -> tuple[dict[str, "Tensor"], JsonObject]:
     """Read a file of `write_safetensors`: tensors by name, and the JSON value about them.
 
     Args:

@@ -10,6 +10,8 @@ import pandas as pd
 from fv.display import leading_columns
 from fv.markup import frame
 
+TableRow = dict[str, Any]
+"""Row of a table: {column: value}."""
 Tables = dict[str, pd.DataFrame]
 COLUMNS = "columns"
 MOST_ROWS = 60

@@ -19,6 +19,10 @@ from fv.config.ranges import check_ranges
 from fv.errors import ConfigError, one_of
 from fv.registry import refuse_unknown
 
+Settings = dict[str, Any]
+"""Plain values of settings: {key: value}, with groups of settings as such dictionaries or as dotted keys."""
+SettingsByName = dict[str, Any]
+"""{name of a condition or analysis: its settings, plain values or an object of its class}."""
 _named_later = ContextVar("_named_later", default=False)
 
 
@@ -108,12 +112,12 @@ def with_values(name: str, of: type[G], given: Any) -> G:
     return made
 
 
-def plain(settings: Any) -> dict[str, Any]:
+def plain(settings: Any) -> Settings:
     """Convert a dataclass of settings, and the dataclasses inside it, to plain JSON values."""
     return dataclasses.asdict(settings, dict_factory=_plain)
 
 
-def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _plain(items: list[tuple[str, Any]]) -> Settings:
     return {key: value.value if isinstance(value, Enum) else value for key, value in items}
 
 

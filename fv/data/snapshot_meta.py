@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from pydantic import Field
-
 from fv.data.encoder import HasTokenizer
 from fv.data.strict_model import StrictModel
 from fv.errors import TrialError
@@ -43,18 +41,16 @@ class Collisions(StrictModel):
 class Meta(StrictModel):
     """The source of the trials, and the settings that they were sampled with.
 
-    `corruption` is the requested one; null in a snapshot from before there was a choice, where one repeated output
-    among the demonstrations made all of a prompt's outputs come from the relation. `hold_out` says what fit prompts
-    hide of an eval query. `clusters` has the cluster of each relation that has one: relations about the same words,
-    which are not independent cases, share a cluster.
+    `corruption` is the requested one. `hold_out` says what fit prompts hide of an eval query. `clusters` has the
+    cluster of each relation that has one: relations about the same words, which are not independent cases, share one.
     """
 
     schema_version: Literal[1]
     seed: int
     n_demos: int
     split_policy: Literal["held_out", "shared"]
-    hold_out: Literal["queries", "outputs"] = "queries"
-    corruption: Literal["derange", "permute"] | None = None
+    hold_out: Literal["queries", "outputs"]
+    corruption: Literal["derange", "permute"]
     add_special_tokens: bool
     template: dict[str, str]
     tokenizer: dict[str, str]
@@ -67,11 +63,7 @@ class Meta(StrictModel):
     one_to_many: dict[str, int]
     first_token_collisions: dict[str, Collisions]
     replayed_from: SourceFile | None
-    clusters: dict[str, str] = Field(default={})
-
-    def cluster_of(self, q_id: str) -> str:
-        """The cluster of a relation; a relation without one is its own cluster."""
-        return self.clusters.get(q_id, q_id)
+    clusters: dict[str, str]
 
     def refuse_other_tokenizer(self, lm: HasTokenizer) -> None:
         """Refuse a model whose tokenizer is another than that of these trials.

@@ -125,9 +125,9 @@ class EvalSummary(BaseModel):
     chosen: list[Row]
     rows: list[Row]
     matrix: dict[str, dict[str, list[Row]]]
-    alpha_unit: str = ""
-    eval_split: str = ""
-    warnings: list[str] = []
+    alpha_unit: str
+    eval_split: str
+    warnings: list[str]
     headline: list[Row] = []
     relations: list[Row] = []
     held_out: list[ConditionMeans] = []

@@ -54,21 +54,21 @@ def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig
     return summary.merge(wide[ends].reset_index(), on=CELL)
 
 
-def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor | None]) -> pd.DataFrame:
+def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor]) -> pd.DataFrame:
     """Add to cells `relative_norm`: the vector's norm, before alpha, divided by the residual stream's mean norm.
 
     Args:
         table: rows with `eval_qid`, `layer` and `norm`.
-        residual_norms: {q_id: mean norm after each block at the last token of its zero-shot fit prompts, (n_layers,);
-            None if it was not measured}.
+        residual_norms: {q_id: mean norm after each block at the last token of its zero-shot fit prompts, (n_layers,)};
+            a relation that is missing here has no relative norms.
     """
-    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items() if norm is not None}
+    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items()}
     cells = zip(table["eval_qid"], table["layer"], table["norm"], strict=True)
     return table.assign(relative_norm=[norm / known[q][layer] if q in known else np.nan for q, layer, norm in cells])
 
 
 def summary_json(
-    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int
 ) -> dict[str, Any]:
     """Content of `eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells sorted, and `chosen`.
 
@@ -95,7 +95,7 @@ def summary_json(
 
 
 def chosen_cells(
-    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
     """Chosen cell of each (fv, eval_qid) (`choose_cells`), with its summary over the test trials."""
     chosen = choose_cells(rows)

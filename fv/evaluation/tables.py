@@ -172,6 +172,4 @@ def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, se
 
 def where_of(trials: pd.DataFrame) -> pd.DataFrame:
     """Each condition and draw in trial rows, with the columns `WHERE`."""
-    # Rows of older versions have no column of refits.
-    known = trials if "refit_of" in trials else trials.assign(refit_of="")
-    return known.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})
+    return trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})

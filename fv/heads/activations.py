@@ -1,7 +1,7 @@
 """Means over a relation's prompts: head outputs and residual stream at the last prompt token (spec section 1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -28,8 +28,6 @@ class PromptOutputs:
 class RelationMeans:
     """Means over a relation's fit prompts, at one class of tokens: the last one.
 
-    Every attribute but the first three is None in runs that did not measure it.
-
     Attributes:
         clean: mean head outputs over the clean prompts, (n_layers, n_heads, head_dim).
         corrupted: mean head outputs over the corrupted prompts, (n_layers, n_heads, head_dim).
@@ -45,9 +43,9 @@ class RelationMeans:
     clean: Tensor
     corrupted: Tensor
     residual: Tensor
-    residual_norm: Tensor | None = None
-    zero_shot: Tensor | None = None
-    zero_shot_residual: Tensor | None = None
+    residual_norm: Tensor
+    zero_shot: Tensor
+    zero_shot_residual: Tensor
     prompts: PromptOutputs | None = None
     token_class: TokenClass = TokenClass.last
 
@@ -66,9 +64,13 @@ class RelationMeans:
         return values[place]
 
     @property
-    def difference(self) -> Tensor | None:
+    def difference(self) -> Tensor:
         """Mean residual stream of the clean prompts minus that of the zero-shot prompts, (n_layers, d_model)."""
-        return None if self.zero_shot_residual is None else self.residual - self.zero_shot_residual
+        return self.residual - self.zero_shot_residual
+
+
+MEANS = tuple(field.name for field in fields(RelationMeans) if field.name != "prompts")
+"""Fields of `RelationMeans` that are means."""
 
 
 def mean_over_prompts(values: Tensor) -> Tensor:
@@ -91,14 +93,7 @@ def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
 
 
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
-    """Unweighted mean over relations; an attribute that one relation lacks is None."""
-
-    def mean_of(name: str) -> Tensor | None:
-        found = [value for each in means if (value := getattr(each, name)) is not None]
-        return mean_of_means(found) if len(found) == len(means) else None
-
-    clean, corrupted, residual = (
-        mean_of_means([getattr(each, name) for each in means]) for name in ("clean", "corrupted", "residual")
+    """Unweighted mean over relations."""
+    return RelationMeans(
+        **{name: mean_of_means([getattr(each, name) for each in means]) for name in MEANS}, prompts=None
     )
-    norm, zero_shot, zero_shot_residual = map(mean_of, ("residual_norm", "zero_shot", "zero_shot_residual"))
-    return RelationMeans(clean, corrupted, residual, norm, zero_shot, zero_shot_residual)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fv.errors import ModelError, SpecError
+from fv.files import JsonObject
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 from fv.models.token_ids import token_ids
@@ -49,7 +50,7 @@ class LanguageModel:
     spec: ModelSpec
     name: str
     fingerprint: dict[str, str]
-    selfcheck: dict[str, Any] = field(default_factory=dict)
+    selfcheck: JsonObject = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape = f"{self.n_layers} layers x {self.n_heads} heads, d_model {self.d_model}"
@@ -70,6 +71,20 @@ class LanguageModel:
     def out_projs(self) -> list[nn.Module]:
         """The attention output projection of each block."""
         return [self._module(block, self.spec.out_proj) for block in self.blocks]
+
+    @cached_property
+    def mlps(self) -> list[nn.Module]:
+        """The module of each block whose output is that of its MLP.
+
+        Raises:
+            SpecError: the spec names none.
+        """
+        if not self.spec.mlp:
+            raise SpecError(
+                f"The spec {self.spec.name} names no module (mlp) whose output is that of a block's MLP, so MLPs of "
+                f"{self.name} cannot be edited: edit the residual stream, the attention or its heads."
+            )
+        return [self._module(block, self.spec.mlp) for block in self.blocks]
 
     @cached_property
     def final_norm(self) -> nn.Module:

@@ -12,7 +12,7 @@ from fv.heads.activations import mean_of_means
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_table
 from fv.heads.ranking import Ranking, VectorHeads, describe_heads, rank_heads, top_heads
-from fv.heads.stability import effects_of, stability_report
+from fv.heads.stability import StabilityReport, effects_of, stability_report
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.function_vector import vector_by_layer, vector_of_heads
@@ -112,7 +112,7 @@ class StabilityReports(NamedTuple):
             `inclusion`, the probability that the head is among the top k.
     """
 
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, StabilityReport]
     heads: pd.DataFrame
 
 

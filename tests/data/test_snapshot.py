@@ -53,14 +53,6 @@ def test_the_snapshot_of_a_released_run_is_written_again_with_the_same_bytes(tmp
     assert (tmp_path / "again.json").read_bytes() == released.read_bytes()
 
 
-def test_a_snapshot_from_before_the_choice_of_corruption_is_read(written: Path, tmp_path: Path) -> None:
-    value = json.loads(written.read_text(encoding="utf-8"))
-    assert value["meta"].pop("corruption") == "derange"
-    old = tmp_path / "old.json"
-    old.write_text(json.dumps(value), encoding="utf-8")
-    assert read_snapshot(old).meta.corruption is None
-
-
 def test_a_relations_trials_come_by_split_in_order(snapshot: Snapshot) -> None:
     assert snapshot.qids == ["antonym", "country_capital", "verb_past"]
     assert [t.trial_id for t in snapshot.of("antonym", "eval")] == ["antonym:eval:0000", "antonym:eval:0001"]

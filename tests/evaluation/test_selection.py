@@ -53,6 +53,8 @@ def snapshot_of(*trials: Trial) -> Snapshot:
         seed=0,
         n_demos=1,
         split_policy="held_out",
+        hold_out="queries",
+        corruption="derange",
         add_special_tokens=False,
         template={},
         tokenizer={},
@@ -65,6 +67,7 @@ def snapshot_of(*trials: Trial) -> Snapshot:
         one_to_many={},
         first_token_collisions={},
         replayed_from=None,
+        clusters={},
     )
     return Snapshot(meta=meta, trials=list(trials))
 

@@ -23,8 +23,6 @@ class LayerMean(ConditionProvider):
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
         first = at.cells[0]
-        # Runs of older versions did not measure the means over zero-shot prompts.
-        if (difference := at.means.difference) is not None:
-            yield Candidate("layer_mean_added", edit=LayerVectors(difference, first), control_of=("fv",))
+        yield Candidate("layer_mean_added", edit=LayerVectors(at.means.difference, first), control_of=("fv",))
         replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), replaces=True)
         yield Candidate("layer_mean_replaced", edit=replaced, control_of=("fv",))
