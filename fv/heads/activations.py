@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class RelationMeans:
         zero_shot: mean head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
         zero_shot_residual: mean residual stream after each block over the zero-shot prompts, (n_layers, d_model).
         prompts: the head outputs that `clean` and `corrupted` average; None for a mean over relations.
-        token_class: the tokens at which they were read.
+        token_class: the tokens at which all of them are read.
     """
 
     clean: Tensor
@@ -47,7 +48,7 @@ class RelationMeans:
     zero_shot: Tensor
     zero_shot_residual: Tensor
     prompts: PromptOutputs | None = None
-    token_class: TokenClass = TokenClass.last
+    token_class: ClassVar[TokenClass] = TokenClass.last
 
     def at(self, site: Site) -> Tensor:
         """The mean of the clean prompts at one site: a head's output, (head_dim,), or the residual stream, (d_model,).

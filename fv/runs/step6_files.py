@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypedDict
 import pandas as pd
 
 from fv.config import EvalScopeConfig, InjectionConfig
-from fv.data.snapshot import QidCounts, Snapshot
+from fv.data.snapshot import Snapshot
+from fv.data.snapshot_meta import QidCounts
 from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.summary import records
