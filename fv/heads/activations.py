@@ -37,7 +37,7 @@ class RelationMeans:
         zero_shot: mean head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
         zero_shot_residual: mean residual stream after each block over the zero-shot prompts, (n_layers, d_model).
         prompts: the head outputs that `clean` and `corrupted` average; None for a mean over relations.
-        token_class: the tokens at which they were read.
+        token_class: the tokens at which all of them are read.
     """
 
     clean: Tensor
