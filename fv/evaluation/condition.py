@@ -27,7 +27,7 @@ class Condition:
         draw: number of the random draw, if there are several.
         cell: layer and alpha of an injection; None without one.
         norm: norm of the injected vector, before alpha.
-        relative_norm: this norm divided by the residual stream's at the layer; None if that was not measured.
+        relative_norm: this norm divided by the residual stream's at the layer; None without effects.
         of: the other relation that it is made from.
         compared_with: the vector whose controls a vector is compared with.
         all_draws: whether all possible draws are run.
@@ -60,7 +60,7 @@ class Stream:
     """Residual stream of a relation's zero-shot prompts; strengths of injections are relative to it.
 
     Attributes:
-        norm: its mean norm after each block, (n_layers,); None if it was not measured.
+        norm: its mean norm after each block, (n_layers,); None without effects.
         is_unit: whether this norm is the unit of alpha (`AlphaUnit.residual`).
     """
 
