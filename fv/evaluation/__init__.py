@@ -3,17 +3,23 @@
 This module exports the names for adding conditions, which need no torch. Import all others from their own modules.
 """
 
-from fv.evaluation.candidate import Candidate, Injected, LayerVectors
+from fv.evaluation.candidate import Candidate
 from fv.evaluation.conditions import condition_providers, only, providers_of
 from fv.evaluation.context import RelationContext, VectorContext
 from fv.evaluation.provider import ConditionProvider
+from fv.vectors.options import Fixed, Injected, LayerEdits, LayerVectors, Option, Options, Scaled
 
 __all__ = [
     "Candidate",
     "ConditionProvider",
+    "Fixed",
     "Injected",
+    "LayerEdits",
     "LayerVectors",
+    "Option",
+    "Options",
     "RelationContext",
+    "Scaled",
     "VectorContext",
     "condition_providers",
     "only",

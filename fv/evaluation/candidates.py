@@ -16,14 +16,15 @@ from fv.config import AlphaUnit, ControlCell
 from fv.config.evaluation import EvaluationConfig
 from fv.data.prompt_kinds import CLEAN, ZERO_SHOT
 from fv.errors import ConfigError
-from fv.evaluation.candidate import UNEDITED, Candidate, Injected
-from fv.evaluation.condition import Stream
+from fv.evaluation.candidate import UNEDITED, Candidate
 from fv.evaluation.conditions import ConditionProvider, providers_of
 from fv.evaluation.context import RelationContext, VectorContext
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
+from fv.vectors.options import Injected
+from fv.vectors.stream import Stream
 from fv.vectors.vector import Vector
 from fv.vectors.vector_heads import heads_of_vector, vector_of
 
@@ -84,7 +85,7 @@ class CandidatesOfRelations:
             ConfigError: two conditions have the same name.
         """
         means = self.effects.means_of(q_id) if self.effects else None
-        relation = RelationContext(self.lm, q_id, self.cells, self.seed, means)
+        relation = RelationContext(self.lm, q_id, self.cells, self.seed, means, self.evaluation.controls.weaker)
         own: list[Candidate] = []
         of_others: list[Candidate] = []
         for provider in self.providers.values():
@@ -131,8 +132,8 @@ class CandidatesOfRelations:
 
 def _injected(vector: Vector, cell: Cell, compared: Vector) -> Candidate:
     """Condition `fv`: a vector at its cell, compared with the controls of `compared`, itself or another vector."""
-    edit = Injected(vector.values, cell)
-    return Candidate("fv", ZERO_SHOT, edit, vector.name, compared_with=compared.name, minus=("few_shot",))
+    options = Injected(vector.values, cell)
+    return Candidate("fv", ZERO_SHOT, options, vector.name, compared_with=compared.name, minus=("few_shot",))
 
 
 def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> list[Candidate]:

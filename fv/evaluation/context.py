@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fv.data.prompt_kinds import ZERO_SHOT
 from fv.errors import ConfigError
-from fv.evaluation.candidate import At, Candidate, Injected
+from fv.evaluation.candidate import Candidate
+from fv.vectors.options import Injected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,7 @@ class RelationContext:
         cells: all cells of the grid, by layer then alpha.
         seed: seed of every draw.
         measured_means: means over the relation's fit prompts; None if effects were not measured.
+        weaker: shares of the weakest alpha, and of a full replacement, that controls and baselines may choose, too.
     """
 
     lm: LanguageModel
@@ -38,6 +41,19 @@ class RelationContext:
     cells: Sequence[Cell]
     seed: int
     measured_means: RelationMeans | None
+    weaker: Sequence[float] = ()
+
+    @cached_property
+    def choices(self) -> Sequence[Cell]:
+        """Cells that controls and baselines choose among: the grid's and weaker ones, by layer then alpha."""
+        from fv.evaluation.cells import weaker_cells
+
+        return weaker_cells(self.cells, self.weaker)
+
+    @property
+    def shares(self) -> Sequence[float]:
+        """Shares of an edit that baselines choose among: the whole and weaker ones, in order."""
+        return sorted({1.0, *self.weaker})
 
     @property
     def means(self) -> RelationMeans:
@@ -90,16 +106,16 @@ class VectorContext:
 
         Arguments as in `Candidate`.
         """
-        edit = Injected(self.vector.values, self.cell, self._at_own)
-        return Candidate(name, prompt, edit, self.vector.name, minus=minus)
+        options = Injected(self.vector.values, self.cell, self._choices)
+        return Candidate(name, prompt, options, self.vector.name, minus=minus)
 
     def refit(self, name: str, values: Tensor, draw: int, refit_of: str) -> Candidate:
         """Make the condition `name`: a refit, (d_model,), injected at the cell of the condition `refit_of`.
 
         The spread of all refits (numbered by `draw`) widens the intervals of `refit_of`.
         """
-        edit = Injected(values, self.cell, At.refitted)
-        return Candidate(name, ZERO_SHOT, edit, self.vector.name, draw, all_draws=False, refit_of=refit_of)
+        options = Injected(values, self.cell)
+        return Candidate(name, ZERO_SHOT, options, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
         self, name: str, values: Tensor, draw: int = 0, of: str | None = None, all_draws: bool = True
@@ -113,9 +129,9 @@ class VectorContext:
         """
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
-        edit, fv = Injected(values, self.cell, self._at_own), self.vector.name
-        return Candidate(name, ZERO_SHOT, edit, fv, draw, of, all_draws=all_draws, control_of=("fv",))
+        options, fv = Injected(values, self.cell, self._choices), self.vector.name
+        return Candidate(name, ZERO_SHOT, options, fv, draw, of, all_draws=all_draws, control_of=("fv",))
 
     @property
-    def _at_own(self) -> At:
-        return At.own if self.controls_choose else At.given
+    def _choices(self) -> Sequence[Cell]:
+        return self.relation.choices if self.controls_choose else ()

@@ -8,7 +8,7 @@ import pandas as pd
 from fv.data.prompt_kinds import ZERO_SHOT
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
-from fv.evaluation.condition import Condition, recorded_cells, settled
+from fv.evaluation.condition import Condition, recorded_options, settled
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -29,7 +29,7 @@ def encoded_alike(lm: LanguageModel, texts: Sequence[str], add_special_tokens: b
 def conditions_as_run(
     of_relations: CandidatesOfRelations, q_id: str, vectors: Sequence[Vector], trials: pd.DataFrame
 ) -> list[list[Condition]]:
-    """Conditions that edit a relation's zero-shot prompt, at the cells of their run on its test trials.
+    """Conditions that edit a relation's zero-shot prompt, with the options of their run on its test trials.
 
     Args:
         of_relations: maker of the conditions.
@@ -47,13 +47,13 @@ def conditions_as_run(
     stream, found = of_relations.stream(q_id), []
     for candidates in of_relations.of(q_id, chosen):
         edited = costing(candidates)
-        found.append(settled(edited, recorded_cells(edited, rows), stream))
+        found.append(settled(edited, recorded_options(edited, rows), stream))
     return found
 
 
 def costing(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Select the candidates whose cost is measured: all that edit the zero-shot prompt, except refits."""
-    return [one for one in candidates if one.prompt == ZERO_SHOT and one.edit is not None and not one.refit_of]
+    return [one for one in candidates if one.prompt == ZERO_SHOT and one.options.is_edit and not one.refit_of]
 
 
 def injection_cost(

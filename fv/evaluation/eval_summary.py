@@ -1,8 +1,8 @@
 """The summary of an evaluation, `eval_summary.json` (spec section 4)."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, JsonValue
+
+from fv.files import JsonObject
 
 Number = int | float | None
 """A number, or null where there is none."""
@@ -133,6 +133,6 @@ class EvalSummary(BaseModel):
     held_out: list[ConditionMeans] = []
     contrasts: list[Contrast] = []
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The file's content."""
         return self.model_dump(mode="json", exclude_unset=True)

@@ -1,7 +1,7 @@
 """Runs of the chosen cells on the test trials, with controls, ablations and baselines.
 
 Each relation has up to two units: the conditions that depend on this relation alone, and those that depend on other
-relations as well (`fv.evaluation.candidates`). A unit is stored under the digest of all its edits, prompts and cells,
+relations as well (`fv.evaluation.candidates`). A unit is stored under the digest of all its options and prompts,
 so it does not depend on the run's name or on anything else in the run.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from fv.data.snapshot import Snapshot
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
-from fv.evaluation.condition import Stream, best_cells, settled
+from fv.evaluation.condition import settled
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.questions import RelationPrompts
 from fv.evaluation.tables import rated
@@ -24,6 +24,7 @@ from fv.interventions.answers import score_answers, score_columns
 from fv.interventions.engine import Cell, Engine
 from fv.progress import Advance
 from fv.tables import Tables, arrays_of, stacked, tables_of
+from fv.vectors.stream import Stream
 from fv.vectors.vector import Vector
 from fv.work.flow import Flow, Job, Stage, Unit
 from fv.work.store import Arrays, UnitName
@@ -55,7 +56,7 @@ class _Relation:
         prompts: the prompts of its trials.
         parts: {`own` or `of_others`: the candidates}; a part without candidates is left out.
         stream: its residual stream.
-        choice: the choice of cells on its dev trials; None if it has none.
+        choice: the choice of options on its dev trials; None if it has none.
     """
 
     prompts: RelationPrompts
@@ -106,7 +107,7 @@ class HeldOutRun:
         return _Relation(prompts, parts, stream, self._choice(prompts, stream))
 
     def _job(self, relation: "_Relation") -> Job:
-        """Job of a relation's units, which share prompts with each other and with the choice of cells."""
+        """Job of a relation's units, which share prompts with each other and with the choice of options."""
         parts = [*relation.parts.items()]
         q_id, n_test = relation.prompts.questions.q_id, len(relation.prompts.trials)
 
@@ -132,19 +133,18 @@ class HeldOutRun:
         prompts, choice, stream = relation.prompts, relation.choice, relation.stream
         kinds = sorted({candidate.prompt for candidate in candidates})
         # A unit depends only on the dev prompts of the kinds in which its own candidates choose.
-        on = {kind: [[p.token_ids, p.target] for p in choice.prompts[kind]] for kind in kinds} if choice else {}
-        chooses = [[*map(list, choice.grid)], list(choice.weaker), on] if choice else None
+        on = {kind: [[p.token_ids, p.target] for p in choice.prompts[kind]] for kind in kinds} if choice else None
         norm = None if stream.norm is None else stream.norm.tolist()
         return [
             [candidate.content for candidate in candidates],
             {kind: [[p.token_ids, p.answer, p.wrong] for p in prompts.test[kind]] for kind in kinds},
-            [prompts.questions.ending, chooses, norm, stream.is_unit],
+            [prompts.questions.ending, on, norm, stream.is_unit],
         ]
 
     def _run_unit(self, relation: "_Relation", candidates: Sequence[Candidate], advance: Advance) -> Tables:
-        """Score the candidates, each at the cell that is chosen for it."""
+        """Score the candidates, each with the option that is chosen for it."""
         prompts, choice, stream = relation.prompts, relation.choice, relation.stream
-        conditions = settled(candidates, best_cells(candidates, choice) if choice else {}, stream)
+        conditions = settled(candidates, choice.of(candidates) if choice else {}, stream)
         q_id = prompts.questions.q_id
         n, scored = len(prompts.trials), dict[int, dict[str, np.ndarray]]()
         for kind in dict.fromkeys(candidate.prompt for candidate in candidates):
@@ -160,10 +160,7 @@ class HeldOutRun:
         return {"scores": stacked(shared, [scored[i] for i in range(len(candidates))])}
 
     def _choice(self, prompts: RelationPrompts, stream: Stream) -> DevChoice | None:
-        if not prompts.n_dev:
-            return None
-        weaker = self.candidates.evaluation.controls.weaker
-        return DevChoice(self.engine, prompts.dev, self.candidates.cells, weaker, stream.unit)
+        return DevChoice(self.engine, prompts.dev, stream) if prompts.n_dev else None
 
     def _chosen_vectors(self, q_id: str) -> list[tuple[Vector, Cell]]:
         here = self.chosen[self.chosen["eval_qid"] == q_id]

@@ -25,6 +25,7 @@ from fv.evaluation.selection import DEV, TEST
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.tables import TableRow
 
 
 class RelationQuestions:
@@ -159,7 +160,7 @@ class RelationPrompts:
         """Number of dev trials."""
         return len(self.dev[ZERO_SHOT])
 
-    def denominators(self, rows: pd.DataFrame) -> dict[str, Any]:
+    def denominators(self, rows: pd.DataFrame) -> TableRow:
         """Counts and chance levels that put the relation's numbers into proportion, as columns.
 
         Args:

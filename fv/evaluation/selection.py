@@ -13,8 +13,8 @@ from fv.data.kin_groups import kin_groups
 from fv.data.snapshot import Snapshot
 from fv.data.trial import Trial
 from fv.errors import DevTrialsError
-from fv.interventions.engine import Cell
 from fv.seeding import generator_for
+from fv.vectors.options import Option, Options
 
 DEV, TEST = "dev", "test"
 CHOICE = ["fv", "eval_qid"]
@@ -103,16 +103,16 @@ def best_of(means: Sequence[float] | np.ndarray) -> int:
     return int(np.argmax(means))
 
 
-def best_cell(cells: Sequence[Cell], means: Sequence[float], unedited: float) -> Cell:
-    """Cell with the highest mean, ties to the earlier cell; alpha 0 if none is better than no injection.
+def best_option(options: Options, means: Sequence[float], unedited: float) -> Option:
+    """Choice with the highest mean, ties to the earlier one; `options.without` if none is better than no edit.
 
     Args:
-        cells: n_cells cells, by layer then alpha.
-        means: mean log p on dev trials at each cell, (n_cells,).
-        unedited: mean log p on dev trials without an injection.
+        options: options with n choices, 1 or more.
+        means: mean log p on dev trials of each choice, (n,).
+        unedited: mean log p on dev trials without an edit.
     """
-    best = best_of(means)
-    return cells[best] if means[best] > unedited else Cell(cells[0].layer, 0.0)
+    best, without = best_of(means), options.without
+    return options.choices[best] if without is None or means[best] > unedited else without
 
 
 def is_chosen(rows: pd.DataFrame, chosen: pd.DataFrame) -> np.ndarray:

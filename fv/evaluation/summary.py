@@ -1,7 +1,6 @@
 """Summary of trial rows: means with intervals, the matrix, the chosen cells (spec section 2)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from fv.config import StatsConfig
 from fv.evaluation.selection import TEST, choose_cells, is_chosen
 from fv.evaluation.tables import ALL
 from fv.evaluation.trial_rows import CELL, KINDS, METRICS, sort_trials
+from fv.files import JsonObject
 from fv.statistics.grouped import grouped_means
 
 HELD_OUT = {"mean_delta_logprob": "delta_logprob", "accuracy_delta": "delta_top1", "mean_delta_p": "delta_p"}
@@ -67,9 +67,7 @@ def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor
     return table.assign(relative_norm=[norm / known[q][layer] if q in known else np.nan for q, layer, norm in cells])
 
 
-def summary_json(
-    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int
-) -> dict[str, Any]:
+def summary_json(rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int) -> JsonObject:
     """Content of `eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells sorted, and `chosen`.
 
     `rows` cover all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with its
@@ -77,7 +75,7 @@ def summary_json(
     grid give the same summary.
     """
     summary = with_relative_norms(with_intervals(summarise(rows), rows, stats, seed), residual_norms)
-    matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    matrix: dict[str, dict[str, list[JsonObject]]] = {}
     for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
         matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
     return {
@@ -122,7 +120,7 @@ def with_held_out_intervals(chosen: pd.DataFrame, means: pd.DataFrame) -> pd.Dat
     return found
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame) -> list[JsonObject]:
     """Convert a table's rows to JSON objects, missing values to null."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")

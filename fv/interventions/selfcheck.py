@@ -189,24 +189,24 @@ class _SelfCheck:
         return error
 
     def mlp(self) -> float | None:
-        """Check that a block without its attention adds what its MLP's module returns: nothing for zeros, and the
-        opposite for the opposite, which no MLP does with its input. None without such a module.
+        """Check that a block without its attention adds what its MLP's module returns: the opposite for the opposite,
+        which no MLP does with its input. None without such a module.
         """
         if not self.lm.spec.mlp:
             return None
         errors = []
         for layer in self.layers:
-            none, one, opposite = (self._added_with_mlp(layer, factor) for factor in (0.0, 1.0, -1.0))
-            error = torch.maximum(none.abs(), (one + opposite).abs()).max() / one.abs().max()
+            none, one, opposite = (self._block_with_mlp(layer, factor) for factor in (0.0, 1.0, -1.0))
+            error = (one + opposite - 2 * none).abs().max() / (one - none).abs().max()
             errors.append(float(error))
             if not errors[-1] <= self.tolerance:
                 path = Place(layer, Part.mlp).path(self.lm)
                 raise self.refused(path, f"a block adds its output only up to {errors[-1]:.2g}")
         return max(errors)
 
-    def _added_with_mlp(self, layer: int, factor: float) -> Tensor:
-        """The part that a block adds to the last token, (d_model,), with its attention at zero and its MLP at a vector
-        times `factor`."""
+    def _block_with_mlp(self, layer: int, factor: float) -> Tensor:
+        """The last token's output of a block, (d_model,), with its attention at zero and its MLP at `factor` times a
+        vector."""
         lm = self.lm
         vector = factor * torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
 
@@ -218,9 +218,7 @@ class _SelfCheck:
             stack.enter_context(edit_place(lm, Place(layer, Part.mlp), replaced))
             calls = stack.enter_context(_recorded(lm.blocks[layer]))
             self._logits()
-        (inputs, output) = calls[0]
-        after = residual_of(output, lm.spec.blocks, lm.spec.tuple_output)
-        return (after - inputs[0])[0, -1]
+        return residual_of(calls[0][1], lm.spec.blocks, lm.spec.tuple_output)[0, -1]
 
     def readout(self) -> float:
         """Check that final norm, unembedding and scaling turn the last residual stream into the model's logits."""

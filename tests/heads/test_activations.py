@@ -108,7 +108,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_means_are_read_at_a_site() -> None:
     heads, stream = torch.arange(24.0).view(2, 3, 4), torch.arange(10.0).view(2, 5)
-    means = RelationMeans(heads, -heads, stream)
+    means = RelationMeans(heads, -heads, stream, stream[:, 0], heads, stream)
     assert means.at(Site(layer=1, head=2)).tolist() == heads[1, 2].tolist()
     assert means.at(Site(layer=1)).tolist() == stream[1].tolist()
     with pytest.raises(ConfigError, match="read at last tokens, and Site"):

@@ -10,6 +10,7 @@ from fv.data.prompt_kinds import CLEAN
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
+from fv.vectors.options import Fixed
 
 
 @dataclass
@@ -32,9 +33,9 @@ class AblatedHeads(ConditionProvider):
         if (made_of := at.heads) is None:
             return
         corrupted, fv = at.relation.means.corrupted, at.vector.name
-        top, minus = SetHeads(made_of.heads, corrupted), ("ablated_random_heads", "few_shot")
+        top, minus = Fixed(SetHeads(made_of.heads, corrupted)), ("ablated_random_heads", "few_shot")
         yield Candidate("ablated_top_heads", CLEAN, top, fv, minus=minus)
         sets, all_draws = random_head_sets(at.vector, made_of, self.draws, at.seed)
         for draw, heads in enumerate(sets):
-            random = SetHeads(heads, corrupted)
+            random = Fixed(SetHeads(heads, corrupted))
             yield Candidate("ablated_random_heads", CLEAN, random, fv, draw, all_draws=all_draws)

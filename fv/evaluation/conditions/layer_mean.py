@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fv.evaluation.candidate import Candidate, LayerVectors
+from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import RelationContext
 from fv.evaluation.provider import ConditionProvider
+from fv.vectors.options import LayerVectors
 
 
 @dataclass
@@ -22,7 +23,9 @@ class LayerMean(ConditionProvider):
     needs_effects: ClassVar[bool] = True
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
-        first = at.cells[0]
-        yield Candidate("layer_mean_added", edit=LayerVectors(at.means.difference, first), control_of=("fv",))
-        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), replaces=True)
-        yield Candidate("layer_mean_replaced", edit=replaced, control_of=("fv",))
+        first, layers = at.cells[0], sorted({cell.layer for cell in at.cells})
+        added = LayerVectors(at.means.difference, first, at.choices)
+        yield Candidate("layer_mean_added", options=added, control_of=("fv",))
+        parts = [first._replace(layer=layer, alpha=share) for layer in layers for share in at.shares]
+        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), parts, replaces=True)
+        yield Candidate("layer_mean_replaced", options=replaced, control_of=("fv",))
