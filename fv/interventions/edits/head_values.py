@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,12 +48,12 @@ class HeadValues(Edit):
 
     def _check_values(self, lm: LanguageModel, name: str) -> None:
         """Check that the values are a number, or a tensor with values for all heads or for the named ones."""
-        values: Any = self.values
+        values = self.values
         of_named, of_all = (len(self.heads), lm.head_dim), (lm.n_layers, lm.n_heads, lm.head_dim)
         if isinstance(values, int | float) and not isinstance(values, bool):
             return
         check_floating(f"{name}.values", values)
-        shape = tuple(values.shape)
+        shape = tuple(torch.as_tensor(values).shape)
         if shape not in ((), of_named, of_all):
             raise ConfigError(
                 f"{name}.values has the shape {shape}, where a number is due, or {of_named}, one for each of the heads "
