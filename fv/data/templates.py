@@ -51,8 +51,8 @@ def pieces_of(template: TemplateConfig, demos: Sequence[Pair], query: str) -> li
     """The pieces of a prompt's text, none of them empty: joined, they are the result of `render`.
 
     Example:
-        >>> pieces_of(TemplateConfig(demo="{exA}>{exB};", query="{exA}>"), [Pair("a", "b")], "c")[2:]
-        [Piece(<TokenClass.demo_output: 'demo_output'>, 'b'), ...]
+        >>> [piece.text for piece in pieces_of(TemplateConfig(), [], "hot")]
+        ['Q: ', 'hot', '\\nA:']
     """
     shown = (_pieces(template.demo, pair, _DEMO, TokenClass.delimiter) for pair in demos)
     asked = _pieces(template.query, Pair(query, ""), _QUERY, TokenClass.template)

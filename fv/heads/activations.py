@@ -1,6 +1,6 @@
 """Means over a relation's prompts: head outputs and residual stream at the last prompt token (spec section 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +37,7 @@ class RelationMeans:
         zero_shot: mean head outputs over the zero-shot prompts, (n_layers, n_heads, head_dim).
         zero_shot_residual: mean residual stream after each block over the zero-shot prompts, (n_layers, d_model).
         prompts: the head outputs that `clean` and `corrupted` average; None for a mean over relations.
-        token_class: the tokens at which they were read.
+        token_class: the tokens at which all of them are read.
     """
 
     clean: Tensor
@@ -48,6 +48,12 @@ class RelationMeans:
     zero_shot_residual: Tensor
     prompts: PromptOutputs | None = None
     token_class: TokenClass = field(default=TokenClass.last, kw_only=True)
+
+    @classmethod
+    def of(cls, means: Iterable[Tensor], prompts: PromptOutputs | None = None) -> "RelationMeans":
+        """Build it from its means, in the order of `MEANS`."""
+        clean, corrupted, residual, norm, zero_shot, zero_shot_residual = means
+        return cls(clean, corrupted, residual, norm, zero_shot, zero_shot_residual, prompts)
 
     def at(self, site: Site) -> Tensor:
         """The mean of the clean prompts at one site: a head's output, (head_dim,), or the residual stream, (d_model,).
@@ -94,4 +100,4 @@ def weighted_mean(values: Tensor, weights: np.ndarray) -> Tensor:
 
 def mean_of_relations(means: Sequence[RelationMeans]) -> RelationMeans:
     """Unweighted mean over relations."""
-    return RelationMeans(*(mean_of_means([getattr(each, name) for each in means]) for name in MEANS), prompts=None)
+    return RelationMeans.of(mean_of_means([getattr(each, name) for each in means]) for name in MEANS)

@@ -59,7 +59,7 @@ def _effects(tensors: dict[str, Tensor], about: JsonObject) -> Effects:
         effects[q_id] = TrialEffects.read(logprob, p, tensors[f"{number}.{QUERY}"].numpy())
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
         of_prompts = PromptOutputs(*outputs) if outputs else None
-        means[q_id] = RelationMeans(*(tensors[f"{number}.{name}"] for name in MEANS), prompts=of_prompts)
+        means[q_id] = RelationMeans.of((tensors[f"{number}.{name}"] for name in MEANS), of_prompts)
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
     screen = _screen(tensors, about) if about["screen"] else None

@@ -63,7 +63,7 @@ def vector(tmp_path: Path) -> Path:
 def effects(tmp_path: Path) -> Path:
     path, shape = tmp_path / "e.safetensors", (3, 4, 5)
     shapes = {"residual": (3, 40), "residual_norm": (3,), "zero_shot_residual": (3, 40)}
-    means = RelationMeans(*(torch.zeros(shapes.get(name, shape)) for name in MEANS), prompts=None)
+    means = RelationMeans.of(torch.zeros(shapes.get(name, shape)) for name in MEANS)
     found = TrialEffects(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), np.arange(2))
     Effects({"antonym": found}, {"antonym": means}, ORIGIN, pd.DataFrame({"q_id": ["antonym"]})).save(path)
     return path
