@@ -197,28 +197,33 @@ class _SelfCheck:
         errors = []
         for layer in self.layers:
             none, one, opposite = (self._block_with_mlp(layer, factor) for factor in (0.0, 1.0, -1.0))
-            error = (one + opposite - 2 * none).abs().max() / (one - none).abs().max()
-            errors.append(float(error))
-            if not errors[-1] <= self.tolerance:
+            errors.append(float((one + opposite - 2 * none).norm() / (one - none).norm()))
+            if not errors[-1] <= self.tolerance:  # not a number if it changes nothing
                 path = Place(layer, Part.mlp).path(self.lm)
-                raise self.refused(path, f"a block adds its output only up to {errors[-1]:.2g}")
+                raise self.refused(path, f"a block does not add its output, which is {errors[-1]:.2g} away")
         return max(errors)
 
     def _block_with_mlp(self, layer: int, factor: float) -> Tensor:
-        """The last token's output of a block, (d_model,), with its attention at zero and its MLP at `factor` times a
-        vector."""
+        """The last token's output of a block, (d_model,) float64, without attention and with another output of its MLP.
+
+        That is `factor` times a vector of the size of the block's input; or zeros if the module returns zeros without
+        attention, as only attention does.
+        """
         lm = self.lm
-        vector = factor * torch.linspace(-1, 1, lm.d_model, device=lm.device, dtype=lm.dtype)
+        with _recorded(lm.blocks[layer]) as calls:
+            self._logits()
+        size = factor * calls[0][0][0][0, -1].abs().max()
+        vector = size * torch.linspace(-1, 1, lm.d_model, device=size.device, dtype=lm.dtype)
 
         def replaced(hidden: Tensor) -> Tensor:
-            return hidden.abs().max().clamp_min(1) * vector.to(hidden.device).expand(hidden.shape)
+            return hidden.abs().max().sign() * vector.to(hidden.device).expand(hidden.shape)
 
         with ExitStack() as stack:
             stack.enter_context(edit_place(lm, Place(layer, Part.attention), torch.zeros_like))
             stack.enter_context(edit_place(lm, Place(layer, Part.mlp), replaced))
             calls = stack.enter_context(_recorded(lm.blocks[layer]))
             self._logits()
-        return residual_of(calls[0][1], lm.spec.blocks, lm.spec.tuple_output)[0, -1]
+        return residual_of(calls[0][1], lm.spec.blocks, lm.spec.tuple_output)[0, -1].double()
 
     def readout(self) -> float:
         """Check that final norm, unembedding and scaling turn the last residual stream into the model's logits."""
