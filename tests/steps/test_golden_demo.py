@@ -35,7 +35,8 @@ def tolerance_of(column: str) -> tuple[float, float]:
         return 1e-6, 1e-5
     if column.endswith(("_ci_low", "_ci_high")):  # a quantile of resamples steps where two of them change places
         return 0, 2e-3
-    return 0, 1e-5
+    # A single log p differs by up to 1.9e-5 between two orders of the same sums (docs/engine.md), so also between CPUs.
+    return 0, 2e-5
 
 
 @pytest.mark.slow
