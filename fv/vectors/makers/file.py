@@ -1,0 +1,41 @@
+"""File: a vector that was saved before, here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fv.errors import ConfigError
+from fv.vectors.maker import FitTrials, Maker, States, first_cell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fv.progress import Advance
+    from fv.vectors.options import Options
+
+
+@dataclass
+class File(Maker):
+    """A vector of a file, added to the residual stream after one layer."""
+
+    path: str | None = None
+    """File with one (d_model,) vector, `.safetensors` or `.pt`; has to be given."""
+
+    label: ClassVar[str] = "vector of a file"
+    source: ClassVar[str] = ""
+
+    def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
+        from pathlib import Path
+
+        from fv.vectors.file import read_vector
+
+        if self.path is None:
+            raise ConfigError(f"{self.called('path')} is not given: name the file of the vector.")
+        return {"vector": read_vector(Path(self.path), of.lm).values}
+
+    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
+        from fv.vectors.options import Injected
+
+        return Injected(tensors["vector"], first_cell(of), of.cells)
