@@ -118,7 +118,7 @@ class FitTrials:
 
     @property
     def content(self) -> list[object]:
-        """Measurements that a maker of this relation may depend on, as a JSON value."""
+        """Measurements of this relation, as a JSON value."""
         return _content_of(self, [self.q_id])
 
     @property
@@ -140,8 +140,6 @@ class Maker(Group):
     """The paper that it comes from, such as `Todd et al. 2024`."""
     states: ClassVar[tuple[str, ...]] = ()
     """Kinds of the fit trials' prompts whose hidden states `compute` needs one by one: `clean`, `zero_shot`, …."""
-    fits: ClassVar[tuple[str, ...]] = ()
-    """Names of the tensors whose elements it fits, by regression or by training; all others are means."""
     trains: ClassVar[bool] = False
     """True if it is trained on the answers of the fit trials by gradients."""
     of_others: ClassVar[bool] = False
@@ -173,25 +171,9 @@ class Maker(Group):
         """
         raise NotImplementedError
 
-
-class Made(NamedTuple):
-    """Result of a maker for one relation.
-
-    Attributes:
-        options: the options that dev trials choose among.
-        tensors: the tensors that it computed, on the CPU.
-        n_fitted: number of values that it fitted, by regression or by training; 0 for means.
-    """
-
-    options: Options
-    tensors: Mapping[str, Tensor]
-    n_fitted: int
-
-
-def made_with(maker: Maker, of: FitTrials, tensors: Mapping[str, Tensor]) -> Made:
-    """Turn the computed tensors of a maker into its result."""
-    n_fitted = sum(tensors[name].numel() for name in maker.fits)
-    return Made(maker.options(of, tensors), tensors, n_fitted)
+    def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
+        """Number of values in an edit that were fitted, by regression or by training; 0 if all are means."""
+        return 0
 
 
 def first_cell(of: FitTrials) -> Cell:

@@ -31,7 +31,6 @@ class InContextVector(Maker):
 
     label: ClassVar[str] = "in-context vector"
     source: ClassVar[str] = "Liu et al. 2023"
-    fits: ClassVar[tuple[str, ...]] = ("directions",)
 
     def more_prompts(self, of: FitTrials) -> Mapping[str, Sequence[Prompt]]:
         from fv.models.prompt import Prompt
@@ -68,3 +67,6 @@ class InContextVector(Maker):
         vectors = of.means.residual_norm[:, None] * tensors["directions"]  # (n_layers, d_model)
         every = Edits(tuple(AddKeepingNorm(layer, vectors[layer]) for layer in range(of.lm.n_layers)))
         return Scaled(every.scaled, self.alphas[0], tuple(self.alphas))
+
+    def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
+        return tensors["directions"].numel()

@@ -31,7 +31,6 @@ class LinearVector(Maker):
     label: ClassVar[str] = "linear task vector"
     source: ClassVar[str] = "Kwon et al. 2026"
     states: ClassVar[tuple[str, ...]] = ("clean", "zero_shot")
-    fits: ClassVar[tuple[str, ...]] = ("up", "down", "added")
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         import torch
@@ -57,3 +56,6 @@ class LinearVector(Maker):
         up, down, added = tensors["up"], tensors["down"], tensors["added"]
         each = tuple(AddLinear(i, (up[i], down[i]), added[i]) for i in range(of.lm.n_layers))
         return LayerEdits(each, first_cell(of), of.cells)
+
+    def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
+        return sum(part[0].numel() for part in tensors.values())

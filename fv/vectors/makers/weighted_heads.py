@@ -30,7 +30,6 @@ class WeightedHeads(Maker):
 
     label: ClassVar[str] = "heads by least squares"
     source: ClassVar[str] = "Todd et al. 2024, weighted"
-    fits: ClassVar[tuple[str, ...]] = ("weights",)
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         import torch
@@ -53,3 +52,6 @@ class WeightedHeads(Maker):
         from fv.vectors.options import LayerVectors
 
         return LayerVectors(tensors["vectors"], first_cell(of), of.cells)
+
+    def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
+        return tensors["weights"][-1].numel()
