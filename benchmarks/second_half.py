@@ -14,7 +14,7 @@ from fv.evaluation.evaluation import Evaluation
 from fv.heads.effects import KEYS, Ranking
 from fv.heads.relations import indirect_effects
 from fv.interventions.compute import Compute
-from fv.interventions.edits import LastTokenEdit, first_block
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Engine
 from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
@@ -70,7 +70,7 @@ class RecordedEngine:
 
 def edit_flops(shape: Shape, prompt: Prompt, edit: LastTokenEdit, answers: int) -> int:
     """FLOP of a row under an edit, with `answers=1` followed by its answer's tokens, whose last one is not read out."""
-    first = shape.n_layers if edit is None else first_block(edit)
+    first = shape.n_layers if edit is None else edit.first_block
     n_prefix, n_answer = len(prompt.token_ids) - 1, answers * len(prompt.answer)
     readout = 2 * shape.readout_weights
     return (1 + n_answer) * row_flops(shape, n_prefix, first) - (readout if answers else 0)

@@ -10,7 +10,7 @@ from sweep_checks import values_of, vectors_of
 from torch import Tensor
 
 from fv.interventions.editable import EditableModel
-from fv.interventions.edits import AddVector, AnyEdit, ReplaceResidual, SetHeads
+from fv.interventions.edits import AddVector, Edit, ReplaceResidual, SetHeads
 
 TOLERANCE = 1e-5
 POSITIONS = ["last_prompt", "all", "generated"]
@@ -25,13 +25,13 @@ def endless(family: str) -> EditableModel:
     return lm
 
 
-def edits_of(lm: EditableModel, kind: str, seed: int = 0, first: int = 0) -> list[AnyEdit]:
+def edits_of(lm: EditableModel, kind: str, seed: int = 0, first: int = 0) -> list[Edit]:
     """Edits large enough to matter, at the block `first`, the one behind it and the last."""
     (one, other), values, second = vectors_of(lm, seed=seed), values_of(lm, seed), first + 1
     added, put = AddVector(second, one), ReplaceResidual(first, other)
     set_heads = SetHeads(((first, 1), (second, 0), (second, 3)), values)
     moved = ReplaceResidual(lm.n_layers - 1, one, share=0.3)
-    of_kind: dict[str, list[AnyEdit]] = {
+    of_kind: dict[str, list[Edit]] = {
         "add": [added],
         "replace": [put],
         "move": [moved],

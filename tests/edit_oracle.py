@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fv.interventions.edits import AddVector, AnyEdit, ReplaceResidual, SetHeads
+from fv.interventions.edits import AddVector, Edit, ReplaceResidual, SetHeads
 from fv.models.language_model import LanguageModel
 
 
-def edited_logits(
-    lm: LanguageModel, token_ids: Sequence[int], edits: Sequence[AnyEdit], where: Sequence[int]
-) -> Tensor:
+def edited_logits(lm: LanguageModel, token_ids: Sequence[int], edits: Sequence[Edit], where: Sequence[int]) -> Tensor:
     """Logits, (tokens, vocabulary), of a sequence whose positions `where` are edited."""
     with ExitStack() as stack:
         for edit in edits:
@@ -29,7 +27,7 @@ def positions_meant(positions: str, n_prompt: int, n_tokens: int) -> list[int]:
     return {"all": everything, "last_prompt": [n_prompt - 1], "generated": everything[n_prompt:]}[positions]
 
 
-def _hooks(lm: LanguageModel, edit: AnyEdit, where: list[int]) -> list[Any]:
+def _hooks(lm: LanguageModel, edit: Edit, where: list[int]) -> list[Any]:
     if isinstance(edit, SetHeads):
         return [
             lm.out_projs[layer].register_forward_pre_hook(_set_head(lm, edit, where, layer, head))

@@ -2,27 +2,50 @@
 
 from fv.interventions.answers import AnswerScores, score_answers
 from fv.interventions.compute import Compute
+from fv.interventions.edit import Edit, LastTokenEdit
 from fv.interventions.editable import EditableModel
-from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual, SetHeads, edited_rows
+from fv.interventions.edits import (
+    AddHeads,
+    AddKeepingNorm,
+    AddLinear,
+    AddToAttention,
+    AddToMLP,
+    AddVector,
+    Edits,
+    Mix,
+    ReplaceResidual,
+    SetHeads,
+)
 from fv.interventions.engine import Cell, Engine, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.engines import make_engine
 from fv.interventions.gradient_scores import head_scores
 from fv.interventions.loading import load_model
+from fv.interventions.place import Part, Place
 from fv.interventions.positions import Positions
+from fv.interventions.row_edits import edited_rows
 from fv.interventions.wrapping import wrap
 
 __all__ = [
+    "AddHeads",
+    "AddKeepingNorm",
+    "AddLinear",
+    "AddToAttention",
+    "AddToMLP",
     "AddVector",
     "AnswerScores",
-    "AnyEdit",
     "Cell",
     "Compute",
+    "Edit",
     "EditableModel",
+    "Edits",
     "Engine",
     "Head",
     "LastToken",
     "LastTokenEdit",
+    "Mix",
+    "Part",
     "PatchScores",
+    "Place",
     "Positions",
     "ReplaceResidual",
     "SetHeads",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from fv.interventions.edits import LastTokenEdit
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Engine
 from fv.interventions.generation import end_tokens
 from fv.interventions.metrics import n_agreeing

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, overload
 
+from fv.interventions.edit import Edit
 from fv.interventions.editing import edited
-from fv.interventions.edits import AnyEdit
 from fv.interventions.generation import Text, generate
 from fv.interventions.positions import Positions
 from fv.models.language_model import LanguageModel
@@ -17,7 +17,7 @@ class EditableModel(LanguageModel):
     """A `LanguageModel` that is proved and ready for edits."""
 
     def edited(
-        self, edits: AnyEdit | Sequence[AnyEdit], positions: str = Positions.last_prompt
+        self, edits: Edit | Sequence[Edit], positions: str = Positions.last_prompt
     ) -> AbstractContextManager[None]:
         """Edit the model for as long as the block lasts, in `generate` and in direct calls of the model.
 
@@ -32,7 +32,7 @@ class EditableModel(LanguageModel):
             ...     text = lm.generate("Q: hot\\nA:", max_new_tokens=2)
 
         Args:
-            edits: an `AddVector`, `SetHeads` or `ReplaceResidual`, or several of them.
+            edits: an `AddVector`, a `SetHeads` or another `Edit`, or several of them.
             positions: `last_prompt`, the last token of each prompt; `all`, every token of prompt and continuation; or
                 `generated`, the tokens after the prompt (but the last generated token is never run, so never edited).
 
@@ -78,7 +78,7 @@ class EditableModel(LanguageModel):
                 texts; or the model returns numbers that are not finite (`NotFiniteError`).
 
         Warns:
-            FvWarning: a prompt does not end with the `prompt_ending` of an active `AddVector`.
+            FvWarning: a prompt does not end with the `prompt_ending` of an active edit.
         """
         return generate(self, prompts, max_new_tokens)
 

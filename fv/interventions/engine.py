@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fv.config.checks import check_index, check_strength
-from fv.interventions.edits import LastTokenEdit
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.metrics import is_tied, rank_of, target_logprob
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fv.interventions import readout
-from fv.interventions.edits import LastTokenEdit, SetHeads
+from fv.interventions.edit import LastTokenEdit
+from fv.interventions.edits.set_heads import SetHeads
 from fv.interventions.engine import AnswerReads, Head, PatchScores, TargetScores
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.interventions.naive import NaiveEngine

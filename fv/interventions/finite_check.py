@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fv.errors import NotFiniteError
-from fv.interventions.edits import AddVector, AnyEdit, LastTokenEdit, ReplaceResidual
+from fv.interventions.edit import Edit, LastTokenEdit
 from fv.interventions.engine import NOT_FINITE, AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
@@ -52,7 +52,7 @@ class FiniteCheck:
         """Check prompts without, (n_prompts,), and with vectors added, (n_prompts, n_vectors, n_cells)."""
         self._check(before.logprob, "unedited")
         self._check(
-            after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added after {_block(cells[i])}"
+            after.logprob, lambda _, i: f"with {cells[i].alpha:g} times a vector added after block {cells[i].layer}"
         )
 
     def edited(self, found: Tensor, edits: Sequence[LastTokenEdit]) -> None:
@@ -68,7 +68,7 @@ class FiniteCheck:
                 one.edited(read.logit_difference[None], edits)
             one._refuse(read.likeliest[None] == NOT_FINITE, lambda edit, _: _words(edits[edit]))
 
-    def edited_together(self, found: Tensor, edits: Sequence[AnyEdit]) -> None:
+    def edited_together(self, found: Tensor, edits: Sequence[Edit]) -> None:
         """Check one number per prompt, (n_prompts,), under all of these edits together."""
         self._check(found, " and ".join(map(_words, edits)) or "unedited")
 
@@ -105,14 +105,4 @@ def remedy(lm: LanguageModel) -> str:
 
 def _words(edit: LastTokenEdit) -> str:
     """An edit in words."""
-    if edit is None:
-        return "unedited"
-    if isinstance(edit, AddVector):
-        return f"with a vector added after {_block(edit)}"
-    if isinstance(edit, ReplaceResidual):
-        return f"with the residual stream after {_block(edit)} replaced"
-    return f"with {len(edit.heads)} heads set"
-
-
-def _block(at: Cell | AddVector | ReplaceResidual) -> str:
-    return f"block {at.layer}"
+    return "unedited" if edit is None else edit.words

@@ -10,7 +10,6 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from fv.errors import ConfigError, ModelError, warn
 from fv.interventions.editing import edits_at_work
-from fv.interventions.edits import AddVector
 from fv.interventions.finite_check import FiniteCheck
 from fv.models.engine_mode import engine_mode
 from fv.models.language_model import LanguageModel
@@ -87,8 +86,7 @@ def _check_lengths(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_
 def _warn_of_endings(lm: LanguageModel, prompts: Sequence[Text]) -> None:
     """Warn of prompts that do not end like the prompts of an added vector's template."""
     texts = [lm.tokenizer.decode(prompt.token_ids) if isinstance(prompt, Prompt) else prompt for prompt in prompts]
-    added = [edit for edit in edits_at_work(lm.model) if isinstance(edit, AddVector)]
-    for ending in sorted({edit.prompt_ending for edit in added if edit.prompt_ending}):
+    for ending in sorted({ending for edit in edits_at_work(lm.model) for ending in edit.prompt_endings}):
         if others := [text for text in texts if not text.endswith(ending)]:
             warn(
                 f"{len(others)} of {len(texts)} prompts do not end with {ending!r}, as those of the added vector's "

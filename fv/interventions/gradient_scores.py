@@ -16,7 +16,7 @@ from torch import Tensor
 from fv.config import ComputeConfig, ScoreConfig
 from fv.errors import ConfigError, ModelError, one_of
 from fv.interventions.equal_length_batch import EqualLengthBatch
-from fv.interventions.hooks import Edit, edit_head_outputs
+from fv.interventions.hooks import Change, edit_head_outputs
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.prefix_attention import shared_prefix_mode
 from fv.interventions.prompt_batch import PromptBatch
@@ -221,7 +221,7 @@ def _back_through(
     return at_heads.reshape(*entering.shape[:2], -1), at_entering
 
 
-def _adding(moved: Tensor) -> Edit:
+def _adding(moved: Tensor) -> Change:
     """An edit that adds `moved`, (batch, n_rows, n_heads * head_dim), also if rows are batch items."""
     return lambda head_outputs: head_outputs + moved.reshape(head_outputs.shape)
 

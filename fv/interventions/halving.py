@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fv.errors import MemoryLackError
-from fv.interventions.edits import LastTokenEdit
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Engine, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.gradient_scores import head_scores

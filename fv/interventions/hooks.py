@@ -12,32 +12,55 @@ import torch
 from torch import Tensor, nn
 
 from fv.errors import ModelError
+from fv.interventions.place import Part, Place
 from fv.models.language_model import LanguageModel
 
-Edit = Callable[[Tensor], Tensor]
+Change = Callable[[Tensor], Tensor]
+"""A function of hidden states, which returns others of the same shape."""
 
 
 @contextmanager
-def edit_head_outputs(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[None]:
-    """Replace the head outputs of `layer` by `edit(head_outputs)`.
+def edit_head_outputs(lm: LanguageModel, layer: int, change: Change) -> Iterator[None]:
+    """Replace the head outputs of `layer` by `change(head_outputs)`.
 
-    `edit` maps the projection's input (batch, positions, n_heads * head_dim) to a tensor of the same shape.
+    `change` maps the projection's input (batch, positions, n_heads * head_dim) to a tensor of the same shape.
 
     Raises:
         ModelError: the projection was never called with a tensor inside the block.
     """
-    with _hooked(lm.out_projs[layer], edit, f"{lm.spec.blocks}.{layer}.{lm.spec.out_proj}", on_input=True):
+    with _hooked(lm.out_projs[layer], change, f"{lm.spec.blocks}.{layer}.{lm.spec.out_proj}", on_input=True):
         yield
 
 
 @contextmanager
-def edit_block_output(lm: LanguageModel, layer: int, edit: Edit) -> Iterator[None]:
-    """Replace the residual stream after block `layer`, (batch, positions, d_model), by `edit(residual)`.
+def edit_block_output(lm: LanguageModel, layer: int, change: Change) -> Iterator[None]:
+    """Replace the residual stream after block `layer`, (batch, positions, d_model), by `change(residual)`.
 
     Raises:
         ModelError: the block was never called, or returned something that holds no residual stream.
     """
-    with _hooked(lm.blocks[layer], edit, f"{lm.spec.blocks}.{layer}", on_input=False, is_tuple=lm.spec.tuple_output):
+    with _hooked(lm.blocks[layer], change, f"{lm.spec.blocks}.{layer}", on_input=False, is_tuple=lm.spec.tuple_output):
+        yield
+
+
+@contextmanager
+def edit_place(lm: LanguageModel, place: Place, change: Change) -> Iterator[None]:
+    """Replace the hidden states at a place, (batch, positions, width), by `change(hidden)`; heads are in one width.
+
+    Raises:
+        ModelError: the module of the place was never called, or holds no such hidden states.
+        SpecError: the family of the model has no module at the place.
+    """
+    layer, part = place
+    if part == Part.heads:
+        hooked = edit_head_outputs(lm, layer, change)
+    elif part == Part.residual:
+        hooked = edit_block_output(lm, layer, change)
+    elif part == Part.attention:
+        hooked = _hooked(lm.out_projs[layer], change, place.path(lm), on_input=False)
+    else:
+        hooked = _hooked(lm.mlps[layer], change, place.path(lm), on_input=False, is_tuple=None)
+    with hooked:
         yield
 
 
@@ -54,7 +77,7 @@ def record_head_outputs(
         ModelError: a projection was never called.
     """
 
-    def recorder(layer: int) -> Edit:
+    def recorder(layer: int) -> Change:
         def record(head_outputs: Tensor) -> Tensor:
             batch, positions, _ = head_outputs.shape
             at = torch.full((batch,), positions - 1) if last is None else last.to(head_outputs.device)
@@ -81,7 +104,7 @@ def record_residuals(lm: LanguageModel, into: dict[int, Tensor]) -> Iterator[Non
         ModelError: a block was never called, or returned something that holds no residual stream.
     """
 
-    def recorder(layer: int) -> Edit:
+    def recorder(layer: int) -> Change:
         def record(residual: Tensor) -> Tensor:
             into[layer] = residual[:, -1].detach()
             return residual
@@ -152,15 +175,19 @@ def residual_of(output: Any, path: str, is_tuple: bool) -> Tensor:
 
 
 @contextmanager
-def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool, is_tuple: bool = False) -> Iterator[None]:
+def _hooked(
+    module: nn.Module, change: Change, path: str, *, on_input: bool, is_tuple: bool | None = False
+) -> Iterator[None]:
+    """Change the input or the output of a module; `is_tuple` says whether the output is a tuple, None for either."""
     calls = [0]
     if on_input:
-        handle = module.register_forward_pre_hook(_pre_hook(edit, calls))
+        handle = module.register_forward_pre_hook(_pre_hook(change, calls))
     else:
 
         def post_hook(_module: nn.Module, _args: Any, output: Any) -> Any:
             calls[0] += 1
-            edited = edit(residual_of(output, path, is_tuple))
+            wrapped = isinstance(output, tuple) if is_tuple is None else is_tuple
+            edited = change(residual_of(output, path, wrapped))
             return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
         handle = module.register_forward_hook(post_hook)
@@ -172,11 +199,11 @@ def _hooked(module: nn.Module, edit: Edit, path: str, *, on_input: bool, is_tupl
         raise ModelError(f"The hook on {path} never ran: this module takes no part in the model's forward pass.")
 
 
-def _pre_hook(edit: Edit, calls: list[int]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+def _pre_hook(change: Change, calls: list[int]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not args or not isinstance(args[0], Tensor):
             raise ModelError(f"{type(module).__name__} was not called with a tensor first, so it cannot be edited.")
         calls[0] += 1
-        return (edit(args[0]), *args[1:])
+        return (change(args[0]), *args[1:])
 
     return hook

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fv.interventions.edits import LastTokenEdit, edited_rows
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import (
     NOT_ASKED,
     NOT_FINITE,
@@ -22,9 +22,10 @@ from fv.interventions.engine import (
     TargetScores,
     check_vectors,
 )
-from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
+from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
 from fv.interventions.metrics import is_tied, kl_divergence, logit_difference, n_agreeing, target_logprob
 from fv.interventions.passes import in_engine_pass
+from fv.interventions.row_edits import edited_rows
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
@@ -133,7 +134,7 @@ class NaiveEngine:
         logits = self.lm.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits  # (1, 1, vocabulary)
         return TargetScores.of_logits(logits[:, -1], torch.tensor([prompt.target], device=self.lm.device))
 
-    def patch(self, head: Head, head_values: Tensor) -> Edit:
+    def patch(self, head: Head, head_values: Tensor) -> Change:
         """An edit that sets one head's last-token output to its value in `head_values`."""
         value = head_values[head.layer, head.head].to(self.lm.device, self.lm.dtype)
         columns = self.lm.head_slice(head.head)
@@ -146,7 +147,7 @@ class NaiveEngine:
         return edit
 
     @staticmethod
-    def _add(vector: Tensor) -> Edit:
+    def _add(vector: Tensor) -> Change:
         def edit(residual: Tensor) -> Tensor:
             edited = residual.clone()
             edited[:, -1] += vector.to(edited.device)

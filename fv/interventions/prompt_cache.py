@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fv.interventions.edits import LastTokenEdit, edited_rows
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.masks import check_masks
+from fv.interventions.row_edits import edited_rows
 from fv.models.language_model import LanguageModel
 
 

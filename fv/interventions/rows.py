@@ -4,24 +4,19 @@ A row is a last prompt token under one edit, with the tokens after it if there a
 result its edit changes, it equals the unedited row. So it enters at that block, next to rows that have entered before.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from fv.interventions.edits import (
-    AddVector,
-    LastTokenEdit,
-    ReplaceResidual,
-    SetHeads,
-    first_block,
-    heads_setter,
-    residual_changer,
-)
-from fv.interventions.hooks import edit_head_outputs
+from fv.interventions.edit import LastTokenEdit
+from fv.interventions.place import Part, Place
 from fv.interventions.prompt_batch import Continuation, PromptBatch
+from fv.interventions.row_edits import RowEdits
+
+INSIDE = [part for part in Part if part is not Part.residual]
+"""Parts that are edited while a block runs."""
 
 
 def run_rows(prompts: PromptBatch | Continuation, edits: Sequence[LastTokenEdit]) -> Tensor:
@@ -33,47 +28,24 @@ def run_rows(prompts: PromptBatch | Continuation, edits: Sequence[LastTokenEdit]
         (batch, n_edits, n_positions, d_model).
     """
     n_layers, n = prompts.lm.n_layers, prompts.n_positions
-    lowest = min((first_block(edit) for edit in edits if edit is not None), default=n_layers)
-    entering: dict[int, list[int]] = defaultdict(list)
-    for i, edit in enumerate(edits):
-        entering[lowest if edit is None else first_block(edit)].append(i)
-    order: list[int] = []
+    lowest = min((edit.first_block for edit in edits if edit is not None), default=n_layers)
+    entries = [lowest if edit is None else edit.first_block for edit in edits]
+    order = sorted(range(len(edits)), key=entries.__getitem__)
+    row_edits, entering = RowEdits(prompts.lm, [edits[i] for i in order]), Counter(entries)
+
+    def by_row(hidden: Tensor) -> Tensor:
+        return hidden.unflatten(1, (-1, n))  # (batch, rows * n_positions, width) -> (batch, rows, n_positions, width)
+
     rows = prompts.residual[lowest][:, :0]  # (batch, rows that have entered * n_positions, d_model)
     for layer in range(lowest, n_layers + 1):
-        if new := entering.get(layer):
-            starts = _starts(prompts, layer, [edits[i] for i in new])
+        if n_new := entering[layer]:
+            starts = prompts.residual[layer].repeat(1, n_new, 1)  # (batch, n_new * n_positions, d_model)
             rows = torch.cat([rows.to(starts.device), starts], 1)
-            order += new
+        if (after := Place(layer - 1, Part.residual)) in row_edits.places:
+            rows = rows if n_new else rows.clone()  # the output of a block may be kept by hooks of the model's owner
+            row_edits.change(after, by_row(rows))
         if layer < n_layers:
-            with _heads_set(prompts, layer, [edits[i] for i in order]):
+            # Only the projection reads head outputs.
+            with row_edits.acting([Place(layer, part) for part in INSIDE], by_row, in_place=[Part.heads]):
                 rows = prompts.run_block(layer, rows)
-    # (batch, n_edits * n_positions, d_model) -> (batch, n_edits, n_positions, d_model)
-    return rows.unflatten(1, (-1, n))[:, torch.tensor(order).argsort().to(rows.device)]
-
-
-def _starts(prompts: PromptBatch | Continuation, layer: int, edits: Sequence[LastTokenEdit]) -> Tensor:
-    """Rows as they enter block `layer`: (batch, n_edits * n_positions, d_model)."""
-    # (batch, n_positions, d_model) -> (batch, n_edits, n_positions, d_model)
-    starts = prompts.residual[layer][:, None].repeat(1, len(edits), 1, 1)
-    if any(isinstance(edit, AddVector | ReplaceResidual) for edit in edits):
-        residual_changer(prompts.lm, edits, layer - 1, at=0)(starts)
-    return starts.flatten(1, 2)
-
-
-def _heads_set(
-    prompts: PromptBatch | Continuation, layer: int, edits: Sequence[LastTokenEdit]
-) -> AbstractContextManager[None]:
-    """Set the rows' heads of a layer by their edits, for as long as the block lasts."""
-    lm, n = prompts.lm, prompts.n_positions
-    if not any(isinstance(edit, SetHeads) and any(at == layer for at, _ in edit.heads) for edit in edits):
-        return nullcontext()
-    change = heads_setter(lm, edits, layer, at=0)
-    shape = (n, lm.n_heads, lm.head_dim)  # found before the hook acts: a quantised projection is run to find it
-
-    def set_heads(head_outputs: Tensor) -> Tensor:
-        # In place: only the projection uses this tensor.
-        # (batch, rows * n_positions, n_heads * head_dim) -> (batch, rows, n_positions, n_heads, head_dim)
-        change(head_outputs.view(len(head_outputs), -1, *shape))
-        return head_outputs
-
-    return edit_head_outputs(lm, layer, set_heads)
+    return by_row(rows)[:, torch.tensor(order).argsort().to(rows.device)]

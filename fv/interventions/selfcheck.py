@@ -19,7 +19,7 @@ from fv.interventions.engines import make_engine
 from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
-from fv.interventions.hooks import Edit, edit_block_output, edit_head_outputs, residual_of
+from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, residual_of
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.selfcheck_limits import LONGEST, spans_of, tolerances_of
 from fv.models.language_model import LanguageModel
@@ -132,7 +132,7 @@ class _SelfCheck:
         """
         path = self._projection(0)
 
-        def seen(edit: Edit | None) -> list[tuple[Tensor, Tensor]]:
+        def seen(edit: Change | None) -> list[tuple[Tensor, Tensor]]:
             found = []
             for ids in (self.ids, self.others):
                 with _recorded(self.lm.out_projs[0], edit) as projection, _recorded(self.lm.blocks[0]) as block:
@@ -290,13 +290,13 @@ class _SelfCheck:
         )
 
 
-def _adding(vector: Tensor) -> Edit:
+def _adding(vector: Tensor) -> Change:
     """An edit that adds a vector, on the device of the block."""
     return lambda hidden: vector.to(hidden.device) + hidden
 
 
 @contextmanager
-def _recorded(module: nn.Module, edit: Edit | None = None) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
+def _recorded(module: nn.Module, edit: Change | None = None) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
     """Record the (arguments, output) of each call of a module; `edit` replaces its output."""
     calls: list[tuple[tuple[Any, ...], Any]] = []
 

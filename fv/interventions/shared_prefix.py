@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from fv.interventions import readout
-from fv.interventions.edits import LastTokenEdit, SetHeads, first_block
+from fv.interventions.edit import LastTokenEdit
+from fv.interventions.edits.set_heads import SetHeads
 from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores, check_vectors
 from fv.interventions.grid_passes import inject_batch
 from fv.interventions.kept_prompts import KeptPrompts
@@ -207,7 +208,7 @@ class SharedPrefixEngine:
 
         The edits of a pass enter at neighbouring blocks, so that few rows run through more blocks than they need.
         """
-        order = sorted(range(len(edits)), key=lambda i: -1 if (edit := edits[i]) is None else first_block(edit))
+        order = sorted(range(len(edits)), key=lambda i: -1 if (edit := edits[i]) is None else edit.first_block)
         step = max(1, self.max_rows // rows_each)
         for which in (order[start : start + step] for start in range(0, len(order), step)):
             yield which, [edits[i] for i in which]

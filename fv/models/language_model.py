@@ -72,6 +72,20 @@ class LanguageModel:
         return [self._module(block, self.spec.out_proj) for block in self.blocks]
 
     @cached_property
+    def mlps(self) -> list[nn.Module]:
+        """The module of each block whose output is that of its MLP.
+
+        Raises:
+            SpecError: the spec names none.
+        """
+        if not self.spec.mlp:
+            raise SpecError(
+                f"The spec {self.spec.name} names no module (mlp) whose output is that of a block's MLP, so MLPs of "
+                f"{self.name} cannot be edited: edit the residual stream, the attention or its heads."
+            )
+        return [self._module(block, self.spec.mlp) for block in self.blocks]
+
+    @cached_property
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the unembedding."""
         return self._module(self.model, self.spec.final_norm)

@@ -6,7 +6,7 @@ the row on each loaded model.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class ModelSpec:
         blocks: path from the causal-LM model to the list of decoder blocks.
         out_proj: path from a block to its attention output projection (its input holds the head outputs).
         final_norm: path from the causal-LM model to the norm before the unembedding.
+        mlp: path from a block to the module whose output, (batch, positions, d_model) or a tuple that starts with it, is
+            that of the MLP; empty: there is none, and the MLP cannot be edited.
         sweep: the fastest exact engine.
         conv1d: whether the projection stores (in, out) like GPT-2's Conv1D, instead of (out, in).
         tuple_output: whether a block returns a tuple that starts with the residual stream, instead of the stream.
@@ -57,6 +59,7 @@ class ModelSpec:
     blocks: str
     out_proj: str
     final_norm: str
+    mlp: str = ""
     sweep: FastEngine = FastEngine.expanded
     conv1d: bool = False
     tuple_output: bool = False
@@ -75,11 +78,12 @@ class _Layout:
     blocks: str
     out_proj: str
     final_norm: str
+    mlp: str = "mlp"
 
 
 _LLAMA = _Layout("model.layers", "self_attn.o_proj", "model.norm")
 _GPT = _Layout("transformer.h", "attn.out_proj", "transformer.ln_f")
-_BLOOM = _Layout("transformer.h", "self_attention.dense", "transformer.ln_f")
+_FALCON = _Layout("transformer.h", "self_attention.dense", "transformer.ln_f")
 
 
 def _spec(
@@ -102,12 +106,18 @@ SPECS: tuple[ModelSpec, ...] = (
     ),
     _spec(
         "opt",
-        _Layout("model.decoder.layers", "self_attn.out_proj", "model.decoder.final_layer_norm"),
+        # Its MLP is in the block itself, and runs on tokens without their batch axis.
+        _Layout("model.decoder.layers", "self_attn.out_proj", "model.decoder.final_layer_norm", mlp=""),
         shared=True,
     ),
-    _spec("bloom", _BLOOM, tuple_output=True),
-    _spec("falcon", _BLOOM, tuple_output=True, parallel="parallel_attn"),
-    _spec("mpt", _Layout("transformer.blocks", "attn.out_proj", "transformer.norm_f"), tuple_output=True),
+    # The MLPs of Bloom and MPT add the residual stream to their output: these are the projections before.
+    _spec("bloom", replace(_FALCON, mlp="mlp.dense_4h_to_h"), tuple_output=True),
+    _spec("falcon", _FALCON, tuple_output=True, parallel="parallel_attn"),
+    _spec(
+        "mpt",
+        _Layout("transformer.blocks", "attn.out_proj", "transformer.norm_f", mlp="ffn.down_proj"),
+        tuple_output=True,
+    ),
     _spec("codegen", _GPT, tuple_output=True, parallel=True),
     _spec("phi", _Layout("model.layers", "self_attn.dense", "model.final_layernorm"), shared=True, parallel=True),
     _spec("phi3", _LLAMA, shared=True),

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fv.interventions.edits import LastTokenEdit, first_block
+from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.models.language_model import LanguageModel
@@ -210,4 +210,4 @@ class PricedEngine(ABC):
 
 def entries_of(edits: Sequence[LastTokenEdit]) -> list[Entry]:
     """Blocks at which the rows of edits enter."""
-    return [None if edit is None else first_block(edit) for edit in edits]
+    return [None if edit is None else edit.first_block for edit in edits]

@@ -11,7 +11,7 @@ from sweep_checks import vectors_of
 from torch import Tensor
 
 from fv.interventions.editable import EditableModel
-from fv.interventions.edits import AddVector, AnyEdit, ReplaceResidual
+from fv.interventions.edits import AddVector, Edit, ReplaceResidual
 from fv.interventions.engines import make_engine
 from fv.interventions.wrapping import wrap
 from fv.models.prompt import Prompt
@@ -98,7 +98,7 @@ def test_edits_of_one_place_act_in_the_order_given(llama: EditableModel) -> None
     add, put = AddVector(1, one), ReplaceResidual(1, other)
     ids = torch.tensor(random_prompts(llama, [4]))
 
-    def logits(edits: list[AnyEdit]) -> Tensor:
+    def logits(edits: list[Edit]) -> Tensor:
         with llama.edited(edits), torch.no_grad():
             return llama.model(ids).logits[0, -1]
 

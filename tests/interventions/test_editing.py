@@ -22,7 +22,7 @@ from sweep_checks import few, seeds
 from transformers import DynamicCache
 
 from fv.interventions.editable import EditableModel
-from fv.interventions.edits import AnyEdit
+from fv.interventions.edits import Edit
 
 # Shared prefix: sequential, parallel, post-norm, scaled. Expanded: tuples, windows, ALiBi, sinks.
 FAMILIES = ["gpt2", "llama", "gpt_neox", "olmo2", "granite", "gptj", "gemma2", "bloom", "gpt_oss"]
@@ -35,7 +35,7 @@ def llama() -> EditableModel:
 
 
 def assert_steps_are_the_oracles(
-    lm: EditableModel, prompts: list[list[int]], found: Any, edits: list[AnyEdit], positions: str
+    lm: EditableModel, prompts: list[list[int]], found: Any, edits: list[Edit], positions: str
 ) -> None:
     """Each step's logits are those of plain hooks on the row alone, with what was generated so far."""
     n_columns = found.sequences.shape[1] - len(found.logits)
