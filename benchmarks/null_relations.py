@@ -38,7 +38,7 @@ from fv.data.sampling import sample_snapshot
 from fv.data.snapshot import Trial
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.cells import grid
-from fv.evaluation.condition import Condition, best_cells, settled
+from fv.evaluation.condition import Condition, settled
 from fv.evaluation.dev_choice import DevChoice
 from fv.evaluation.evaluation import Evaluation, GridResults
 from fv.evaluation.grid import eval_trials
@@ -241,9 +241,9 @@ def redrawn(run: NullRun) -> Iterator[tuple[Candidate, Condition]]:
     every = of_relations.of(NULL, [(run.grid.vectors[0], cell)]).own
     candidates = [each for each in every if each.name != "random_vector" or each.draw >= n_drawn]
     prompts = RelationPrompts.of(evaluation.lm, evaluation.snapshot, NULL, run.grid.parts)
-    stream, weaker = of_relations.stream(NULL), evaluation.settings.controls.weaker
-    choice = DevChoice(evaluation.engine, prompts.dev, cells, weaker, stream.unit)
-    return zip(candidates, settled(candidates, best_cells(candidates, choice), stream), strict=True)
+    stream = of_relations.stream(NULL)
+    choice = DevChoice(evaluation.engine, prompts.dev, stream)
+    return zip(candidates, settled(candidates, choice.of(candidates), stream), strict=True)
 
 
 def by_prompt(conditions: Iterator[tuple[Candidate, Condition]]) -> Mapping[str, list[Condition]]:

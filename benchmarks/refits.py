@@ -27,12 +27,13 @@ from fv.evaluation.grid import eval_parts
 from fv.evaluation.questions import RelationPrompts
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
-from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell
 from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.vectors.function_vector import vector_of_heads
+from fv.vectors.options import Injected
 from fv.vectors.refits import refits
+from fv.vectors.stream import Stream
 
 RELATIONS = ("country_capital", "antonym", "english_french")
 DEMOS, FIT, N_EVAL, DEV, N_REFITS = 10, 36, 30, 0.3, 20
@@ -102,15 +103,15 @@ def _spread(
 ) -> Iterator[float]:
     engine, ranking = make_engine(lm, "auto", 512), Ranking(KEY, k)
     first = fv.function_vector(lm, every[0][name], k=k)
-    choice = DevChoice(engine, prompts.dev, GRID, [], None)
-    cell = choice.of_vectors(first.values[None])[0]
+    stream = Stream()
+    option = DevChoice(engine, prompts.dev, stream).best([Injected(first.values, GRID[0], GRID)])[0]
     groups: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[]]
     for effects in every:
         vector = fv.function_vector(lm, effects[name], k=k)
         groups[0].append((vector.values, vector_of_heads(lm, effects.means_of(name).corrupted, vector.heads)))
         groups.append([each[1:] for each in refits(lm, effects, vector, ranking, N_REFITS, 0)])
     both = [each for group in groups for pair in group for each in pair]
-    edits = [None, *(AddVector(cell.layer, cell.alpha * values) for values in both)]
+    edits = [None, *(Injected(values, GRID[0]).edit(option, stream) for values in both)]
     means = engine.target_logprobs(prompts.test["zero_shot"], edits).mean(0).numpy()
     changes = iter((means[1:] - means[0]).reshape(-1, 2))  # (n_vectors, 2): the vector's and the corrupted one's
     levels = [np.array(list(itertools.islice(changes, len(group)))) for group in groups]

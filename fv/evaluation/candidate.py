@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fv.errors import ConfigError, one_of
+from fv.files import JsonObject
 from fv.vectors.options import Fixed, Options
 
 NO_VECTOR = ""
@@ -57,7 +58,7 @@ class Candidate:
             raise ConfigError(f"The condition {self.name}: options is a {kind}; wrap an edit in Fixed(…).")
 
     @property
-    def labels(self) -> dict[str, str | int | bool | None]:
+    def labels(self) -> JsonObject:
         """Fields that describe the condition and do not change its numbers."""
         return {name: getattr(self, name) for name in LABELS}
 

@@ -128,7 +128,7 @@ def test_an_analysis_made_again_by_itself_has_the_same_bytes_and_changes_nothing
 
     # The null makes vectors of its own, and has their cells chosen.
     if name != "null":
-        monkeypatch.setattr(DevChoice, "of_vectors", searched)
+        monkeypatch.setattr(DevChoice, "best", searched)
     results = shutil.copytree(with_all, tmp_path / "copy")
     more = ["analysis.null.draws=20"] if name == "null" else []
     paths, config = paths_of(results), make_config(*asked(results, [name], *more), entrypoint="analyse")

@@ -16,19 +16,20 @@ from torch import Tensor
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError
-from fv.evaluation import Candidate, Injected, condition_providers, only
-from fv.evaluation.candidate import LayerVectors
+from fv.evaluation import Candidate, Injected, LayerVectors, condition_providers, only
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
-from fv.evaluation.condition import Stream, settled
+from fv.evaluation.condition import settled
 from fv.heads.activations import PromptOutputs, RelationMeans
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.ranking import Ranking
-from fv.interventions.edits import SetHeads
+from fv.interventions.edits import LastTokenEdit, SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.controls import isotropic_vectors, random_head_sets, vectors_of_random_outputs
+from fv.vectors.options import Option
 from fv.vectors.refits import refits
+from fv.vectors.stream import Stream
 from fv.vectors.vector import Vector
 from fv.vectors.vector_heads import vector_of as made_vector
 
@@ -175,9 +176,14 @@ def written_by(lm: LanguageModel, mean: torch.Tensor, heads: Iterable[Head]) -> 
     return np.sum(parts, axis=0)
 
 
+def edit_of(candidate: Candidate) -> LastTokenEdit:
+    return candidate.options.edit(candidate.options.default, Stream())
+
+
 def values_of(candidate: Candidate) -> np.ndarray:
-    assert isinstance(candidate.edit, Injected) and candidate.edit.cell == HERE
-    return candidate.edit.vector.numpy()
+    options = candidate.options
+    assert isinstance(options, Injected) and options.cell == HERE
+    return options.values.numpy()
 
 
 def test_each_control_is_what_its_definition_says(
@@ -227,8 +233,8 @@ def test_layer_means_are_a_difference_to_add_and_a_mean_to_put_in_the_streams_pl
     due = {"layer_mean_added": means.residual - means.zero_shot_residual, "layer_mean_replaced": means.residual}
     for name, values in due.items():
         (found,) = whole[name]
-        assert isinstance(found.edit, LayerVectors) and torch.equal(found.edit.vectors, values)
-        assert found.edit.replaces == (name == "layer_mean_replaced")
+        assert isinstance(found.options, LayerVectors) and torch.equal(found.options.values, values)
+        assert found.options.replaces == (name == "layer_mean_replaced")
     # Runs of older versions did not measure the zero-shot prompts.
     older = replace(measured, means={"a": replace(means, zero_shot_residual=None)})
     found_there = by_name(candidates_of(lm, older, [vector_of(lm, older)]).own)
@@ -245,10 +251,10 @@ def test_refits_are_the_vector_and_its_corrupted_one_made_again_at_their_cells(
         np.testing.assert_array_equal([values_of(c) for c in own], torch.stack(vectors))
         assert {(c.refit_of, c.prompt, c.contrasts == []) for c in own} == {(refit_of, "zero_shot", True)}
     candidates = [whole["fv"][0], whole["corrupted_prompts"][0], *whole["fv_refit"], *whole["corrupted_prompts_refit"]]
-    conditions = settled(candidates, {1: Cell(0, 0.25)}, Stream(None, False))
-    cells = {name: {c.cell for c in conditions if c.name == name} for name in {c.name for c in conditions}}
-    there = {"fv": {HERE}, "corrupted_prompts": {Cell(0, 0.25)}}
-    assert cells == there | {f"{name}_refit": cell for name, cell in there.items()}
+    conditions = settled(candidates, {1: Option(0, 0.25)}, Stream())
+    options = {name: {c.option for c in conditions if c.name == name} for name in {c.name for c in conditions}}
+    there = {"fv": {Option(*HERE)}, "corrupted_prompts": {Option(0, 0.25)}}
+    assert options == there | {f"{name}_refit": cell for name, cell in there.items()}
 
 
 def test_a_vector_that_names_its_heads_is_compared_with_what_those_make(lm: LanguageModel, measured: Effects) -> None:
@@ -263,7 +269,8 @@ def test_a_vector_that_names_its_heads_is_compared_with_what_those_make(lm: Lang
     for name, (mean, heads) in due.items():
         np.testing.assert_allclose(values_of(found[name][0]), written_by(lm, mean, heads), atol=1e-5, err_msg=name)
     for ablated in found["ablated_top_heads"]:
-        assert isinstance(ablated.edit, SetHeads) and ablated.edit.heads == by_p
+        edit = edit_of(ablated)
+        assert isinstance(edit, SetHeads) and edit.heads == by_p
 
 
 def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean(
@@ -271,7 +278,7 @@ def test_ablations_set_the_vectors_heads_and_random_ones_to_their_corrupted_mean
 ) -> None:
     made_of = measured.heads_of("a", RANKING, RANKING.k)
     sets, _ = random_head_sets(vector_of(lm, measured), made_of, 10, 0)
-    edits = [c.edit for c in (*whole["ablated_top_heads"], *whole["ablated_random_heads"])]
+    edits = [edit_of(c) for c in (*whole["ablated_top_heads"], *whole["ablated_random_heads"])]
     for edit, heads in zip(edits, [made_of.heads, *sets], strict=True):
         assert isinstance(edit, SetHeads) and edit.heads == heads
         assert isinstance(edit.values, Tensor) and torch.equal(edit.values, measured.means["a"].corrupted)

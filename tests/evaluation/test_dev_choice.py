@@ -13,6 +13,8 @@ from fv.interventions.engines import make_engine
 from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.vectors.options import Injected, LayerVectors, Option, Options
+from fv.vectors.stream import Stream
 
 CELLS = [Cell(layer, alpha) for layer in (0, 1) for alpha in (1.0, 2.0)]
 
@@ -28,8 +30,24 @@ def mean_logprob(lm: LanguageModel, prompts: list[Prompt], edit: AddVector | Rep
     return float(NaiveEngine(lm).target_logprobs(prompts, [edit]).mean())
 
 
-def choice_of(lm: LanguageModel, prompts: list[Prompt], shares: list[float], unit: Tensor | None = None) -> DevChoice:
-    return DevChoice(make_engine(lm, "auto", 512), {"zero_shot": prompts}, CELLS, shares, unit)
+def choice_of(lm: LanguageModel, prompts: list[Prompt], unit: Tensor | None = None) -> DevChoice:
+    return DevChoice(make_engine(lm, "auto", 512), {"zero_shot": prompts}, Stream(unit, unit is not None))
+
+
+def injected(vectors: Tensor, shares: list[float]) -> list[Options]:
+    return [Injected(vector, CELLS[0], weaker_cells(CELLS, shares)) for vector in vectors]
+
+
+def of_layers(vectors: Tensor, shares: list[float]) -> list[Options]:
+    """Layer vectors that are added, and that replace the stream."""
+    parts = [Cell(layer, share) for layer in (0, 1) for share in (*shares, 1.0)]
+    added = LayerVectors(vectors, CELLS[0], weaker_cells(CELLS, shares))
+    return [added, LayerVectors(vectors, CELLS[0], parts, replaces=True)]
+
+
+def cell_of(option: Option) -> Cell:
+    assert option.layer is not None and option.alpha is not None
+    return Cell(option.layer, option.alpha)
 
 
 @pytest.fixture
@@ -49,7 +67,7 @@ def test_a_control_that_does_harm_at_every_strength_is_not_injected(
         assert (
             max(mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in CELLS) < unedited - 1
         )
-    found = choice_of(tiny_llama, prompts, shares).of_vectors(large_vectors)
+    found = [*map(cell_of, choice_of(tiny_llama, prompts).best(injected(large_vectors, shares)))]
     for vector, cell in zip(large_vectors, found, strict=True):
         after = mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * vector))
         assert after >= unedited - 1e-5
@@ -63,7 +81,8 @@ def test_a_control_takes_the_best_of_all_its_cells(tiny_llama: LanguageModel) ->
     vectors = torch.randn(4, tiny_llama.d_model, generator=torch.Generator().manual_seed(1))
     shares = [0.25, 0.0625]
     cells = weaker_cells(CELLS, shares)
-    for vector, found in zip(vectors, choice_of(tiny_llama, prompts, shares).of_vectors(vectors), strict=True):
+    best = map(cell_of, choice_of(tiny_llama, prompts).best(injected(vectors, shares)))
+    for vector, found in zip(vectors, best, strict=True):
         means = {c: mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in cells}
         best = max([*means.values(), mean_logprob(tiny_llama, prompts, None)])
         got = mean_logprob(tiny_llama, prompts, AddVector(found.layer, found.alpha * vector))
@@ -75,8 +94,7 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
     prompts = [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, [4, 6, 6]))]
     residual = 3 * torch.randn(tiny_llama.n_layers, tiny_llama.d_model, generator=torch.Generator().manual_seed(2))
     unit = torch.tensor([2.0, 5.0, 1.0]) if in_residual_unit else None
-    choice = choice_of(tiny_llama, prompts, [0.25], unit)
-    added, replaced = (choice.of_layer_vectors(residual, replaces) for replaces in (False, True))
+    added, replaced = map(cell_of, choice_of(tiny_llama, prompts, unit).best(of_layers(residual, [0.25])))
 
     def add(cell: Cell) -> float:
         length = 1.0 if unit is None else float(unit[cell.layer] / residual[cell.layer].norm())
@@ -92,9 +110,8 @@ def test_layer_means_take_the_best_layer_strength_and_share(tiny_llama: Language
 
 
 def test_a_layer_mean_that_does_harm_is_left_out(tiny_llama: LanguageModel, large_vectors: Tensor) -> None:
-    choice = choice_of(tiny_llama, said_prompts(tiny_llama), [])
-    for replaces in (False, True):
-        assert choice.of_layer_vectors(large_vectors[: tiny_llama.n_layers], replaces) == Cell(0, 0.0)
+    choice = choice_of(tiny_llama, said_prompts(tiny_llama))
+    assert choice.best(of_layers(large_vectors[: tiny_llama.n_layers], [])) == [Option(0, 0.0)] * 2
 
 
 def test_each_kind_of_prompt_has_cells_of_its_own(tiny_llama: LanguageModel) -> None:
@@ -102,14 +119,15 @@ def test_each_kind_of_prompt_has_cells_of_its_own(tiny_llama: LanguageModel) -> 
         kind: [Prompt(p.token_ids, (77 + i,)) for i, p in enumerate(prompts_of(tiny_llama, lengths))]
         for kind, lengths in (("zero_shot", [4, 5]), ("corrupted", [9, 11]))
     }
-    choice = DevChoice(make_engine(tiny_llama, "auto", 512), kinds, CELLS, [0.25], None)
+    choice = DevChoice(make_engine(tiny_llama, "auto", 512), kinds, Stream())
     vectors = torch.randn(12, tiny_llama.d_model, generator=torch.Generator().manual_seed(3))
     found = {}
     for kind, prompts in kinds.items():
-        found[kind] = choice.of_vectors(vectors, kind)
+        found[kind] = [*map(cell_of, choice.best(injected(vectors, [0.25]), kind))]
         unedited = mean_logprob(tiny_llama, prompts, None)
         for vector, cell in zip(vectors, found[kind], strict=True):
-            means = [mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in choice.cells]
+            edits = [AddVector(c.layer, c.alpha * vector) for c in weaker_cells(CELLS, [0.25])]
+            means = [mean_logprob(tiny_llama, prompts, edit) for edit in edits]
             got = mean_logprob(tiny_llama, prompts, AddVector(cell.layer, cell.alpha * vector))
             assert got == pytest.approx(max([*means, unedited]), abs=2e-5)
-    assert found["zero_shot"] == choice.of_vectors(vectors) != found["corrupted"]
+    assert found["zero_shot"] == [*map(cell_of, choice.best(injected(vectors, [0.25])))] != found["corrupted"]

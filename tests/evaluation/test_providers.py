@@ -53,7 +53,7 @@ def with_own(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel, *made: Candidat
 def test_a_prompt_that_is_edited_is_run_unedited_too(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel) -> None:
     mine = Candidate("mine", "corrupted", Injected(torch.ones(lm.d_model), HERE))
     found = with_own(monkeypatch, lm, mine)
-    assert [(c.name, c.prompt) for c in found if c.edit is None] == [
+    assert [(c.name, c.prompt) for c in found if not c.options.is_edit] == [
         ("zero_shot", "zero_shot"),
         ("few_shot", "clean"),
         ("few_shot_corrupted", "corrupted"),

@@ -42,7 +42,7 @@ class Multiplied(ConditionProvider):
 
     def of_vector(self, at):
         cell = at.cell._replace(alpha=self.times * at.cell.alpha)
-        yield Candidate("fv_multiplied", edit=Injected(at.vector.values, cell), fv=at.vector.name, minus=("fv",))
+        yield Candidate("fv_multiplied", options=Injected(at.vector.values, cell), fv=at.vector.name, minus=("fv",))
 '''
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CONTROL = PAGE.partition("## A condition")[2].partition("```python\n")[2].partition("```")[0]
