@@ -49,11 +49,13 @@ class Baselines(Analysis):
         Raises:
             ConfigError: a name or a setting is unknown.
         """
-        from fv.vectors.makers import maker_classes, makers_of, needs_no_setting
+        from fv.vectors.makers import maker_classes, makers_of
 
         named = self.makers
         if named is None:
-            named = [name for name, maker in maker_classes().items() if needs_no_setting(maker) or name in self.settings]
+            named = [
+                name for name, maker in maker_classes().items() if needs_no_setting(maker) or name in self.settings
+            ]
         return makers_of([REFERENCE, *named], self.settings)
 
     def flow(self, run: "LiveRun") -> "Flow[Tables]":

@@ -7,8 +7,8 @@ import pandas as pd
 
 from fv.config import StatsConfig
 from fv.evaluation.tables import ALL, CHANGES, CONTRASTED, LEVELS, contrast_rows, in_subsets
-from fv.statistics.grouped import grouped_means
 from fv.statistics.clusters import clusters_of, per_cluster
+from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 from fv.tables import Tables
 
@@ -72,7 +72,9 @@ def baseline_tables(
         pairs = [(name, minus) for name in notes for minus in (reference, "few_shot") if name != minus]
         differences = in_subsets(contrast_rows(rows.drop(columns="choice"), pairs, DIFFERENCE_KINDS))
         by = ["eval_qid", "condition", "minus", "subset"]
-        contrasts.append(grouped_means(differences, by, DIFFERENCE_KINDS, "trial_id", stats, seed).assign(choice=choice))
+        contrasts.append(
+            grouped_means(differences, by, DIFFERENCE_KINDS, "trial_id", stats, seed).assign(choice=choice)
+        )
     kl = grouped_means(costs, KEY, {KL: Kind.mean}, "text", stats, seed)
     tables = {
         "baseline_means": _over_relations(pd.concat([*means, kl.assign(subset=ALL)]), stats, seed, clusters),

@@ -140,6 +140,8 @@ class Maker(Group):
     """The paper that it comes from, such as `Todd et al. 2024`."""
     states: ClassVar[tuple[str, ...]] = ()
     """Kinds of the fit trials' prompts whose hidden states `compute` needs one by one: `clean`, `zero_shot`, …."""
+    required: ClassVar[tuple[str, ...]] = ()
+    """Settings that have no useful default and have to be given."""
     trains: ClassVar[bool] = False
     """True if it is trained on the answers of the fit trials by gradients."""
     of_others: ClassVar[bool] = False

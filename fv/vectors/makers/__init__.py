@@ -10,14 +10,14 @@ It is then known by its name wherever makers are named.
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
 from fv.config.group import with_values
+from fv.errors import ConfigError
 from fv.registry import plugged_in, refuse_unknown
 from fv.vectors.maker import Maker
 
-__all__ = ["Maker", "maker_classes", "makers_of", "needs_no_setting"]
+__all__ = ["Maker", "maker_classes", "makers_of"]
 GROUP = "function_vectors.makers"
 """Group of entry points by which installed packages add makers."""
 
@@ -41,7 +41,7 @@ def makers_of(names: Iterable[str], settings: Mapping[str, Mapping[str, Any]] | 
 
     Raises:
         ConfigError: the name of a maker or of a setting is unknown, settings are given for a maker that is not named,
-            or a value is not possible.
+            or a value is not possible or missing.
     """
     classes, given = maker_classes(), dict(settings or {})
     wanted = [*dict.fromkeys(names)]
@@ -49,9 +49,8 @@ def makers_of(names: Iterable[str], settings: Mapping[str, Mapping[str, Any]] | 
         refuse_unknown(name, classes, "maker")
     for name in given:
         refuse_unknown(name, wanted, "maker among those named")
-    return {name: with_values(name, classes[name], given.get(name, {})) for name in wanted}
-
-
-def needs_no_setting(maker: type[Maker]) -> bool:
-    """Tell whether a maker can be used with its defaults alone: every setting has one that is not None."""
-    return all(own.default is not None or own.default_factory is not MISSING for own in fields(maker))
+    made = {name: with_values(name, classes[name], given.get(name, {})) for name in wanted}
+    for name, maker in made.items():
+        if lacking := [own for own in maker.required if getattr(maker, own) is None]:
+            raise ConfigError(f"The maker {name} needs {', '.join(f'{name}.{own}' for own in lacking)}.")
+    return made

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fv.errors import ConfigError
 from fv.vectors.maker import FitTrials, Maker, States, first_cell
 
 if TYPE_CHECKING:
@@ -25,15 +24,14 @@ class File(Maker):
 
     label: ClassVar[str] = "vector of a file"
     source: ClassVar[str] = ""
+    required: ClassVar[tuple[str, ...]] = ("path",)
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         from pathlib import Path
 
         from fv.vectors.file import read_vector
 
-        if self.path is None:
-            raise ConfigError(f"{self.called('path')} is not given: name the file of the vector.")
-        return {"vector": read_vector(Path(self.path), of.lm).values}
+        return {"vector": read_vector(Path(self.path or ""), of.lm).values}
 
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.vectors.options import Injected

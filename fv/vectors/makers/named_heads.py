@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fv.errors import ConfigError
 from fv.vectors.maker import FitTrials, Maker, States, first_cell
 
 if TYPE_CHECKING:
@@ -25,13 +24,12 @@ class NamedHeads(Maker):
 
     label: ClassVar[str] = "named heads"
     source: ClassVar[str] = "Todd et al. 2024"
+    required: ClassVar[tuple[str, ...]] = ("heads",)
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         from fv.vectors.function_vector import checked_heads, vector_of_heads
 
-        if self.heads is None:
-            raise ConfigError(f"{self.called('heads')} is not given: name the heads as pairs (layer, head).")
-        heads = checked_heads(self.heads, of.lm.n_layers, of.lm.n_heads)
+        heads = checked_heads(self.heads or [], of.lm.n_layers, of.lm.n_heads)
         return {"vector": vector_of_heads(of.lm, of.means.clean, heads)}
 
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
