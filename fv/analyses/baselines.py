@@ -53,9 +53,7 @@ class Baselines(Analysis):
 
         named = self.makers
         if named is None:
-            named = [
-                name for name, maker in maker_classes().items() if needs_no_setting(maker) or name in self.settings
-            ]
+            named = [name for name, maker in maker_classes().items() if not maker.required or name in self.settings]
         return makers_of([REFERENCE, *named], self.settings)
 
     def flow(self, run: "LiveRun") -> "Flow[Tables]":

@@ -82,10 +82,18 @@ class ExpandedBatchEngine(NaiveEngine):
         return [found[i] for i in range(len(prompts))]
 
     @in_fused_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
         found = torch.empty(len(prompts), len(edits), dtype=torch.float64)
+        others: dict[int, Tensor] = {}  # {number of a reference: its last row, (1, d_model)}
+        for which, cache, _ in self._batches(reference or (), [None]):
+            others |= zip(which, cache.rows([None])[:, 0], strict=True)
         for which, cache, chunks in self._batches(prompts, edits):
-            own = cache.rows([None])[:, 0]  # (n_prompts, 1, d_model)
+            own = [others[i] for i in which] if reference else cache.rows([None])[:, 0]  # (n_prompts, 1, d_model)
             rows = torch.cat([cache.rows(chunk)[:, :, 0] for chunk in chunks], 1)  # (n_prompts, n_edits, d_model)
             for i, before, after in zip(which, own, rows, strict=True):
                 found[i] = readout.divergences(self.lm, before, after)

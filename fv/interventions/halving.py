@@ -89,8 +89,13 @@ class HalvingEngine:
         FiniteCheck(self.lm, prompts).answers(found, edits)
         return found
 
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        found = self._tried(lambda engine, _: engine.divergences(prompts, edits))
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        found = self._tried(lambda engine, _: engine.divergences(prompts, edits, reference))
         FiniteCheck(self.lm, prompts).edited(found, edits)
         return found
 

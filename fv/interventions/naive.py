@@ -107,10 +107,15 @@ class NaiveEngine:
         return found
 
     @in_engine_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
         found = []
-        for prompt in prompts:
-            own = self._logits(prompt, None)
+        for prompt, other in zip(prompts, reference or prompts, strict=True):
+            own = self._logits(other, None)
             found.append(torch.cat([kl_divergence(own, self._logits(prompt, edit)) for edit in edits]))
         return torch.stack(found)
 

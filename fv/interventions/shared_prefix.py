@@ -126,8 +126,8 @@ class SharedPrefixEngine:
 
     @_in_pass
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        def read(_batch: PromptBatch, here: Sequence[Prompt], rows: Tensor) -> Tensor:
-            return targets_of(self.lm, rows, here)
+        def read(_batch: PromptBatch, part: slice, rows: Tensor) -> Tensor:
+            return targets_of(self.lm, rows, prompts[part])
 
         return self._read(prompts, edits, read)
 
@@ -166,9 +166,16 @@ class SharedPrefixEngine:
         return [AnswerReads.cat(own)[places] for own in zip(*parts, strict=True)]
 
     @_in_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        def read(batch: PromptBatch, _here: Sequence[Prompt], rows: Tensor) -> Tensor:
-            own = batch.residual[-1]  # (batch, 1, d_model)
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        others = None if reference is None else torch.cat([b.residual[-1] for _, b in self._batches(reference)])
+
+        def read(batch: PromptBatch, part: slice, rows: Tensor) -> Tensor:
+            own = batch.residual[-1] if others is None else others[part]  # (batch, 1, d_model)
             pairs = zip(own, rows[:, :, 0], strict=True)
             return torch.stack([readout.divergences(self.lm, before, after) for before, after in pairs])
 
@@ -178,13 +185,13 @@ class SharedPrefixEngine:
         self,
         prompts: Sequence[Prompt],
         edits: Sequence[LastTokenEdit],
-        read: Callable[[PromptBatch, Sequence[Prompt], Tensor], Tensor],
+        read: Callable[[PromptBatch, slice, Tensor], Tensor],
     ) -> Tensor:
-        """Read a number per row, (n_prompts, n_edits), by `read`, which takes a batch, its prompts and its rows."""
+        """Read a number per row, (n_prompts, n_edits), by `read`, which takes a batch, its part of the prompts, and its rows."""
         found = []
         for part, batch in self._batches(prompts):
             chunks = list(self._chunks(edits, part.stop - part.start))
-            numbers = torch.cat([read(batch, prompts[part], run_rows(batch, chunk)) for _, chunk in chunks], 1)
+            numbers = torch.cat([read(batch, part, run_rows(batch, chunk)) for _, chunk in chunks], 1)
             found.append(numbers[:, _places([which for which, _ in chunks])])
         return torch.cat(found)
 

@@ -35,8 +35,11 @@ class PricedNaive(PricedEngine):
     def price_answers(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
         self._forwards(prompts, len(entries), with_answers=True)
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
-        self._forwards(prompts, 1 + len(entries))
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        self._forwards(prompts, len(entries))
+        self._forwards(reference or prompts, 1)
 
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
         """Price scores as `fv.interventions.equal_length_batch` computes them, prompt by prompt."""
@@ -117,9 +120,13 @@ class PricedExpanded(PricedNaive):
                 self._rows(len(which) * n_edits, len(which[0].token_ids), 1, 1 + n)
                 self.work.readouts[len(which) * n_edits * n] += 1
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        for which, _ in self._passes(reference or (), 1):
+            self._rows(len(which), len(which[0].token_ids))
         for which, sizes in self._passes(prompts, len(entries)):
-            for n_edits in (1, *sizes):
+            for n_edits in sizes if reference else (1, *sizes):
                 self._rows(len(which) * n_edits, len(which[0].token_ids))
             self.work.readouts[len(entries)] += len(which)
             self.work.readouts[1] += 2 * len(which)

@@ -100,8 +100,10 @@ class PricedEngine(ABC):
         """Price reading whole answers of rows that enter at these blocks."""
 
     @abstractmethod
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
-        """Price comparing rows that enter at these blocks with the unedited one."""
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        """Price comparing rows that enter at these blocks with unedited ones, of these prompts or of a reference."""
 
     @abstractmethod
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
@@ -155,8 +157,13 @@ class PricedEngine(ABC):
             for prompt in prompts
         ]
 
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        self.price_divergences(prompts, entries_of(edits))
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        self.price_divergences(prompts, entries_of(edits), reference)
         return -self._logprobs(len(prompts), len(edits))
 
     def head_scores(

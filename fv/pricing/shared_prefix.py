@@ -86,7 +86,12 @@ class PricedSharedPrefix(PricedEngine):
                     self._rows(batch, chunk, 1 + n)
                     self._read(batch.n * len(chunk) * n)
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        if reference is not None:
+            for _ in self._batches(reference):
+                pass  # a batch is priced when it is run
         for _, batch in self._batches(prompts):
             for chunk in self._chunks(entries, batch.n):
                 self._rows(batch, chunk)

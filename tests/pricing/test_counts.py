@@ -89,6 +89,9 @@ ASKS: dict[str, Ask] = {
     "target_logprobs": lambda engine, prompts: engine.target_logprobs(prompts, edits(engine.lm)),
     "answers": lambda engine, prompts: engine.answers(prompts, edits(engine.lm)),
     "divergences": lambda engine, prompts: engine.divergences(prompts, edits(engine.lm)),
+    "divergences_from_others": lambda engine, prompts: engine.divergences(
+        prompts, edits(engine.lm), prompts_of([len(prompt.token_ids) + 5 for prompt in prompts], 2)
+    ),
 }
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class WeightedHeads(Maker):
     """Σ w_h · W_O (mean(clean) − mean(zero-shot)) over the heads up to a layer, added there.
 
-    The weights minimise |d − Σ w_h a_h|² + ridge · mean(|a_h|²) · Σ (w_h − 1)². Here d is the difference of means of the
-    residual stream after the layer, and a_h is a head's contribution. A head that says nothing about d keeps weight 1.
+    The weights minimise |d − Σ w_h a_h|² + ridge · mean(|a_h|²) · Σ (w_h − 1)². Here d is the difference of means of
+    the residual stream after the layer, and a_h is a head's contribution. A head that says nothing about d keeps
+    weight 1.
     """
 
     ridge: Annotated[float, Gt(0)] = 0.1
