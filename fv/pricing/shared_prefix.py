@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fv.interventions.engine import Cell
-from fv.interventions.gradient_scores import TILE_LOGITS
+from fv.interventions.gradients import TILE_LOGITS
 from fv.interventions.grid_passes import passes_of
 from fv.interventions.readout import TILE_ROWS
 from fv.interventions.shared_prefix import SharedPrefixEngine
