@@ -11,6 +11,7 @@ from fv.statistics.clusters import clusters_of, per_cluster
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 from fv.tables import Tables
+from fv.vectors.maker import Report
 
 OVERALL = ""
 """Value of `eval_qid` for the mean over relations."""
@@ -89,8 +90,8 @@ def closing_table(
     """The main metrics of every maker, one row per (relation, maker, choice) and one for the mean over relations.
 
     Columns: `eval_qid`, `condition`, `choice`, `label`, `source`, `trains`, `n_fit_trials`, `n_options`, `n_fitted`,
-    `layer`, `alpha`; each of `SHOWN`, and `kl`, with its interval; `minus_reference` and `minus_few_shot`, the
-    differences of log p, with their intervals.
+    `layer`, `alpha`; the report of its training (`fv.vectors.maker.Report`); each of `SHOWN`, and `kl`, with its
+    interval; `minus_reference` and `minus_few_shot`, the differences of log p, with their intervals.
     """
     means, contrasts = tables["baseline_means"], tables["baseline_contrasts"]
     means, contrasts = means[means["subset"] == ALL], contrasts[contrasts["subset"] == ALL]
@@ -110,7 +111,7 @@ def closing_table(
     )
     order = {name: place for place, name in enumerate(["zero_shot", "few_shot", "few_shot_corrupted", *notes])}
     place = wide["condition"].map(order)
-    about = ["label", "source", "trains", "n_fit_trials", "n_options", "n_fitted", "layer", "alpha"]
+    about = ["label", "source", "trains", "n_fit_trials", "n_options", "n_fitted", "layer", "alpha", *Report._fields]
     first = [*KEY, *about]
     rest = [name for name in wide if name not in first]
     by_place = wide.assign(_place=place).sort_values(["choice", "eval_qid", "_place"], kind="stable", ignore_index=True)

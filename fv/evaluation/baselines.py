@@ -158,7 +158,9 @@ class _Relation:
         made_by = self.results[name]
         relative = [None if norm is None else norm.tolist(), self.stream.is_unit]
         ending = prompts.questions.ending
-        return [asked, ending, dev, texts, made_by.options.content, made_by.n_fitted, relative, self.budget]
+        reports = [[*option, *report] for option, report in made_by.reports.items()]
+        content = [made_by.options.content, made_by.n_fitted, reports]
+        return [asked, ending, dev, texts, *content, relative, self.budget]
 
     def _unedited(self) -> Tables:
         """Score the unedited prompts of every kind."""
@@ -186,7 +188,8 @@ class _Relation:
             blocks.append(_block(score_columns(scores, i), distances[:, i]))
             about = {"n_options": len(result.options.choices), "n_fitted": result.n_fitted}
             keys = {"eval_qid": q_id, "condition": name, "choice": choice}
-            choices.append({**keys, **one.option._asdict(), **about, "dev_delta_logprob": one.dev_effect})
+            report = result.report(one.option)._asdict()
+            choices.append({**keys, **one.option._asdict(), **about, **report, "dev_delta_logprob": one.dev_effect})
         texts = [{"text": np.arange(len(costs)), "kl": costs[:, i]} for i in range(len(chosen))]
         keys = [{key: row[key] for key in ("eval_qid", "condition", "choice")} for row in choices]
         return {"scores": stacked(rows, blocks), "costs": stacked(keys, texts), "choices": pd.DataFrame(choices)}

@@ -145,9 +145,7 @@ def check_prompts(prompts: Sequence[Prompt], aside: Sequence[Prompt]) -> None:
         raise ConfigError(f"There are no prompts {lacking}: give at least one.")
 
 
-def train(
-    objective: Objective, n_prompts: int, parameters: Parameters, edit_of: EditOf, descent: Descent
-) -> Trained:
+def train(objective: Objective, n_prompts: int, parameters: Parameters, edit_of: EditOf, descent: Descent) -> Trained:
     """Train the parameters of an edit.
 
     Args:

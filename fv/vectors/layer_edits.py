@@ -24,12 +24,12 @@ class LayerEdits(Options):
         Option(layer=11, alpha=0.5)
 
     Attributes:
-        each: the edits, in the order of layers.
+        each: the edits, in the order of layers; None for a layer without one, which no cell may name.
         cell: the cell if none is chosen.
         among: the cells that dev trials choose among, by layer then alpha; empty to take `cell`.
     """
 
-    each: tuple[Edit, ...]
+    each: tuple[Edit | None, ...]
     cell: Cell
     among: Sequence[Cell] = ()
 
@@ -44,4 +44,5 @@ class LayerEdits(Options):
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         if option.layer is None or not option.alpha:
             return None
-        return self.each[option.layer].scaled(option.alpha)
+        own = self.each[option.layer]
+        return None if own is None else own.scaled(option.alpha)

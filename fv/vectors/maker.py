@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import nan
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from fv.config.group import Group
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fv.models.language_model import LanguageModel
     from fv.models.prompt import Prompt
     from fv.progress import Advance
-    from fv.vectors.options import Options
+    from fv.vectors.options import Option, Options
 
 KINDS = ("clean", "corrupted", "zero_shot")
 """Kinds of a trial's prompts."""
@@ -41,6 +42,20 @@ class States(NamedTuple):
 
     head_outputs: Tensor
     residual: Tensor
+
+
+class Report(NamedTuple):
+    """Report of a training, as columns of tables.
+
+    Attributes:
+        n_steps: number of steps after which the kept parameters were found; NaN if nothing was trained.
+        train_delta_logprob: mean log p of the fit trials that were trained on, relative to no edit.
+        aside_delta_logprob: mean log p of the fit trials held aside, relative to no edit.
+    """
+
+    n_steps: float = nan
+    train_delta_logprob: float = nan
+    aside_delta_logprob: float = nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +88,11 @@ class FitTrials:
     def means(self) -> RelationMeans:
         """Means over the relation's fit prompts."""
         return self.effects.means_of(self.q_id)
+
+    @property
+    def rms(self) -> Tensor:
+        """Root mean square of the clean prompts' residual stream after each layer, over its entries, (n_layers,)."""
+        return self.means.residual_norm.cpu() / self.lm.d_model**0.5
 
     @property
     def difference(self) -> Tensor:
@@ -176,6 +196,19 @@ class Maker(Group):
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         """Number of values in an edit that were fitted, by regression or by training; 0 if all are means."""
         return 0
+
+    def reports(self, tensors: Mapping[str, Tensor], option: Option) -> Report:
+        """Report of the training of an option.
+
+        Args:
+            tensors: what `compute` returned.
+            option: one of the options that it made.
+        """
+        return Report()
+
+    def depends_on(self, of: FitTrials) -> list[object]:
+        """All that `compute` depends on besides settings, measurements and the prompts of `states`, as a JSON value."""
+        return []
 
 
 def first_cell(of: FitTrials) -> Cell:

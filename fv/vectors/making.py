@@ -9,11 +9,13 @@ from torch import Tensor
 from fv.config.group import plain
 from fv.models.prompt import Prompt
 from fv.progress import Advance
-from fv.vectors.maker import FitTrials, Maker, States
-from fv.vectors.options import Options
+from fv.vectors.maker import FitTrials, Maker, Report, States
+from fv.vectors.options import Option, Options
 from fv.work.flow import Flow, Job, Unit, groups
 from fv.work.store import Arrays, UnitName, array_of
 
+TRAINING_COST = 100.0
+"""Cost of a maker that is trained, relative to one that is not."""
 Key = tuple[str, str]
 """A relation and a maker."""
 
@@ -25,11 +27,17 @@ class Made(NamedTuple):
         options: the options that dev trials choose among.
         tensors: the tensors that it computed, on the CPU.
         n_fitted: number of values in an edit that were fitted; 0 if all are means.
+        reports: {option: report of its training}, of the default and all choices; empty if nothing was trained.
     """
 
     options: Options
     tensors: dict[str, Tensor]
     n_fitted: int
+    reports: Mapping[Option, Report]
+
+    def report(self, option: Option) -> Report:
+        """The report of an option, or else of the default."""
+        return self.reports.get(option) or self.reports.get(self.options.default, Report())
 
 
 def made(makers: Mapping[str, Maker], relations: Mapping[str, FitTrials]) -> Flow[dict[Key, Made]]:
@@ -99,15 +107,19 @@ def _maker_job(key: Key, maker: Maker, of: FitTrials, inputs: Sequence[_Input], 
 
     def depends_on() -> list[object]:
         content = of.content_of_all if maker.of_others else of.content
-        return [plain(maker), content, [one.content for one in inputs], of.seed]
+        return [plain(maker), content, [one.content for one in inputs], of.seed, *maker.depends_on(of)]
 
     def compute(advance: Advance) -> Arrays:
         tensors = maker.compute(of, states, advance)
         return {part: array_of(values) for part, values in tensors.items()}
 
-    return Job.of(Unit(UnitName("maker", q_id, name), depends_on, n_trials=1), compute)
+    cost = TRAINING_COST if maker.trains else 1.0
+    return Job.of(Unit(UnitName("maker", q_id, name), depends_on, n_trials=1, cost=cost), compute)
 
 
 def _made(maker: Maker, of: FitTrials, arrays: Arrays) -> Made:
     tensors = {part: torch.from_numpy(values) for part, values in arrays.items()}
-    return Made(maker.options(of, tensors), tensors, maker.n_fitted(of, tensors))
+    options = maker.options(of, tensors)
+    every = dict.fromkeys([options.default, *options.choices]) if maker.trains else {}
+    reports = {option: maker.reports(tensors, option) for option in every}
+    return Made(options, tensors, maker.n_fitted(of, tensors), reports)

@@ -190,9 +190,9 @@ def steered(lm: LanguageModel, targets: list[int], n_aside: int, rate: float = 0
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
 def test_steering_to_one_token_is_learned_for_prompts_that_were_never_trained_on(family: str) -> None:
     found = steered(sharp(family), [11] * 8, 3)
-    assert found.unedited.exp().max() < 0.9
+    assert found.unedited.exp().max() < 0.5
     after = found.logprobs[found.n_steps].exp()
-    assert after.min() > 0.95
+    assert after.min() > 0.8 and after.mean() > 0.95
     assert found.aside_delta == pytest.approx(float((found.logprobs[found.n_steps] - found.unedited)[-3:].mean()))
     assert found.delta == pytest.approx(float((found.logprobs[found.n_steps] - found.unedited)[:5].mean()))
 
@@ -206,7 +206,7 @@ def test_a_known_optimum_is_found() -> None:
     descent = Descent(steps=300, rate=0.05, patience=300)
     engine = make_engine(lm, "auto", 64)
     found = engine.trained(prompts[:4], prompts[4:], start, lambda p: ReplaceResidual(last, p["v"]), descent)
-    torch.testing.assert_close(found.logprobs[found.n_steps].exp(), torch.full((6,), 0.5).double(), rtol=0, atol=0.01)
+    torch.testing.assert_close(found.logprobs[found.n_steps].exp(), torch.full((6,), 0.5).double(), rtol=0, atol=0.02)
 
 
 def test_training_on_noise_stops_by_the_prompts_held_aside() -> None:
