@@ -35,7 +35,7 @@ from fv.config import Config, StatsConfig
 from fv.data.prompts import prompt_of
 from fv.data.relations import Pair, Relation, Relations
 from fv.data.sampling import sample_snapshot
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.cells import grid
 from fv.evaluation.condition import Condition, settled

@@ -67,10 +67,6 @@ class NotFiniteError(ModelError):
     """A model returns numbers that are NaN or infinite."""
 
 
-class NormsError(ConfigError):
-    """A strength is relative to norms of the residual stream that were not measured."""
-
-
 class ScopeError(ConfigError):
     """A vector cannot be evaluated on the requested relations."""
 

@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fv.errors import ArtifactError, FvError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def safe_name(name: str) -> str:
@@ -233,7 +236,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any], about: Any) -> Non
     write_whole(path, lambda temporary: save_file(dict(tensors), temporary, metadata=metadata))
 
 
-def read_safetensors(path: Path, form: str) -> tuple[dict[str, Any], JsonObject]:
+def read_safetensors(path: Path, form: str) -> tuple[dict[str, "Tensor"], JsonObject]:
     """Read a file of `write_safetensors`: tensors by name, and the JSON value about them.
 
     Args:

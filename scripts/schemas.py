@@ -34,8 +34,9 @@ FILES: dict[str, type] = {
 def schemas() -> dict[Path, str]:
     """Make {file: its schema as text}."""
     return {
-        FOLDER / f"{name}.schema.json": json.dumps(TypeAdapter(kind).json_schema(), indent=2, ensure_ascii=False) + "\n"
+        FOLDER / f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, kind in FILES.items()
+        for schema in [TypeAdapter(kind).json_schema(mode="serialization")]
     }
 
 

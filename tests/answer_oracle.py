@@ -29,6 +29,7 @@ def oracle(lm: LanguageModel, ids: list[int], behind: list[int], edit: LastToken
         return set_heads(lm, edit, at, sorted({layer for layer, _ in edit.heads}), run)
     if edit is None:
         return run()
+    assert isinstance(edit, AddVector | ReplaceResidual)
     with edit_block_output(lm, edit.layer, change):
         return run()
 

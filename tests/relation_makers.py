@@ -11,7 +11,8 @@ from fv.data.encoder import Encoder
 from fv.data.relation_sampler import QidTrials, RelationSampler
 from fv.data.relations import Pair, Relation, Relations, normalise
 from fv.data.sampling import sample_snapshot
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.models.language_model import LanguageModel
 
 # Enough unrelated pairs for every request below, and noise that repeats, reverses, re-spells and contradicts them.

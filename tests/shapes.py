@@ -68,9 +68,9 @@ SHAPES: dict[Callable[..., Any], dict[str, Any]] = {
         "clean": Float[Tensor, HEADS],
         "corrupted": Float[Tensor, HEADS],
         "residual": Float[Tensor, "layers d_model"],
-        "residual_norm": Float[Tensor, " layers"] | None,
-        "zero_shot": Float[Tensor, HEADS] | None,
-        "zero_shot_residual": Float[Tensor, "layers d_model"] | None,
+        "residual_norm": Float[Tensor, " layers"],
+        "zero_shot": Float[Tensor, HEADS],
+        "zero_shot_residual": Float[Tensor, "layers d_model"],
     },
     PromptOutputs.__init__: dict.fromkeys(("clean", "corrupted"), Float[Tensor, "prompts layers heads head_dim"]),
     weighted_mean: {

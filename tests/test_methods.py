@@ -20,7 +20,7 @@ from entrypoints.command_line import plugged_in
 from fv.config import Config
 from fv.config.explanations import explanations
 from fv.config.injection import KINDS
-from fv.data.snapshot import WrongOutputs
+from fv.data.trial import WrongOutputs
 from fv.evaluation.conditions import condition_providers
 from fv.evaluation.tables import ANSWER_NEW, CHANGES, CONTRASTED, LEVELS
 from fv.evaluation.trial_rows import METRICS

@@ -34,10 +34,11 @@ def test_an_argument_that_would_only_seem_to_fit_is_refused() -> None:
 
 def test_sizes_of_one_name_are_equal_within_a_call_and_free_between_calls() -> None:
     for layers, heads in ((2, 3), (4, 1)):
-        means = RelationMeans(*(torch.zeros(layers, heads, 5),) * 2, torch.zeros(layers, 9))
-        assert means.residual_norm is None
+        outputs, stream = torch.zeros(layers, heads, 5), torch.zeros(layers, 9)
+        means = RelationMeans(outputs, outputs, stream, stream[:, 0], outputs, stream)
+        assert means.prompts is None
     with wrong:
-        RelationMeans(torch.zeros(2, 3, 5), torch.zeros(2, 3, 4), torch.zeros(2, 9))
+        RelationMeans(outputs, torch.zeros(layers, heads, 4), stream, stream[:, 0], outputs, stream)
     with wrong:
         TargetScores(torch.zeros(3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), torch.zeros(3) > 0)
 

@@ -78,14 +78,6 @@ def test_a_result_is_a_small_table_of_its_headline(objects: dict[str, Any], monk
     assert result._repr_html_().count("<tr>") == 1 + len(result.headline)
 
 
-def test_a_result_of_an_older_version_shows_its_cells(objects: dict[str, Any]) -> None:
-    held: Result = objects["result"]
-    tables = {name: table for name, table in held.tables.items() if name != "headline"}
-    lines = repr(Result(held.rows, held.trials, tables)).splitlines()
-    assert lines[0] == "Test trials" and len(lines) == 5 + len(held.cells)
-    assert all(f"{held.cells['mean_delta_logprob'][n]:+.2f}" in line for n, line in enumerate(lines[5:]))
-
-
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_printed_table_shows_metrics_and_names_what_does_not_fit(
     objects: dict[str, Any], width: int, monkeypatch: pytest.MonkeyPatch

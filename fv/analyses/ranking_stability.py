@@ -4,14 +4,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fv.analyses.running.analysis import Analysis
 from fv.errors import shorten
 
 if TYPE_CHECKING:
+    from fv.heads.stability import StabilityReport, StabilitySummary
     from fv.runs.live_run import LiveRun
-    from fv.tables import Tables
+    from fv.tables import TableRow, Tables
 
 log = logging.getLogger(__name__)
 GAP = {"mean": "gap", "ci_low": "gap_ci_low", "ci_high": "gap_ci_high", "n_within_error": "n_within_error"}
@@ -59,15 +60,15 @@ class RankingStability(Analysis):
             )
         return tables
 
-    def summary(self, tables: "Tables") -> Any:
+    def summary(self, tables: "Tables") -> "StabilitySummary":
         from fv.evaluation.summary import records
 
-        curves: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        curves: dict[str, list[TableRow]] = defaultdict(list)
         for point in records(tables["convergence"]):
             curves[point.pop("ranking")].append(point)
         rows = records(tables["ranking_stability"])
-        named = {key: rows[0][key] for key in ("score_key", "k")}
-        return {**named, "rankings": {row["ranking"]: _report(row, curves[row["ranking"]]) for row in rows}}
+        reports = {row["ranking"]: _report(row, curves[row["ranking"]]) for row in rows}
+        return {"score_key": rows[0]["score_key"], "k": rows[0]["k"], "rankings": reports}
 
 
 def _points() -> list[str]:
@@ -78,9 +79,14 @@ def _points() -> list[str]:
     return [own.name for own in fields(Convergence)]
 
 
-def _report(row: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(row: "TableRow", curve: list["TableRow"]) -> "StabilityReport":
     """Rebuild the JSON of `fv.heads.stability.stability_report` from its tables."""
     halves = [point for point in curve if point["overlap_apart"] is not None]
-    numbers = {key: row[key] for key in ("n_trials", "mean_inclusion", "lowest_inclusion")}
-    gap = {key: row[column] for key, column in GAP.items()} if row["gap"] is not None else None
-    return {**numbers, "split_half": halves[-1] if halves else None, "gap": gap, "convergence": curve}
+    return {
+        "n_trials": row["n_trials"],
+        "mean_inclusion": row["mean_inclusion"],
+        "lowest_inclusion": row["lowest_inclusion"],
+        "split_half": halves[-1] if halves else None,
+        "gap": {key: row[column] for key, column in GAP.items()} if row["gap"] is not None else None,
+        "convergence": curve,
+    }

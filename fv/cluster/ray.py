@@ -46,8 +46,8 @@ class Ray(Cluster):
         # Without this, Ray reports every started cluster to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            own: dict[str, Any] = {} if self.address else {"include_dashboard": False}
-            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            dashboard = None if self.address else False  # an existing cluster refuses the argument
+            ray.init(self.address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # whatever Ray raises where no cluster answers
             raise ClusterError(f"There is no Ray cluster at cluster.address={self.address}: {error}") from error
         actors = _Actors(self, spec)

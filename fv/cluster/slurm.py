@@ -19,7 +19,7 @@ from fv.cluster.base.slurm_jobs import ArrayElement, alive, shown, submit
 from fv.cluster.base.tasks import Task, TaskSet, WorkerSpec
 from fv.dealing import dealt
 from fv.errors import ClusterError, ConfigError
-from fv.files import read_json, write_json
+from fv.files import JsonObject, read_json, write_json
 
 JOBS = "jobs.json"
 """The file, in the folder of the run's records, that lists the jobs submitted last."""
@@ -167,7 +167,7 @@ class _Arrays:
     def _logs(self) -> Path:
         return self.spec.folder / "cluster" / "slurm"
 
-    def _parameters(self, task_set: TaskSet) -> dict[str, Any]:
+    def _parameters(self, task_set: TaskSet) -> JsonObject:
         own = self.settings
         more = {**(own.options or {}), **({"gpus-per-task": own.gpus} if own.gpus else {})}
         given = {

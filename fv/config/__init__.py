@@ -8,7 +8,7 @@ the defaults, and the other files have only what differs. A number's range is in
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Lt
 
@@ -16,7 +16,7 @@ from fv.config.checks import check_at_most, check_name
 from fv.config.cluster import ClusterConfig
 from fv.config.data import ColumnsConfig, Corruption, DataConfig, Form, HoldOut, Split, TemplateConfig
 from fv.config.evaluation import BootstrapMethod, ControlCell, ControlsConfig, EvaluationConfig, StatsConfig
-from fv.config.group import Group, groups_in, plain
+from fv.config.group import Group, Settings, SettingsByName, groups_in, plain
 from fv.config.injection import AlphaUnit, EvalScopeConfig, InjectionConfig, ScopeMode
 from fv.config.model import (
     ComputeConfig,
@@ -82,7 +82,6 @@ RESERVED_TAGS = (
     "stepD_mean_acts",
     "stepD_other_means",
     "stepD_prompt_outputs",
-    "stepD_units",
 )
 FILES = (".json", ".csv", ".pt", ".npz", ".jsonl", ".log", ".png", ".svg")
 """Suffixes of a run's files."""
@@ -104,7 +103,7 @@ class Config:
     eval_scope: EvalScopeConfig = field(default_factory=EvalScopeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
-    analysis: dict[str, Any] = field(default_factory=dict)
+    analysis: SettingsByName = field(default_factory=dict)
     """Analyses of the results: {name: settings}, each run after the step that it reads."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -132,6 +131,11 @@ class Config:
         """True if the settings are canonical: cpu, fp32, and weights neither quantised nor spread over devices."""
         whole = self.model.quant is Quant.none and self.model.device_map is None
         return self.compute.device == "cpu" and self.compute.dtype is Dtype.fp32 and whole
+
+    @property
+    def forgets_units(self) -> bool:
+        """True if units that other processes made are computed again; on a cluster, its workers share their units."""
+        return self.overwrite and not self.cluster.elsewhere
 
     def __post_init__(self) -> None:
         for key, group in groups_in(self):
@@ -165,6 +169,6 @@ class Config:
                 f"each ranking; set score.verify={most} or more."
             )
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> Settings:
         """The configuration as plain JSON values."""
         return plain(self)

@@ -163,8 +163,7 @@ class DataConfig(Group):
         path = self.called("path")
         if self.path is None and self.form is not Form.auto:
             raise ConfigError(f"{self.called('form')}={self.form.value} needs {path}=<file or folder>.")
-        # Runs of older versions recorded one path as both.
-        if self.path is not None and self.relation_csv_path not in (DataConfig.relation_csv_path, self.path):
+        if self.path is not None and self.relation_csv_path != DataConfig.relation_csv_path:
             raise ConfigError(
                 f"Relations come from {path}={self.path} or from "
                 f"{self.called('relation_csv_path')}={self.relation_csv_path}; give one."

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from fv.config.group import Group
+from fv.config.group import Group, SettingsByName
 
 
 class BootstrapMethod(StrEnum):
@@ -57,6 +57,6 @@ class EvaluationConfig(Group):
     held_out: bool = True
     """Run the chosen cells on the test trials, with controls, baselines and all other conditions."""
     controls: ControlsConfig = field(default_factory=ControlsConfig)
-    conditions: dict[str, Any] = field(default_factory=dict)
+    conditions: SettingsByName = field(default_factory=dict)
     """Conditions compared with the vector: {name: settings, with the switch `enabled`}; a condition that is not named
     has its defaults."""

@@ -21,6 +21,8 @@ from fv.registry import refuse_unknown
 
 Settings = dict[str, Any]
 """Plain values of settings: {key: value}, with groups of settings as such dictionaries or as dotted keys."""
+SettingsByName = dict[str, Any]
+"""{name of a condition or analysis: its settings, plain values or an object of its class}."""
 _named_later = ContextVar("_named_later", default=False)
 
 

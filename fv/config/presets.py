@@ -2,11 +2,11 @@
 
 import difflib
 import functools
-from typing import Any
 
 import yaml
 
 from fv.config.data import TemplateConfig
+from fv.config.group import Settings
 from fv.config.model import ModelConfig
 from fv.errors import ConfigError
 from fv.shipped import shipped
@@ -58,7 +58,7 @@ def _names(group: str) -> list[str]:
 
 
 @functools.cache
-def _values(group: str, name: str) -> dict[str, Any]:
+def _values(group: str, name: str) -> Settings:
     """Read a file's settings; the result is cached and must not be changed."""
     names = model_presets() if group == "model" else _names(group)
     if name not in names:

@@ -4,7 +4,8 @@ The names here need neither torch nor SciPy; sampling and encoding are imported 
 """
 
 from fv.data.relations import Pair, Relation, Relations, normalise, read_configured
-from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
+from fv.data.trial import Trial
 
 __all__ = [
     "Pair",

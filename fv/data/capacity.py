@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,23 @@ class Capacity:
     demos: int
     queries: int
     eval: int
+
+
+class _Counts(NamedTuple):
+    """The settings of `DataConfig` that a relation may be too small for."""
+
+    n_demos: int
+    n_trials_per_q: int
+    n_eval_trials_per_q: int
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "_Counts":
+        return cls(data.n_demos, data.n_trials_per_q, data.n_eval_trials_per_q)
+
+    def put_into(self, data: DataConfig) -> DataConfig:
+        """The settings with these counts."""
+        n_demos, n_fit, n_eval = self
+        return replace(data, n_demos=n_demos, n_trials_per_q=n_fit, n_eval_trials_per_q=n_eval)
 
 
 def capacity(
@@ -109,8 +126,7 @@ def advice(most: Capacity, data: DataConfig, works: Callable[[DataConfig], bool]
         counts.append(("n_trials_per_q", n_trials, "fit trial"))
 
     def changed(key: str, count: int) -> DataConfig:
-        value: dict[str, Any] = {key: count}
-        return replace(data, **value)
+        return _Counts.of(data)._replace(**{key: count}).put_into(data)
 
     named = [
         f"{count} {noun}{'s' * (count > 1)}"
@@ -144,10 +160,10 @@ def _lowered(asked: dict[str, int], data: DataConfig, works: Callable[[DataConfi
     steps = max(asked.values())
 
     def lowered(step: int) -> DataConfig:
-        counts: dict[str, Any] = {key: max(1, count * step // steps) for key, count in asked.items()}
+        counts = {key: max(1, count * step // steps) for key, count in asked.items()}
         if "n_trials_per_q" in counts:
             counts["n_trials_per_q"] = max(counts["n_trials_per_q"], data.n_mean_trials or 1)
-        return replace(data, **counts)
+        return _Counts.of(data)._replace(**counts).put_into(data)
 
     most = bisect_left(range(1, steps), True, key=lambda step: not works(lowered(step)))
     return lowered(most) if most else None

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fv.config import Corruption
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import WrongOutputs
+from fv.data.trial import WrongOutputs
 from fv.errors import TrialError
 
 RANDOM_ORDERS = 1000
@@ -89,8 +89,7 @@ def corrupt(
             order = rng.permutation(len(demos))
             if allowed[np.arange(len(demos)), order].all():
                 return _rearranged(demos, order), "deranged"
-    # Drawn before the search, which has a generator of its own: `rng` then advances as in earlier versions, which never
-    # rearranged repeated outputs, and later trials stay the same.
+    # Drawn before the search, which has a generator of its own: later trials do not depend on the search.
     drawn = [Pair(demo.exA, outputs.draw_wrong(demo, rng)) for demo in demos]
     found = admissible_order(allowed, rng.spawn(1)[0])
     return (drawn, "relation") if found is None else (_rearranged(demos, found), "deranged")

@@ -7,7 +7,7 @@ import numpy as np
 
 from fv.data.corruption import OutputTable
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 
 FEW_OUTPUTS = 3
 """Number of outputs at or below which a prompt without right outputs says much about the right one."""

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
 
-from fv.models.token_ids import plain_token_ids, token_ids, token_ids_of_a
+from fv.errors import TrialError
+from fv.models.token_ids import Spans, plain_token_ids, token_ids, token_ids_of_a, token_spans, tokenizer_digest
 
 MAX_TARGETS = 50_000
 """Targets whose tokens are remembered; beyond it all are forgotten, so that a million pairs do not fill memory."""
@@ -15,6 +17,18 @@ _LLAMA3 = (
 )
 SPACE_PATTERNS = (_LLAMA3, _LLAMA3.replace("{1,3}", ""))
 """Split patterns of Llama-3 and of Qwen: like GPT-2's, but a newline may belong to the punctuation before it."""
+
+
+class _Part(TypedDict, total=False):
+    """A part of a fast tokenizer, in the form of its file; each type of part has some of the keys."""
+
+    type: str
+    pretokenizers: list["_Part"]
+    behavior: str
+    invert: bool
+    pattern: dict[str, str]
+    add_prefix_space: bool
+    use_regex: bool
 
 
 class HasTokenizer(Protocol):
@@ -29,8 +43,36 @@ class HasTokenizer(Protocol):
         """Longest prompt the model has positions for."""
 
     @property
+    def name(self) -> str:
+        """Short name, for messages."""
+
+    @property
     def fingerprint(self) -> dict[str, str]:
         """The digests that identify it, `tokenizer_sha256` among them."""
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """A tokenizer alone, in the form that an `Encoder` takes."""
+
+    tokenizer: Any
+    max_tokens: int
+    name: str
+    fingerprint: dict[str, str]
+
+
+def with_tokenizer(lm: Any) -> HasTokenizer:
+    """A holder of a tokenizer: a model unchanged, or a tokenizer in the place of a model.
+
+    Raises:
+        TrialError: `lm` is neither.
+    """
+    if hasattr(lm, "tokenizer") and hasattr(lm, "max_tokens"):
+        return lm
+    if callable(lm) and hasattr(lm, "convert_ids_to_tokens"):
+        limit = int(min(getattr(lm, "model_max_length", 2**31), 2**31))
+        return _Tokenizer(lm, limit, type(lm).__name__, {"tokenizer_sha256": tokenizer_digest(lm)})
+    raise TrialError(f"lm is a {type(lm).__name__}, where a model of fv.load_model or fv.wrap, or a tokenizer is due.")
 
 
 class Encoder:
@@ -63,6 +105,10 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, as `LanguageModel.encode` gives them, in one call."""
         return token_ids(self.lm.tokenizer, texts, self._special)
+
+    def spans(self, text: str) -> Spans:
+        """Token ids of one text, as by `encode`, with the span of each token."""
+        return token_spans(self.lm.tokenizer, text, self._special)
 
     def is_apart(self, prompt: str, target: str) -> bool:
         """True if, without tokenising, `prompt` is known to fit the model and `target` to begin a new token after it.
@@ -111,12 +157,13 @@ def borders_of(tokenizer: Any) -> str:
     return " " if len(before) == 1 and _splits_before_spaces(before[0]) else ""
 
 
-def _splits_before_spaces(part: dict[str, Any]) -> bool:
+def _splits_before_spaces(part: _Part) -> bool:
     if part["type"] != "Split" or part["behavior"] != "Isolated" or part["invert"]:
         return False
     return part["pattern"].get("Regex") in SPACE_PATTERNS
 
 
-def _state(part: Any) -> dict[str, Any]:
+def _state(part: Any) -> _Part:
     """A part of a fast tokenizer, in the form of its file."""
-    return json.loads(part.__getstate__())
+    found: _Part = json.loads(part.__getstate__())
+    return found

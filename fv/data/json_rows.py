@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from fv.config import ColumnsConfig, DataConfig, Form
 from fv.data.file_kinds import seeming_text
 from fv.data.rows import BadRow, Row, make_row, others
@@ -16,7 +18,7 @@ KEYS = (("input", "output"), ("subject", "object"))
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("an object has one key twice")

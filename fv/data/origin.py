@@ -3,10 +3,12 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pydantic import JsonValue
+
 from fv.characters import visible
 from fv.config import TemplateConfig
 from fv.data.snapshot import Snapshot
-from fv.errors import ArtifactError, TrialError
+from fv.errors import ArtifactError
 from fv.models.identity import Identity, check_made_by
 from fv.models.language_model import LanguageModel
 
@@ -38,8 +40,7 @@ class Origin:
     @classmethod
     def named(cls, model: str, weights: dict[str, str], snapshot: Snapshot) -> "Origin":
         """The origin of measurements of a model that is given by its name and fingerprint."""
-        meta = snapshot.meta
-        return cls(model, dict(weights), TemplateConfig(**meta.template), meta.add_special_tokens)
+        return cls(model, dict(weights), snapshot.template, snapshot.meta.add_special_tokens)
 
     @classmethod
     def parse(cls, value: Any) -> "Origin":
@@ -59,7 +60,7 @@ class Origin:
             )
         return cls(**{**value, "template": TemplateConfig(**value["template"])})
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, JsonValue]:
         """The origin as a JSON value."""
         return asdict(self)
 
@@ -113,17 +114,3 @@ def check_origin(
         return []
     others = [] if snapshot is None else origin.other_prompts(Origin.of(lm, snapshot))
     return check_made_by(what, origin.identity, lm, others, remedy)
-
-
-def refuse_other_tokenizer(lm: LanguageModel, snapshot: Snapshot) -> None:
-    """Refuse trials whose answers are tokens of another tokenizer.
-
-    Raises:
-        TrialError: the tokenizers differ; names both.
-    """
-    there, here = snapshot.meta.tokenizer["sha256"], lm.fingerprint["tokenizer_sha256"]
-    if there != here:
-        raise TrialError(
-            f"trials were tokenised by another tokenizer than {lm.name}'s ({snapshot.meta.tokenizer['class']}, "
-            f"{there[:12]}; here {here[:12]}): sample them with this model."
-        )

@@ -18,10 +18,11 @@ from fv.data.corruption import OutputTable, corrupt
 from fv.data.encoder import Encoder
 from fv.data.hold_out import FitSide
 from fv.data.kin_groups import kin_groups
-from fv.data.prompts import render, zero_shot_targets
 from fv.data.relations import Pair, Relation, normalise
-from fv.data.renderer import Renderer
-from fv.data.snapshot import Trial
+from fv.data.rendering import made_trial
+from fv.data.targets import accepted, zero_shot_targets
+from fv.data.templates import render
+from fv.data.trial import Draw, Trial
 from fv.errors import TrialError
 from fv.seeding import generator_for
 
@@ -67,7 +68,6 @@ class RelationSampler:
         self.data = data
         self.seed = seed
         self.encoder = encoder
-        self.renderer = Renderer(encoder, data.template)
         self.rng = generator_for(seed, relation.q_id)
         self.order: list[int] = self.rng.permutation(len(relation.pairs)).tolist()
         self.groups = kin_groups(relation.pairs)
@@ -108,7 +108,8 @@ class RelationSampler:
 
     def _is_usable(self, index: int) -> bool:
         try:
-            self.renderer.tokenized(self.relation.pairs[index], [])
+            _, found = next(zero_shot_targets(self.encoder, self.data.template, [self.relation.pairs[index]]))
+            accepted(found)
         except TrialError as error:
             self._reject(index, error)
             return False
@@ -185,7 +186,8 @@ class RelationSampler:
     def _build(self, trial_id: str, split: Literal["fit", "eval"], index: int, demos: list[Pair]) -> Trial:
         query = self.relation.pairs[index]
         wrong, corruption = corrupt(demos, self.outputs, self.rng, self.data.corruption)
-        return self.renderer.trial(trial_id, self.relation.q_id, split, query, demos, wrong, corruption)
+        draw = Draw.of(trial_id, self.relation.q_id, split, query, demos, wrong, corruption)
+        return made_trial(draw, self.data.template, self.encoder)
 
     def _draw_demos(self, query: int) -> list[Pair]:
         demos: dict[int, Pair] = {}

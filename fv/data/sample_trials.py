@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig, template_preset, template_presets
-from fv.data.encoder import HasTokenizer
+from fv.config import Corruption, DataConfig, HoldOut, Split, TemplateConfig
+from fv.data.encoder import with_tokenizer
 from fv.data.reading import RelationsLike, as_relations
 from fv.data.relations import in_clusters
 from fv.data.sampling import log_warnings, sample_snapshot
+from fv.data.templates import template_of
 from fv.data.trials import Trials
-from fv.errors import ConfigError, TrialError, one_of, shorten
-from fv.models.token_ids import tokenizer_digest
+from fv.errors import TrialError, one_of, shorten
 
 ARGUMENTS = {"n_demos": "demos", "n_trials_per_q": "fit", "n_eval_trials_per_q": "held_out"}
 """Arguments of `sample_trials` by the names that they have among the settings of a run."""
@@ -25,16 +25,6 @@ class _Arguments(DataConfig):
 
     def called(self, name: str) -> str:
         return ARGUMENTS.get(name, name)
-
-
-@dataclass(frozen=True)
-class _Tokenizer:
-    """A tokenizer alone, in the form that the sampler takes."""
-
-    tokenizer: Any
-    max_tokens: int
-    name: str
-    fingerprint: dict[str, str]
 
 
 def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
@@ -114,31 +104,3 @@ def sample_trials(  # noqa: PLR0913 - each is a count or a choice of its own
     snapshot = sample_snapshot(given, data, seed, with_tokenizer(lm), add_special_tokens)
     log_warnings(given, snapshot, data.called)
     return Trials(snapshot)
-
-
-def template_of(given: str | TemplateConfig) -> TemplateConfig:
-    """The template of a name; a template is returned unchanged.
-
-    Raises:
-        ConfigError: there is no template of this name.
-    """
-    if isinstance(given, TemplateConfig):
-        return given
-    if not isinstance(given, str):
-        names = ", ".join(template_presets())
-        raise ConfigError(f"template={given!r} must be a template's name ({names}) or a TemplateConfig.")
-    return template_preset(given)
-
-
-def with_tokenizer(lm: Any) -> HasTokenizer:
-    """A holder of a tokenizer: a model unchanged, or a tokenizer in the place of a model.
-
-    Raises:
-        TrialError: `lm` is neither.
-    """
-    if hasattr(lm, "tokenizer") and hasattr(lm, "max_tokens"):
-        return lm
-    if callable(lm) and hasattr(lm, "convert_ids_to_tokens"):
-        limit = int(min(getattr(lm, "model_max_length", 2**31), 2**31))
-        return _Tokenizer(lm, limit, type(lm).__name__, {"tokenizer_sha256": tokenizer_digest(lm)})
-    raise TrialError(f"lm is a {type(lm).__name__}, where a model of fv.load_model or fv.wrap, or a tokenizer is due.")

@@ -3,25 +3,25 @@
 import dataclasses
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 
 from fv.collector import paused_collector
-from fv.config import DataConfig, ModelConfig, Split, TemplateConfig
+from fv.config import DataConfig, ModelConfig, Split
+from fv.data.collisions import first_token_collisions
 from fv.data.corruption_report import corruption_report
 from fv.data.encoder import Encoder, HasTokenizer
-from fv.data.prompts import accepted, target_tokens, zero_shot_targets
 from fv.data.relation_sampler import QidTrials, RelationSampler
-from fv.data.relations import Pair, Relation, Relations, normalise
-from fv.data.snapshot import Collisions, Meta, QidCounts, Rejections, Snapshot, SourceFile, parse_snapshot
+from fv.data.relations import Relations, normalise
+from fv.data.snapshot import Snapshot, parse_snapshot
+from fv.data.snapshot_meta import Collisions, Meta, QidCounts, Rejections, SourceFile
+from fv.data.targets import accepted, target_tokens
 from fv.errors import ArtifactError, TrialError
 from fv.files import read_json, sha256_of
 from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import adds_special_tokens
 
-MAX_OUTPUTS_CHECKED = 2000
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ def sample_snapshot(
         sampler = RelationSampler(relation, data, seed, encoder)
         sampled[relation.q_id] = sampler.sample()
         if sampled[relation.q_id].count("fit"):
-            collisions[relation.q_id] = first_token_collisions(relation, data.template, encoder)
+            collisions[relation.q_id] = first_token_collisions(relation.pairs, data.template, encoder)
     dropped = [q_id for q_id, result in sampled.items() if not result.count("fit")]
     kept = {q_id: result for q_id, result in sampled.items() if q_id not in dropped}
     if not kept:
@@ -115,10 +115,9 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
     Raises:
         ArtifactError: names the first trial that differs, and both tokenizers.
     """
-    encoder = Encoder(lm, snapshot.meta.add_special_tokens)
+    encoder = snapshot.encoder(lm)
     for trial in snapshot.trials:
-        prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
-        for ids in target_tokens(encoder, [(text, trial.target_str) for text in prompts]):
+        for ids in target_tokens(encoder, [(text, trial.target_str) for text in trial.prompts.values()]):
             try:
                 found = list(accepted(ids))
             except TrialError as error:
@@ -129,24 +128,6 @@ def check_tokens(snapshot: Snapshot, lm: LanguageModel, path: Path) -> None:
                     f"{found}. The snapshot was made with tokenizer {snapshot.meta.tokenizer}, this one is "
                     f"{_tokenizer_identity(lm)}."
                 )
-
-
-def first_token_collisions(relation: Relation, template: TemplateConfig, encoder: Encoder) -> Collisions:
-    """Count the distinct outputs of a relation that share their first token with another output.
-
-    Tokenises at most 2,000 outputs, each after its first input's zero-shot prompt; outputs that fail the boundary
-    check there are left out.
-    """
-    outputs: dict[str, Pair] = {}
-    for pair in relation.pairs:
-        outputs.setdefault(normalise(pair.exB), pair)
-        if len(outputs) == MAX_OUTPUTS_CHECKED:
-            break
-    found = [ids for _, ids in zero_shot_targets(encoder, template, outputs.values())]
-    counts = Counter(ids[0] for ids in found if not isinstance(ids, TrialError))
-    colliding = sum(count for count in counts.values() if count > 1)
-    total = counts.total()
-    return Collisions(n_outputs=total, n_colliding=colliding, rate=colliding / total if total else 0.0)
 
 
 def log_warnings(file: Relations | None, snapshot: Snapshot, called: Callable[[str], str] = str) -> None:

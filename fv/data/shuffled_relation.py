@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from fv.config import Corruption, TemplateConfig
+from fv.config import Corruption
 from fv.data.corruption import OutputTable, corrupt
-from fv.data.encoder import Encoder, HasTokenizer
+from fv.data.encoder import HasTokenizer
 from fv.data.relations import Pair
-from fv.data.renderer import Renderer
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.rendering import made_trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Draw, Trial
 from fv.seeding import generator_for
 
 
@@ -36,8 +37,9 @@ def shuffled(snapshot: Snapshot, q_id: str, lm: HasTokenizer, draw: int, seed: i
     given = {pair: Pair(pair.exA, pairs[i].exB) for pair, i in zip(pairs, order, strict=True)}
     outputs = OutputTable([*given.values()])
     policy = Corruption(snapshot.meta.corruption or Corruption.derange)
-    renderer = Renderer(Encoder(lm, snapshot.meta.add_special_tokens), TemplateConfig(**snapshot.meta.template))
-    made = [_shuffled_trial(trial, given, outputs, policy, renderer, rng) for trial in trials]
+    template, encoder = snapshot.template, snapshot.encoder(lm)
+    drawn = (_shuffled_draw(trial, given, outputs, policy, rng) for trial in trials)
+    made = [made_trial(draw, template, encoder) for draw in drawn]
     return snapshot.only([q_id]).model_copy(update={"trials": made})
 
 
@@ -47,15 +49,10 @@ def fit_pairs(trials: list[Trial]) -> list[Pair]:
     return list(dict.fromkeys([*fit, *(pair for trial in trials if trial.split == "eval" for pair in trial.demos)]))
 
 
-def _shuffled_trial(
-    trial: Trial,
-    given: dict[Pair, Pair],
-    outputs: OutputTable,
-    policy: Corruption,
-    renderer: Renderer,
-    rng: np.random.Generator,
-) -> Trial:
+def _shuffled_draw(
+    trial: Trial, given: dict[Pair, Pair], outputs: OutputTable, policy: Corruption, rng: np.random.Generator
+) -> Draw:
     demos = [given[pair] for pair in trial.demos]
     wrong, corruption = corrupt(demos, outputs, rng, policy)
     query = given[trial.query] if trial.split == "fit" else trial.query
-    return renderer.trial(trial.trial_id, trial.q_id, trial.split, query, demos, wrong, corruption)
+    return Draw.of(trial.trial_id, trial.q_id, trial.split, query, demos, wrong, corruption)

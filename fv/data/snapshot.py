@@ -1,131 +1,28 @@
 """The snapshot of sampled trials, `sampled_trials.json`: all later steps read trials from it (spec section 5)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema, model_validator
+from pydantic import JsonValue, ValidationError, model_validator
 
 from fv.characters import visible
+from fv.config import TemplateConfig
+from fv.data.collisions import first_token_collisions
+from fv.data.encoder import Encoder, HasTokenizer
 from fv.data.relations import Pair
-from fv.errors import ArtifactError, shorten
+from fv.data.rendering import RenderedPrompt, made_trial, rendered
+from fv.data.snapshot_meta import Meta
+from fv.data.strict_model import StrictModel
+from fv.data.templates import template_of
+from fv.data.trial import NamedPrompt, Trial
+from fv.errors import ArtifactError, TrialError, shorten
 from fv.files import read_json, write_json
 
 SCHEMA_VERSION = 1
-WrongOutputs = Literal["deranged", "relation", "permuted"]
-"""The sources of a corrupted prompt's outputs (`Trial`)."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-_PAIR = {"type": "object", "properties": {"exA": {"type": "string"}, "exB": {"type": "string"}}}
-_Pair = Annotated[Pair, PlainSerializer(Pair._asdict), WithJsonSchema({**_PAIR, "required": ["exA", "exB"]})]
-"""A pair that is written as a JSON object; a plain tuple would become a list."""
-
-
-class Trial(_Strict):
-    """One query with its demonstrations, right and wrong, as text and as token ids.
-
-    `corruption` is the source of the wrong outputs: `deranged` among the demonstrations, drawn from the `relation`, or
-    `permuted` among the demonstrations, so that some may stay right. `target_in_corrupted` says whether the right
-    answer is an output of the corrupted demonstrations.
-    """
-
-    trial_id: str
-    q_id: str
-    split: Literal["fit", "eval"]
-    demos: list[_Pair]
-    corrupted_demos: list[_Pair]
-    corruption: WrongOutputs
-    target_in_corrupted: bool
-    query: _Pair
-    clean_prompt_str: str
-    corrupted_prompt_str: str
-    zero_shot_prompt_str: str
-    target_str: str
-    target_first_token_id: int
-    target_token_ids: list[int]
-
-    def __repr__(self) -> str:
-        return f"Trial({self.trial_id!r}: {self.query.exA!r} → {self.query.exB!r}, {len(self.demos)} demos)"
-
-    __str__ = __repr__
-
-    @model_validator(mode="after")
-    def _first_token_is_first(self) -> "Trial":
-        if not self.target_token_ids or self.target_token_ids[0] != self.target_first_token_id:
-            raise ValueError("target_first_token_id is not the first of target_token_ids")
-        return self
-
-
-class QidCounts(_Strict):
-    """Numbers of trials of one relation: requested, and sampled."""
-
-    fit_asked: int
-    fit: int
-    eval_asked: int
-    eval: int
-
-
-class Rejections(_Strict):
-    """Number of candidate trials of one relation that could not be used, with the first reasons."""
-
-    n_rejected: int
-    reasons: list[str]
-
-
-class SourceFile(_Strict):
-    """A file by its path and digest."""
-
-    path: str
-    sha256: str
-
-
-class Collisions(_Strict):
-    """Counts of a relation's distinct outputs, and of those that share their first token with another."""
-
-    n_outputs: int
-    n_colliding: int
-    rate: float
-
-
-class Meta(_Strict):
-    """The source of the trials, and the settings that they were sampled with.
-
-    `corruption` is the requested one; null in a snapshot from before there was a choice, where one repeated output
-    among the demonstrations made all of a prompt's outputs come from the relation. `hold_out` says what fit prompts
-    hide of an eval query. `clusters` has the cluster of each relation that has one: relations about the same words,
-    which are not independent cases, share a cluster.
-    """
-
-    schema_version: Literal[1]
-    seed: int
-    n_demos: int
-    split_policy: Literal["held_out", "shared"]
-    hold_out: Literal["queries", "outputs"] = "queries"
-    corruption: Literal["derange", "permute"] | None = None
-    add_special_tokens: bool
-    template: dict[str, str]
-    tokenizer: dict[str, str]
-    relation_csv: SourceFile
-    columns: dict[str, str]
-    counts: dict[str, QidCounts]
-    dropped_qids: list[str]
-    rejections: dict[str, Rejections]
-    duplicates: dict[str, int]
-    one_to_many: dict[str, int]
-    first_token_collisions: dict[str, Collisions]
-    replayed_from: SourceFile | None
-    clusters: dict[str, str] = {}
-
-    def cluster_of(self, q_id: str) -> str:
-        """The cluster of a relation; a relation without one is its own cluster."""
-        return self.clusters.get(q_id, q_id)
-
-
-class Snapshot(_Strict):
+class Snapshot(StrictModel):
     """All trials of a run, sorted by relation, split and number."""
 
     meta: Meta
@@ -142,6 +39,83 @@ class Snapshot(_Strict):
         if len(set(ids)) != len(ids):
             raise ValueError("two trials have the same trial_id")
         return self
+
+    @property
+    def template(self) -> TemplateConfig:
+        """The template of the prompts."""
+        return TemplateConfig(**self.meta.template)
+
+    def encoder(self, lm: HasTokenizer) -> Encoder:
+        """The encoder of the prompts, by the tokenizer of a model."""
+        return Encoder(lm, self.meta.add_special_tokens)
+
+    def rendered(self, trial: Trial, lm: HasTokenizer) -> dict[str, RenderedPrompt]:
+        """{kind of prompt: the prompt with its token ids and the spans of its tokens} of a trial of this snapshot.
+
+        Raises:
+            TrialError: a prompt's text is another than the template makes of the trial, so its parts are not known.
+
+        Example:
+            >>> prompts = snapshot.rendered(snapshot.trials[0], lm)
+            >>> prompts["zero_shot"].spans[-1].token_class
+            <TokenClass.last: 'last'>
+        """
+        found = rendered(trial, self.template, self.encoder(lm))
+        if other := [kind for kind, text in trial.prompts.items() if found[kind].text != text]:
+            raise TrialError(
+                f"The {other[0]} prompt of the trial {trial.trial_id} is not written by the snapshot's template; "
+                "Snapshot.under(template, lm) writes all prompts again."
+            )
+        return found
+
+    def under(self, template: str | TemplateConfig, lm: HasTokenizer) -> "Snapshot":
+        """Write all prompts in another template, with the same queries, demonstrations and wrong outputs.
+
+        Args:
+            template: a template, or the name of one.
+            lm: the model, or another holder of the snapshot's tokenizer.
+
+        Raises:
+            ConfigError: there is no such template.
+            TrialError: a prompt is longer than the model takes, an answer's tokens do not follow its prompt's or differ
+                from prompt to prompt, or the tokenizer is another than the snapshot's.
+
+        Example:
+            >>> snapshot.under("arrow", lm).trials[0].zero_shot_prompt_str
+            'hot →'
+        """
+        self.meta.refuse_other_tokenizer(lm)
+        new, encoder = template_of(template), self.encoder(lm)
+        trials = [_under(trial, new, encoder) for trial in self.trials]
+        collisions = self.meta.first_token_collisions
+        if new.target != self.template.target:
+            # The relations' other outputs are not in a snapshot: only those that trials show are counted again.
+            collisions = {q: first_token_collisions(self.pairs(q), new, encoder) for q in collisions}
+        meta = self.meta.model_copy(update={"template": asdict(new), "first_token_collisions": collisions})
+        return self.model_copy(update={"trials": trials, "meta": meta})
+
+    def with_prompt(self, name: str, shown: Callable[[Trial], Sequence[Pair]], lm: HasTokenizer) -> "Snapshot":
+        """Give every trial one more prompt, which shows the demonstrations `shown(trial)` before its query.
+
+        Raises:
+            TrialError: the name is taken or no identifier, or as for `under`.
+        """
+        if not name.isidentifier() or any(name in trial.prompts for trial in self.trials):
+            raise TrialError(f"name={name!r} must be an identifier, and no trial may have a prompt of this name.")
+        self.meta.refuse_other_tokenizer(lm)
+
+        def with_it(trial: Trial) -> Trial:
+            added = NamedPrompt(demos=[Pair(*pair) for pair in shown(trial)], prompt_str="")
+            return trial.model_copy(update={"more_prompts": {**trial.more_prompts, name: added}})
+
+        encoder = self.encoder(lm)
+        trials = [_under(with_it(trial), self.template, encoder) for trial in self.trials]
+        return self.model_copy(update={"trials": trials})
+
+    def pairs(self, q_id: str) -> list[Pair]:
+        """The distinct pairs that a relation's clean prompts show."""
+        trials = (trial for trial in self.trials if trial.q_id == q_id)
+        return list(dict.fromkeys(pair for trial in trials for pair in (trial.query, *trial.demos)))
 
     @property
     def qids(self) -> list[str]:
@@ -180,12 +154,19 @@ class Snapshot(_Strict):
         return "fit" if self.meta.split_policy == "shared" else "eval"
 
 
+def _under(trial: Trial, template: TemplateConfig, encoder: Encoder) -> Trial:
+    try:
+        return made_trial(trial, template, encoder)
+    except TrialError as error:
+        raise TrialError(f"The trial {trial.trial_id} under the template {template.query!r}: {error}") from None
+
+
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write `sampled_trials.json`."""
     write_json(path, snapshot.model_dump(mode="json"))
 
 
-def parse_snapshot(value: Any, path: Path) -> Snapshot:
+def parse_snapshot(value: JsonValue, path: Path) -> Snapshot:
     """Check a JSON value against the schema.
 
     Raises:

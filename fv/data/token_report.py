@@ -9,10 +9,10 @@ from fv.config import DataConfig
 from fv.data.capacity import Capacity
 from fv.data.corruption_report import CorruptionReport, corruption_report
 from fv.data.encoder import Encoder
-from fv.data.prompts import zero_shot_targets
 from fv.data.relation_sampler import RelationSampler
 from fv.data.relations import Pair, Relation, normalise
-from fv.data.snapshot import Trial
+from fv.data.targets import zero_shot_targets
+from fv.data.trial import Trial
 from fv.errors import TrialError
 
 

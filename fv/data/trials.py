@@ -1,17 +1,21 @@
 """Trials as an object for notebooks: saved, read back, shown as a table, and used to make prompts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from fv.characters import visible
 from fv.config import TemplateConfig
-from fv.data.prompts import render
-from fv.data.snapshot import Snapshot, Trial, read_snapshot, write_snapshot
+from fv.data.encoder import with_tokenizer
+from fv.data.relations import Pair
+from fv.data.snapshot import Snapshot, read_snapshot, write_snapshot
+from fv.data.templates import render
+from fv.data.trial import Trial
 from fv.errors import TrialError, shorten
 from fv.markup import html_table, paragraph
 
@@ -37,7 +41,7 @@ class Trials(Mapping[str, "Trials"]):
     @property
     def template(self) -> TemplateConfig:
         """The template that turns pairs into text."""
-        return TemplateConfig(**self.snapshot.meta.template)
+        return self.snapshot.template
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -66,13 +70,47 @@ class Trials(Mapping[str, "Trials"]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A table with one row per trial: trial_id, q_id, split, input, output, and its three prompts as text."""
-        columns = ["trial_id", "q_id", "split", "input", "output", "clean", "corrupted", "zero_shot"]
-        rows = [
-            (t.trial_id, t.q_id, t.split, *t.query, t.clean_prompt_str, t.corrupted_prompt_str, t.zero_shot_prompt_str)
-            for t in self.snapshot.trials
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        """A table with one row per trial: trial_id, q_id, split, input, output, and a column for each prompt."""
+        columns = ["trial_id", "q_id", "split", "input", "output"]
+        trials = self.snapshot.trials
+        about = pd.DataFrame([(t.trial_id, t.q_id, t.split, *t.query) for t in trials], columns=columns)
+        return about.join(pd.DataFrame([trial.prompts for trial in trials]))
+
+    def under(self, template: str | TemplateConfig, lm: Any) -> "Trials":
+        """Write all prompts in another template, with the same queries, demonstrations and wrong outputs.
+
+        Args:
+            template: a template by name (`qa`, `arrow`, …), or one of your own.
+            lm: the model, or its tokenizer alone.
+
+        Raises:
+            ConfigError: there is no such template.
+            TrialError: a prompt is longer than the model takes, an answer's tokens do not follow its prompt's or differ
+                from prompt to prompt, or the tokenizer is another than that of the trials.
+
+        Example:
+            >>> trials.under("arrow", lm)["antonym"].prompt("hot")
+            'hot →'
+        """
+        return Trials(self.snapshot.under(template, with_tokenizer(lm)))
+
+    def with_prompt(self, name: str, shown: Callable[[Trial], Sequence[Pair]], lm: Any) -> "Trials":
+        """Give every trial one more prompt: other demonstrations before the same query, in the same template.
+
+        Args:
+            name: the name of the prompt, an identifier; each trial then has it in `Trial.prompts`.
+            shown: gives a trial's demonstrations for it.
+            lm: the model, or its tokenizer alone.
+
+        Raises:
+            TrialError: the name is taken or no identifier, or as for `under`.
+
+        Example:
+            >>> more = trials.with_prompt("one_shot", lambda trial: trial.demos[:1], lm)
+            >>> list(more.fit[0].prompts)
+            ['clean', 'corrupted', 'zero_shot', 'one_shot']
+        """
+        return Trials(self.snapshot.with_prompt(name, shown, with_tokenizer(lm)))
 
     def prompt(self, text: str, demos: int = 0) -> str:
         """The prompt that asks for `text`, in the trials' template.

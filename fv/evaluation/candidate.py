@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, ZERO_SHOT
 from fv.errors import ConfigError, one_of
 from fv.files import JsonObject
 from fv.vectors.options import Fixed, Options
 
 NO_VECTOR = ""
 """Value of `fv` for a condition that belongs to no function vector."""
-UNEDITED = {"zero_shot": "zero_shot", "few_shot": "clean", "few_shot_corrupted": "corrupted"}
+UNEDITED = {"zero_shot": ZERO_SHOT, "few_shot": CLEAN, "few_shot_corrupted": CORRUPTED}
 """{condition without an edit: its kind of prompt}; edits of a prompt are compared with these."""
 LABELS = ("fv", "draw", "of", "compared_with", "all_draws", "refit_of")
 """Fields that describe a condition and do not change its numbers."""
@@ -40,7 +41,7 @@ class Candidate:
     """
 
     name: str
-    prompt: str = "zero_shot"
+    prompt: str = ZERO_SHOT
     options: Options = field(default_factory=Fixed)
     fv: str = NO_VECTOR
     draw: int = 0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fv.config import AlphaUnit, ControlCell
 from fv.config.evaluation import EvaluationConfig
+from fv.data.prompt_kinds import CLEAN, ZERO_SHOT
 from fv.errors import ConfigError
 from fv.evaluation.candidate import UNEDITED, Candidate
 from fv.evaluation.conditions import ConditionProvider, providers_of
@@ -132,7 +133,7 @@ class CandidatesOfRelations:
 def _injected(vector: Vector, cell: Cell, compared: Vector) -> Candidate:
     """Condition `fv`: a vector at its cell, compared with the controls of `compared`, itself or another vector."""
     options = Injected(vector.values, cell)
-    return Candidate("fv", "zero_shot", options, vector.name, compared_with=compared.name, minus=("few_shot",))
+    return Candidate("fv", ZERO_SHOT, options, vector.name, compared_with=compared.name, minus=("few_shot",))
 
 
 def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> list[Candidate]:
@@ -141,7 +142,7 @@ def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> 
     These are the zero-shot and the few-shot prompt, since all numbers are relative to them, and any other unedited
     prompt that a candidate edits or that a provider yields.
     """
-    kinds = {"zero_shot", "clean"} | {candidate.prompt for candidate in (*own, *of_others)}
+    kinds = {ZERO_SHOT, CLEAN} | {candidate.prompt for candidate in (*own, *of_others)}
     unedited = [Candidate(name, prompt) for name, prompt in UNEDITED.items() if prompt in kinds]
     return [*unedited, *(candidate for candidate in own if candidate.name not in UNEDITED)]
 

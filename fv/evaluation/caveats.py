@@ -55,11 +55,6 @@ def caveats(
             f"{name}=shared: the trials reported here are the fit trials, which chose the heads and gave the "
             f"vectors; every number is too favourable. {name}=held_out reports on trials that had no part in this."
         )
-    if measured is not None and None in measured.residual_norms.values():
-        found.append(
-            "Heads and means were measured by an older version, which did not measure the residual stream's norm: "
-            "relative norms are missing."
-        )
     rates = {q_id: collisions.rate for q_id, collisions in meta.first_token_collisions.items() if q_id in qids}
     for q_id in says_nothing(rates):
         found.append(
@@ -88,13 +83,12 @@ def _answers_shown(snapshot: Snapshot, qids: Sequence[str]) -> list[str]:
 
 def _ties(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
     """Caveat on prompts after which the right answer shares the highest score with another token."""
-    prompts = pd.DataFrame() if measured is None else measured.prompts
     counted = {
-        "few-shot prompts of fit trials": prompts.get("clean_tied"),
-        "zero-shot prompts": rows.drop_duplicates(["eval_qid", "trial_id"]).get("baseline_tied"),
-        "injections into them": rows.get("injected_tied"),
+        "few-shot prompts of fit trials": pd.Series(dtype=bool) if measured is None else measured.prompts["clean_tied"],
+        "zero-shot prompts": rows.drop_duplicates(["eval_qid", "trial_id"])["baseline_tied"],
+        "injections into them": rows["injected_tied"],
     }
-    found = [f"{own.sum()} of {len(own)} {what}" for what, own in counted.items() if own is not None and own.any()]
+    found = [f"{own.sum()} of {len(own)} {what}" for what, own in counted.items() if own.any()]
     if not found:
         return []
     return [
@@ -130,7 +124,7 @@ def _edges(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
 
 
 def _steep_streams(measured: Effects, qids: Sequence[str]) -> list[str]:
-    norms = [norm for q_id in qids if q_id in measured and (norm := measured.means_of(q_id).residual_norm) is not None]
+    norms = [measured.means[q_id].residual_norm for q_id in qids if q_id in measured]
     growth = max((float(norm.max() / norm.min()) for norm in norms if float(norm.min()) > 0), default=0.0)
     if growth < STEEP:
         return []

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from fv.evaluation.candidate import NO_VECTOR, Candidate
 from fv.interventions.edits import LastTokenEdit
+from fv.tables import TableRow
 from fv.vectors.options import NO_OPTION, Option
 from fv.vectors.stream import Stream
 from fv.vectors.vector import norm_of
@@ -43,7 +43,7 @@ class Condition:
     all_draws: bool = True
     refit_of: str = ""
 
-    def where(self, eval_qid: str) -> dict[str, Any]:
+    def where(self, eval_qid: str) -> TableRow:
         """Columns that identify the condition in a table."""
         names = ("norm", "relative_norm", "of", "compared_with", "all_draws")
         own = {name: getattr(self, name) for name in names} | {"refit_of": self.refit_of or None}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.errors import ConfigError
 from fv.evaluation.candidate import Candidate
 from fv.vectors.options import Injected
@@ -114,7 +115,7 @@ class VectorContext:
         The spread of all refits (numbered by `draw`) widens the intervals of `refit_of`.
         """
         options = Injected(values, self.cell)
-        return Candidate(name, "zero_shot", options, self.vector.name, draw, all_draws=False, refit_of=refit_of)
+        return Candidate(name, ZERO_SHOT, options, self.vector.name, draw, all_draws=False, refit_of=refit_of)
 
     def control(
         self, name: str, values: Tensor, draw: int = 0, of: str | None = None, all_draws: bool = True
@@ -129,7 +130,7 @@ class VectorContext:
         if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
         options, fv = Injected(values, self.cell, self._choices), self.vector.name
-        return Candidate(name, "zero_shot", options, fv, draw, of, all_draws=all_draws, control_of=("fv",))
+        return Candidate(name, ZERO_SHOT, options, fv, draw, of, all_draws=all_draws, control_of=("fv",))
 
     @property
     def _choices(self) -> Sequence[Cell]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.condition import Condition, recorded_options, settled
@@ -58,7 +59,7 @@ def conditions_as_run(
 
 def costing(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Select the candidates whose cost is measured: all that edit the zero-shot prompt, except refits."""
-    return [one for one in candidates if one.prompt == "zero_shot" and one.options.is_edit and not one.refit_of]
+    return [one for one in candidates if one.prompt == ZERO_SHOT and one.options.is_edit and not one.refit_of]
 
 
 def injection_cost(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.selection import best_option
 from fv.interventions.engine import Engine
@@ -42,7 +43,7 @@ class DevChoice:
             found |= zip(options, self.best([*options.values()], kind), strict=True)
         return found
 
-    def best(self, several: Sequence[Options], kind: str = "zero_shot") -> list[Option]:
+    def best(self, several: Sequence[Options], kind: str = ZERO_SHOT) -> list[Option]:
         """Best option of each of several options in one kind of prompt.
 
         It has the highest mean log probability of the target, ties to the earlier one. If none is better than the

@@ -1,8 +1,8 @@
 """The summary of an evaluation, `eval_summary.json` (spec section 4)."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, JsonValue
+
+from fv.files import JsonObject
 
 Number = int | float | None
 """A number, or null where there is none."""
@@ -125,14 +125,14 @@ class EvalSummary(BaseModel):
     chosen: list[Row]
     rows: list[Row]
     matrix: dict[str, dict[str, list[Row]]]
-    alpha_unit: str = ""
-    eval_split: str = ""
-    warnings: list[str] = []
+    alpha_unit: str
+    eval_split: str
+    warnings: list[str]
     headline: list[Row] = []
     relations: list[Row] = []
     held_out: list[ConditionMeans] = []
     contrasts: list[Contrast] = []
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The file's content."""
         return self.model_dump(mode="json", exclude_unset=True)

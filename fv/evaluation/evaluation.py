@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.data.snapshot import Snapshot
-from fv.errors import NormsError
+from fv.errors import ConfigError
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.evaluation.cost import conditions_as_run, injection_cost
 from fv.evaluation.grid import Grid, Scopes, eval_parts, grid_flow, qids_of, trials_of
@@ -95,7 +95,7 @@ class Evaluation:
 
         Raises:
             DevTrialsError: a relation has too few trials to be divided into two parts.
-            NormsError: alpha is relative to norms that were not measured.
+            ConfigError: alpha is relative to norms of the residual stream, and there are no effects.
         """
         parts = self.parts(scopes, cells, n_eval)
         found = yield from self.grid_flow(scopes, cells, parts, n_eval, known)
@@ -184,14 +184,10 @@ class Evaluation:
         None if alpha itself is the factor on the vector.
 
         Raises:
-            NormsError: these norms were not measured.
+            ConfigError: there are no effects, which these norms belong to.
         """
         if self.alpha_unit is AlphaUnit.vector:
             return None
         if self.effects is None:
-            raise NormsError("alpha_unit=residual needs the norms of the residual stream: pass effects=….")
-        norms = self.effects.residual_norms
-        found = {q_id: norm for q_id, norm in norms.items() if norm is not None}
-        if not found or len(found) < len(norms):
-            raise NormsError("alpha_unit=residual needs the norms of the residual stream, and they were not measured.")
-        return found
+            raise ConfigError("alpha_unit=residual needs the norms of the residual stream: pass effects=….")
+        return self.effects.residual_norms

@@ -13,8 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fv.data.prompt_kinds import ZERO_SHOT
 from fv.data.prompts import prompt_of
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.evaluation.selection import TEST, parts_of
 from fv.evaluation.trial_rows import EvalTrial, inject_vectors, sort_trials, trial_rows
 from fv.interventions.engine import SCORED, Cell, Engine, TargetScores
@@ -44,7 +46,7 @@ def trials_of(
     """
     return {
         q_id: [
-            EvalTrial(t.trial_id, q_id, parts[t.trial_id], prompt_of(lm, snapshot, t, "zero_shot"))
+            EvalTrial(t.trial_id, q_id, parts[t.trial_id], prompt_of(lm, snapshot, t, ZERO_SHOT))
             for t in eval_trials(snapshot, q_id, n_eval)
         ]
         for q_id in qids

@@ -17,6 +17,7 @@ from fv.evaluation.tables import ALL, ANSWER_NEW
 from fv.seeding import generator_for
 from fv.statistics.intervals import expanded_level
 from fv.statistics.multiplicity import holm
+from fv.tables import TableRow
 from fv.vectors.vector import Vector
 
 DECLARED = ("fv", "corrupted_prompts", "logprob")
@@ -76,7 +77,7 @@ def headline_table(
         about, vector = of_relation[q_id], vectors[fv]
         lead = about["lead_metric"]
         after = levels[fv, q_id, "fv", lead]
-        row: dict[str, Any] = {"fv": fv, "eval_qid": q_id, "kind": vector.kind, "k": vector.k, "layer": layer}
+        row: TableRow = {"fv": fv, "eval_qid": q_id, "kind": vector.kind, "k": vector.k, "layer": layer}
         row |= {"alpha": alpha, "n": after["n"], "lead_metric": lead}
         row |= {"accuracy_before": _mean(levels, NO_VECTOR, q_id, "zero_shot", lead)}
         row |= _shown("accuracy", after) | {"few_shot_accuracy": _mean(levels, NO_VECTOR, q_id, "few_shot", lead)}
@@ -103,7 +104,7 @@ def headline_table(
     return table.drop(columns="family").astype({"layer": "Int64", "k": "Int64"})
 
 
-def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[tuple[str, str], dict[str, Any]]:
+def few_shot_shares(trials: pd.DataFrame, stats: StatsConfig, seed: int) -> dict[tuple[str, str], dict[str, float]]:
     """{(vector, relation): the vector's gain in log p as a fraction of the few-shot prompt's, with its interval}.
 
     This is a ratio of means over the same trials, with a paired bootstrap (`scipy.stats.bootstrap`), widened by the
@@ -169,7 +170,7 @@ def _p_value(found: Mapping[str, Any] | None) -> float:
     return float(2 * scipy.stats.t.sf(abs(found["mean"]) / np.sqrt(variance), df))
 
 
-def _by_key(table: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _by_key(table: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], TableRow]:
     """{values of the columns `key`: the row}; of several draws, the first."""
     ordered = table.sort_values("draw") if "draw" in table else table
     found = ordered.drop_duplicates(key)

@@ -12,6 +12,7 @@ from fv.evaluation.held_out import HeldOutRows
 from fv.evaluation.refits import REFITS
 from fv.evaluation.summary import records
 from fv.evaluation.tables import KEY, WHERE, contrasts_table, means_table, where_of
+from fv.files import JsonObject
 from fv.statistics.grouped import SPREAD
 from fv.statistics.intervals import INTERVAL
 from fv.vectors.vector import Vector
@@ -28,7 +29,7 @@ class HeldOutResults(NamedTuple):
 
     trials: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    summary: dict[str, Any]
+    summary: JsonObject
 
 
 def held_out_results(
@@ -69,7 +70,7 @@ def with_collisions(relations: pd.DataFrame, rates: Mapping[str, float]) -> pd.D
     return relations.assign(collision_rate=relations["eval_qid"].map(dict(rates)), lead_metric=leads)
 
 
-def nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) -> list[dict[str, Any]]:
+def nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) -> list[JsonObject]:
     """Group rows of single metrics into one JSON object per key, which contains its metrics.
 
     Args:
@@ -77,7 +78,7 @@ def nested(table: pd.DataFrame, key: Sequence[str], more: Sequence[str] = ()) ->
         key: the columns that identify an object.
         more: further columns that each metric gets.
     """
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[Any, ...], JsonObject] = {}
     for row in records(table):
         own = found.setdefault(tuple(row[name] for name in key), {name: row[name] for name in key} | {"metrics": {}})
         own["metrics"][row["metric"]] = {name: row[name] for name in (*INTERVAL, *more)}

@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fv.config import TemplateConfig
 from fv.data.corruption import OutputTable
-from fv.data.encoder import Encoder
 from fv.data.kin_groups import kin_groups
-from fv.data.prompts import prompt_of, render_target, target_tokens, zero_shot_targets
+from fv.data.prompt_kinds import ZERO_SHOT
+from fv.data.prompts import prompt_of
 from fv.data.relations import Pair, normalise
 from fv.data.shown_answers import answers_shown
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.targets import target_tokens, zero_shot_targets
+from fv.data.templates import render_target
+from fv.data.trial import Trial
 from fv.errors import TrialError
 from fv.evaluation.candidate import UNEDITED
 from fv.evaluation.selection import DEV, TEST
 from fv.interventions.metrics import majority_accuracy
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.tables import TableRow
 
 
 class RelationQuestions:
@@ -38,11 +41,11 @@ class RelationQuestions:
         self.lm = lm
         self.snapshot = snapshot
         self.q_id = q_id
-        self.template = TemplateConfig(**snapshot.meta.template)
+        self.template = snapshot.template
         self.trials = [trial for trial in snapshot.trials if trial.q_id == q_id]
 
     def ask(self, trial: Trial, kind: str) -> Prompt:
-        """Prompt of a trial, `zero_shot`, `clean` or `corrupted`, with its right answer and wrong first tokens."""
+        """Prompt of a trial (`Trial.prompts`), with its right answer and wrong first tokens."""
         return prompt_of(self.lm, self.snapshot, trial, kind)._replace(wrong=self._wrong_tokens(trial))
 
     @property
@@ -87,7 +90,7 @@ class RelationQuestions:
             target's first token. `exact_match`: the share of trials whose answer equals the query, letter by letter.
             Both are NaN without trials. A query that the tokenizer merges with the prompt counts as wrong in `top1`.
         """
-        encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
+        encoder = self.snapshot.encoder(self.lm)
         items = [(t.zero_shot_prompt_str, render_target(self.template, t.query.exA)) for t in trials]
         found = target_tokens(encoder, items)
         same = [
@@ -99,7 +102,7 @@ class RelationQuestions:
 
     @cached_property
     def _pairs(self) -> list[Pair]:
-        return _shown(self.trials)
+        return self.snapshot.pairs(self.q_id)
 
     @cached_property
     def _outputs(self) -> OutputTable:
@@ -109,7 +112,7 @@ class RelationQuestions:
     def _first_tokens(self) -> dict[str, int]:
         """{output in normal form: its first token, after the prompt of an input that it answers}."""
         tokens: dict[str, int] = {}
-        encoder = Encoder(self.lm, self.snapshot.meta.add_special_tokens)
+        encoder = self.snapshot.encoder(self.lm)
         for pair, found in zero_shot_targets(encoder, self.template, self._pairs):
             if not isinstance(found, TrialError):  # an output with an error cannot be the answer of any trial
                 tokens.setdefault(normalise(pair.exB), found[0])
@@ -155,9 +158,9 @@ class RelationPrompts:
     @property
     def n_dev(self) -> int:
         """Number of dev trials."""
-        return len(self.dev["zero_shot"])
+        return len(self.dev[ZERO_SHOT])
 
-    def denominators(self, rows: pd.DataFrame) -> dict[str, Any]:
+    def denominators(self, rows: pd.DataFrame) -> TableRow:
         """Counts and chance levels that put the relation's numbers into proportion, as columns.
 
         Args:

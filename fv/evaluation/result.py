@@ -52,7 +52,7 @@ class Result:
             factor.
         stats: level, resamples and method of intervals.
         seed: seed of every draw.
-        origin: the model and the prompts of the injections; None in a file of an older version.
+        origin: the model and the prompts of the injections; None if they are unknown.
 
     Example:
         >>> result = fv.evaluate(lm, vector, trials["antonym"], layers=[11, 17], alphas=[1, 2])
@@ -74,7 +74,7 @@ class Result:
         """Chosen cell of each (fv, relation).
 
         Columns include layer, alpha, n_dev, n_test, means over test trials, the vector's norm, and this norm relative
-        to the residual stream's (missing if that was not measured).
+        to the residual stream's (missing without effects, whose norms it is relative to).
         """
         chosen = chosen_cells(self.rows, {}, self.stats, self.seed).drop(columns="relative_norm", errors="ignore")
         chosen = with_held_out_intervals(chosen, self.tables["held_out"])
@@ -224,21 +224,18 @@ class Result:
     @property
     def _small_table(self) -> tuple[list[str], list[list[str]]]:
         """Main numbers as text: names of columns, and one row per (fv, relation) at its chosen cell."""
-        names = ["vector", "on", "layer", "α", "Δ log p"]
-        if "headline" not in self.tables:  # of an older version
-            own = self.cells.rename(columns={"mean_delta_logprob": "delta_logprob"})
-            return names, [_place(row) for row in own.to_dict("records")]
-        more = [f"{self.stats.confidence:.0%} interval", "minus corrupted", "accuracy", "zero-shot", "few-shot"]
+        names = ["vector", "on", "layer", "α", "Δ log p", f"{self.stats.confidence:.0%} interval"]
+        names += ["minus corrupted", "accuracy", "zero-shot", "few-shot"]
         rows = [
             [
-                *_place(row),
+                *(row["fv"], row["eval_qid"], f"{row['layer']}", f"{row['alpha']:g}", _signed(row["delta_logprob"])),
                 f"{_signed(row['delta_logprob_ci_low'])} to {_signed(row['delta_logprob_ci_high'])}",
                 _signed(row["minus_corrupted"]),
                 *(_level(row[name]) for name in ("accuracy", "accuracy_before", "few_shot_accuracy")),
             ]
             for row in self.tables["headline"].to_dict("records")
         ]
-        return names + more, rows
+        return names, rows
 
     def _levels(self, fv: str, relation: str) -> dict[str, float]:
         """{condition: its mean change, averaged over draws}, for the horizontal lines of the plot."""
@@ -269,16 +266,12 @@ def load_result(path: str | PathLike[str]) -> Result:
         stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
         rows, trials = tables.pop("rows"), tables.pop("trials")
         named = {name.removeprefix("table."): table for name, table in tables.items()}
-        origin = None if about.get("origin") is None else Origin.parse(about["origin"])
+        origin = None if about["origin"] is None else Origin.parse(about["origin"])
         return Result(rows, trials, named, tuple(about["warnings"]), about["strengths"], stats, about["seed"], origin)
     except FileNotFoundError:
         raise ArtifactError(f"{file} is missing.") from None
     except Exception as error:  # a damaged zip fails in many ways
         raise ArtifactError(f"{file} is truncated or holds no result ({type(error).__name__}).") from None
-
-
-def _place(row: Mapping[Any, Any]) -> list[str]:
-    return [row["fv"], row["eval_qid"], f"{row['layer']}", f"{row['alpha']:g}", _signed(row["delta_logprob"])]
 
 
 def _signed(value: float) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fv.data.kin_groups import kin_groups
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.errors import DevTrialsError
 from fv.seeding import generator_for
 from fv.vectors.options import Option, Options

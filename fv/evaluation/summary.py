@@ -1,7 +1,6 @@
 """Summary of trial rows: means with intervals, the matrix, the chosen cells (spec section 2)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from fv.config import StatsConfig
 from fv.evaluation.selection import TEST, choose_cells, is_chosen
 from fv.evaluation.tables import ALL
 from fv.evaluation.trial_rows import CELL, KINDS, METRICS, sort_trials
+from fv.files import JsonObject
 from fv.statistics.grouped import grouped_means
 
 HELD_OUT = {"mean_delta_logprob": "delta_logprob", "accuracy_delta": "delta_top1", "mean_delta_p": "delta_p"}
@@ -54,22 +54,20 @@ def with_intervals(summary: pd.DataFrame, rows: pd.DataFrame, stats: StatsConfig
     return summary.merge(wide[ends].reset_index(), on=CELL)
 
 
-def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor | None]) -> pd.DataFrame:
+def with_relative_norms(table: pd.DataFrame, residual_norms: Mapping[str, Tensor]) -> pd.DataFrame:
     """Add to cells `relative_norm`: the vector's norm, before alpha, divided by the residual stream's mean norm.
 
     Args:
         table: rows with `eval_qid`, `layer` and `norm`.
-        residual_norms: {q_id: mean norm after each block at the last token of its zero-shot fit prompts, (n_layers,);
-            None if it was not measured}.
+        residual_norms: {q_id: mean norm after each block at the last token of its zero-shot fit prompts, (n_layers,)};
+            a relation that is missing here has no relative norms.
     """
-    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items() if norm is not None}
+    known = {q_id: norm.tolist() for q_id, norm in residual_norms.items()}
     cells = zip(table["eval_qid"], table["layer"], table["norm"], strict=True)
     return table.assign(relative_norm=[norm / known[q][layer] if q in known else np.nan for q, layer, norm in cells])
 
 
-def summary_json(
-    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
-) -> dict[str, Any]:
+def summary_json(rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int) -> JsonObject:
     """Content of `eval_summary.json`: every cell, matrix[fv][eval_qid] with its cells sorted, and `chosen`.
 
     `rows` cover all eval trials. `chosen` names the cell that the dev trials choose for each (fv, eval_qid), with its
@@ -77,7 +75,7 @@ def summary_json(
     grid give the same summary.
     """
     summary = with_relative_norms(with_intervals(summarise(rows), rows, stats, seed), residual_norms)
-    matrix: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    matrix: dict[str, dict[str, list[JsonObject]]] = {}
     for (fv, eval_qid), cells in summary.groupby(["fv", "eval_qid"], sort=True):
         matrix.setdefault(str(fv), {})[str(eval_qid)] = records(cells[["layer", "alpha", *METRICS]])
     return {
@@ -95,7 +93,7 @@ def summary_json(
 
 
 def chosen_cells(
-    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor | None], stats: StatsConfig, seed: int
+    rows: pd.DataFrame, residual_norms: Mapping[str, Tensor], stats: StatsConfig, seed: int
 ) -> pd.DataFrame:
     """Chosen cell of each (fv, eval_qid) (`choose_cells`), with its summary over the test trials."""
     chosen = choose_cells(rows)
@@ -122,7 +120,7 @@ def with_held_out_intervals(chosen: pd.DataFrame, means: pd.DataFrame) -> pd.Dat
     return found
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame) -> list[JsonObject]:
     """Convert a table's rows to JSON objects, missing values to null."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")

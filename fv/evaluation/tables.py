@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
+from fv.data.prompt_kinds import CLEAN, ZERO_SHOT
 from fv.evaluation.candidate import NO_VECTOR, UNEDITED
 from fv.evaluation.refits import minus_refits, refit_means, widened
 from fv.statistics.grouped import grouped_means
@@ -81,10 +82,10 @@ def rated(scores: pd.DataFrame, trial_ids: Sequence[str], shown: Mapping[str, bo
     named = scores.assign(trial_id=scores["trial"].map(pd.Series(list(trial_ids))))
     unedited = rated_rows(named[named["condition"].isin(list(UNEDITED))], None).set_index(["prompt", "trial"])
     changes = named[named["condition"] != "zero_shot"]
-    prompts = changes["prompt"].where(~changes["condition"].isin(list(UNEDITED)), "zero_shot")
+    prompts = changes["prompt"].where(~changes["condition"].isin(list(UNEDITED)), ZERO_SHOT)
     changed = rated_rows(changes, unedited.loc[pd.MultiIndex.from_arrays([prompts, changes["trial"]])])
     rows = pd.concat([rated_rows(named[named["condition"] == "zero_shot"], None), changed]).sort_index()
-    right = unedited.loc["clean"]["top1"] == 1
+    right = unedited.loc[CLEAN]["top1"] == 1
     flags = {"few_shot_correct": rows["trial"].map(right), "answer_shown": rows["trial_id"].map(dict(shown))}
     return rows.assign(**flags).drop(columns=["trial", "prompt"])
 
@@ -175,6 +176,4 @@ def cost_table(costs: pd.DataFrame, trials: pd.DataFrame, stats: StatsConfig, se
 
 def where_of(trials: pd.DataFrame) -> pd.DataFrame:
     """Each condition and draw in trial rows, with the columns `WHERE`."""
-    # Rows of older versions have no column of refits.
-    known = trials if "refit_of" in trials else trials.assign(refit_of="")
-    return known.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})
+    return trials.drop_duplicates([*KEY, "draw"])[[*KEY, "draw", *WHERE]].astype({"layer": "Int64"})

@@ -10,6 +10,7 @@ import pandas as pd
 from fv.config import StatsConfig
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL
+from fv.files import JsonObject
 from fv.interventions.metrics import cosine
 from fv.statistics.clusters import clusters_of, per_cluster
 from fv.statistics.intervals import INTERVAL, estimate_means
@@ -72,7 +73,7 @@ def transfer_matrix(table: pd.DataFrame, value: str = "effect") -> pd.DataFrame:
 
 def dominance(
     rows: pd.DataFrame, stats: StatsConfig, seed: int, clusters: Mapping[str, str] | None = None
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """Advantage of each relation's own vector over the other relations' vectors.
 
     For each trial of a relation: the change in log p by its own vector minus the mean change by the other vectors. The
@@ -91,7 +92,7 @@ def dominance(
         relation has both its own vector and another's.
     """
     effects = rows[rows["condition"] == "fv"]
-    per_relation: list[dict[str, Any]] = []
+    per_relation: list[JsonObject] = []
     own_best = []
     for eval_qid, here in effects.groupby("eval_qid", sort=True):
         wide = here.pivot(index="trial_id", columns="fv", values=PRIMARY).sort_index()
@@ -122,7 +123,7 @@ def dominance_of_each_k(
     stats: StatsConfig,
     seed: int,
     clusters: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Compute `dominance` separately for relations' vectors of each kind and k."""
     found = []
     for kind, k in sorted({(vector.kind, vector.k) for vector in vectors if vector.k is not None}):
@@ -171,11 +172,11 @@ def transfer_tables(
     return {**tables, **{name: rows.astype(intervals) for name, rows in both.items()}}
 
 
-def dominance_as_json(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def dominance_as_json(tables: Mapping[str, pd.DataFrame]) -> list[JsonObject]:
     """Rebuild the JSON of `dominance_of_each_k` from its tables."""
     if "dominance" not in tables:
         return []
-    own: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    own: dict[tuple[Any, ...], list[JsonObject]] = defaultdict(list)
     for row in records(tables["dominance_of_relations"]):
         own[row.pop("kind"), row.pop("k")].append(row)
     return [{**one, "per_relation": own[one["kind"], one["k"]]} for one in records(tables["dominance"])]

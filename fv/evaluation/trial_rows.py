@@ -40,7 +40,8 @@ TRIAL_COLUMNS = [
     "injected_rank",
     "baseline_correct",
     "injected_correct",
-    *(TIED := ["baseline_tied", "injected_tied"]),
+    "baseline_tied",
+    "injected_tied",
 ]
 
 
@@ -98,5 +99,4 @@ def trial_rows(
 
 def sort_trials(rows: pd.DataFrame) -> pd.DataFrame:
     """Sort trial rows into the order that files use."""
-    there = [name for name in TRIAL_COLUMNS if name in rows or name not in TIED]  # older versions recorded no ties
-    return rows[there].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)
+    return rows[TRIAL_COLUMNS].astype({"k": "Int64"}).sort_values([*CELL, "trial_id"], ignore_index=True)

@@ -1,7 +1,5 @@
 """Forest plot: the effect of a vector beyond each control and baseline, with intervals."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import called, counted, excludes_zero, interval_name, values_of
+from fv.figures.lines import LineLook
 
 UNITS = {
     "logprob": "difference of log p (nats)",
@@ -105,9 +104,9 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: list[tuple[str, int | None]]) 
     axes.set_yticks(range(len(lines)), [shortened(text, _NAME, SMALL) for text, _ in lines])
     for tick, (_, at) in zip(axes.yaxis.get_major_ticks(), lines, strict=True):
         tick.label1.set_fontstyle("italic" if at is None else "normal")
-    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALL, "va": "center"}
+    beside = axes.get_yaxis_transform()
     for place, n in zip(y.tolist(), table["n"], strict=True):
-        axes.text(1.03, place, f"{n:g}", **look)
+        axes.text(1.03, place, f"{n:g}", transform=beside, fontsize=SMALL, va="center")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     for side in ("top", "right", "left"):
@@ -120,7 +119,7 @@ def _legend(table: pd.DataFrame, confidence: float | None) -> list[Line2D]:
     words = {True: f"mean, {interval} excludes 0", False: f"mean, {interval} reaches 0"}
     if table["ci_low"].isna().all():
         words[False] = "mean"
-    look: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 3.2, "linewidth": 0.8}
+    look = LineLook(color=INK, marker="o", markersize=3.2, linewidth=0.8)
     return [
         Line2D([], [], markerfacecolor=INK if filled else "white", label=text, **look)
         for filled, text in words.items()

@@ -1,14 +1,12 @@
 """Effect against cost: a vector's effect on its relation, against its effect on unrelated texts."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import called, counted, interval_name, unit_of, values_of
-from fv.figures.lines import MOST_NAMED, look
+from fv.figures.lines import MOST_NAMED, LineLook, look
 
 _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _EDGE, _HANDLE = 0.46, 0.14, 0.22, 0.36, 1.7, 0.06, 1.2
 _KEYS = ["condition", "fv", "eval_qid", "draw"]
@@ -65,9 +63,9 @@ def effect_against_cost(
         tail = f", n = {counted(table)}, {table['n_texts'].max():g} texts"
         figure.text_at(_EDGE, _EDGE, shortened(f"Effect, cost: {of}", width - 2 * _EDGE - width_of(tail)) + tail)
         axes = figure.axes_at(_LEFT, _TITLE, width - _LEFT - _RIGHT, _DOWN)
-        whisker: dict[str, Any] = {"color": GREY, "linewidth": 0.4, "zorder": 1}
-        axes.vlines(table["kl"], table["ci_low"], table["ci_high"], **whisker)
-        axes.hlines(table["value"], table["kl_ci_low"], table["kl_ci_high"], **whisker)
+        whisker = LineLook(color=GREY, linewidth=0.4)
+        axes.vlines(table["kl"], table["ci_low"], table["ci_high"], zorder=1, **whisker)
+        axes.hlines(table["value"], table["kl_ci_low"], table["kl_ci_high"], zorder=1, **whisker)
         for at, name in enumerate(names):
             own = table[table["condition"] == name]
             axes.plot(own["kl"].to_numpy(), own["value"].to_numpy(), zorder=3 + (name == "fv"), **_look(at, len(names)))
@@ -82,5 +80,5 @@ def effect_against_cost(
     return figure
 
 
-def _look(index: int, n: int) -> dict[str, Any]:
+def _look(index: int, n: int) -> LineLook:
     return {**look(index, n), "linestyle": "", "markersize": 3.4, "markeredgewidth": 0}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib.style
 import numpy as np
@@ -23,7 +23,19 @@ COLUMN = 3.3
 SMALL, BASE = 6.0, 7.0
 """Sizes of letters, in points: ticks and legends, titles and labels."""
 INK, GREY = "#1a1a1a", "#8c8c8c"
-STYLE: dict[str, Any] = {
+
+
+class PatchLook(TypedDict):
+    """Look of an area, as keywords of matplotlib."""
+
+    facecolor: str
+    edgecolor: str
+    hatch: str
+
+
+HATCHED = PatchLook(facecolor="#e6e6e6", edgecolor=GREY, hatch="//////")
+"""Look of cells that were not measured."""
+STYLE: dict[str, object] = {
     "font.family": "sans-serif",
     # This font comes with matplotlib, so letters are the same everywhere.
     "font.sans-serif": ["DejaVu Sans"],

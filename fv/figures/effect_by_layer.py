@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import called, counted, interval_name, unit_of, values_of, whole_numbers
-from fv.figures.lines import look
+from fv.figures.lines import LineLook, look, ring_handle
 
 Baselines = pd.DataFrame | Mapping[str, float | Sequence[float]]
 
@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN = 0.46, 0.08, 0.22, 0.36, 1.6
 _HANDLE, _MOST_TICKS = 2.6, 12
 _LEVEL_STYLES: list[Any] = [(0, (6, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 3))]
 _DARK_GREY = "#4d4d4d"
-_ZERO: dict[str, Any] = {"color": INK, "linewidth": 0.5}
+_ZERO: LineLook = {"color": INK, "linewidth": 0.5}
 
 
 def effect_by_layer(
@@ -182,6 +182,5 @@ def _mark_handles(
     if cells["ci_low"].notna().any() or levels["ci_low"].notna().any():
         handles.append(Patch(color=GREY, alpha=0.4, linewidth=0, label=interval_name(confidence)))
     if cells["chosen"].any():
-        ring: dict[str, Any] = {"marker": "o", "markersize": 5.5, "markerfacecolor": "none", "markeredgecolor": INK}
-        handles.append(Line2D([], [], linestyle="", markeredgewidth=0.8, label="chosen cell", **ring))
+        handles.append(ring_handle("chosen cell"))
     return handles

@@ -1,7 +1,5 @@
 """Number of heads: the effect of the vector of the k best heads, against k."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -9,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import counted, interval_name, unit_of, values_of, whole_numbers
-from fv.figures.lines import MOST_NAMED, draw_groups, group_handles
+from fv.figures.lines import MOST_NAMED, draw_groups, group_handles, ring_handle
 
 _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _HANDLE = 0.46, 0.08, 0.22, 0.36, 1.6, 2.6
 
@@ -80,6 +78,5 @@ def _mark_handles(table: pd.DataFrame, confidence: float | None, is_change: bool
     if few and table["ci_low"].notna().any():
         handles.append(Patch(color=GREY, alpha=0.4, linewidth=0, label=interval_name(confidence)))
     if few and table["chosen"].any():
-        look: dict[str, Any] = {"marker": "o", "markersize": 5.5, "markerfacecolor": "none", "markeredgecolor": INK}
-        handles.append(Line2D([], [], linestyle="", markeredgewidth=0.8, label="chosen k", **look))
+        handles.append(ring_handle("chosen k"))
     return handles

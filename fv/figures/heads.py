@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,12 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fv.figures.data_figure import COLUMN, GREY, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
+from fv.figures.data_figure import COLUMN, HATCHED, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import counted, excludes_zero, interval_name, unit_of, values_of, whole_numbers
 
 COLOURS = "RdBu_r"
 """ColorBrewer map for colour-blind readers: blue below zero, white at zero, red above."""
-_HATCHED: dict[str, Any] = {"facecolor": "#e6e6e6", "edgecolor": GREY, "hatch": "//////"}
 # Inches: margins around the panels, and parts of the panels.
 _LEFT, _RIGHT, _TITLE, _NAME, _AXIS, _GAP, _BAR = 0.36, 0.62, 0.2, 0.15, 0.32, 0.1, 0.08
 _CELL, _LEAST, _LEAST_ALONE, _MOST = 0.3, 0.5, 0.9, 2.4
@@ -185,7 +183,7 @@ def _titles(panels: dict[str | None, pd.DataFrame], scores: pd.DataFrame) -> tup
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, n_layers: int, n_heads: int, limit: float, cell: float) -> None:
-    axes.patch.set(**_HATCHED, linewidth=0)
+    axes.patch.set(**HATCHED, linewidth=0)
     shown = rows["value"].where(rows["measured"]).to_numpy().reshape(n_layers, n_heads).T
     axes.imshow(
         np.ma.masked_invalid(shown), cmap=COLOURS, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
@@ -197,8 +195,9 @@ def _draw(axes: Axes, rows: pd.DataFrame, n_layers: int, n_heads: int, limit: fl
         size, thickness = (0.4 * points, 0.0) if marker == "o" else (0.6 * points, points / 7)
         axes.scatter(marked["layer"], marked["head"], s=size**2, c=inks, marker=marker, linewidths=thickness)
     frames = [Rectangle((layer - 0.5, head - 0.5), 1, 1) for layer, head in _places_of(rows[rows["chosen"]])]
-    line: dict[str, Any] = {"facecolor": "none", "edgecolor": "black", "linewidth": min(0.8, points / 5)}
-    axes.add_collection(PatchCollection(frames, clip_on=False, zorder=4, **line))
+    drawn = PatchCollection(frames, clip_on=False, zorder=4, facecolor="none", edgecolor="black")
+    drawn.set_linewidth(min(0.8, points / 5))
+    axes.add_collection(drawn)
     axes.set(xlim=(-0.5, n_layers - 0.5), ylim=(n_heads - 0.5, -0.5))
 
 
@@ -240,5 +239,5 @@ def _legend(table: pd.DataFrame, interval: str) -> Sequence[Line2D | Patch]:
     if table["chosen"].any():
         handles.append(Patch(facecolor="none", edgecolor="black", linewidth=0.8, label="chosen"))
     if not table["measured"].all():
-        handles.append(Patch(**_HATCHED, linewidth=0, label="not measured"))
+        handles.append(Patch(**HATCHED, linewidth=0, label="not measured"))
     return handles

@@ -1,7 +1,7 @@
 """Lines of a figure that are distinguishable also in grey: one per alpha, or one per relation."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 import numpy as np
@@ -11,16 +11,28 @@ from matplotlib.lines import Line2D
 
 from fv.figures.data_figure import GREY, INK, shortened
 
+
+class LineLook(TypedDict, total=False):
+    """Look of a line, as keywords of matplotlib; lengths in points."""
+
+    color: Any
+    linewidth: float
+    linestyle: Any
+    marker: str
+    markersize: float
+    markeredgewidth: float
+
+
 _STYLES: list[Any] = ["-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 _MARKERS = "osD^vPX"
 MOST_NAMED = len(_MARKERS)
 """Largest number of groups with lines of their own. With more groups, all lines are grey and their mean is drawn."""
 _NAME = 1.2
-_ONE_OF_MANY: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-", "marker": ".", "markersize": 2.0}
-_MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.4, "linestyle": "-", "marker": ".", "markersize": 4.0}
+_ONE_OF_MANY: LineLook = {"color": GREY, "linewidth": 0.6, "linestyle": "-", "marker": ".", "markersize": 2.0}
+_MEAN: LineLook = {"color": INK, "linewidth": 1.4, "linestyle": "-", "marker": ".", "markersize": 4.0}
 
 
-def look(index: int, n: int) -> dict[str, Any]:
+def look(index: int, n: int) -> LineLook:
     """Style of line `index` of `n`: later lines are lighter, and each has its own dashes and marker."""
     return {
         "color": matplotlib.colormaps["viridis"](0.72 * index / max(1, n - 1)),
@@ -66,6 +78,21 @@ def group_handles(names: Sequence[object], word: str) -> list[Line2D]:
         return [Line2D([], [], label=one, **_ONE_OF_MANY), Line2D([], [], label=mean, **_MEAN)]
     labels = [shortened(str(name), _NAME) for name in names]
     return [Line2D([], [], label=label, **look(index, len(names))) for index, label in enumerate(labels)]
+
+
+def ring_handle(label: str) -> Line2D:
+    """Legend entry of a ring around a mark."""
+    return Line2D(
+        [],
+        [],
+        linestyle="",
+        marker="o",
+        markersize=5.5,
+        markerfacecolor="none",
+        markeredgecolor=INK,
+        markeredgewidth=0.8,
+        label=label,
+    )
 
 
 def means_of_groups(table: pd.DataFrame, x: str) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Matrices of named rows and columns, coloured by a value, for transfer, cosines and sets of heads."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,9 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fv.figures.data_figure import GREY, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
+from fv.figures.data_figure import HATCHED, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
 
-HATCHED: dict[str, Any] = {"facecolor": "#e6e6e6", "edgecolor": GREY, "hatch": "//////"}
 # Inches: margins around the cells; a cell; the widest name; the colour bar and its labels.
 _EDGE, _TITLE, _GAP, _BAR, _RIGHT, _HANDLE = 0.06, 0.24, 0.05, 0.08, 0.56, 1.2
 _CELL, _NAME, _LINE = 0.42, 0.85, 0.1
@@ -108,8 +106,8 @@ def _write(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], bel
     sure = table["excludes_zero"] if "excludes_zero" in table else pd.Series(False, index=table.index)
     for (y, x), value, bold in zip(_places(table, beside, below), table["value"], sure, strict=True):
         if np.isfinite(value):
-            look: dict[str, Any] = {"fontsize": SMALL, "fontweight": "bold" if bold else "normal"}
-            axes.text(x, y, _written(value, scale), ha="center", va="center", color=_ink(value, scale), **look)
+            text = axes.text(x, y, _written(value, scale), ha="center", va="center", color=_ink(value, scale))
+            text.set(fontsize=SMALL, fontweight="bold" if bold else "normal")
 
 
 def _mark(axes: Axes, table: pd.DataFrame, scale: Scale, beside: list[str], below: list[str], cell: float) -> None:

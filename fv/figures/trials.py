@@ -1,7 +1,6 @@
 """Trials one by one: the right answer's log p without the vector, with it, and with examples."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +9,13 @@ from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, DataFigure, legend_height, shortened, styled, width_of
 from fv.figures.frames import called, unit_of
+from fv.figures.lines import LineLook
 
 CONDITIONS = ("zero_shot", "fv", "few_shot")
 _LEFT, _RIGHT, _TITLE, _AXIS, _DOWN, _EDGE, _HANDLE = 0.46, 0.08, 0.22, 0.24, 1.7, 0.06, 2.0
-_WORSE: dict[str, Any] = {"color": INK, "linewidth": 0.7, "linestyle": (0, (3, 1.5))}
-_BETTER: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "linestyle": "-"}
-_MEAN: dict[str, Any] = {"color": INK, "linewidth": 1.6, "marker": "o", "markersize": 3.5}
+_WORSE: LineLook = {"color": INK, "linewidth": 0.7, "linestyle": (0, (3, 1.5))}
+_BETTER: LineLook = {"color": GREY, "linewidth": 0.6, "linestyle": "-"}
+_MEAN: LineLook = {"color": INK, "linewidth": 1.6, "marker": "o", "markersize": 3.5}
 
 
 def before_and_after(

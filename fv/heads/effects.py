@@ -17,7 +17,7 @@ from fv.config import ScoreKey, StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError, one_of, shorten
 from fv.files import write_safetensors
-from fv.heads.activations import RelationMeans, mean_of_relations
+from fv.heads.activations import MEANS, RelationMeans, mean_of_relations
 from fv.heads.indirect_effect import TrialEffects, aie_stats, aie_table, cie_stats, cie_table
 from fv.heads.ranking import Ranking, VectorHeads, top_heads
 from fv.heads.screen import Screen
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 FORM = "indirect_effects"
 """Name of the file format, stored in the file."""
 MEASURED = ("delta_logprob", "delta_p")
-MEANS = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
 OUTPUTS = ("clean", "corrupted")
 SCREENED, QUERY = "screen", "query"
 KEYS = tuple(key.value for key in ScoreKey)
@@ -119,8 +118,8 @@ class Effects(Mapping[str, "HeadEffects"]):
         return self.means[q_id] if q_id is not None else mean_of_relations(list(self.means.values()))
 
     @property
-    def residual_norms(self) -> dict[str, Tensor | None]:
-        """{q_id: mean norm of the residual stream after each block, (n_layers,); None if it was not measured}."""
+    def residual_norms(self) -> dict[str, Tensor]:
+        """{q_id: mean norm of the residual stream after each block, (n_layers,)}."""
         return {q_id: means.residual_norm for q_id, means in self.means.items()}
 
     def q_values(self, q_id: str, key: str) -> dict[Head, float]:
@@ -172,11 +171,9 @@ class Effects(Mapping[str, "HeadEffects"]):
         for number, q_id in enumerate(self.qids):
             for name in MEASURED:
                 tensors[f"{number}.{name}"] = torch.from_numpy(getattr(self.effects[q_id], name))
-            if (queries := self.effects[q_id].queries) is not None:
-                tensors[f"{number}.{QUERY}"] = torch.from_numpy(queries)
+            tensors[f"{number}.{QUERY}"] = torch.from_numpy(self.effects[q_id].query_numbers)
             for name in MEANS:
-                if (mean := getattr(self.means[q_id], name)) is not None:
-                    tensors[f"{number}.{name}"] = mean.contiguous()
+                tensors[f"{number}.{name}"] = getattr(self.means[q_id], name).contiguous()
             if (prompts := self.means[q_id].prompts) is not None:
                 for name in OUTPUTS:
                     tensors[f"{number}.prompts.{name}"] = getattr(prompts, name).contiguous()

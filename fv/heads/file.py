@@ -2,7 +2,6 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -12,9 +11,9 @@ from torch import Tensor
 from fv.config import StatsConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError
-from fv.files import read_safetensors, reading
-from fv.heads.activations import PromptOutputs, RelationMeans
-from fv.heads.effects import FORM, MEANS, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
+from fv.files import JsonObject, read_safetensors, reading
+from fv.heads.activations import MEANS, PromptOutputs, RelationMeans
+from fv.heads.effects import FORM, MEASURED, OUTPUTS, QUERY, SCREENED, Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.heads.screen import Screen
 
@@ -52,22 +51,19 @@ def _refuse_odd(tensors: dict[str, Tensor], file: Path) -> None:
             raise ArtifactError(f"{file} holds {told} as {name}, where effects and means are due.")
 
 
-def _effects(tensors: dict[str, Tensor], about: dict[str, Any]) -> Effects:
+def _effects(tensors: dict[str, Tensor], about: JsonObject) -> Effects:
     effects, means = {}, {}
     for number, q_id in enumerate(about["relations"]):
         _refuse_shapes(tensors, number, q_id)
         logprob, p = (tensors[f"{number}.{name}"].numpy() for name in MEASURED)
-        queries = tensors.get(f"{number}.{QUERY}")
-        effects[q_id] = TrialEffects.read(logprob, p, None if queries is None else queries.numpy())
-        clean, corrupted, residual = (tensors[f"{number}.{name}"] for name in MEANS[:3])
-        others = {name: tensors.get(f"{number}.{name}") for name in MEANS[3:]}
+        effects[q_id] = TrialEffects.read(logprob, p, tensors[f"{number}.{QUERY}"].numpy())
         outputs = [tensors[key] for name in OUTPUTS if (key := f"{number}.prompts.{name}") in tensors]
         of_prompts = PromptOutputs(*outputs) if outputs else None
-        means[q_id] = RelationMeans(clean, corrupted, residual, **others, prompts=of_prompts)
+        means[q_id] = RelationMeans.of((tensors[f"{number}.{name}"] for name in MEANS), of_prompts)
     stats = TypeAdapter(StatsConfig).validate_python(about["stats"])
     origin, prompts = Origin.parse(about["origin"]), pd.DataFrame(about["prompts"])
-    screen = _screen(tensors, about) if about.get("screen") else None
-    return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about.get("clusters", {}))
+    screen = _screen(tensors, about) if about["screen"] else None
+    return Effects(effects, means, origin, prompts, about["seed"], stats, screen, about["clusters"])
 
 
 def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:
@@ -84,6 +80,6 @@ def _refuse_shapes(tensors: dict[str, Tensor], number: int, q_id: str) -> None:
         raise ValueError(f"effects {sorted(effects)} and means {clean}, {corrupted}, {residual} of {q_id}")
 
 
-def _screen(tensors: dict[str, Tensor], about: dict[str, Any]) -> Screen:
+def _screen(tensors: dict[str, Tensor], about: JsonObject) -> Screen:
     scores = {q_id: tensors[f"{number}.{SCREENED}"].numpy() for number, q_id in enumerate(about["relations"])}
     return Screen.of(about["screen"], scores)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fv.config import StatsConfig
 from fv.data.relations import normalise
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 from fv.interventions.engine import Engine, Head, LastToken
 from fv.models.prompt import Prompt
 from fv.progress import Advance
@@ -264,5 +264,5 @@ def adjusted(units: np.ndarray, seed: int, *purpose: object, n_tests: int | None
     return {"q_value": q_values(two_sided_t(units), n_tests), "p_maxt": p_maxt}
 
 
-def _stats_table(where: dict[str, Any], estimates: Estimates, tests: dict[str, np.ndarray]) -> pd.DataFrame:
+def _stats_table(where: Mapping[str, Any], estimates: Estimates, tests: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({**where, **estimates.columns(), "p_positive": estimates.p_positive, **tests})

@@ -8,7 +8,7 @@ and on the values patched in, not on how trials are divided into units, nor on o
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fv.config.model import ComputeConfig
 from fv.config.score import ScoreConfig
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, PROMPT_KINDS, ZERO_SHOT
 from fv.data.prompts import prompt_of
 from fv.data.snapshot import Snapshot
 from fv.heads.activations import PromptOutputs, RelationMeans, mean_over_prompts
@@ -29,16 +30,24 @@ from fv.progress import Advance
 from fv.work.flow import Flow, Found, Job, Unit, groups
 from fv.work.store import Arrays, UnitName, array_of, digest_of_tensor
 
-KINDS = ("clean", "zero_shot", "corrupted", "screen", "effects")
+KINDS = (CLEAN, ZERO_SHOT, CORRUPTED, "screen", "effects")
 """Kinds of units, by the prompts that they run."""
-PROMPT_KINDS = ("clean", "corrupted", "zero_shot")
 Compute = Callable[[Sequence[Prompt], Advance], Arrays]
 """Function that runs the prompts of a unit and returns their results."""
 EFFECTS = ("delta_logprob", "delta_p")
 UNIT_TRIALS = 64
 """Trials per unit, by default."""
-CORRUPTED = (*SCORED, "head_outputs")
+UNEDITED = (*SCORED, "head_outputs")
 """Names of the results of unedited corrupted prompts."""
+
+
+class UnpatchedMeans(NamedTuple):
+    """Means of the clean and zero-shot prompts besides `clean_mean`, as in `RelationMeans` and in its order."""
+
+    residual: Tensor
+    residual_norm: Tensor
+    zero_shot: Tensor
+    zero_shot_residual: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,14 +58,14 @@ class Unpatched:
         q_id: the relation.
         clean_mean: mean head outputs, which are patched in, (n_layers, n_heads, head_dim).
         clean_outputs: the head outputs that `clean_mean` averages, (n_averaged, n_layers, n_heads, head_dim).
-        means: all other means of the clean and zero-shot prompts, by their names in `RelationMeans`.
+        means: all other means of the clean and zero-shot prompts.
         metrics: scores of the clean and the zero-shot prompts, (n_fit,).
     """
 
     q_id: str
     clean_mean: Tensor
     clean_outputs: Tensor
-    means: dict[str, Tensor]
+    means: UnpatchedMeans
     metrics: dict[str, TargetScores]
 
 
@@ -108,7 +117,7 @@ class Measurement:
 
     def unpatched(self, q_id: str) -> Flow[Unpatched]:
         """Run a relation's clean and zero-shot prompts."""
-        jobs = [self._jobs("clean", q_id, self._run_clean), self._jobs("zero_shot", q_id, self._run_zero_shot)]
+        jobs = [self._jobs(CLEAN, q_id, self._run_clean), self._jobs(ZERO_SHOT, q_id, self._run_zero_shot)]
         clean, zero_shot = map(_joined, (yield from groups("prompts", jobs)))
         averaged = slice(self.n_mean_trials)
         outputs, *others = (
@@ -122,13 +131,8 @@ class Measurement:
             )
         )
         residual, norm, zero_shot_heads, zero_shot_residual = map(mean_over_prompts, others)
-        means = {
-            "residual": residual,
-            "residual_norm": norm.float(),
-            "zero_shot": zero_shot_heads,
-            "zero_shot_residual": zero_shot_residual,
-        }
-        metrics = {"clean": _scores(clean), "zero_shot": _scores(zero_shot)}
+        means = UnpatchedMeans(residual, norm.float(), zero_shot_heads, zero_shot_residual)
+        metrics = {CLEAN: _scores(clean), ZERO_SHOT: _scores(zero_shot)}
         return Unpatched(q_id, mean_over_prompts(outputs), outputs, means, metrics)
 
     def estimated(self, unpatched: Unpatched) -> Flow[np.ndarray]:
@@ -174,12 +178,12 @@ class Measurement:
         if done < most:
             (others,) = yield from groups("effects", [self._corrupted_jobs(q_id, slice(done, n_trials))])
             unpatched_arrays.append(_joined(others))
-        every = [{key: part[key] for key in CORRUPTED} for part in (*patched, *unpatched_arrays)]
+        every = [{key: part[key] for key in UNEDITED} for part in (*patched, *unpatched_arrays)]
         corrupted = _joined([every])
         outputs = torch.from_numpy(corrupted["head_outputs"][: self.n_mean_trials])
         prompts = PromptOutputs(unpatched.clean_outputs, outputs)
-        means = RelationMeans(unpatched.clean_mean, mean_over_prompts(outputs), **unpatched.means, prompts=prompts)
-        of_kind = {**unpatched.metrics, "corrupted": _scores(corrupted)}
+        means = RelationMeans(unpatched.clean_mean, mean_over_prompts(outputs), *unpatched.means, prompts)
+        of_kind = {**unpatched.metrics, CORRUPTED: _scores(corrupted)}
         metrics = {kind: of_kind[kind] for kind in PROMPT_KINDS}
         return Measured(self._effects(q_id, _joined([patched])), means, metrics)
 
@@ -205,7 +209,7 @@ class Measurement:
         )
 
     def _corrupted_jobs(self, q_id: str, part: slice) -> list[Job]:
-        return self._jobs("corrupted", q_id, self._run_corrupted, part)
+        return self._jobs(CORRUPTED, q_id, self._run_corrupted, part)
 
     def _jobs(
         self,
@@ -228,7 +232,7 @@ class Measurement:
             inputs: returns everything else that a unit's results depend on.
             rows: further rows per prompt that run through the model.
         """
-        prompt_kind = kind if kind in ("clean", "zero_shot") else "corrupted"
+        prompt_kind = kind if kind in PROMPT_KINDS else CORRUPTED
         trials = self.snapshot.of(q_id, "fit")[part]
         prompts = [prompt_of(self.lm, self.snapshot, trial, prompt_kind) for trial in trials]
         found: list[Job] = []

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -11,6 +10,7 @@ from fv.config import ScoreConfig
 from fv.errors import ConfigError
 from fv.heads.activations import RelationMeans
 from fv.interventions.engine import Head
+from fv.tables import TableRow
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def top_heads(scores: pd.DataFrame, key: str, k: int, name: str = "k") -> list[H
     return [Head(layer, head) for layer, head in best[["layer", "head"]].to_numpy().tolist()]
 
 
-def describe_heads(heads: Sequence[Head], scores: pd.DataFrame, key: str) -> list[dict[str, Any]]:
+def describe_heads(heads: Sequence[Head], scores: pd.DataFrame, key: str) -> list[TableRow]:
     """Ranked heads with their scores, as JSON rows."""
     score = scores.set_index(["layer", "head"])[key]
     return [

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fv.config import ScoreConfig, Screen, StatsConfig
 from fv.config.checks import parse_indices
-from fv.data.origin import Origin, refuse_other_tokenizer
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
 from fv.data.trials import Trials
 from fv.errors import ConfigError, TrialError, one_of
@@ -20,6 +20,7 @@ from fv.heads.stability import with_other_halves
 from fv.interventions.compute import DEFAULT, Compute, checked_compute
 from fv.models.language_model import LanguageModel
 from fv.progress import bars
+from fv.tables import TableRow
 from fv.work.driver import SERIAL
 from fv.work.flow import Flow, together
 
@@ -79,22 +80,22 @@ def indirect_effects(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"n_trials={n_trials!r} must be a whole number of 1 or more, or None for all fit trials.")
     swept = heads_to_sweep(parse_indices("layers", layers), parse_indices("heads", heads), lm.n_layers, lm.n_heads)
     own_seed = snapshot.meta.seed if seed is None else seed
-    score = ScoreConfig(n_trials=n_trials, **_screen_settings(screen, verify, verify_random))
+    score = _score_settings(n_trials, screen, verify, verify_random)
     engine = checked_compute(compute).engine_for(lm)
     how = Measurement(lm, snapshot, swept, engine, score, own_seed, keep_mb=compute.keep_mb)
     with bars(compute.progress):
         return SERIAL.run(effects_flow(how, StatsConfig()), "Effects")
 
 
-def _screen_settings(screen: str, verify: int | None, verify_random: int) -> dict[str, Any]:
-    """Check the settings of a screen, and return them by name."""
+def _score_settings(n_trials: int | None, screen: str, verify: int | None, verify_random: int) -> ScoreConfig:
+    """Check the settings of a screen under the names that they have in a call."""
     method = one_of("screen", screen, Screen)
     if verify is not None and (not isinstance(verify, int) or verify < 1):
         raise ConfigError(f"verify={verify!r} must be a whole number of 1 or more, or None for 40.")
     if not isinstance(verify_random, int) or verify_random < 0:
         raise ConfigError(f"verify_random={verify_random!r} must be a whole number of 0 or more.")
     k = ScoreConfig.k if verify is None else min(ScoreConfig.k, verify)
-    return {"screen": method, "verify": verify, "verify_random": verify_random, "k": k}
+    return ScoreConfig(n_trials=n_trials, screen=method, verify=verify, verify_random=verify_random, k=k)
 
 
 def effects_flow(how: Measurement, stats: StatsConfig) -> Flow[Effects]:
@@ -123,7 +124,7 @@ def snapshot_for(lm: LanguageModel, trials: Any, split: str = "fit") -> Snapshot
     if not any(trial.split == split for trial in snapshot.trials):
         held_out = "held_out=… of fv.sample_trials is 1 or more"
         raise TrialError(f"trials hold no {split} trials; sample some{f': {held_out}' if split == 'eval' else ''}.")
-    refuse_other_tokenizer(lm, snapshot)
+    snapshot.meta.refuse_other_tokenizer(lm)
     return snapshot
 
 
@@ -156,7 +157,7 @@ def prompt_scores(snapshot: Snapshot, relations: Mapping[str, Measured]) -> pd.D
     rows = []
     for q_id, own in relations.items():
         for i, trial in enumerate(snapshot.of(q_id, "fit")):
-            row: dict[str, Any] = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}
+            row: TableRow = {"trial_id": trial.trial_id, "q_id": q_id, "split": trial.split}
             for kind, scores in own.metrics.items():
                 row[f"{kind}_logprob"] = float(scores.logprob[i])
                 row[f"{kind}_p"] = float(scores.p[i])

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
 
+from fv.files import JsonObject
 from fv.heads.verification import Chosen, mean_score
 from fv.interventions.engine import Head
 
@@ -56,6 +57,14 @@ class ScreenSettings:
     verify_max: int | None
 
 
+class ScreenAbout(TypedDict):
+    """A screen without its scores, as JSON: settings, rounds, and [layer, head, reason] of each verified head."""
+
+    settings: JsonObject
+    rounds: list[JsonObject]
+    verified: list[list[int | str]]
+
+
 @dataclass(frozen=True, eq=False)
 class Screen:
     """Estimates of all heads' effects, and the heads that were verified.
@@ -102,7 +111,7 @@ class Screen:
         rows = [(*head, score[head], head in why, str(why.get(head, ""))) for head in self.candidates]
         return pd.DataFrame(rows, columns=["layer", "head", "score", "verified", "chosen_by"])
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> ScreenAbout:
         """Everything except the scores, as JSON."""
         return {
             "settings": asdict(self.settings),

@@ -1,6 +1,6 @@
 """Report on how well a screen's estimates agree with the measured effects (docs/methods.md, "Screening")."""
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import scipy  # loads its submodules, which are slow to import, at their first u
 from fv.config import StatsConfig
 from fv.heads.indirect_effect import aie_table
 from fv.heads.ranking import top_heads
-from fv.heads.screen import Screen
+from fv.heads.screen import Screen, ScreenAbout
 from fv.heads.verification import Chosen, random_in_top
 from fv.interventions.engine import Head
 from fv.statistics.intervals import clopper_pearson
@@ -22,16 +22,47 @@ NOT_SAID = (
 )
 
 
-def screen_report(screen: Screen, cie: pd.DataFrame, stats: StatsConfig) -> dict[str, Any]:
-    """Settings, rounds, and agreement of estimates and effects per ranking, as JSON: `screen_report.json`.
+class Agreement(TypedDict):
+    """Agreement of estimates and effects in one ranking.
 
-    Each ranking has:
-    - `spearman`: rank correlation of estimate and effect over the verified heads; None if either is constant.
-    - `spearman_random`: the same over the randomly verified heads.
-    - `n_random`: number of randomly verified heads.
-    - `n_random_in_top`: how many of them are among the top k.
-    - `share_missed_at_most`: upper end of the Clopper-Pearson interval for the share of unverified heads that belong
-      in the top k; None without random heads, 0 if every head is verified.
+    Attributes:
+        spearman: rank correlation of estimate and effect over the verified heads; None if either is constant.
+        spearman_random: the same over the randomly verified heads.
+        n_random: number of randomly verified heads.
+        n_random_in_top: how many of them are among the top k.
+        share_missed_at_most: upper end of the Clopper-Pearson interval for the share of unverified heads that belong
+            in the top k; None without random heads, 0 if every head is verified.
+    """
+
+    spearman: float | None
+    spearman_random: float | None
+    n_random: int
+    n_random_in_top: int
+    share_missed_at_most: float | None
+
+
+# A class cannot have a field called `global`.
+_Agreements = TypedDict("_Agreements", {"global": Agreement, "per_qid": dict[str, Agreement]})
+
+
+class ScreenReport(ScreenAbout, _Agreements):
+    """A screen, and its agreement with the effects in the AIE's ranking and each relation's: `screen_report.json`.
+
+    Attributes:
+        n_heads: number of screened heads.
+        n_verified: numbers of verified heads: all, and for each reason.
+        confidence: the level of the intervals.
+        what_the_bound_does_not_say: limits of `share_missed_at_most`.
+    """
+
+    n_heads: int
+    n_verified: dict[str, int]
+    confidence: float
+    what_the_bound_does_not_say: str
+
+
+def screen_report(screen: Screen, cie: pd.DataFrame, stats: StatsConfig) -> ScreenReport:
+    """Settings, rounds, and agreement of estimates and effects per ranking.
 
     Args:
         screen: the estimates and the verified heads.
@@ -55,7 +86,7 @@ def _counts(screen: Screen) -> dict[str, int]:
     return {reason.value: reasons.count(reason) for reason in Chosen}
 
 
-def _agreement(screen: Screen, q_id: str | None, effects: pd.DataFrame, stats: StatsConfig) -> dict[str, Any]:
+def _agreement(screen: Screen, q_id: str | None, effects: pd.DataFrame, stats: StatsConfig) -> Agreement:
     settings, score = screen.settings, screen.score_of(q_id)
     estimated = score[effects["layer"], effects["head"]]
     measured = effects[settings.key].to_numpy()

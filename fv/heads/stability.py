@@ -6,13 +6,14 @@ relation. Trials of the same query are always drawn together: where queries repe
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import scipy  # loads its submodules, which are slow to import, at their first use
 
 from fv.config import ScoreConfig, StatsConfig
+from fv.files import JsonObject
 from fv.heads.indirect_effect import TrialEffects
 from fv.seeding import generator_for
 from fv.statistics.clusters import per_cluster
@@ -35,16 +36,17 @@ class Convergence:
         overlap_apart: share of the top k that two disjoint subsets of `n_trials` trials have in common; None if a
             relation has fewer than 2 * `n_trials` trials.
         spearman_apart: rank correlation of all heads between the two subsets; None like `overlap_apart`.
-        top_mean_choosing: mean score of the top k of the first subset, in that subset, so inflated by selection.
-        top_mean_apart: mean score of the same heads in the second subset, which did not select them.
+        top_mean_choosing: mean score of the top k of the first subset, in that subset, so inflated by selection; None
+            like `overlap_apart`.
+        top_mean_apart: mean score of the same heads in the second subset, which did not select them; None likewise.
     """
 
     n_trials: int
     overlap_with_all: float
     overlap_apart: float | None
     spearman_apart: float | None
-    top_mean_choosing: float | None = None
-    top_mean_apart: float | None = None
+    top_mean_choosing: float | None
+    top_mean_apart: float | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,34 @@ class Gap:
     ci_low: float
     ci_high: float
     n_within_error: int
+
+
+class StabilityReport(TypedDict):
+    """Stability of one ranking, as JSON.
+
+    Attributes:
+        n_trials: queries of the relation that has fewest.
+        mean_inclusion: mean over the top k heads of the probability to be in a resample's top k.
+        lowest_inclusion: the lowest of these probabilities.
+        split_half: `Convergence` of the largest two disjoint subsets; None with too few trials.
+        gap: `Gap` at k; None if there is none.
+        convergence: `Convergence` at each number of trials.
+    """
+
+    n_trials: int
+    mean_inclusion: float
+    lowest_inclusion: float
+    split_half: JsonObject | None
+    gap: JsonObject | None
+    convergence: list[JsonObject]
+
+
+class StabilitySummary(TypedDict):
+    """Stability of all rankings by `score_key` at k, as JSON: `ranking_stability.json`."""
+
+    score_key: str
+    k: int
+    rankings: dict[str, StabilityReport]
 
 
 TrialScores = Sequence[np.ndarray]
@@ -125,7 +155,7 @@ def _point(effects: TrialScores, k: int, size: int, everything: np.ndarray, rng:
     top = _in_top(one, k)  # (N_DRAWS, n_heads)
     with_all = float((top & everything).sum(-1).mean() / k)
     if 2 * size > min(len(values) for values in effects):
-        return Convergence(size, with_all, None, None)
+        return Convergence(size, with_all, None, None, None, None)
     other = scores(slice(size, 2 * size))
     apart = float((top & _in_top(other, k)).sum(-1).mean() / k)
     top_means = (float(side[top].mean()) for side in (one, other))
@@ -210,14 +240,14 @@ def gap_at(effects: TrialScores, k: int, stats: StatsConfig, seed: int, *purpose
 
 def stability_report(
     effects: TrialScores, k: int, stats: StatsConfig, seed: int, name: str
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[StabilityReport, np.ndarray]:
     """All stability measures of one ranking, as JSON, and the inclusion probability of each head, (n_heads,)."""
     chances = inclusion(effects, k, stats.n_resamples, seed, name)
     curve = convergence(effects, k, seed, name)
     gap = gap_at(effects, k, stats, seed, name)
     halves = [point for point in curve if point.overlap_apart is not None]
     top = ranked(mean_scores(effects))[:k]
-    report = {
+    report: StabilityReport = {
         "n_trials": min(len(values) for values in effects),
         "mean_inclusion": float(chances[top].mean()),
         "lowest_inclusion": float(chances[top].min()),

@@ -1,13 +1,13 @@
 """Edit: a change of a model's hidden states at one or several places (spec section 1).
 
-A kind of edit is a dataclass with its `places` and its `change`, in one file, here or in a package from outside. It acts
-in an engine, on rows of last prompt tokens (`fv.interventions.row_edits`), and in a model that its user runs
+A kind of edit is a dataclass with its `places` and its `change`, in one file, here or in a package from outside. Edits
+act in an engine, on rows of last prompt tokens (`fv.interventions.row_edits`), and in a model that its user runs
 (`fv.interventions.editing`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
@@ -20,6 +20,7 @@ from fv.interventions.place import Part, Place
 from fv.models.language_model import LanguageModel
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Edit(ABC):
     """A change of hidden states; a kind of edit is a frozen dataclass derived from it.
 
@@ -131,7 +132,7 @@ class Edit(ABC):
         raise ConfigError(f"{type(self).__name__} has no strength to be multiplied by {alpha:g}.")
 
     def __repr__(self) -> str:
-        given = {each.name: getattr(self, each.name) for each in fields(self)} if is_dataclass(self) else {}
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
         told = ", ".join(f"{name}={_told(value)}" for name, value in given.items() if value is not None)
         return visible(f"{type(self).__name__}({told})")
 

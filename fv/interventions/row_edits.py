@@ -45,7 +45,7 @@ class RowEdits:
         self._heads = (lm.n_heads, lm.head_dim) if any(place.part == Part.heads for place in self._groups) else None
 
     def change(self, place: Place, rows: Tensor) -> None:
-        """Edit rows of a place in place: (n_prompts, n_rows, positions, width). Rows after the last edit may be missing."""
+        """Edit rows at a place, (n_prompts, n_rows, positions, width), in place; later rows may be missing."""
         if place.part == Part.heads and self._heads is not None:
             rows = rows.unflatten(-1, self._heads)  # (…, width) -> (…, n_heads, head_dim)
         for kind, group in self._groups.get(place, ()):

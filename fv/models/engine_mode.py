@@ -1,6 +1,6 @@
 """The mode in which engines run a model; its owner's state is restored afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ def _configs(modules: list[nn.Module]) -> list[Any]:
 
 
 @contextmanager
-def _with_values(owner: Any, wanted: dict[str, Any]) -> Iterator[None]:
+def _with_values(owner: Any, wanted: Mapping[str, Any]) -> Iterator[None]:
     """Set attributes of an object for as long as the block lasts; only those that differ are touched."""
     before = {name: getattr(owner, name) for name in wanted}
     changed = [name for name, value in wanted.items() if before[name] != value]

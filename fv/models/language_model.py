@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fv.errors import ModelError, SpecError
+from fv.files import JsonObject
 from fv.models.placement import at_hand, runs_on
 from fv.models.spec import ModelSpec
 from fv.models.token_ids import token_ids
@@ -49,7 +50,7 @@ class LanguageModel:
     spec: ModelSpec
     name: str
     fingerprint: dict[str, str]
-    selfcheck: dict[str, Any] = field(default_factory=dict)
+    selfcheck: JsonObject = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shape = f"{self.n_layers} layers x {self.n_heads} heads, d_model {self.d_model}"

@@ -6,7 +6,7 @@ module does what the hooks cannot: it checks device maps, and loads weights that
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -36,7 +36,15 @@ def runs_on(module: nn.Module) -> torch.device | None:
     return None if device is None else torch.device(device)
 
 
-def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> dict[str, Any]:
+class Placing(TypedDict, total=False):
+    """Arguments of `from_pretrained` that place a model."""
+
+    device_map: str | dict[str, int | str]
+    max_memory: dict[int | str, int | str] | None
+    offload_folder: str | None
+
+
+def placement_of(model: ModelConfig, hf_config: Any, spec: ModelSpec) -> Placing:
     """Arguments of `from_pretrained` that place the model by its `device_map`; none without a map.
 
     Raises:

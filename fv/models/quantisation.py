@@ -1,7 +1,7 @@
 """Quantisation of weights: the kind that is made at load, and the kinds for which engines are not exact."""
 
 import importlib.util
-from typing import Any
+from typing import TypedDict
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -10,7 +10,14 @@ from fv.config import ModelConfig, Quant
 from fv.errors import ModelError
 
 
-def quantising(model: ModelConfig, dtype: torch.dtype, device: str) -> dict[str, Any]:
+class Quantising(TypedDict, total=False):
+    """Arguments of `from_pretrained` that quantise weights."""
+
+    quantization_config: BitsAndBytesConfig
+    device_map: dict[str, str]
+
+
+def quantising(model: ModelConfig, dtype: torch.dtype, device: str) -> Quantising:
     """Arguments of `from_pretrained` that quantise the weights by the settings; none for `none`.
 
     Raises:

@@ -40,8 +40,8 @@ class ModelSpec:
         blocks: path from the causal-LM model to the list of decoder blocks.
         out_proj: path from a block to its attention output projection (its input holds the head outputs).
         final_norm: path from the causal-LM model to the norm before the unembedding.
-        mlp: path from a block to the module whose output, (batch, positions, d_model) or a tuple that starts with it, is
-            that of the MLP; empty: there is none, and the MLP cannot be edited.
+        mlp: path from a block to the module with the MLP's output, (batch, positions, d_model) or a tuple that starts
+            with it; empty: there is none, and the MLP cannot be edited.
         sweep: the fastest exact engine.
         conv1d: whether the projection stores (in, out) like GPT-2's Conv1D, instead of (out, in).
         tuple_output: whether a block returns a tuple that starts with the residual stream, instead of the stream.

@@ -4,7 +4,7 @@ import contextlib
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from transformers import AutoConfig, AutoTokenizer
 
@@ -71,7 +71,14 @@ def fingerprint_of(model: ModelConfig) -> dict[str, str]:
     return {**fingerprint, **found.fingerprint, **spec}
 
 
-def tokenizer_source(model: ModelConfig) -> dict[str, Any]:
+class TokenizerSource(TypedDict, total=False):
+    """Arguments of `from_pretrained`: the folder, and the file in it if that is a GGUF file."""
+
+    pretrained_model_name_or_path: Required[str]
+    gguf_file: str
+
+
+def tokenizer_source(model: ModelConfig) -> TokenizerSource:
     """The arguments of `from_pretrained` that find a model's tokenizer."""
     if gguf := gguf_of(model):
         # Reading a tokenizer from a GGUF file takes ten seconds; a converted model has it as a file.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from fv.pricing.ledger import StagePrice
 from fv.pricing.shape import Shape
 from fv.pricing.stepd import EXACT, SCREENED
 from fv.pricing.throughput import Throughput
+from fv.tables import TableRow
 
 WAYS = (EXACT, SCREENED)
 
@@ -99,11 +100,11 @@ class Price:
         return forward_flops(self.shape, round(self.n_tokens))
 
     @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[TableRow]:
         """Rows of `table`."""
         return [self._row(stage) for stage in self.stages]
 
-    def _row(self, stage: StagePrice) -> dict[str, Any]:
+    def _row(self, stage: StagePrice) -> TableRow:
         work = stage.work
         flops = work.flops(self.shape)
         counts = {"trials": stage.n_trials, "prompts": work.n_prompts, "tokens": work.n_tokens}

@@ -1,11 +1,11 @@
 """Ready shapes: configurations of models for prices without their files, `fv/pricing/shapes/<name>.yaml`."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from fv.errors import ConfigError
+from fv.files import JsonObject
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -20,7 +20,7 @@ def ready_shapes() -> list[str]:
     return sorted(path.stem for path in SHAPES.glob("*.yaml"))
 
 
-def facts_of(name: str, called: str = "name") -> dict[str, Any]:
+def facts_of(name: str, called: str = "name") -> JsonObject:
     """Contents of the model's `config.json` that a price depends on, for a ready shape.
 
     Args:

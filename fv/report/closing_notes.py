@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import specific_sentence, verb_of
-from fv.report.summary import Row, Summary
+from fv.report.summary import Summary
 from fv.report.words import head_names
+from fv.tables import TableRow
 
 CONTROLS = {
     "layer_mean_replaced": "Replacing the residual stream by its layer mean",
@@ -35,7 +36,7 @@ def closing_notes(summary: Summary) -> list[str]:
     return [how, *([specific] if specific else []), *effects_in_words(summary), *baselines_that_win(summary)]
 
 
-def top_heads(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> str:
+def top_heads(summary: Summary, ranked: Mapping[str, Sequence[TableRow]]) -> str:
     """Sentence on the best heads of each vector; empty if no vector comes from a ranking.
 
     Args:
@@ -43,7 +44,7 @@ def top_heads(summary: Summary, ranked: Mapping[str, Sequence[Row]]) -> str:
         ranked: {source of a vector: its heads, best first}.
     """
     sources = {row["fv_source"]: ranked.get(row["fv_source"], ()) for row in summary.chosen}
-    k = max((row.get("k") or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
+    k = max((row["k"] or MOST_HEADS for row in summary.chosen), default=MOST_HEADS)
     named = [f"{source} {head_names(own[: min(MOST_HEADS, k)])}" for source, own in sources.items() if own]
     return f"The top heads (layer.head), best first: {'; '.join(named)}." if named else ""
 
@@ -52,10 +53,7 @@ def effects_in_words(summary: Summary) -> list[str]:
     """Sentence on the vectors that lower the right answer's log probability or do not change it measurably, if any."""
     names: dict[str, list[str]] = defaultdict(list)
     for row in summary.compared:
-        # Results of older versions have no headline.
-        own = summary.headline.get((row["fv"], row["eval_qid"]))
-        if own is None:
-            continue
+        own = summary.headline[row["fv"], row["eval_qid"]]
         verb = verb_of(own["delta_logprob_ci_low"], own["delta_logprob_ci_high"])
         names[verb].append(summary.name_of(row))
     told = [f"{verb} the right answer's log p in {_named(own)}" for verb, own in names.items() if verb != "raises"]
@@ -89,7 +87,7 @@ def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
     return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
 
-def _reaches_few_shot(summary: Summary, row: Row) -> bool:
+def _reaches_few_shot(summary: Summary, row: TableRow) -> bool:
     q_id = row["eval_qid"]
     conditions = ("few_shot", NO_VECTOR), ("few_shot_corrupted", NO_VECTOR), ("few_shot_corrupted_fv", row["fv"])
     found = [summary.metrics(name, q_id, fv) for name, fv in conditions]

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import p_shown, shown
-from fv.report.summary import Row, Summary, vector_name_of
+from fv.report.summary import Summary, vector_name_of
 from fv.report.words import terminal_interval
+from fv.tables import TableRow
 
 BASELINES = {
     "few_shot": "few-shot prompt",
@@ -78,7 +79,7 @@ def print_answers(summary: Summary) -> None:
     print_table("The right answer: accuracy, probability and mean rank, and simple baselines", names, rows)
 
 
-def _share(row: Row) -> str:
+def _share(row: TableRow) -> str:
     """Text of the share of the few-shot prompt's gain, in per cent: `45% [35, 55]`; a dash if there is no gain."""
     mean, low, high = (row[f"share_of_few_shot{end}"] for end in ("", "_ci_low", "_ci_high"))
     if mean is None:
@@ -121,7 +122,7 @@ def print_baselines(summary: Summary) -> None:
         print_table(title, ("relation", "vector", *BASELINES.values()), rows)
 
 
-def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
+def _best(summary: Summary, row: TableRow, condition: str, unedited: float) -> str:
     """Text of a condition's accuracy and change in log p, for its best draw."""
     q_id = row["eval_qid"]
     draws = summary.metrics(condition, q_id, NO_VECTOR if condition in WITHOUT_VECTOR else row["fv"])
@@ -131,7 +132,7 @@ def _best(summary: Summary, row: Row, condition: str, unedited: float) -> str:
     return f"{best[summary.lead(q_id)].mean:.2f} {best['logprob'].mean - unedited:+.1f}"
 
 
-def _accuracy(row: Row, summary: Summary) -> str:
+def _accuracy(row: TableRow, summary: Summary) -> str:
     """Text of the accuracies without and with the vector, by exact match if first tokens collide."""
     before, after = summary.answered(row)
     return f"{before:.2f} → {after:.2f}{'' if summary.lead(row['eval_qid']) == 'top1' else ' exact'}"

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,8 +17,9 @@ from fv.report.results import LEAD_CONTRASTS, RunResults
 from fv.report.words import page_interval
 from fv.runs.paths import RunPaths, refuse_links
 from fv.runs.run import has_finished_stepd, opened
+from fv.tables import TableRow
 
-_EFFECT, _CONTRAST = "mean_delta_logprob", ("mean", "ci_low", "ci_high", "n")
+_EFFECT = "mean_delta_logprob"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Comparison:
     def contrasts(self) -> pd.DataFrame:
         """Vector's log p minus each control's or baseline's, one row per relation, control and run."""
         rows = [
-            {"relation": q_id, "run": run_id, "minus": minus} | {name: found[name] for name in _CONTRAST}
+            {"relation": q_id, "run": run_id, "minus": minus} | found._asdict()
             for run_id, results in self.runs.items()
             for q_id in results.q_ids
             for minus in LEAD_CONTRASTS
@@ -98,15 +98,15 @@ class Comparison:
                 found.setdefault(key, {})[run_id] = value
         return found
 
-    def effect(self, q_id: str, run_id: str) -> dict[str, Any] | None:
+    def effect(self, q_id: str, run_id: str) -> TableRow | None:
         """Row of `effects` of a relation and run; None if there is none."""
         return self._effects.get((q_id, run_id))
 
     @cached_property
-    def _effects(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def _effects(self) -> dict[tuple[str, str], TableRow]:
         return {(row["relation"], row["run"]): row for row in records(self.effects)}
 
-    def _by_relation(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    def _by_relation(self, rows: list[TableRow]) -> pd.DataFrame:
         places = {q_id: place for place, q_id in enumerate(self.q_ids)}
         ordered = sorted(rows, key=lambda row: places[row["relation"]])
         return pd.DataFrame(ordered)
@@ -160,6 +160,6 @@ def print_comparison(config: Config) -> None:
         print_text(f"Mind: {line}")
 
 
-def effect_text(row: Mapping[str, Any] | None) -> str:
+def effect_text(row: TableRow | None) -> str:
     """Text of an effect with its interval, or a dash."""
     return page_interval(row["Δ log p"], row["low"], row["high"]) if row else "–"

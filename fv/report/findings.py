@@ -1,13 +1,12 @@
 """Findings of a run in words: one paragraph per relation, and warnings."""
 
-from typing import Any
-
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.headline import UNCHANGED, in_a_sentence, verb_of
 from fv.report.results import RunResults
 from fv.report.screen import screen_sentences
 from fv.report.words import number, page_interval
+from fv.tables import TableRow
 
 MOST_HEADS, MOST_NAMED = 5, 12
 """Largest numbers of heads and of relations that a sentence names."""
@@ -41,7 +40,7 @@ def what_was_done(results: RunResults) -> list[str]:
     return found
 
 
-def finding_of(results: RunResults, row: dict[str, Any]) -> list[str]:
+def finding_of(results: RunResults, row: TableRow) -> list[str]:
     """Sentences on one relation; `row` is its row of `RunResults.own`."""
     q_id = row["eval_qid"]
     ends = [row[f"mean_delta_logprob{end}"] for end in ("", "_ci_low", "_ci_high")]
@@ -61,13 +60,13 @@ def finding_of(results: RunResults, row: dict[str, Any]) -> list[str]:
         ("layer_mean_replaced", "replacing the residual stream by its layer mean"),
     ):
         if difference := results.difference(q_id, minus):
-            beyond = difference["mean"], difference["ci_low"], difference["ci_high"]
-            found.append(f"It {_compared(*beyond[1:])} {words} ({page_interval(*beyond)} nats).")
+            beyond = page_interval(difference.mean, difference.ci_low, difference.ci_high)
+            found.append(f"It {_compared(difference.ci_low, difference.ci_high)} {words} ({beyond} nats).")
     if examples := results.measured(q_id, "few_shot", "delta_logprob", NO_VECTOR):
-        gain = page_interval(examples["mean"], examples.get("ci_low"), examples.get("ci_high"))
+        gain = page_interval(examples.mean, examples.ci_low, examples.ci_high)
         found.append(f"Right examples in the prompt, without the vector, change it by {gain} nats.")
     if cost := results.cost(q_id):
-        found.append(f"On {cost['n']} unrelated texts it costs {number(cost['mean'])} nats of KL divergence.")
+        found.append(f"On {cost.n} unrelated texts it costs {number(cost.mean)} nats of KL divergence.")
     return found
 
 
@@ -135,7 +134,8 @@ def what_to_mind(results: RunResults) -> list[str]:
 
 def _ties(results: RunResults) -> list[str]:
     """Rankings in which k cuts through a tie, each with the number of lower heads within error of the k-th."""
-    gaps = {name: ranking["gap"] for name, ranking in results.stability.get("rankings", {}).items() if ranking["gap"]}
+    rankings = results.stability["rankings"] if results.stability else {}
+    gaps = {name: gap for name, ranking in rankings.items() if (gap := ranking["gap"])}
     return [
         f"{results.q_id_of_ranking.get(name, 'the AIE')} ({gap['n_within_error']} heads within error)"
         for name, gap in gaps.items()
@@ -163,11 +163,11 @@ def _how_chosen(results: RunResults) -> str:
     return found
 
 
-def _heads(results: RunResults, row: dict[str, Any]) -> str:
+def _heads(results: RunResults, row: TableRow) -> str:
     """Text of a vector's best heads, such as ` (10 heads: 20.5, 14.1, …)`."""
     if results.heads.empty:
         return ""
     ranked = results.heads[results.heads["ranking"].map(results.q_id_of_ranking) == row["eval_qid"]].sort_values("rank")
-    k = int(row["k"]) if row.get("k") else results.k
+    k = int(row["k"]) if row["k"] else results.k
     names = [f"{each.layer}.{each.head}" for each in ranked.head(min(k, MOST_HEADS)).itertuples()]
     return f" ({k} head{'s' if k > 1 else ''}: {', '.join(names)}{', …' if k > len(names) else ''})"

@@ -1,15 +1,14 @@
 """Headline in words and cells: a vector's effect, its specificity, and its p under the null."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
 from fv.evaluation.headline import DECLARED
 from fv.report.words import terminal_interval
 from fv.runs.run import Run
+from fv.tables import TableRow
 
-Row = Mapping[str, Any]
 UNCHANGED = "does not change measurably"
 """Phrase for a change whose interval contains zero, or that has no interval."""
 
@@ -28,7 +27,7 @@ def verb_of(low: float | None, high: float | None) -> str:
     return UNCHANGED
 
 
-def is_specific(row: Row, level: float) -> bool:
+def is_specific(row: TableRow, level: float) -> bool:
     """Tell whether the declared contrast is above zero after Holm's adjustment over relations.
 
     Args:
@@ -50,7 +49,7 @@ def null_ps(run: Run) -> dict[tuple[str, str], tuple[float, int]]:
     return {(str(fv), str(q_id)): (float(p), int(n)) for fv, q_id, p, n in columns}
 
 
-def shown(row: Row, column: str, digits: int = 1) -> str:
+def shown(row: TableRow, column: str, digits: int = 1) -> str:
     """Text of a number of the headline with its interval; a dash if it is missing."""
     if row[column] is None or pd.isna(row[column]):
         return "–"
@@ -71,7 +70,7 @@ def in_a_sentence(p: float) -> str:
     return f"p < {told[1:]}" if told.startswith("<") else f"p = {told}"
 
 
-def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
+def specific_sentence(rows: Iterable[TableRow], confidence: float) -> str:
     """Sentences on the vectors that are specific by the declared contrast; empty if none was tested.
 
     They also name the vectors under which other answers of the relation rise alike, and call all other numbers
@@ -88,7 +87,7 @@ def specific_sentence(rows: Iterable[Row], confidence: float) -> str:
     alike = [
         row["fv"]
         for row in tested
-        if is_specific(row, level) and not (row.get("minus_corrupted_logit_difference_ci_low") or 0) > 0
+        if is_specific(row, level) and not (row["minus_corrupted_logit_difference_ci_low"] or 0) > 0
     ]
     rest = (
         f" In {', '.join(alike)} the logit difference minus corrupted is not specific: other answers rise alike."

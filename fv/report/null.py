@@ -1,13 +1,12 @@
 """Null on the terminal: the distribution of every contrast under the null, and each vector's p."""
 
-from typing import Any
-
 from fv.display import print_table, print_text
 from fv.evaluation.headline import CONTRASTS, DECLARED
 from fv.evaluation.summary import records
 from fv.report.headline import p_shown
 from fv.report.words import terminal_interval
 from fv.runs.run import Run
+from fv.tables import TableRow
 
 METRICS = tuple(CONTRASTS.values())
 """Metrics that are printed; `null.csv` has all."""
@@ -54,11 +53,11 @@ def print_null(run: Run) -> None:
     print_text("p = (1 + draws with a mean / se at least as large) / (1 + draws); draws of all relations are pooled.")
 
 
-def _null(run: Run) -> list[dict[str, Any]]:
+def _null(run: Run) -> list[TableRow]:
     return records(run.table("null")) if "null" in run.tables else []
 
 
-def _share(row: dict[str, Any]) -> str:
+def _share(row: TableRow) -> str:
     if row["excludes_zero"] is None:
         return "–"
     ends = terminal_interval(

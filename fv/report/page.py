@@ -92,7 +92,7 @@ def rendered(template: str, pictures: Sequence[Picture], **content: Any) -> str:
     )
 
 
-def _content(results: RunResults, limits: Limits) -> dict[str, Any]:
+def _content(results: RunResults, limits: Limits) -> dict[str, object]:
     run, own = results.run, records(results.own)
     return {
         "title": f"{run.config.model.name}: {run.config.data.name}, seed {run.config.seed}",

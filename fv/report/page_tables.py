@@ -14,6 +14,7 @@ from fv.report.results import LEAD_CONTRASTS, RunResults
 from fv.report.screen import screen_table
 from fv.report.words import called, number
 from fv.statistics.grouped import SPREAD
+from fv.tables import TableRow
 
 _CONTRASTED = ("logprob", "logit_difference", "top1", "exact_match")
 _MADE = (
@@ -146,41 +147,40 @@ def _results(results: RunResults) -> pd.DataFrame:
         few_shot = results.measured(q_id, "few_shot", results.closing.lead(q_id), NO_VECTOR)
         before, after = results.closing.answered(row)
         cost, headline = results.cost(q_id), _of_headline(results, q_id)
-        # Results of older versions have contrasts but no headline.
-        others = [minus for minus in LEAD_CONTRASTS if not headline or minus != DECLARED[1]]
+        others = [minus for minus in LEAD_CONTRASTS if minus != DECLARED[1]]  # the headline has that one
         rows.append(
             {
                 "relation": q_id,
                 "k": row["k"],
                 "layer": row["layer"],
                 "α": row["alpha"],
-                "norm": row.get("relative_norm"),
+                "norm": row["relative_norm"],
                 "accuracy without": before,
                 "accuracy with vector": after,
-                "accuracy with examples": few_shot["mean"] if few_shot else None,
+                "accuracy with examples": few_shot.mean if few_shot else None,
                 "Δ log p": row["mean_delta_logprob"],
                 "low": row["mean_delta_logprob_ci_low"],
                 "high": row["mean_delta_logprob_ci_high"],
                 **headline,
                 **{
-                    f"minus {called(minus)}": found["mean"] if (found := results.difference(q_id, minus)) else None
+                    f"minus {called(minus)}": found.mean if (found := results.difference(q_id, minus)) else None
                     for minus in others
                 },
                 "harm rate": row["harm_rate"],
-                "KL elsewhere": cost["mean"] if cost else None,
+                "KL elsewhere": cost.mean if cost else None,
                 "n": row["n_test"],
             }
         )
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def _of_headline(results: RunResults, q_id: str) -> dict[str, Any]:
+def _of_headline(results: RunResults, q_id: str) -> TableRow:
     """Columns of the headline that the results lack."""
     row = results.headline.get(q_id)
     if row is None:
         return {}
     null = results.null.get((row["fv"], q_id))
-    found: dict[str, Any] = {}
+    found: TableRow = {}
     for name, column in _HEADLINE.items():
         found[name] = row[column]
         found |= {f"{name}, {end}": row[f"{column}_ci_{end}"] for end in ("low", "high")}

@@ -80,7 +80,7 @@ def _heads(results: RunResults, shown: list[str]) -> Iterator[Picture]:
 
 
 def _stability(results: RunResults) -> Iterator[Picture]:
-    if results.heads.empty:
+    if results.stability is None or results.heads.empty:
         return
     rankings, heads = results.stability["rankings"], results.heads
     yield Picture(
@@ -207,7 +207,7 @@ def _of_relations(results: RunResults, shown: list[str]) -> Iterator[Picture]:
         of_pair = cells[(cells["fv"] == fv) & (cells["eval_qid"] == q_id)]
         chosen = (of_pair["layer"] == row.layer) & (of_pair["alpha"] == row.alpha)
         levels = {
-            name: [np.nan if found[end] is None else found[end] for end in ("mean", "ci_low", "ci_high")]
+            name: [np.nan if end is None else end for end in (found.mean, found.ci_low, found.ci_high)]
             for name, own in (("few_shot", NO_VECTOR), ("random_vector", fv))
             if (found := results.measured(q_id, name, "delta_logprob", own))
         }

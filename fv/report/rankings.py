@@ -2,13 +2,14 @@
 
 import pandas as pd
 
+from fv.data.prompt_kinds import CLEAN, CORRUPTED
 from fv.display import print_table, print_text
 from fv.report.screen import screen_report_of, screen_sentences
 from fv.report.words import head_names, terminal_interval
 from fv.runs.run import Run
 from fv.vectors.names import ranking_name
 
-PROMPTS = ("corrupted", "clean")
+PROMPTS = (CORRUPTED, CLEAN)
 STABILITY = "ranking_stability"
 N_SHOWN = 3
 """Number of heads that a table names."""

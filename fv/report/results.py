@@ -2,21 +2,37 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
 from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.summary import records
 from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.heads.screen_report import ScreenReport
+from fv.heads.stability import StabilitySummary
 from fv.report.headline import null_ps
 from fv.report.screen import screen_report_of
 from fv.report.summary import Summary
 from fv.runs.run import Run
+from fv.tables import TableRow
 from fv.vectors.names import ranking_name, source_name
 
 LEAD_CONTRASTS = ("corrupted_prompts", "layer_mean_added", "layer_mean_replaced", "few_shot")
 """Conditions that the table of results compares a relation's vector with."""
+
+
+class TestMean(NamedTuple):
+    """Mean over n test trials or texts, with its interval; the ends are None if there is none."""
+
+    mean: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, row: TableRow) -> "TestMean":
+        return cls(*(row[name] for name in cls._fields))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +62,13 @@ class RunResults:
         return Summary(self.summary)
 
     @cached_property
-    def stability(self) -> dict[str, Any]:
-        """`ranking_stability.json`; empty if there is none."""
-        return self.run.record("ranking_stability") if "head_stability" in self.run.tables else {}
+    def stability(self) -> StabilitySummary | None:
+        """`ranking_stability.json`; None if there is none."""
+        return self.run.record("ranking_stability") if "head_stability" in self.run.tables else None
 
     @cached_property
-    def screen(self) -> dict[str, Any]:
-        """`screen_report.json`; empty if all heads were measured."""
+    def screen(self) -> ScreenReport | None:
+        """`screen_report.json`; None if all heads were measured."""
         return screen_report_of(self.run)
 
     @cached_property
@@ -102,7 +118,7 @@ class RunResults:
     def own(self) -> pd.DataFrame:
         """Rows of `chosen` for each relation's own vector with the k that dev trials choose, one row per relation."""
         rows = self.of_each_k
-        if "best_k" in rows and rows["best_k"].notna().any():
+        if len(rows) and rows["best_k"].notna().any():
             rows = rows[rows["best_k"].eq(True)]
         return rows.drop_duplicates("eval_qid").reset_index(drop=True) if len(rows) else rows
 
@@ -152,21 +168,21 @@ class RunResults:
         found = [(fv, on) in pairs or (unpaired and fv == NO_VECTOR) for fv, on in table[["fv", "eval_qid"]].to_numpy()]
         return table[found].reset_index(drop=True)
 
-    def measured(self, q_id: str, condition: str, metric: str, fv: str = NO_VECTOR) -> dict[str, Any] | None:
-        """Metric of a condition on a relation's test trials: mean, ci_low, ci_high; for several draws, their mean."""
+    def measured(self, q_id: str, condition: str, metric: str, fv: str = NO_VECTOR) -> TestMean | None:
+        """Metric of a condition on a relation's test trials; for several draws, their mean alone."""
         rows = self._measured.get((q_id, condition, metric, fv))
         if rows is None:
             return None
         if len(rows) == 1:
-            return rows[0]
-        return {"mean": sum(row["mean"] for row in rows) / len(rows), "ci_low": None, "ci_high": None}
+            return TestMean.of(rows[0])
+        return TestMean(sum(row["mean"] for row in rows) / len(rows), None, None, rows[0]["n"])
 
-    def difference(self, q_id: str, minus: str) -> dict[str, Any] | None:
-        """Own vector's log p minus a condition's: mean, ci_low, ci_high, n, n_draws; None if it is missing."""
+    def difference(self, q_id: str, minus: str) -> TestMean | None:
+        """Own vector's log p minus a condition's; None if it is missing."""
         return self._differences.get((q_id, minus))
 
     @cached_property
-    def headline(self) -> dict[str, dict[str, Any]]:
+    def headline(self) -> dict[str, TableRow]:
         """{relation: the row of `headline.csv` of its own vector}; empty if no conditions were run."""
         if "headline" not in self.run.tables:
             return {}
@@ -178,25 +194,25 @@ class RunResults:
         """{(vector, relation): (p of the declared contrast under the null, number of draws)}."""
         return null_ps(self.run)
 
-    def cost(self, q_id: str) -> dict[str, Any] | None:
-        """Own vector's KL divergence on unrelated texts at its chosen cell: mean, n; None if it is missing."""
+    def cost(self, q_id: str) -> TestMean | None:
+        """Own vector's KL divergence on n unrelated texts at its chosen cell; None if it is missing."""
         return self._costs.get(q_id)
 
     @cached_property
-    def _costs(self) -> dict[str, dict[str, Any]]:
+    def _costs(self) -> dict[str, TestMean]:
         own = self.of_own(self.table("injection_cost"))
-        return {row["eval_qid"]: row for row in records(own) if row["condition"] == "fv"}
+        return {row["eval_qid"]: TestMean.of(row) for row in records(own) if row["condition"] == "fv"}
 
     @cached_property
-    def _measured(self) -> dict[tuple[str, str, str, str], list[dict[str, Any]]]:
-        found: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    def _measured(self) -> dict[tuple[str, str, str, str], list[TableRow]]:
+        found: dict[tuple[str, str, str, str], list[TableRow]] = {}
         for row in records(self.of_own(self.held_out, unpaired=True)):
             found.setdefault((row["eval_qid"], row["condition"], row["metric"], row["fv"]), []).append(row)
         return found
 
     @cached_property
-    def _differences(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def _differences(self) -> dict[tuple[str, str], TestMean]:
         if self.contrasts.empty:
             return {}
         rows = self.contrasts[(self.contrasts["condition"] == "fv") & (self.contrasts["metric"] == "logprob")]
-        return {(row["eval_qid"], row["minus"]): row for row in records(rows)}
+        return {(row["eval_qid"], row["minus"]): TestMean.of(row) for row in records(rows)}

@@ -1,7 +1,6 @@
 """Closing table of runs that were gathered over their seeds."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,6 +12,7 @@ from fv.report.words import terminal_interval
 from fv.runs.outputs import verify_outputs
 from fv.runs.records import SeedsRecord, read_record
 from fv.runs.table_files import read_table
+from fv.tables import TableRow
 
 OVER_SEEDS = "over_seeds.json"
 """Name of the file that marks a folder of tables over seeds."""
@@ -44,7 +44,7 @@ def print_over_seeds(folder: Path) -> None:
     print_text(f"Tables: {folder}", in_one_piece=True)
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: TableRow) -> str:
     return terminal_interval(row["mean"], row["ci_low"], row["ci_high"])
 
 

@@ -4,15 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from fv.evaluation.eval_summary import Contrast, Difference, Estimate, EvalSummary
 from fv.evaluation.tables import ALL, NO_VECTOR
+from fv.tables import TableRow
 from fv.vectors.names import source_name
 
 KINDS_OF_RELATION = ("qid", "aie_qid")
 """Kinds of a relation's own vectors."""
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,12 @@ class Summary:
         return bool(self.values.held_out)
 
     @cached_property
-    def chosen(self) -> list[Row]:
+    def chosen(self) -> list[TableRow]:
         """Chosen cell of each vector and relation; vectors of several k in ascending order of k."""
-        return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row.get("k") or 0, row["eval_qid"]))
+        return sorted(self.values.chosen, key=lambda row: (row["fv_source"], row["k"] or 0, row["eval_qid"]))
 
     @cached_property
-    def compared(self) -> list[Row]:
+    def compared(self) -> list[TableRow]:
         """Rows of `chosen` that are compared with baselines.
 
         These are vectors of no relation, and each relation's own vector on this relation. A vector of the AIE's heads
@@ -46,7 +45,7 @@ class Summary:
         by_own_heads = {row["eval_qid"] for row in own if row["fv_kind"] == "qid"}
         return [row for row in own if row["fv_kind"] != "aie_qid" or row["eval_qid"] not in by_own_heads]
 
-    def name_of(self, row: Row) -> str:
+    def name_of(self, row: TableRow) -> str:
         """Name of the relation of a row of `compared`, with its vector if there are several."""
         there = [other for other in self.compared if other["eval_qid"] == row["eval_qid"]]
         return row["eval_qid"] if len(there) == 1 else vector_name_of(row)
@@ -77,7 +76,7 @@ class Summary:
         }
 
     @cached_property
-    def headline(self) -> dict[tuple[str, str], Row]:
+    def headline(self) -> dict[tuple[str, str], TableRow]:
         """{(vector, relation): its row of `headline.csv`}; empty if no conditions were run."""
         return {(str(row["fv"]), str(row["eval_qid"])): row for row in self.values.headline}
 
@@ -85,7 +84,7 @@ class Summary:
         """Metric that counts a relation's right answers: `top1`, or `exact_match` if first tokens collide."""
         return self._leads.get(q_id, "top1")
 
-    def answered(self, row: Row) -> tuple[float, float]:
+    def answered(self, row: TableRow) -> tuple[float, float]:
         """Shares of test trials that are answered right without and with a chosen vector, counted by `lead`."""
         q_id = row["eval_qid"]
         if (metric := self.lead(q_id)) == "top1":
@@ -98,17 +97,17 @@ class Summary:
         """Metrics of each draw of a condition."""
         return self._held_out.get((condition, q_id, fv), [])
 
-    def minus(self, row: Row, control: str, metric: str = "logprob") -> Difference | None:
+    def minus(self, row: TableRow, control: str, metric: str = "logprob") -> Difference | None:
         """Effect of a chosen vector minus a control's; None if it is missing."""
         found = self._contrasts.get((row["eval_qid"], row["fv"], control))
         return found.metrics[metric] if found else None
 
 
-def is_in_domain(row: Row) -> bool:
+def is_in_domain(row: TableRow) -> bool:
     """Tell whether the row's vector is evaluated on its own relation."""
     return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in KINDS_OF_RELATION)
 
 
-def vector_name_of(row: Row) -> str:
+def vector_name_of(row: TableRow) -> str:
     """Name of a row's vector, with the relation that it is evaluated on if this is not its own."""
     return row["fv"] if is_in_domain(row) else f"{row['fv']} → {row['eval_qid']}"

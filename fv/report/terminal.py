@@ -14,9 +14,10 @@ from fv.report.null import null_sentence, print_null
 from fv.report.rankings import print_stepd, print_stepe
 from fv.report.screen import screen_report_of, screen_sentences
 from fv.report.seeds import OVER_SEEDS, print_over_seeds
-from fv.report.summary import Row, Summary
+from fv.report.summary import Summary
 from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
 from fv.runs.run import Run, has_finished_stepd, open_run, opened, opened_step6
+from fv.tables import TableRow
 from fv.vectors.names import source_name
 
 
@@ -109,7 +110,7 @@ def report(config: Config) -> Path:
     return paths.root
 
 
-def _ranked(run: Run) -> dict[str, list[Row]]:
+def _ranked(run: Run) -> dict[str, list[TableRow]]:
     """{source of a vector: its heads, best first}, from the `top_heads.json` the vectors were made with."""
     if TOP_HEADS not in run.files:  # all vectors come from files of the user
         return {}

@@ -1,15 +1,19 @@
 """List of trials on the page: prompts as the model saw them, its answers, and log probabilities, dev and test."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fv.data.snapshot import Trial
+from fv.data.prompt_kinds import CLEAN, CORRUPTED, ZERO_SHOT
+from fv.data.trial import Trial
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
 from fv.report.limits import LIMITS, Limits
 from fv.report.page_tables import TableCell
 from fv.report.results import RunResults
 from fv.report.words import number
+from fv.tables import TableRow
 
+PROMPT_NAMES = {CLEAN: "right examples", CORRUPTED: "wrong examples", ZERO_SHOT: "no examples"}
+"""{kind of prompt: its name on the page}."""
 ANSWERS = {"zero_shot": "without", "fv": "with vector", "few_shot": "with examples"}
 """{condition: name of its answers on the page}."""
 
@@ -63,7 +67,7 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}… [cut: {len(text):,} letters]"
 
 
-def _grid(results: RunResults) -> dict[str, dict[str, Any]]:
+def _grid(results: RunResults) -> dict[str, TableRow]:
     """{trial: its row of the grid, at the chosen cell of its relation's own vector}."""
     rows = results.table("eval_trials")
     if rows.empty or results.own.empty:
@@ -72,22 +76,21 @@ def _grid(results: RunResults) -> dict[str, dict[str, Any]]:
     return {row["trial_id"]: row for row in records(rows.merge(cells, on=list(cells)))}
 
 
-def _answers(results: RunResults) -> dict[str, dict[str, dict[str, Any]]]:
+def _answers(results: RunResults) -> dict[str, dict[str, TableRow]]:
     """{trial: {condition: its row}}, for test trials."""
     rows = results.table("held_out_trials")
     if rows.empty:
         return {}
     own = results.of_own(rows[rows["condition"].isin(ANSWERS) & (rows["draw"] == 0)], unpaired=True)
     own = own[(own["condition"] == "fv") | (own["fv"] == NO_VECTOR)]
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, TableRow]] = {}
     for row in records(own):
         found.setdefault(row["trial_id"], {})[row["condition"]] = row
     return found
 
 
-def _shown(trial: Trial, grid: dict[str, Any], answers: dict[str, dict[str, Any]], letters: int) -> ShownTrial:
-    names = {"clean": "right examples", "corrupted": "wrong examples", "zero_shot": "no examples"}
-    prompts = {words: cut(str(getattr(trial, f"{name}_prompt_str")), letters) for name, words in names.items()}
+def _shown(trial: Trial, grid: TableRow, answers: dict[str, TableRow], letters: int) -> ShownTrial:
+    prompts = {PROMPT_NAMES.get(kind, kind): cut(text, letters) for kind, text in trial.prompts.items()}
     of_grid = {"zero_shot": grid.get("baseline_logprob"), "fv": grid.get("injected_logprob")}
     logprobs = [_logprob(answers.get(name, {}).get("logprob", of_grid.get(name))) for name in ANSWERS]
     said = {words: cut(str(answers[name]["text"]), letters) for name, words in ANSWERS.items() if name in answers}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from fv.tables import TableRow
+
 
 def number(value: float, sign: bool = False) -> str:
     """Text of a number with two decimal places; whole numbers have none."""
@@ -28,7 +30,7 @@ def terminal_interval(mean: float, low: float | None, high: float | None, digits
     return shown if low is None or high is None else f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def head_names(ranked: Iterable[dict[str, Any]]) -> str:
+def head_names(ranked: Iterable[TableRow]) -> str:
     """Text of heads, each as layer.head."""
     return " ".join(f"{head['layer']}.{head['head']}" for head in ranked) or "–"
 

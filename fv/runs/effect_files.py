@@ -42,16 +42,12 @@ def write_trial_effects(path: Path, trial_ids: Sequence[str], q_ids: Sequence[st
 def read_trial_effects(path: Path) -> dict[str, TrialEffects]:
     """Read `cie_trials.npz`: {q_id: effects of its trials, in their order}.
 
-    Files of older versions have no numbers of queries; there, each trial counts as a query of its own.
-
     Raises:
         ArtifactError: the file is missing or damaged.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            q_ids = arrays["q_id"]
-            logprob, p = (arrays[key] for key in ("delta_logprob", "delta_p"))
-            queries = arrays["query"] if "query" in arrays else np.arange(len(q_ids))
+            q_ids, logprob, p, queries = (arrays[key] for key in ("q_id", "delta_logprob", "delta_p", "query"))
     except Exception as error:  # a damaged zip fails in many ways
         raise ArtifactError(f"{path} is missing, truncated or no array file ({type(error).__name__}).") from None
     of_each = {str(q): q_ids == q for q in dict.fromkeys(q_ids.tolist())}

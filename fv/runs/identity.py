@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fv.config import Config, EvaluationConfig, ModelConfig, Screen, Split
+from fv.config.group import Settings
 from fv.data.relations import Relations
 from fv.evaluation.conditions import ConditionProvider, is_ours, providers_of
 from fv.files import digest_of
@@ -35,9 +36,9 @@ CONDITIONS = "evaluation.conditions."
 """Prefix of the keys of conditions' settings."""
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Settings:
     """Flatten nested settings to {dotted key: value}."""
-    found: dict[str, Any] = {}
+    found: Settings = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
@@ -46,9 +47,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def with_defaults(
-    there: Mapping[str, Any], here: Mapping[str, Any], more: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def with_defaults(there: Mapping[str, Any], here: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Settings:
     """The recorded value of each present setting.
 
     Args:
@@ -64,7 +63,7 @@ def with_defaults(
     return {key: there.get(key, defaults.get(key)) for key in here}
 
 
-def _conditions_not_there(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+def _conditions_not_there(there: Mapping[str, Any], here: Mapping[str, Any]) -> Settings:
     """The switches, all off, of conditions that are newer than a record.
 
     A condition of another package is left out if its settings are its defaults, and so counts as unchanged: the
@@ -79,12 +78,12 @@ def _conditions_not_there(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
     }
 
 
-def _settings_of(name: str, provider: ConditionProvider) -> dict[str, Any]:
+def _settings_of(name: str, provider: ConditionProvider) -> Settings:
     resolved = Config(evaluation=EvaluationConfig(conditions={name: provider})).resolved()
     return {key: value for key, value in flat(resolved).items() if key.startswith(f"{CONDITIONS}{name}.")}
 
 
-def identity(config: Config) -> dict[str, Any]:
+def identity(config: Config) -> Settings:
     """The decisive settings of a configuration, {dotted key: value}."""
     values = flat(config.resolved())
     values["score.verify"] = config.score.n_verify

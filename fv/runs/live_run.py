@@ -95,7 +95,8 @@ class LiveRun(Run):
 
     @cached_property
     def _units(self) -> UnitStore:
-        return unit_store(self.paths, self.meta, self.settings)
+        own = self.settings
+        return unit_store(self.paths, self.meta, own.model, own.compute, own.forgets_units)
 
     @cached_property
     def engine(self) -> Engine:

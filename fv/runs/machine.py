@@ -4,12 +4,12 @@ import importlib.metadata
 import platform
 import random
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import torch
 
 from fv.config import ComputeConfig, ModelConfig, plain
+from fv.config.group import Settings
 from fv.models.switches import set_switches
 from fv.runs.identity import MACHINE
 
@@ -27,7 +27,7 @@ def start_job(seed: int, compute: ComputeConfig) -> None:
     set_switches(compute)
 
 
-def machine_settings(compute: ComputeConfig, model: ModelConfig) -> dict[str, Any]:
+def machine_settings(compute: ComputeConfig, model: ModelConfig) -> Settings:
     """The settings of this machine, by the keys of `fv.runs.identity.MACHINE`; they are recorded, and never refused."""
     values = {f"compute.{key}": value for key, value in plain(compute).items()}
     return {

@@ -1,5 +1,6 @@
 """Files of a relation's means (spec section 4)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ OTHERS = {
     "zero_shot": "zero_shot_mean",
     "zero_shot_residual": "zero_shot_residual_mean",
 }
-"""{field of `RelationMeans`: its key in `stepD_other_means/`}; fields that were not measured are left out."""
+"""{field of `RelationMeans`: its key in `stepD_other_means/`}."""
 LAST_SLOT = 0
 """Slot of the clean mean: it has one, the last prompt token."""
 
@@ -24,14 +25,8 @@ LAST_SLOT = 0
 def write_clean_mean(path: Path, clean_mean: Tensor, d_model: int) -> None:
     """Write one `..._clean_mean.pt` (spec section 4)."""
     _, n_heads, head_dim = clean_mean.shape
-    value: dict[str, Any] = {
-        "clean_mean": clean_mean,
-        "slot_q": LAST_SLOT,
-        "n_heads": n_heads,
-        "head_dim": head_dim,
-        "resid_dim": d_model,
-    }
-    write_torch(path, value)
+    shape = {"n_heads": n_heads, "head_dim": head_dim, "resid_dim": d_model}
+    write_torch(path, {"clean_mean": clean_mean, "slot_q": LAST_SLOT, **shape})
 
 
 def read_clean_mean(path: Path) -> Tensor:
@@ -53,8 +48,7 @@ def read_clean_mean(path: Path) -> Tensor:
 
 def write_other_means(path: Path, means: RelationMeans) -> None:
     """Write a relation's means other than the clean mean: `stepD_other_means/qid_<QID>.pt`."""
-    values = {key: getattr(means, name) for name, key in OTHERS.items()}
-    write_torch(path, {key: value for key, value in values.items() if value is not None})
+    write_torch(path, {key: getattr(means, name) for name, key in OTHERS.items()})
 
 
 def write_prompt_outputs(path: Path, prompts: PromptOutputs) -> None:
@@ -63,27 +57,23 @@ def write_prompt_outputs(path: Path, prompts: PromptOutputs) -> None:
 
 
 def read_relation_means(clean: Path, others: Path, prompts: Path) -> RelationMeans:
-    """Read a relation's means from its files; runs of older versions have no file of `prompts`.
+    """Read a relation's means from its files.
 
     Raises:
         ArtifactError: a file is missing, truncated or has another shape.
     """
     mean, value = read_clean_mean(clean), read_torch(others)
-    found: dict[str, Any] = {}
-    if isinstance(value, dict):
-        found = {name: value.get(key) for name, key in OTHERS.items()}
+    found: Mapping[str, Any] = {name: value.get(key) for name, key in OTHERS.items()} if isinstance(value, dict) else {}
     heads, layers = tuple(mean.shape), tuple(mean.shape[:1])
     # The width of the stream is known from `residual`.
     stream = (*layers, *getattr(found.get("residual"), "shape", ())[1:2])
     due = {"corrupted": heads, "residual": stream, "residual_norm": layers, "zero_shot": heads}
     due["zero_shot_residual"] = stream
     for name, shape in due.items():
-        tensor, may_lack = found.get(name), name not in ("corrupted", "residual")
-        is_due = isinstance(tensor, Tensor) and tuple(tensor.shape) == shape
-        if len(stream) != 2 or not (is_due or (tensor is None and may_lack)):
+        tensor = found.get(name)
+        if len(stream) != 2 or not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             raise ArtifactError(f"{others} does not hold the means of {clean.name}'s prompts.")
-    outputs = _read_prompt_outputs(prompts, heads) if prompts.exists() else None
-    return RelationMeans(mean, **found, prompts=outputs)
+    return RelationMeans(mean, **found, prompts=_read_prompt_outputs(prompts, heads))
 
 
 def _read_prompt_outputs(path: Path, heads: tuple[int, ...]) -> PromptOutputs:

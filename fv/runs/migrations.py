@@ -1,20 +1,19 @@
 """Migrations of records: functions that turn a record of one schema version into a record of the next version."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from fv.errors import ArtifactError
+from fv.files import JsonObject
 
 SCHEMA: Literal[2] = 2
 """Schema version of the records that are written now."""
-Migration = Callable[[dict[str, Any]], dict[str, Any]]
+Migration = Callable[[JsonObject], JsonObject]
 MIGRATIONS: Mapping[int, Migration] = {}
 """{schema version: its migration, to the next version}. Version 1 was never released."""
 
 
-def migrated(
-    record: dict[str, Any], migrations: Mapping[int, Migration] = MIGRATIONS, schema: int = SCHEMA
-) -> dict[str, Any]:
+def migrated(record: JsonObject, migrations: Mapping[int, Migration] = MIGRATIONS, schema: int = SCHEMA) -> JsonObject:
     """Migrate a record to the present schema version, one version at a time.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fv.errors import ArtifactError
-from fv.files import read_json, sha256_of, write_csv, write_json, write_jsonl, write_torch, write_whole
+from fv.files import JsonObject, read_json, sha256_of, write_csv, write_json, write_jsonl, write_torch, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Outputs:
         """Write a JSON file."""
         write_json(self.add(self.folder / name), value)
 
-    def jsonl(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+    def jsonl(self, name: str, rows: Iterable[JsonObject]) -> None:
         """Write one JSON value per line."""
         write_jsonl(self.add(self.folder / name), rows)
 

@@ -22,7 +22,8 @@ from pydantic import (
 )
 
 from fv.config import Config
-from fv.data.snapshot import QidCounts
+from fv.config.group import Settings
+from fv.data.snapshot_meta import QidCounts
 from fv.errors import ArtifactError, FvError
 from fv.files import digest_of, read_json, write_json
 from fv.models.spec import ModelSpec
@@ -67,14 +68,14 @@ FileName = Annotated[str, AfterValidator(_inside)]
 RecordedConfig = Annotated[
     Config,
     BeforeValidator(_config),
-    PlainSerializer(Config.resolved, return_type=dict[str, Any]),
+    PlainSerializer(Config.resolved, return_type=Settings),
     WithJsonSchema({"type": "object", "description": "All settings: config.schema.json."}),
 ]
 """Configuration, written as plain values; a setting that the record lacks has its default."""
 
 
 class Record(BaseModel):
-    """The fields that all records have.
+    """The fields that all records have. A file has all fields; those with a default are known only at the end.
 
     Attributes:
         schema_version: the version of the schema.
@@ -84,7 +85,7 @@ class Record(BaseModel):
         warnings: sentences on limits of the numbers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
     due: ClassVar[tuple[str, ...]] = ()
     """Files that a finished record must name; without them it is damaged."""
 
@@ -286,7 +287,10 @@ def read_record(path: Path, kind: type[R]) -> R:
     if values.pop(DIGEST, None) != digest_of(values):
         raise ArtifactError(f"{path} was changed or damaged since it was written: its digest is another. {REMEDY}")
     try:
-        return kind.model_validate(migrated(values))
+        record = kind.model_validate(migrated(values))
+        if lacking := sorted(kind.model_fields.keys() - record.model_fields_set):
+            raise ArtifactError(f"It lacks {', '.join(lacking)}. {REMEDY}")
+        return record
     except ArtifactError as error:
         raise ArtifactError(f"{path} cannot be read. {error}") from None
     except ValidationError as error:

@@ -6,7 +6,9 @@ from typing import Any
 
 from fv.config import Config, ModelConfig
 from fv.config.checks import AUTO
-from fv.data.snapshot import Snapshot, Trial
+from fv.config.group import Settings
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.errors import ArtifactError
 from fv.models.language_model import LanguageModel, weights_of
 from fv.models.special_tokens import adds_special_tokens
@@ -90,7 +92,7 @@ def refuse_other_run(paths: RunPaths, record: StepDRecord, config: Config, may_g
     _warn_of_other_machine(record, machine_settings(config.compute, config.model))
 
 
-def _warn_of_other_machine(record: StepDRecord, here: dict[str, Any]) -> None:
+def _warn_of_other_machine(record: StepDRecord, here: Settings) -> None:
     """Warn that last bits may differ if the run was begun with other threads, batches, another device or engine."""
     device_map = record.config.model.device_map
     there = {

@@ -30,7 +30,7 @@ class StepdResults:
     snapshot: Snapshot
     effects: Effects
     hashes: dict[str, str]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
 
     @classmethod
     def read(cls, paths: RunPaths, record: StepDRecord) -> "StepdResults":

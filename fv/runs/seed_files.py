@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fv.config import plain
+from fv.config.group import Settings
 from fv.errors import ArtifactError
 from fv.evaluation.tables import CONTRASTS_KEY, MEANS_KEY
 from fv.runs.identity import flat
@@ -52,7 +52,7 @@ def missing_tables(run: Run) -> list[str]:
     return sorted(set(TABLES) - set(run.step("Step6").hashes))
 
 
-def settings_but_seed(run: Run) -> dict[str, Any]:
+def settings_but_seed(run: Run) -> Settings:
     """The settings that must be equal in runs of different seeds."""
     record = run.step("Step6").record
     values = flat({group: plain(getattr(record.config, group)) for group in ("model", "data", "score")})

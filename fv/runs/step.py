@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 
 from fv.config import Config
+from fv.config.group import Settings
+from fv.files import JsonObject
 from fv.models.language_model import LanguageModel
+from fv.models.spec import ModelSpec
 from fv.models.special_tokens import used_tokens
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
@@ -81,6 +84,21 @@ class Place:
         return [path.read_bytes() if path.exists() else None for path in (self.paths.stepd_meta, self.record)]
 
 
+class StepFields(TypedDict):
+    """Fields of a `StepRecord` that are known when the step begins."""
+
+    canonical: bool
+    seed: int
+    config: Config
+    model: dict[str, str]
+    selfcheck: JsonObject
+    spec: ModelSpec
+    compute: Settings
+    versions: dict[str, str]
+    started: str
+    special_tokens: list[str]
+
+
 @contextmanager
 def step(place: Place, due: Callable[[], T | None]) -> Iterator[T | None]:
     """Admit a step or an analysis to its run, and keep others out while it writes.
@@ -120,7 +138,7 @@ def _say_complete(place: Place) -> None:
     log.info("%s in %s is complete already.", place.title, place.folder)
 
 
-def step_fields(config: Config, lm: LanguageModel, special: bool) -> dict[str, Any]:
+def step_fields(config: Config, lm: LanguageModel, special: bool) -> StepFields:
     """Make the fields of a step's record that are known when it begins: settings, model, machine, versions.
 
     Args:

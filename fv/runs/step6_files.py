@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import pandas as pd
 
 from fv.config import EvalScopeConfig, InjectionConfig
 from fv.data.snapshot import Snapshot
+from fv.data.snapshot_meta import QidCounts
 from fv.evaluation.eval_summary import EvalSummary
 from fv.evaluation.held_out_results import HeldOutResults
 from fv.evaluation.summary import records
@@ -21,6 +22,19 @@ META = STEP6_META
 TRIALS = "eval_trials.jsonl"
 SWEPT = ("injection.layer", "injection.alpha")
 """Settings in which a Step6 may grow, and in which the jobs of a sweep differ."""
+
+
+class ScopeFields(TypedDict):
+    """Fields of `Step6Record` that describe the evaluation."""
+
+    eval_scope: str
+    eval_qids: list[str]
+    eval_split: str
+    fv: str | list[str]
+    fv_source_qid: str | None
+    trials_per_qid: dict[str, int]
+    dropped_qids: list[str]
+    counts: dict[str, QidCounts]
 
 
 def write_rows(folder: Path, rows: pd.DataFrame, held_out: HeldOutResults | None) -> Outputs:
@@ -124,7 +138,7 @@ def _label(layers: Sequence[int]) -> str:
 
 def scope_fields(
     scope: EvalScopeConfig, injection: InjectionConfig, snapshot: Snapshot, qids: Sequence[str]
-) -> dict[str, Any]:
+) -> ScopeFields:
     """Make the fields of `eval_meta.json` that describe the evaluation (spec sections 4 and 7.2).
 
     Args:

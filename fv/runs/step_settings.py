@@ -5,9 +5,10 @@ For StepD see `fv.runs.completeness`.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from fv.config import Config, InjectionConfig, ScoreConfig, StatsConfig, plain
+from fv.config import EvalScopeConfig, EvaluationConfig, InjectionConfig, ScoreConfig, StatsConfig, plain
+from fv.config.group import Settings
 from fv.evaluation.conditions import providers_of
 from fv.evaluation.scope import scope_of_kinds
 from fv.files import digest_of
@@ -16,26 +17,34 @@ from fv.runs.records import STEPD, Hashes, StepDRecord
 from fv.runs.vector_files import vector_inputs
 
 
-def stats_settings(stats: StatsConfig) -> dict[str, Any]:
+class Requested(NamedTuple):
+    """Settings, and {file: SHA-256} of input files, that decide a step's outputs."""
+
+    settings: Settings
+    inputs: Hashes
+
+
+def stats_settings(stats: StatsConfig) -> Settings:
     """The settings of the intervals."""
     return {f"stats.{key}": value for key, value in plain(stats).items()}
 
 
-def stepe_settings(config: Config) -> dict[str, Any]:
+def stepe_settings(
+    score: ScoreConfig, injection: InjectionConfig, evaluation: EvaluationConfig, stats: StatsConfig
+) -> Settings:
     """The settings that decide StepE's outputs."""
-    score, injection = config.score, config.injection
-    settings: dict[str, Any] = {"score.key": score.key.value, "score.k": score.k}
+    settings: Settings = {"score.key": score.key.value, "score.k": score.k}
     settings["score.aie_leave_one_out"] = score.aie_leave_one_out
-    settings |= stats_settings(config.stats)
+    settings |= stats_settings(stats)
     settings["injection.quick_eval"] = injection.quick_eval
     if injection.quick_eval:
         keys = ("layer", "alpha", "alpha_unit", "n_eval")
         settings |= {f"injection.{key}": getattr(injection, key) for key in keys}
-        settings["evaluation.dev_fraction"] = config.evaluation.dev_fraction
+        settings["evaluation.dev_fraction"] = evaluation.dev_fraction
     return settings
 
 
-def aie_settings(score: ScoreConfig) -> dict[str, Any]:
+def aie_settings(score: ScoreConfig) -> Settings:
     """The settings that decide the package of an AIE subset."""
     return {"qids": score.aie_qids, "score_key": score.key.value, "k": score.k, "fv": score.aie_fv}
 
@@ -46,18 +55,19 @@ def aie_folder(score: ScoreConfig, paths: RunPaths, stepd: Hashes) -> Path:
     return paths.artifacts / "aie" / aie_id
 
 
-def step6_settings(config: Config) -> dict[str, Any]:
+def step6_settings(
+    injection: InjectionConfig, scope: EvalScopeConfig, evaluation: EvaluationConfig, stats: StatsConfig
+) -> Settings:
     """The settings that decide Step6's outputs."""
-    evaluation = replace(config.evaluation, conditions=dict(providers_of(config.evaluation.conditions)))
-    values = replace(config, evaluation=evaluation).resolved()
+    every = replace(evaluation, conditions=dict(providers_of(evaluation.conditions)))
     skipped = ("quick_eval", "fv_path")  # the first decides StepE only; the file is among the inputs, by its hash
-    settings = {f"injection.{key}": value for key, value in values["injection"].items() if key not in skipped}
-    for group in ("eval_scope", "evaluation"):
-        settings |= {f"{group}.{key}": value for key, value in values[group].items()}
+    settings = {f"injection.{key}": value for key, value in plain(injection).items() if key not in skipped}
+    for name, group in (("eval_scope", scope), ("evaluation", every)):
+        settings |= {f"{name}.{key}": value for key, value in plain(group).items()}
     # The resolved scope decides results, not the word `auto`.
-    mode, injection = settings.pop("eval_scope.mode"), config.injection
+    mode = settings.pop("eval_scope.mode")
     settings["eval_scope"] = scope_of_kinds(mode, injection.fvs, injection.fv_source_qid)
-    return settings | stats_settings(config.stats)
+    return settings | stats_settings(stats)
 
 
 def step6_inputs(injection: InjectionConfig, paths: RunPaths, stepd: StepDRecord) -> dict[str, str]:

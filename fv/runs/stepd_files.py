@@ -47,8 +47,8 @@ def write_means(outputs: Outputs, paths: RunPaths, effects: Effects, d_model: in
     for q_id, own in effects.means.items():
         write_clean_mean(outputs.add(paths.qid_mean(q_id)), own.clean, d_model)
         write_other_means(outputs.add(paths.qid_other_means(q_id)), own)
-        if own.prompts is not None:
-            write_prompt_outputs(outputs.add(paths.qid_prompt_outputs(q_id)), own.prompts)
+        assert own.prompts is not None
+        write_prompt_outputs(outputs.add(paths.qid_prompt_outputs(q_id)), own.prompts)
     global_mean = mean_of_means([own.clean for own in effects.means.values()])  # (n_layers, n_heads, head_dim)
     write_clean_mean(outputs.add(paths.mean_acts / "global_clean_mean.pt"), global_mean, d_model)
     # The public reference code expects a token-slot axis before head_dim.

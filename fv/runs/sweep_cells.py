@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fv.config.group import Settings
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.trial_rows import sort_trials
 from fv.runs.outputs import verify_outputs
@@ -24,7 +25,7 @@ def finished_cells(step6: Path) -> list[Path]:
     return sorted(path.parent for path in (step6 / JOBS).glob(f"*/{META}"))
 
 
-def without_swept(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_swept(settings: Mapping[str, Any]) -> Settings:
     """The settings that a sweep's jobs have in common."""
     return {key: value for key, value in settings.items() if key not in SWEPT}
 
@@ -85,7 +86,7 @@ def gathered_record(records: Mapping[Path, Step6Record]) -> Step6Record:
     return first.model_copy(update={"config": config, "settings": settings, "gathered_cells": gathered})
 
 
-def gathered_settings(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def gathered_settings(several: Sequence[Mapping[str, Any]]) -> Settings:
     """Make the settings of a single job over the layers and alphas of several, which differ in nothing else."""
     return {**several[0], **{key: _union([settings[key] for settings in several]) for key in SWEPT}}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fv.config import Config
+from fv.config import ComputeConfig, ModelConfig
 from fv.files import remove_leftovers
 from fv.interventions.engines import ENGINE_REVISION
 from fv.models.language_model import weights_of
@@ -19,22 +19,23 @@ MEMORY_RAN_OUT = "memory_ran_out_at"
 """Key of a unit whose passes were made smaller; its value is the requested number of token rows."""
 
 
-def unit_store(paths: RunPaths, record: StepDRecord, config: Config) -> UnitStore:
+def unit_store(
+    paths: RunPaths, record: StepDRecord, model: ModelConfig, compute: ComputeConfig, fresh: bool
+) -> UnitStore:
     """Open the store of a run's units. Units depend on the weights, the precision, the spec and the engine's revision.
-
-    With `overwrite=true`, the store has only units that this process makes; on a cluster, also those of its workers.
 
     Args:
         paths: the paths of the run.
         record: StepD's record.
-        config: the settings that continue the run.
+        model: the settings of the model that continues the run.
+        compute: the settings of the machine that continues the run.
+        fresh: True if only units that this process makes are found.
     """
     remove_leftovers(paths.units)
-    compute, quant = config.compute, config.model.quant.value
+    quant = model.quant.value
     precision = f"{compute.dtype.value}, products in tf32" if compute.tf32 else compute.dtype.value
     made_with = [UNIT_SCHEMA, ENGINE_REVISION, weights_of(record.model), precision, quant, record.spec.name]
-    fresh = config.overwrite and not config.cluster.elsewhere
-    return UnitStore(paths.units, made_with, machine_settings(compute, config.model), fresh)
+    return UnitStore(paths.units, made_with, machine_settings(compute, model), fresh)
 
 
 def memory_warnings(machines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -34,6 +34,14 @@ class StoredVector(NamedTuple):
     k: int
 
 
+class RelationVector(TypedDict):
+    """A relation's vector in a file of StepE: (d_model,), with its heads as (layer, head), and their number."""
+
+    vector: Tensor
+    heads: list[tuple[int, int]]
+    k: int
+
+
 def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[str, str]) -> dict[str, str]:
     """Compute {file: SHA-256} of the vectors' files; refuse files that StepE made from another run's trials.
 
@@ -61,9 +69,7 @@ def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[st
         raise ArtifactError(f"There are no function vectors in {folder}. Run StepE first: {first}")
     for name in (*names, TOP_HEADS):
         if not (folder / name).exists():
-            raise ArtifactError(
-                f"{folder / name} is missing: it was removed, or an older StepE ran. Run StepE with overwrite=true."
-            )
+            raise ArtifactError(f"{folder / name} is missing: it was removed. Run StepE with overwrite=true.")
         _verify_beside(folder / name, snapshot)
         hashes[name] = sha256_of(folder / name)
     return hashes
@@ -122,7 +128,7 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
     return {vector.name: vector for vector in found}
 
 
-def _of_relations(path: Path, d_model: int | None = None) -> dict[str, dict[str, Any]]:
+def _of_relations(path: Path, d_model: int | None = None) -> dict[str, RelationVector]:
     """Read {q_id: its vector, heads and k} from a file of vectors.
 
     Raises:

@@ -12,7 +12,7 @@ from fv.runs.outputs import Outputs
 from fv.runs.paths import AIE_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, Hashes
 from fv.runs.step import Place, step_fields
-from fv.runs.step_settings import aie_folder, aie_settings
+from fv.runs.step_settings import Requested, aie_folder, aie_settings
 from fv.runs.vector_files import FILES
 from fv.vectors.rankings import subset_vector
 
@@ -44,7 +44,7 @@ def write_subset(run: LiveRun, folder: Path) -> None:
     score, lm = run.settings.score, run.lm
     qids, key, k = score.aie_qids or [], score.key.value, score.k
     fields = step_fields(run.settings, lm, run.snapshot.meta.add_special_tokens)
-    fields |= {"aie_id": folder.name, "settings": aie_settings(score), "inputs": run.meta.outputs}
+    requested = Requested(aie_settings(score), run.meta.outputs)
     found = subset_vector(lm, run.effects, qids, Ranking(key, k), score.aie_fv)
     outputs = Outputs(folder)
     outputs.json("selected_qids.json", {"aie_id": folder.name, "selected_qids": qids})
@@ -53,5 +53,6 @@ def write_subset(run: LiveRun, folder: Path) -> None:
     outputs.json(TOP_HEADS, {"score_key": key, "k": k, "heads": described})
     if found.vector is not None:
         outputs.torch(FILES["global"], found.vector)
-    Place("StepE", run.paths, folder / AIE_META, None).finish(AieRecord, fields, outputs)
+    place = Place("StepE", run.paths, folder / AIE_META, None)
+    place.finish(AieRecord, {**fields, **requested._asdict()}, outputs, aie_id=folder.name)
     log.info("AIE over %s: %s", ", ".join(qids), folder)

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fv.analyses import Analysis, analyses_of, known_analyses
 from fv.analyses.running.inputs import lacking
 from fv.analyses.running.runner import run_analysis
-from fv.config import Config
+from fv.config import ComputeConfig, Config, ModelConfig
+from fv.config.group import Settings
 from fv.errors import ArtifactError, ConfigError, one_of
+from fv.files import JsonObject
 from fv.runs.commands import command
 from fv.runs.engine import with_rows_of
 from fv.runs.identity import MACHINE, SOURCE, flat
@@ -33,7 +34,7 @@ FREE = (*MACHINE, *SOURCE, "model.name", "compute.selfcheck", "compute.strict", 
 log = logging.getLogger(__name__)
 
 
-def analyse_after(step: str, run: LiveRun) -> dict[str, Any]:
+def analyse_after(step: str, run: LiveRun) -> JsonObject:
     """Run the analyses of a step; leave out and log an analysis whose inputs the run does not have.
 
     Args:
@@ -94,33 +95,47 @@ def requested_analyses(config: Config, given: Iterable[str]) -> list[tuple[str, 
     analyses, paths = analyses_of(config.analysis), RunPaths.of(config)
     if not analyses:
         raise ConfigError(f"Name the analyses, like 'analysis=[{','.join(known_analyses())}]'.")
-    settings = {name: _settings(paths, analysis.after, config, given) for name, analysis in analyses.items()}
+    requested = _values_of(given, flat(config.resolved()))
+    own = {key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")}
+    found = []
+    for name, analysis in analyses.items():
+        recorded = _recorded(paths, analysis.after, requested, config.model, config.compute)
+        found.append((name, analysis, replace(recorded, **own)))
     for analysis in analyses.values():
         analysis.check()
-    return [(name, analysis, settings[name]) for name, analysis in analyses.items()]
+    return found
 
 
-def _settings(paths: RunPaths, step: str, config: Config, given: Iterable[str]) -> Config:
-    """A step's recorded settings, with the settings in `config` that do not decide results."""
-    recorded = _finished(paths, step).config
-    there, here = flat(recorded.resolved()), flat(config.resolved())
-    requested: dict[str, Any] = {}
+def _values_of(given: Iterable[str], here: Settings) -> Settings:
+    """The values of the given settings, by their dotted keys.
+
+    Raises:
+        ConfigError: a key says how a run is made, and is none of its settings.
+    """
+    requested: Settings = {}
     for key in given:
         below = {one: value for one, value in here.items() if one == key or one.startswith(f"{key}.")}
         if not below and key.partition(".")[0] not in OWN:
             raise ConfigError(f"{key} says how a run is made; name the run that is there: run_id=<run_id>.")
         requested |= below
+    return requested
+
+
+def _recorded(paths: RunPaths, step: str, requested: Settings, model: ModelConfig, compute: ComputeConfig) -> Config:
+    """A step's recorded settings, with the requested settings of `model` and `compute` that do not decide results.
+
+    Raises:
+        ArtifactError: the step has not finished, or another requested setting differs from the recorded one.
+    """
+    recorded = _finished(paths, step).config
+    there = flat(recorded.resolved())
     fixed = {key: value for key, value in requested.items() if key.partition(".")[0] not in OWN and key not in FREE}
     remedy = "An analysis is of the run as it was made: leave these settings out."
     refuse_difference({key: there.get(key) for key in fixed}, fixed, f"The run in {paths.root}", remedy)
-    free: dict[str, dict[str, Any]] = {"model": {}, "compute": {}}
-    for key in FREE:
-        if key in requested:
-            group, _, name = key.partition(".")
-            free[group][name] = getattr(getattr(config, group), name)
-    compute = with_rows_of(replace(recorded.compute, **free["compute"]), read_record(paths.stepd_meta, StepDRecord))
-    own = {key: getattr(config, key) for key in ("analysis", "run_id", "results_dir", "tag", "overwrite", "cluster")}
-    return replace(recorded, **own, model=replace(recorded.model, **free["model"]), compute=compute)
+    free = [key.partition(".")[::2] for key in FREE if key in requested]
+    machine = replace(recorded.compute, **{name: getattr(compute, name) for group, name in free if group == "compute"})
+    source = replace(recorded.model, **{name: getattr(model, name) for group, name in free if group == "model"})
+    return replace(recorded, model=source, compute=with_rows_of(machine, read_record(paths.stepd_meta, StepDRecord)))
 
 
 def _finished(paths: RunPaths, step: str) -> StepRecord:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def run_clean(config: Config) -> Path:
-    """Delete a run's units, including units that older versions wrote elsewhere in the run.
+    """Delete a run's units.
 
     Results stay. If the run grows afterwards, all units are computed again.
 
@@ -27,12 +27,9 @@ def run_clean(config: Config) -> Path:
     if not paths.artifacts.is_dir():
         raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
     with run_lock(paths.root):
-        older = [paths.artifacts / "stepD_units", *paths.artifacts.glob("step6/**/units")]
-        folders = [folder for folder in (paths.units, *older) if folder.is_dir()]
-        files = [path for folder in folders for path in folder.iterdir()]
+        files = [*paths.units.glob("*")]
         size = sum(path.stat().st_size for path in files) / 1e6
-        for folder in folders:
-            shutil.rmtree(folder)
+        shutil.rmtree(paths.units, ignore_errors=True)
         shutil.rmtree(paths.stages, ignore_errors=True)  # these records say that the units exist
     log.info("%d units (%.1f MB) deleted in %s; its results stay.", len(files), size, paths.root)
     return paths.root

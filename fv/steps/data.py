@@ -8,6 +8,7 @@ from fv.config import Config, DataConfig, ModelConfig
 from fv.data.checks import check_rows
 from fv.data.clusters import configured_clusters
 from fv.data.marked_prompt import LEGEND, mark_tokens
+from fv.data.prompt_kinds import in_words
 from fv.data.relations import bad_rows, read_configured, read_rows, relations_of
 from fv.data.token_findings import token_findings
 from fv.display import print_line
@@ -95,10 +96,9 @@ def run_sample(config: Config) -> None:
             refusals.append(str(error))
             continue
         for trial in trials[:1]:
-            prompts = (trial.clean_prompt_str, trial.corrupted_prompt_str, trial.zero_shot_prompt_str)
-            for name, prompt in zip(("clean", "corrupted", "zero-shot"), prompts, strict=True):
+            for kind, prompt in trial.prompts.items():
                 marked, count = mark_tokens(lm, prompt, trial.target_str, special)
-                about = f"{trial.trial_id}, {name} prompt, {count} tokens, answer {trial.target_str!r}"
+                about = f"{trial.trial_id}, {in_words(kind)} prompt, {count} tokens, answer {trial.target_str!r}"
                 print_line(f"\n── {about}\n{marked}")
     if refusals:
         raise TrialError("\n".join(refusals))

@@ -4,12 +4,12 @@ This process only finds out what is finished. One worker runs the steps until un
 compute these units. This repeats until the steps have finished.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from fv.analyses.running.runner import run_analysis
-from fv.config import Config
+from fv.config import ComputeConfig, Config, DataConfig, ModelConfig, ScoreConfig
 from fv.models.language_model import LanguageModel
 from fv.models.shape import load_shape
 from fv.runs.completeness import requested_relations, stepd_is_complete
@@ -46,7 +46,7 @@ def run_pipeline(config: Config, models: ModelHolder | None = None) -> Path:
     """Run `fv.steps.pipeline.run_pipeline` with units computed by workers."""
     # As in that function: overwrite=true keeps a StepD that has the same settings and is complete.
     kept = config.overwrite and stepd_is_complete(config)
-    return _run(config, ("stepe", "step6") if kept else ("stepd", "stepe", "step6"))
+    return _run(("stepe", "step6") if kept else ("stepd", "stepe", "step6"), config)
 
 
 @with_remedies()
@@ -67,7 +67,7 @@ def run_analyse(config: Config, models: ModelHolder | None = None, given: Iterab
 
 
 @with_remedies()
-def _run(config: Config, steps: Sequence[str]) -> Path:
+def _run(steps: Sequence[str], config: Config, models: ModelHolder | None = None) -> Path:
     """Run the steps that are not complete, in their order, with one set of workers."""
     start_job(config.seed, config.compute)
     paths = RunPaths.of(config)
@@ -79,30 +79,23 @@ def _run(config: Config, steps: Sequence[str]) -> Path:
                 del due[0]
         except (ModelNeeded, UnitsMissing):
             if "stepd" in due:
-                _refuse_impossible(config)
+                _refuse_impossible(config.data, config.model, config.score, config.seed, config.compute)
             with worker_pool(config) as workers:
                 workers.run_steps(dict.fromkeys(due, config.overwrite))
     return paths.step6 if "step6" in steps else paths.stepe if "stepe" in steps else paths.root
 
 
-def _elsewhere(step: str) -> Callable[..., Path]:
-    """Make the function that runs a step with units computed by workers."""
-
-    def run(config: Config, models: ModelHolder | None = None) -> Path:
-        return _run(config, (step,))
-
-    return run
+run_stepd, run_stepe, run_step6 = (partial(_run, (step,)) for step in ("stepd", "stepe", "step6"))
 
 
-run_stepd, run_stepe, run_step6 = (_elsewhere(step) for step in ("stepd", "stepe", "step6"))
-
-
-def _refuse_impossible(config: Config) -> None:
+def _refuse_impossible(
+    data: DataConfig, model: ModelConfig, score: ScoreConfig, seed: int, compute: ComputeConfig
+) -> None:
     """Refuse impossible trials and heads before a job waits in a queue; this needs no weights.
 
     Raises:
         FvError: as StepD does.
     """
-    shape = load_shape(config.model, config.compute)
-    stepd.trials_of(config.data, config.model, config.seed, shape, requested_relations(config.data))
-    stepd.heads_of(config.score, shape)
+    shape = load_shape(model, compute)
+    stepd.trials_of(data, model, seed, shape, requested_relations(data))
+    stepd.heads_of(score, shape)

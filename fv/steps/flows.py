@@ -34,7 +34,7 @@ def replayed(title: str, written: Hashes | None, config: Config, models: ModelHo
         paths = RunPaths.of(config)
         record = read_record(paths.stepd_meta, StepDRecord)
         config = replace(config, compute=with_rows_of(config.compute, record))
-        store = unit_store(paths, record, config)
+        store = unit_store(paths, record, config.model, config.compute, config.forgets_units)
         due = StepDDue(config, models.of(config), read_snapshot(paths.snapshot))
         return Replay(flow_of(due, store), store)
     run = LiveRun.of(config, models.of, record=finished_stepd(config))

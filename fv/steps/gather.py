@@ -63,7 +63,7 @@ def run_gather(config: Config, models: ModelHolder | None = None) -> Path:
         return run_seeds(Path(config.results_dir), config.runs, config.tag)
     paths = RunPaths.of(config)
     refuse_links(paths.root)
-    base = without_swept(step6_settings(config))
+    base = without_swept(step6_settings(config.injection, config.eval_scope, config.evaluation, config.stats))
     cells = [cell for cell in finished_cells(paths.step6) if without_swept(_record(cell).settings) == base]
     if not cells:
         raise ArtifactError(
@@ -116,7 +116,7 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
                 f"{command('pipeline')}, or to {command('stepe')} first."
             )
     for folder, own in together.items():
-        settings = [step6_settings(config) for config in own]
+        settings = [step6_settings(each.injection, each.eval_scope, each.evaluation, each.stats) for each in own]
         for place, numbers in places_of(folder, settings).items():
             every, config = gathered_settings([settings[i] for i in numbers]), own[numbers[0]]
             layers, alphas = (every[key] for key in SWEPT)
@@ -176,7 +176,7 @@ def _refuse_other_summary(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 @with_remedies()
-def _write(run: LiveRun, rows: pd.DataFrame, fields: dict[str, Any]) -> None:
+def _write(run: LiveRun, rows: pd.DataFrame, fields: Mapping[str, Any]) -> None:
     """Write the summary. Conditions on test trials are run here, because a single cell cannot choose among cells.
 
     Args:

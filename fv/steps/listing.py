@@ -1,7 +1,6 @@
 """Lists of the choices for settings: models and families, and analyses."""
 
 import inspect
-from typing import Any
 
 import yaml
 
@@ -10,7 +9,7 @@ from fv.config.group import plain
 from fv.config.model import ModelConfig
 from fv.config.presets import CONF, model_presets
 from fv.display import print_table
-from fv.models.spec import SPECS
+from fv.models.spec import SPECS, ModelSpec
 
 
 def list_models() -> None:
@@ -25,7 +24,7 @@ def list_models() -> None:
         models.append((name, values.get("id") or "–", values.get("spec", ModelConfig.spec), bos, comment))
     print_table("model=<name>", ("name", "id", "family", "BOS", "what it is"), models, n_text=5)
     families = [
-        (spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(vars(spec)))) for spec in SPECS
+        (spec.name, spec.blocks, spec.out_proj, spec.sweep.value, ", ".join(_properties(spec))) for spec in SPECS
     ]
     names = ("family", "blocks", "output projection", "sweep", "properties")
     print_table("families (model.spec)", names, families, n_text=5)
@@ -43,8 +42,8 @@ def list_analyses() -> None:
     print_table("analysis=[<name>,…]", names, rows, n_text=6)
 
 
-def _properties(values: dict[str, Any]) -> list[str]:
+def _properties(spec: ModelSpec) -> list[str]:
     """The properties of a family that differ from the defaults, by name."""
-    flags = [name for name in ("conv1d", "tuple_output") if values[name]]
+    flags = [name for name in ("conv1d", "tuple_output") if getattr(spec, name)]
     named = ("parallel", "post_norm", "attention_multiplier", "logit_multiplier", "logit_divisor", "logit_softcap")
-    return flags + [f"{name}={values[name]}" for name in named if values[name]]
+    return flags + [f"{name}={value}" for name in named if (value := getattr(spec, name))]

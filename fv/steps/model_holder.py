@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fv.config import Config
+from fv.config.group import Settings
 from fv.progress import activity
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class ModelHolder:
     """
 
     def __init__(self) -> None:
-        self._made_of: dict[str, Any] = {}
+        self._made_of: Settings = {}
         self._lm: LanguageModel | None = None
 
     def of(self, config: Config, fresh: bool = False) -> LanguageModel:

@@ -4,12 +4,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fv.analyses import Analysis, analyses_of
 from fv.analyses.cost import Cost
 from fv.analyses.null import Null
-from fv.config import ComputeConfig, Config, InjectionConfig, ModelConfig, PlanConfig, ScoreConfig
+from fv.config import ComputeConfig, Config, InjectionConfig, ModelConfig, PlanConfig
 from fv.data.snapshot import Snapshot
 from fv.errors import ModelError
 from fv.evaluation.cells import grid
@@ -74,7 +73,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
     """
     snapshot = trials_of(config.data, config.model, config.seed, lm, requested_relations(config.data))
     score, injection, analyses = config.score, config.injection, analyses_of(config.analysis)
-    heads = heads_of(score, lm)
+    heads, null = heads_of(score, lm), _null(analyses)
     cells = grid(injection, lm.n_layers)
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config.evaluation, injection, analyses, cells)
@@ -98,7 +97,8 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         texts=_texts(analyses, stand_in, snapshot),
         n_verified=config.plan.verified,
         n_mean_trials=config.data.n_mean_trials,
-        **_null(analyses, score, len(heads)),
+        null_draws=null.draws if null else 0,
+        null_screened=null is not None and null.is_screened(score, len(heads)),
         compute=config.compute,
         seed=config.seed,
     )
@@ -115,12 +115,10 @@ def _vectors(injection: InjectionConfig, k: int, lm: LanguageModel, snapshot: Sn
     return found
 
 
-def _null(analyses: Mapping[str, Analysis], score: ScoreConfig, n_heads: int) -> dict[str, Any]:
-    """The number of the null's draws, and whether their heads are screened; empty if the null is not requested."""
+def _null(analyses: Mapping[str, Analysis]) -> Null | None:
+    """The settings of the null, if it is requested."""
     null = analyses.get("null")
-    if not isinstance(null, Null):
-        return {}
-    return {"null_draws": null.draws, "null_screened": null.is_screened(score, n_heads)}
+    return null if isinstance(null, Null) else None
 
 
 def _texts(analyses: Mapping[str, Analysis], lm: LanguageModel, snapshot: Snapshot) -> list[list[int]]:

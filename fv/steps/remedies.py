@@ -8,7 +8,6 @@ from fv.errors import (
     EngineError,
     FvError,
     MemoryLackError,
-    NormsError,
     NotFiniteError,
     ScopeError,
     SpecError,
@@ -18,10 +17,6 @@ REMEDIES: Mapping[type[FvError], str] = {
     DevTrialsError: (
         "Trials are sampled by data.n_eval_trials_per_q and cut by injection.n_eval, relations are named by data.qids, "
         "the share is evaluation.dev_fraction."
-    ),
-    NormsError: (
-        "A StepD of an older version did not measure them: run StepD again with overwrite=true, or set "
-        "injection.alpha_unit=vector."
     ),
     EngineError: "The engine is compute.sweep.",
     NotFiniteError: (

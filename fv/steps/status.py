@@ -100,12 +100,12 @@ class RunStatus(NamedTuple):
     units: Sequence[UnitsStatus]
 
 
-def run_status(config: Config) -> RunStatus:
-    """Read the progress of the run `config.run_id`.
+def run_status(paths: RunPaths) -> RunStatus:
+    """Read the progress of a run.
+
     Raises:
         ArtifactError: there is no such run.
     """
-    paths = RunPaths.of(config)
     if not paths.artifacts.is_dir() and not paths.stages.is_dir():
         raise ArtifactError(f"There is no run in {paths.root}. Name one: run_id=<run_id>.")
     refuse_links(paths.root)
@@ -192,10 +192,12 @@ def _ended(stage: StageRecord, task: str) -> float:
 
 def print_status(config: Config) -> None:
     """Print the progress of a run.
+
     Raises:
         ArtifactError: there is no such run.
     """
-    found = run_status(config)
+    paths = RunPaths.of(config)
+    found = run_status(paths)
     print_table(f"{found.root}", ("step", "status", "when"), found.steps, n_text=3)
     if found.stages:
         names = ("stage", "relation", "done", "running", "failed", "missing", "an hour", "left")
@@ -211,7 +213,7 @@ def print_status(config: Config) -> None:
         print_text(f"Failed: {record.task} on {record.host}, {_ago(record.started)} ago:")
         print_text("\n".join(f"    {line}" for line in record.error))
     if len(found.failed) > SHOWN:
-        print_text(f"{len(found.failed) - SHOWN} others failed; their records are in {RunPaths.of(config).stages}.")
+        print_text(f"{len(found.failed) - SHOWN} others failed; their records are in {paths.stages}.")
 
 
 def _row(stage: StageStatus, relation: str) -> tuple[object, ...]:

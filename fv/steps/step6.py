@@ -8,7 +8,7 @@ StepE; it never reads the CSV or draws trials.
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,7 +28,7 @@ from fv.runs.paths import JOBS, RunPaths
 from fv.runs.records import Step6Record
 from fv.runs.step import Place, step, step_fields
 from fv.runs.step6_files import META, rows_to_grow_from
-from fv.runs.step_settings import step6_inputs, step6_settings
+from fv.runs.step_settings import Requested, step6_inputs, step6_settings
 from fv.runs.units import disk_use
 from fv.steps.analyses import analyse_after
 from fv.steps.evaluation_checks import refuse_unfit_evaluation
@@ -71,38 +71,39 @@ def run_step6(
     paths = RunPaths.of(config)
     with run_lock(paths.root, shared=True):  # no other command changes its inputs meanwhile
         stepd = finished_stepd(config)
-        made_with = {"settings": step6_settings(config), "inputs": step6_inputs(config.injection, paths, stepd)}
+        settings = step6_settings(config.injection, config.eval_scope, config.evaluation, config.stats)
+        requested = Requested(settings, step6_inputs(config.injection, paths, stepd))
         if as_cell:
-            paths = replace(paths, place=f"{JOBS}/{digest_of([*made_with.values()])[:16]}")
+            paths = replace(paths, place=f"{JOBS}/{digest_of([*requested])[:16]}")
         run = replace(LiveRun.of(config, (models or ModelHolder()).of, driver, stepd), paths=paths)
         place = Place("Step6", paths, paths.step6 / META, paths.step6 / "step6.log")
-        with step(place, lambda: _due(place, config.overwrite, **made_with)) as due:
+        with step(place, lambda: _due(place, config.overwrite, requested)) as due:
             if due:
-                _inject(run, place, due.known, made_with)
+                _inject(run, place, due.known, requested)
         if not (due or as_cell):
             analyse_after("Step6", run)
     return place.folder
 
 
-def _due(place: Place, overwrite: bool, settings: dict[str, Any], inputs: dict[str, str]) -> Step6Due | None:
+def _due(place: Place, overwrite: bool, requested: Requested) -> Step6Due | None:
     """Find the work of a Step6 with these settings; None if it is complete."""
     if overwrite:
         return Step6Due(None)
-    if known := rows_to_grow_from(place.folder, settings, inputs):
+    if known := rows_to_grow_from(place.folder, *requested):
         log.info("Step6 in %s grows: %s. Its cells are kept.", place.folder, ", ".join(known.grown))
         return Step6Due(known.rows)
-    return None if is_complete("Step6", place.record, Step6Record, settings, inputs) else Step6Due(None)
+    return None if is_complete("Step6", place.record, Step6Record, *requested) else Step6Due(None)
 
 
-def _inject(run: LiveRun, place: Place, known: pd.DataFrame | None, made_with: dict[str, Any]) -> None:
+def _inject(run: LiveRun, place: Place, known: pd.DataFrame | None, requested: Requested) -> None:
     # On a cluster a Step6 begins more than once, and the files of known rows exist only at its first beginning.
     flow = injections_flow(run, known if run.driver.alone else None)
     place.begin()
-    fields = step_fields(run.settings, run.lm, run.snapshot.meta.add_special_tokens) | made_with
+    fields = step_fields(run.settings, run.lm, run.snapshot.meta.add_special_tokens)
     store = run.units()
     found, rows = run.driver.run(flow, "Step6", store)
     results = run.evaluation.results(found, rows) if rows else None
-    write_results(run, place, {**fields, "computed_with": store.machines}, found, results)
+    write_results(run, place, {**fields, **requested._asdict(), "computed_with": store.machines}, found, results)
     counts = len(found.vectors), len(found.cells), len(found.rows)
     log.info("Step6: %d vectors, %d cells, %d rows in %s", *counts, place.folder)
     log.info(disk_use(store, run.settings.run_id))

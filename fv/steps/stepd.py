@@ -163,8 +163,8 @@ def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
     setting, name = config.model.add_special_tokens, config.model.called("add_special_tokens")
     warning = special_tokens_warning(lm.tokenizer, special, setting, name)
     warnings = [warning] if warning else []
-    fields = {**step_fields(config, lm, special), "made_with": stepd_made_with(config.data, file)}
-    begun = StepDRecord(**fields, warnings=warnings)
+    fields, made_with = step_fields(config, lm, special), stepd_made_with(config.data, file)
+    begun = StepDRecord(**fields, made_with=made_with, warnings=warnings)
     outputs = Outputs(place.folder)
     forget_pages(paths, of_all_tags=True)
     # Written now and again at the end: a continued run keeps its trials, and workers read the settings.
@@ -177,11 +177,12 @@ def _measure(due: StepDDue, place: Place, driver: Driver) -> None:
     shape = f"{lm.n_layers} layers x {lm.n_heads} heads, {config.compute.sweep.value} sweep"
     counts = f"{len(snapshot.qids)} relations, {n_fit} fit trials, {len(heads_of(config.score, lm))} heads of {lm.name}"
     log.info("StepD: %s (%s) in %s", counts, shape, paths.root)
-    store = unit_store(paths, begun, config)
+    store = unit_store(paths, begun, config.model, config.compute, config.forgets_units)
     effects = driver.run(flow_of(due, store), "StepD", store)
     write_effects(outputs, snapshot, effects)
     write_screen(outputs, effects)
     write_means(outputs, paths, effects, lm.d_model)
     warnings += memory_warnings(store.machines)
-    place.finish(StepDRecord, fields, outputs, computed_with=store.machines, warnings=warnings)
+    more = {"computed_with": store.machines, "warnings": warnings}
+    place.finish(StepDRecord, {**fields, "made_with": made_with, **more}, outputs)
     log.info(disk_use(store, config.run_id))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fv.config import Config
+from fv.config.group import Settings
 from fv.evaluation.cells import grid
 from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
@@ -19,7 +20,7 @@ from fv.runs.outputs import Outputs, verify_outputs
 from fv.runs.paths import AIE_META, FV_META, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, StepERecord
 from fv.runs.step import Place, step, step_fields
-from fv.runs.step_settings import aie_settings, stepe_settings
+from fv.runs.step_settings import Requested, aie_settings, stepe_settings
 from fv.runs.vector_files import FILES
 from fv.steps.aie_subset import subset_folder, write_subset
 from fv.steps.analyses import analyse_after
@@ -92,10 +93,15 @@ def _due(config: Config, models: ModelHolder, driver: Driver) -> StepEDue | None
     run = LiveRun.of(config, models.of, driver, record)
     if config.overwrite:
         return StepEDue(run, vectors=True, subset=subset)
-    made = is_complete("StepE", paths.stepe / FV_META, StepERecord, stepe_settings(config), stepd)
+    made = is_complete("StepE", paths.stepe / FV_META, StepERecord, _settings(run), stepd)
     if subset and is_complete("StepE", subset / AIE_META, AieRecord, aie_settings(config.score), stepd):
         subset = None
     return None if made and subset is None else StepEDue(run, not made, subset)
+
+
+def _settings(run: LiveRun) -> Settings:
+    own = run.settings
+    return stepe_settings(own.score, own.injection, own.evaluation, own.stats)
 
 
 def _write_vectors(run: LiveRun, place: Place) -> None:
@@ -115,8 +121,8 @@ def _write_vectors(run: LiveRun, place: Place) -> None:
         found, _ = run.driver.run(quick_flow(run), "StepE", run.units())
         outputs.json("stepE_eval.json", grid_summary(run, found, ranking).as_json())
     more = {"d_model": lm.d_model, "k": ranking.k, "score_key": ranking.key, "heads": described["global"]}
-    made_with = {"settings": stepe_settings(config), "inputs": run.meta.outputs}
-    place.finish(StepERecord, {**fields, **made_with}, outputs, **more, norm=float(overall.norm()))
+    made_with = Requested(_settings(run), run.meta.outputs)
+    place.finish(StepERecord, {**fields, **made_with._asdict()}, outputs, **more, norm=float(overall.norm()))
     n_qids = len(effects.qids)
     log.info("StepE: top %d heads, %d relation vectors and the global one in %s", ranking.k, n_qids, place.folder)
 

@@ -25,6 +25,7 @@ from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
+from fv.steps.worker_pool import Unfinished, UnitToCompute
 from fv.work.driver import Missing, Replay, UnitsMissing, UntilMissing, found_or_computed
 from fv.work.store import unit_names
 
@@ -49,7 +50,7 @@ class Worker:
         with has_run(self.paths.root):  # the command that started this worker holds the lock
             return getattr(self, arguments.pop("do"))(**arguments)
 
-    def advance(self, steps: Mapping[str, bool], made_with: str) -> dict[str, Any] | None:
+    def advance(self, steps: Mapping[str, bool], made_with: str) -> Unfinished | None:
         """Run steps until units are missing, or to their end.
 
         Args:
@@ -71,7 +72,7 @@ class Worker:
                     run = LiveRun.of(config, self.models.of, UntilMissing(), finished_stepd(config))
                     run_analysis(step, analyses_of(config.analysis)[step], run)
             except UnitsMissing as error:
-                return {"step": step, **_as_json(error.missing)}
+                return _as_json(step, error.missing)
         return None
 
     def compute(self, title: str, about: Any, number: int, units: Sequence[tuple[int, int, str]]) -> None:
@@ -111,6 +112,23 @@ class Worker:
         return self._replay[1]
 
 
-def _as_json(missing: Missing) -> dict[str, Any]:
-    units = [{**own._asdict(), "unit": list(own.unit.name), "cost": own.unit.cost} for own in missing.units]
-    return {**missing._asdict(), "units": units}
+def _as_json(step: str, missing: Missing) -> Unfinished:
+    units: list[UnitToCompute] = [
+        {
+            "job": own.job,
+            "place": own.place,
+            "key": own.key,
+            "unit": list(own.unit.name),
+            "at_once": own.at_once,
+            "cost": own.unit.cost,
+        }
+        for own in missing.units
+    ]
+    return {
+        "step": step,
+        "title": missing.title,
+        "about": missing.about,
+        "stage": missing.stage,
+        "number": missing.number,
+        "units": units,
+    }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fv.cluster import Cluster
 from fv.cluster.base.cluster import RunTasks
@@ -27,6 +27,28 @@ WORKER = "fv.steps.worker:Worker"
 ADVANCE = ("Run", "next units")
 """Step and stage of the task of running steps, as records name them."""
 log = logging.getLogger(__name__)
+
+
+class UnitToCompute(TypedDict):
+    """A missing unit (`fv.work.driver.MissingUnit`), as JSON: its name is [kind, relation, place]."""
+
+    job: int
+    place: int
+    key: str
+    unit: list[str]
+    at_once: int
+    cost: float
+
+
+class Unfinished(TypedDict):
+    """A step that cannot continue, and the missing units of one of its stages (`fv.work.driver.Missing`), as JSON."""
+
+    step: str
+    title: str
+    about: Any
+    stage: str
+    number: int
+    units: list[UnitToCompute]
 
 
 @dataclass
@@ -66,7 +88,7 @@ class WorkerPool:
             begun = [*steps].index(missing["step"])
             steps = {step: overwrite and i > begun for i, (step, overwrite) in enumerate(steps.items())}
 
-    def _advanced(self, steps: Mapping[str, bool]) -> dict[str, Any] | None:
+    def _advanced(self, steps: Mapping[str, bool]) -> Unfinished | None:
         """Let one worker run steps until units are missing.
 
         Returns:
@@ -82,7 +104,7 @@ class WorkerPool:
                 return record.result
         return self.run(*ADVANCE, [task])[task.name]
 
-    def run(self, step: str, name: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    def run(self, step: str, name: str, tasks: Sequence[Task]) -> Mapping[str, Any]:
         """Let workers do the tasks of a stage.
 
         Returns:
@@ -147,7 +169,7 @@ def worker_pool(config: Config) -> Iterator[WorkerPool]:
             yield WorkerPool(settings, RunPaths(root, paths.tag), run_tasks)
 
 
-def tasks_of(missing: Mapping[str, Any]) -> list[Task]:
+def tasks_of(missing: Unfinished) -> list[Task]:
     """Make the tasks that compute missing units; a task holds as many units of a job as the job computes at once."""
     common = {"do": "compute", **{name: missing[name] for name in ("title", "about", "number")}}
     found = []

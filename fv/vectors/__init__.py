@@ -4,7 +4,7 @@ This module exports the options that dev trials choose among, which need no torc
 modules.
 """
 
-from fv.vectors.options import Fixed, Injected, LayerVectors, Option, Options, Scaled
+from fv.vectors.options import Fixed, Injected, LayerEdits, LayerVectors, Option, Options, Scaled
 from fv.vectors.stream import Stream
 
-__all__ = ["Fixed", "Injected", "LayerVectors", "Option", "Options", "Scaled", "Stream"]
+__all__ = ["Fixed", "Injected", "LayerEdits", "LayerVectors", "Option", "Options", "Scaled", "Stream"]

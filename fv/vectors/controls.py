@@ -14,6 +14,7 @@ from torch import Tensor
 from fv.heads.ranking import VectorHeads
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
+from fv.models.site import Site
 from fv.seeding import generator_for
 from fv.vectors.vector import Vector
 
@@ -54,7 +55,7 @@ def vectors_of_random_outputs(
     # One draw after the other, so that a larger count keeps the first draws.
     for drawn in outputs:
         for layer, head in sorted(made_of.heads):
-            drawn[layer, head] = norm_matched(clean[layer, head].double(), 1, rng)[0]
+            drawn[layer, head] = norm_matched(made_of.means.at(Site(layer=layer, head=head)).double(), 1, rng)[0]
     found = torch.zeros(count, lm.d_model, dtype=torch.float64)
     for layer in sorted({head.layer for head in made_of.heads}):
         # The outputs of other heads are zero: (count, n_heads, d_model) -> (count, d_model)

@@ -3,13 +3,12 @@
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from fv.data.origin import Origin
 from fv.errors import ArtifactError, shorten
-from fv.files import read_safetensors, read_torch, reading
+from fv.files import JsonObject, read_safetensors, read_torch, reading
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.values import flaw_of
@@ -27,7 +26,7 @@ class _MadeOf(BaseModel):
     source_qid: str | None
     k: PositiveInt | None
     heads: list[tuple[NonNegativeInt, NonNegativeInt]]
-    origin: dict[str, Any] | None
+    origin: JsonObject | None
 
 
 def read_vector(path: Path, lm: LanguageModel) -> Vector:

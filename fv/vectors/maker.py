@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from fv.progress import Advance
     from fv.vectors.options import Option, Options
 
-KINDS = ("clean", "corrupted", "zero_shot")
-"""Kinds of a trial's prompts."""
-
 
 class States(NamedTuple):
     """Hidden states of prompts at their last token.
@@ -97,7 +94,7 @@ class FitTrials:
     @property
     def difference(self) -> Tensor:
         """Mean residual stream of the clean prompts minus that of the zero-shot prompts, (n_layers, d_model)."""
-        return self.means.residual - self.means.zero_shot_residual
+        return self.means.difference
 
     def prompts(self, kind: str, at_most: int | None = None) -> list[Prompt]:
         """Prompts of one kind of the fit trials."""
@@ -223,10 +220,10 @@ def first_cell(of: FitTrials) -> Cell:
 
 
 def _content_of(of: FitTrials, qids: Sequence[str]) -> list[object]:
+    from fv.heads.activations import MEANS
     from fv.work.store import digest_of_tensor
 
-    names = ("clean", "corrupted", "residual", "residual_norm", "zero_shot", "zero_shot_residual")
-    means = [[digest_of_tensor(getattr(of.effects.means_of(q_id), name)) for name in names] for q_id in qids]
+    means = [[digest_of_tensor(getattr(of.effects.means_of(q_id), name)) for name in MEANS] for q_id in qids]
     scores = [of.effects.scores_of(q_id).to_json(double_precision=15) for q_id in (*qids, None)]
     cells = [*map(list, of.cells)]
     return [of.q_id, means, scores, [of.ranking.key, of.ranking.k, of.ranking.leave_one_out], cells, [*of.shares]]

@@ -7,7 +7,7 @@ edit of each of `choices`, and `edit` makes the edit of the best one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from fv.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fv.interventions.edits import LastTokenEdit
+    from fv.interventions.edits import AddVector, Edit, LastTokenEdit
     from fv.interventions.engine import Cell
     from fv.vectors.stream import Stream
 
@@ -74,7 +74,7 @@ class Options(ABC):
             stream: the residual stream of the prompts, to which strengths can be relative.
         """
 
-    def edits(self, stream: Stream) -> list[LastTokenEdit]:
+    def edits(self, stream: Stream) -> Sequence[LastTokenEdit]:
         """Edits of all `choices`, in order."""
         return [self.edit(option, stream) for option in self.choices]
 
@@ -140,7 +140,7 @@ class Injected(Options):
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         return _added(self.values, [option], stream)[0]
 
-    def edits(self, stream: Stream) -> list[LastTokenEdit]:
+    def edits(self, stream: Stream) -> Sequence[LastTokenEdit]:
         return _added(self.values, self.choices, stream)
 
     def vector(self, option: Option) -> Tensor | None:
@@ -189,22 +189,21 @@ class LayerVectors(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled(Options):
-    """Any edit with a strength or a share, which tables show as `alpha`, without a layer.
+class LayerEdits(Options):
+    """One vector per layer, added after every block at once, with one strength, which tables show without a layer.
 
     Example:
-        >>> shares = Scaled(lambda share: fv.ReplaceResidual(11, vector.values, share), among=(0.5, 1.0))
-        >>> shares.choices
-        [Option(layer=None, alpha=0.5), Option(layer=None, alpha=1.0)]
+        >>> every = LayerEdits(torch.ones(lm.n_layers, lm.d_model), among=(0.5, 1.0))
+        >>> len(every.edit(every.default, Stream()).places) == lm.n_layers
+        True
 
     Attributes:
-        at: the function that makes the edit of an alpha.
-        alpha: the alpha if none is chosen.
-        among: the alphas that dev trials choose among, in the order of preference for equally good ones; empty to take
-            `alpha`. At alpha 0 prompts are not edited.
+        values: the vectors, (n_layers, d_model).
+        alpha: the strength if none is chosen.
+        among: the strengths that dev trials choose among, in order of preference; empty to take `alpha`.
     """
 
-    at: Callable[[float], LastTokenEdit]
+    values: Tensor
     alpha: float = 1.0
     among: Sequence[float] = ()
 
@@ -217,13 +216,42 @@ class Scaled(Options):
         return [Option(alpha=alpha) for alpha in self.among]
 
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
-        return self.at(option.alpha) if option.alpha else None
+        from fv.interventions.edits import Edits
+
+        if not option.alpha:
+            return None
+        options = [option._replace(layer=layer) for layer in range(len(self.values))]
+        return Edits(tuple(_added(own, [at], stream)[0] for own, at in zip(self.values, options, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Options):
+    """Any edit with a strength or a share (`Edit.scaled`), which tables show as `alpha`, without a layer.
+
+    Example:
+        >>> Scaled(fv.SetHeads(((11, 0), (11, 2)), 0.0), among=(0.5, 1.0)).choices
+        [Option(layer=None, alpha=0.5), Option(layer=None, alpha=1.0)]
+
+    Attributes:
+        whole: the edit at alpha 1; prompts are not edited at alpha 0.
+        alpha: the alpha if none is chosen.
+        among: the alphas that dev trials choose among, in order of preference; empty to take `alpha`.
+    """
+
+    whole: Edit
+    alpha: float = 1.0
+    among: Sequence[float] = ()
 
     @property
-    def content(self) -> list[Any]:
-        # A function has no content of its own, but its edits have.
-        every = [self.alpha, *self.among]
-        return [type(self).__name__, every, [content_of(self.at(alpha)) for alpha in dict.fromkeys(every) if alpha]]
+    def default(self) -> Option:
+        return Option(alpha=self.alpha)
+
+    @property
+    def choices(self) -> Sequence[Option]:
+        return [Option(alpha=alpha) for alpha in self.among]
+
+    def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
+        return self.whole.scaled(option.alpha) if option.alpha else None
 
 
 def content_of(value: Any) -> Any:
@@ -257,13 +285,13 @@ def _cell(option: Option) -> Cell:
     return Cell(*option)  # type: ignore[arg-type]  # refuses an option without layer or alpha
 
 
-def _added(vector: Tensor, options: Iterable[Option], stream: Stream) -> list[LastTokenEdit]:
+def _added(vector: Tensor, options: Iterable[Option], stream: Stream) -> list[AddVector]:
     """The vector, (d_model,), added at each cell; cells of equal strength share one tensor."""
     from fv.interventions.edits import AddVector
     from fv.vectors.vector import strength
 
     scaled: dict[float, Tensor] = {}
-    edits: list[LastTokenEdit] = []
+    edits: list[AddVector] = []
     for cell in map(_cell, options):
         factor = strength(vector, cell, stream.unit)
         if factor not in scaled:

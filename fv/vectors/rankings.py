@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import pandas as pd
 from torch import Tensor
 
 from fv.config import StatsConfig
+from fv.files import JsonObject
 from fv.heads.activations import mean_of_means
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import aie_table
 from fv.heads.ranking import Ranking, VectorHeads, describe_heads, rank_heads, top_heads
-from fv.heads.stability import effects_of, stability_report
+from fv.heads.stability import StabilityReport, effects_of, stability_report
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.function_vector import vector_by_layer, vector_of_heads
@@ -47,7 +48,7 @@ class TopHeads:
         of_aie = {q_id: measured.heads_of(q_id, ranking, ranking.k, True, name) for q_id in measured.qids}
         return cls(ranking, overall, own, of_aie)
 
-    def described(self, measured: Effects) -> dict[str, Any]:
+    def described(self, measured: Effects) -> JsonObject:
         """Top heads of every ranking with their scores, as JSON: `top_heads.json`."""
         key, leave_out = self.ranking.key, self.ranking.leave_one_out
         return {
@@ -67,12 +68,20 @@ class TopHeads:
         return vector_by_layer(lm, self.overall.means.clean, self.overall.heads)
 
 
-def with_vectors(lm: LanguageModel, made_of: dict[str, VectorHeads]) -> dict[str, dict[str, Any]]:
-    """Compute each relation's vector, (d_model,), and return it with its heads, in the form that files hold."""
+class StoredVector(TypedDict):
+    """A relation's vector, (d_model,), with its heads, in the form that files hold."""
+
+    vector: Tensor
+    heads: list[tuple[int, int]]
+    k: int
+
+
+def with_vectors(lm: LanguageModel, made_of: dict[str, VectorHeads]) -> dict[str, StoredVector]:
+    """Compute each relation's vector, (d_model,), and return it with its heads."""
     return {
         q_id: {
             "vector": vector_of_heads(lm, own.means.clean, own.heads),
-            "heads": [tuple(head) for head in own.heads],
+            "heads": [(head.layer, head.head) for head in own.heads],
             "k": len(own.heads),
         }
         for q_id, own in made_of.items()
@@ -112,7 +121,7 @@ class StabilityReports(NamedTuple):
             `inclusion`, the probability that the head is among the top k.
     """
 
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, StabilityReport]
     heads: pd.DataFrame
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fv.files import digest_of, safe_name, write_npz
+from fv.files import JsonObject, digest_of, safe_name, write_npz
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +64,9 @@ class UnitStore:
 
     folder: Path | None
     made_with: Any
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: JsonObject = field(default_factory=dict)
     fresh: bool = False
-    machines: list[dict[str, Any]] = field(default_factory=list)
+    machines: list[JsonObject] = field(default_factory=list)
     _kept: set[Path] = field(default_factory=set, repr=False)
 
     def find(self, unit: Keyed) -> Arrays | None:
@@ -100,12 +100,12 @@ class UnitStore:
             write_npz(path, **{ABOUT: np.array(json.dumps(about, ensure_ascii=False))}, **arrays)
             self._kept.add(path)
 
-    def note(self, machine: dict[str, Any]) -> None:
+    def note(self, machine: JsonObject) -> None:
         """Record a change of what this process computes with."""
         if self.folder is not None:
             self.machine.update(machine)
 
-    def _saw(self, machine: dict[str, Any]) -> None:
+    def _saw(self, machine: JsonObject) -> None:
         if machine not in self.machines:
             self.machines.append(dict(machine))
 

@@ -140,7 +140,7 @@ def test_what_was_done_before_is_not_given_out_again(tiny_run: TinyRun, monkeypa
             break
         except ClusterError as error:
             assert "MemoryError: planted" in str(error)
-            assert len(run_status(shuffled(config)).failed) >= 1
+            assert len(run_status(RunPaths.of(shuffled(config))).failed) >= 1
             failures += 1
     assert 2 <= failures < 15
     assert differing(*folders(config)) == []

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fv.config import TemplateConfig
 from fv.config.overrides import shown_value, typed_template
-from fv.data.prompts import render
 from fv.data.relations import Pair
+from fv.data.templates import render
 from fv.errors import ConfigError
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text("\\ntr\"'\n ", max_size=12)

@@ -25,7 +25,7 @@ from fv.config import Corruption, DataConfig
 from fv.data.corruption import OutputTable, admissible_order, corrupt
 from fv.data.relations import Pair, normalise, read_configured
 from fv.data.sampling import sample_snapshot
-from fv.data.snapshot import Trial
+from fv.data.trial import Trial
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 

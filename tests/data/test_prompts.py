@@ -11,8 +11,9 @@ from tokenizers.processors import TemplateProcessing
 
 from fv.config import TemplateConfig
 from fv.data.encoder import Encoder
-from fv.data.prompts import TargetIds, accepted, render, render_target, target_tokens
 from fv.data.relations import Pair
+from fv.data.targets import TargetIds, accepted, target_tokens
+from fv.data.templates import render, render_target
 from fv.errors import TrialError
 from fv.models.language_model import LanguageModel
 

@@ -11,7 +11,8 @@ from fv.config import Corruption, HoldOut
 from fv.data.relations import Pair, normalise
 from fv.data.sample_trials import sample_trials
 from fv.data.shuffled_relation import fit_pairs, shuffled
-from fv.data.snapshot import Snapshot, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.trial import Trial
 from fv.models.language_model import LanguageModel
 
 few = settings(max_examples=15, deadline=None)

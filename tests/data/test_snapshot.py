@@ -2,11 +2,13 @@
 
 import copy
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from frozen_run import ARCHIVE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,12 +45,12 @@ def test_writing_what_was_read_gives_the_same_bytes(written: Path, tmp_path: Pat
     assert (tmp_path / "again.json").read_bytes() == written.read_bytes()
 
 
-def test_a_snapshot_from_before_the_choice_of_corruption_is_read(written: Path, tmp_path: Path) -> None:
-    value = json.loads(written.read_text(encoding="utf-8"))
-    assert value["meta"].pop("corruption") == "derange"
-    old = tmp_path / "old.json"
-    old.write_text(json.dumps(value), encoding="utf-8")
-    assert read_snapshot(old).meta.corruption is None
+def test_the_snapshot_of_a_released_run_is_written_again_with_the_same_bytes(tmp_path: Path) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    released = tmp_path / "frozen" / "artifacts" / "sampled_trials.json"
+    write_snapshot(tmp_path / "again.json", read_snapshot(released))
+    assert (tmp_path / "again.json").read_bytes() == released.read_bytes()
 
 
 def test_a_relations_trials_come_by_split_in_order(snapshot: Snapshot) -> None:

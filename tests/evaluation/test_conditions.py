@@ -54,9 +54,9 @@ def measured(lm: LanguageModel) -> Effects:
     for q in "abcd":
         clean, corrupted = torch.randn(2, 4, *shape, lm.head_dim, generator=generator)
         residual, zero_shot = torch.randn(2, lm.n_layers, lm.d_model, generator=generator)
-        outputs = PromptOutputs(clean, corrupted)
+        norm, outputs = torch.ones(lm.n_layers), PromptOutputs(clean, corrupted)
         means[q] = RelationMeans(
-            clean.mean(0), corrupted.mean(0), residual, zero_shot_residual=zero_shot, prompts=outputs
+            clean.mean(0), corrupted.mean(0), residual, norm, torch.zeros_like(clean[0]), zero_shot, outputs
         )
     return Effects(effects, means, Origin("tiny", {}, TemplateConfig(), False), pd.DataFrame())
 
@@ -229,16 +229,11 @@ def test_layer_means_are_a_difference_to_add_and_a_mean_to_put_in_the_streams_pl
     lm: LanguageModel, measured: Effects, whole: dict[str, list[Candidate]]
 ) -> None:
     means = measured.means["a"]
-    assert means.zero_shot_residual is not None
     due = {"layer_mean_added": means.residual - means.zero_shot_residual, "layer_mean_replaced": means.residual}
     for name, values in due.items():
         (found,) = whole[name]
         assert isinstance(found.options, LayerVectors) and torch.equal(found.options.values, values)
         assert found.options.replaces == (name == "layer_mean_replaced")
-    # Runs of older versions did not measure the zero-shot prompts.
-    older = replace(measured, means={"a": replace(means, zero_shot_residual=None)})
-    found_there = by_name(candidates_of(lm, older, [vector_of(lm, older)]).own)
-    assert "layer_mean_added" not in found_there and "layer_mean_replaced" in found_there
 
 
 def test_refits_are_the_vector_and_its_corrupted_one_made_again_at_their_cells(

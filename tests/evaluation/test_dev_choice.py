@@ -81,8 +81,8 @@ def test_a_control_takes_the_best_of_all_its_cells(tiny_llama: LanguageModel) ->
     vectors = torch.randn(4, tiny_llama.d_model, generator=torch.Generator().manual_seed(1))
     shares = [0.25, 0.0625]
     cells = weaker_cells(CELLS, shares)
-    best = map(cell_of, choice_of(tiny_llama, prompts).best(injected(vectors, shares)))
-    for vector, found in zip(vectors, best, strict=True):
+    chosen = map(cell_of, choice_of(tiny_llama, prompts).best(injected(vectors, shares)))
+    for vector, found in zip(vectors, chosen, strict=True):
         means = {c: mean_logprob(tiny_llama, prompts, AddVector(c.layer, c.alpha * vector)) for c in cells}
         best = max([*means.values(), mean_logprob(tiny_llama, prompts, None)])
         got = mean_logprob(tiny_llama, prompts, AddVector(found.layer, found.alpha * vector))

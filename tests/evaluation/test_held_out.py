@@ -255,7 +255,7 @@ def run_at() -> pd.DataFrame:
     """Trial rows that say where the conditions of `cost_rows` were run."""
     rows = cost_rows().drop_duplicates(["condition", "draw"])[["fv", "eval_qid", "condition", "draw"]]
     where: dict[str, Any] = {"layer": 1, "alpha": [1.0, 2.0, 3.0], "norm": 1.0, "relative_norm": None, "of": None}
-    return rows.assign(**where, compared_with=None, all_draws=True)
+    return rows.assign(**where, compared_with=None, all_draws=True, refit_of="")
 
 
 def cost_rows() -> pd.DataFrame:

@@ -57,6 +57,7 @@ def grid(best: tuple[int, float], layers: list[int], alphas: list[float], source
     rows = [
         {"fv": source, "fv_kind": "qid", "fv_source": source, "k": 2, "eval_qid": Q, "layer": layer, "alpha": alpha}
         | {"trial_id": f"{Q}:eval:{n:04}", "part": part, "delta_logprob": float((layer, alpha) == best)}
+        | {"baseline_tied": False, "injected_tied": False}
         for layer in layers
         for alpha in alphas
         for n, part in enumerate(("dev", "dev", "test", "test"))

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.data.relations import Pair, normalise
-from fv.data.snapshot import Meta, QidCounts, Snapshot, SourceFile, Trial
+from fv.data.snapshot import Snapshot
+from fv.data.snapshot_meta import Meta, QidCounts, SourceFile
+from fv.data.trial import Trial
 from fv.errors import TrialError
 from fv.evaluation.selection import DEV, TEST, choose_cells, is_chosen, parts_of
 
@@ -51,6 +53,8 @@ def snapshot_of(*trials: Trial) -> Snapshot:
         seed=0,
         n_demos=1,
         split_policy="held_out",
+        hold_out="queries",
+        corruption="derange",
         add_special_tokens=False,
         template={},
         tokenizer={},
@@ -63,6 +67,7 @@ def snapshot_of(*trials: Trial) -> Snapshot:
         one_to_many={},
         first_token_collisions={},
         replayed_from=None,
+        clusters={},
     )
     return Snapshot(meta=meta, trials=list(trials))
 

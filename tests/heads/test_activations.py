@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fv.errors import ArtifactError
-from fv.heads.activations import mean_of_means, mean_over_prompts
+from fv.errors import ArtifactError, ConfigError
+from fv.heads.activations import RelationMeans, mean_of_means, mean_over_prompts
+from fv.models.site import Site, TokenClass
 from fv.runs.mean_files import read_clean_mean, write_clean_mean
 
 
@@ -103,3 +104,21 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"clean_mean": Path("x")}, tmp_path / "pickled.pt")
     with pytest.raises(ArtifactError, match=r"pickled\.pt"):
         read_clean_mean(tmp_path / "pickled.pt")
+
+
+def test_means_are_read_at_a_site() -> None:
+    heads, stream = torch.arange(24.0).view(2, 3, 4), torch.arange(10.0).view(2, 5)
+    means = RelationMeans(heads, -heads, stream, stream[:, 0], heads, stream)
+    assert means.at(Site(layer=1, head=2)).tolist() == heads[1, 2].tolist()
+    assert means.at(Site(layer=1)).tolist() == stream[1].tolist()
+    with pytest.raises(ConfigError, match="read at last tokens, and Site"):
+        means.at(Site(token_class=TokenClass.query, layer=1))
+    for outside in (Site(layer=2), Site(layer=0, head=3)):
+        with pytest.raises(ConfigError, match="outside the model"):
+            means.at(outside)
+
+
+@pytest.mark.parametrize("place", [{"layer": -1}, {"layer": 0.5}, {"layer": 0, "head": -1}, {"layer": True}])
+def test_a_site_is_counted_from_0(place: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must be a whole number, counted from 0"):
+        Site(**place)

@@ -262,14 +262,6 @@ def test_queries_of_a_run_come_back_by_relation(tmp_path: Path, queries: np.ndar
         np.testing.assert_array_equal(found[q_id].delta_p, own.delta_p)
 
 
-def test_a_file_from_before_queries_were_numbered_has_one_a_trial(tmp_path: Path) -> None:
-    effects = some_effects(3, 0)
-    write_trial_effects(tmp_path / "new.npz", ["1", "2", "3"], ["q"] * 3, effects)
-    with np.load(tmp_path / "new.npz") as stored:
-        np.savez(tmp_path / "old.npz", **{name: stored[name] for name in stored if name != "query"})
-    assert read_trial_effects(tmp_path / "old.npz")["q"].n_queries == 3
-
-
 def test_heads_of_another_sweep_keep_the_queries() -> None:
     one = some_effects(9, 0, QUERIES)
     assert one.with_heads_of(some_effects(9, 1, QUERIES)).query_numbers.tolist() == QUERIES.tolist()

@@ -49,12 +49,13 @@ def test_cie_is_the_mean_over_trials_by_layer_and_head() -> None:
 def test_an_effect_that_is_not_finite_is_no_head_that_was_not_swept(bad: float, tmp_path: Path) -> None:
     some = np.ones((3, 2, 2))
     some[1, 0, 1] = bad
+    queries = np.arange(3)
     for make in (TrialEffects, TrialEffects.read):
         with pytest.raises(ValueError, match="not finite"):
-            make(some, np.ones_like(some), None)
+            make(some, np.ones_like(some), queries)
         with pytest.raises(ValueError, match="not finite"):
-            make(np.ones_like(some), some, None)
-    write_npz(tmp_path / "t.npz", q_id=np.array(["q"] * 3), delta_logprob=some, delta_p=some)
+            make(np.ones_like(some), some, queries)
+    write_npz(tmp_path / "t.npz", q_id=np.array(["q"] * 3), delta_logprob=some, delta_p=some, query=queries)
     with pytest.raises(ArtifactError, match=r"t\.npz is damaged: .*not finite"):
         read_trial_effects(tmp_path / "t.npz")
 

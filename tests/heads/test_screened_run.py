@@ -1,5 +1,6 @@
 """Screened effects: exact where verified, the same heads for every relation, and wider where chance finds a head."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_the_estimates_are_kept_trial_by_trial_means_and_agree_with_the_effects(
     for q_id, score in screen_of(found).scores.items():
         np.testing.assert_allclose(score, exact.effects[q_id].delta_logprob.mean(0), atol=1e-5)
     report = screen_report(screen_of(found), found.cie, found.stats)
-    assert all(own["spearman"] > 0.99 for own in (report["global"], *report["per_qid"].values()))
+    assert all((own["spearman"] or 0) > 0.99 for own in (report["global"], *report["per_qid"].values()))
 
 
 def blind(layer: int) -> Callable[[np.ndarray], None]:
@@ -303,8 +304,9 @@ def test_the_report_counts_random_heads_and_bounds_what_was_missed(
         assert own["n_random_in_top"] == n_in_top
         # Clopper and Pearson: so few or fewer in the top have a chance of half of what the level leaves.
         share, n = own["share_missed_at_most"], len(chance)
+        assert share is not None
         at_most = sum(
-            np.prod([(n - i) / (i + 1) for i in range(x)]) * share**x * (1 - share) ** (n - x)
+            math.prod([(n - i) / (i + 1) for i in range(x)]) * share**x * (1 - share) ** (n - x)
             for x in range(n_in_top + 1)
         )
         assert at_most == pytest.approx((1 - found.stats.confidence) / 2)

@@ -1,10 +1,13 @@
 """What a screened run says: that it is one, how many heads were measured, and how far the choice can be trusted."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 from page_reader import Page
 from tiny_runs import GRID, TinyRunIn
 
+from fv.heads.screen_report import ScreenReport
 from fv.report.page import write_page
 from fv.report.pictures import pictures_of
 from fv.report.results import RunResults
@@ -35,19 +38,20 @@ def run(tiny_run_in: TinyRunIn, tmp_path_factory: pytest.TempPathFactory) -> Run
     return open_run(RunPaths.of(config).root)
 
 
-def report(n_random: int, *rounds: tuple[int, int, int]) -> dict[str, object]:
+def report(n_random: int, *rounds: tuple[int, int, int]) -> ScreenReport:
     """A report of rounds, each with how many heads by estimate, how many in all, and random ones in a top k."""
     entered = [[{"q_id": None, "layer": 0, "head": head} for head in range(n)] * 2 for *_, n in rounds]
     of_rounds = [{"verify": v, "n_verified": n, "entered": e} for (v, n, _), e in zip(rounds, entered, strict=True)]
     settings = {"method": "gradient", "k": 10}
     counts = {"all": rounds[-1][1], "random": n_random}
-    return {"settings": settings, "rounds": of_rounds, "n_heads": 270, "n_verified": counts}
+    read = {"settings": settings, "rounds": of_rounds, "n_heads": 270, "n_verified": counts}
+    return cast(ScreenReport, read)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, ""),
+        (None, ""),
         (
             report(32, (40, 90, 0)),
             "Screened by gradient: effects of 90 of 270 heads were measured. Of the 32 drawn at random none is in a "
@@ -64,7 +68,7 @@ def report(n_random: int, *rounds: tuple[int, int, int]) -> dict[str, object]:
         ),
     ],
 )
-def test_a_screen_is_told_in_a_sentence_or_two(given: dict[str, object], said: str) -> None:
+def test_a_screen_is_told_in_a_sentence_or_two(given: ScreenReport | None, said: str) -> None:
     assert screen_sentences(given) == said
 
 

@@ -21,6 +21,7 @@ from fv.config import Config
 from fv.errors import ArtifactError, FvError
 from fv.files import read_json, sha256_of, write_json
 from fv.report.terminal import report
+from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.steps.analyses import run_analyse
 from fv.steps.model_holder import ModelHolder
@@ -73,7 +74,7 @@ def readers(root: Path) -> dict[str, Callable[[Run], Any]]:
         "result": lambda run: run.result.trials,
         "trials": lambda run: run.trials.snapshot.model_dump_json(),
         "settings": lambda run: [run.config.seed, run.config.model.name, run.meta.model],
-        "steps": lambda _: run_status(config).steps,
+        "steps": lambda _: run_status(RunPaths.of(config)).steps,
         "report": lambda _: report(config),
     }
 

@@ -70,7 +70,11 @@ def test_nothing_in_a_run_that_is_a_link_is_followed_by_any_command(
     again = replace(config, overwrite=True)
     commands: list[Callable[[], object]] = [
         *(lambda: run_pipeline(again), lambda: run_stepd(again), lambda: run_step6(config), lambda: run_clean(config)),
-        *(lambda: run_analyse(only, given=["analysis"]), lambda: report(config), lambda: run_status(config)),
+        *(
+            lambda: run_analyse(only, given=["analysis"]),
+            lambda: report(config),
+            lambda: run_status(RunPaths.of(config)),
+        ),
         *(
             lambda: run_gather(config),
             lambda: open_run(copied_run),

@@ -103,3 +103,10 @@ def test_a_record_of_a_version_that_is_not_known_is_refused_with_a_remedy(
 def test_a_record_of_another_kind_is_refused(finished_run: Path) -> None:
     with pytest.raises(ArtifactError, match="is not the record of a step: step: "):
         read_record(finished_run / "artifacts" / "stepD_meta.json", Step6Record)
+
+
+def test_a_record_that_lacks_a_field_is_refused(copied_run: Path) -> None:
+    path = copied_run / "artifacts" / "stepD_meta.json"
+    rewrite(path, lambda record: record.pop("special_tokens"))
+    with pytest.raises(ArtifactError, match="It lacks special_tokens"):
+        read_record(path, StepDRecord)

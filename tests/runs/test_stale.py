@@ -41,7 +41,7 @@ def refused_as_stale(root: Path, config: Config) -> str:
     for read in (lambda: run.result, lambda: run.table("contrasts"), lambda: run.record("eval_summary")):
         with pytest.raises(ArtifactError, match=r"Step6 in .* is stale"):
             read()
-    assert {step.step: step.status for step in run_status(config).steps}["Step6"] == "stale"
+    assert {step.step: step.status for step in run_status(RunPaths.of(config)).steps}["Step6"] == "stale"
     page = write_page(run).read_text(encoding="utf-8")
     assert "is stale" in page and "Added at layer" not in page
     return page

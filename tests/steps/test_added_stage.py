@@ -61,19 +61,19 @@ def test_it_is_resumed_and_shown_by_status(config: Config) -> None:
     AT["stop"] = 2
     with pytest.raises(KeyboardInterrupt):
         run_stepd(config)
-    shown = {units.kind: (units.units, list(units.lacking)) for units in run_status(config).units}
+    shown = {units.kind: (units.units, list(units.lacking)) for units in run_status(RunPaths.of(config)).units}
     assert shown["more"] == (2, ["verb_past"])
     AT["stop"] = -1
     run_stepd(config)
     assert TIMES == ["antonym", "country_capital", "verb_past"]
-    assert {units.kind: units.units for units in run_status(config).units}["more"] == 3
+    assert {units.kind: units.units for units in run_status(RunPaths.of(config)).units}["more"] == 3
 
 
 def test_workers_compute_it(config: Config) -> None:
     spread = replace(config, cluster=Shuffled())
     distributed.run_stepd(spread)
     assert "StepD, more: 3" in seen_by(spread) and set(TIMES) == {"antonym", "country_capital", "verb_past"}
-    assert {stage.stage: stage.done for stage in run_status(spread).stages}["more"] == 3
+    assert {stage.stage: stage.done for stage in run_status(RunPaths.of(spread)).stages}["more"] == 3
     assert RunPaths.of(spread).stepd_meta.exists()
 
 

@@ -15,7 +15,8 @@ from conftest import TINY_QIDS, loaded
 from tiny_runs import TinyRun, TinyRunIn
 
 from fv.config import Config
-from fv.data.snapshot import Trial, read_snapshot
+from fv.data.snapshot import read_snapshot
+from fv.data.trial import Trial
 from fv.errors import ArtifactError, ConfigError, TrialError
 from fv.evaluation import condition_providers
 from fv.files import read_json, read_torch
@@ -91,7 +92,7 @@ def score(config: Config, run: RunPaths, trials: pd.DataFrame) -> Score:
 
 
 def one(lm: LanguageModel, trial: Trial, prompt: str, edit: LastTokenEdit) -> float:
-    ids = lm.encode(getattr(trial, f"{prompt}_prompt_str"), False)
+    ids = lm.encode(trial.prompt(prompt), False)
     with torch.no_grad():
         return float(oracle(lm, ids, [], edit)[0].double().log_softmax(-1)[trial.target_first_token_id])
 
@@ -115,7 +116,6 @@ def test_each_condition_is_what_plain_hooks_give(
     added = rows_of(trials, q_id, "layer_mean_added").iloc[0]
     replaced = rows_of(trials, q_id, "layer_mean_replaced").iloc[0]
     means = stepd.effects.means[q_id]
-    assert means.zero_shot_residual is not None
     difference = means.residual - means.zero_shot_residual
     due = {
         "zero_shot": ("zero_shot", None),

@@ -1,7 +1,6 @@
 """A condition of an installed package chooses among shares or strengths without a layer, like the project's own."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ from tiny_runs import TinyRun
 import fv
 from fv.data.prompts import prompt_of
 from fv.errors import ConfigError
-from fv.evaluation import Candidate, Options, condition_providers
+from fv.evaluation import Candidate, condition_providers
 from fv.evaluation.dev_choice import DevChoice
 from fv.files import read_json, read_jsonl
 from fv.interventions.edits import AddVector, LastTokenEdit, ReplaceResidual
@@ -21,8 +20,6 @@ from fv.interventions.naive import NaiveEngine
 from fv.models.language_model import LanguageModel
 from fv.runs.paths import RunPaths
 from fv.steps.pipeline import run_pipeline
-from fv.vectors.options import Option, Scaled
-from fv.vectors.stream import Stream
 
 QUIET = fv.Compute(progress=False)
 SHARES, STRENGTHS = (0.25, 0.5, 1.0), (-3.0, 3.0)
@@ -64,7 +61,7 @@ class Shares(ConditionProvider):
         from fv.interventions.edits import AddVector
 
         values, fv = at.vector.values, at.vector.name
-        added = Scaled(lambda alpha: AddVector(0, alpha * values), 2.0, {STRENGTHS})
+        added = Scaled(AddVector(0, values), 2.0, {STRENGTHS})
         yield Candidate("moved", options=Moved(values), fv=fv, minus=("fv",))
         yield Candidate("added_or_not", options=added, fv=fv, control_of=("fv",))
 '''
@@ -78,16 +75,6 @@ def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     condition_providers.cache_clear()
     yield
     condition_providers.cache_clear()
-
-
-@dataclass(frozen=True, eq=False)
-class OfFunction(Options):
-    """Options with a field that no file can hold."""
-
-    made_by: Callable[[float], float]
-
-    def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
-        return None
 
 
 def moved(values: torch.Tensor, share: float) -> LastTokenEdit:
@@ -124,7 +111,7 @@ def test_a_notebook_chooses_shares_and_strengths_on_dev_trials(
     result.save(tmp_path / "result.npz")
     pd.testing.assert_frame_equal(fv.load_result(tmp_path / "result.npz").trials, result.trials)
     costs = result.tables["injection_cost"].set_index("condition")
-    assert costs.loc["moved", "mean"] > 0
+    assert (costs["mean"] >= 0).all() and costs["mean"]["moved"] > 0
     # With one cell and one vector there are no dev trials, so each condition is run at its default.
     alone = fv.evaluate(tiny_llama, vector, trials, layers=1, controls=["shares"], n_unrelated=0, compute=QUIET)
     alphas = alone.table.set_index("condition")["alpha"]
@@ -168,16 +155,3 @@ def test_a_run_reports_them_and_finds_them_again_without_a_search(
 def test_an_edit_that_is_not_wrapped_is_refused_with_the_mend() -> None:
     with pytest.raises(ConfigError, match=r"mine: options is a ReplaceResidual; wrap an edit in Fixed"):
         Candidate("mine", "zero_shot", ReplaceResidual(1, torch.ones(3)))  # type: ignore[arg-type]
-
-
-def test_options_are_stored_under_what_their_edits_depend_on() -> None:
-    def content(factor: float, *among: float) -> list[object]:
-        return Scaled(lambda alpha: AddVector(0, factor * alpha * torch.ones(3)), 1.0, among).content
-
-    assert content(1.0, 2.0) == content(1.0, 2.0)
-    assert (
-        len({str(found) for found in (content(1.0, 2.0), content(2.0, 2.0), content(1.0), content(1.0, 2.0, 4.0))}) == 4
-    )
-    assert Scaled(lambda alpha: None, 1.0, (0.5,)).edit(Option(alpha=0.0), Stream()) is None
-    with pytest.raises(ConfigError, match=r"no builtin_function_or_method can be stored: give options fields"):
-        Candidate("mine", options=OfFunction(abs)).content  # noqa: B018

@@ -1,7 +1,5 @@
 """`injection.fv=aie_qid`: the heads of the AIE with each relation's own means, as in Todd et al. (ICLR 2024)."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 import torch
@@ -9,15 +7,12 @@ from conftest import TINY_QIDS
 from tiny_runs import TinyRun, TinyRunIn
 
 from fv.errors import ArtifactError, ConfigError
-from fv.evaluation.caveats import caveats
-from fv.files import read_json, read_jsonl, read_torch
+from fv.files import read_json, read_torch
 from fv.models.language_model import LanguageModel
-from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.records import StepDRecord, read_record
 from fv.runs.results import StepdResults
 from fv.steps.pipeline import run_pipeline
-from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepe import run_stepe
 
@@ -119,11 +114,11 @@ def test_the_papers_vector_of_several_k_is_made_of_the_aies_ranking(
     assert norms["antonym@aie@k1"] == pytest.approx(float(written(tiny_llama, mean, best).norm()), rel=1e-5)
 
 
-def test_a_stepe_of_an_older_version_says_to_run_it_again(tiny_run: TinyRun, paths: RunPaths) -> None:
-    run_stepe(tiny_run(tag="old"))
-    (paths.artifacts / "old" / "fv_aie_qid.pt").unlink()
+def test_a_missing_file_of_vectors_says_to_run_stepe_again(tiny_run: TinyRun, paths: RunPaths) -> None:
+    run_stepe(tiny_run(tag="short"))
+    (paths.artifacts / "short" / "fv_aie_qid.pt").unlink()
     with pytest.raises(ArtifactError, match=r"fv_aie_qid\.pt is missing.*Run StepE with overwrite=true"):
-        run_step6(tiny_run({"injection.fv": "aie_qid"}, tag="old"))
+        run_step6(tiny_run({"injection.fv": "aie_qid"}, tag="short"))
 
 
 def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama: LanguageModel) -> None:
@@ -137,33 +132,16 @@ def test_norms_are_told_against_the_residual_streams(paths: RunPaths, tiny_llama
         streams.append([float(h[0, -1].norm()) for h in hidden[1:-1]])  # the last one is normalised
     due = torch.tensor(streams).mean(0)
     norm = stepd.effects.means["antonym"].residual_norm
-    assert norm is not None
     torch.testing.assert_close(norm[:-1], due, rtol=1e-5, atol=0)
     for row in read_json(paths.step6 / "eval_summary.json")["rows"]:
         if row["eval_qid"] == "antonym":
             assert row["relative_norm"] == pytest.approx(row["norm"] / float(norm[row["layer"]]), rel=1e-9)
 
 
-def test_norms_that_were_not_measured_are_missing_and_said_to_be(
-    tiny_run: TinyRun, paths: RunPaths, tiny_llama: LanguageModel
-) -> None:
-    stepd = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord))
-    means = {q: replace(own, residual_norm=None) for q, own in stepd.effects.means.items()}
-    old = replace(stepd.effects, means=means)
-    rows = pd.DataFrame(read_jsonl(paths.step6 / "eval_trials.jsonl"))
-    assert any("relative norms are missing" in line for line in caveats(stepd.snapshot, old, rows))
-    assert not any("relative norms are missing" in line for line in caveats(stepd.snapshot, stepd.effects, rows))
-    config = tiny_run({"injection.alpha_unit": "residual"})
-    run = replace(LiveRun.of(config, lambda _: tiny_llama), found=replace(stepd, effects=old))
-    with pytest.raises(ConfigError, match=r"alpha_unit=residual needs the norms .* overwrite=true"), with_remedies():
-        run.evaluation.norms_of_alpha()
-
-
 @pytest.mark.slow
 def test_a_vector_can_be_scaled_to_the_residual_stream(tiny_run: TinyRun, paths: RunPaths) -> None:
     """The same strengths asked for in the other unit give the same answers."""
     norms = StepdResults.read(paths, read_record(paths.stepd_meta, StepDRecord)).effects.means["antonym"].residual_norm
-    assert norms is not None
     run_stepe(tiny_run(tag="unit"))
     one = {"tag": "unit", "injection.fv": "qid", "injection.fv_source_qid": "antonym", "injection.layer": 1}
     unit = run_step6(tiny_run(one, {"injection.alpha": [0.1, 0.2], "injection.alpha_unit": "residual"}))

@@ -30,6 +30,8 @@ def test_a_relation_is_not_credited_with_units_of_another_whose_name_begins_with
     with pytest.raises(KeyboardInterrupt):
         run_stepd(own())
     config = own()
-    found = {units.kind: (list(units.relations), list(units.lacking)) for units in run_status(config).units}
+    found = {
+        units.kind: (list(units.relations), list(units.lacking)) for units in run_status(RunPaths.of(config)).units
+    }
     assert found == dict.fromkeys(("clean", "effects", "zero_shot"), (["a-b"], ["a"]))
     assert {name for _, name in unit_names(RunPaths.of(config).units)} == {UnitName(kind, "a-b") for kind in found}

@@ -138,7 +138,8 @@ def made_of(lm: LanguageModel) -> VectorHeads:
     mean = torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim)
     ranking = np.random.default_rng(2).permutation(all_heads(lm.n_layers, lm.n_heads)).tolist()
     heads = tuple(Head(*head) for head in ranking)
-    return VectorHeads(heads[:3], heads, RelationMeans(mean, mean, torch.zeros(lm.n_layers, lm.d_model)))
+    stream = torch.zeros(lm.n_layers, lm.d_model)
+    return VectorHeads(heads[:3], heads, RelationMeans(mean, mean, stream, stream[:, 0], mean, stream))
 
 
 def vector_of(lm: LanguageModel, name: str = "a") -> Vector:
@@ -197,7 +198,8 @@ def means_of(lm: LanguageModel, heads: tuple[Head, ...], seed: int = 0) -> Vecto
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted = torch.randn(2, lm.n_layers, lm.n_heads, lm.head_dim, generator=generator)
     clean *= torch.rand(lm.n_layers, lm.n_heads, 1, generator=generator) + 0.2
-    return VectorHeads(heads, heads, RelationMeans(clean, corrupted, torch.zeros(lm.n_layers, lm.d_model)))
+    stream = torch.zeros(lm.n_layers, lm.d_model)
+    return VectorHeads(heads, heads, RelationMeans(clean, corrupted, stream, stream[:, 0], clean, stream))
 
 
 def projections(lm: LanguageModel, head: Head, clean: torch.Tensor) -> np.ndarray:

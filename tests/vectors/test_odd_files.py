@@ -17,7 +17,7 @@ import fv
 from fv.config import TemplateConfig
 from fv.data.origin import Origin
 from fv.errors import ArtifactError, FvError
-from fv.heads.activations import RelationMeans
+from fv.heads.activations import MEANS, RelationMeans
 from fv.heads.effects import Effects
 from fv.heads.indirect_effect import TrialEffects
 from fv.interventions.engine import Head
@@ -62,7 +62,8 @@ def vector(tmp_path: Path) -> Path:
 @pytest.fixture
 def effects(tmp_path: Path) -> Path:
     path, shape = tmp_path / "e.safetensors", (3, 4, 5)
-    means = RelationMeans(torch.zeros(shape), torch.zeros(shape), torch.zeros(3, 40))
+    shapes = {"residual": (3, 40), "residual_norm": (3,), "zero_shot_residual": (3, 40)}
+    means = RelationMeans.of(torch.zeros(shapes.get(name, shape)) for name in MEANS)
     found = TrialEffects(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), np.arange(2))
     Effects({"antonym": found}, {"antonym": means}, ORIGIN, pd.DataFrame({"q_id": ["antonym"]})).save(path)
     return path

@@ -48,13 +48,11 @@ def measured_of(lm: LanguageModel, q_id: str, seed: int, queries: Sequence[int] 
 def effects_of(
     lm: LanguageModel, effects: dict[str, TrialEffects], outputs: dict[str, tuple[torch.Tensor, torch.Tensor]]
 ) -> Effects:
-    residual = torch.zeros(lm.n_layers, lm.d_model)
-    means = {
-        q_id: RelationMeans(
-            mean_over_prompts(clean), mean_over_prompts(other), residual, prompts=PromptOutputs(clean, other)
-        )
-        for q_id, (clean, other) in outputs.items()
-    }
+    stream = torch.zeros(lm.n_layers, lm.d_model)
+    means = {}
+    for q_id, (clean, other) in outputs.items():
+        one, two = mean_over_prompts(clean), mean_over_prompts(other)
+        means[q_id] = RelationMeans(one, two, stream, stream[:, 0], one, stream, PromptOutputs(clean, other))
     return Effects(effects, means, Origin("tiny", {}, TemplateConfig(), False), pd.DataFrame())
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fv.analyses.running.analysis import EVERYTHING, Analysis
 from fv.analyses.running.inputs import inputs_of
-from fv.config.group import plain
+from fv.config.group import Settings, plain
 from fv.errors import ArtifactError
 from fv.files import read_json, write_whole
 from fv.progress import Advance
@@ -117,7 +117,7 @@ def analysis_flow(name: str, analysis: Analysis, run: LiveRun) -> Flow[Tables]:
     return analysis.finish(run, tables)
 
 
-def _settings(name: str, analysis: Analysis) -> dict[str, Any]:
+def _settings(name: str, analysis: Analysis) -> Settings:
     return flat({f"analysis.{name}.{own.name}": plain(analysis)[own.name] for own in fields(analysis)})
 
 

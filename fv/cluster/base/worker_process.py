@@ -16,7 +16,7 @@ from fv.files import digest_of, sha256_of
 
 LAST_LINES = 12
 """Lines of a traceback that are recorded, counted from its end."""
-_made: dict[str, Any] = {}
+_made: dict[str, Callable[[Any], Any]] = {}
 """The worker of this process, by the spec that it was made from."""
 
 

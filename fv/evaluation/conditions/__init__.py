@@ -20,7 +20,7 @@ __all__ = ["RENAMED", "ConditionProvider", "condition_providers", "is_ours", "on
 GROUP = "function_vectors.conditions"
 """Group of entry points by which installed packages add conditions."""
 RENAMED = {"random_vectors": "random_vector"}
-"""{old name of a condition: its present name}; old names are accepted in records and in code."""
+"""{other name of a condition in `controls`: its name}."""
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def providers_of(given: Mapping[str, Any]) -> dict[str, ConditionProvider]:
 
 
 def only(names: Iterable[str]) -> dict[str, ConditionProvider]:
-    """Build all providers with default settings, and enable only those named, by their present or old names.
+    """Build all providers with default settings, and enable only those named, by their names or those in `RENAMED`.
 
     Raises:
         ConfigError: the name of a provider is unknown.

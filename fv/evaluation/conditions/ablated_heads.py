@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 
+from fv.data.prompt_kinds import CLEAN
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -33,8 +34,8 @@ class AblatedHeads(ConditionProvider):
             return
         corrupted, fv = at.relation.means.corrupted, at.vector.name
         top, minus = Fixed(SetHeads(made_of.heads, corrupted)), ("ablated_random_heads", "few_shot")
-        yield Candidate("ablated_top_heads", "clean", top, fv, minus=minus)
+        yield Candidate("ablated_top_heads", CLEAN, top, fv, minus=minus)
         sets, all_draws = random_head_sets(at.vector, made_of, self.draws, at.seed)
         for draw, heads in enumerate(sets):
             random = Fixed(SetHeads(heads, corrupted))
-            yield Candidate("ablated_random_heads", "clean", random, fv, draw, all_draws=all_draws)
+            yield Candidate("ablated_random_heads", CLEAN, random, fv, draw, all_draws=all_draws)

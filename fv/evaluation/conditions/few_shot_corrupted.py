@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fv.data.prompt_kinds import CORRUPTED
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import RelationContext, VectorContext
 from fv.evaluation.provider import ConditionProvider
@@ -16,8 +17,8 @@ class FewShotCorrupted(ConditionProvider):
     place: ClassVar[int] = 90
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
-        yield Candidate("few_shot_corrupted", "corrupted")
+        yield Candidate("few_shot_corrupted", CORRUPTED)
 
     def of_vector(self, at: VectorContext) -> Iterator[Candidate]:
         minus = ("few_shot_corrupted", "few_shot")
-        yield at.injected("few_shot_corrupted_fv", "corrupted", minus)
+        yield at.injected("few_shot_corrupted_fv", CORRUPTED, minus)

@@ -23,16 +23,9 @@ class LayerMean(ConditionProvider):
     needs_effects: ClassVar[bool] = True
 
     def of_relation(self, at: RelationContext) -> Iterator[Candidate]:
-        first = at.cells[0]
-        # Runs of older versions did not measure the means over zero-shot prompts.
-        if (difference := at.means.difference) is not None:
-            yield Candidate(
-                "layer_mean_added", "zero_shot", LayerVectors(difference, first, at.choices), control_of=("fv",)
-            )
-        shares = [
-            first._replace(layer=layer, alpha=share)
-            for layer in sorted({cell.layer for cell in at.cells})
-            for share in at.shares
-        ]
-        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), shares, replaces=True)
-        yield Candidate("layer_mean_replaced", "zero_shot", replaced, control_of=("fv",))
+        first, layers = at.cells[0], sorted({cell.layer for cell in at.cells})
+        added = LayerVectors(at.means.difference, first, at.choices)
+        yield Candidate("layer_mean_added", options=added, control_of=("fv",))
+        parts = [first._replace(layer=layer, alpha=share) for layer in layers for share in at.shares]
+        replaced = LayerVectors(at.means.residual, first._replace(alpha=1.0), parts, replaces=True)
+        yield Candidate("layer_mean_replaced", options=replaced, control_of=("fv",))

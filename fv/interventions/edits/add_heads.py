@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor
 
 from fv.errors import ConfigError
-from fv.interventions.edits.head_values import HeadValues, values_at
+from fv.interventions.edits.head_values import HeadValues, named_in
 from fv.interventions.place import Place
 from fv.models.language_model import LanguageModel
 
@@ -27,15 +27,14 @@ class AddHeads(HeadValues):
     """
 
     def change(self, place: Place, hidden: Tensor) -> Tensor:
-        _, _, heads, values = values_at([self], place.layer, hidden)
-        changed = hidden.clone()
-        changed[..., heads, :] += values
+        named, changed = named_in([self], place.layer, hidden), hidden.clone()
+        changed[..., named.heads, :] += named.values
         return changed
 
     @classmethod
     def change_rows(cls, edits: Sequence[Self], place: Place, hidden: Tensor) -> Tensor:
-        rows, _, heads, values = values_at(edits, place.layer, hidden)
-        hidden[:, rows, heads] += values
+        named = named_in(edits, place.layer, hidden)
+        hidden[:, named.rows, named.heads] += named.values
         return hidden
 
     def check(self, lm: LanguageModel) -> None:

@@ -71,7 +71,8 @@ class AddLinear(Edit):
         return f"with a linear map added after block {self.layer}"
 
     def scaled(self, alpha: float) -> Self:
-        first, *others = self._factors
-        weight = (alpha * first, *others) if others else alpha * first
         vector = None if self.vector is None else alpha * self.vector
-        return replace(self, weight=weight, vector=vector)
+        if isinstance(self.weight, tuple):
+            up, down = self.weight
+            return replace(self, weight=(alpha * up, down), vector=vector)
+        return replace(self, weight=alpha * self.weight, vector=vector)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,30 +47,41 @@ class HeadValues(Edit):
             check_finite(f"{name}.values of head {named[0]}.{named[1]}", self.value(number, lm.head_dim), lm)
 
     def _check_values(self, lm: LanguageModel, name: str) -> None:
-        """Check that the values are a number, or a tensor for every head of the model or for each of the named heads."""
+        """Check that the values are a number, or a tensor with values for all heads or for the named ones."""
         values = self.values
         of_named, of_all = (len(self.heads), lm.head_dim), (lm.n_layers, lm.n_heads, lm.head_dim)
         if isinstance(values, int | float) and not isinstance(values, bool):
             return
         check_floating(f"{name}.values", values)
-        if tuple(values.shape) not in ((), of_named, of_all):
+        shape = tuple(torch.as_tensor(values).shape)
+        if shape not in ((), of_named, of_all):
             raise ConfigError(
-                f"{name}.values has the shape {tuple(values.shape)}, where a number is due, or {of_named}, one for "
-                f"each of the heads named, or {of_all}, one for every head."
+                f"{name}.values has the shape {shape}, where a number is due, or {of_named}, one for each of the heads "
+                f"named, or {of_all}, one for every head."
             )
-        if values.ndim == 2 and len({*self.heads}) < len(self.heads):
+        if len(shape) == 2 and len({*self.heads}) < len(self.heads):
             raise ConfigError(f"{name}.heads names a head twice, which would have two values: name each once.")
 
 
-def values_at(
-    edits: Sequence[HeadValues], layer: int, hidden: Tensor
-) -> tuple[list[int], list[int], list[int], Tensor]:
-    """The heads of a layer that edits name, each edit in its row of `hidden`, (…, n_heads, head_dim).
+class Named(NamedTuple):
+    """Heads of a layer that edits name.
 
-    Returns:
-        their rows, their numbers within their edits, their heads, and their values, (n_found, head_dim).
+    Attributes:
+        rows: the row of each, (n_named,).
+        numbers: its number among the heads of its edit.
+        heads: its number in the layer.
+        values: its value, (n_named, head_dim).
     """
+
+    rows: list[int]
+    numbers: list[int]
+    heads: list[int]
+    values: Tensor
+
+
+def named_in(edits: Sequence[HeadValues], layer: int, hidden: Tensor) -> Named:
+    """The heads of a layer that edits name, one edit per row of `hidden`, (…, n_heads, head_dim)."""
     found = [(row, number) for row, edit in enumerate(edits) for number in edit.numbers_in(layer)]
     values = torch.stack([edits[row].value(number, hidden.shape[-1]) for row, number in found]).to(hidden)
-    rows, numbers = [row for row, _ in found], [number for _, number in found]
-    return rows, numbers, [edits[row].heads[number][1] for row, number in found], values
+    heads = [edits[row].heads[number][1] for row, number in found]
+    return Named([row for row, _ in found], [number for _, number in found], heads, values)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fv.errors import ConfigError
 from fv.interventions.edit_checks import check_floating, check_share
-from fv.interventions.edits.head_values import HeadValues, values_at
+from fv.interventions.edits.head_values import HeadValues, named_in
 from fv.interventions.place import Place
 from fv.models.language_model import LanguageModel
 
@@ -46,11 +46,11 @@ class SetHeads(HeadValues):
     @staticmethod
     def _moved(edits: Sequence["SetHeads"], layer: int, hidden: Tensor) -> Tensor:
         """Move heads in place; `hidden` is (…, n_rows, n_heads, head_dim), a row per edit."""
-        rows, numbers, heads, values = values_at(edits, layer, hidden)
+        rows, numbers, heads, values = named_in(edits, layer, hidden)
         if any(edit._is_partial for edit in edits):
-            found = zip(rows, numbers, strict=True)
-            shares = torch.stack([edits[row].share_of(number) for row, number in found]).to(hidden)[:, None]
-            own = hidden[..., rows, heads, :]  # (…, n_found, head_dim)
+            named = zip(rows, numbers, strict=True)
+            shares = torch.stack([edits[row].share_of(number) for row, number in named]).to(hidden)[:, None]
+            own = hidden[..., rows, heads, :]  # (…, n_named, head_dim)
             values = torch.where(shares == 1, values, own + shares * (values - own))
         hidden[..., rows, heads, :] = values
         return hidden

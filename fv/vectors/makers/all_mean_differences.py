@@ -37,4 +37,4 @@ class AllMeanDifferences(Maker):
 
         vectors = tensors["vectors"]
         every = Edits(tuple(AddVector(layer, vectors[layer]) for layer in range(of.lm.n_layers)))
-        return Scaled(every.scaled, among=tuple(self.alphas))
+        return Scaled(every, among=tuple(self.alphas))

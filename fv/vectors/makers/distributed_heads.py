@@ -57,4 +57,4 @@ class DistributedHeads(Maker):
         from fv.vectors.options import Scaled
 
         heads = tuple((layer, head) for layer, head in tensors["heads"].tolist())
-        return Scaled(AddHeads(heads, tensors["added"]).scaled, among=tuple(self.alphas))
+        return Scaled(AddHeads(heads, tensors["added"]), among=tuple(self.alphas))

@@ -66,7 +66,7 @@ class InContextVector(Maker):
 
         vectors = of.means.residual_norm[:, None] * tensors["directions"]  # (n_layers, d_model)
         every = Edits(tuple(AddKeepingNorm(layer, vectors[layer]) for layer in range(of.lm.n_layers)))
-        return Scaled(every.scaled, self.alphas[0], tuple(self.alphas))
+        return Scaled(every, self.alphas[0], tuple(self.alphas))
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return tensors["directions"].numel()

@@ -50,13 +50,12 @@ class LayerMean(Maker):
     source: ClassVar[str] = "Hendel et al. 2023"
 
     def more_prompts(self, of: FitTrials) -> Mapping[str, Sequence[Prompt]]:
-        from fv.config import TemplateConfig
-        from fv.data.prompts import render
+        from fv.data.templates import render
         from fv.models.prompt import Prompt
 
         if self.query is Query.own:
             return {}
-        trials, template = of.snapshot.of(of.q_id, "fit"), TemplateConfig(**of.snapshot.meta.template)
+        trials, template = of.snapshot.of(of.q_id, "fit"), of.snapshot.template
         found = []
         for i, trial in enumerate(trials):
             # The next trial's query; its own demonstrations may show it, as in the paper's set-up.

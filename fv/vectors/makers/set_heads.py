@@ -39,4 +39,4 @@ class SetToMeans(Maker):
         from fv.vectors.options import Scaled
 
         heads = tuple((layer, head) for layer, head in tensors["heads"].tolist())
-        return Scaled(SetHeads(heads, tensors["means"]).scaled, among=tuple(of.shares))
+        return Scaled(SetHeads(heads, tensors["means"]), among=tuple(of.shares))

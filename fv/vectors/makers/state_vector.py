@@ -41,11 +41,10 @@ class StateVector(Maker):
     source: ClassVar[str] = "Li et al. 2024"
 
     def more_prompts(self, of: FitTrials) -> Mapping[str, Sequence[Prompt]]:
-        from fv.config import TemplateConfig
-        from fv.data.prompts import render
+        from fv.data.templates import render
         from fv.models.prompt import Prompt
 
-        template = TemplateConfig(**of.snapshot.meta.template)
+        template = of.snapshot.template
 
         def prompt(trial: Trial, n: int) -> Prompt:
             query, answer = (*trial.demos, trial.query)[n].exA, tuple(of.lm.known(trial.target_token_ids))
