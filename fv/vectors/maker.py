@@ -88,7 +88,7 @@ class FitTrials:
 
     @property
     def rms(self) -> Tensor:
-        """Root mean square of the clean prompts' residual stream after each layer, over its entries, (n_layers,)."""
+        """Mean norm of the residual stream after each block over √d_model: about the size of an entry, (n_layers,)."""
         return self.means.residual_norm.cpu() / self.lm.d_model**0.5
 
     @property

@@ -46,12 +46,10 @@ class I2CL(LearnedMaker):
 
     def pairs(self, of: FitTrials) -> list[Prompt]:
         """The pairs of the fit trials' queries, each shown alone with its answer."""
-        from fv.config import TemplateConfig
-        from fv.data.prompts import render, render_target
+        from fv.data.templates import render, render_target
         from fv.models.prompt import Prompt
 
-        template = TemplateConfig(**of.snapshot.meta.template)
-        found = []
+        template, found = of.snapshot.template, []
         for pair in dict.fromkeys(trial.query for trial in of.snapshot.of(of.q_id, "fit")):
             ids = of.encoded(render(template, [], pair.exA) + render_target(template, pair.exB))
             # Nothing is scored, so any token serves as the answer.
@@ -78,7 +76,7 @@ class I2CL(LearnedMaker):
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.vectors.options import Scaled
 
-        return Scaled(_mixed(tensors["context"], tensors["factors"]).scaled, among=(1.0,))
+        return Scaled(_mixed(tensors["context"], tensors["factors"]), among=(1.0,))
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return tensors["factors"].numel()

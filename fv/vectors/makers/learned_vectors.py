@@ -44,7 +44,7 @@ class LearnedVectors(LearnedMaker):
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.vectors.options import Scaled
 
-        return Scaled(_added(tensors["vectors"]).scaled, among=(1.0,))
+        return Scaled(_added(tensors["vectors"]), among=(1.0,))
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return tensors["vectors"].numel()

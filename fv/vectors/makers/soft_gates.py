@@ -43,7 +43,7 @@ class SoftGates(LearnedMaker):
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.vectors.options import Scaled
 
-        return Scaled(_gated(of, tensors["gates"]).scaled, among=(1.0,))
+        return Scaled(_gated(of, tensors["gates"]), among=(1.0,))
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return tensors["gates"].numel()
