@@ -54,6 +54,22 @@ class PricedNaive(PricedEngine):
                 self._rows(1, n_tokens, 2)
             self.work.readouts[points * n_layers or 1] += 2
 
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        n_layers = self.shape.n_layers
+        self._forwards(prompts, 2 + steps)
+        for prompt in prompts:
+            # Back through all tokens of the prompt, since nothing is shared between forwards.
+            self.work.run_prompts(PromptPass(1, len(prompt.token_ids)), steps * (n_layers - entry))
+            self.work.readouts[1] += steps
+
+    def price_part_outputs(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            n_tokens = len(prompt.token_ids)
+            self.work.n_prompts += 1
+            self.work.n_tokens += n_tokens
+            self.work.run_prompts(PromptPass(1, n_tokens), self.shape.n_layers)
+            self._needs(token_bytes(self.shape, n_tokens))
+
     def _forwards(self, prompts: Sequence[Prompt], times: int, with_answers: bool = False) -> None:
         """Price running each prompt alone, `times` times."""
         for prompt in prompts:
@@ -130,6 +146,19 @@ class PricedExpanded(PricedNaive):
                 self._rows(len(which) * n_edits, len(which[0].token_ids))
             self.work.readouts[len(entries)] += len(which)
             self.work.readouts[1] += 2 * len(which)
+
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        alike: dict[int, list[Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            alike[len(prompt.token_ids)].append(prompt)
+        share = 1 - entry / self.shape.n_layers
+        for n_tokens, every in alike.items():
+            size = self._fit(every[0], 0)
+            for here in (every[start : start + size] for start in range(0, len(every), size)):
+                self._prefix(here)
+                self._rows(len(here), n_tokens)  # unedited
+                self._rows(len(here), n_tokens, (2 * steps + 1) * share)
+                self.work.readouts[len(here)] += 2 + 2 * steps
 
     def _passes(
         self, prompts: Sequence[Prompt], n_edits: int, with_answers: bool = False

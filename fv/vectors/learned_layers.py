@@ -35,7 +35,7 @@ class LearnedAtLayers(LearnedMaker):
         raise NotImplementedError
 
     def directions(self, of: FitTrials, layer: int) -> Tensor:
-        """Matrix by which weights are multiplied, (n_weights, d_model); or (), a factor, if there is a weight for each entry of the vector."""
+        """Matrix that weights are multiplied with, (n_weights, d_model); or a factor, (), on one weight per entry."""
         raise NotImplementedError
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""I2CL: attention and MLP outputs mixed with context vectors by trained coefficients (Li et al. 2024, arXiv 2405.14660)."""
+"""I2CL: attention and MLP outputs, mixed with context vectors by trained coefficients (arXiv 2405.14660)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Soft gates: every head's output moved towards its mean, by a trained share (SITE, Park et al. 2025, arXiv 2507.20906)."""
+"""Soft gates: every head's output, moved towards its mean by a trained share (SITE, arXiv 2507.20906)."""
 
 from __future__ import annotations
 
