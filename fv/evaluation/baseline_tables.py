@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
@@ -133,7 +134,8 @@ def _over_relations(table: pd.DataFrame, stats: StatsConfig, seed: int, clusters
     found = [table]
     wide = table.pivot(index=by, columns="eval_qid", values="mean").dropna()  # measured in every relation
     if len(wide.columns) > 1 and len(wide):
-        units = per_cluster(wide.to_numpy(), clusters_of(wide.columns.tolist(), clusters))  # (n_rows, n_clusters)
+        values = np.ascontiguousarray(wide.to_numpy())  # so that a row's sums do not depend on the other rows
+        units = per_cluster(values, clusters_of(wide.columns.tolist(), clusters))  # (n_rows, n_clusters)
         estimates = estimate_means(units, stats, seed, "baselines")
         overall = wide.index.to_frame(index=False).assign(eval_qid=OVERALL, n=units.shape[1], **estimates.columns())
         found.append(overall)

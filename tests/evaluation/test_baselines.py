@@ -74,13 +74,10 @@ def test_a_maker_is_run_at_the_option_that_is_best_on_dev_trials(
     parts = parts_of(trials.snapshot, q_id, trials[q_id].held_out, 0.3, trials.snapshot.meta.seed)
     dev, test = ([t for t in trials[q_id].held_out if parts[t.trial_id] == part] for part in ("dev", "test"))
     means = effects.means[q_id]
-    weaker = [0.25 * min(ALPHAS), 0.5 * min(ALPHAS)]
+    weaker = [0.0625 * min(ALPHAS), 0.25 * min(ALPHAS)]
     difference = means.residual - means.zero_shot_residual
-    edits = {
-        (layer, alpha): fv.AddVector(layer, alpha * difference[layer])
-        for layer in LAYERS
-        for alpha in [*weaker, *ALPHAS]
-    }
+    cells = [(layer, alpha) for layer in LAYERS for alpha in [*weaker, *ALPHAS]]
+    edits = {(layer, alpha): fv.AddVector(layer, alpha * difference[layer]) for layer, alpha in cells}
 
     def effect(trial: object, edit: fv.AddVector) -> float:
         text, target = trial.prompt("zero_shot"), trial.target_first_token_id  # type: ignore[attr-defined]
