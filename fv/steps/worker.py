@@ -25,7 +25,7 @@ from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.worker_pool import Unfinished, UnitToCompute
+from fv.steps.unfinished import Unfinished, UnitToCompute
 from fv.work.driver import Missing, Replay, UnitsMissing, UntilMissing, found_or_computed
 from fv.work.store import unit_names
 

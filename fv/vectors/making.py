@@ -111,7 +111,10 @@ def _maker_job(key: Key, maker: Maker, of: FitTrials, inputs: Sequence[_Input], 
 
     def compute(advance: Advance) -> Arrays:
         tensors = maker.compute(of, states, advance)
-        return {part: array_of(values) for part, values in tensors.items()}
+        # Whole numbers, such as heads, stay whole.
+        return {
+            part: array_of(values) if values.is_floating_point() else values.numpy() for part, values in tensors.items()
+        }
 
     cost = TRAINING_COST if maker.trains else 1.0
     return Job.of(Unit(UnitName("maker", q_id, name), depends_on, n_trials=1, cost=cost), compute)
