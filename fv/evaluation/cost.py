@@ -26,6 +26,12 @@ def encoded_alike(lm: LanguageModel, texts: Sequence[str], add_special_tokens: b
     return [one[:shortest] for one in ids]
 
 
+def unrelated_prompts(texts: Sequence[Sequence[int]]) -> list[Prompt]:
+    """Prompts of unrelated texts, given as token ids."""
+    # A prompt needs a target, but a text has no answer: any token does, since its probability is not used.
+    return [Prompt(tuple(ids), (ids[-1],), name=f"the unrelated text {i}") for i, ids in enumerate(texts, 1)]
+
+
 def conditions_as_run(
     of_relations: CandidatesOfRelations, q_id: str, vectors: Sequence[Vector], trials: pd.DataFrame
 ) -> list[list[Condition]]:
@@ -70,9 +76,7 @@ def injection_cost(
     Returns:
         one row per (condition, text): the condition's columns, `text`, and `kl` in nats.
     """
-    # A prompt needs a target, but a text has no answer: any token does, since its probability is not used.
-    prompts = [Prompt(tuple(ids), (ids[-1],), name=f"the unrelated text {i}") for i, ids in enumerate(texts, 1)]
     # (n_texts, n_conditions)
-    costs = engine.divergences(prompts, [condition.edit for condition in conditions]).numpy()
+    costs = engine.divergences(unrelated_prompts(texts), [condition.edit for condition in conditions]).numpy()
     blocks = [{"text": np.arange(len(costs)), "kl": costs[:, i]} for i in range(len(conditions))]
     return stacked([condition.where(q_id) for condition in conditions], blocks)

@@ -130,17 +130,21 @@ def contrasts_table(
     return widened(found, minus_refits(found[on], refits), on, CONTRASTED, stats)
 
 
-def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> pd.DataFrame:
+def contrast_rows(
+    rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]], metrics: Iterable[str] = CONTRASTED
+) -> pd.DataFrame:
     """Differences trial by trial, one row per (fv, relation, condition, minus, trial, draw of the control).
 
     Args:
         rows: trial rows.
         contrasts: the comparisons: (condition, the condition subtracted from it). A comparison is left out if one of
             its conditions has no rows.
+        metrics: the metrics in which they are compared.
     """
+    compared = [*metrics]
     # `compared_with` is the vector whose controls a row is compared with: its own, unless the rows name another.
     values = rows.assign(compared_with=rows["compared_with"].where(rows["compared_with"].notna(), rows["fv"]))
-    values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", *FLAGS, *CONTRASTED]]
+    values = values[[*KEY, "compared_with", "draw", "all_draws", "trial_id", *FLAGS, *compared]]
     tables = []
     for condition, other in sorted(contrasts):
         own = values[values["condition"] == condition].drop(columns=["draw", "all_draws"])
@@ -149,11 +153,11 @@ def contrast_rows(rows: pd.DataFrame, contrasts: Iterable[tuple[str, str]]) -> p
         shared = bool((control["fv"] == NO_VECTOR).all())
         on = ["eval_qid", "trial_id"] if shared else ["compared_with", "eval_qid", "trial_id"]
         control = control.drop(columns="compared_with").rename(columns={"fv": "compared_with"})
-        paired = own.merge(control[[*on, "draw", "all_draws", *CONTRASTED]], on=on, suffixes=("", "_other"))
-        for metric in CONTRASTED:
+        paired = own.merge(control[[*on, "draw", "all_draws", *compared]], on=on, suffixes=("", "_other"))
+        for metric in compared:
             paired[metric] -= paired[f"{metric}_other"]
         tables.append(paired.assign(minus=other))
-    columns = [*KEY, "minus", "trial_id", "draw", "all_draws", *FLAGS, *CONTRASTED]
+    columns = [*KEY, "minus", "trial_id", "draw", "all_draws", *FLAGS, *compared]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from fv.characters import visible
@@ -71,9 +72,9 @@ class Edit(ABC):
             hidden: (n_prompts, n_rows, d_model); for heads, (n_prompts, n_rows, n_heads, head_dim). It may be changed
                 itself.
         """
-        for row, edit in enumerate(edits):
-            hidden[:, row] = edit.change(place, hidden[:, row])
-        return hidden
+        # Not in place, as a gradient may need the rows.
+        each = [edit.change(place, hidden[:, row]).expand_as(hidden[:, row]) for row, edit in enumerate(edits)]
+        return torch.stack(each, 1).to(hidden.dtype)
 
     @property
     def parts(self) -> tuple["Edit", ...]:

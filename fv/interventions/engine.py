@@ -271,8 +271,22 @@ class Engine(Protocol):
         """Each prompt's whole answer under each edit; `advance` is called with (prompt, edit) rows done."""
         ...
 
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        """KL(unedited ‖ edited) of the token after each prompt, in nats: (n_prompts, n_edits) float64."""
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        """KL(reference ‖ edited) of the token after each prompt, in nats.
+
+        Args:
+            prompts: the prompts.
+            edits: the edits.
+            reference: for each prompt, the prompt that is run unedited as its reference; None for the prompt itself.
+
+        Returns:
+            (n_prompts, n_edits) float64.
+        """
         ...
 
     def keeping(self, most_bytes: int) -> AbstractContextManager[None]:

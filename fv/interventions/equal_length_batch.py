@@ -22,6 +22,7 @@ class EqualLengthBatch:
 
     Attributes:
         n_tokens: tokens of each prompt.
+        n_positions: tokens of a row.
         targets: (batch,) target token ids.
         residual: the last token's residual stream before each block, and then after the last block; each
             (batch, 1, d_model), on the device of the block that it leaves.
@@ -30,6 +31,7 @@ class EqualLengthBatch:
 
     def __init__(self, lm: LanguageModel, prompts: Sequence[Prompt]) -> None:
         self.lm = lm
+        self.n_positions = 1
         self.targets = torch.tensor([prompt.target for prompt in prompts], device=lm.device)
         self.head_outputs: dict[int, Tensor] = {}
         self._ids = torch.tensor([list(prompt.token_ids) for prompt in prompts], device=lm.device)  # (batch, tokens)

@@ -14,11 +14,14 @@ from fv.interventions import readout
 from fv.interventions.edit import LastTokenEdit
 from fv.interventions.edits.set_heads import SetHeads
 from fv.interventions.engine import AnswerReads, Head, PatchScores, TargetScores
+from fv.interventions.equal_length_batch import EqualLengthBatch
 from fv.interventions.kept_prompts import KeptPrompts
 from fv.interventions.naive import NaiveEngine
+from fv.interventions.objectives import Part, RowObjective
 from fv.interventions.passes import in_fused_pass
 from fv.interventions.prompt_cache import PromptCache
 from fv.interventions.scored_rows import answers_of, targets_of
+from fv.interventions.training import Objective
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
@@ -82,14 +85,33 @@ class ExpandedBatchEngine(NaiveEngine):
         return [found[i] for i in range(len(prompts))]
 
     @in_fused_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
         found = torch.empty(len(prompts), len(edits), dtype=torch.float64)
+        others: dict[int, Tensor] = {}  # {number of a reference: its last row, (1, d_model)}
+        for which, cache, _ in self._batches(reference or (), [None]):
+            others |= zip(which, cache.rows([None])[:, 0], strict=True)
         for which, cache, chunks in self._batches(prompts, edits):
-            own = cache.rows([None])[:, 0]  # (n_prompts, 1, d_model)
+            own = [others[i] for i in which] if reference else cache.rows([None])[:, 0]  # (n_prompts, 1, d_model)
             rows = torch.cat([cache.rows(chunk)[:, :, 0] for chunk in chunks], 1)  # (n_prompts, n_edits, d_model)
             for i, before, after in zip(which, own, rows, strict=True):
                 found[i] = readout.divergences(self.lm, before, after)
         return found
+
+    def _objective(self, prompts: Sequence[Prompt]) -> Objective:
+        alike: dict[int, list[int]] = defaultdict(list)
+        for i, prompt in enumerate(prompts):
+            alike[len(prompt.token_ids)].append(i)
+        parts = []
+        for every in alike.values():
+            size = self._rows_that_fit([prompts[every[0]]])
+            for which in (every[start : start + size] for start in range(0, len(every), size)):
+                parts.append(Part(which, EqualLengthBatch(self.lm, [prompts[i] for i in which])))
+        return RowObjective(self.lm, parts)
 
     def _forward_of(self, prompt: Prompt) -> Callable[[], TargetScores]:
         # One row per pass, so that a cell's numbers do not depend on the other requested cells.

@@ -76,6 +76,10 @@ class FiniteCheck:
         """Check estimated effects, (n_prompts, n_layers, n_heads)."""
         self._check(found, lambda layer, head: f"in the gradient at head {layer}.{head}")
 
+    def part_outputs(self, found: Tensor, part: str) -> None:
+        """Check outputs of a part of each block, (n_prompts, n_layers, d_model)."""
+        self._check(found, lambda layer, _: f"unedited, in the {part} output of layer {layer}")
+
     def _check(self, values: Tensor, said: Said | str) -> None:
         """Check numbers whose first axis is the prompts."""
         self._refuse(~values.isfinite(), said)

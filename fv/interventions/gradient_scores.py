@@ -14,21 +14,19 @@ import torch
 from torch import Tensor
 
 from fv.config import ComputeConfig, ScoreConfig
-from fv.errors import ConfigError, ModelError, one_of
+from fv.errors import ConfigError, one_of
 from fv.interventions.equal_length_batch import EqualLengthBatch
+from fv.interventions.gradients import check_has_gradients, logprob_slopes
 from fv.interventions.hooks import Change, edit_head_outputs
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.prefix_attention import shared_prefix_mode
 from fv.interventions.prompt_batch import PromptBatch
 from fv.models.language_model import LanguageModel
-from fv.models.placement import at_hand
 from fv.models.prompt import Prompt
 from fv.models.spec import FastEngine
 from fv.progress import Advance, ignore_progress
 
 METHODS = ("gradient", "integrated")
-TILE_LOGITS = 2**21
-"""Logits that are differentiated at once: 8 MB in float32."""
 
 Batch = PromptBatch | EqualLengthBatch
 
@@ -77,9 +75,7 @@ def head_scores(  # noqa: PLR0913 - each is a choice of its own
     given, due = tuple(head_values.shape), (lm.n_layers, lm.n_heads, lm.head_dim)
     if given != due:
         raise ConfigError(f"head_values has the shape {given}, where (n_layers, n_heads, head_dim), {due}, is due.")
-    weight = lm.out_projs[0].weight
-    if not weight.dtype.is_floating_point and weight.device.type == "cpu":
-        raise ModelError(f"{lm.name} has quantised weights on a CPU, which have no gradients: sweep its heads exactly.")
+    check_has_gradients(lm, "sweep its heads exactly")
     # A copy, because a tensor from a caller's inference mode cannot be differentiated.
     values = head_values.detach().clone().to(lm.device, lm.dtype).flatten(1)  # (n_layers, n_heads * head_dim)
     scores = torch.empty(len(prompts), lm.n_layers, lm.n_heads, dtype=torch.float64)
@@ -141,7 +137,7 @@ def batch_scores(batch: Batch, values: Tensor, method: str, points: int, max_row
 def _own_slopes(batch: Batch) -> list[Tensor]:
     """The gradient at each layer's own head outputs, (batch, 1, n_heads * head_dim)."""
     slopes = []
-    gradient = _logprob_gradient(batch.lm, batch.residual[-1], batch.targets)  # (batch, 1, d_model)
+    gradient = logprob_slopes(batch.lm, batch.residual[-1], batch.targets).gradient  # (batch, 1, d_model)
     for layer in reversed(range(batch.lm.n_layers)):
         slope, gradient = _back_through(batch, layer, batch.residual[layer], None, gradient)
         slopes.append(slope)
@@ -175,7 +171,7 @@ def _mean_slopes_of(batch: Batch, changes: Sequence[Tensor], points: int, layers
         with edit_head_outputs(batch.lm, layer, _adding(moved)):
             rows = batch.run_block(layer, rows)
     slopes = []
-    gradient = _logprob_gradient(batch.lm, rows, batch.targets)  # (batch, n_rows, d_model)
+    gradient = logprob_slopes(batch.lm, rows, batch.targets).gradient  # (batch, n_rows, d_model)
     for layer in reversed(range(layers.start, batch.lm.n_layers)):
         rows = entering.pop(layer)
         moved = _moved(changes[layer], rows.shape[1], points if layer in layers else 0)
@@ -224,19 +220,3 @@ def _back_through(
 def _adding(moved: Tensor) -> Change:
     """An edit that adds `moved`, (batch, n_rows, n_heads * head_dim), also if rows are batch items."""
     return lambda head_outputs: head_outputs + moved.reshape(head_outputs.shape)
-
-
-def _logprob_gradient(lm: LanguageModel, rows: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of log p(target) at rows before the final norm, both (batch, n_rows, d_model); targets are (batch,)."""
-    found = []
-    tile = max(1, TILE_LOGITS // lm.vocabulary)
-    due = targets.repeat_interleave(rows.shape[1])
-    with at_hand(lm.unembedding):
-        for some, target in zip(rows.flatten(0, 1).split(tile), due.split(tile), strict=True):
-            some = some.detach().requires_grad_()  # (n, d_model)
-            with torch.enable_grad():
-                logits = lm.logits(lm.final_norm(some), slice(0, lm.vocabulary))  # (n, vocabulary)
-                exact = torch.promote_types(logits.dtype, torch.float32)
-                logprob = logits.log_softmax(-1, dtype=exact).gather(-1, target.to(logits.device)[:, None]).sum()
-            found.append(torch.autograd.grad(logprob, some)[0])
-    return torch.cat(found).view_as(rows)

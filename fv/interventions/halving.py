@@ -16,11 +16,12 @@ from torch import Tensor
 
 from fv.errors import MemoryLackError
 from fv.interventions.edit import LastTokenEdit
-from fv.interventions.engine import AnswerReads, Cell, Engine, Head, LastToken, PatchScores, TargetScores
+from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.gradient_scores import head_scores
 from fv.interventions.memory import FEWEST_ROWS
 from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.interventions.training import Descent, EditOf, Parameters, Trained, TrainingEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class HalvingEngine:
-    """Implements `fv.interventions.engine.Engine` by another engine.
+    """Implements `fv.interventions.training.TrainingEngine` by another engine.
 
     Args:
         lm: the model.
@@ -45,7 +46,7 @@ class HalvingEngine:
         when_halved: called with `max_rows` whenever it has changed.
     """
 
-    def __init__(self, lm: LanguageModel, make: Callable[[int], Engine], max_rows: int) -> None:
+    def __init__(self, lm: LanguageModel, make: Callable[[int], TrainingEngine], max_rows: int) -> None:
         self.lm = lm
         self.max_rows = max_rows
         self.engine = make(max_rows)
@@ -89,8 +90,13 @@ class HalvingEngine:
         FiniteCheck(self.lm, prompts).answers(found, edits)
         return found
 
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        found = self._tried(lambda engine, _: engine.divergences(prompts, edits))
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        found = self._tried(lambda engine, _: engine.divergences(prompts, edits, reference))
         FiniteCheck(self.lm, prompts).edited(found, edits)
         return found
 
@@ -104,7 +110,7 @@ class HalvingEngine:
     ) -> Tensor:
         """Scores of all heads (`fv.interventions.head_scores`) for one of `batches`; kept prompts are not run again."""
 
-        def score(engine: Engine, tell: Advance) -> Tensor:
+        def score(engine: TrainingEngine, tell: Advance) -> Tensor:
             run = engine.run_prompts if isinstance(engine, SharedPrefixEngine) else None
             # All prompts unless memory ran out: `run` takes the prompts of one pass.
             size = max(1, len(prompts) * self.max_rows // self._asked_rows)
@@ -114,6 +120,21 @@ class HalvingEngine:
 
         found = self._tried(score, advance)
         FiniteCheck(self.lm, prompts).estimates(found)
+        return found
+
+    def trained(
+        self,
+        prompts: Sequence[Prompt],
+        aside: Sequence[Prompt],
+        parameters: Parameters,
+        edit_of: EditOf,
+        descent: Descent,
+    ) -> Trained:
+        return self._tried(lambda engine, _: engine.trained(prompts, aside, parameters, edit_of, descent))
+
+    def part_outputs(self, prompts: Sequence[Prompt], part: str) -> Tensor:
+        found = self._tried(lambda engine, _: engine.part_outputs(prompts, part))
+        FiniteCheck(self.lm, prompts).part_outputs(found, part)
         return found
 
     @contextmanager
@@ -129,7 +150,7 @@ class HalvingEngine:
         finally:
             self._kept = None
 
-    def _tried(self, work: Callable[[Engine, Advance], R], advance: Advance = ignore_progress) -> R:
+    def _tried(self, work: Callable[[TrainingEngine, Advance], R], advance: Advance = ignore_progress) -> R:
         """Do some work; repeat it in smaller passes as long as memory runs out, and once more at the smallest size.
 
         Raises:

@@ -22,10 +22,14 @@ from fv.interventions.engine import (
     TargetScores,
     check_vectors,
 )
+from fv.interventions.gradients import NOT_TRAINED, check_has_gradients
 from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, record_head_outputs, record_residuals
 from fv.interventions.metrics import is_tied, kl_divergence, logit_difference, n_agreeing, target_logprob
+from fv.interventions.objectives import FullForwards
+from fv.interventions.part_outputs import outputs_of_prompt
 from fv.interventions.passes import in_engine_pass
 from fv.interventions.row_edits import edited_rows
+from fv.interventions.training import Descent, EditOf, Objective, Parameters, Trained, check_prompts, train
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
@@ -107,12 +111,38 @@ class NaiveEngine:
         return found
 
     @in_engine_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
         found = []
-        for prompt in prompts:
-            own = self._logits(prompt, None)
+        for prompt, other in zip(prompts, reference or prompts, strict=True):
+            own = self._logits(other, None)
             found.append(torch.cat([kl_divergence(own, self._logits(prompt, edit)) for edit in edits]))
         return torch.stack(found)
+
+    @torch.inference_mode(False)
+    @in_engine_pass
+    def trained(
+        self,
+        prompts: Sequence[Prompt],
+        aside: Sequence[Prompt],
+        parameters: Parameters,
+        edit_of: EditOf,
+        descent: Descent,
+    ) -> Trained:
+        check_prompts(prompts, aside)
+        check_has_gradients(self.lm, NOT_TRAINED)
+        return train(self._objective([*prompts, *aside]), len(prompts), parameters, edit_of, descent)
+
+    def _objective(self, prompts: Sequence[Prompt]) -> Objective:
+        return FullForwards(self._logits, prompts)
+
+    @in_engine_pass
+    def part_outputs(self, prompts: Sequence[Prompt], part: str) -> Tensor:
+        return torch.stack([outputs_of_prompt(self.lm, prompt, part) for prompt in prompts])
 
     def keeping(self, most_bytes: int) -> AbstractContextManager[None]:
         del most_bytes  # nothing is shared between forwards

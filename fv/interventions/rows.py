@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fv.interventions.edit import LastTokenEdit
+from fv.interventions.equal_length_batch import EqualLengthBatch
 from fv.interventions.place import Part, Place
 from fv.interventions.prompt_batch import Continuation, PromptBatch
 from fv.interventions.row_edits import RowEdits
@@ -19,10 +20,11 @@ INSIDE = [part for part in Part if part is not Part.residual]
 """Parts that are edited while a block runs."""
 
 
-def run_rows(prompts: PromptBatch | Continuation, edits: Sequence[LastTokenEdit]) -> Tensor:
+def run_rows(prompts: PromptBatch | Continuation | EqualLengthBatch, edits: Sequence[LastTokenEdit]) -> Tensor:
     """Run rows, one per edit; returns their final residual stream, before the final norm.
 
-    An unedited row enters at the lowest block of all rows, so that it is rounded in the same way.
+    An unedited row enters at the lowest block of all rows, so that it is rounded in the same way. With gradients
+    enabled, the rows have a graph that ends where they enter. An `EqualLengthBatch` runs one row only.
 
     Returns:
         (batch, n_edits, n_positions, d_model).
@@ -45,7 +47,8 @@ def run_rows(prompts: PromptBatch | Continuation, edits: Sequence[LastTokenEdit]
             rows = rows if n_new else rows.clone()  # the output of a block may be kept by hooks of the model's owner
             row_edits.change(after, by_row(rows))
         if layer < n_layers:
-            # Only the projection reads head outputs.
-            with row_edits.acting([Place(layer, part) for part in INSIDE], by_row, in_place=[Part.heads]):
+            # Only the projection reads head outputs; but a graph may hold them.
+            in_place = [] if torch.is_grad_enabled() else [Part.heads]
+            with row_edits.acting([Place(layer, part) for part in INSIDE], by_row, in_place):
                 rows = prompts.run_block(layer, rows)
     return by_row(rows)[:, torch.tensor(order).argsort().to(rows.device)]

@@ -29,13 +29,17 @@ from fv.interventions import readout
 from fv.interventions.edit import LastTokenEdit
 from fv.interventions.edits.set_heads import SetHeads
 from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores, check_vectors
+from fv.interventions.gradients import NOT_TRAINED, check_has_gradients
 from fv.interventions.grid_passes import inject_batch
 from fv.interventions.kept_prompts import KeptPrompts
-from fv.interventions.passes import in_fused_pass
+from fv.interventions.objectives import Part, RowObjective
+from fv.interventions.part_outputs import outputs_of_batch
+from fv.interventions.passes import engine_pass, in_fused_pass
 from fv.interventions.prefix_attention import shared_prefix_mode
 from fv.interventions.prompt_batch import Continuation, PromptBatch
 from fv.interventions.rows import run_rows
 from fv.interventions.scored_rows import answers_of, targets_of
+from fv.interventions.training import Descent, EditOf, Parameters, Trained, check_prompts, train
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
@@ -126,8 +130,8 @@ class SharedPrefixEngine:
 
     @_in_pass
     def target_logprobs(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        def read(_batch: PromptBatch, here: Sequence[Prompt], rows: Tensor) -> Tensor:
-            return targets_of(self.lm, rows, here)
+        def read(_batch: PromptBatch, part: slice, rows: Tensor) -> Tensor:
+            return targets_of(self.lm, rows, prompts[part])
 
         return self._read(prompts, edits, read)
 
@@ -166,9 +170,16 @@ class SharedPrefixEngine:
         return [AnswerReads.cat(own)[places] for own in zip(*parts, strict=True)]
 
     @_in_pass
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        def read(batch: PromptBatch, _here: Sequence[Prompt], rows: Tensor) -> Tensor:
-            own = batch.residual[-1]  # (batch, 1, d_model)
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        others = None if reference is None else torch.cat([b.residual[-1] for _, b in self._batches(reference)])
+
+        def read(batch: PromptBatch, part: slice, rows: Tensor) -> Tensor:
+            own = batch.residual[-1] if others is None else others[part]  # (batch, 1, d_model)
             pairs = zip(own, rows[:, :, 0], strict=True)
             return torch.stack([readout.divergences(self.lm, before, after) for before, after in pairs])
 
@@ -178,15 +189,39 @@ class SharedPrefixEngine:
         self,
         prompts: Sequence[Prompt],
         edits: Sequence[LastTokenEdit],
-        read: Callable[[PromptBatch, Sequence[Prompt], Tensor], Tensor],
+        read: Callable[[PromptBatch, slice, Tensor], Tensor],
     ) -> Tensor:
-        """Read a number per row, (n_prompts, n_edits), by `read`, which takes a batch, its prompts and its rows."""
+        """Read a number per row, (n_prompts, n_edits), by `read`.
+
+        It takes a batch, its part of the prompts, and its rows.
+        """
         found = []
         for part, batch in self._batches(prompts):
             chunks = list(self._chunks(edits, part.stop - part.start))
-            numbers = torch.cat([read(batch, prompts[part], run_rows(batch, chunk)) for _, chunk in chunks], 1)
+            numbers = torch.cat([read(batch, part, run_rows(batch, chunk)) for _, chunk in chunks], 1)
             found.append(numbers[:, _places([which for which, _ in chunks])])
         return torch.cat(found)
+
+    @torch.inference_mode(False)
+    def trained(
+        self,
+        prompts: Sequence[Prompt],
+        aside: Sequence[Prompt],
+        parameters: Parameters,
+        edit_of: EditOf,
+        descent: Descent,
+    ) -> Trained:
+        check_prompts(prompts, aside)
+        check_has_gradients(self.lm, NOT_TRAINED)
+        every = [*prompts, *aside]
+        parts = [Part([*range(len(every))[own]], self.run_prompts(every[own])) for own in self.batches(every, 1)]
+        # Not fused: fused modules overwrite what a graph holds.
+        with engine_pass(self.lm), shared_prefix_mode(self.lm):
+            return train(RowObjective(self.lm, parts), len(prompts), parameters, edit_of, descent)
+
+    @_in_pass
+    def part_outputs(self, prompts: Sequence[Prompt], part: str) -> Tensor:
+        return torch.cat([outputs_of_batch(batch, part) for _, batch in self._batches(prompts)])
 
     @_in_pass
     def run_prompts(self, prompts: Sequence[Prompt]) -> PromptBatch:

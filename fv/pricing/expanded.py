@@ -35,8 +35,11 @@ class PricedNaive(PricedEngine):
     def price_answers(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
         self._forwards(prompts, len(entries), with_answers=True)
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
-        self._forwards(prompts, 1 + len(entries))
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        self._forwards(prompts, len(entries))
+        self._forwards(reference or prompts, 1)
 
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
         """Price scores as `fv.interventions.equal_length_batch` computes them, prompt by prompt."""
@@ -50,6 +53,22 @@ class PricedNaive(PricedEngine):
             if not points:
                 self._rows(1, n_tokens, 2)
             self.work.readouts[points * n_layers or 1] += 2
+
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        n_layers = self.shape.n_layers
+        self._forwards(prompts, 2 + steps)
+        for prompt in prompts:
+            # Back through all tokens of the prompt, since nothing is shared between forwards.
+            self.work.run_prompts(PromptPass(1, len(prompt.token_ids)), steps * (n_layers - entry))
+            self.work.readouts[1] += steps
+
+    def price_part_outputs(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            n_tokens = len(prompt.token_ids)
+            self.work.n_prompts += 1
+            self.work.n_tokens += n_tokens
+            self.work.run_prompts(PromptPass(1, n_tokens), self.shape.n_layers)
+            self._needs(token_bytes(self.shape, n_tokens))
 
     def _forwards(self, prompts: Sequence[Prompt], times: int, with_answers: bool = False) -> None:
         """Price running each prompt alone, `times` times."""
@@ -117,12 +136,29 @@ class PricedExpanded(PricedNaive):
                 self._rows(len(which) * n_edits, len(which[0].token_ids), 1, 1 + n)
                 self.work.readouts[len(which) * n_edits * n] += 1
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        for which, _ in self._passes(reference or (), 1):
+            self._rows(len(which), len(which[0].token_ids))
         for which, sizes in self._passes(prompts, len(entries)):
-            for n_edits in (1, *sizes):
+            for n_edits in sizes if reference else (1, *sizes):
                 self._rows(len(which) * n_edits, len(which[0].token_ids))
             self.work.readouts[len(entries)] += len(which)
             self.work.readouts[1] += 2 * len(which)
+
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        alike: dict[int, list[Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            alike[len(prompt.token_ids)].append(prompt)
+        share = 1 - entry / self.shape.n_layers
+        for n_tokens, every in alike.items():
+            size = self._fit(every[0], 0)
+            for here in (every[start : start + size] for start in range(0, len(every), size)):
+                self._prefix(here)
+                self._rows(len(here), n_tokens)  # unedited
+                self._rows(len(here), n_tokens, (2 * steps + 1) * share)
+                self.work.readouts[len(here)] += 2 + 2 * steps
 
     def _passes(
         self, prompts: Sequence[Prompt], n_edits: int, with_answers: bool = False

@@ -14,6 +14,7 @@ from torch import Tensor
 from fv.interventions.edit import LastTokenEdit
 from fv.interventions.engine import AnswerReads, Cell, Head, LastToken, PatchScores, TargetScores
 from fv.interventions.kept_prompts import KeptPrompts
+from fv.interventions.training import Descent, EditOf, Parameters, Trained
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.pricing.operations import Operations
@@ -100,12 +101,22 @@ class PricedEngine(ABC):
         """Price reading whole answers of rows that enter at these blocks."""
 
     @abstractmethod
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
-        """Price comparing rows that enter at these blocks with the unedited one."""
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        """Price comparing rows that enter at these blocks with unedited ones, of these prompts or of a reference."""
 
     @abstractmethod
     def price_scores(self, prompts: Sequence[Prompt], points: int) -> None:
         """Price scoring all heads (`fv.interventions.screening.head_scores`); 0 points mean `gradient`."""
+
+    @abstractmethod
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        """Price training an edit whose rows enter at a block, with all steps (`fv.interventions.training`)."""
+
+    @abstractmethod
+    def price_part_outputs(self, prompts: Sequence[Prompt]) -> None:
+        """Price reading the outputs of a part of every block."""
 
     def last_token(self, prompts: Sequence[Prompt]) -> LastToken:
         self.price_last_token(prompts)
@@ -155,8 +166,13 @@ class PricedEngine(ABC):
             for prompt in prompts
         ]
 
-    def divergences(self, prompts: Sequence[Prompt], edits: Sequence[LastTokenEdit]) -> Tensor:
-        self.price_divergences(prompts, entries_of(edits))
+    def divergences(
+        self,
+        prompts: Sequence[Prompt],
+        edits: Sequence[LastTokenEdit],
+        reference: Sequence[Prompt] | None = None,
+    ) -> Tensor:
+        self.price_divergences(prompts, entries_of(edits), reference)
         return -self._logprobs(len(prompts), len(edits))
 
     def head_scores(
@@ -170,6 +186,26 @@ class PricedEngine(ABC):
         """Return random estimates, (n_prompts, n_layers, n_heads) float64, and price them."""
         self.price_scores(prompts, points if method == "integrated" else 0)
         return self._of_head.expand(len(prompts), -1, -1).clone()
+
+    def trained(
+        self,
+        prompts: Sequence[Prompt],
+        aside: Sequence[Prompt],
+        parameters: Parameters,
+        edit_of: EditOf,
+        descent: Descent,
+    ) -> Trained:
+        """Return the initial parameters, and price all steps: training may stop earlier."""
+        every = [*prompts, *aside]
+        self.price_training(every, edit_of(parameters).first_block, descent.steps)
+        own = {name: value.detach().clone() for name, value in parameters.items()}
+        path = self._logprobs(descent.steps + 1, len(every))
+        return Trained(own, descent.steps, self._logprobs(len(every)), path, len(aside))
+
+    def part_outputs(self, prompts: Sequence[Prompt], part: str) -> Tensor:
+        del part
+        self.price_part_outputs(prompts)
+        return torch.zeros(len(prompts), self.lm.n_layers, self.lm.d_model)
 
     def _run(self, prompts: Sequence[Prompt]) -> PricedBatch:
         """Price running prompts together, unless they are kept. The previous batch is freed after the next has run."""

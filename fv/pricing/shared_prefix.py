@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fv.interventions.engine import Cell
-from fv.interventions.gradient_scores import TILE_LOGITS
+from fv.interventions.gradients import TILE_LOGITS
 from fv.interventions.grid_passes import passes_of
 from fv.interventions.readout import TILE_ROWS
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -86,7 +86,12 @@ class PricedSharedPrefix(PricedEngine):
                     self._rows(batch, chunk, 1 + n)
                     self._read(batch.n * len(chunk) * n)
 
-    def price_divergences(self, prompts: Sequence[Prompt], entries: Sequence[Entry]) -> None:
+    def price_divergences(
+        self, prompts: Sequence[Prompt], entries: Sequence[Entry], reference: Sequence[Prompt] | None
+    ) -> None:
+        if reference is not None:
+            for _ in self._batches(reference):
+                pass  # a batch is priced when it is run
         for _, batch in self._batches(prompts):
             for chunk in self._chunks(entries, batch.n):
                 self._rows(batch, chunk)
@@ -107,6 +112,21 @@ class PricedSharedPrefix(PricedEngine):
                 self._block_rows(rows, 1, batch.n_tokens)
                 self._back(batch, rows, 1)
             self._read_back(batch.n * points * len(layers))
+
+    def price_training(self, prompts: Sequence[Prompt], entry: int, steps: int) -> None:
+        n_blocks, parts = self.shape.n_layers - entry, self.batches(prompts, 1)
+        for batch in [self._run(prompts[part]) for part in parts]:
+            self._read(batch.n)  # unedited
+            self._back(batch, batch.n, steps * n_blocks)
+            self._read_back(batch.n, steps)
+            # After the last step, there is nothing to go back for.
+            self._block_rows(batch.n, n_blocks, batch.n_tokens)
+            self._read(batch.n)
+            self._needs(len(parts) * batch.n_bytes + n_blocks * token_bytes(self.shape, batch.n))
+
+    def price_part_outputs(self, prompts: Sequence[Prompt]) -> None:
+        for _, batch in self._batches(prompts):
+            self._block_rows(batch.n, self.shape.n_layers, batch.n_tokens)
 
     def _price_prompts(self, prompts: Sequence[Prompt]) -> PricedBatch:
         shape = self.shape
@@ -155,8 +175,8 @@ class PricedSharedPrefix(PricedEngine):
         """Price running blocks again, forward and backward; both cost the same, since weights have no gradients."""
         self._block_rows(n_rows, 2 * times, batch.n_tokens)
 
-    def _read_back(self, n_rows: int) -> None:
-        """Price reading rows forward and backward (`fv.interventions.screening`), in tiles of logits."""
+    def _read_back(self, n_rows: int, times: int = 1) -> None:
+        """Price reading rows forward and backward (`fv.interventions.gradients`), in tiles of logits."""
         tile = max(1, TILE_LOGITS // self.shape.vocabulary)
-        self.work.readouts[min(tile, n_rows)] += 2 * -(-n_rows // tile)
+        self.work.readouts[min(tile, n_rows)] += 2 * times * -(-n_rows // tile)
         self._needs(4 * TILE_LOGITS * 4)

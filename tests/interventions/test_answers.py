@@ -100,6 +100,9 @@ def test_every_family_says_and_rates_answers_as_full_forwards_do(family: str) ->
         fast.target_logprobs(asked, edits), naive.target_logprobs(asked, edits), rtol=0, atol=5e-5
     )
     torch.testing.assert_close(fast.divergences(asked, edits), naive.divergences(asked, edits), rtol=1e-3, atol=1e-6)
+    others = prompts_of(lm, [6, 3, 9, 2, 5])
+    from_others = [engine.divergences(asked, edits, others) for engine in (fast, naive)]
+    torch.testing.assert_close(*from_others, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["auto", "expanded"])
@@ -218,3 +221,17 @@ def test_divergence_is_zero_without_an_edit_and_as_defined_with_one(tiny_lm: Lan
             p, q = (oracle(tiny_lm, text, [], edit)[0].double().log_softmax(-1) for edit in (None, edits[1]))
         assert row[1] == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-3)
     assert costs[:, 1:].min() > 1e-4
+
+
+@pytest.mark.parametrize("mode", ["naive", "auto", "expanded"])
+def test_a_divergence_from_other_prompts_is_that_of_their_next_tokens(tiny_llama: LanguageModel, mode: str) -> None:
+    asked, others = prompts_of(tiny_llama, [4, 7, 5]), prompts_of(tiny_llama, [9, 3, 6])
+
+    def next_token(prompt: Prompt) -> torch.Tensor:
+        with torch.no_grad():
+            logits = tiny_llama.model(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1]
+        return logits.double().log_softmax(-1)
+
+    due = [(next_token(p).exp() * (next_token(p) - next_token(q))).sum() for p, q in zip(others, asked, strict=True)]
+    found = make_engine(tiny_llama, mode, 40).divergences(asked, [None], others)
+    torch.testing.assert_close(found[:, 0], torch.stack(due), rtol=1e-4, atol=1e-6)

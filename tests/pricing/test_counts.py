@@ -14,6 +14,7 @@ from fv.interventions.edits import AddToMLP, AddVector, Edits, LastTokenEdit, Se
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.shared_prefix import SharedPrefixEngine
+from fv.interventions.training import Descent, TrainingEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 from fv.pricing.operations import total
@@ -90,6 +91,9 @@ ASKS: dict[str, Ask] = {
     "target_logprobs": lambda engine, prompts: engine.target_logprobs(prompts, edits(engine.lm)),
     "answers": lambda engine, prompts: engine.answers(prompts, edits(engine.lm)),
     "divergences": lambda engine, prompts: engine.divergences(prompts, edits(engine.lm)),
+    "divergences_from_others": lambda engine, prompts: engine.divergences(
+        prompts, edits(engine.lm), prompts_of([len(prompt.token_ids) + 5 for prompt in prompts], 2)
+    ),
 }
 
 
@@ -121,6 +125,43 @@ def test_estimates_of_all_heads_are_priced_at_what_they_run(lm: LanguageModel, p
         for part in [prompts] if shared else [[prompt] for prompt in prompts]:
             real.head_scores(part, values, method, points or 1)
     assert engine.taken()[0].flops(engine.shape) == pytest.approx(counter.total, rel=2 * FEW_PER_CENT)
+
+
+STEPS = 3
+
+
+def train(engine: TrainingEngine, prompts: list[Prompt], layer: int) -> object:
+    """Train a vector after a layer, with all steps."""
+    start, descent = {"v": torch.zeros(engine.lm.d_model)}, Descent(STEPS, 0.01, patience=STEPS)
+    found = engine.trained(prompts[:-1], prompts[-1:], start, lambda p: AddVector(layer, p["v"]), descent)
+    assert len(found.logprobs) == STEPS + 1
+    return found
+
+
+TRAININGS: dict[str, Callable[[TrainingEngine, list[Prompt]], object]] = {
+    "at the first layer": lambda engine, prompts: train(engine, prompts, 0),
+    "at a later layer": lambda engine, prompts: train(engine, prompts, 1),
+    "attention": lambda engine, prompts: engine.part_outputs(prompts, "attention"),
+}
+
+
+@pytest.mark.parametrize("asked", TRAININGS)
+@pytest.mark.parametrize("max_rows", [40, 400])
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [("llama", "auto"), ("gpt2", "auto"), ("llama", "naive"), ("gemma2", "auto"), ("gpt2", "expanded")],
+)
+def test_trainings_are_priced_at_what_they_run(family: str, mode: str, max_rows: int, asked: str) -> None:
+    lm = proved(family)
+    engine, prompts = priced_engine(lm, mode, max_rows), prompts_of([14, 9, 14, 12, 14])
+    TRAININGS[asked](engine, prompts)
+    work, peak = engine.taken()
+    assert peak > 0 and not engine.taken_choices().rows
+    with CountedFlops() as counter:
+        TRAININGS[asked](make_engine(lm, mode, max_rows), prompts)
+    # Going back through the attention of whole prompts is two products for each one forward.
+    most = (3 if mode == "naive" else 2) * FEW_PER_CENT
+    assert work.flops(engine.shape) == pytest.approx(counter.total, rel=most)
 
 
 def test_prompts_that_are_kept_run_once() -> None:

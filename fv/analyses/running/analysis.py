@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fv.runs.live_run import LiveRun
     from fv.tables import Tables
+    from fv.work.flow import Flow
 
 EVERYTHING = "all"
 """Unit of an analysis that has only one."""
@@ -54,6 +55,13 @@ class Analysis(Group):
     def compute(self, run: LiveRun, unit: Any) -> Tables:
         """Compute the tables of one unit, by name; tables of the same name are joined over units."""
         raise NotImplementedError
+
+    def flow(self, run: LiveRun) -> Flow[Tables] | None:
+        """Stages of its own, whose result goes to `finish`; None if its units are those of `units` and `compute`.
+
+        Everything that a unit depends on besides the model has to be in its `Unit.depends_on`.
+        """
+        return None
 
     def finish(self, run: LiveRun, tables: Tables) -> Tables:
         """Make the analysis's tables, by name, from the units' tables, which are joined in the order of units."""

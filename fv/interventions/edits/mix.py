@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fv.errors import ConfigError, one_of
 from fv.interventions.edit import Edit
-from fv.interventions.edit_checks import check_vector, is_number
+from fv.interventions.edit_checks import check_floating, check_vector, is_number
 from fv.interventions.place import Part, Place
 from fv.models.language_model import LanguageModel
 
@@ -29,13 +29,13 @@ class Mix(Edit):
     Attributes:
         layer: the block, from 0.
         part: `attention`, `mlp` or `residual` (`fv.interventions.place.Part`).
-        scale: the factor on the part's own output.
+        scale: the factor on the part's own output: a number, or a floating-point tensor, ().
         vector: (d_model,), a floating-point tensor, which is added; None to scale only.
     """
 
     layer: int
     part: str
-    scale: float
+    scale: float | Tensor
     vector: Tensor | None = None
 
     @cached_property
@@ -43,12 +43,14 @@ class Mix(Edit):
         return (Place(self.layer, Part(self.part)),)
 
     def change(self, place: Place, hidden: Tensor) -> Tensor:
-        scaled = self.scale * hidden
+        scale = self.scale.to(hidden) if isinstance(self.scale, Tensor) else self.scale
+        scaled = scale * hidden
         return scaled if self.vector is None else scaled + self.vector.to(hidden)
 
     @classmethod
     def change_rows(cls, edits: Sequence[Self], place: Place, hidden: Tensor) -> Tensor:
-        scales = hidden.new_tensor([edit.scale for edit in edits])[:, None]  # (n_rows, 1)
+        scales = torch.stack([torch.as_tensor(edit.scale, dtype=torch.float64) for edit in edits])
+        scales = scales.to(hidden)[:, None]  # (n_rows, 1)
         none = hidden.new_zeros(hidden.shape[-1])
         vectors = [none if edit.vector is None else edit.vector.to(hidden) for edit in edits]
         return scales * hidden + torch.stack(vectors)
@@ -56,11 +58,15 @@ class Mix(Edit):
     def check(self, lm: LanguageModel) -> None:
         one_of("Mix.part", self.part, [part.value for part in Part if part is not Part.heads])
         self.check_places(lm)
-        if not is_number(self.scale):
+        scale = self.scale
+        if isinstance(scale, Tensor):
+            check_floating("Mix.scale", scale)
+            scale = float(scale) if scale.ndim == 0 else torch.nan
+        if not is_number(scale):
             raise ConfigError(f"Mix.scale={self.scale!r} must be a finite number, such as 0.9.")
         if self.vector is not None:
             check_vector("Mix.vector", self.vector, lm)
-        if self.scale == 1 and (self.vector is None or not self.vector.to(lm.dtype).any()):
+        if scale == 1 and (self.vector is None or not self.vector.to(lm.dtype).any()):
             raise ConfigError("Mix.scale is 1 and nothing is added, so it would change nothing.")
 
     @property

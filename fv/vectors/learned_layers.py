@@ -1,0 +1,92 @@
+"""Base of makers that train one vector for each of a few layers, of which dev trials choose one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fv.errors import ConfigError
+from fv.vectors.learned import TRAINING, LearnedMaker, reported
+from fv.vectors.maker import FitTrials, Report, States
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fv.interventions.training import Parameters
+    from fv.progress import Advance
+    from fv.vectors.options import Option, Options
+
+
+@dataclass
+class LearnedAtLayers(LearnedMaker):
+    """Base of makers that train a vector at each of a few layers, one after the other."""
+
+    depths: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
+    """Places of the trained layers among the layers of the run's cells, from 0 for the first to 1 for the last."""
+
+    def validate(self) -> None:
+        super().validate()
+        if not self.depths or not all(0 <= depth <= 1 for depth in self.depths):
+            raise ConfigError(f"{self.called('depths')}={self.depths!r} must be numbers from 0 to 1, such as [0.5].")
+
+    def start(self, of: FitTrials, layer: int) -> Tensor:
+        """Initial weights at a layer, (n_weights,)."""
+        raise NotImplementedError
+
+    def directions(self, of: FitTrials, layer: int) -> Tensor:
+        """Matrix that weights are multiplied with, (n_weights, d_model); or a factor, (), on one weight per entry."""
+        raise NotImplementedError
+
+    def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
+        import torch
+
+        from fv.interventions.edits import AddVector
+
+        layers = self.layers(of)
+        vectors, trainings = [], []
+        for layer in layers:
+            directions = self.directions(of, layer)
+
+            def vector(parameters: Parameters, directions: Tensor = directions) -> Tensor:
+                weights = parameters["weights"]
+                return weights @ directions if directions.ndim else weights * directions
+
+            start = {"weights": self.start(of, layer)}
+            found = self.trained(of, start, lambda p, layer=layer, vector=vector: AddVector(layer, vector(p)))
+            vectors.append(vector(found.parameters))
+            trainings.append(found)
+        return {
+            "layers": torch.tensor(layers),
+            "vectors": torch.stack(vectors),  # (n_trained, d_model)
+            "n_weights": torch.tensor([each.parameters["weights"].numel() for each in trainings]),
+            TRAINING: reported(trainings),
+        }
+
+    def layers(self, of: FitTrials) -> list[int]:
+        """The trained layers, ascending.
+
+        Raises:
+            ConfigError: the run has no cells.
+        """
+        if not of.layers:
+            raise ConfigError("There is no cell to inject at: give at least one layer and one alpha.")
+        return sorted({of.layers[round(depth * (len(of.layers) - 1))] for depth in self.depths})
+
+    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
+        from fv.interventions.edits import AddVector
+        from fv.interventions.engine import Cell
+        from fv.vectors.layer_edits import LayerEdits
+
+        layers: Sequence[int] = tensors["layers"].tolist()
+        edits = {layer: AddVector(layer, vector) for layer, vector in zip(layers, tensors["vectors"], strict=True)}
+        best = layers[int(tensors[TRAINING][:, Report._fields.index("aside_delta_logprob")].argmax())]
+        each = tuple(edits.get(layer) for layer in range(of.lm.n_layers))
+        return LayerEdits(each, Cell(best, 1.0), [Cell(layer, 1.0) for layer in layers])
+
+    def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
+        return int(tensors["n_weights"].max())
+
+    def reports(self, tensors: Mapping[str, Tensor], option: Option) -> Report:
+        place = tensors["layers"].tolist().index(option.layer)
+        return Report(*tensors[TRAINING][place].tolist())
