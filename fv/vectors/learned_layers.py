@@ -76,13 +76,13 @@ class LearnedAtLayers(LearnedMaker):
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.interventions.edits import AddVector
         from fv.interventions.engine import Cell
-        from fv.vectors.layer_edits import LayerEdits
+        from fv.vectors.edit_at_layer import EditAtLayer
 
         layers: Sequence[int] = tensors["layers"].tolist()
         edits = {layer: AddVector(layer, vector) for layer, vector in zip(layers, tensors["vectors"], strict=True)}
         best = layers[int(tensors[TRAINING][:, Report._fields.index("aside_delta_logprob")].argmax())]
         each = tuple(edits.get(layer) for layer in range(of.lm.n_layers))
-        return LayerEdits(each, Cell(best, 1.0), [Cell(layer, 1.0) for layer in layers])
+        return EditAtLayer(each, Cell(best, 1.0), [Cell(layer, 1.0) for layer in layers])
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return int(tensors["n_weights"].max())

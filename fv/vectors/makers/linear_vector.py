@@ -51,11 +51,11 @@ class LinearVector(Maker):
 
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.interventions.edits import AddLinear
-        from fv.vectors.layer_edits import LayerEdits
+        from fv.vectors.edit_at_layer import EditAtLayer
 
         up, down, added = tensors["up"], tensors["down"], tensors["added"]
         each = tuple(AddLinear(i, (up[i], down[i]), added[i]) for i in range(of.lm.n_layers))
-        return LayerEdits(each, first_cell(of), of.cells)
+        return EditAtLayer(each, first_cell(of), of.cells)
 
     def n_fitted(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> int:
         return sum(part[0].numel() for part in tensors.values())

@@ -69,14 +69,14 @@ class StateVector(Maker):
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
         from fv.interventions.edits import SetHeads
         from fv.interventions.engine import Cell
-        from fv.vectors.layer_edits import LayerEdits
+        from fv.vectors.edit_at_layer import EditAtLayer
 
         def heads_up_to(layer: int) -> tuple[tuple[int, int], ...]:
             return tuple((below, head) for below in range(layer + 1) for head in range(of.lm.n_heads))
 
         each = tuple(SetHeads(heads_up_to(layer), tensors["outputs"]) for layer in range(of.lm.n_layers))
         cells = [Cell(layer, share) for layer in of.layers for share in of.shares]
-        return LayerEdits(each, Cell(first_cell(of).layer, 1.0), cells)
+        return EditAtLayer(each, Cell(first_cell(of).layer, 1.0), cells)
 
 
 def _n_demos(of: FitTrials) -> int:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerEdits(Options):
+class EditAtLayer(Options):
     """One edit per layer, of which a cell takes its layer's, `alpha` times as strong (`Edit.scaled`).
 
     Example:
         >>> each = tuple(fv.SetHeads(((layer, 0),), 0.0) for layer in range(lm.n_layers))
-        >>> LayerEdits(each, fv.Cell(11, 0.5)).default
+        >>> EditAtLayer(each, fv.Cell(11, 0.5)).default
         Option(layer=11, alpha=0.5)
 
     Attributes:
