@@ -193,8 +193,8 @@ class _Relation:
             report = result.report(one.option)._asdict()
             choices.append({**keys, **one.option._asdict(), **about, **report, "dev_delta_logprob": one.dev_effect})
         texts = [{"text": np.arange(len(costs)), "kl": costs[:, i]} for i in range(len(chosen))]
-        keys = [{key: row[key] for key in ("eval_qid", "condition", "choice")} for row in choices]
-        return {"scores": stacked(rows, blocks), "costs": stacked(keys, texts), "choices": pd.DataFrame(choices)}
+        shared = [{key: row[key] for key in ("eval_qid", "condition", "choice")} for row in choices]
+        return {"scores": stacked(rows, blocks), "costs": stacked(shared, texts), "choices": pd.DataFrame(choices)}
 
     def _chosen(self, options: Options) -> dict[str, _Chosen]:
         """Choose an option by its effect on dev trials, and one of those within the budget; no edit if none helps."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fv.errors import ConfigError
@@ -13,6 +14,7 @@ from fv.vectors.maker import FitTrials, Report, States
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fv.interventions.edit import Edit
     from fv.interventions.training import Parameters
     from fv.progress import Advance
     from fv.vectors.options import Option, Options
@@ -41,8 +43,6 @@ class LearnedAtLayers(LearnedMaker):
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         import torch
 
-        from fv.interventions.edits import AddVector
-
         layers = self.layers(of)
         vectors, trainings = [], []
         for layer in layers:
@@ -53,7 +53,7 @@ class LearnedAtLayers(LearnedMaker):
                 return weights @ directions if directions.ndim else weights * directions
 
             start = {"weights": self.start(of, layer)}
-            found = self.trained(of, start, lambda p, layer=layer, vector=vector: AddVector(layer, vector(p)))
+            found = self.trained(of, start, partial(_added, layer, vector))
             vectors.append(vector(found.parameters))
             trainings.append(found)
         return {
@@ -90,3 +90,9 @@ class LearnedAtLayers(LearnedMaker):
     def reports(self, tensors: Mapping[str, Tensor], option: Option) -> Report:
         place = tensors["layers"].tolist().index(option.layer)
         return Report(*tensors[TRAINING][place].tolist())
+
+
+def _added(layer: int, vector: Callable[[Parameters], Tensor], parameters: Parameters) -> Edit:
+    from fv.interventions.edits import AddVector
+
+    return AddVector(layer, vector(parameters))

@@ -14,6 +14,7 @@ from fv.errors import ConfigError
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.training import Descent
 from fv.models.language_model import LanguageModel
+from fv.models.prompt import Prompt
 from fv.vectors.learned import LearnedMaker
 from fv.vectors.maker import FitTrials, Report
 from fv.vectors.makers import maker_classes, makers_of
@@ -93,7 +94,7 @@ def sharpened(lm: LanguageModel) -> Iterator[None]:
         weight.div_(8)
 
 
-def unseen(of: FitTrials) -> list[fv.models.prompt.Prompt]:
+def unseen(of: FitTrials) -> list[Prompt]:
     """Zero-shot prompts of the relation's held-out trials."""
     from fv.data.prompts import prompt_of
 

@@ -49,9 +49,8 @@ def test_the_function_vector_is_that_of_the_library(of: FitTrials, heads: str) -
 
 def test_named_heads_and_the_global_vector_are_sums_of_heads(of: FitTrials) -> None:
     named = made_by(maker("named_heads", heads=[(0, 1), (2, 0)]), of)
-    assert torch.equal(
-        named.tensors["vector"], fv.function_vector(of.lm, of.effects["antonym"], heads=[(0, 1), (2, 0)]).values
-    )
+    due = fv.function_vector(of.lm, of.effects["antonym"], heads=[fv.Head(0, 1), fv.Head(2, 0)])
+    assert torch.equal(named.tensors["vector"], due.values)
     overall = made_by(maker("global_vector", k=2), of)
     assert torch.equal(overall.tensors["vector"], fv.function_vector(of.lm, of.effects.mean(), k=2).values)
 
@@ -74,8 +73,9 @@ def test_differences_of_means_are_those_of_plain_forwards(of: FitTrials) -> None
     (option,) = everywhere.options.choices
     edit = everywhere.options.edit(option, STREAM)
     assert edit is not None
-    assert [part.layer for part in edit.parts] == [0, 1, 2]
-    near(torch.stack([part.vector for part in edit.parts]), 0.25 * (clean - without))
+    added = [part for part in edit.parts if isinstance(part, fv.AddVector)]
+    assert [part.layer for part in added] == [0, 1, 2]
+    near(torch.stack([part.vector for part in added]), 0.25 * (clean - without))
 
 
 def test_a_layer_mean_replaces_the_stream_or_is_added_and_may_ask_a_dummy_query(of: FitTrials) -> None:
@@ -83,7 +83,7 @@ def test_a_layer_mean_replaces_the_stream_or_is_added_and_may_ask_a_dummy_query(
     replaced = made_by(maker("layer_mean"), of)
     near(replaced.tensors["vectors"], clean)
     assert isinstance(replaced.options.edit(Option(1, 0.5), STREAM), fv.ReplaceResidual)
-    assert isinstance(made_by(maker("layer_mean", use="add"), of).options.edit(Option(1, 0.5), STREAM), fv.AddVector)
+    assert isinstance(made_by(maker("layer_mean", use="added"), of).options.edit(Option(1, 0.5), STREAM), fv.AddVector)
     trials = of.snapshot.of(of.q_id, "fit")
     asked = [
         trial.prompt("clean").replace(f"Q: {trial.query.exA}\nA:", f"Q: {other.query.exA}\nA:")
@@ -143,7 +143,7 @@ def test_a_state_vector_extrapolates_over_the_demonstrations(of: FitTrials) -> N
 def test_heads_by_least_squares_minimise_what_they_say(of: FitTrials) -> None:
     found, lm, layer = made_by(maker("weighted_heads", ridge=0.2), of), of.lm, 1
     clean, without = (head_outputs_of(lm, texts(of, kind)).double().mean(0) for kind in ("clean", "zero_shot"))
-    weights = [lm.out_projs[i].weight.detach().double() for i in range(layer + 1)]
+    weights = [lm.out_weight(i).detach().double() for i in range(layer + 1)]
     each = torch.stack(
         [
             weights[i][:, lm.head_slice(head)] @ (clean - without)[i, head]

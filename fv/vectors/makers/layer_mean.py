@@ -31,9 +31,9 @@ class Query(StrEnum):
 class Use(StrEnum):
     """Use of the mean."""
 
-    replace = "replace"
+    replaced = "replaced"
     """The residual stream is replaced by it, as in the paper."""
-    add = "add"
+    added = "added"
     """It is added to the residual stream."""
 
 
@@ -41,8 +41,8 @@ class Use(StrEnum):
 class LayerMean(Maker):
     """mean(clean) of the residual stream after a layer, which replaces the stream there or is added to it."""
 
-    use: Use = Use.replace
-    """`replace` the residual stream by the mean, or `add` the mean."""
+    use: Use = Use.replaced
+    """The residual stream is `replaced` by the mean, or the mean is `added` to it."""
     query: Query = Query.own
     """Query of the averaged prompts: each trial's `own`, or a `dummy` query of another trial (Hendel et al. 2023)."""
 
@@ -76,7 +76,7 @@ class LayerMean(Maker):
         from fv.interventions.engine import Cell
         from fv.vectors.options import LayerVectors
 
-        replaces = self.use is Use.replace
+        replaces = self.use is Use.replaced
         shares = [Cell(layer, share) for layer in of.layers for share in of.shares]
         first = first_cell(of)
         if replaces:

@@ -27,9 +27,10 @@ class NamedHeads(Maker):
     required: ClassVar[tuple[str, ...]] = ("heads",)
 
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
+        from fv.interventions.engine import Head
         from fv.vectors.function_vector import checked_heads, vector_of_heads
 
-        heads = checked_heads(self.heads or [], of.lm.n_layers, of.lm.n_heads)
+        heads = checked_heads([Head(*head) for head in self.heads or []], of.lm.n_layers, of.lm.n_heads)
         return {"vector": vector_of_heads(of.lm, of.means.clean, heads)}
 
     def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
