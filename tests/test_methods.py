@@ -30,6 +30,7 @@ from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.statistics.grouped import SPREAD
 from fv.steps.stepd import run_stepd
+from fv.vectors.makers import maker_classes
 
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 NAMES = sorted(set(re.findall(r"`([^`\n]+)`", TEXT)))
@@ -81,7 +82,8 @@ def words_of_settings() -> set[str]:
     """The parts of settings' keys, the values that one chooses from, and the conditions."""
     told = explanations(plugged_in=plugged_in())
     keys = {part for setting in told for part in setting.key.split(".")}
-    return keys | {choice for setting in told for choice in setting.choices} | {*condition_providers()}
+    makers = {*maker_classes()} | {own.name for maker in maker_classes().values() for own in fields(maker)}
+    return keys | {choice for setting in told for choice in setting.choices} | {*condition_providers()} | makers
 
 
 def words_of_library() -> set[str]:
@@ -90,7 +92,10 @@ def words_of_library() -> set[str]:
     mentioned = [pkgutil.resolve_name(".".join(path[:n])) for path in paths for n in range(2, len(path) + 1)]
     public = [getattr(fv, name) for name in fv.__all__]
     names = {name for each in (*mentioned, *public, TargetScores) for name in dir(each)}
-    return names | {*get_args(WrongOutputs), *Positions, *KINDS, ANSWER_NEW}
+    columns = {
+        text for name in ("baselines", "baseline_tables") for text in texts_in(ROOT / f"fv/evaluation/{name}.py")
+    }
+    return names | columns | {*get_args(WrongOutputs), *Positions, *KINDS, ANSWER_NEW}
 
 
 def test_there_are_names_of_every_kind() -> None:

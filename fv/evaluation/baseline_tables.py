@@ -35,7 +35,7 @@ SHOWN = {
 
 
 class MakerNotes(NamedTuple):
-    """What tables say of a maker: its label, its source, and whether it is trained."""
+    """Label, source and training of a maker, for tables."""
 
     label: str
     source: str
@@ -43,7 +43,7 @@ class MakerNotes(NamedTuple):
 
 
 def notes_of(makers: Mapping[str, Maker]) -> dict[str, MakerNotes]:
-    """{maker: what tables say of it}."""
+    """{maker: its notes}."""
     return {name: MakerNotes(own.label, own.source, own.trains) for name, own in makers.items()}
 
 
@@ -58,7 +58,7 @@ def baseline_tables(
 
     Args:
         found: the rows.
-        notes: {maker: what tables say of it}.
+        notes: {maker: its label, its source, and whether it is trained}.
         snapshot: the trials.
         stats: level, resamples and method of intervals.
         seed: the run's seed.

@@ -61,7 +61,7 @@ class Trained(NamedTuple):
 
     @property
     def aside_delta(self) -> float:
-        """The same over the prompts held aside."""
+        """Mean change of log p over the prompts held aside."""
         return float(self._change[-self.n_aside :].mean())
 
     @property
@@ -130,7 +130,7 @@ class Objective(Protocol):
         ...
 
     def slopes(self, edit_of: EditOf, parameters: Parameters, weights: Tensor) -> Slopes:
-        """The same under an edit, with the gradient of its sum with `weights`, (n_prompts,), for the parameters."""
+        """Log p under an edit, with the gradient of its sum with `weights`, (n_prompts,), for the parameters."""
         ...
 
 
