@@ -24,7 +24,9 @@ class Baselines(Analysis):
     """Every way to make a vector, with the same fit, dev and test trials: effect, accuracy, cost, and differences."""
 
     makers: list[str] | None = None
-    """Names of makers; null for all that need no setting. `function_vector` is always among them."""
+    """Names of makers; null for all that need no setting and are not trained. `function_vector` is always among them."""
+    trained: bool = False
+    """With `makers=null`, also take the makers that are trained, which take most of the time."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings of makers: {maker: {setting: value}}."""
     n_texts: Annotated[int, Ge(1)] = N_TEXTS
@@ -48,7 +50,7 @@ class Baselines(Analysis):
         """
         from fv.vectors.makers import REFERENCE, known_without_settings, makers_of
 
-        named = [*known_without_settings(), *self.settings] if self.makers is None else self.makers
+        named = [*known_without_settings(self.trained), *self.settings] if self.makers is None else self.makers
         return makers_of([REFERENCE, *named], self.settings)
 
     def flow(self, run: "LiveRun") -> "Flow[Tables]":

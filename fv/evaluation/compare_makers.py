@@ -108,7 +108,8 @@ def baselines(  # noqa: PLR0913 - each is a choice of its own
         lm: the model.
         trials: trials of one or several relations.
         effects: effects of these relations, from `fv.indirect_effects`.
-        makers: names of makers; None for all that need no setting. `function_vector` is always among them.
+        makers: names of makers; None for all that need no setting and are not trained, since training takes minutes.
+            `function_vector` is always among them.
         settings: settings of makers: {maker: {setting: value}}.
         layers: `all`, one block, or a list of blocks, after which vectors are added.
         alphas: one strength or several.
@@ -142,7 +143,7 @@ def baselines(  # noqa: PLR0913 - each is a choice of its own
         raise ConfigError(f"budget={budget!r} must be above 0 nats.")
     if not dev_fraction:
         raise ConfigError("dev_fraction=0 leaves no trials to choose layers and strengths on.")
-    named = known_without_settings() if makers is None else makers
+    named = known_without_settings(trained=False) if makers is None else makers
     every = makers_of([REFERENCE, *named], settings)
     blocks = choose_indices(parse_indices("layers", layers), lm.n_layers, "layers")
     cells = [Cell(layer, alpha) for layer in blocks for alpha in parse_alphas("alphas", alphas)]

@@ -34,9 +34,9 @@ def maker_classes() -> dict[str, type[Maker]]:
     return plugged_in(Maker, __name__, GROUP)
 
 
-def known_without_settings() -> list[str]:
-    """Names of the makers that need no setting."""
-    return [name for name, maker in maker_classes().items() if not maker.required]
+def known_without_settings(trained: bool = True) -> list[str]:
+    """Names of the makers that need no setting; those that are trained only if `trained`."""
+    return [name for name, maker in maker_classes().items() if not maker.required and (trained or not maker.trains)]
 
 
 def makers_of(names: Iterable[str], settings: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Maker]:
