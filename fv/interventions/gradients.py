@@ -53,5 +53,5 @@ def check_has_gradients(lm: LanguageModel, remedy: str) -> None:
         ModelError: its weights have no gradients there; `remedy` ends the message.
     """
     weight = lm.out_projs[0].weight
-    if not weight.dtype.is_floating_point and weight.device.type == "cpu":  # type: ignore[union-attr, operator]
+    if not weight.dtype.is_floating_point and weight.device.type == "cpu":
         raise ModelError(f"{lm.name} has quantised weights on a CPU, which have no gradients: {remedy}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fv.errors import ConfigError
@@ -13,9 +14,14 @@ from fv.vectors.maker import FitTrials, Report, States
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fv.interventions.edit import Edit
     from fv.interventions.training import Parameters
     from fv.progress import Advance
     from fv.vectors.options import Option, Options
+
+    VectorOf = Callable[[Parameters], Tensor]
+
+WEIGHTS = "weights"
 
 
 @dataclass
@@ -46,20 +52,18 @@ class LearnedAtLayers(LearnedMaker):
         layers = self.layers(of)
         vectors, trainings = [], []
         for layer in layers:
-            directions = self.directions(of, layer)
+            vector_of = partial(_vector, self.directions(of, layer))
 
-            def vector(parameters: Parameters, directions: Tensor = directions) -> Tensor:
-                weights = parameters["weights"]
-                return weights @ directions if directions.ndim else weights * directions
+            def edit_of(parameters: Parameters, layer: int = layer, vector_of: VectorOf = vector_of) -> Edit:
+                return AddVector(layer, vector_of(parameters))
 
-            start = {"weights": self.start(of, layer)}
-            found = self.trained(of, start, lambda p, layer=layer, vector=vector: AddVector(layer, vector(p)))
-            vectors.append(vector(found.parameters))
+            found = self.trained(of, {WEIGHTS: self.start(of, layer)}, edit_of)
+            vectors.append(vector_of(found.parameters))
             trainings.append(found)
         return {
             "layers": torch.tensor(layers),
             "vectors": torch.stack(vectors),  # (n_trained, d_model)
-            "n_weights": torch.tensor([each.parameters["weights"].numel() for each in trainings]),
+            "n_weights": torch.tensor([each.parameters[WEIGHTS].numel() for each in trainings]),
             TRAINING: reported(trainings),
         }
 
@@ -90,3 +94,9 @@ class LearnedAtLayers(LearnedMaker):
     def reports(self, tensors: Mapping[str, Tensor], option: Option) -> Report:
         place = tensors["layers"].tolist().index(option.layer)
         return Report(*tensors[TRAINING][place].tolist())
+
+
+def _vector(directions: Tensor, parameters: Parameters) -> Tensor:
+    """The vector of weights, (d_model,)."""
+    weights = parameters[WEIGHTS]
+    return weights @ directions if directions.ndim else weights * directions
