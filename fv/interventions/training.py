@@ -33,7 +33,7 @@ class Descent(NamedTuple):
 
     steps: int = 40
     rate: float = 0.05
-    patience: int = 10
+    patience: int = 5
 
 
 class Trained(NamedTuple):
