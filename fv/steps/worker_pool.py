@@ -22,7 +22,7 @@ from fv.models.loading import files_as_they_are
 from fv.progress import progress_bar
 from fv.runs.locks import run_lock
 from fv.runs.paths import RunPaths
-from fv.steps.unfinished import Unfinished
+from fv.work.driver import Unfinished
 
 WORKER = "fv.steps.worker:Worker"
 ADVANCE = ("Run", "next units")
