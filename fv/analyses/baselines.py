@@ -24,7 +24,7 @@ class Baselines(Analysis):
     """Every way to make a vector, with the same fit, dev and test trials: effect, accuracy, cost, and differences."""
 
     makers: list[str] | None = None
-    """Names of makers; null for all that need no setting and are not trained. `function_vector` is always among them."""
+    """Names of makers; null for all that need no setting and are not trained. `function_vector` is always added."""
     trained: bool = False
     """With `makers=null`, also take the makers that are trained, which take most of the time."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class Descent(NamedTuple):
 
     steps: int = 40
     rate: float = 0.05
-    patience: int = 10
+    patience: int = 5
 
 
 class Trained(NamedTuple):
@@ -61,7 +61,7 @@ class Trained(NamedTuple):
 
     @property
     def aside_delta(self) -> float:
-        """Mean change of log p over the prompts held aside."""
+        """Mean of this difference over the prompts held aside."""
         return float(self._change[-self.n_aside :].mean())
 
     @property
@@ -130,7 +130,7 @@ class Objective(Protocol):
         ...
 
     def slopes(self, edit_of: EditOf, parameters: Parameters, weights: Tensor) -> Slopes:
-        """Log p under an edit, with the gradient of its sum with `weights`, (n_prompts,), for the parameters."""
+        """log p(target) of each prompt under an edit, and the parameters' gradients of its sum with `weights`."""
         ...
 
 

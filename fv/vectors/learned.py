@@ -38,7 +38,7 @@ class LearnedMaker(Maker):
     """Most steps of Adam."""
     rate: Annotated[float, Gt(0)] = 0.05
     """Learning rate of Adam."""
-    patience: Annotated[int, Ge(1)] = 10
+    patience: Annotated[int, Ge(1)] = 5
     """Number of steps without a better mean log p on the queries held aside, after which training stops."""
     shuffled: bool = False
     """Give every query the answer of another one: a control that has nothing to learn but the relation's answers."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fv.progress import Advance
     from fv.vectors.options import Option, Options
 
+    VectorOf = Callable[[Parameters], Tensor]
+
+WEIGHTS = "weights"
+
 
 @dataclass
 class LearnedAtLayers(LearnedMaker):
@@ -43,23 +47,23 @@ class LearnedAtLayers(LearnedMaker):
     def compute(self, of: FitTrials, states: Mapping[str, States], advance: Advance) -> dict[str, Tensor]:
         import torch
 
+        from fv.interventions.edits import AddVector
+
         layers = self.layers(of)
         vectors, trainings = [], []
         for layer in layers:
-            directions = self.directions(of, layer)
+            vector_of = partial(_vector, self.directions(of, layer))
 
-            def vector(parameters: Parameters, directions: Tensor = directions) -> Tensor:
-                weights = parameters["weights"]
-                return weights @ directions if directions.ndim else weights * directions
+            def edit_of(parameters: Parameters, layer: int = layer, vector_of: VectorOf = vector_of) -> Edit:
+                return AddVector(layer, vector_of(parameters))
 
-            start = {"weights": self.start(of, layer)}
-            found = self.trained(of, start, partial(_added, layer, vector))
-            vectors.append(vector(found.parameters))
+            found = self.trained(of, {WEIGHTS: self.start(of, layer)}, edit_of)
+            vectors.append(vector_of(found.parameters))
             trainings.append(found)
         return {
             "layers": torch.tensor(layers),
             "vectors": torch.stack(vectors),  # (n_trained, d_model)
-            "n_weights": torch.tensor([each.parameters["weights"].numel() for each in trainings]),
+            "n_weights": torch.tensor([each.parameters[WEIGHTS].numel() for each in trainings]),
             TRAINING: reported(trainings),
         }
 
@@ -92,7 +96,7 @@ class LearnedAtLayers(LearnedMaker):
         return Report(*tensors[TRAINING][place].tolist())
 
 
-def _added(layer: int, vector: Callable[[Parameters], Tensor], parameters: Parameters) -> Edit:
-    from fv.interventions.edits import AddVector
-
-    return AddVector(layer, vector(parameters))
+def _vector(directions: Tensor, parameters: Parameters) -> Tensor:
+    """The vector of weights, (d_model,)."""
+    weights = parameters[WEIGHTS]
+    return weights @ directions if directions.ndim else weights * directions

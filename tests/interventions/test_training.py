@@ -1,6 +1,7 @@
 """Trained edits: gradients against plain autograd, engines against the naive one, a known optimum, and the stop."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -135,7 +136,8 @@ def test_a_step_follows_the_gradient_of_plain_autograd_through_whole_forwards(fa
         found = engine_gradients(make_engine(lm, mode, 14), prompts, case)
         assert max(float(one.abs().max()) for one in due) > 1e-3, name
         for own, gradient in zip(found, due, strict=True):
-            torch.testing.assert_close(own, gradient.to(own), rtol=1e-4, atol=1e-5, msg=name)
+            told = partial("{}: {}".format, name)
+            torch.testing.assert_close(own, gradient.to(own), rtol=1e-4, atol=1e-5, msg=told)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

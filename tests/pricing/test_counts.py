@@ -8,6 +8,7 @@ from families import tiny
 from flop_oracle import CountedFlops
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maker_trials import fit_trials, made_by
 
 from fv.config import ComputeConfig, SweepMode
 from fv.interventions.edits import AddToMLP, AddVector, Edits, LastTokenEdit, SetHeads
@@ -17,11 +18,15 @@ from fv.interventions.shared_prefix import SharedPrefixEngine
 from fv.interventions.training import Descent, TrainingEngine
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
+from fv.pricing.ledger import Pricing
 from fv.pricing.operations import total
 from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.shape import Shape
-from fv.pricing.stand_in import StandIn
+from fv.pricing.stand_in import StandIn, StandInEffects
 from fv.pricing.workload import engine_of
+from fv.vectors.maker import FitTrials
+from fv.vectors.makers import maker_classes, makers_of
+from fv.vectors.making import made
 
 FEW_PER_CENT = 0.03
 """What is left out: attention to padding, single logits, and what a patch adds."""
@@ -188,3 +193,21 @@ def test_a_call_that_is_priced_by_length_costs_the_same_whatever_was_asked_befor
     for engine, first in ((fresh, 0), (used, 7)):
         ASKS[ask](engine, [Prompt(tuple(range(first, first + n)), (1, 2)) for n in lengths])
     assert fresh.taken() == used.taken()
+
+
+@pytest.mark.parametrize("name", [name for name, maker in maker_classes().items() if maker.trains])
+def test_makers_that_are_trained_are_priced_without_a_model(tiny_llama: LanguageModel, name: str) -> None:
+    of = fit_trials(tiny_llama)
+    stand_in, engine = StandIn.of(tiny_llama), priced_engine(tiny_llama, "auto", 64)
+    heads = [Head(layer, head) for layer in range(stand_in.n_layers) for head in range(stand_in.n_heads)]
+    effects = StandInEffects.of_heads(stand_in, of.snapshot, heads)
+    priced = FitTrials(stand_in, engine, of.snapshot, of.q_id, effects, of.ranking, of.cells)
+    maker = makers_of([name], {name: {"steps": 2}})[name]
+    pricing = Pricing(engine)
+    result = pricing.run(made({name: maker}, {of.q_id: priced}), "Analysis")[of.q_id, name]
+    (stage,) = pricing.stages
+    assert result.options.choices and result.report(result.options.default).n_steps == 2
+    with CountedFlops() as counter:
+        made_by(maker, of)
+    # Blocks that no edit of a head has reached are not gone back through, and weights of heads are summed.
+    assert stage.work.flops(engine.shape) == pytest.approx(counter.total, rel=0.15)

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 from families import tiny
-from maker_trials import CELLS, fit_trials, made_by
+from maker_trials import CELLS, fit_trials, made_by, trials_with
 from torch import Tensor
 
 import fv
+from fv.data.prompts import prompt_of
 from fv.errors import ConfigError
 from fv.interventions.naive import NaiveEngine
 from fv.interventions.training import Descent
@@ -96,8 +97,6 @@ def sharpened(lm: LanguageModel) -> Iterator[None]:
 
 def unseen(of: FitTrials) -> list[Prompt]:
     """Zero-shot prompts of the relation's held-out trials."""
-    from fv.data.prompts import prompt_of
-
     return [prompt_of(of.lm, of.snapshot, trial, "zero_shot") for trial in of.snapshot.of(of.q_id, "eval")]
 
 
@@ -160,8 +159,6 @@ def test_a_quarter_of_the_queries_is_held_aside_each_query_once(tiny_llama: Lang
     words = [(f"in{i}", f"out{i}") for i in range(20)]
     trials = fv.sample_trials({"antonym": words}, tiny_llama, demos=2, fit=30, held_out=4, seed=3)
     effects = fv.indirect_effects(tiny_llama, trials, n_trials=1, layers=[0], compute=fv.Compute(progress=False))
-    from maker_trials import trials_with
-
     of = trials_with(tiny_llama, trials, effects, "antonym")
     prompts, aside = maker("learned_vector").prompts(of)
     queries = {trial.query for trial in of.snapshot.of("antonym", "fit")}

@@ -22,7 +22,7 @@ class LearnedVector(LearnedAtLayers):
     are added to every prompt at one layer.
     """
 
-    rate: Annotated[float, Gt(0)] = 0.02
+    rate: Annotated[float, Gt(0)] = 0.1
     """Learning rate of Adam, for θ."""
 
     label: ClassVar[str] = "learned vector"

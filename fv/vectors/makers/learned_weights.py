@@ -22,7 +22,7 @@ class LearnedWeights(LearnedAtLayers):
     contributions are summed at one layer.
     """
 
-    rate: Annotated[float, Gt(0)] = 0.1
+    rate: Annotated[float, Gt(0)] = 0.5
     """Learning rate of Adam, for the weights."""
 
     label: ClassVar[str] = "learned weights of heads"
