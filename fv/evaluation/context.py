@@ -106,7 +106,7 @@ class VectorContext:
 
         Arguments as in `Candidate`.
         """
-        options = Injected(self.vector.values, self.cell, self._choices)
+        options = self.vector.options(self.cell, self._choices)
         return Candidate(name, prompt, options, self.vector.name, minus=minus)
 
     def refit(self, name: str, values: Tensor, draw: int, refit_of: str) -> Candidate:
@@ -127,7 +127,7 @@ class VectorContext:
         Raises:
             ConfigError: its shape is not that of the function vector.
         """
-        if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
+        if (shape := tuple(values.shape)) != (due := (self.vector.values.shape[-1],)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
         options, fv = Injected(values, self.cell, self._choices), self.vector.name
         return Candidate(name, ZERO_SHOT, options, fv, draw, of, all_draws=all_draws, control_of=("fv",))

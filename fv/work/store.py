@@ -149,4 +149,5 @@ def array_of(values: "torch.Tensor") -> np.ndarray:
     """A tensor as an array, exactly; narrow formats become float32, because NumPy has no bfloat16."""
     import torch
 
-    return values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+    exact = torch.promote_types(values.dtype, torch.float32) if values.is_floating_point() else values.dtype
+    return values.detach().to(exact).cpu().numpy()
