@@ -135,7 +135,9 @@ class CandidatesOfRelations:
 
 def _injected(vector: Vector, cell: Cell, compared: Vector) -> Candidate:
     """Condition `fv`: a vector at its cell, compared with the controls of `compared`, itself or another vector."""
-    return Candidate("fv", ZERO_SHOT, vector.options(cell), vector.name, compared_with=compared.name, minus=("few_shot",))
+    return Candidate(
+        "fv", ZERO_SHOT, vector.options(cell), vector.name, compared_with=compared.name, minus=("few_shot",)
+    )
 
 
 def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> list[Candidate]:

@@ -1,10 +1,11 @@
 """Results of makers as vectors, and other edits of makers with the model and relation that they belong to."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fv.characters import visible
 from fv.data.origin import Origin
-from fv.errors import ConfigError
+from fv.errors import ConfigError, NoVectorError
 from fv.interventions.edit import Edit
 from fv.vectors.kinds import FILE, KINDS
 from fv.vectors.names import source_name
@@ -30,6 +31,23 @@ def made_vector(maker: str, q_id: str, options: Options, origin: Origin) -> Vect
     if isinstance(options, Injected) or (isinstance(options, LayerVectors) and not options.replaces):
         return Vector(source_name(maker, q_id), maker, q_id, options.values, origin=origin)
     return None
+
+
+def injected_vector(maker: str, q_id: str, options: Options, origin: Origin) -> Vector:
+    """Vector that a maker's options inject; arguments as in `made_vector`.
+
+    Raises:
+        NoVectorError: the options are other edits.
+    """
+    vector = made_vector(maker, q_id, options, origin)
+    if vector is None:
+        raise NoVectorError(f"The edits of the maker {maker} are no injections of one vector, or of one per layer.")
+    return vector
+
+
+def relations_of(vectors: Iterable[Vector], makers: Mapping[str, object]) -> list[str]:
+    """Relations of the vectors of makers, each once."""
+    return [*dict.fromkeys(str(vector.source_qid) for vector in vectors if vector.kind in makers)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

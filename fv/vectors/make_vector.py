@@ -22,7 +22,7 @@ from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL
 
 
-def make_vector(
+def make_vector(  # noqa: PLR0913 - each is a choice of its own
     lm: LanguageModel,
     trials: Trials,
     maker: str,

@@ -122,9 +122,7 @@ def test_every_maker_gives_edits_that_change_the_model(
     assert before != after
 
 
-def test_other_edits_are_made_at_a_strength(
-    tiny_llama: LanguageModel, trials: fv.Trials, effects: fv.Effects
-) -> None:
+def test_other_edits_are_made_at_a_strength(tiny_llama: LanguageModel, trials: fv.Trials, effects: fv.Effects) -> None:
     made = make(tiny_llama, trials, "set_heads", effects=effects, k=2)
     assert isinstance(made, fv.MadeEdit)
     edit = made.at(alpha=0.25)
