@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from clusters import Shuffled, differing, seen_by
+from maker_trials import OUTSIDE
 from plug_ins import install
-from test_make_vector import OUTSIDE
 from tiny_runs import TinyRun
 
 from fv.config import Config, InjectionConfig
-from fv.errors import ConfigError
+from fv.errors import ArtifactError, ConfigError
 from fv.files import read_json
 from fv.pricing.evaluation import evaluation_stages
 from fv.progress import show_bars
@@ -31,6 +31,11 @@ from fv.vectors import makers
 from fv.vectors.makers import injected_makers, maker_classes
 from fv.vectors.makers.mean_difference import MeanDifference
 
+STATES = {
+    "injection.fv": ["layer_mean", "all_qids"],
+    "injection.makers": {"layer_mean": {"use": "add", "query": "dummy"}},
+}
+"""Vectors of a maker that runs prompts of its own."""
 FV = {"injection.fv": ["all_qids", "mean_difference"]}
 
 
@@ -85,9 +90,8 @@ def test_a_makers_vectors_are_evaluated_beside_others_and_found_by_analyses(tiny
     assert {"fv", "random_vector", "few_shot_corrupted_fv"} <= conditions
     assert not conditions & {"random_heads", "fv_refit", "corrupted_prompts", "bottom_heads", "other_relation"}
     assert antonym.name in {*held_out.loc[held_out["condition"] == "random_heads", "fv"]}
-    costs, cosines = run.analyses["cost"].table("injection_cost"), run.analyses["transfer"].table("fv_cosines")
-    assert made.name in {*costs["fv"]}
-    assert made.name in {*cosines["fv"]}
+    assert made.name in {*run.table("injection_cost")["fv"]}
+    assert made.name in {*run.table("fv_cosines")["fv"]}
 
 
 def test_a_killed_run_goes_on_after_the_last_vector(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +118,7 @@ def test_a_killed_run_goes_on_after_the_last_vector(tiny_run: TinyRun, monkeypat
 
 
 def test_workers_make_the_same_bytes(tiny_run: TinyRun) -> None:
-    config = tiny_run({"injection.fv": ["layer_mean", "all_qids"], "injection.makers": {"layer_mean": {"use": "add"}}})
+    config = tiny_run(STATES)
     run_pipeline(config)
     spread = replace(config, run_id="spread", cluster=Shuffled(seed=3))
     distributed.run_pipeline(spread)
@@ -123,11 +127,16 @@ def test_workers_make_the_same_bytes(tiny_run: TinyRun) -> None:
 
 
 def test_the_price_has_the_makers(tiny_run: TinyRun) -> None:
-    config = tiny_run(FV, analysis=[])
+    config = tiny_run(STATES, analysis=[])
     load = workload_of(config, model_of(config.plan, config.model, config.compute).lm)
     plain = workload_of(tiny_run({"injection.fv": "all_qids"}, analysis=[]), load.lm)
-    rows = [sum(stage.work.rows for stage in evaluation_stages(each) if stage.name == "grid") for each in (load, plain)]
-    assert rows[0] > rows[1]
+    more, own = ({stage.name: stage for stage in evaluation_stages(each)} for each in (load, plain))
+    assert more["states"].work.n_prompts == 2 * 3
+    flops = [stages["grid"].work.flops(load.shape) for stages in (more, own)]
+    assert flops[0] > 1.2 * flops[1]
+    config = tiny_run({"injection.fv": "set_heads"}, analysis=[])
+    with pytest.raises(ConfigError, match="set_heads are no injections"):
+        evaluation_stages(workload_of(config, load.lm))
 
 
 def test_settings_of_a_maker_decide_the_run(tiny_run: TinyRun) -> None:
@@ -137,7 +146,7 @@ def test_settings_of_a_maker_decide_the_run(tiny_run: TinyRun) -> None:
     meta = read_json(RunPaths.of(config).step6 / "eval_meta.json")
     assert meta["settings"]["injection.makers.function_vector"] == {"k": 2, "heads": "aie"}
     other = tiny_run(settings, {"injection.makers": {"function_vector": {"k": 3, "heads": "aie"}}}, analysis=[])
-    with pytest.raises(Exception, match="function_vector.k: there 2, here 3"):
+    with pytest.raises(ArtifactError, match=r"function_vector\.k: there 2, here 3"):
         run_pipeline(other)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maker_trials import QUIET, RELATIONS
+from maker_trials import OUTSIDE, QUIET, RELATIONS
 from plug_ins import install
 
 import fv
@@ -15,32 +15,6 @@ from fv.interventions.engines import make_engine
 from fv.models.language_model import LanguageModel
 from fv.vectors import makers
 from fv.vectors.makers import maker_classes
-
-OUTSIDE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
-from fv.vectors.maker import Maker, first_cell
-
-
-@dataclass
-class FirstPrompt(Maker):
-    """Hidden states of the first clean prompt, added after a layer, times a factor of its own."""
-
-    factor: float = 1.0
-
-    label: ClassVar[str] = "first prompt"
-    source: ClassVar[str] = "a package from outside"
-    states: ClassVar[tuple[str, ...]] = ("clean",)
-
-    def compute(self, of, states, advance):
-        return {"vectors": self.factor * states["clean"].residual[0]}
-
-    def options(self, of, tensors):
-        from fv.vectors.options import LayerVectors
-
-        return LayerVectors(tensors["vectors"], first_cell(of), of.cells)
-'''
 
 
 @pytest.fixture(scope="module")
