@@ -14,6 +14,8 @@ from .data.trials import Trials as Trials
 from .data.trials import load_trials as load_trials
 from .errors import FvError as FvError
 from .errors import FvWarning as FvWarning
+from .evaluation.compare_makers import MakerComparison as MakerComparison
+from .evaluation.compare_makers import baselines as baselines
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.result import Result as Result
 from .evaluation.result import load_result as load_result

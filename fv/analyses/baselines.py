@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from fv.vectors.maker import Maker
     from fv.work.flow import Flow
 
-REFERENCE = "function_vector"
-"""The maker that all others are compared with."""
-
 
 @dataclass
 class Baselines(Analysis):
@@ -49,11 +46,9 @@ class Baselines(Analysis):
         Raises:
             ConfigError: a name or a setting is unknown.
         """
-        from fv.vectors.makers import maker_classes, makers_of
+        from fv.vectors.makers import REFERENCE, known_without_settings, makers_of
 
-        named = self.makers
-        if named is None:
-            named = [name for name, maker in maker_classes().items() if not maker.required or name in self.settings]
+        named = [*known_without_settings(), *self.settings] if self.makers is None else self.makers
         return makers_of([REFERENCE, *named], self.settings)
 
     def flow(self, run: "LiveRun") -> "Flow[Tables]":
@@ -71,13 +66,9 @@ class Baselines(Analysis):
         return Comparison(run.evaluation, self.every_maker(), run.cells, parts, texts, self.budget)
 
     def finish(self, run: "LiveRun", tables: "Tables") -> "Tables":
-        from fv.evaluation.baseline_tables import MakerNotes, baseline_tables
+        from fv.evaluation.baseline_tables import baseline_tables, notes_of
 
-        notes = {name: MakerNotes(own.label, own.source, own.trains) for name, own in self.every_maker().items()}
-        snapshot = run.snapshot
-        n_fit = {q_id: len(snapshot.of(q_id, "fit")) for q_id in snapshot.qids}
-        clusters = snapshot.meta.clusters
-        return baseline_tables(tables, notes, n_fit, REFERENCE, run.stats, run.seed, clusters)
+        return baseline_tables(tables, notes_of(self.every_maker()), run.snapshot, run.stats, run.seed)
 
     def summary(self, tables: "Tables") -> Any:
         return super().summary({"baselines": tables["baselines"]})

@@ -7,19 +7,11 @@ from fv.evaluation.candidate import Candidate
 from fv.evaluation.conditions import condition_providers, only, providers_of
 from fv.evaluation.context import RelationContext, VectorContext
 from fv.evaluation.provider import ConditionProvider
-from fv.vectors.options import Fixed, Injected, LayerEdits, LayerVectors, Option, Options, Scaled
 
 __all__ = [
     "Candidate",
     "ConditionProvider",
-    "Fixed",
-    "Injected",
-    "LayerEdits",
-    "LayerVectors",
-    "Option",
-    "Options",
     "RelationContext",
-    "Scaled",
     "VectorContext",
     "condition_providers",
     "only",

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from fv.config import StatsConfig
+from fv.data.snapshot import Snapshot
 from fv.evaluation.tables import ALL, CHANGES, CONTRASTED, LEVELS, contrast_rows, in_subsets
 from fv.statistics.clusters import clusters_of, per_cluster
 from fv.statistics.grouped import grouped_means
 from fv.statistics.intervals import INTERVAL, Kind, estimate_means
 from fv.tables import Tables
+from fv.vectors.maker import Maker
+from fv.vectors.makers import REFERENCE
 
 OVERALL = ""
 """Value of `eval_qid` for the mean over relations."""
@@ -31,45 +35,47 @@ SHOWN = {
 
 
 class MakerNotes(NamedTuple):
-    """What tables say of a maker: its label, its source, whether it is trained, and its number of fit trials."""
+    """What tables say of a maker: its label, its source, and whether it is trained."""
 
     label: str
     source: str
     trains: bool
 
 
+def notes_of(makers: Mapping[str, Maker]) -> dict[str, MakerNotes]:
+    """{maker: what tables say of it}."""
+    return {name: MakerNotes(own.label, own.source, own.trains) for name, own in makers.items()}
+
+
 def baseline_tables(
     found: Tables,
     notes: Mapping[str, MakerNotes],
-    n_fit: Mapping[str, int],
-    reference: str,
+    snapshot: Snapshot,
     stats: StatsConfig,
     seed: int,
-    clusters: Mapping[str, str],
 ) -> Tables:
     """Build all tables from the rows of `fv.evaluation.baselines.Baselines.flow`.
 
     Args:
         found: the rows.
         notes: {maker: what tables say of it}.
-        n_fit: {relation: its number of fit trials}.
-        reference: the maker that all others are compared with.
+        snapshot: the trials.
         stats: level, resamples and method of intervals.
         seed: the run's seed.
-        clusters: {relation: its cluster}, for intervals over relations.
 
     Returns:
         `baseline_means`: one row per (relation, condition, choice, subset, metric). `baseline_contrasts`: the same with
         `minus`, the reference or `few_shot`, paired by trial. `baselines`: one row per (relation, maker, choice), with
         the main metrics; the rows with an empty `eval_qid` are means over relations.
     """
-    trials, costs, choices = found["trials"], found["costs"], found["choices"]
+    trials, costs, choices, clusters = found["trials"], found["costs"], found["choices"], snapshot.meta.clusters
+    n_fit = {q_id: len(snapshot.of(q_id, "fit")) for q_id in snapshot.qids}
     means, contrasts = [], []
     for choice, rows in trials.groupby("choice", sort=False):
         own = in_subsets(rows.drop(columns="choice"))
         by = ["eval_qid", "condition", "subset"]
         means.append(grouped_means(own, by, LEVEL_KINDS, "trial_id", stats, seed).assign(choice=choice))
-        pairs = [(name, minus) for name in notes for minus in (reference, "few_shot") if name != minus]
+        pairs = [(name, minus) for name in notes for minus in (REFERENCE, "few_shot") if name != minus]
         differences = in_subsets(contrast_rows(rows.drop(columns="choice"), pairs, DIFFERENCE_KINDS))
         by = ["eval_qid", "condition", "minus", "subset"]
         contrasts.append(
@@ -80,11 +86,11 @@ def baseline_tables(
         "baseline_means": _over_relations(pd.concat([*means, kl.assign(subset=ALL)]), stats, seed, clusters),
         "baseline_contrasts": _over_relations(pd.concat(contrasts), stats, seed, clusters),
     }
-    return {"baselines": closing_table(tables, choices, notes, n_fit, reference), **tables}
+    return {"baselines": closing_table(tables, choices, notes, n_fit), **tables}
 
 
 def closing_table(
-    tables: Tables, choices: pd.DataFrame, notes: Mapping[str, MakerNotes], n_fit: Mapping[str, int], reference: str
+    tables: Tables, choices: pd.DataFrame, notes: Mapping[str, MakerNotes], n_fit: Mapping[str, int]
 ) -> pd.DataFrame:
     """The main metrics of every maker, one row per (relation, maker, choice) and one for the mean over relations.
 
@@ -97,7 +103,7 @@ def closing_table(
     wide = means.drop_duplicates(KEY)[KEY].reset_index(drop=True)
     for metric, column in {**SHOWN, KL: KL}.items():
         wide = wide.merge(_named(means[means["metric"] == metric], column), on=KEY, how="left")
-    for minus, column in ((reference, "minus_reference"), ("few_shot", "minus_few_shot")):
+    for minus, column in ((REFERENCE, "minus_reference"), ("few_shot", "minus_few_shot")):
         own = contrasts[(contrasts["minus"] == minus) & (contrasts["metric"] == "logprob")]
         wide = wide.merge(_named(own, column), on=KEY, how="left")
     wide = wide.merge(choices, on=KEY, how="left").astype({"layer": "Int64", "n_options": "Int64", "n_fitted": "Int64"})
@@ -128,7 +134,8 @@ def _over_relations(table: pd.DataFrame, stats: StatsConfig, seed: int, clusters
     found = [table]
     wide = table.pivot(index=by, columns="eval_qid", values="mean").dropna()  # measured in every relation
     if len(wide.columns) > 1 and len(wide):
-        units = per_cluster(wide.to_numpy(), clusters_of(wide.columns.tolist(), clusters))  # (n_rows, n_clusters)
+        values = np.ascontiguousarray(wide.to_numpy())  # so that a row's sums do not depend on the other rows
+        units = per_cluster(values, clusters_of(wide.columns.tolist(), clusters))  # (n_rows, n_clusters)
         estimates = estimate_means(units, stats, seed, "baselines")
         overall = wide.index.to_frame(index=False).assign(eval_qid=OVERALL, n=units.shape[1], **estimates.columns())
         found.append(overall)

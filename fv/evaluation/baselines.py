@@ -34,6 +34,8 @@ from fv.work.store import Arrays, UnitName
 
 BEST, WITHIN_BUDGET = "best", "within_budget"
 """Choices of an option: the best on dev trials, and the best of those within the budget of harm."""
+BUDGET = 0.1
+"""Highest mean KL divergence on unrelated texts, in nats, by default."""
 UNEDITED_UNIT = "unedited"
 KEPT_BYTES = 2**30
 """Memory for keeping a relation's prompts between makers."""

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fv.figures.data_figure import COLUMN, GREY, INK, SMALL, DataFigure, legend_height, shortened, styled, width_of
-from fv.figures.frames import called
+from fv.figures.frames import called, interval_name
 
 CHOICES = {"best": "best on dev trials", "within_budget": "within the budget of harm"}
 """{choice of an option: its name in the legend}."""
@@ -17,7 +17,7 @@ BASELINES = ("few_shot", "few_shot_corrupted")
 _EDGE, _TITLE, _ROW, _AXIS, _NAME, _HANDLE, _GAP = 0.06, 0.24, 0.15, 0.36, 1.3, 1.4, 0.14
 
 
-def baselines_figure(table: pd.DataFrame, *, width: float = 2 * COLUMN) -> DataFigure:
+def baselines_figure(table: pd.DataFrame, *, confidence: float | None = None, width: float = 2 * COLUMN) -> DataFigure:
     """Plot one row per way to make a vector: its effect, its cost on unrelated texts, and its distance from few-shot.
 
     Rows are sorted by effect. With several relations, marks are means over relations with intervals over relations, and
@@ -26,6 +26,7 @@ def baselines_figure(table: pd.DataFrame, *, width: float = 2 * COLUMN) -> DataF
     Args:
         table: `baselines.csv`: `eval_qid` (empty for the mean over relations), `condition`, `choice`, `label`, and
             `delta_logprob`, `kl` and `d_ntp`, each with `_ci_low` and `_ci_high`.
+        confidence: level of the intervals, for the legend.
         width: inches.
 
     Returns:
@@ -51,7 +52,7 @@ def baselines_figure(table: pd.DataFrame, *, width: float = 2 * COLUMN) -> DataF
         called(name) if name in BASELINES else text for name, text in zip(best["condition"], best["label"], strict=True)
     ]
     left = _EDGE + max(width_of(shortened(text, _NAME, SMALL), SMALL) for text in labels) + 0.06
-    handles = _legend(several)
+    handles = _legend(several, confidence)
     down = _ROW * len(order)
     bottom = _TITLE + down + _AXIS
     with styled():
@@ -124,6 +125,7 @@ def _look(choice: str) -> dict[str, Any]:
 _DOT: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 2.0, "color": GREY, "zorder": 1}
 
 
-def _legend(several: bool) -> list[Line2D]:
+def _legend(several: bool, confidence: float | None) -> list[Line2D]:
     handles = [Line2D([], [], label=name, **_look(choice)) for choice, name in CHOICES.items()]
+    handles.append(Line2D([], [], color=INK, linewidth=0.7, label=interval_name(confidence)))
     return [*handles, *([Line2D([], [], label="single relation", **_DOT)] if several else [])]

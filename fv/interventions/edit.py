@@ -123,7 +123,7 @@ class Edit(ABC):
         return ()
 
     def scaled(self, alpha: float) -> "Edit":
-        """The same edit, `alpha` times as strong; 0 changes nothing.
+        """Make the edit `alpha` times as strong; 0 changes nothing.
 
         Raises:
             ConfigError: edits of this class have no strength.

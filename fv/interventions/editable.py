@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
+from fv.files import JsonObject
 from fv.interventions.edit import Edit
 from fv.interventions.editing import edited
 from fv.interventions.generation import Text, generate
@@ -83,6 +84,6 @@ class EditableModel(LanguageModel):
         return generate(self, prompts, max_new_tokens)
 
 
-def editable(lm: LanguageModel, proof: dict[str, Any]) -> EditableModel:
+def editable(lm: LanguageModel, proof: JsonObject) -> EditableModel:
     """Make an editable model of a model and the measurements of its self-check."""
     return EditableModel(lm.model, lm.tokenizer, lm.spec, lm.name, lm.fingerprint, proof)

@@ -121,8 +121,8 @@ class BlockCall(NamedTuple):
     """The arguments of a block's call: its input, (batch, positions, d_model), and the others."""
 
     hidden: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
 
 
 @contextmanager

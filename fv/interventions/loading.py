@@ -69,7 +69,7 @@ def load_model(  # noqa: PLR0913 - all are optional, and passed by name only
     model = settings_of(source)
     if revision is not None and model.path is not None:
         raise ConfigError(f"revision={revision!r} is for a model of the hub; {str(source)!r} is on this machine.")
-    given: dict[str, Any] = {
+    given = {
         "name": name,
         "revision": revision,
         "spec": spec,

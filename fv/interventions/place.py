@@ -12,6 +12,10 @@ class Part(StrEnum):
     `heads`: the outputs of its heads, before the projection. `attention`: the output of that projection. `mlp`: the
     output of its MLP. `residual`: the residual stream after the block. In a family with norms after attention and MLP,
     `attention` and `mlp` are the outputs before these norms.
+
+    Example:
+        >>> fv.Part.mlp in {place.part for place in fv.Mix(3, "mlp", 0.5).places}
+        True
     """
 
     heads = "heads"
@@ -24,8 +28,7 @@ class Place(NamedTuple):
     """One place of an edit.
 
     Example:
-        >>> from fv.interventions import Part, Place
-        >>> Place(3, Part.heads).first_block, Place(3, Part.residual).first_block
+        >>> fv.Place(3, fv.Part.heads).first_block, fv.Place(3, fv.Part.residual).first_block
         (3, 4)
     """
 

@@ -49,7 +49,7 @@ class PromptTracker:
         """Follow every pass of a model, and every call of its `generate`."""
         names = list(inspect.signature(model.forward).parameters)
 
-        def begin(_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def begin(_model: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             self._begin({**dict(zip(names, args, strict=False)), **kwargs})
 
         def end(_model: Any, _args: tuple[Any, ...], output: Any) -> None:

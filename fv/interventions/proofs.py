@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fv.errors import ArtifactError
-from fv.files import digest_of, read_json, write_json
+from fv.files import JsonObject, digest_of, read_json, write_json
 from fv.interventions.engines import ENGINE_REVISION
 from fv.interventions.selfcheck import selfcheck
 from fv.models.gguf import cache_root
@@ -23,7 +23,7 @@ PACKAGES = ("function-vectors", "torch", "transformers")
 log = logging.getLogger(__name__)
 
 
-def proof_of(lm: LanguageModel, fresh: bool = False) -> dict[str, Any]:
+def proof_of(lm: LanguageModel, fresh: bool = False) -> JsonObject:
     """The measurements of a model's self-check, which is made now unless it was passed before.
 
     Args:
@@ -46,7 +46,7 @@ def proof_of(lm: LanguageModel, fresh: bool = False) -> dict[str, Any]:
     return measured
 
 
-def _made_from(lm: LanguageModel) -> dict[str, Any]:
+def _made_from(lm: LanguageModel) -> JsonObject:
     """All that a proof depends on, as a JSON value."""
     weight: Any = lm.out_projs[0].weight
     return {
@@ -60,7 +60,7 @@ def _made_from(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
+def _read(path: Path, of: JsonObject) -> JsonObject | None:
     try:
         kept = read_json(path)
         return kept["measured"] if digest_of(kept["of"]) == digest_of(of) else None

@@ -5,7 +5,7 @@ module path and the number. The measurements go into the metadata.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,24 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from fv.errors import EngineError, MemoryLackError, NotFiniteError, SpecError
+from fv.files import JsonObject
 from fv.interventions.edits import AddVector, ReplaceResidual, SetHeads
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.finite_check import FiniteCheck
 from fv.interventions.fused import USED, prove_fused, short_prompt
 from fv.interventions.halving import is_out_of_memory, lack_of_memory
-from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, residual_of
+from fv.interventions.hooks import Change, edit_block_output, edit_head_outputs, edit_place, residual_of
 from fv.interventions.passes import in_engine_pass
+from fv.interventions.place import Part, Place
 from fv.interventions.selfcheck_limits import LONGEST, spans_of, tolerances_of
 from fv.models.language_model import LanguageModel
 from fv.models.prompt import Prompt
 
-SKIPPED = {"skipped": True}
+SKIPPED: JsonObject = {"skipped": True}
 """The record of a self-check that was not made."""
 
 
 @in_engine_pass
-def selfcheck(lm: LanguageModel) -> dict[str, Any]:
+def selfcheck(lm: LanguageModel) -> JsonObject:
     """Prove that the spec names the right modules and that edits act there.
 
     Returns:
@@ -61,18 +63,19 @@ class _SelfCheck:
         self.layers = sorted({0, lm.n_layers // 2, lm.n_layers - 1})
         self.tolerance, self.engines_tolerance = tolerances_of(lm)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Make all checks, each of which returns its measurement."""
         self.logits = self._logits()
         FiniteCheck(self.lm, [self._asked(self.ids)]).edited(self.logits.amax().reshape(1, 1), [None])
         layers = {str(layer): layer for layer in self.layers}
-        report: dict[str, Any] = {
+        report: JsonObject = {
             "identity_bit_equal": all(self.identity(layer) for layer in self.layers),
             "zeroed_head_max_change": {key: self.zeroed_head(layer) for key, layer in layers.items()},
             "sum_of_heads_error": {key: self.sum_of_heads(layer) for key, layer in layers.items()},
             "context_left_without_attention": self.carries_all_context(),
             "injection_read_back_exactly": all(self.read_back(layer) for layer in self.layers),
             "parallel_block_error": self.parallel(),
+            "mlp_error": self.mlp(),
             "logits_error": self.readout(),
             USED: self.fused(),
             "sweep": self.lm.spec.sweep.value,
@@ -184,6 +187,43 @@ class _SelfCheck:
             kind = "parallel" if lm.parallel else "sequential"
             raise self.refused(f"{spec.blocks}.0", f"it is not {kind}: its MLP answers to attention by {error:.2g}")
         return error
+
+    def mlp(self) -> float | None:
+        """Check that a block without its attention adds what its MLP's module returns: the opposite for the opposite,
+        which no MLP does with its input. None without such a module.
+        """
+        if not self.lm.spec.mlp:
+            return None
+        errors = []
+        for layer in self.layers:
+            none, one, opposite = (self._block_with_mlp(layer, factor) for factor in (0.0, 1.0, -1.0))
+            errors.append(float((one + opposite - 2 * none).norm() / (one - none).norm()))
+            if not errors[-1] <= self.tolerance:  # not a number if it changes nothing
+                path = Place(layer, Part.mlp).path(self.lm)
+                raise self.refused(path, f"a block does not add its output, which is {errors[-1]:.2g} away")
+        return max(errors)
+
+    def _block_with_mlp(self, layer: int, factor: float) -> Tensor:
+        """The last token's output of a block, (d_model,) float64, without attention and with another output of its MLP.
+
+        That is `factor` times a vector of the size of the block's input; or zeros if the module returns zeros without
+        attention, as only attention does.
+        """
+        lm = self.lm
+        with _recorded(lm.blocks[layer]) as calls:
+            self._logits()
+        size = factor * calls[0][0][0][0, -1].abs().max()
+        vector = size * torch.linspace(-1, 1, lm.d_model, device=size.device, dtype=lm.dtype)
+
+        def replaced(hidden: Tensor) -> Tensor:
+            return hidden.abs().max().sign() * vector.to(hidden.device).expand(hidden.shape)
+
+        with ExitStack() as stack:
+            stack.enter_context(edit_place(lm, Place(layer, Part.attention), torch.zeros_like))
+            stack.enter_context(edit_place(lm, Place(layer, Part.mlp), replaced))
+            calls = stack.enter_context(_recorded(lm.blocks[layer]))
+            self._logits()
+        return residual_of(calls[0][1], lm.spec.blocks, lm.spec.tuple_output)[0, -1].double()
 
     def readout(self) -> float:
         """Check that final norm, unembedding and scaling turn the last residual stream into the model's logits."""
@@ -300,7 +340,7 @@ def _recorded(module: nn.Module, edit: Change | None = None) -> Iterator[list[tu
     """Record the (arguments, output) of each call of a module; `edit` replaces its output."""
     calls: list[tuple[tuple[Any, ...], Any]] = []
 
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, object], output: Any) -> Any:
         calls.append((args or tuple(kwargs.values()), output))
         return None if edit is None else edit(output)
 

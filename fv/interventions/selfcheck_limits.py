@@ -54,6 +54,7 @@ def limits_of(lm: LanguageModel) -> dict[str, Limit]:
         "sum_of_heads_error": close,
         "context_left_without_attention": close,
         "injection_read_back_exactly": same,
+        "mlp_error": close,
         "logits_error": close,
         "sweep_vs_naive": agreeing,
         "answers_vs_naive": agreeing,

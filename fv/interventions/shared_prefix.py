@@ -187,7 +187,10 @@ class SharedPrefixEngine:
         edits: Sequence[LastTokenEdit],
         read: Callable[[PromptBatch, slice, Tensor], Tensor],
     ) -> Tensor:
-        """Read a number per row, (n_prompts, n_edits), by `read`, which takes a batch, its part of the prompts, and its rows."""
+        """Read a number per row, (n_prompts, n_edits), by `read`.
+
+        It takes a batch, its part of the prompts, and its rows.
+        """
         found = []
         for part, batch in self._batches(prompts):
             chunks = list(self._chunks(edits, part.stop - part.start))

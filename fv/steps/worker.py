@@ -25,8 +25,7 @@ from fv.steps.remedies import with_remedies
 from fv.steps.step6 import run_step6
 from fv.steps.stepd import run_stepd
 from fv.steps.stepe import run_stepe
-from fv.steps.worker_pool import Unfinished, UnitToCompute
-from fv.work.driver import Missing, Replay, UnitsMissing, UntilMissing, found_or_computed
+from fv.work.driver import Missing, Replay, Unfinished, UnitsMissing, UnitToCompute, UntilMissing, found_or_computed
 from fv.work.store import unit_names
 
 STEPS: Mapping[str, Callable[..., Any]] = {"stepd": run_stepd, "stepe": run_stepe, "step6": run_step6}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from fv.cluster import Cluster
 from fv.cluster.base.cluster import RunTasks
@@ -22,33 +22,12 @@ from fv.models.loading import files_as_they_are
 from fv.progress import progress_bar
 from fv.runs.locks import run_lock
 from fv.runs.paths import RunPaths
+from fv.work.driver import Unfinished
 
 WORKER = "fv.steps.worker:Worker"
 ADVANCE = ("Run", "next units")
 """Step and stage of the task of running steps, as records name them."""
 log = logging.getLogger(__name__)
-
-
-class UnitToCompute(TypedDict):
-    """A missing unit (`fv.work.driver.MissingUnit`), as JSON: its name is [kind, relation, place]."""
-
-    job: int
-    place: int
-    key: str
-    unit: list[str]
-    at_once: int
-    cost: float
-
-
-class Unfinished(TypedDict):
-    """A step that cannot continue, and the missing units of one of its stages (`fv.work.driver.Missing`), as JSON."""
-
-    step: str
-    title: str
-    about: Any
-    stage: str
-    number: int
-    units: list[UnitToCompute]
 
 
 @dataclass

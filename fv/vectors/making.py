@@ -103,7 +103,10 @@ def _maker_job(key: Key, maker: Maker, of: FitTrials, inputs: Sequence[_Input], 
 
     def compute(advance: Advance) -> Arrays:
         tensors = maker.compute(of, states, advance)
-        return {part: array_of(values) for part, values in tensors.items()}
+        # Whole numbers, such as heads, stay whole.
+        return {
+            part: array_of(values) if values.is_floating_point() else values.numpy() for part, values in tensors.items()
+        }
 
     return Job.of(Unit(UnitName("maker", q_id, name), depends_on, n_trials=1), compute)
 

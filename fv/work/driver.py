@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from itertools import count, groupby
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
 
 from fv.errors import ClusterError
 from fv.progress import Advance, ignore_progress, progress_bar
@@ -103,6 +103,28 @@ class Missing(NamedTuple):
     stage: str
     number: int
     units: list[MissingUnit]
+
+
+class UnitToCompute(TypedDict):
+    """A missing unit (`MissingUnit`), as JSON: its name is [kind, relation, place]."""
+
+    job: int
+    place: int
+    key: str
+    unit: list[str]
+    at_once: int
+    cost: float
+
+
+class Unfinished(TypedDict):
+    """A step that cannot continue, and the missing units of one of its stages (`Missing`), as JSON."""
+
+    step: str
+    title: str
+    about: Any
+    stage: str
+    number: int
+    units: list[UnitToCompute]
 
 
 class UnitsMissing(BaseException):

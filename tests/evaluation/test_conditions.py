@@ -16,7 +16,7 @@ from torch import Tensor
 from fv.config import AlphaUnit, EvaluationConfig, TemplateConfig
 from fv.data.origin import Origin
 from fv.errors import ConfigError
-from fv.evaluation import Candidate, Injected, LayerVectors, condition_providers, only
+from fv.evaluation import Candidate, condition_providers, only
 from fv.evaluation.candidates import Candidates, CandidatesOfRelations
 from fv.evaluation.condition import settled
 from fv.heads.activations import PromptOutputs, RelationMeans
@@ -27,7 +27,7 @@ from fv.interventions.edits import LastTokenEdit, SetHeads
 from fv.interventions.engine import Cell, Head
 from fv.models.language_model import LanguageModel
 from fv.vectors.controls import isotropic_vectors, random_head_sets, vectors_of_random_outputs
-from fv.vectors.options import Option
+from fv.vectors.options import Injected, LayerVectors, Option
 from fv.vectors.refits import refits
 from fv.vectors.stream import Stream
 from fv.vectors.vector import Vector

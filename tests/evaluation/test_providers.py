@@ -13,7 +13,6 @@ from fv.errors import ConfigError
 from fv.evaluation import (
     Candidate,
     ConditionProvider,
-    Injected,
     RelationContext,
     VectorContext,
     condition_providers,
@@ -23,6 +22,7 @@ from fv.evaluation import (
 from fv.evaluation.candidates import CandidatesOfRelations
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
+from fv.vectors.options import Injected
 from fv.vectors.vector import Vector
 
 HERE = Cell(1, 2.0)

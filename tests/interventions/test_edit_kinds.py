@@ -67,9 +67,7 @@ def edits_of(lm: LanguageModel) -> dict[str, Edit]:
     return found
 
 
-def check_engine(
-    engine: Engine, edits: list[Edit], n_tokens: tuple[int, ...] = (5, 3, 5), tolerance: float = TOLERANCE
-) -> None:
+def check_engine(engine: Engine, edits: list[Edit], n_tokens: tuple[int, ...] = (5, 3, 5)) -> None:
     """Compare targets, answers and divergences under edits, next to rows that are not edited, with plain hooks."""
     lm = engine.lm
     prompts = [p._replace(answer=(p.target, 7), wrong=(5,)) for p in prompts_of(lm, list(n_tokens))]
@@ -83,10 +81,11 @@ def check_engine(
             ids = [*prompt.token_ids, *prompt.answer]
             logits = edited_logits(lm, ids, [] if edit is None else [edit], [last])[last:].double().log_softmax(-1)
             due = logits[torch.arange(2), torch.tensor(prompt.answer)]
-            assert float(targets[i, j] - due[0]) == pytest.approx(0, abs=tolerance), edit
-            assert (answers[i].scores.logprob[j] - due).abs().max() <= tolerance, edit
+            # A log probability of -20, in a trained model, is rounded more coarsely.
+            torch.testing.assert_close(targets[i, j], due[0], rtol=1e-6, atol=TOLERANCE)
+            torch.testing.assert_close(answers[i].scores.logprob[j], due, rtol=1e-6, atol=TOLERANCE)
             divergence = float((own.exp() * (own - logits[0])).sum())
-            assert float(divergences[i, j]) == pytest.approx(divergence, abs=tolerance, rel=1e-4), edit
+            assert float(divergences[i, j]) == pytest.approx(divergence, abs=TOLERANCE, rel=1e-4), edit
             if edit is not None:
                 assert divergence > 1e-5, edit
 
@@ -107,15 +106,15 @@ def test_the_size_of_passes_does_not_matter(max_rows: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_so_they_do_in_a_trained_model(smollm2: LanguageModel, mode: str) -> None:
-    (one, two), heads = 20 * vectors_of(smollm2), ((3, 1), (20, 0), (20, 8))
+    (one, two), values, heads = 20 * vectors_of(smollm2), values_of(smollm2), ((3, 1), (20, 0), (20, 8))
     edits = [
-        *(SetHeads(heads, values_of(smollm2), torch.tensor([0.3, 1.0, 0.5])), AddHeads(heads, values_of(smollm2))),
+        *(SetHeads(heads, values, torch.tensor([0.3, 1.0, 0.5])), AddHeads(heads, 0.1 * values)),
         *(AddToAttention(9, one), AddToMLP(11, one), Mix(4, "mlp", 0.5, two), AddKeepingNorm(12, two)),
         AddLinear(7, (0.1 * one[:, None], 0.1 * two[None]), one),
         Edits(tuple(AddVector(layer, one / 4) for layer in range(5, 25, 3))),
         Edits((SetHeads(heads, 0.0), AddVector(8, one), AddToMLP(29, two))),
     ]
-    check_engine(make_engine(smollm2, mode, 256), edits, (7, 4), tolerance=5e-5)
+    check_engine(make_engine(smollm2, mode, 256), edits, (7, 4))
 
 
 @pytest.mark.parametrize("positions", ["last_prompt", "all"])

@@ -232,3 +232,22 @@ def test_one_cell_of_the_expanded_sweep_is_bit_equal_to_the_same_cell_of_a_grid(
     grid = engine.inject(prompts, vectors, cells)[1]
     for i, cell in enumerate(cells):
         assert torch.equal(engine.inject(prompts, vectors, [cell])[1].logprob[..., 0], grid.logprob[..., i])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_module_of_a_block_is_refused_as_its_mlp(family: str) -> None:
+    lm = tiny(family)
+    if not lm.spec.mlp:
+        pytest.skip("its MLP has no module of its own")
+    others = [name for name, module in lm.blocks[0].named_modules() if not returns_mlp(lm, name, module)]
+    assert lm.spec.out_proj in others and len(others) > 3
+    for name in others:
+        with pytest.raises(ModelError):
+            selfcheck(declared(lm, mlp=name))
+
+
+def returns_mlp(lm: LanguageModel, name: str, module: nn.Module) -> bool:
+    """True if a module may well return the MLP's output: what it is in, its last projection, and what follows it."""
+    path, width = lm.spec.mlp, getattr(module, "out_features", getattr(module, "nf", 0))
+    inside = name.startswith(f"{path}.") and width in (0, lm.d_model)
+    return inside or path.startswith(name) or "dropout" in name or "post_feedforward" in name

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fv.config import ComputeConfig, SweepMode
-from fv.interventions.edits import AddVector, LastTokenEdit, SetHeads
+from fv.interventions.edits import AddToMLP, AddVector, Edits, LastTokenEdit, SetHeads
 from fv.interventions.engine import Cell, Engine, Head
 from fv.interventions.engines import make_engine
 from fv.interventions.shared_prefix import SharedPrefixEngine
@@ -79,7 +79,8 @@ def edits(lm: LanguageModel) -> list[LastTokenEdit]:
         AddVector(layer, torch.ones(lm.d_model)) for layer in range(lm.n_layers) for _ in "ab"
     ]
     heads = SetHeads(((1, 0), (2, 1)), torch.zeros(lm.n_layers, lm.n_heads, lm.head_dim))
-    return [None, *added, heads]
+    several = Edits((AddVector(2, torch.ones(lm.d_model)), AddToMLP(1, torch.ones(lm.d_model)), heads))
+    return [None, *added, heads, several]
 
 
 ASKS: dict[str, Ask] = {

@@ -27,7 +27,8 @@ PROVIDER = f'''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fv.evaluation import Candidate, ConditionProvider, Option, Options, Scaled
+from fv.evaluation import Candidate, ConditionProvider
+from fv.vectors import Option, Options, Scaled
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,8 @@ QUIET = fv.Compute(progress=False)
 CONDITION = '''
 from dataclasses import dataclass, replace
 
-from fv.evaluation import Candidate, ConditionProvider, Injected
+from fv.evaluation import Candidate, ConditionProvider
+from fv.vectors import Injected
 
 
 @dataclass

@@ -68,6 +68,6 @@ class Mix(Edit):
         return f"with {self.places[0]} mixed with a vector"
 
     def scaled(self, alpha: float) -> Self:
-        """The same edit, `alpha` times as strong: x + alpha * ((scale - 1) * x + vector)."""
+        """Make the edit `alpha` times as strong: x + alpha * ((scale - 1) * x + vector)."""
         vector = None if self.vector is None else alpha * self.vector
         return replace(self, scale=1 + alpha * (self.scale - 1), vector=vector)

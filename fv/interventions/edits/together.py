@@ -53,5 +53,5 @@ class Edits(Edit):
         return tuple(ending for part in self.parts for ending in part.prompt_endings)
 
     def scaled(self, alpha: float) -> Self:
-        """The same edits, each `alpha` times as strong."""
+        """Make each edit `alpha` times as strong."""
         return replace(self, edits=tuple(edit.scaled(alpha) for edit in self.edits))

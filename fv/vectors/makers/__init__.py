@@ -18,9 +18,11 @@ from fv.errors import ConfigError
 from fv.registry import plugged_in, refuse_unknown
 from fv.vectors.maker import Maker
 
-__all__ = ["Maker", "injected_makers", "maker_classes", "makers_of"]
+__all__ = ["REFERENCE", "Maker", "injected_makers", "known_without_settings", "maker_classes", "makers_of"]
 GROUP = "function_vectors.makers"
 """Group of entry points by which installed packages add makers."""
+REFERENCE = "function_vector"
+"""The maker that all others are compared with."""
 
 
 @functools.cache
@@ -31,6 +33,11 @@ def maker_classes() -> dict[str, type[Maker]]:
         PluginError: two makers have the same name.
     """
     return plugged_in(Maker, __name__, GROUP)
+
+
+def known_without_settings() -> list[str]:
+    """Names of the makers that need no setting."""
+    return [name for name, maker in maker_classes().items() if not maker.required]
 
 
 def makers_of(
