@@ -169,7 +169,7 @@ def test_random_heads_may_be_ones_that_were_not_verified(lm: LanguageModel, made
 
 
 def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> None:
-    few, many = (isotropic_vectors(vector_of(lm), 0, count, 0) for count in (2, 6))
+    few, many = (isotropic_vectors(vector_of(lm), count, 0) for count in (2, 6))
     assert len(many) == 6 and all(torch.equal(a, b) for a, b in zip(few, many[:2], strict=True))
     few_sets, many_sets = (random_head_sets(vector_of(lm), made_of, count, 0).sets for count in (2, 6))
     assert len(many_sets) == 3 and few_sets == many_sets[:2]  # there are no more sets than three
@@ -177,7 +177,7 @@ def test_more_draws_keep_the_first(lm: LanguageModel, made_of: VectorHeads) -> N
 
 def test_draws_depend_on_the_seed_and_the_vectors_name(lm: LanguageModel, made_of: VectorHeads) -> None:
     drawn = [
-        isotropic_vectors(vector_of(lm, name), 0, 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
+        isotropic_vectors(vector_of(lm, name), 1, seed)[0] for name, seed in (("a", 0), ("a", 0), ("b", 0), ("a", 1))
     ]
     assert torch.equal(drawn[0], drawn[1])
     assert not any(torch.equal(drawn[0], other) for other in drawn[2:])

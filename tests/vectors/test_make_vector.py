@@ -1,6 +1,7 @@
 """`fv.make_vector`: any maker by name gives a vector, or other edits, that are used at once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,8 @@ def test_a_made_vector_is_evaluated_edited_with_and_saved(
         compute=QUIET,
     )
     assert {*result.rows["layer"]} == {0, 1, 2}
-    for layer, rows in result.rows.groupby("layer"):
-        assert rows["norm"].unique().tolist() == [vector.norm_at(int(layer))]
+    norms = {*zip(result.rows["layer"], result.rows["norm"], strict=True)}
+    assert norms == {(layer, vector.norm_at(layer)) for layer in range(tiny_llama.n_layers)}
     conditions = {*result.table["condition"]}
     assert {"fv", "random_vector", "layer_mean_added", "few_shot_corrupted_fv"} <= conditions
     assert not conditions & {"random_heads", "fv_refit", "bottom_heads", "corrupted_prompts", "ablated_top_heads"}
@@ -70,7 +71,7 @@ def test_a_vector_per_layer_is_injected_as_each_layers_vector_is(
     vector = make(tiny_llama, trials, "mean_difference", effects=effects)
     other = fv.function_vector(tiny_llama, effects["antonym"], k=2)
     assert isinstance(vector, fv.Vector)
-    more = {"alpha_unit": unit, "effects": effects, "controls": [], "n_unrelated": 0, "compute": QUIET}
+    more: Any = {"alpha_unit": unit, "effects": effects, "controls": [], "n_unrelated": 0, "compute": QUIET}
     both = fv.evaluate(tiny_llama, [vector, other], trials["antonym"], alphas=[0.5, 1], **more)
     for layer in range(tiny_llama.n_layers):
         one = fv.Vector.of(vector.values_at(layer), "one")
