@@ -29,6 +29,7 @@ from fv.errors import ConfigError, FvError
 from fv.progress import activity, show_bars
 from fv.registry import refuse_unknown
 from fv.steps.model_holder import ModelHolder
+from fv.vectors.makers import injected_makers
 
 from .command_line import is_answered, multirun_first, with_null_named
 from .errors import UserError, traceback_wanted, user_errors
@@ -185,6 +186,7 @@ def typed(cfg: DictConfig) -> Config:
         raise UserError(str(error)) from error
     assert isinstance(config, Config)
     config.data.template = typed_template(config.data.template)
+    injected_makers(config.injection)  # refuses unknown ones
     return config
 
 

@@ -18,7 +18,7 @@ from .plug_ins import DEFAULT, NONE
 
 OWN_FILES = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Switches of Hydra with which settings come from the user's own files, so that choices may have any name."""
-FREE = ("model.device_map.", "model.max_memory.")
+FREE = ("model.device_map.", "model.max_memory.", "injection.makers.")
 """Beginnings of keys whose last part may be any name."""
 
 

@@ -48,6 +48,8 @@ from .runs.run import Run as Run
 from .runs.run import open_run as open_run
 from .vectors.file import load_vector as load_vector
 from .vectors.function_vector import function_vector as function_vector
+from .vectors.made_vector import MadeEdit as MadeEdit
+from .vectors.make_vector import make_vector as make_vector
 from .vectors.vector import Vector as Vector
 
 __version__: str

@@ -71,6 +71,10 @@ class ScopeError(ConfigError):
     """A vector cannot be evaluated on the requested relations."""
 
 
+class NoVectorError(ConfigError):
+    """A maker's edits are no injections of a vector."""
+
+
 class DevTrialsError(TrialError):
     """A relation has too few trials to choose a cell on some and report on others."""
 

@@ -21,6 +21,32 @@ RELATIONS = {
     "antonym": [("hot", "cold"), ("big", "small"), ("up", "down"), ("wet", "dry"), ("old", "new"), ("far", "near")],
     "plural": [("cat", "cats"), ("dog", "dogs"), ("car", "cars"), ("tree", "trees"), ("cup", "cups"), ("pen", "pens")],
 }
+OUTSIDE = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fv.vectors.maker import Maker, first_cell
+
+
+@dataclass
+class FirstPrompt(Maker):
+    """Hidden states of the first clean prompt, added after a layer, times a factor of its own."""
+
+    factor: float = 1.0
+
+    label: ClassVar[str] = "first prompt"
+    source: ClassVar[str] = "a package from outside"
+    states: ClassVar[tuple[str, ...]] = ("clean",)
+
+    def compute(self, of, states, advance):
+        return {"vectors": self.factor * states["clean"].residual[0]}
+
+    def options(self, of, tensors):
+        from fv.vectors.options import LayerVectors
+
+        return LayerVectors(tensors["vectors"], first_cell(of), of.cells)
+'''
+"""Module of a package that adds a maker."""
 CELLS = [Cell(layer, alpha) for layer in (0, 1, 2) for alpha in (0.5, 1.0)]
 
 

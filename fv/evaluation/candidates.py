@@ -23,7 +23,7 @@ from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
-from fv.vectors.options import Injected
+from fv.vectors.kinds import HeadsBy
 from fv.vectors.stream import Stream
 from fv.vectors.vector import Vector
 from fv.vectors.vector_heads import heads_of_vector, vector_of
@@ -91,8 +91,8 @@ class CandidatesOfRelations:
         for provider in self.providers.values():
             (of_others if provider.made_of_others else own).extend(provider.of_relation(relation))
         for vector, cell in chosen:
-            is_own = vector.kind == "file" or (vector.kind in ("qid", "heads") and vector.source_qid == q_id)
-            here, compared = own if is_own else of_others, _compared_with(vector, q_id, [v for v, _ in chosen])
+            here = of_others if vector.is_of_others(q_id) else own
+            compared = _compared_with(vector, q_id, [v for v, _ in chosen])
             here.append(_injected(vector, cell, compared))
             if compared is vector:
                 at = self._context(relation, vector, cell)
@@ -119,10 +119,13 @@ class CandidatesOfRelations:
         return VectorContext(relation, vector, cell, heads, others, choose, self.ranking, self.effects)
 
     def _others(self, effects: Effects, ranking: Ranking, vector: Vector) -> dict[str, Tensor]:
-        """Other relations' vectors of the same kind and k. Each is computed once and kept, as all relations use it."""
-        if vector.source_qid is None:
+        """Other relations' vectors of the same kind and k; none for makers' vectors.
+
+        Each is computed once and kept, as all relations use it.
+        """
+        if vector.source_qid is None or vector.made_as.heads_by is HeadsBy.none:
             return {}
-        k, aie = vector.k or ranking.k, vector.kind == "aie_qid"
+        k, aie = vector.k or ranking.k, vector.made_as.heads_by is HeadsBy.aie
         others = [q_id for q_id in effects.qids if q_id != vector.source_qid]
         for q_id in others:
             if (q_id, k, aie) not in self._made:
@@ -132,8 +135,9 @@ class CandidatesOfRelations:
 
 def _injected(vector: Vector, cell: Cell, compared: Vector) -> Candidate:
     """Condition `fv`: a vector at its cell, compared with the controls of `compared`, itself or another vector."""
-    options = Injected(vector.values, cell)
-    return Candidate("fv", ZERO_SHOT, options, vector.name, compared_with=compared.name, minus=("few_shot",))
+    return Candidate(
+        "fv", ZERO_SHOT, vector.options(cell), vector.name, compared_with=compared.name, minus=("few_shot",)
+    )
 
 
 def _with_unedited(own: Sequence[Candidate], of_others: Sequence[Candidate]) -> list[Candidate]:

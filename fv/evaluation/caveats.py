@@ -12,7 +12,8 @@ from fv.evaluation.selection import choose_cells
 from fv.evaluation.tables import ANSWER_NEW
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
-from fv.vectors.names import FILE, GLOBAL, relation_name
+from fv.vectors.kinds import HeadsBy, kind_of
+from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 from fv.vectors.vector_heads import heads_of_vector
 
@@ -101,9 +102,9 @@ def _edges(rows: pd.DataFrame, measured: Effects | None) -> list[str]:
     """Caveat on vectors, in-domain or of no relation, whose chosen cell is at the edge of the grid."""
     chosen = choose_cells(rows)
     chosen = chosen[chosen["n_dev"] > 0]
-    relation = chosen["fv_source"].str.removesuffix("@aie")
-    names = chosen["eval_qid"].map(relation_name)
-    chosen = chosen[(relation == names) | chosen["fv_source"].isin([GLOBAL, FILE])]
+    kinds = chosen["fv"].map(rows.drop_duplicates("fv").set_index("fv")["fv_kind"])
+    of_none = ~kinds.map(lambda kind: kind_of(kind).of_relation).astype(bool)
+    chosen = chosen[of_none | _in_domain(chosen.assign(fv_kind=kinds))]
     layers, alphas = sorted(rows["layer"].unique()), sorted(rows["alpha"].unique())
     last = max(layers) if measured is None else next(iter(measured.means.values())).clean.shape[0] - 1
     edges: dict[str, str] = {}
@@ -137,8 +138,10 @@ def _steep_streams(measured: Effects, qids: Sequence[str]) -> list[str]:
 def _one_dimension(vectors: Sequence[Vector]) -> list[str]:
     found = []
     for vector in vectors:
-        squares = vector.values.double() ** 2
-        if (total := float(squares.sum())) and (share := float(squares.max()) / total) > ONE_DIMENSION:
+        squares = vector.values.double().reshape(-1, vector.values.shape[-1]) ** 2  # (1 or n_layers, d_model)
+        shares = [float(own.max()) / total for own in squares if (total := float(own.sum()))]
+        # A vector per layer counts by the mean over layers.
+        if shares and (share := sum(shares) / len(shares)) > ONE_DIMENSION:
             found.append(f"{vector.name} {share:.0%}")
     if not found:
         return []
@@ -152,7 +155,7 @@ def _heads_near_zero(vectors: Sequence[Vector], measured: Effects, ranking: Rank
     """Caveat on relations' own vectors if the effects of at least half of their heads do not differ from zero."""
     found = []
     for vector in vectors:
-        made_of = heads_of_vector(measured, vector, ranking) if vector.kind == "qid" else None
+        made_of = heads_of_vector(measured, vector, ranking) if vector.made_as.heads_by is HeadsBy.own else None
         if made_of is None or vector.source_qid is None:
             continue
         q_values = measured.q_values(vector.source_qid, ranking.key)
@@ -176,7 +179,7 @@ def _leaks(snapshot: Snapshot, rows: pd.DataFrame) -> list[str]:
     """Caveat on eval pairs that other relations' fit prompts contain, if vectors depend on other relations."""
     pairs = rows.drop_duplicates(["fv", "eval_qid"])
     # A vector of the relation's own heads and means has seen its own fit prompts only.
-    made_of_others = pairs[(pairs["fv_kind"] != "qid") | (pairs["fv_source"] != pairs["eval_qid"].map(relation_name))]
+    made_of_others = pairs[pairs["fv_kind"].map(lambda kind: kind_of(kind).may_know_others) | ~_in_domain(pairs)]
     elsewhere = eval_pairs_elsewhere(snapshot)
     shown = {q_id: len(elsewhere[q_id]) for q_id in sorted(made_of_others["eval_qid"].unique())}
     if not sum(shown.values()):
@@ -186,6 +189,12 @@ def _leaks(snapshot: Snapshot, rows: pd.DataFrame) -> list[str]:
         f"{sum(shown.values())} of {total} eval pairs stand in fit prompts of other relations "
         f"({_counted(shown.items())}): vectors made of several relations, and other relations' vectors, have seen them."
     ]
+
+
+def _in_domain(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows of vectors that are named after the relation that they are evaluated on."""
+    named = rows[["fv_kind", "fv_source", "eval_qid"]].itertuples(index=False)
+    return pd.Series([source_name(kind, q_id) == source for kind, source, q_id in named], rows.index, dtype=bool)
 
 
 def _counted(counts: Iterable[tuple[str, int]]) -> str:

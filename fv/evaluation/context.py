@@ -101,12 +101,17 @@ class VectorContext:
         """Seed of every draw."""
         return self.relation.seed
 
+    @property
+    def values(self) -> Tensor:
+        """The vector at its cell's layer, (d_model,)."""
+        return self.vector.values_at(self.cell.layer)
+
     def injected(self, name: str, prompt: str, minus: tuple[str, ...] = ()) -> Candidate:
         """Make the condition `name`: the function vector in one kind of prompt, at the best cell for this kind.
 
         Arguments as in `Candidate`.
         """
-        options = Injected(self.vector.values, self.cell, self._choices)
+        options = self.vector.options(self.cell, self._choices)
         return Candidate(name, prompt, options, self.vector.name, minus=minus)
 
     def refit(self, name: str, values: Tensor, draw: int, refit_of: str) -> Candidate:
@@ -127,7 +132,7 @@ class VectorContext:
         Raises:
             ConfigError: its shape is not that of the function vector.
         """
-        if (shape := tuple(values.shape)) != (due := tuple(self.vector.values.shape)):
+        if (shape := tuple(values.shape)) != (due := tuple(self.values.shape)):
             raise ConfigError(f"The condition {name} has a vector of shape {shape}; it must be {due}.")
         options, fv = Injected(values, self.cell, self._choices), self.vector.name
         return Candidate(name, ZERO_SHOT, options, fv, draw, of, all_draws=all_draws, control_of=("fv",))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from fv.config import AlphaUnit, EvaluationConfig, StatsConfig
 from fv.config.checks import check_at_least, parse_alphas, parse_indices
@@ -30,6 +31,7 @@ from fv.models.language_model import LanguageModel
 from fv.models.special_tokens import special_tokens_warning
 from fv.progress import bars
 from fv.tables import Tables
+from fv.vectors.values import flaw_of
 from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL
 
@@ -179,10 +181,10 @@ def checked_vectors(lm: LanguageModel, vectors: Any, snapshot: Snapshot) -> tupl
     named = [replace(vector, of_several=vector.of_several or sources[vector.source] > 1) for vector in given]
     foreign = []
     for vector in named:
-        if tuple(vector.values.shape) != (lm.d_model,) or not vector.values.isfinite().all():
+        if flaw_of(vector.values, lm.d_model, lm.n_layers, layered=True):
             raise ConfigError(
                 f"The vector {vector.name} is {tuple(vector.values.shape)}, but {lm.name} takes ({lm.d_model},) of "
-                "finite numbers."
+                f"finite numbers, or ({lm.n_layers}, {lm.d_model}), one vector per layer."
             )
         foreign += check_origin(f"The vector {vector.name} is", vector.origin, lm, snapshot)
     twins = [name for name, count in Counter(vector.name for vector in named).items() if count > 1]
@@ -206,4 +208,10 @@ def _strengths(evaluation: Evaluation, vectors: Sequence[Vector]) -> dict[str, d
     norms = evaluation.norms_of_alpha()
     if norms is None:
         return {}
-    return {vector.name: {q: (norm / vector.norm).tolist() for q, norm in norms.items()} for vector in vectors}
+
+    def factors(vector: Vector, norm: Tensor) -> list[float]:
+        if not vector.is_layered:
+            return (norm / vector.norm).tolist()
+        return [float(unit) / vector.norm_at(layer) for layer, unit in enumerate(norm)]
+
+    return {vector.name: {q: factors(vector, norm) for q, norm in norms.items()} for vector in vectors}

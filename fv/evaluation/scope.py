@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fv.config import EvalScopeConfig, ScopeMode
+from fv.config.injection import choice_of
 from fv.errors import ScopeError, shorten
 from fv.vectors.vector import Vector
 
@@ -40,12 +41,12 @@ def scope_of_kinds(mode: str, kinds: Sequence[str], source_qid: str | None) -> s
 
     Args:
         mode: the mode.
-        kinds: the kinds of the vectors.
+        kinds: the values of `injection.fv`.
         source_qid: the relation of a vector from a file, if any.
     """
     if mode != ScopeMode.auto:
         return mode
-    of_none = {kind for kind in kinds if kind == "global" or (kind == "file" and source_qid is None)}
-    on = {kind: ScopeMode.all_qids.value if kind in of_none else ScopeMode.in_domain.value for kind in kinds}
+    modes = {kind: choice_of(kind).has_relation(source_qid) for kind in kinds}
+    on = {kind: (ScopeMode.in_domain if own else ScopeMode.all_qids).value for kind, own in modes.items()}
     scopes = {*on.values()}
     return scopes.pop() if len(scopes) == 1 else ", ".join(f"{kind} on {scope}" for kind, scope in on.items())

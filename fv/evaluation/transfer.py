@@ -15,14 +15,23 @@ from fv.interventions.metrics import cosine
 from fv.statistics.clusters import clusters_of, per_cluster
 from fv.statistics.intervals import INTERVAL, estimate_means
 from fv.tables import Tables
+from fv.vectors.kinds import OWN
 from fv.vectors.vector import Vector
 
 PRIMARY = "delta_logprob"
 
 
+def similarity(one: Vector, other: Vector) -> float:
+    """Cosine of two vectors; its mean over layers if one of them has a vector per layer."""
+    layered = next((vector for vector in (one, other) if vector.is_layered), None)
+    if layered is None:
+        return cosine(one.values, other.values)
+    return float(np.mean([cosine(one.values_at(at), other.values_at(at)) for at in range(len(layered.values))]))
+
+
 def cosine_table(vectors: Sequence[Vector]) -> pd.DataFrame:
     """Cosine of each pair of vectors, as a square table after a first column `fv`."""
-    rows = [[one.name, *(cosine(one.values, other.values) for other in vectors)] for one in vectors]
+    rows = [[one.name, *(similarity(one, other) for other in vectors)] for one in vectors]
     return pd.DataFrame(rows, columns=["fv", *(vector.name for vector in vectors)])
 
 
@@ -57,8 +66,8 @@ def transfer_table(means: pd.DataFrame, contrasts: pd.DataFrame, vectors: Sequen
     cosines = []
     for fv, eval_qid in table[pair].itertuples(index=False):
         k = named[fv].k
-        own_vector = own_of.get((eval_qid, "qid", k)) or own_of.get((eval_qid, named[fv].kind, k))
-        cosines.append(np.nan if own_vector is None else cosine(named[fv].values, own_vector.values))
+        own_vector = own_of.get((eval_qid, OWN.name, k)) or own_of.get((eval_qid, named[fv].kind, k))
+        cosines.append(np.nan if own_vector is None else similarity(named[fv], own_vector))
     return table.assign(cosine=cosines)
 
 

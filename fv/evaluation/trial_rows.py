@@ -4,7 +4,8 @@ One trial row is one (vector, trial, layer, alpha); one summary row is the mean 
 Metrics: spec section 2 (`mean_delta_logprob` primary, `accuracy_delta`, `mean_delta_p`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,7 +17,7 @@ from fv.interventions.engine import Cell, Engine, TargetScores
 from fv.models.prompt import Prompt
 from fv.progress import Advance, ignore_progress
 from fv.statistics.intervals import Kind
-from fv.vectors.vector import Vector, norm_of
+from fv.vectors.vector import Vector
 
 KINDS = {
     "mean_delta_logprob": Kind.mean,
@@ -43,6 +44,10 @@ TRIAL_COLUMNS = [
     "baseline_tied",
     "injected_tied",
 ]
+
+
+KEPT_BYTES = 2**30
+"""Memory for keeping prompts between the layers of vectors that have one vector per layer."""
 
 
 class EvalTrial(NamedTuple):
@@ -74,19 +79,56 @@ def inject_vectors(
         residual_norm: unit of alpha at each layer, (n_layers,); None if alpha itself is the factor on the vector.
         advance: progress callback, called with the number of trial rows done.
     """
-    values = torch.stack([vector.values for vector in vectors]).expand(len(prompts), -1, -1)
     if residual_norm is not None:
-        values = normalize(values, dim=-1)
         cells = [Cell(cell.layer, cell.alpha * float(residual_norm[cell.layer])) for cell in cells]
-    return engine.inject(prompts, values, cells, advance)
+    with engine.keeping(KEPT_BYTES) if any(vector.is_layered for vector in vectors) else nullcontext():
+        before, parts = None, list[tuple[list[int], list[int], TargetScores]]()
+        for rows, columns, values in _groups(vectors, cells):
+            here = [cells[column] for column in columns]
+            each = values.expand(len(prompts), -1, -1)  # (n_prompts, n_vectors, d_model)
+            each = each if residual_norm is None else normalize(each, dim=-1)
+            unedited, scores = engine.inject(prompts, each, here, advance)
+            before = unedited if before is None else before
+            parts.append((rows, columns, scores))
+    assert before is not None
+    return before, _joined(parts, (len(prompts), len(vectors), len(cells)))
+
+
+def _groups(vectors: Sequence[Vector], cells: Sequence[Cell]) -> Iterator[tuple[list[int], list[int], Tensor]]:
+    """Divide vectors and cells into groups that one injection takes: the vectors of all layers, then each layer's.
+
+    Yields:
+        places of the vectors, places of the cells, and the vectors, (n_vectors, d_model).
+    """
+    plain = [place for place, vector in enumerate(vectors) if not vector.is_layered]
+    if plain:
+        yield plain, [*range(len(cells))], torch.stack([vectors[place].values for place in plain])
+    layered = [place for place, vector in enumerate(vectors) if vector.is_layered]
+    for layer in sorted({cell.layer for cell in cells}) if layered else ():
+        columns = [column for column, cell in enumerate(cells) if cell.layer == layer]
+        yield layered, columns, torch.stack([vectors[place].values_at(layer) for place in layered])
+
+
+def _joined(parts: Sequence[tuple[list[int], list[int], TargetScores]], shape: tuple[int, int, int]) -> TargetScores:
+    """Put the scores of groups, (n_prompts, n_vectors, n_cells) of each, into their places in `shape`."""
+    if len(parts) == 1:
+        return parts[0][2]
+    found = [part.new_empty(shape) for part in parts[0][2].parts]
+    for rows, columns, scores in parts:
+        for whole, part in zip(found, scores.parts, strict=True):
+            whole[:, torch.tensor(rows)[:, None], torch.tensor(columns)] = part
+    return TargetScores(*found)
 
 
 def trial_rows(
     vector: Vector, trials: Sequence[EvalTrial], cells: Sequence[Cell], before: TargetScores, after: TargetScores
 ) -> pd.DataFrame:
     """Build one vector's trial rows from the scores without it, (n_trials,), and with it, (n_trials, n_cells)."""
-    own = (vector.name, vector.kind, vector.source, vector.k, norm_of(vector.values))
-    keys = [(trial.trial_id, *own, trial.q_id, trial.part, *cell) for trial in trials for cell in cells]
+    own = (vector.name, vector.kind, vector.source, vector.k)
+    norms = {layer: vector.norm_at(layer) for layer in {cell.layer for cell in cells}}
+    keys = [
+        (trial.trial_id, *own, norms[cell.layer], trial.q_id, trial.part, *cell) for trial in trials for cell in cells
+    ]
     rows = pd.DataFrame(keys, columns=WHICH).astype({"k": "Int64"})
     for name, scores, times in (("baseline", before, len(cells)), ("injected", after, 1)):
         for part in ("logprob", "p", "rank", "correct", "tied"):

@@ -25,6 +25,7 @@ from fv.pricing.shape import Shape
 from fv.pricing.shape_facts import ready_shapes
 from fv.pricing.stand_in import StandIn, stand_in_values
 from fv.pricing.workload import Workload
+from fv.vectors.kinds import OWN
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 
@@ -142,4 +143,4 @@ def _shape_of(model: LanguageModel | str | Path, compute: ComputeConfig) -> Pric
 
 
 def _own_vector(q_id: str, number: int, k: int) -> Vector:
-    return Vector(source_name("qid", q_id), "qid", q_id, stand_in_values(number), k)
+    return Vector(source_name(OWN.name, q_id), OWN.name, q_id, stand_in_values(number), k)

@@ -1,6 +1,6 @@
 """Workload to be priced: the trials, and all settings that decide what is run on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fv.config import AlphaUnit, ComputeConfig, EvaluationConfig, ScoreConfig
@@ -16,6 +16,7 @@ from fv.pricing.priced_engine import PricedEngine
 from fv.pricing.shape import Shape
 from fv.pricing.shared_prefix import PricedSharedPrefix
 from fv.pricing.stand_in import StandIn
+from fv.vectors.maker import Maker
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Workload:
         heads: the heads that StepD sweeps, or chooses from.
         vectors: the injected vectors with their relations; values are `fv.pricing.stand_in.WIDTH` wide.
         cells: the grid's (layer, alpha) cells.
+        makers: {kind of vectors: the maker that makes them}.
         score: number of patched trials, and settings of the screen.
         evaluation: the conditions that vectors are compared with.
         alpha_unit: the unit of alpha.
@@ -48,6 +50,7 @@ class Workload:
     heads: Sequence[Head]
     vectors: Scopes
     cells: Sequence[Cell]
+    makers: Mapping[str, Maker] = field(default_factory=dict)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     alpha_unit: AlphaUnit = AlphaUnit.vector

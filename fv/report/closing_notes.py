@@ -8,6 +8,7 @@ from fv.report.headline import specific_sentence, verb_of
 from fv.report.summary import Summary
 from fv.report.words import head_names
 from fv.tables import TableRow
+from fv.vectors.kinds import OF_AIE
 
 CONTROLS = {
     "layer_mean_replaced": "Replacing the residual stream by its layer mean",
@@ -113,7 +114,7 @@ def _how_chosen(summary: Summary) -> str:
 
 def _columns(summary: Summary) -> str:
     unit = "the residual stream's norm" if summary.values.alpha_unit == "residual" else "the vector"
-    aie = any(row["fv_kind"] == "aie_qid" for row in summary.chosen)
+    aie = any(row["fv_kind"] == OF_AIE.name for row in summary.chosen)
     own_heads = " @aie: with the heads of the AIE, as in Todd et al." if aie else ""
     every = "condition and cell" if summary.has_held_out else "cell"
     corrupted = ""

@@ -22,7 +22,7 @@ from fv.figures.transfer import transfer_heatmap
 from fv.figures.trials import before_and_after
 from fv.report.limits import LIMITS, Limits
 from fv.report.results import LEAD_CONTRASTS, RunResults
-from fv.vectors.names import GLOBAL
+from fv.vectors.kinds import GLOBAL
 
 _COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
@@ -88,10 +88,12 @@ def _stability(results: RunResults) -> Iterator[Picture]:
         f"How often each head is among the top {results.k} of the average over relations, if the trials are resampled "
         "with replacement.",
         inclusion_probabilities(
-            heads[heads["ranking"] == GLOBAL].assign(ranking="the AIE"), results.k, rankings[GLOBAL]["n_trials"]
+            heads[heads["ranking"] == GLOBAL.name].assign(ranking="the AIE"),
+            results.k,
+            rankings[GLOBAL.name]["n_trials"],
         ),
     )
-    names = {GLOBAL: "AIE", **results.q_id_of_ranking}
+    names = {GLOBAL.name: "AIE", **results.q_id_of_ranking}
     curves = [{"ranking": names[name], **point} for name, each in rankings.items() for point in each["convergence"]]
     if any(point["overlap_apart"] is not None for point in curves):
         yield Picture(
@@ -121,7 +123,7 @@ def _chosen_of(results: RunResults, name: str, shown: list[str]) -> pd.DataFrame
     if results.heads.empty:
         return table
     top = results.heads[results.heads["chosen"]]
-    names = top["ranking"].map({GLOBAL: "AIE", **results.q_id_of_ranking})
+    names = top["ranking"].map({GLOBAL.name: "AIE", **results.q_id_of_ranking})
     there = set(zip(names, top["layer"], top["head"], strict=True))
     keys = table[["q_id", "layer", "head"]].itertuples(index=False, name=None)
     return table.assign(chosen=[key in there for key in keys])

@@ -16,6 +16,7 @@ from fv.report.screen import screen_report_of
 from fv.report.summary import Summary
 from fv.runs.run import Run
 from fv.tables import TableRow
+from fv.vectors.kinds import OWN
 from fv.vectors.names import ranking_name, source_name
 
 LEAD_CONTRASTS = ("corrupted_prompts", "layer_mean_added", "layer_mean_replaced", "few_shot")
@@ -111,7 +112,7 @@ class RunResults:
         """Rows of `chosen` for each relation's own vectors of every k."""
         if self.chosen.empty or "mean_delta_logprob" not in self.chosen:
             return self.chosen.head(0)
-        own = self.chosen["eval_qid"].map(lambda q_id: source_name("qid", q_id)) == self.chosen["fv_source"]
+        own = self.chosen["eval_qid"].map(lambda q_id: source_name(OWN.name, q_id)) == self.chosen["fv_source"]
         return self.chosen[own].reset_index(drop=True)
 
     @cached_property

@@ -8,10 +8,8 @@ from functools import cached_property
 from fv.evaluation.eval_summary import Contrast, Difference, Estimate, EvalSummary
 from fv.evaluation.tables import ALL, NO_VECTOR
 from fv.tables import TableRow
+from fv.vectors.kinds import OF_AIE, OWN, kind_of
 from fv.vectors.names import source_name
-
-KINDS_OF_RELATION = ("qid", "aie_qid")
-"""Kinds of a relation's own vectors."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ class Summary:
         These are vectors of no relation, and each relation's own vector on this relation. A vector of the AIE's heads
         counts only if the relation has no other.
         """
-        own = [row for row in self.chosen if row["fv_kind"] not in KINDS_OF_RELATION or is_in_domain(row)]
-        by_own_heads = {row["eval_qid"] for row in own if row["fv_kind"] == "qid"}
-        return [row for row in own if row["fv_kind"] != "aie_qid" or row["eval_qid"] not in by_own_heads]
+        own = [row for row in self.chosen if not kind_of(row["fv_kind"]).of_relation or is_in_domain(row)]
+        by_own_heads = {row["eval_qid"] for row in own if row["fv_kind"] == OWN.name}
+        return [row for row in own if row["fv_kind"] != OF_AIE.name or row["eval_qid"] not in by_own_heads]
 
     def name_of(self, row: TableRow) -> str:
         """Name of the relation of a row of `compared`, with its vector if there are several."""
@@ -105,7 +103,8 @@ class Summary:
 
 def is_in_domain(row: TableRow) -> bool:
     """Tell whether the row's vector is evaluated on its own relation."""
-    return any(row["fv_source"] == source_name(kind, row["eval_qid"]) for kind in KINDS_OF_RELATION)
+    kind = kind_of(row["fv_kind"])
+    return kind.of_relation and row["fv_source"] == source_name(kind.name, row["eval_qid"])
 
 
 def vector_name_of(row: TableRow) -> str:

@@ -18,6 +18,7 @@ from fv.report.summary import Summary
 from fv.runs.paths import FV_META, TOP_HEADS, RunPaths, refuse_links, run_folder
 from fv.runs.run import Run, has_finished_stepd, open_run, opened, opened_step6
 from fv.tables import TableRow
+from fv.vectors.kinds import GLOBAL, OF_AIE, OWN
 from fv.vectors.names import source_name
 
 
@@ -115,8 +116,8 @@ def _ranked(run: Run) -> dict[str, list[TableRow]]:
     if TOP_HEADS not in run.files:  # all vectors come from files of the user
         return {}
     ranked = run.record("top_heads")
-    named = {source_name("global", None): ranked["global"]}
-    for kind, key in (("qid", "per_qid"), ("aie_qid", "aie_per_qid")):
+    named = {GLOBAL.name: ranked["global"]}
+    for kind, key in ((OWN.name, "per_qid"), (OF_AIE.name, "aie_per_qid")):
         named |= {source_name(kind, q_id): own for q_id, own in ranked.get(key, {}).items()}
     return named
 

@@ -1,7 +1,8 @@
 """Vectors that Step6 injects, and the relations that each is evaluated on."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from fv.config import EvalScopeConfig, InjectionConfig
+from fv.config.injection import VectorChoice
+from fv.data.origin import Origin
 from fv.data.snapshot import Snapshot
 from fv.errors import ConfigError, shorten
 from fv.evaluation.scope import scope_of
@@ -18,9 +21,15 @@ from fv.runs.paths import RunPaths
 from fv.runs.results import StepdResults
 from fv.runs.vector_files import read_global, read_relation_vectors
 from fv.vectors.file import read_vector
+from fv.vectors.kinds import HeadsBy
+from fv.vectors.made_vector import injected_vector, relations_of
+from fv.vectors.maker import FitTrials
+from fv.vectors.makers import injected_makers
+from fv.vectors.making import made
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 from fv.vectors.vector_heads import vector_of
+from fv.work.flow import Flow
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +37,9 @@ log = logging.getLogger(__name__)
 def vectors_of(
     injection: InjectionConfig, ranking: Ranking, paths: RunPaths, lm: LanguageModel, stepd: StepdResults
 ) -> list[Vector]:
-    """Make the vectors that `injection` names: those of StepE or of a file, or one for each `injection.k`.
+    """Make the vectors of StepE or of a file that `injection` names, or one for each `injection.k`.
+
+    Makers' vectors are left out: `vectors_flow` makes them.
 
     Args:
         injection: the settings.
@@ -44,32 +55,66 @@ def vectors_of(
         ConfigError: `injection.fv_source_qid` is not in the snapshot, or fewer heads than a k were swept.
     """
     if injection.k is None:
-        fvs, snapshot = injection.fvs, stepd.snapshot
-        return [vector for fv in fvs for vector in _stored_vectors(fv, injection, paths, lm, snapshot)]
+        stored = [choice for choice in injection.choices if not choice.is_made]
+        return [one for each in stored for one in _stored_vectors(each, injection, paths, lm, stepd.snapshot)]
     name = injection.called("k")
 
     def values_of(vector: Vector) -> Tensor:
-        k, of_aie = vector.k or ranking.k, vector.kind == "aie_qid"
+        k, of_aie = vector.k or ranking.k, vector.made_as.heads_by is HeadsBy.aie
         return vector_of(lm, stepd.effects, vector.source_qid, ranking, k, of_aie, name)
 
     return [replace(vector, values=values_of(vector)) for vector in outlines_of(injection, stepd.snapshot)]
 
 
-def outlines_of(injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
-    """Make the vectors of `vectors_of` without their values, which needs neither the model nor a file.
+def vectors_flow(
+    injection: InjectionConfig, known: Sequence[Vector], snapshot: Snapshot, fit: Callable[[str], FitTrials]
+) -> Flow[list[Vector]]:
+    """Make all vectors that `injection` names, in the order of `outlines_of`.
+
+    Args:
+        injection: the settings.
+        known: the vectors of `vectors_of`.
+        snapshot: the trials.
+        fit: returns the fit trials of a relation, for makers.
 
     Raises:
-        ConfigError: `injection.fv_source_qid` is not in the snapshot.
+        NoVectorError: a maker's edits are no injections of a vector.
     """
-    return [vector for fv in injection.fvs for vector in _outlines(fv, injection, snapshot)]
+    makers, outlines = injected_makers(injection), outlines_of(injection, snapshot)
+    if not makers:
+        return list(known)
+    relations = {q_id: fit(q_id) for q_id in relations_of(outlines, makers)}
+    results = yield from made(makers, relations)
+    origins, others = {q_id: Origin.of(of.lm, of.snapshot) for q_id, of in relations.items()}, iter(known)
+
+    def vector_of_outline(outline: Vector) -> Vector:
+        if outline.kind not in makers:
+            return next(others)
+        q_id = str(outline.source_qid)
+        return injected_vector(outline.kind, q_id, results[q_id, outline.kind].options, origins[q_id])
+
+    return [vector_of_outline(outline) for outline in outlines]
 
 
-def _outlines(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
-    """The vectors of one `injection.fv`, without their values."""
+def outlines_of(injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
+    """Make all vectors that `injection` names without their values, which needs neither the model nor a file.
+
+    Raises:
+        ConfigError: `injection.fv_source_qid` is not in the snapshot, or two vectors would have the same name.
+    """
+    found = [vector for choice in injection.choices for vector in _outlines(choice, injection, snapshot)]
+    twins = [name for name, count in Counter(vector.name for vector in found).items() if count > 1]
+    if twins:
+        raise ConfigError(f"Two vectors would be called {twins[0]}: give the relation of this name another one.")
+    return found
+
+
+def _outlines(choice: VectorChoice, injection: InjectionConfig, snapshot: Snapshot) -> list[Vector]:
+    """The vectors of one value of `injection.fv`, without their values."""
     ks: Sequence[int | None] = injection.k or [None]
     return [
         Vector(source, kind, q_id, torch.empty(0), k, of_several=k is not None)
-        for source, kind, q_id in _sources(fv, injection, snapshot)
+        for source, kind, q_id in _sources(choice, injection, snapshot)
         for k in ks
     ]
 
@@ -82,38 +127,35 @@ def stored_vectors_of(injection: InjectionConfig, stored: Mapping[str, Vector], 
         stored: StepE's vectors by name.
         snapshot: the trials.
     """
-    return [stored[name] for fv in injection.fvs for name, _, _ in _sources(fv, injection, snapshot)]
+    return [stored[name] for choice in injection.choices for name, _, _ in _sources(choice, injection, snapshot)]
 
 
 def _stored_vectors(
-    fv: str, injection: InjectionConfig, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot
+    choice: VectorChoice, injection: InjectionConfig, paths: RunPaths, lm: LanguageModel, snapshot: Snapshot
 ) -> list[Vector]:
-    """Read the vectors of one `injection.fv`, from StepE's files or from the file of `injection.fv_path`."""
-    outlines = _outlines(fv, injection, snapshot)
-    if fv == "file":
-        found = read_vector(Path(str(injection.fv_path)), lm)
+    """Read the vectors of one value of `injection.fv`, from StepE's files or from the file of `injection.fv_path`."""
+    outlines = _outlines(choice, injection, snapshot)
+    if choice.from_file:
+        found = read_vector(Path(str(injection.fv_path)), lm, layered=True)
         return [replace(each, values=found.values, origin=found.origin) for each in outlines]
     folder = paths.stepe_to_read
-    if fv == "global":
+    if not choice.of_relation:
         return [replace(each, **read_global(folder, lm)._asdict()) for each in outlines]
-    stored = read_relation_vectors(folder, fv, lm)
+    stored = read_relation_vectors(folder, choice.kind, lm)
     return [replace(each, **stored[str(each.source_qid)]._asdict()) for each in outlines]
 
 
-def _sources(fv: str, injection: InjectionConfig, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
-    """Source, kind and relation of each vector of one `injection.fv`."""
-    if fv == "global":
-        return [(source_name(fv, None), fv, None)]
-    if fv == "file":
-        return [(source_name(fv, None), fv, injection.fv_source_qid)]
-    named = injection.fv_source_qid if fv != "all_qids" else None
+def _sources(choice: VectorChoice, injection: InjectionConfig, snapshot: Snapshot) -> list[tuple[str, str, str | None]]:
+    """Source, kind and relation of each vector of one value of `injection.fv`."""
+    named = injection.fv_source_qid if choice.takes_source else None
+    if not choice.of_relation:
+        return [(source_name(choice.kind, None), choice.kind, named)]
     if named is not None and named not in snapshot.qids:
         raise ConfigError(
             f"injection.fv_source_qid={named} is not in the snapshot; it has {shorten(snapshot.qids, 40)}."
         )
     qids = snapshot.qids if named is None else [named]
-    kind = "aie_qid" if fv == "aie_qid" else "qid"
-    return [(source_name(kind, q_id), kind, q_id) for q_id in qids]
+    return [(source_name(choice.kind, q_id), choice.kind, q_id) for q_id in qids]
 
 
 def plan_of(scope: EvalScopeConfig, snapshot: Snapshot, vectors: Sequence[Vector]) -> list[tuple[Vector, list[str]]]:

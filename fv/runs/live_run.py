@@ -9,21 +9,24 @@ import pandas as pd
 
 from fv.config import Config, StatsConfig
 from fv.data.snapshot import Snapshot
+from fv.evaluation.cells import grid
 from fv.evaluation.evaluation import Evaluation
 from fv.heads.effects import Effects
 from fv.heads.ranking import Ranking
 from fv.interventions.engine import Cell, Engine
 from fv.models.language_model import LanguageModel
 from fv.runs.engine import engine_of, with_rows_of
-from fv.runs.injected_vectors import stored_vectors_of, vectors_of
+from fv.runs.injected_vectors import stored_vectors_of, vectors_flow, vectors_of
 from fv.runs.paths import RunPaths
 from fv.runs.records import Hashes, StepDRecord, read_record
 from fv.runs.refusals import refuse_other_model
 from fv.runs.results import StepdResults, ranking_of
 from fv.runs.run import Run
 from fv.runs.units import unit_store
+from fv.vectors.maker import FitTrials
 from fv.vectors.vector import Vector
-from fv.work.driver import SERIAL, Driver
+from fv.work.driver import SERIAL, Driver, Serial
+from fv.work.flow import Flow
 from fv.work.store import UnitStore
 
 
@@ -137,9 +140,25 @@ class LiveRun(Run):
     def injected(self) -> list[Vector]:
         """The vectors that Step6 injected; the model is loaded only if they are not in files of the run."""
         injection = self.settings.injection
-        if injection.k is None and "file" not in injection.fvs:
+        if injection.k is None and all(choice.is_ranked for choice in injection.choices):
             return stored_vectors_of(injection, self.vectors, self.trials.snapshot)
-        return vectors_of(injection, self.ranking, self.paths, self.lm, self.stepd)
+        return Serial(shown=False).run(self.vectors_flow(), "Step6", self.units())
+
+    def vectors_flow(self) -> Flow[list[Vector]]:
+        """Make the vectors that Step6 injects; files are read at once.
+
+        Raises:
+            FvError: a file is missing or was changed, or a vector is not possible.
+        """
+        injection = self.settings.injection
+        known = vectors_of(injection, self.ranking, self.paths, self.lm, self.stepd)
+        return vectors_flow(injection, known, self.snapshot, self.fit_trials)
+
+    def fit_trials(self, q_id: str) -> FitTrials:
+        """Fit trials of a relation, for makers of vectors that are injected at the cells of Step6's grid."""
+        cells = grid(self.settings.injection, self.lm.n_layers)
+        ranking, seed = self.ranking, self.settings.seed
+        return FitTrials(self.lm, self.engine, self.snapshot, q_id, self.effects, ranking, cells, seed=seed)
 
     @cached_property
     def cells(self) -> list[Cell]:

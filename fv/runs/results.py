@@ -64,7 +64,7 @@ class StepdResults:
 
 def ranking_of(score: ScoreConfig, injection: InjectionConfig, paths: RunPaths) -> Ranking:
     """Read the ranking of heads that StepE used; if the only vector is a file's, take it from the settings."""
-    if injection.fvs == ["file"]:
+    if all(choice.from_file for choice in injection.choices):
         return Ranking.of(score)
     folder = paths.stepe_to_read
     ranked = read_verified(folder, TOP_HEADS, read_record(folder / FV_META, StepERecord).outputs, "StepE")

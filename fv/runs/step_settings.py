@@ -15,6 +15,7 @@ from fv.files import digest_of
 from fv.runs.paths import SNAPSHOT, RunPaths
 from fv.runs.records import STEPD, Hashes, StepDRecord
 from fv.runs.vector_files import vector_inputs
+from fv.vectors.makers import injected_makers
 
 
 class Requested(NamedTuple):
@@ -60,8 +61,9 @@ def step6_settings(
 ) -> Settings:
     """The settings that decide Step6's outputs."""
     every = replace(evaluation, conditions=dict(providers_of(evaluation.conditions)))
-    skipped = ("quick_eval", "fv_path")  # the first decides StepE only; the file is among the inputs, by its hash
+    skipped = ("quick_eval", "fv_path", "makers")  # the first decides StepE only; the file is an input, by its hash
     settings = {f"injection.{key}": value for key, value in plain(injection).items() if key not in skipped}
+    settings |= {f"injection.makers.{name}": plain(maker) for name, maker in injected_makers(injection).items()}
     for name, group in (("eval_scope", scope), ("evaluation", every)):
         settings |= {f"{name}.{key}": value for key, value in plain(group).items()}
     # The resolved scope decides results, not the word `auto`.

@@ -19,12 +19,13 @@ from fv.runs.paths import AIE_META, FV_META, SNAPSHOT, TOP_HEADS, RunPaths
 from fv.runs.records import AieRecord, StepERecord, read_record
 from fv.runs.refusals import refuse_difference
 from fv.vectors.file import read_vector
-from fv.vectors.names import GLOBAL, source_name
+from fv.vectors.kinds import GLOBAL, OF_AIE, OWN
+from fv.vectors.names import source_name
 from fv.vectors.values import flaw_of
 from fv.vectors.vector import Vector
 
-FILES = {"global": "fv_global_resid.pt", "qid": "fv_qid.pt", "all_qids": "fv_qid.pt", "aie_qid": "fv_aie_qid.pt"}
-"""{`injection.fv`: the file of its vectors, written by StepE}."""
+FILES = {GLOBAL.name: "fv_global_resid.pt", OWN.name: "fv_qid.pt", OF_AIE.name: "fv_aie_qid.pt"}
+"""{kind of vectors: the file of them that StepE wrote}."""
 
 
 class StoredVector(NamedTuple):
@@ -54,15 +55,17 @@ def vector_inputs(injection: InjectionConfig, paths: RunPaths, snapshot: dict[st
         ArtifactError: a file is missing, was changed, or belongs to another run.
     """
     hashes = {}
-    if "file" in injection.fvs:
+    if any(choice.from_file for choice in injection.choices):
         path = Path(str(injection.fv_path))
         if not path.is_file():
             raise ArtifactError(f"injection.fv_path={path} does not exist.")
         _verify_beside(path, snapshot)
         hashes["fv_file"] = sha256_of(path)
-    names = [FILES[fv] for fv in injection.fvs if fv in FILES]
-    if not names:
+    others = [choice for choice in injection.choices if not choice.from_file]
+    if not others:
         return hashes
+    # Makers read StepE's ranking of heads.
+    names = [FILES[choice.kind] for choice in others if choice.is_ranked]
     folder = paths.stepe_to_read
     if not (folder / FV_META).exists():
         first = command("stepe", f"run_id={paths.root.name} (with this command's other settings)")
@@ -87,17 +90,17 @@ def read_global(folder: Path, lm: LanguageModel) -> StoredVector:
     Raises:
         ArtifactError: a file is missing or damaged.
     """
-    return StoredVector(read_vector(folder / FILES["global"], lm).values, read_json(folder / TOP_HEADS)["k"])
+    return StoredVector(read_vector(folder / FILES[GLOBAL.name], lm).values, read_json(folder / TOP_HEADS)["k"])
 
 
-def read_relation_vectors(folder: Path, fv: str, lm: LanguageModel) -> dict[str, StoredVector]:
-    """Read {q_id: its vector}, StepE's vectors for `injection.fv`, in float32 or in the model's precision if higher.
+def read_relation_vectors(folder: Path, kind: str, lm: LanguageModel) -> dict[str, StoredVector]:
+    """Read {q_id: its vector}, StepE's vectors of a kind, in float32 or in the model's precision if higher.
 
     Raises:
         ArtifactError: the file is missing or damaged.
     """
     dtype = torch.promote_types(lm.dtype, torch.float32)
-    stored = _of_relations(folder / FILES[fv], lm.d_model)
+    stored = _of_relations(folder / FILES[kind], lm.d_model)
     return {q_id: StoredVector(own["vector"].to(dtype), own["k"]) for q_id, own in stored.items()}
 
 
@@ -114,17 +117,17 @@ def stored_vectors(folder: Path, outputs: Mapping[str, str], origin: Origin) -> 
     """
     verify_outputs(folder, vector_hashes(outputs), "StepE")
     found = []
-    for kind in ("qid", "aie_qid"):
+    for kind in (OWN.name, OF_AIE.name):
         for q_id, own in _of_relations(folder / FILES[kind]).items():
             heads = tuple(Head(*head) for head in own["heads"])
             name = source_name(kind, q_id)
             found.append(Vector(name, kind, q_id, own["vector"], own["k"], heads=heads, origin=origin))
     ranked = read_json(folder / TOP_HEADS)
     heads = tuple(Head(row["layer"], row["head"]) for row in ranked["global"])
-    overall = read_torch(folder / FILES["global"])
+    overall = read_torch(folder / FILES[GLOBAL.name])
     if flaw := flaw_of(overall):
         raise ArtifactError(f"{folder / FILES['global']} holds {flaw}, where a vector is due.")
-    found.append(Vector(GLOBAL, GLOBAL, None, overall, ranked["k"], heads=heads, origin=origin))
+    found.append(Vector(GLOBAL.name, GLOBAL.name, None, overall, ranked["k"], heads=heads, origin=origin))
     return {vector.name: vector for vector in found}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from fv.analyses import analyses_of
-from fv.config import Config
-from fv.errors import ArtifactError
+from fv.config import Config, InjectionConfig
+from fv.errors import ArtifactError, ConfigError
 from fv.evaluation.evaluation import GridResults, has_choice
 from fv.evaluation.grid import eval_parts
 from fv.files import safe_name
@@ -20,7 +20,7 @@ from fv.interventions.engine import Cell
 from fv.runs.commands import command
 from fv.runs.completeness import finished_stepd
 from fv.runs.identity import flat
-from fv.runs.injected_vectors import outlines_of, vectors_of
+from fv.runs.injected_vectors import outlines_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import locked, run_lock
 from fv.runs.logs import log_to_file
@@ -118,6 +118,8 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
     for folder, own in together.items():
         settings = [step6_settings(each.injection, each.eval_scope, each.evaluation, each.stats) for each in own]
         for place, numbers in places_of(folder, settings).items():
+            if len(numbers) > 1:
+                _refuse_made_vectors(own[numbers[0]].injection)
             every, config = gathered_settings([settings[i] for i in numbers]), own[numbers[0]]
             layers, alphas = (every[key] for key in SWEPT)
             injection = replace(config.injection, layer=layers, alpha=alphas)
@@ -126,6 +128,15 @@ def refuse_unfit_sweep(configs: Sequence[Config], own_vectors: bool) -> None:
                 refuse_unfit_evaluation(config.evaluation, injection, analyses_of(config.analysis), cells)
             if not config.overwrite:
                 _refuse_other_summary(place, every)
+
+
+def _refuse_made_vectors(injection: InjectionConfig) -> None:
+    """Refuse vectors of makers in jobs that each have a part of the cells, as a maker may depend on all of them."""
+    if made := [choice.name for choice in injection.choices if choice.is_made]:
+        raise ConfigError(
+            f"injection.fv={made[0]}: a maker may depend on all layers and alphas, so they are no jobs of a sweep. "
+            "Give them to one job, as a list: injection.layer=[8,12]."
+        )
 
 
 def gather_cells(folder: Path, cells: Sequence[Path], overwrite: bool, models: ModelHolder | None = None) -> Path:
@@ -195,7 +206,7 @@ def _write(run: LiveRun, rows: pd.DataFrame, fields: Mapping[str, Any]) -> None:
     if config.evaluation.held_out:
         refuse_unfit_evaluation(config.evaluation, config.injection, analyses_of(config.analysis), cells)
         store = run.units()
-        found = found._replace(vectors=vectors_of(config.injection, run.ranking, paths, run.lm, run.stepd))
+        found = found._replace(vectors=run.driver.run(run.vectors_flow(), "Step6", store))
         held_out = run.driver.run(run.evaluation.held_out_flow(found), "Step6", store)
         results = run.evaluation.results(found, held_out)
         fields = {**fields, "computed_with": store.machines}

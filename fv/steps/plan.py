@@ -30,6 +30,8 @@ from fv.steps.price_tables import print_price
 from fv.steps.remedies import with_remedies
 from fv.steps.stepd import heads_of, trials_of
 from fv.vectors.file import read_vector
+from fv.vectors.kinds import HeadsBy
+from fv.vectors.makers import injected_makers
 from fv.vectors.vector import Vector
 
 
@@ -89,6 +91,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         snapshot=snapshot,
         heads=heads,
         vectors=plan_of(config.eval_scope, snapshot, _vectors(injection, score.k, lm, snapshot)),
+        makers=injected_makers(injection),
         cells=cells,
         score=screened_score(score),
         evaluation=config.evaluation,
@@ -106,12 +109,16 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
 
 def _vectors(injection: InjectionConfig, k: int, lm: LanguageModel, snapshot: Snapshot) -> list[Vector]:
     """Make the vectors that Step6 would inject, with stand-in values, all different; StepE's have `k` heads."""
-    if "file" in injection.fvs:
-        read_vector(Path(str(injection.fv_path)), lm)
+    layered = False
+    if any(choice.from_file for choice in injection.choices):
+        layered = read_vector(Path(str(injection.fv_path)), lm, layered=True).is_layered
     found = []
     for number, outline in enumerate(outlines_of(injection, snapshot)):
-        heads = None if outline.kind == "file" else outline.k or k
-        found.append(replace(outline, values=stand_in_values(number), k=heads))
+        heads = outline.k or k if outline.made_as.has_heads else None
+        values = stand_in_values(number)
+        is_file = outline.made_as.heads_by is HeadsBy.unknown
+        values = values.expand(lm.n_layers, -1) if layered and is_file else values
+        found.append(replace(outline, values=values, k=heads))
     return found
 
 

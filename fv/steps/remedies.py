@@ -9,6 +9,7 @@ from fv.errors import (
     FvError,
     MemoryLackError,
     NotFiniteError,
+    NoVectorError,
     ScopeError,
     SpecError,
 )
@@ -19,6 +20,10 @@ REMEDIES: Mapping[type[FvError], str] = {
         "the share is evaluation.dev_fraction."
     ),
     EngineError: "The engine is compute.sweep.",
+    NoVectorError: (
+        "Such edits are evaluated by an analysis beside other vectors of injection.fv: 'analysis=[baselines]', with "
+        "its makers in analysis.baselines.makers."
+    ),
     NotFiniteError: (
         "The number format is compute.dtype, with compute.strict=false unless it is fp32; strengths are "
         "injection.alpha. Finished units are kept."

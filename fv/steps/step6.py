@@ -20,7 +20,7 @@ from fv.evaluation.evaluation import GridResults
 from fv.evaluation.held_out import HeldOutRows
 from fv.files import digest_of
 from fv.runs.completeness import finished_stepd, is_complete
-from fv.runs.injected_vectors import plan_of, vectors_of
+from fv.runs.injected_vectors import outlines_of, plan_of
 from fv.runs.live_run import LiveRun
 from fv.runs.locks import run_lock
 from fv.runs.machine import start_job
@@ -77,7 +77,8 @@ def run_step6(
             paths = replace(paths, place=f"{JOBS}/{digest_of([*requested])[:16]}")
         run = replace(LiveRun.of(config, (models or ModelHolder()).of, driver, stepd), paths=paths)
         place = Place("Step6", paths, paths.step6 / META, paths.step6 / "step6.log")
-        with step(place, lambda: _due(place, config.overwrite, requested)) as due:
+        made = any(choice.is_made for choice in config.injection.choices)
+        with step(place, lambda: _due(place, config.overwrite, requested, made)) as due:
             if due:
                 _inject(run, place, due.known, requested)
         if not (due or as_cell):
@@ -85,13 +86,14 @@ def run_step6(
     return place.folder
 
 
-def _due(place: Place, overwrite: bool, requested: Requested) -> Step6Due | None:
+def _due(place: Place, overwrite: bool, requested: Requested, made: bool) -> Step6Due | None:
     """Find the work of a Step6 with these settings; None if it is complete."""
     if overwrite:
         return Step6Due(None)
     if known := rows_to_grow_from(place.folder, *requested):
         log.info("Step6 in %s grows: %s. Its cells are kept.", place.folder, ", ".join(known.grown))
-        return Step6Due(known.rows)
+        # A maker may depend on the cells that a vector is made for.
+        return Step6Due(None if made else known.rows)
     return None if is_complete("Step6", place.record, Step6Record, *requested) else Step6Due(None)
 
 
@@ -126,14 +128,16 @@ def injections_flow(run: LiveRun, known: pd.DataFrame | None = None) -> Flow[tup
     if settings.evaluation.held_out and not run.paths.is_job:
         analyses = analyses_of(settings.analysis)
         refuse_unfit_evaluation(settings.evaluation, settings.injection, analyses, cells)
-    vectors = vectors_of(settings.injection, run.ranking, run.paths, lm, run.stepd)
-    plan = plan_of(settings.eval_scope, run.snapshot, vectors)
-    if not run.paths.is_job:
-        return evaluation.flow(plan, cells, n_eval, known, settings.evaluation.held_out)
-    # The choice is made among the cells of all jobs, after they are gathered.
-    parts = evaluation.parts(plan, cells, n_eval, choice=True)
-    return _alone(evaluation.grid_flow(plan, cells, parts, n_eval, known))
+    making, outlines = run.vectors_flow(), outlines_of(settings.injection, run.snapshot)
+    plan = plan_of(settings.eval_scope, run.snapshot, outlines)
+    # The choice of a job of a sweep is made among the cells of all jobs, after they are gathered.
+    parts = evaluation.parts(plan, cells, n_eval, choice=True if run.paths.is_job else None)
 
+    def flow() -> Flow[tuple[GridResults, HeldOutRows | None]]:
+        vectors = yield from making
+        scopes = [(vector, qids) for vector, (_, qids) in zip(vectors, plan, strict=True)]
+        found = yield from evaluation.grid_flow(scopes, cells, parts, n_eval, known)
+        held_out = settings.evaluation.held_out and not run.paths.is_job
+        return found, (yield from evaluation.held_out_flow(found)) if held_out else None
 
-def _alone(grid_flow: Flow[GridResults]) -> Flow[tuple[GridResults, HeldOutRows | None]]:
-    return (yield from grid_flow), None
+    return flow()

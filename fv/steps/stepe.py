@@ -27,7 +27,7 @@ from fv.steps.analyses import analyse_after
 from fv.steps.model_holder import ModelHolder
 from fv.steps.remedies import with_remedies
 from fv.steps.summary import grid_summary
-from fv.vectors.names import source_name
+from fv.vectors.kinds import GLOBAL, OF_AIE, OWN
 from fv.vectors.rankings import TopHeads, with_vectors
 from fv.vectors.vector import Vector
 from fv.work.driver import SERIAL, Driver
@@ -114,9 +114,9 @@ def _write_vectors(run: LiveRun, place: Place) -> None:
     outputs = Outputs(place.folder)
     outputs.json(TOP_HEADS, described)
     outputs.torch("fv_by_layer.pt", by_layer)
-    outputs.torch(FILES["global"], overall)
-    outputs.torch(FILES["qid"], with_vectors(lm, top.own))
-    outputs.torch(FILES["aie_qid"], with_vectors(lm, top.of_aie))
+    outputs.torch(FILES[GLOBAL.name], overall)
+    outputs.torch(FILES[OWN.name], with_vectors(lm, top.own))
+    outputs.torch(FILES[OF_AIE.name], with_vectors(lm, top.of_aie))
     if config.injection.quick_eval:
         found, _ = run.driver.run(quick_flow(run), "StepE", run.units())
         outputs.json("stepE_eval.json", grid_summary(run, found, ranking).as_json())
@@ -132,6 +132,6 @@ def quick_flow(run: LiveRun) -> Flow[tuple[GridResults, HeldOutRows | None]]:
     score, injection = run.settings.score, run.settings.injection
     ranking = Ranking.of(score)
     values = TopHeads.of(run.effects, ranking, score.called("k")).global_by_layer(run.lm).sum(0)  # (d_model,)
-    vector = Vector(source_name("global", None), "global", None, values, score.k)
+    vector = Vector(GLOBAL.name, GLOBAL.name, None, values, score.k)
     cells, evaluation = grid(injection, run.lm.n_layers), run.evaluation_by(ranking)
     return evaluation.flow([(vector, run.snapshot.qids)], cells, injection.n_eval, held_out=False)

@@ -29,9 +29,9 @@ def norm_matched(vector: Tensor, count: int, rng: np.random.Generator) -> list[T
     return list(scaled.to(vector.dtype))
 
 
-def isotropic_vectors(vector: Vector, count: int, seed: int) -> list[Tensor]:
-    """Draw `count` vectors of random direction and of a function vector's norm, each (d_model,)."""
-    return norm_matched(vector.values, count, generator_for(seed, "random_vector", vector.name))
+def isotropic_vectors(vector: Vector, count: int, seed: int, layer: int = 0) -> list[Tensor]:
+    """Draw `count` vectors of random direction and of the norm that a vector has at a layer, each (d_model,)."""
+    return norm_matched(vector.values_at(layer), count, generator_for(seed, "random_vector", vector.name))
 
 
 def vectors_of_random_outputs(

@@ -15,6 +15,7 @@ from fv.errors import ConfigError, ModelError
 from fv.heads.effects import KEYS, HeadEffects
 from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
+from fv.vectors.kinds import GLOBAL, NAMED, OF_AIE, OWN
 from fv.vectors.names import source_name
 from fv.vectors.vector import Vector
 
@@ -113,11 +114,11 @@ def function_vector(
 
 def _kind(effects: HeadEffects, heads: Sequence[Head], key: str) -> str:
     """Kind of a vector of these heads, named as in a run, whether the heads were given or chosen by `k`."""
-    ways = {"global": effects} if effects.q_id is None else {"qid": effects, "aie_qid": effects.measured.mean()}
+    ways = {GLOBAL: effects} if effects.q_id is None else {OWN: effects, OF_AIE: effects.measured.mean()}
     for kind, by in ways.items():
         if len(heads) <= len(by.table) and by.top(len(heads), key) == list(heads):
-            return kind
-    return "heads"
+            return kind.name
+    return NAMED.name
 
 
 def checked_heads(heads: Sequence[Head], n_layers: int, n_heads: int) -> list[Head]:

@@ -1,7 +1,8 @@
 """Names of vectors and rankings in tables, files and random draws, unique within a run for any names of relations.
 
-A relation's vector has the relation's name. Other names are `global`, `file`, `<relation>@aie`, `<relation>@heads` and
-`<source>@k5`. If a relation's name looks like one of these, `@qid` is added to it. For example, the vector of relation
+A relation's vector has the relation's name. Other names are `global`, `file`, `<relation>@aie`, `<relation>@heads`,
+`<relation>@<maker>` and `<source>@k5`. If a relation's name looks like one of these, `@qid` is added to it; a name that
+looks like a maker's vector is left as it is, and refused beside that vector. For example, the vector of relation
 `global` is `global@qid`. The vector of relation `a@aie` is `a@aie@qid`, since `a@aie` is the vector of `a` with the
 AIE's heads. A name is read from its end: `@k<k>` is a number of heads, then `@aie` stands for the AIE's heads or
 `@heads` for named heads, then `@qid` is the mark.
@@ -9,10 +10,9 @@ AIE's heads. A name is read from its end: `@k<k>` is a number of heads, then `@a
 
 import re
 
-GLOBAL, FILE = "global", "file"
-MARKS = {"qid": "", "aie_qid": "@aie", "heads": "@heads"}
-"""Names of the vector of the AIE over all relations, and of a vector from a file; the first also names a ranking."""
-_READS_LIKE_ANOTHER = re.compile(rf"(?:{GLOBAL}|{FILE})|.*@(?:aie|heads|qid|k[0-9]+)", re.DOTALL)
+from fv.vectors.kinds import FILE, GLOBAL, kind_of
+
+_READS_LIKE_ANOTHER = re.compile(rf"(?:{GLOBAL.name}|{FILE.name})|.*@(?:aie|heads|qid|k[0-9]+)", re.DOTALL)
 
 
 def relation_name(q_id: str) -> str:
@@ -22,20 +22,18 @@ def relation_name(q_id: str) -> str:
 
 def ranking_name(q_id: str | None) -> str:
     """Name of the ranking of heads by a relation's CIE, or by the AIE if `q_id` is None."""
-    return GLOBAL if q_id is None else relation_name(q_id)
+    return GLOBAL.name if q_id is None else relation_name(q_id)
 
 
 def source_name(kind: str, q_id: str | None) -> str:
     """Name of a vector, without its number of heads.
 
     Args:
-        kind: `global`, `file`, `qid`, `aie_qid` or `heads`.
-        q_id: the relation whose means the vector uses, for `qid`, `aie_qid` and `heads`; None for all relations.
+        kind: the name of its kind (`fv.vectors.kinds.kind_of`).
+        q_id: the relation whose means the vector uses; None for all relations.
     """
-    if kind in (GLOBAL, FILE):
-        return kind
-    name = ranking_name(q_id)
-    return f"{name}{MARKS[kind]}"
+    mark = kind_of(kind).mark
+    return kind if mark is None else f"{ranking_name(q_id)}{mark}"
 
 
 def vector_name(source: str, k: int | None) -> str:

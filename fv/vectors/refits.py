@@ -20,6 +20,7 @@ from fv.interventions.engine import Head
 from fv.models.language_model import LanguageModel
 from fv.seeding import generator_for
 from fv.vectors.function_vector import vector_of_heads
+from fv.vectors.kinds import HeadsBy
 from fv.vectors.vector import Vector
 
 MOST_DRAWS = 1000
@@ -88,11 +89,12 @@ def refits(
         count: number of refits.
         seed: the run's seed.
     """
-    k, q_id, kind = vector.k or ranking.k, vector.source_qid, vector.kind
-    if kind == "file" or (q_id is not None and q_id not in effects):
+    k, q_id, kind = vector.k or ranking.k, vector.source_qid, vector.made_as
+    if not kind.has_heads or (q_id is not None and q_id not in effects):
         return
-    ranked = [q_id] if kind in ("qid", "heads") and q_id is not None else effects.qids
-    if kind == "aie_qid" and ranking.leave_one_out:
+    by_aie = kind.heads_by is HeadsBy.aie
+    ranked = effects.qids if by_aie or q_id is None else [q_id]
+    if by_aie and ranking.leave_one_out:
         ranked = [other for other in ranked if other != q_id]
     averaged = effects.qids if q_id is None else [q_id]
     trials = {q: _fit_trials(effects, q) for q in {*ranked, *averaged}}
@@ -106,7 +108,7 @@ def refits(
             if times is None:
                 return
             drawn[q] = own, times
-        if kind == "heads":
+        if kind.heads_by is HeadsBy.named:
             heads = vector.heads
         else:
             score = np.mean([drawn[q][0].scores(ranking.key, drawn[q][1]) for q in ranked], axis=0)

@@ -1,4 +1,4 @@
-"""Values of a vector: finite real numbers, one for each dimension of the residual stream."""
+"""Values of a vector: finite real numbers, one for each dimension of the residual stream, or so many per layer."""
 
 from typing import Any
 
@@ -9,17 +9,20 @@ REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Number formats that a vector may have; complex numbers, float8 and integers cannot be added to a residual stream."""
 
 
-def flaw_of(values: Any, d_model: int | None = None) -> str:
+def flaw_of(values: Any, d_model: int | None = None, n_layers: int | None = None, layered: bool = False) -> str:
     """Describe `values` in a few words if they are not a (d_model,) tensor of finite real numbers; else "".
 
     Args:
         values: any object that was given or read.
         d_model: required width; None for any width above 0.
+        n_layers: required number of layers of (n_layers, d_model); None for any number above 0.
+        layered: True if the tensor may also be (n_layers, d_model).
     """
     if not isinstance(values, Tensor):
         return type(values).__name__
     shape = tuple(values.shape)
-    if len(shape) != 1 or not shape[0] or d_model not in (None, shape[0]):
+    is_fit = len(shape) in ((1, 2) if layered else (1,)) and all(shape) and d_model in (None, shape[-1])
+    if not is_fit or (len(shape) == 2 and n_layers not in (None, shape[0])):
         return f"a tensor {shape}"
     if values.dtype not in REAL or values.layout is not torch.strided:
         return f"numbers of the format {str(values.dtype).removeprefix('torch.')}"

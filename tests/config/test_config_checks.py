@@ -68,7 +68,19 @@ REFUSED: list[tuple[str, type[Group], dict[str, Any], str]] = [
     ("injection", InjectionConfig, {"fv": "file"}, "^<fv>=file and <fv_path>=.* go together"),
     ("injection", InjectionConfig, {"fv_path": "a.pt"}, "^<fv>=file and <fv_path>=.* go together"),
     ("injection", InjectionConfig, {"fv": "file", "fv_path": "a.pt", "k": 1}, "^<k> makes .* and <fv>=file takes one"),
-    ("injection", InjectionConfig, {"fv": "best"}, "^<fv>='best' must be one of global, qid, all_qids, aie_qid, file"),
+    ("injection", InjectionConfig, {"fv": "a-b"}, "^<fv>='a-b' must be one of global, qid, all_qids, aie_qid, file"),
+    (
+        "injection",
+        InjectionConfig,
+        {"fv": "mean_difference", "k": 1},
+        "^<k> makes .* and <fv>=mean_difference is a maker",
+    ),
+    (
+        "injection",
+        InjectionConfig,
+        {"makers": {"layer_mean": {}}},
+        "^<makers>.layer_mean has no effect with <fv>=all_qids",
+    ),
     ("injection", InjectionConfig, {"fv": ["global", "global"]}, "^<fv>=.* list of different ones"),
     ("injection", InjectionConfig, {"fv": ["qid", "all_qids"], "fv_source_qid": "a"}, "^<fv>=.* names a .* twice"),
     (

@@ -32,7 +32,7 @@ ODD = {
     "booleans": torch.zeros(40, dtype=torch.bool),
     "NaN": torch.full((40,), torch.nan),
     "infinite": torch.tensor([torch.inf] + [0.0] * 39),
-    "two-dimensional": torch.zeros(1, 40),
+    "three-dimensional": torch.zeros(1, 1, 40),
     "empty": torch.zeros(0),
     "a scalar": torch.tensor(1.0),
     "sparse": torch.zeros(40).to_sparse(),

@@ -37,7 +37,7 @@ class RandomVector(ConditionProvider):
         from fv.vectors.controls import isotropic_vectors, vectors_of_random_outputs
 
         if at.heads is None or self.form is RandomForm.isotropic:
-            found = isotropic_vectors(at.vector, self.draws, at.seed)
+            found = isotropic_vectors(at.vector, self.draws, at.seed, at.cell.layer)
         else:
             found = vectors_of_random_outputs(at.lm, at.vector, at.heads, self.draws, at.seed)
         for draw, values in enumerate(found):
