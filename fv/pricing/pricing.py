@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fv.pricing.baselines import baseline_stages
 from fv.pricing.calibration import calibrated
 from fv.pricing.disk import disk_of
 from fv.pricing.evaluation import evaluation_stages, grid_stages
@@ -68,7 +69,7 @@ def stages_of(load: Workload, quick_eval: bool = False) -> list[StagePrice]:
         overall = [(vector, load.snapshot.qids) for vector, _ in load.vectors[:1]]
         stages += grid_stages(load, overall, "StepE")
     null = [null_stage(load)] if load.null_draws and load.evaluation.held_out else []
-    return [*stages, *evaluation_stages(load), *null]
+    return [*stages, *evaluation_stages(load), *null, *baseline_stages(load)]
 
 
 def throughput_of(

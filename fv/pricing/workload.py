@@ -20,6 +20,21 @@ from fv.vectors.maker import Maker
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A comparison of makers (`fv.evaluation.baselines`).
+
+    Attributes:
+        makers: {name: maker}.
+        texts: token ids of the unrelated texts.
+        budget: highest mean KL divergence on these texts, in nats, of the second choice.
+    """
+
+    makers: Mapping[str, Maker]
+    texts: Sequence[Sequence[int]]
+    budget: float
+
+
+@dataclass(frozen=True)
 class Workload:
     """Everything that a price depends on, except the processor.
 
@@ -40,6 +55,7 @@ class Workload:
         n_mean_trials: number of fit trials whose prompts are averaged; None for all.
         null_draws: number of draws of the null (`fv.analyses.null`); 0 if it is not run.
         null_screened: whether the heads of a draw are screened.
+        compared: the makers that are compared; None if there is no comparison.
         compute: settings of batches, units and engine.
         seed: seed of every draw.
     """
@@ -60,6 +76,7 @@ class Workload:
     n_mean_trials: int | None = None
     null_draws: int = 0
     null_screened: bool = False
+    compared: Compared | None = None
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 42
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fv.analyses import Analysis, analyses_of
+from fv.analyses.baselines import Baselines
 from fv.analyses.cost import Cost
 from fv.analyses.null import Null
 from fv.config import ComputeConfig, Config, InjectionConfig, ModelConfig, PlanConfig
@@ -22,7 +23,7 @@ from fv.pricing.shape import Shape
 from fv.pricing.shape_facts import ready_shapes
 from fv.pricing.stand_in import StandIn, StandInEffects, stand_in_values
 from fv.pricing.stepd import screened_score
-from fv.pricing.workload import Workload
+from fv.pricing.workload import Compared, Workload
 from fv.runs.completeness import requested_relations
 from fv.runs.injected_vectors import outlines_of, plan_of
 from fv.steps.evaluation_checks import refuse_unfit_evaluation
@@ -102,6 +103,7 @@ def workload_of(config: Config, lm: LanguageModel) -> Workload:
         n_mean_trials=config.data.n_mean_trials,
         null_draws=null.draws if null else 0,
         null_screened=null is not None and null.is_screened(score, len(heads)),
+        compared=_compared(analyses, stand_in, snapshot),
         compute=config.compute,
         seed=config.seed,
     )
@@ -126,6 +128,15 @@ def _null(analyses: Mapping[str, Analysis]) -> Null | None:
     """The settings of the null, if it is requested."""
     null = analyses.get("null")
     return null if isinstance(null, Null) else None
+
+
+def _compared(analyses: Mapping[str, Analysis], lm: LanguageModel, snapshot: Snapshot) -> Compared | None:
+    """The comparison of makers, if it is requested."""
+    found = analyses.get("baselines")
+    if not isinstance(found, Baselines):
+        return None
+    texts = encoded_alike(lm, read_unrelated(found.n_texts, found.texts_path), snapshot.meta.add_special_tokens)
+    return Compared(found.every_maker(), texts, found.budget)
 
 
 def _texts(analyses: Mapping[str, Analysis], lm: LanguageModel, snapshot: Snapshot) -> list[list[int]]:

@@ -318,7 +318,7 @@ def test_an_analysis_of_changed_files_is_refused(results: Path, ask: Ask) -> Non
 
 
 def test_no_analysis_is_told_which_there_are(ask: Ask) -> None:
-    with pytest.raises(ConfigError, match=r"analysis=\[cost,null,ranking_stability,transfer\]"):
+    with pytest.raises(ConfigError, match=r"analysis=\[baselines,cost,null,ranking_stability,transfer\]"):
         run_analyse(ask([]))
 
 

@@ -45,8 +45,9 @@ def tiny_run(tiny_run_in: TinyRunIn, tmp_path: Path) -> TinyRun:
 
 
 @pytest.mark.slow
-def test_a_plan_is_of_what_the_pipeline_runs(tiny_run: TinyRun) -> None:
-    config = tiny_run({"data.qids": ["antonym", "verb_past"]})
+@pytest.mark.parametrize("analysis", ["cost", "baselines"])
+def test_a_plan_is_of_what_the_pipeline_runs(tiny_run: TinyRun, analysis: str) -> None:
+    config = tiny_run({"data.qids": ["antonym", "verb_past"], "analysis": [analysis]})
     load = workload_of(config, model_of(config.plan, config.model, config.compute).lm)
     price = priced(load, Processor(tflops=1.0))
     with CountedFlops() as counter:
