@@ -108,7 +108,9 @@ def start_up_of(
 
 def _assumed(load: Workload) -> list[str]:
     every = len(load.heads)
+    tried = "Options within the budget of harm are assumed to be found by chance, and trainings to last to their end."
     return [
+        *([tried] if load.compared else []),
         f"Screened: {n_verified(load)} of {every} heads are verified, in one round; further rounds cost more.",
         "Chosen cells and heads are assumed to be spread evenly over the layers.",
     ]

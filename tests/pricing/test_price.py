@@ -52,8 +52,9 @@ def test_a_plan_is_of_what_the_pipeline_runs(tiny_run: TinyRun, analysis: str) -
     price = priced(load, Processor(tflops=1.0))
     with CountedFlops() as counter:
         run_pipeline(config)
-    # Where cells are chosen is not known, and this many layers make that a tenth.
-    assert price.total("exact").flops == pytest.approx(counter.total, rel=0.1)
+    # Where cells are chosen is not known, and this many layers make that a tenth; nor how many options a comparison of
+    # makers tries until one is within the budget of harm.
+    assert price.total("exact").flops == pytest.approx(counter.total, rel=0.1 if analysis == "cost" else 0.2)
 
 
 @pytest.mark.slow
