@@ -46,6 +46,8 @@ OmegaConf.register_new_resolver("name_after", name_after, replace=True)
 _schema = OmegaConf.structured(Config)
 # The class, not the default model: if a model file leaves a setting out, the class's default holds.
 _schema.model = ModelConfig
+# Settings of makers have the makers' names, and are checked with them.
+OmegaConf.set_struct(_schema.injection.makers, False)
 add_conditions(_schema)
 add_analyses()
 add_clusters()

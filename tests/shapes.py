@@ -29,7 +29,7 @@ from fv.models.language_model import LanguageModel
 from fv.statistics.intervals import Estimates, adjusted_wald, clopper_pearson, estimate_means
 from fv.vectors.controls import mean_vector, norm_matched
 from fv.vectors.function_vector import vector_by_layer, vector_of_heads
-from fv.vectors.vector import norm_of, strength
+from fv.vectors.values import norm_of, strength
 
 RETURNS = "return"
 HEADS = "layers heads head_dim"

@@ -10,7 +10,7 @@ from fv.interventions.edits import LastTokenEdit
 from fv.tables import TableRow
 from fv.vectors.options import NO_OPTION, Option
 from fv.vectors.stream import Stream
-from fv.vectors.vector import norm_of
+from fv.vectors.values import norm_of
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def scope_of_kinds(mode: str, kinds: Sequence[str], source_qid: str | None) -> s
 
     Args:
         mode: the mode.
-        kinds: the values of `injection.fv`.
+        kinds: the choices of vectors, by name.
         source_qid: the relation of a vector from a file, if any.
     """
     if mode != ScopeMode.auto:

@@ -12,6 +12,8 @@ from fv.runs.run import Run
 
 _OF_THE_PLACE = ("results_dir", "overwrite", "runs", "out", "report.page", "report.formats")
 """Settings that decide where a run is stored and how it is shown, not its results."""
+_MAKERS = "injection.makers."
+"""Beginning of the keys of settings that have no defaults in `Config`."""
 
 
 def settings_of(run: Run) -> list[tuple[str, str]]:
@@ -24,9 +26,11 @@ def command_of(run: Run) -> str:
     """Command that repeats the run, with all settings that are not the defaults; absolute paths are cut."""
     default = Config(evaluation=EvaluationConfig(conditions=dict(providers_of({})))).resolved()
     defaults = flat(default)
-    given = with_defaults(flat(without_folders(run.config.resolved())), defaults)
+    there = flat(without_folders(run.config.resolved()))
+    of_makers = {key: value for key, value in there.items() if key.startswith(_MAKERS)}
+    given = with_defaults(there, defaults)
     differing = {key: value for key, value in given.items() if key not in _OF_THE_PLACE and value != defaults[key]}
-    overrides = [shlex.quote(f"{key}={shown_value(key, value)}") for key, value in differing.items()]
+    overrides = [shlex.quote(f"{key}={shown_value(key, value)}") for key, value in {**differing, **of_makers}.items()]
     return command("pipeline", *overrides)
 
 

@@ -37,10 +37,10 @@ CONDITIONS = "evaluation.conditions."
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Flatten nested settings to {dotted key: value}."""
+    """Flatten nested settings to {dotted key: value}; a setting that is an empty mapping keeps it."""
     found: Settings = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value

@@ -21,8 +21,7 @@ REMEDIES: Mapping[type[FvError], str] = {
     ),
     EngineError: "The engine is compute.sweep.",
     NoVectorError: (
-        "Such edits are evaluated by an analysis beside other vectors of injection.fv: 'analysis=[baselines]', with "
-        "its makers in analysis.baselines.makers."
+        "Leave it out of injection.fv: 'analysis=[baselines]' evaluates such edits beside injected vectors."
     ),
     NotFiniteError: (
         "The number format is compute.dtype, with compute.strict=false unless it is fp32; strengths are "

@@ -1,21 +1,24 @@
 """Algebra of vectors: sums and multiples of vectors of one model."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from fv.config.checks import check_strength
+from fv.data.origin import Origin
 from fv.errors import ConfigError, warn
 from fv.models.identity import sentence
 
-if TYPE_CHECKING:
-    from fv.data.origin import Origin
-    from fv.vectors.vector import Vector
+
+class Term(NamedTuple):
+    """Vector in a sum: its name, its values, (d_model,) or (n_layers, d_model), and its origin."""
+
+    name: str
+    values: Tensor
+    origin: Origin | None
 
 
-def sum_of_values(one: Vector, other: Vector, sign: str) -> Tensor:
+def sum_of_values(one: Term, other: Term, sign: str) -> Tensor:
     """Sum of two vectors' values, or their difference if `sign` is `-`; a vector of all layers is added to each.
 
     Raises:
@@ -24,23 +27,23 @@ def sum_of_values(one: Vector, other: Vector, sign: str) -> Tensor:
     widths = [vector.values.shape[-1] for vector in (one, other)]
     if widths[0] != widths[1]:
         raise _unfit(one, other, sign, f"they are {widths[0]} and {widths[1]} wide")
-    layers = [len(vector.values) for vector in (one, other) if vector.is_layered]
+    layers = [len(vector.values) for vector in (one, other) if vector.values.ndim == 2]
     if len({*layers}) > 1:
         raise _unfit(one, other, sign, f"they have vectors for {layers[0]} and {layers[1]} layers")
     return one.values + other.values if sign == "+" else one.values - other.values
 
 
-def scaled_values(vector: Vector, factor: Any) -> Tensor:
-    """A vector's values times a number.
+def scaled_values(values: Tensor, factor: Any) -> Tensor:
+    """Values times a number.
 
     Raises:
         ConfigError: the factor is not a finite number.
     """
     check_strength("factor", factor)
-    return float(factor) * vector.values
+    return float(factor) * values
 
 
-def shared_origin(one: Vector, other: Vector) -> Origin | None:
+def shared_origin(one: Term, other: Term) -> Origin | None:
     """Origin of a sum: that of the first vector that has one.
 
     Raises:
@@ -65,5 +68,5 @@ def shown(name: str) -> str:
     return f"({name})" if " + " in name or " - " in name else name
 
 
-def _unfit(one: Vector, other: Vector, sign: str, why: str) -> ConfigError:
+def _unfit(one: Term, other: Term, sign: str, why: str) -> ConfigError:
     return ConfigError(f"{one.name} {sign} {other.name}: {why}. Vectors of one model can be added.")

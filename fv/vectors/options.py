@@ -288,7 +288,7 @@ def _cell(option: Option) -> Cell:
 def _added(vector: Tensor, options: Iterable[Option], stream: Stream) -> list[AddVector]:
     """The vector, (d_model,), added at each cell; cells of equal strength share one tensor."""
     from fv.interventions.edits import AddVector
-    from fv.vectors.vector import strength
+    from fv.vectors.values import strength
 
     scaled: dict[float, Tensor] = {}
     edits: list[AddVector] = []

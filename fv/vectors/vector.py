@@ -15,11 +15,11 @@ from fv.files import write_safetensors
 from fv.interventions.edits import AddVector
 from fv.interventions.engine import Cell, Head
 from fv.markup import paragraph
-from fv.vectors.algebra import scaled_values, shared_origin, shown, sum_of_values
+from fv.vectors.algebra import Term, scaled_values, shared_origin, shown, sum_of_values
 from fv.vectors.kinds import FILE, SUM, VectorKind, kind_of
 from fv.vectors.names import vector_name
 from fv.vectors.options import Injected, LayerVectors
-from fv.vectors.values import flaw_of
+from fv.vectors.values import flaw_of, norm_of
 
 FORM = "function_vector"
 """Name of the file format, stored in the file."""
@@ -147,7 +147,7 @@ class Vector:
         return AddVector(at_layer, factor * self.values_at(at_layer), ending, made_by)
 
     def with_cell(self, cell: Cell) -> "Vector":
-        """The same vector with a chosen cell, which `at()` takes and `save` keeps.
+        """Copy with a chosen cell, which `at()` takes and `save` keeps.
 
         Example:
             >>> vector.with_cell(fv.Cell(11, 2.0)).at().layer
@@ -166,7 +166,7 @@ class Vector:
         return self._plus(other, "-")
 
     def __mul__(self, factor: float) -> "Vector":
-        values = scaled_values(self, factor)
+        values = scaled_values(self.values, factor)
         return self._combined(f"{factor:g} * {shown(self.name)}", values, self.source_qid)
 
     __rmul__ = __mul__
@@ -177,7 +177,8 @@ class Vector:
     def _plus(self, other: "Vector", sign: str) -> "Vector":
         if not isinstance(other, Vector):
             return NotImplemented
-        values, origin = sum_of_values(self, other, sign), shared_origin(self, other)
+        terms = [Term(each.name, each.values, each.origin) for each in (self, other)]
+        values, origin = sum_of_values(*terms, sign), shared_origin(*terms)
         right = other.name if sign == "+" else shown(other.name)
         q_id = self.source_qid if self.source_qid == other.source_qid else None
         return replace(self._combined(f"{self.name} {sign} {right}", values, q_id), origin=origin)
@@ -210,23 +211,3 @@ class Vector:
         heads = ", ".join(f"{layer}.{head}" for layer, head in self.heads) or "not known"
         model = "not known" if self.origin is None else self.origin.model
         return paragraph(repr(self)) + paragraph(f"Heads: {heads}. Model: {model}.")
-
-
-def strength(vector: Tensor, cell: Cell, residual_norm: Tensor | None) -> float:
-    """Factor by which `vector` is multiplied at a cell.
-
-    Args:
-        vector: (d_model,).
-        cell: layer and alpha.
-        residual_norm: mean norm of the residual stream after each block, (n_layers,), if alpha is relative to it
-            (`AlphaUnit.residual`); None if alpha itself is the factor.
-    """
-    if residual_norm is None:
-        return cell.alpha
-    norm = norm_of(vector)
-    return cell.alpha * float(residual_norm[cell.layer]) / norm if norm else 0.0
-
-
-def norm_of(vector: Tensor) -> float:
-    """Euclidean norm of a vector."""
-    return float(vector.double().norm())

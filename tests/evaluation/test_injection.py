@@ -15,7 +15,8 @@ from fv.evaluation.scope import scope_of
 from fv.interventions.engine import Cell
 from fv.models.language_model import LanguageModel
 from fv.vectors.file import read_vector
-from fv.vectors.vector import Vector, strength
+from fv.vectors.values import strength
+from fv.vectors.vector import Vector
 
 KNOWN = ["antonym", "capital", "past"]
 VALUES = torch.zeros(4)

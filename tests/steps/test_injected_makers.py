@@ -18,6 +18,7 @@ from fv.errors import ArtifactError, ConfigError
 from fv.files import read_json
 from fv.pricing.evaluation import evaluation_stages
 from fv.progress import show_bars
+from fv.report.provenance import command_of
 from fv.runs.live_run import LiveRun
 from fv.runs.paths import RunPaths
 from fv.runs.run import open_run
@@ -121,6 +122,7 @@ def test_workers_make_the_same_bytes(tiny_run: TinyRun) -> None:
     config = tiny_run(STATES)
     run_pipeline(config)
     spread = replace(config, run_id="spread", cluster=Shuffled(seed=3))
+    assert {"injection.makers.layer_mean.use=add"} <= {*command_of(open_run(RunPaths.of(config).root)).split()}
     distributed.run_pipeline(spread)
     assert differing(RunPaths.of(config).root, RunPaths.of(spread).root) == []
     assert {"Step6, states: 2", "Step6, makers: 2"} <= {*seen_by(spread)}

@@ -68,10 +68,10 @@ def makers_of(
 
 
 def injected_makers(injection: InjectionConfig) -> dict[str, Maker]:
-    """Build the makers that `injection.fv` names, with their settings: {name: maker}.
+    """Build the makers that settings of an injection name, with their settings: {name: maker}.
 
     Raises:
-        ConfigError: `injection.fv` names neither a kind of vectors nor a maker, or as for `makers_of`.
+        ConfigError: they name neither a kind of vectors nor a maker, or as for `makers_of`.
     """
     names, fv = [choice.name for choice in injection.choices if choice.is_made], injection.called("fv")
     for name in names:
