@@ -190,9 +190,9 @@ class _SelfCheck:
 
     def mlp(self) -> float | None:
         """Check that a block without its attention adds what its MLP's module returns: the opposite for the opposite,
-        which no MLP does with its input. None without such a module.
+        which no MLP does with its input. None without such a module: then MLPs cannot be edited.
         """
-        if not self.lm.spec.mlp:
+        if not self.lm.has_mlps:
             return None
         errors = []
         for layer in self.layers:

@@ -73,16 +73,24 @@ class LanguageModel:
         return [self._module(block, self.spec.out_proj) for block in self.blocks]
 
     @cached_property
+    def has_mlps(self) -> bool:
+        """Whether the spec names a module, which every block has, whose output is that of its MLP."""
+        try:
+            return bool(self.spec.mlp) and bool([self._module(block, self.spec.mlp) for block in self.blocks])
+        except SpecError:
+            return False
+
+    @property
     def mlps(self) -> list[nn.Module]:
         """The module of each block whose output is that of its MLP.
 
         Raises:
-            SpecError: the spec names none.
+            SpecError: the spec names none, or a block has none at its path.
         """
-        if not self.spec.mlp:
+        if not self.has_mlps:
             raise SpecError(
-                f"The spec {self.spec.name} names no module (mlp) whose output is that of a block's MLP, so MLPs of "
-                f"{self.name} cannot be edited: edit the residual stream, the attention or its heads."
+                f"The spec {self.spec.name} names no module (mlp) that every block has and whose output is that of its "
+                f"MLP, so MLPs of {self.name} cannot be edited: edit the residual stream, the attention or its heads."
             )
         return [self._module(block, self.spec.mlp) for block in self.blocks]
 

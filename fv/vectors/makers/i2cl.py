@@ -62,7 +62,7 @@ class I2CL(LearnedMaker):
 
         from fv.heads.activations import mean_over_prompts
 
-        if not of.lm.spec.mlp:
+        if not of.lm.has_mlps:
             raise ConfigError(
                 f"The maker i2cl mixes the outputs of MLPs, and the spec {of.lm.spec.name} names no module (mlp) whose "
                 f"output is that of an MLP of {of.lm.name}: leave it out, or name one."
