@@ -34,7 +34,7 @@ from fv.vectors.makers.mean_difference import MeanDifference
 
 STATES = {
     "injection.fv": ["layer_mean", "all_qids"],
-    "injection.makers": {"layer_mean": {"use": "add", "query": "dummy"}},
+    "injection.makers": {"layer_mean": {"use": "added", "query": "dummy"}},
 }
 """Vectors of a maker that runs prompts of its own."""
 FV = {"injection.fv": ["all_qids", "mean_difference"]}
@@ -122,7 +122,7 @@ def test_workers_make_the_same_bytes(tiny_run: TinyRun) -> None:
     config = tiny_run(STATES)
     run_pipeline(config)
     spread = replace(config, run_id="spread", cluster=Shuffled(seed=3))
-    assert {"injection.makers.layer_mean.use=add"} <= {*command_of(open_run(RunPaths.of(config).root)).split()}
+    assert {"injection.makers.layer_mean.use=added"} <= {*command_of(open_run(RunPaths.of(config).root)).split()}
     distributed.run_pipeline(spread)
     assert differing(RunPaths.of(config).root, RunPaths.of(spread).root) == []
     assert {"Step6, states: 2", "Step6, makers: 2"} <= {*seen_by(spread)}
