@@ -37,10 +37,10 @@ CONDITIONS = "evaluation.conditions."
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Flatten nested settings to {dotted key: value}; a setting that is an empty mapping keeps it."""
+    """Flatten nested settings to {dotted key: value}."""
     found: Settings = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value

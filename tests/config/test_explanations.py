@@ -17,7 +17,8 @@ def test_every_setting_is_explained_in_a_sentence() -> None:
     told = explanations(plugged_in=plugged_in())
     analyses = analyses_of({name: {} for name in known_analyses()})
     every = Config(evaluation=EvaluationConfig(conditions=providers_of({})), analysis={**analyses})
-    assert [setting.key for setting in told] == list(flat(every.resolved()))
+    # A mapping of settings that is empty by default has no keys of its own.
+    assert [setting.key for setting in told if setting.default != "{}"] == list(flat(every.resolved()))
     assert not [setting for setting in told if len(setting.meaning) < 10 or "\n" in setting.meaning]
 
 
