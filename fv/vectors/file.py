@@ -71,5 +71,5 @@ def load_vector(path: str | PathLike[str]) -> Vector:
         origin = None if made_of.origin is None else Origin.parse(made_of.origin)
     heads = tuple(Head(*head) for head in made_of.heads)
     cell = None if made_of.cell is None else Cell(*made_of.cell)
-    kept = {"heads": heads, "origin": origin, "cell": cell}
-    return Vector(made_of.source, made_of.kind, made_of.source_qid, tensors["vector"], made_of.k, **kept)
+    named = made_of.source, made_of.kind, made_of.source_qid
+    return Vector(*named, tensors["vector"], made_of.k, heads=heads, origin=origin, cell=cell)
