@@ -177,8 +177,8 @@ class Vector:
     def _plus(self, other: "Vector", sign: str) -> "Vector":
         if not isinstance(other, Vector):
             return NotImplemented
-        terms = [Term(each.name, each.values, each.origin) for each in (self, other)]
-        values, origin = sum_of_values(*terms, sign), shared_origin(*terms)
+        own, its = (Term(each.name, each.values, each.origin) for each in (self, other))
+        values, origin = sum_of_values(own, its, sign), shared_origin(own, its)
         right = other.name if sign == "+" else shown(other.name)
         q_id = self.source_qid if self.source_qid == other.source_qid else None
         return replace(self._combined(f"{self.name} {sign} {right}", values, q_id), origin=origin)
