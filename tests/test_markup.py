@@ -91,7 +91,10 @@ def test_what_notebooks_show_of_hostile_data_is_text(shown: dict[str, Any]) -> N
 
 def test_every_object_that_shows_itself_in_notebooks_is_looked_at(shown: dict[str, Any]) -> None:
     looked_at = {type(each).__name__ for each in shown.values()}
-    assert {cls.__name__ for cls in _showing()} - looked_at == {"Price"}  # of numbers and names of ours alone
+    assert {cls.__name__ for cls in _showing()} - looked_at == {
+        "Price",
+        "MakerComparison",
+    }  # of numbers and names of ours alone
 
 
 def _showing() -> Iterator[type]:

@@ -30,6 +30,7 @@ from fv.runs.paths import RunPaths
 from fv.runs.run import Run, open_run
 from fv.statistics.grouped import SPREAD
 from fv.steps.stepd import run_stepd
+from fv.vectors.maker import Report
 from fv.vectors.makers import maker_classes
 
 TEXT = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -95,7 +96,7 @@ def words_of_library() -> set[str]:
     columns = {
         text for name in ("baselines", "baseline_tables") for text in texts_in(ROOT / f"fv/evaluation/{name}.py")
     }
-    return names | columns | {*get_args(WrongOutputs), *Positions, *KINDS, ANSWER_NEW}
+    return names | columns | {*get_args(WrongOutputs), *Positions, *KINDS, ANSWER_NEW, *Report._fields}
 
 
 def test_there_are_names_of_every_kind() -> None:

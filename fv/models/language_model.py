@@ -74,7 +74,7 @@ class LanguageModel:
 
     @cached_property
     def has_mlps(self) -> bool:
-        """Whether the spec names a module, which every block has, whose output is that of its MLP."""
+        """True if the spec names a module that every block has and whose output is that of its MLP."""
         try:
             return bool(self.spec.mlp) and bool([self._module(block, self.spec.mlp) for block in self.blocks])
         except SpecError:
