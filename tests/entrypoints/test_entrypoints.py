@@ -22,7 +22,7 @@ import fv
         ("compute.sweep=quick", r"Invalid value 'quick', expected one of [auto, shared_prefix, expanded, naive]"),
         ("model=gpt5", "There is no choice of model called 'gpt5'. Near it: gpt2"),
         ("analysis=[cost,transfers]", "There is no analysis called 'transfers'. Near it: transfer."),
-        ("analysis=[nope]", "There are cost, null, ranking_stability, transfer, default."),
+        ("analysis=[nope]", "There are baselines, cost, null, ranking_stability, transfer, default."),
         ("injection.layer=[1,-2]", "injection.layer=[1, -2] must be all, a number from 0, or a list"),
         ("eval_scope=qid_list", "eval_scope=qid_list and eval_scope.qids=[a,b] go together"),
         ("compute.device=cuda", "compute.strict=false"),
