@@ -51,7 +51,7 @@ class Mix(Edit):
     def change_rows(cls, edits: Sequence[Self], place: Place, hidden: Tensor) -> Tensor:
         scales = torch.stack([torch.as_tensor(edit.scale, dtype=torch.float64) for edit in edits])
         scales = scales.to(hidden)[:, None]  # (n_rows, 1)
-        none = hidden.new_zeros(hidden.shape[-1])
+        none = torch.zeros(hidden.shape[-1], device=hidden.device, dtype=hidden.dtype)
         vectors = [none if edit.vector is None else edit.vector.to(hidden) for edit in edits]
         return scales * hidden + torch.stack(vectors)
 

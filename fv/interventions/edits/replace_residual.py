@@ -43,7 +43,7 @@ class ReplaceResidual(Edit):
     @classmethod
     def change_rows(cls, edits: Sequence[Self], place: Place, hidden: Tensor) -> Tensor:
         vectors = torch.stack([edit.vector for edit in edits]).to(hidden)  # (n_rows, d_model)
-        shares = hidden.new_tensor([edit.share for edit in edits])[:, None]
+        shares = torch.tensor([edit.share for edit in edits], device=hidden.device, dtype=hidden.dtype)[:, None]
         return torch.where(shares == 1, vectors, hidden + shares * (vectors - hidden))
 
     def check(self, lm: LanguageModel) -> None:
