@@ -1,5 +1,7 @@
 """Forest plot: the effect of a vector beyond each control and baseline, with intervals."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -23,7 +25,12 @@ _EDGE, _TITLE, _ROW, _AXIS, _NAME, _N, _HANDLE = 0.06, 0.24, 0.13, 0.36, 1.1, 0.
 
 
 def contrast_forest(
-    contrasts: pd.DataFrame, metric: str = "logprob", *, confidence: float | None = None, width: float = COLUMN
+    contrasts: pd.DataFrame,
+    metric: str = "logprob",
+    *,
+    names: Mapping[str, str] | None = None,
+    confidence: float | None = None,
+    width: float = COLUMN,
 ) -> DataFigure:
     """Plot one row per contrast: a mean difference and its interval; the mark is filled if this excludes zero.
 
@@ -34,6 +41,7 @@ def contrast_forest(
         contrasts: rows of `contrasts.csv`, for one vector per relation and one subset: `eval_qid`, `condition`,
             `minus`, `metric`, `mean`, `ci_low`, `ci_high`, `n`.
         metric: the metric whose rows are drawn.
+        names: {condition: its name}; others have their own name in words.
         confidence: level of the intervals, for the legend.
         width: inches.
 
@@ -49,7 +57,7 @@ def contrast_forest(
         raise ValueError(f"metric={metric!r}: it is one of {', '.join(UNITS)}.")
     table = _ordered(contrasts, values_of(contrasts, metric, ["condition", "minus", "eval_qid"]))
     several = table["eval_qid"].nunique() > 1
-    lines = _lines(table, several)
+    lines = _lines(table, several, names or {})
     left = _EDGE + max(width_of(shortened(text, _NAME, SMALL), SMALL) for text, _ in lines)
     handles = _legend(table, confidence)
     down = _ROW * len(lines)
@@ -78,11 +86,12 @@ def _ordered(contrasts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(excludes_zero=excludes_zero(kept.assign(measured=True)))
 
 
-def _lines(table: pd.DataFrame, several: bool) -> list[tuple[str, int | None]]:
+def _lines(table: pd.DataFrame, several: bool, names: Mapping[str, str]) -> list[tuple[str, int | None]]:
     """Labels on the left, from the top, each with its row of the table; None for the name of a group."""
     lines: list[tuple[str, int | None]] = []
     for (condition, minus), own in table.groupby(["condition", "minus"], sort=False):
-        text = f"{called(str(condition))} − {called(str(minus))}" if condition != "fv" else f"− {called(str(minus))}"
+        before = "" if condition == "fv" else f"{called(str(condition), names)} "
+        text = f"{before}− {called(str(minus), names)}"
         if several:
             lines += [(text, None), *((str(own.loc[at, "eval_qid"]), at) for at in own.index)]
         else:

@@ -1,5 +1,7 @@
 """Effect against cost: a vector's effect on its relation, against its effect on unrelated texts."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -17,6 +19,7 @@ def effect_against_cost(
     cost: pd.DataFrame,
     metric: str = "delta_logprob",
     *,
+    names: Mapping[str, str] | None = None,
     confidence: float | None = None,
     width: float = COLUMN,
 ) -> DataFigure:
@@ -30,6 +33,7 @@ def effect_against_cost(
             `ci_low`, `ci_high`, `n`.
         cost: rows of `injection_cost.csv`: the same columns, with the metric `kl`; n is the number of texts.
         metric: the effect's metric.
+        names: {condition: its name}; others have their own name in words.
         confidence: level of the intervals, for the legend.
         width: inches.
 
@@ -47,10 +51,10 @@ def effect_against_cost(
     table = effects.merge(costs[[*_KEYS, *named]].rename(columns=named), on=_KEYS).dropna(subset=["value", "kl"])
     if table.empty:
         raise ValueError("No condition has both an effect and a cost.")
-    names = list(dict.fromkeys(table["condition"]))
-    if len(names) > MOST_NAMED:
-        raise ValueError(f"{len(names)} conditions are too many to distinguish: take {MOST_NAMED} or fewer.")
-    handles = [Line2D([], [], label=called(name), **_look(at, len(names))) for at, name in enumerate(names)]
+    shown = list(dict.fromkeys(table["condition"]))
+    if len(shown) > MOST_NAMED:
+        raise ValueError(f"{len(shown)} conditions are too many to distinguish: take {MOST_NAMED} or fewer.")
+    handles = [Line2D([], [], label=called(name, names), **_look(at, len(shown))) for at, name in enumerate(shown)]
     whiskers = table[["ci_low", "kl_ci_low"]].notna().any(axis=None)
     if whiskers:
         handles.append(Line2D([], [], color=GREY, linewidth=0.6, label=interval_name(confidence)))
@@ -66,9 +70,9 @@ def effect_against_cost(
         whisker = LineLook(color=GREY, linewidth=0.4)
         axes.vlines(table["kl"], table["ci_low"], table["ci_high"], zorder=1, **whisker)
         axes.hlines(table["value"], table["kl_ci_low"], table["kl_ci_high"], zorder=1, **whisker)
-        for at, name in enumerate(names):
+        for at, name in enumerate(shown):
             own = table[table["condition"] == name]
-            axes.plot(own["kl"].to_numpy(), own["value"].to_numpy(), zorder=3 + (name == "fv"), **_look(at, len(names)))
+            axes.plot(own["kl"].to_numpy(), own["value"].to_numpy(), zorder=3 + (name == "fv"), **_look(at, len(shown)))
         if "delta" in metric:
             axes.axhline(0, color=INK, linewidth=0.5, zorder=0)
         axes.set(xlabel="cost: KL on unrelated texts (nats)", ylabel=label)

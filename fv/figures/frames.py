@@ -1,6 +1,6 @@
 """Frames: tables in the form that figures need, one value with its interval and n, from any form of a run's files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -119,8 +119,10 @@ def counted(rows: pd.DataFrame) -> str:
     return ", ".join(texts) or "0 trials"
 
 
-def called(condition: str) -> str:
-    """Name of a condition in words: `few_shot` becomes few-shot, `fv` becomes vector."""
+def called(condition: str, names: Mapping[str, str] | None = None) -> str:
+    """Name of a condition in words, from `names` if it is there: `few_shot` becomes few-shot, `fv` becomes vector."""
+    if names and condition in names:
+        return names[condition]
     return "vector" if condition == "fv" else condition.replace("_shot", "-shot").replace("_", " ")
 
 

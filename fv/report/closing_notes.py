@@ -4,23 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.words import known_words
 from fv.report.headline import specific_sentence, verb_of
 from fv.report.summary import Summary
 from fv.report.words import head_names
 from fv.tables import TableRow
 from fv.vectors.kinds import OF_AIE
 
-CONTROLS = {
-    "layer_mean_replaced": "Replacing the residual stream by its layer mean",
-    "layer_mean_added": "Adding the difference of means",
-    "random_vector": "The mean of the random vectors",
-    "random_heads": "The mean over random heads' vectors",
-    "bottom_heads": "The vector of the lowest-ranked heads",
-    "corrupted_prompts": "The same heads' vector over corrupted prompts",
-    "other_relation": "The mean over the other relations' vectors",
-    "mean_of_others": "The mean vector of the other relations",
-    "few_shot": "The few-shot prompt",
-}
 MOST_HEADS = 3
 """Largest number of a vector's heads that a sentence names."""
 
@@ -69,7 +59,8 @@ def _draws(summary: Summary) -> str:
 
 def baselines_that_win(summary: Summary) -> list[str]:
     """One sentence for each baseline that does better than the vector in some relations, with their names."""
-    lines = [line for control, words in CONTROLS.items() if (line := _where_it_wins(summary, control, words))]
+    told = {name: words.subject for name, words in known_words().items() if words.subject}
+    lines = [line for control, subject in told.items() if (line := _where_it_wins(summary, control, subject))]
     if reached := [row["eval_qid"] for row in summary.compared if _reaches_few_shot(summary, row)]:
         lines.append(
             f"In the corrupted prompt, the vector reaches few-shot accuracy in {_named(reached)}; "
@@ -78,14 +69,14 @@ def baselines_that_win(summary: Summary) -> list[str]:
     return lines
 
 
-def _where_it_wins(summary: Summary, control: str, words: str) -> str | None:
+def _where_it_wins(summary: Summary, control: str, subject: str) -> str | None:
     against = {summary.name_of(row): summary.minus(row, control) for row in summary.compared}
     ahead = {name: found for name, found in against.items() if found and found.mean < 0}
     if not ahead:
         return None
     sure = [name for name, found in ahead.items() if found.ci_high is not None and found.ci_high < 0]
     clearly = f"; beyond its interval in {_named(sure)}" if sure else ""
-    return f"{words} gives a higher log p than the vector in {_named(ahead)}{clearly}."
+    return f"{subject} gives a higher log p than the vector in {_named(ahead)}{clearly}."
 
 
 def _reaches_few_shot(summary: Summary, row: TableRow) -> bool:

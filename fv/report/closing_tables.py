@@ -4,21 +4,11 @@ from collections.abc import Mapping
 
 from fv.display import print_table
 from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.words import belongs_to_vector, compared_conditions
 from fv.report.headline import p_shown, shown
 from fv.report.summary import Summary, vector_name_of
 from fv.report.words import terminal_interval
 from fv.tables import TableRow
-
-BASELINES = {
-    "few_shot": "few-shot prompt",
-    "few_shot_corrupted": "corrupted prompt",
-    "few_shot_corrupted_fv": "corrupted + vector",
-    "layer_mean_replaced": "mean replaced",
-    "layer_mean_added": "difference of means",
-    "random_vector": "best random vector",
-}
-"""{condition that the table of baselines compares with the vector: its name there}."""
-WITHOUT_VECTOR = ("few_shot", "few_shot_corrupted", "layer_mean_replaced", "layer_mean_added")
 
 
 def print_effects(title: str, summary: Summary, null: Mapping[tuple[str, str], tuple[float, int]]) -> None:
@@ -108,24 +98,24 @@ def _print_grid(title: str, summary: Summary) -> None:
 
 def print_baselines(summary: Summary) -> None:
     """Print accuracy and Δ log p of the alternatives to the vector, one line per row of `Summary.compared`."""
-    rows = []
+    rows, baselines = [], compared_conditions()
     for row in summary.compared:
         # Changes are relative to the zero-shot prompt here, also for baselines that edit another prompt.
         unedited = summary.metrics("zero_shot", row["eval_qid"])[0]["logprob"].mean
         rows.append(
-            (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *BASELINES)))
+            (summary.name_of(row), *(_best(summary, row, condition, unedited) for condition in ("fv", *baselines)))
         )
     if rows:
         exact = dict.fromkeys(q for row in summary.compared if summary.lead(q := row["eval_qid"]) != "top1")
         counted = f"accuracy (exact match of {', '.join(exact)})" if exact else "accuracy"
         title = f"For comparison: {counted} and Δ log p relative to the zero-shot prompt"
-        print_table(title, ("relation", "vector", *BASELINES.values()), rows)
+        print_table(title, ("relation", "vector", *baselines.values()), rows)
 
 
 def _best(summary: Summary, row: TableRow, condition: str, unedited: float) -> str:
     """Text of a condition's accuracy and change in log p, for its best draw."""
     q_id = row["eval_qid"]
-    draws = summary.metrics(condition, q_id, NO_VECTOR if condition in WITHOUT_VECTOR else row["fv"])
+    draws = summary.metrics(condition, q_id, row["fv"] if belongs_to_vector(condition) else NO_VECTOR)
     if not draws:
         return "–"
     best = max(draws, key=lambda metrics: metrics["logprob"].mean)

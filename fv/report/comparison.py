@@ -11,9 +11,10 @@ from fv.config import Config
 from fv.display import print_table, print_text
 from fv.errors import ArtifactError, shorten
 from fv.evaluation.summary import records
+from fv.evaluation.words import lead_contrasts
 from fv.files import digest_of
 from fv.report.provenance import settings_of
-from fv.report.results import LEAD_CONTRASTS, RunResults
+from fv.report.results import RunResults
 from fv.report.words import page_interval
 from fv.runs.paths import RunPaths, refuse_links
 from fv.runs.run import has_finished_stepd, opened
@@ -84,7 +85,7 @@ class Comparison:
             {"relation": q_id, "run": run_id, "minus": minus} | found._asdict()
             for run_id, results in self.runs.items()
             for q_id in results.q_ids
-            for minus in LEAD_CONTRASTS
+            for minus in lead_contrasts()
             if (found := results.difference(q_id, minus))
         ]
         return self._by_relation(rows)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fv.config import Config
 from fv.evaluation.summary import records
+from fv.evaluation.words import labels
 from fv.figures.contrasts import contrast_forest
 from fv.report.comparison import Comparison, compare, comparison_folder, effect_text
 from fv.report.limits import LIMITS
@@ -110,5 +111,5 @@ def _pictures(comparison: Comparison) -> Iterator[Picture]:
                 f"relation_{number:02}",
                 f"{q_id}: its own vector in each run. The right answer's log probability on test trials, minus that of "
                 "the prompt without a vector, and of each control or baseline. Right of zero the vector is better.",
-                contrast_forest(table, confidence=confidence),
+                contrast_forest(table, names=labels(), confidence=confidence),
             )

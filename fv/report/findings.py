@@ -2,6 +2,7 @@
 
 from fv.errors import shorten
 from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.words import known_words, lead_contrasts
 from fv.report.headline import UNCHANGED, in_a_sentence, verb_of
 from fv.report.results import RunResults
 from fv.report.screen import screen_sentences
@@ -55,13 +56,11 @@ def finding_of(results: RunResults, row: TableRow) -> list[str]:
         f"(n = {row['n_test']}, {n_worse} worse)."
     ]
     found += _headline(results, q_id)
-    for minus, words in (
-        ("layer_mean_added", "the difference of means of its best layer"),
-        ("layer_mean_replaced", "replacing the residual stream by its layer mean"),
-    ):
-        if difference := results.difference(q_id, minus):
+    for minus in lead_contrasts():
+        thing = known_words()[minus].thing
+        if thing and (difference := results.difference(q_id, minus)):
             beyond = page_interval(difference.mean, difference.ci_low, difference.ci_high)
-            found.append(f"It {_compared(difference.ci_low, difference.ci_high)} {words} ({beyond} nats).")
+            found.append(f"It {_compared(difference.ci_low, difference.ci_high)} {thing} ({beyond} nats).")
     if examples := results.measured(q_id, "few_shot", "delta_logprob", NO_VECTOR):
         gain = page_interval(examples.mean, examples.ci_low, examples.ci_high)
         found.append(f"Right examples in the prompt, without the vector, change it by {gain} nats.")

@@ -9,8 +9,9 @@ import pandas as pd
 from fv.evaluation.headline import DECLARED
 from fv.evaluation.summary import records
 from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.words import lead_contrasts
 from fv.report.limits import LIMITS
-from fv.report.results import LEAD_CONTRASTS, RunResults
+from fv.report.results import RunResults
 from fv.report.screen import screen_table
 from fv.report.words import called, number
 from fv.statistics.grouped import SPREAD
@@ -147,7 +148,7 @@ def _results(results: RunResults) -> pd.DataFrame:
         few_shot = results.measured(q_id, "few_shot", results.closing.lead(q_id), NO_VECTOR)
         before, after = results.closing.answered(row)
         cost, headline = results.cost(q_id), _of_headline(results, q_id)
-        others = [minus for minus in LEAD_CONTRASTS if minus != DECLARED[1]]  # the headline has that one
+        others = [minus for minus in lead_contrasts() if minus != DECLARED[1]]  # the headline has that one
         rows.append(
             {
                 "relation": q_id,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fv.evaluation.tables import NO_VECTOR
+from fv.evaluation.words import costed_conditions, labels, lead_contrasts
 from fv.figures.contrasts import contrast_forest
 from fv.figures.convergence import ranking_convergence
 from fv.figures.cosines import cosine_heatmap
@@ -21,10 +22,9 @@ from fv.figures.inclusion import inclusion_probabilities
 from fv.figures.transfer import transfer_heatmap
 from fv.figures.trials import before_and_after
 from fv.report.limits import LIMITS, Limits
-from fv.report.results import LEAD_CONTRASTS, RunResults
+from fv.report.results import RunResults
 from fv.vectors.kinds import GLOBAL
 
-_COSTLY = ("fv", "random_vector", "corrupted_prompts", "layer_mean_added", "layer_mean_replaced")
 _WIDE = 6.8
 """Width of a figure with too many names for one column, in inches."""
 _IN_A_COLUMN = 12
@@ -145,14 +145,14 @@ def _head_counts(results: RunResults) -> Iterator[Picture]:
 def _contrasts(results: RunResults, shown: list[str]) -> Iterator[Picture]:
     if results.contrasts.empty:
         return
-    of_vector = (results.contrasts["condition"] == "fv") & results.contrasts["minus"].isin(LEAD_CONTRASTS)
+    of_vector = (results.contrasts["condition"] == "fv") & results.contrasts["minus"].isin(lead_contrasts())
     rows = results.contrasts[of_vector & results.contrasts["eval_qid"].isin(shown)]
     if len(rows):
         yield Picture(
             "contrasts",
             "The right answer's log probability under the vector, minus that under each control or baseline, on the "
             "same test trials. Right of zero the vector is better.",
-            contrast_forest(rows, confidence=results.confidence),
+            contrast_forest(rows, names=labels(), confidence=results.confidence),
         )
 
 
@@ -189,12 +189,13 @@ def _cost(results: RunResults, shown: list[str]) -> Iterator[Picture]:
     tables = [results.of_own(table, unpaired=True) for table in (results.held_out, results.table("injection_cost"))]
     if tables[1].empty:
         return
-    effects, cost = (table[table["condition"].isin(_COSTLY) & table["eval_qid"].isin(shown)] for table in tables)
+    costed = ["fv", *costed_conditions()]
+    effects, cost = (table[table["condition"].isin(costed) & table["eval_qid"].isin(shown)] for table in tables)
     yield Picture(
         "cost",
         "Effect on the relation's test trials, against the change that the same injection causes in next-token "
         "probabilities on unrelated texts. Up and left is better. One mark per relation and draw.",
-        effect_against_cost(effects, cost, confidence=results.confidence),
+        effect_against_cost(effects, cost, names=labels(), confidence=results.confidence),
     )
 
 

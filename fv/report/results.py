@@ -19,9 +19,6 @@ from fv.tables import TableRow
 from fv.vectors.kinds import OWN
 from fv.vectors.names import ranking_name, source_name
 
-LEAD_CONTRASTS = ("corrupted_prompts", "layer_mean_added", "layer_mean_replaced", "few_shot")
-"""Conditions that the table of results compares a relation's vector with."""
-
 
 class TestMean(NamedTuple):
     """Mean over n test trials or texts, with its interval; the ends are None if there is none."""

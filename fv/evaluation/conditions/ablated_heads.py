@@ -1,6 +1,6 @@
 """Ablation of the vector's heads in the clean prompt: it shows whether the model needs them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,7 +9,7 @@ from annotated_types import Ge
 from fv.data.prompt_kinds import CLEAN
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 from fv.vectors.options import Fixed
 
 
@@ -23,6 +23,10 @@ class AblatedHeads(ConditionProvider):
     draws: Annotated[int, Ge(0)] = 10
     """Number of distinct sets of random heads, fewer if there are not so many; 0 for none."""
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "ablated_top_heads": Words("ablated top heads"),
+        "ablated_random_heads": Words("ablated random heads"),
+    }
     place: ClassVar[int] = 80
     needs_effects: ClassVar[bool] = True
 

@@ -1,12 +1,12 @@
 """Vector of the lowest-ranked heads, injected in place of the function vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 
 
 @dataclass
@@ -16,6 +16,9 @@ class BottomHeads(ConditionProvider):
     The function vector's own heads are left out.
     """
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "bottom_heads": Words("bottom heads", "The vector of the lowest-ranked heads"),
+    }
     place: ClassVar[int] = 40
     needs_effects: ClassVar[bool] = True
 

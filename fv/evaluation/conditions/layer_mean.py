@@ -1,13 +1,13 @@
 """Means of the residual stream, injected in place of the function vector: their difference, and Hendel et al.'s task
 vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import RelationContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 from fv.vectors.options import LayerVectors
 
 
@@ -19,6 +19,28 @@ class LayerMean(ConditionProvider):
     replaces the residual stream by the mean over clean prompts.
     """
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "layer_mean_replaced": Words(
+            "layer mean replaced",
+            "Replacing the residual stream by its layer mean",
+            "replacing the residual stream by its layer mean",
+            column="mean replaced",
+            column_at=40,
+            leads_at=30,
+            in_cost_figure=True,
+            of_vector=False,
+        ),
+        "layer_mean_added": Words(
+            "layer mean added",
+            "Adding the difference of means",
+            "the difference of means of its best layer",
+            column="difference of means",
+            column_at=50,
+            leads_at=20,
+            in_cost_figure=True,
+            of_vector=False,
+        ),
+    }
     place: ClassVar[int] = 10
     needs_effects: ClassVar[bool] = True
 

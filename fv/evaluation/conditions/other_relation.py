@@ -1,18 +1,21 @@
 """Other relations' vectors, injected in place of the function vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 
 
 @dataclass
 class OtherRelation(ConditionProvider):
     """Vectors of all other relations of the run: they show whether the effect is specific to this relation."""
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "other_relation": Words("other relation", "The mean over the other relations' vectors"),
+    }
     place: ClassVar[int] = 60
     needs_effects: ClassVar[bool] = True
     made_of_others: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """Vectors of random heads, injected in place of the function vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 
 
 @dataclass
@@ -18,6 +18,9 @@ class RandomHeads(ConditionProvider):
     draws: Annotated[int, Ge(1)] = 10
     """Number of distinct sets of heads, fewer if there are not so many."""
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "random_heads": Words("random heads", "The mean over random heads' vectors"),
+    }
     place: ClassVar[int] = 30
     needs_effects: ClassVar[bool] = True
 

@@ -1,6 +1,6 @@
 """Random vectors, injected in place of the function vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar
@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from fv.evaluation.candidate import Candidate
 from fv.evaluation.context import VectorContext
-from fv.evaluation.provider import ConditionProvider
+from fv.evaluation.provider import ConditionProvider, Words
 
 
 class RandomForm(StrEnum):
@@ -30,6 +30,15 @@ class RandomVector(ConditionProvider):
     form: RandomForm = RandomForm.head_outputs
     """`head_outputs`: the sum of random outputs of the vector's heads; `isotropic`: uniformly random directions."""
 
+    words: ClassVar[Mapping[str, Words]] = {
+        "random_vector": Words(
+            "random vector",
+            "The mean of the random vectors",
+            column="best random vector",
+            column_at=60,
+            in_cost_figure=True,
+        ),
+    }
     place: ClassVar[int] = 20
     away_too: ClassVar[bool] = True
 
