@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fv.vectors.options import Option, Options
+from fv.vectors.options import AmongCells, Option
 
 if TYPE_CHECKING:
     from fv.interventions.edits import Edit, LastTokenEdit
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class EditAtLayer(Options):
+class EditAtLayer(AmongCells):
     """One edit per layer, of which a cell takes its layer's, `alpha` times as strong (`Edit.scaled`).
 
     Example:
@@ -32,14 +32,6 @@ class EditAtLayer(Options):
     each: tuple[Edit | None, ...]
     cell: Cell
     among: Sequence[Cell] = ()
-
-    @property
-    def default(self) -> Option:
-        return Option(*self.cell)
-
-    @property
-    def choices(self) -> Sequence[Option]:
-        return [Option(*cell) for cell in self.among]
 
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         if option.layer is None or not option.alpha:

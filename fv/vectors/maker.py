@@ -133,12 +133,12 @@ class FitTrials:
         """Layers of `cells`, ascending."""
         return sorted({cell.layer for cell in self.cells})
 
-    @property
+    @cached_property
     def content(self) -> list[object]:
         """Measurements of this relation, as a JSON value."""
         return _content_of(self, [self.q_id])
 
-    @property
+    @cached_property
     def content_of_all(self) -> list[object]:
         """Measurements of every relation, as a JSON value."""
         return _content_of(self, self.effects.qids)
@@ -206,6 +206,16 @@ class Maker(Group):
     def depends_on(self, of: FitTrials) -> list[object]:
         """All that `compute` depends on besides settings, measurements and the prompts of `states`, as a JSON value."""
         return []
+
+
+@dataclass
+class OneVector(Maker):
+    """Base of makers of one vector for a layer to be chosen: `compute` returns it as `vector`, (d_model,)."""
+
+    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
+        from fv.vectors.options import Injected
+
+        return Injected(tensors["vector"], first_cell(of), of.cells)
 
 
 def first_cell(of: FitTrials) -> Cell:

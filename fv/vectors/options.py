@@ -111,8 +111,38 @@ class Fixed(Options):
         return self.fixed
 
 
+class AmongCells(Options):
+    """Base of options that are cells: a subclass has the fields `cell`, taken if none is chosen, and `among`."""
+
+    cell: Cell
+    among: Sequence[Cell]
+
+    @property
+    def default(self) -> Option:
+        return Option(*self.cell)
+
+    @property
+    def choices(self) -> Sequence[Option]:
+        return [Option(*cell) for cell in self.among]
+
+
+class AmongAlphas(Options):
+    """Base of options that are strengths or shares: a subclass has `alpha`, taken if none is chosen, and `among`."""
+
+    alpha: float
+    among: Sequence[float]
+
+    @property
+    def default(self) -> Option:
+        return Option(alpha=self.alpha)
+
+    @property
+    def choices(self) -> Sequence[Option]:
+        return [Option(alpha=alpha) for alpha in self.among]
+
+
 @dataclass(frozen=True, eq=False)
-class Injected(Options):
+class Injected(AmongCells):
     """A vector added to the residual stream at a cell.
 
     Example:
@@ -129,14 +159,6 @@ class Injected(Options):
     cell: Cell
     among: Sequence[Cell] = ()
 
-    @property
-    def default(self) -> Option:
-        return Option(*self.cell)
-
-    @property
-    def choices(self) -> Sequence[Option]:
-        return [Option(*cell) for cell in self.among]
-
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         return _added(self.values, [option], stream)[0]
 
@@ -148,7 +170,7 @@ class Injected(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class LayerVectors(Options):
+class LayerVectors(AmongCells):
     """One vector per layer, of which the layer of the cell takes its own.
 
     Example:
@@ -168,14 +190,6 @@ class LayerVectors(Options):
     among: Sequence[Cell] = ()
     replaces: bool = False
 
-    @property
-    def default(self) -> Option:
-        return Option(*self.cell)
-
-    @property
-    def choices(self) -> Sequence[Option]:
-        return [Option(*cell) for cell in self.among]
-
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         from fv.interventions.edits import ReplaceResidual
 
@@ -189,7 +203,7 @@ class LayerVectors(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class LayerEdits(Options):
+class LayerEdits(AmongAlphas):
     """One vector per layer, added after every block at once, with one strength, which tables show without a layer.
 
     Example:
@@ -207,14 +221,6 @@ class LayerEdits(Options):
     alpha: float = 1.0
     among: Sequence[float] = ()
 
-    @property
-    def default(self) -> Option:
-        return Option(alpha=self.alpha)
-
-    @property
-    def choices(self) -> Sequence[Option]:
-        return [Option(alpha=alpha) for alpha in self.among]
-
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         from fv.interventions.edits import Edits
 
@@ -225,7 +231,7 @@ class LayerEdits(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled(Options):
+class Scaled(AmongAlphas):
     """Any edit with a strength or a share (`Edit.scaled`), which tables show as `alpha`, without a layer.
 
     Example:
@@ -241,14 +247,6 @@ class Scaled(Options):
     whole: Edit
     alpha: float = 1.0
     among: Sequence[float] = ()
-
-    @property
-    def default(self) -> Option:
-        return Option(alpha=self.alpha)
-
-    @property
-    def choices(self) -> Sequence[Option]:
-        return [Option(alpha=alpha) for alpha in self.among]
 
     def edit(self, option: Option, stream: Stream) -> LastTokenEdit:
         return self.whole.scaled(option.alpha) if option.alpha else None

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fv.vectors.maker import FitTrials, Maker, States, first_cell
+from fv.vectors.maker import FitTrials, OneVector, States
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.progress import Advance
-    from fv.vectors.options import Options
 
 
 @dataclass
-class File(Maker):
+class File(OneVector):
     """A vector of a file, added to the residual stream after one layer."""
 
     path: str | None = None
@@ -32,8 +31,3 @@ class File(Maker):
         from fv.vectors.file import read_vector
 
         return {"vector": read_vector(Path(self.path or ""), of.lm).values}
-
-    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
-        from fv.vectors.options import Injected
-
-        return Injected(tensors["vector"], first_cell(of), of.cells)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from fv.vectors.maker import FitTrials, Maker, States, first_cell
+from fv.vectors.maker import FitTrials, OneVector, States
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.progress import Advance
-    from fv.vectors.options import Options
 
 
 class HeadsBy(StrEnum):
@@ -28,7 +27,7 @@ class HeadsBy(StrEnum):
 
 
 @dataclass
-class FunctionVector(Maker):
+class FunctionVector(OneVector):
     """Sum over the best heads of W_O · clean mean, added to the residual stream after one layer."""
 
     heads: HeadsBy = HeadsBy.own
@@ -45,8 +44,3 @@ class FunctionVector(Maker):
 
         found = of.heads(self.k, self.heads is HeadsBy.aie)
         return {"vector": vector_of_heads(of.lm, found.means.clean, found.heads)}
-
-    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
-        from fv.vectors.options import Injected
-
-        return Injected(tensors["vector"], first_cell(of), of.cells)

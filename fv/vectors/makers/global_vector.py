@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from fv.vectors.maker import FitTrials, Maker, States, first_cell
+from fv.vectors.maker import FitTrials, OneVector, States
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.progress import Advance
-    from fv.vectors.options import Options
 
 
 @dataclass
-class GlobalVector(Maker):
+class GlobalVector(OneVector):
     """Sum over the AIE's best heads of W_O · mean over relations, added to the residual stream after one layer."""
 
     k: Annotated[int, Ge(1)] | None = None
@@ -33,8 +32,3 @@ class GlobalVector(Maker):
 
         found = of.effects.heads_of(None, of.ranking, self.k or of.ranking.k)
         return {"vector": vector_of_heads(of.lm, found.means.clean, found.heads)}
-
-    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
-        from fv.vectors.options import Injected
-
-        return Injected(tensors["vector"], first_cell(of), of.cells)

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fv.vectors.maker import FitTrials, Maker, States, first_cell
+from fv.vectors.maker import FitTrials, OneVector, States
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fv.progress import Advance
-    from fv.vectors.options import Options
 
 
 @dataclass
-class NamedHeads(Maker):
+class NamedHeads(OneVector):
     """Sum over the named heads of W_O · clean mean, added to the residual stream after one layer."""
 
     heads: list[tuple[int, int]] | None = None
@@ -32,8 +31,3 @@ class NamedHeads(Maker):
 
         heads = checked_heads([Head(*head) for head in self.heads or []], of.lm.n_layers, of.lm.n_heads)
         return {"vector": vector_of_heads(of.lm, of.means.clean, heads)}
-
-    def options(self, of: FitTrials, tensors: Mapping[str, Tensor]) -> Options:
-        from fv.vectors.options import Injected
-
-        return Injected(tensors["vector"], first_cell(of), of.cells)
